@@ -1,0 +1,1 @@
+"""Run configurations, one YAML file a run, in folders named after their command."""

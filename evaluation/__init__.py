@@ -1,0 +1,1 @@
+"""Scores of forecasts against the truth and against baselines."""

@@ -1,0 +1,1 @@
+"""The stages of the road and their commands."""

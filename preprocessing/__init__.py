@@ -1,0 +1,1 @@
+"""Archives and simulations to sharded Zarr stores, and stores to samples."""

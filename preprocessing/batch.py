@@ -1,0 +1,67 @@
+"""Batch: what crosses from data to training. Shapes: B samples, C channels, H rows, W columns, S scalars."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.variables import Variable
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What the channels of one dataset's samples are: the same for all its batches.
+
+    Attributes:
+        dataset: its identifier.
+        inputs: variables of the input channels: prognostic, then static, then forcing.
+        outputs: variables of the output channels: prognostic, then diagnostic.
+        grid: shared by inputs and outputs.
+        scalars: names of the parameters that go with each sample.
+        time_scale: physical duration of lead time 1.
+    """
+
+    dataset: str
+    inputs: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+    grid: Grid
+    scalars: tuple[str, ...] = ()
+    time_scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples of one dataset, in normalised units; missing values are zero and marked by `mask`.
+
+    Attributes:
+        layout: what the channels are.
+        inputs: (B, C_in, H, W) fields at the initial time.
+        targets: (B, C_out, H, W) fields at the valid time.
+        mask: (B, C_out, H, W) bool, True where the target exists.
+        lead_time: (B,) valid minus initial time, in units of the layout's time scale.
+        scalars: (B, S) parameters, NaN where a trajectory has none.
+        index: (B, 3) int64 trajectory, initial frame and valid frame in the store.
+    """
+
+    layout: Layout
+    inputs: Tensor
+    targets: Tensor
+    mask: Tensor
+    lead_time: Tensor
+    scalars: Tensor
+    index: Tensor
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        return replace(
+            self,
+            inputs=self.inputs.to(device, non_blocking=True),
+            targets=self.targets.to(device, non_blocking=True),
+            mask=self.mask.to(device, non_blocking=True),
+            lead_time=self.lead_time.to(device, non_blocking=True),
+            scalars=self.scalars.to(device, non_blocking=True),
+        )
+
+    def __len__(self) -> int:
+        return len(self.inputs)

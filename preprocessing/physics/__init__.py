@@ -1,0 +1,1 @@
+"""Equations as objects, with their propagators and residuals."""

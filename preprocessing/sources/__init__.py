@@ -1,0 +1,1 @@
+"""Archive formats, one file each, all read into one xarray convention."""

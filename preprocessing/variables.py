@@ -1,0 +1,102 @@
+"""Variable: one physical field, by name. Networks, stores and scores meet through its key."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from pelagos.preprocessing.config import Config
+
+Role = Literal["prognostic", "static", "forcing", "diagnostic"]
+
+
+class Variable(Config):
+    """One scalar field of a dataset.
+
+    Roles: a *prognostic* field is both input and output; a *static* field does not depend on
+    time and is input only; a *forcing* depends on time, is known in advance and is input only;
+    a *diagnostic* field is output only.
+
+    Attributes:
+        name: the table's name where there is one (`velocity_x`), else the archive's own.
+        units: UDUNITS style, "1" where the field has no dimension.
+        level: the height or pressure coordinate, absent for a field on a single surface.
+        role: how samples use the field.
+        group: fields of one group are scored together (the components of a vector).
+        long_name: for people.
+    """
+
+    name: str = Field(min_length=1)
+    units: str = "1"
+    level: float | None = None
+    role: Role = "prognostic"
+    group: str = ""
+    long_name: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name by which datasets and networks share this variable.
+
+        >>> Variable(name="geopotential", level=500).key
+        'geopotential@500'
+        """
+        return self.name if self.level is None else f"{self.name}@{self.level:g}"
+
+    @property
+    def score_group(self) -> str:
+        """The group, or the variable's own key where it has none."""
+        return self.group or self.key
+
+
+def _table(*rows: tuple[str, str, str, str]) -> dict[str, Variable]:
+    return {
+        name: Variable(name=name, units=units, group=group, long_name=long_name)
+        for name, units, group, long_name in rows
+    }
+
+
+KNOWN = _table(
+    ("velocity_x", "1", "velocity", "velocity along x"),
+    ("velocity_y", "1", "velocity", "velocity along y"),
+    ("velocity_z", "1", "velocity", "velocity along z"),
+    ("vorticity", "1", "", "vorticity"),
+    ("stream_function", "1", "", "stream function"),
+    ("density", "1", "", "mass density"),
+    ("pressure", "1", "", "pressure"),
+    ("energy", "1", "", "total energy density"),
+    ("tracer", "1", "", "concentration of a passive tracer"),
+    ("activator", "1", "", "concentration of the activator"),
+    ("inhibitor", "1", "", "concentration of the inhibitor"),
+    ("phase", "1", "", "phase field"),
+    ("displacement", "1", "", "displacement of a wave"),
+    ("wave_speed", "1", "", "speed of propagation"),
+    ("force_x", "1", "force", "body force along x"),
+    ("force_y", "1", "force", "body force along y"),
+    ("water_height", "1", "", "height of the water column"),
+    ("permeability", "1", "", "permeability"),
+    ("potential", "1", "", "gravitational potential"),
+    ("source", "1", "", "source term"),
+    ("solution", "1", "", "solution of a steady problem"),
+    ("air_temperature", "K", "", "air temperature near the surface"),
+    ("specific_humidity", "kg kg-1", "", "specific humidity near the surface"),
+    ("wind_speed", "m s-1", "", "wind speed near the surface"),
+    ("precipitation_flux", "kg m-2 s-1", "", "precipitation"),
+    ("surface_downwelling_longwave_flux_in_air", "W m-2", "", "downwelling longwave radiation"),
+    ("surface_downwelling_shortwave_flux_in_air", "W m-2", "", "downwelling shortwave radiation"),
+)
+"""Names with the meaning that all datasets share; datasets without a dimension carry units "1"."""
+
+
+def known(name: str) -> Variable:
+    """The table's variable of this name, or a plain one without units where the table has none."""
+    return KNOWN.get(name, Variable(name=name))
+
+
+def keys(variables: Iterable[Variable]) -> tuple[str, ...]:
+    """The keys in order."""
+    return tuple(variable.key for variable in variables)
+
+
+def with_role(variables: Iterable[Variable], *roles: Role) -> tuple[Variable, ...]:
+    """Those variables that have one of the roles, in order."""
+    return tuple(variable for variable in variables if variable.role in roles)
