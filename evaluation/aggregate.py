@@ -1,0 +1,113 @@
+"""Sums: the mergeable state between statistics of chunks and metrics of the whole.
+
+A statistic is a pointwise function of forecast and truth; a chunk contributes its weighted sums and the
+sum of its weights; metrics are functions of those. So scores don't depend on how samples, lead times,
+variables or space were cut into chunks (the design of WeatherBench-X). Per-sample values are kept until
+`pooled` is called, hence medians over samples are possible, and the order of root and mean is the
+caller's: `rmse(sums).mean("trajectory")` takes the root first, `rmse(sums.pooled("trajectory"))` last.
+"""
+
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import xarray as xr
+
+from pelagos.evaluation import forecast as fc
+from pelagos.preprocessing.errors import DataError
+
+WEIGHT = "weight"
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Weighted sums over space of statistics, (*samples, lead_time, variable) each, float64.
+
+    Attributes:
+        sums: one variable a statistic, and `weight`, the sum of the weights of valid points.
+        maxima: statistics of which the largest value over space is kept instead.
+        group: variable -> score group, in the order of the variables.
+    """
+
+    sums: xr.Dataset
+    maxima: xr.Dataset
+    group: dict[str, str]
+
+    @classmethod
+    def zero(cls) -> "Sums":
+        """The neutral element of `+`."""
+        return cls(xr.Dataset(), xr.Dataset(), {})
+
+    def __add__(self, other: "Sums") -> "Sums":
+        """The state of both chunks, which must not share points."""
+        if not self.group or not other.group:
+            return other if not self.group else self
+        group = {**self.group, **other.group}
+        sums = _merge(self.sums, other.sums, operator.add)
+        maxima = _merge(self.maxima, other.maxima, _larger)
+        order = {"variable": list(group)}
+        return Sums(sums.sel(order), maxima.sel(order), group)
+
+    @classmethod
+    def total(cls, chunks: Iterable["Sums"]) -> "Sums":
+        """The state of all chunks."""
+        return sum(chunks, cls.zero())
+
+    def pooled(self, *dims: str) -> "Sums":
+        """The state summed over dimensions, by which a mean over them is taken before any root or ratio."""
+        sums, maxima = self.sums.sum(dims, skipna=False), self.maxima.max(dims, skipna=False)
+        return replace(self, sums=sums, maxima=maxima)
+
+    def ungrouped(self) -> "Sums":
+        """The same sums with every variable a group of its own."""
+        return replace(self, group={variable: variable for variable in self.group})
+
+    def grouped(self, by_variable: xr.DataArray) -> xr.DataArray:
+        """(..., variable) summed over the variables of each group: (..., group)."""
+        return self._by_group(by_variable, lambda part: part.sum("variable", skipna=False))
+
+    def largest(self, statistic: str) -> xr.DataArray:
+        """(..., group) largest value of a statistic over the variables of each group."""
+        return self._by_group(self.maxima[statistic], lambda part: part.max("variable", skipna=False))
+
+    def sum(self, statistic: str) -> xr.DataArray:
+        """(..., group) weighted sum of a statistic over the points and variables of each group."""
+        return self.grouped(self._of(statistic))
+
+    def mean(self, statistic: str) -> xr.DataArray:
+        """(..., group) weighted mean of a statistic; NaN where no point is valid."""
+        weight = self.sum(WEIGHT)
+        return self.sum(statistic) / weight.where(weight > 0)
+
+    def central(self, product: str, first: str, second: str) -> xr.DataArray:
+        """(..., variable) sum of (a − ⟨a⟩)(b − ⟨b⟩) from the sums of ab, a and b."""
+        weight = self._of(WEIGHT)
+        correction = self._of(first) * self._of(second) / weight.where(weight > 0)
+        return self._of(product) - correction.where(weight > 0, 0.0)
+
+    def _by_group(self, values: xr.DataArray, reduce: Callable[[xr.DataArray], xr.DataArray]) -> xr.DataArray:
+        members = fc.members(self.group)
+        parts = [reduce(values.sel(variable=list(names))) for names in members.values()]
+        return xr.concat(parts, dim=pd.Index(list(members), name="group")).transpose(..., "group")
+
+    def _of(self, statistic: str) -> xr.DataArray:
+        if statistic not in self.sums:
+            known = ", ".join(str(name) for name in self.sums.data_vars)
+            raise KeyError(f"the statistic {statistic!r} was not accumulated; there are {known}")
+        return self.sums[statistic]
+
+
+def _merge(
+    a: xr.Dataset, b: xr.Dataset, combine: Callable[[xr.DataArray, xr.DataArray], xr.DataArray]
+) -> xr.Dataset:
+    if set(a.data_vars) != set(b.data_vars):
+        ours, theirs = fc.names(a), fc.names(b)
+        raise DataError(f"chunks with different statistics can't be added: {ours} and {theirs}")
+    # A sample that only one chunk has is zero in the other: it has no weight there.
+    left, right = xr.align(a, b, join="outer", fill_value=0.0)
+    return left.assign({name: combine(left[name], right[name]) for name in left.data_vars})
+
+
+def _larger(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:
+    return a.where(a >= b, b)

@@ -1,0 +1,104 @@
+"""How far a forecast drifts in what the equations conserve: mass, momentum, energy, enstrophy.
+
+A quantity is the mean over the domain of a density made of the fields that are there, by the names of
+preprocessing.variables. Forced or dissipative systems change it by rights: judge a forecast beside
+the truth, not beside zero.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import fft
+
+from pelagos.evaluation import forecast as fc
+from pelagos.preprocessing.grid import Grid
+
+Array = NDArray[np.float64]
+
+CONSERVED = {"density": "mass", "water_height": "mass", "energy": "total energy", "tracer": "tracer mass"}
+"""Fields that are themselves densities of a conserved quantity -> its name."""
+
+
+def densities(dataset: xr.Dataset) -> xr.Dataset:
+    """The density, (*samples, [lead_time,] y, x), of every quantity that the dataset's variables determine.
+
+    Mass, total energy and tracer mass are fields themselves. Velocity gives momentum and kinetic energy
+    (per unit mass where there is no density), and on Cartesian grids enstrophy ½ω². Vorticity without
+    velocity gives circulation and enstrophy.
+    """
+    data = fc.fields(dataset).astype(np.float64)
+    found = {quantity: data[name] for name, quantity in CONSERVED.items() if name in data}
+    if {"velocity_x", "velocity_y"} <= set(fc.names(data)):
+        u, v, mass = data["velocity_x"], data["velocity_y"], data.get("density", 1.0)
+        found |= {"momentum x": mass * u, "momentum y": mass * v, "kinetic energy": mass * (u**2 + v**2) / 2}
+        if fc.grid_of(dataset).kind == "cartesian":
+            found["enstrophy"] = vorticity(dataset) ** 2 / 2
+    elif "vorticity" in data:
+        found |= {"circulation": data["vorticity"], "enstrophy": data["vorticity"] ** 2 / 2}
+    return xr.Dataset(found).assign_attrs(dataset.attrs)
+
+
+def quantities(dataset: xr.Dataset) -> xr.Dataset:
+    """(*samples, [lead_time]) means over the domain of all `densities`, weighted by area, without missing points."""
+    return _domain_mean(densities(dataset))
+
+
+def drift(dataset: xr.Dataset, initial: xr.Dataset) -> xr.Dataset:
+    """(Q(t) − Q(0)) / ⟨|q(0)|⟩ of every quantity Q = ⟨q⟩, (*samples, lead_time).
+
+    For a density of one sign that is the change relative to the initial value; the denominator keeps its
+    size for momentum and circulation, whose mean may vanish. NaN where the initial density is zero
+    everywhere.
+
+    Args:
+        dataset: a forecast or the truth.
+        initial: (*samples, y, x) the frame at lead time 0.
+    """
+    start = densities(initial)
+    scale = _domain_mean(abs(start).assign_attrs(initial.attrs))
+    return (quantities(dataset) - _domain_mean(start)) / scale.where(scale > 0)
+
+
+def divergence(dataset: xr.Dataset) -> xr.DataArray:
+    """√⟨(∇·u)²⟩ / √⟨|∇u|²⟩ of the velocity on a Cartesian grid: 0 for an incompressible flow, at most √2."""
+    data, grid = fc.fields(dataset), fc.grid_of(dataset)
+    ux, uy = (_derivative(data["velocity_x"], grid, axis) for axis in (-1, -2))
+    vx, vy = (_derivative(data["velocity_y"], grid, axis) for axis in (-1, -2))
+    square = (ux**2 + uy**2 + vx**2 + vy**2).mean(fc.SPACE)
+    return (((ux + vy) ** 2).mean(fc.SPACE) / square.where(square > 0)) ** 0.5
+
+
+def vorticity(dataset: xr.Dataset) -> xr.DataArray:
+    """∂v/∂x − ∂u/∂y on a Cartesian grid."""
+    data, grid = fc.fields(dataset), fc.grid_of(dataset)
+    return _derivative(data["velocity_y"], grid, -1) - _derivative(data["velocity_x"], grid, -2)
+
+
+def _domain_mean(dataset: xr.Dataset) -> xr.Dataset:
+    weights = xr.DataArray(fc.grid_of(dataset).area_weights(), dims=fc.SPACE)
+    return dataset.weighted(weights).mean(fc.SPACE)
+
+
+def _derivative(field: xr.DataArray, grid: Grid, axis: int) -> xr.DataArray:
+    """∂/∂y (axis −2) or ∂/∂x (axis −1): spectral where periodic, else second-order differences."""
+    positions = (grid.y, grid.x)[axis]
+    derivative: Callable[[Array], Array]
+    if grid.periodic[axis]:
+        step = float(positions[1] - positions[0])
+        derivative = lambda values: _spectral_derivative(values, step, axis)  # noqa: E731
+    else:
+        derivative = lambda values: np.gradient(values, positions, axis=axis, edge_order=2)  # noqa: E731
+    return field.copy(data=derivative(field.values.astype(np.float64)))
+
+
+def _spectral_derivative(values: Array, step: float, axis: int) -> Array:
+    size = values.shape[axis]
+    k = 2 * np.pi * fft.rfftfreq(size, step)
+    if size % 2 == 0:
+        k[-1] = 0.0  # the sign of the Nyquist mode's wavenumber is undetermined
+    shape = [1] * values.ndim
+    shape[axis] = len(k)
+    modes = 1j * k.reshape(shape) * fft.rfft(values, axis=axis)
+    return np.asarray(fft.irfft(modes, n=size, axis=axis), dtype=np.float64)

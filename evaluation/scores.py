@@ -1,0 +1,239 @@
+"""Scores of forecasts: statistics accumulated chunk by chunk, and the metrics made of their sums.
+
+Every metric is (*samples, lead_time, group): reductions over samples are the caller's, by
+`over_samples` on the result or `Sums.pooled` before. e = forecast − truth, t = truth, ⟨·⟩ the mean over
+the points of a group with the grid's area weights. Points where the truth is missing don't count; a
+forecast that isn't a number where the truth exists has an infinite error, so failing is never cheap.
+A ratio whose denominator is zero is undefined: NaN.
+
+Definitions follow the papers and codes named below, with their eps, centring and ddof as arguments.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pelagos.evaluation import forecast as fc
+from pelagos.evaluation.aggregate import WEIGHT, Sums
+
+Array = NDArray[np.float64]
+Statistic = Callable[[Array, Array], Array]
+
+ERRORS: dict[str, Statistic] = {
+    "absolute_error": lambda p, t: np.abs(p - t),
+    "squared_error": lambda p, t: (p - t) ** 2,
+}
+"""Infinite where the forecast isn't a number."""
+
+MOMENTS: dict[str, Statistic] = {
+    "forecast": lambda p, t: p,
+    "truth": lambda p, t: t,
+    "squared_forecast": lambda p, t: p**2,
+    "squared_truth": lambda p, t: t**2,
+    "product": lambda p, t: p * t,
+}
+
+STATISTICS: dict[str, Statistic] = {
+    "error": lambda p, t: p - t,
+    "absolute_truth": lambda p, t: np.abs(t),
+    **ERRORS,
+    **MOMENTS,
+}
+ANOMALY = "anomaly_"
+
+
+def accumulate(
+    forecast: xr.Dataset,
+    truth: xr.Dataset,
+    *,
+    climatology: xr.Dataset | None = None,
+    weights: xr.DataArray | None = None,
+    statistics: Mapping[str, Statistic] = STATISTICS,
+) -> Sums:
+    """The sums of a chunk's statistics; fields are read one variable and one sample at a time.
+
+    Args:
+        forecast: (*samples, lead_time, y, x) fields; may have more sample dimensions than the truth.
+        truth: likewise, NaN where missing.
+        climatology: what anomalies are relative to, of the truth's dimensions or fewer.
+        weights: (y, x), by default the cell areas over their mean. A chunk of a latitude-longitude
+            grid needs its part of the whole grid's weights.
+        statistics: pointwise functions of forecast and truth; nothing else has to change for a new one.
+
+    Raises DataError where forecast and truth don't match.
+    """
+    fc.check_pair(forecast, truth)
+    area = np.asarray(fc.grid_of(truth).area_weights() if weights is None else weights.transpose(*fc.SPACE))
+    parts = {}
+    for name in fc.names(forecast):
+        dims = fc.fields(forecast[[name]])[name].dims
+        sums = [_sums(p, t, c, area, statistics) for p, t, c in _samples(forecast, truth, climatology, name)]
+        shape = [forecast.sizes[dim] for dim in dims[:-2]]
+        arrays = {key: np.stack([part[key] for part in sums]).reshape(shape) for key in sums[0]}
+        parts[name] = xr.Dataset({key: (dims[:-2], value) for key, value in arrays.items()})
+    state = xr.concat(parts.values(), dim=xr.Variable("variable", list(parts))).transpose(..., "variable")
+    state = state.assign_coords({dim: forecast.indexes[dim] for dim in state.dims if dim != "variable"})
+    maximum = ["max_absolute_error"]
+    return Sums(state.drop_vars(maximum), state[maximum], fc.group_of(truth[list(parts)]))
+
+
+def _samples(
+    forecast: xr.Dataset, truth: xr.Dataset, climatology: xr.Dataset | None, name: str
+) -> Iterator[tuple[Array, Array, Array | None]]:
+    """Forecast, truth and climatology of one sample after the other, (lead_time, y, x) float64 each."""
+    p = fc.fields(forecast[[name]])[name]
+    dims = fc.sample_dims(p)
+    for index in np.ndindex(*(p.sizes[dim] for dim in dims)):
+        chosen = dict(zip(dims, index, strict=True))
+        yield (
+            _values(p, chosen, p),
+            _values(truth[name], chosen, p),
+            None if climatology is None else _values(climatology[name], chosen, p),
+        )
+
+
+def _values(array: xr.DataArray, chosen: dict[str, int], like: xr.DataArray) -> Array:
+    field = array.isel(chosen, missing_dims="ignore").transpose("lead_time", "y", "x", missing_dims="ignore")
+    shape = tuple(like.sizes[dim] for dim in ("lead_time", "y", "x"))
+    return np.broadcast_to(field.values.astype(np.float64), shape)
+
+
+def _sums(
+    p: Array, t: Array, climatology: Array | None, weights: Array, statistics: Mapping[str, Statistic]
+) -> dict[str, Array]:
+    """Statistic -> (lead_time,) weighted sum over the valid points."""
+    p = np.where(np.isfinite(p), p, np.nan)
+    valid = ~np.isnan(t) if climatology is None else ~(np.isnan(t) | np.isnan(climatology))
+    with np.errstate(over="ignore", invalid="ignore"):  # a forecast that blew up scores inf or nan
+        pointwise = {key: statistic(p, t) for key, statistic in statistics.items()}
+        pointwise["max_absolute_error"] = np.abs(p - t)
+        if climatology is not None:
+            anomalies = p - climatology, t - climatology
+            pointwise |= {ANOMALY + key: moment(*anomalies) for key, moment in MOMENTS.items()}
+        for key in ("max_absolute_error", *ERRORS.keys() & pointwise.keys()):
+            pointwise[key] = np.where(np.isnan(pointwise[key]), np.inf, pointwise[key])
+        kept = {key: np.where(valid, values, 0.0) for key, values in pointwise.items()}
+        largest = kept.pop("max_absolute_error").max(axis=(-2, -1))
+        sums = {key: np.einsum("tyx,yx->t", values, weights) for key, values in kept.items()}
+    return {**sums, WEIGHT: np.einsum("tyx,yx->t", valid, weights), "max_absolute_error": largest}
+
+
+def relative_l1(sums: Sums, floor: float = 0.0) -> xr.DataArray:
+    """Σ|e| / Σ|t| over points and variables of a group, Σ|t| at least `floor` (Poseidon: 1e-10)."""
+    return _ratio(sums.sum("absolute_error"), sums.sum("absolute_truth").clip(min=floor))
+
+
+def relative_l2(sums: Sums, floor: float = 0.0) -> xr.DataArray:
+    """√Σe² / √Σt² over points and variables of a group, √Σt² at least `floor`."""
+    return _ratio(sums.sum("squared_error") ** 0.5, (sums.sum("squared_truth") ** 0.5).clip(min=floor))
+
+
+def nrmse(sums: Sums, eps: float = 0.0) -> xr.DataArray:
+    """√(⟨e²⟩ / (⟨t²⟩ + eps)); PDEBench has eps 0, The Well and MPP 1e-7, on normalised fields."""
+    return _ratio(sums.mean("squared_error"), sums.mean("squared_truth") + eps) ** 0.5
+
+
+def vrmse(sums: Sums, eps: float = 0.0, ddof: int = 1) -> xr.DataArray:
+    """√(⟨e²⟩ / (var t + eps)), each variable's variance about its own mean over space.
+
+    The Well and Walrus have ddof 1 and eps 1e-7.
+    """
+    weight = sums.sums[WEIGHT]
+    squares = sums.central("squared_truth", "truth", "truth").clip(min=0)
+    variance = squares / (weight - ddof).where(weight > ddof)
+    mean_variance = sums.grouped(variance) / sums.grouped(xr.ones_like(weight))
+    return _ratio(sums.mean("squared_error"), mean_variance + eps) ** 0.5
+
+
+def rmse(sums: Sums) -> xr.DataArray:
+    """√⟨e²⟩; a vector's components are averaged, not added (WeatherBench adds: √2 larger)."""
+    return sums.mean("squared_error") ** 0.5
+
+
+def mae(sums: Sums) -> xr.DataArray:
+    """⟨|e|⟩."""
+    return sums.mean("absolute_error")
+
+
+def bias(sums: Sums) -> xr.DataArray:
+    """⟨e⟩."""
+    return sums.mean("error")
+
+
+def max_error(sums: Sums) -> xr.DataArray:
+    """Max |e| over the points and variables of a group."""
+    return sums.largest("max_absolute_error").where(sums.sum(WEIGHT) > 0)
+
+
+def correlation(sums: Sums, *, centred: bool = False, anomalies: bool = False) -> xr.DataArray:
+    """⟨pt⟩ / √(⟨p²⟩⟨t²⟩) over points and variables of a group.
+
+    Args:
+        sums: of `accumulate`.
+        centred: whether each variable's mean over space is taken off first.
+        anomalies: of forecast − climatology and truth − climatology: with centred=False the anomaly
+            correlation of WeatherBench 2; `sums.pooled(...)` before gives WeatherBench-X's.
+    """
+    prefix = ANOMALY if anomalies else ""
+
+    def second(product: str, a: str, b: str) -> xr.DataArray:
+        if centred:
+            return sums.grouped(sums.central(prefix + product, prefix + a, prefix + b))
+        return sums.sum(prefix + product)
+
+    pp = second("squared_forecast", "forecast", "forecast")
+    tt = second("squared_truth", "truth", "truth")
+    norm = pp.clip(min=0) ** 0.5 * tt.clip(min=0) ** 0.5
+    return _ratio(second("product", "forecast", "truth"), norm)
+
+
+def correlation_time(correlation: xr.DataArray, threshold: float = 0.95) -> xr.DataArray:
+    """The first lead time at which the correlation isn't at least `threshold`; inf where it always is.
+
+    Kochkov et al. (2021) average the correlation of vorticity over samples first and use 0.95,
+    PDE-Refiner 0.8: reduce before calling for theirs, after for the mean of the times.
+    """
+    below = ~(correlation >= threshold)
+    return correlation[fc.LEAD_TIME].where(below).min(fc.LEAD_TIME).fillna(np.inf)
+
+
+METRICS: dict[str, Callable[[Sums], xr.DataArray]] = {
+    "relative_l1": relative_l1,
+    "relative_l2": relative_l2,
+    "nrmse": nrmse,
+    "vrmse": vrmse,
+    "rmse": rmse,
+    "mae": mae,
+    "bias": bias,
+    "max_error": max_error,
+    "correlation": correlation,
+}
+
+
+def compute(sums: Sums, metrics: Mapping[str, Callable[[Sums], xr.DataArray]] = METRICS) -> xr.Dataset:
+    """All metrics by name, (*samples, lead_time, group)."""
+    return xr.Dataset({name: metric(sums) for name, metric in metrics.items()})
+
+
+def over_samples(metric: xr.DataArray, how: Literal["median", "mean"] = "median") -> xr.DataArray:
+    """Reduce the sample dimensions; samples without a valid point (NaN) don't count.
+
+    The median over samples, averaged over groups, of `relative_l1` of normalised fields at the last
+    lead time is Poseidon's score.
+    """
+    dims = fc.sample_dims(metric)
+    return metric.median(dims) if how == "median" else metric.mean(dims)
+
+
+def geometric_mean(metric: xr.DataArray, dim: str = fc.LEAD_TIME) -> xr.DataArray:
+    """exp⟨ln metric⟩ over a dimension (APEBench, over at most 100 steps)."""
+    mean = metric.copy(data=np.log(metric.values)).mean(dim)
+    return mean.copy(data=np.exp(mean.values))
+
+
+def _ratio(numerator: xr.DataArray, denominator: xr.DataArray) -> xr.DataArray:
+    """NaN, that is undefined, where the denominator is zero."""
+    return numerator / denominator.where(denominator > 0)

@@ -1,0 +1,348 @@
+"""The CrossFormer encoder with a U-shaped decoder: the body of WXFormer.
+
+Sources: Wang et al., CrossFormer, ICLR 2022; Schreck et al., Community Research Earth Digital
+Intelligence Twin, npj Climate and Atmospheric Science 2025. Submodules are named as miles-credit's.
+
+Legend: B batch, C channel, H rows, W columns, N windows of a batch, M cells of a window, D channels in attention.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pelagos.models.memo import Derived, Memo, full_precision
+from pelagos.models.resampling import ShuffleUpBlock, TransposedUpBlock, shuffle_convolution
+from pelagos.preprocessing.errors import ConfigError, DataError
+
+Decoder = Literal["pixel_shuffle", "transposed"]
+NUM_STAGES = 4
+
+
+class CrossEmbedding(nn.Module):
+    """Convolutions of several kernel sizes and one stride, side by side."""
+
+    def __init__(self, dim_in: int, dim_out: int, kernels: Sequence[int], stride: int) -> None:
+        super().__init__()
+        kernels = sorted(kernels)
+        if kernels[0] < stride:
+            raise ConfigError(f"a kernel of {kernels[0]} cells would skip cells at stride {stride}")
+        widths = [dim_out // 2**j for j in range(1, len(kernels))]
+        widths.append(dim_out - sum(widths))
+        self.convs = nn.ModuleList(
+            StridedConv2d(dim_in, width, kernel, stride)
+            for width, kernel in zip(widths, kernels, strict=True)
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H // stride, W // stride)."""
+        return torch.cat([conv(x_BCHW) for conv in self.convs], 1)
+
+
+class StridedConv2d(nn.Conv2d):
+    """A convolution whose zero padding, the odd cell behind, divides the grid by the stride."""
+
+    def __init__(self, dim_in: int, dim_out: int, kernel: int, stride: int) -> None:
+        super().__init__(dim_in, dim_out, kernel, stride, padding=(kernel - stride) // 2)
+        self.odd = (kernel - stride) % 2
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H // stride, W // stride)."""
+        return super().forward(F.pad(x_BCHW, (0, 1, 0, 1)) if self.odd else x_BCHW)
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the last axis."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.g = nn.Parameter(torch.ones(1, dim, 1, 1))
+        self.b = nn.Parameter(torch.zeros(1, dim, 1, 1))
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Same shape."""
+        return F.layer_norm(x_BHWC, x_BHWC.shape[-1:], self.g.flatten(), self.b.flatten())
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution of tensors whose channels come last."""
+
+    def __init__(self, dim_in: int, dim_out: int, *, bias: bool = True) -> None:
+        super().__init__(dim_in, dim_out, 1, bias=bias)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """(..., C) to (..., C')."""
+        return F.linear(x_BHWC, self.weight.flatten(1), self.bias)
+
+
+class PositionBias(Derived):
+    """A network of the offset between two cells of a window: what attention adds to its logits.
+
+    The published form evaluates the network on the offsets -w..w but looks entries up as if it had been
+    -(w-1)..w-1, so that an entry holds the value of another offset; published weights need it.
+    """
+
+    def __init__(self, dim: int, window: int, *, published: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Linear(2, dim)]
+        for _ in range(2):
+            layers += [nn.LayerNorm(dim), nn.ReLU(), nn.Linear(dim, dim)]
+        # Softmax is blind to a constant, so a bias here would never be trained.
+        layers += [nn.LayerNorm(dim), nn.ReLU(), nn.Linear(dim, 1, bias=published)]
+        self.layers = nn.Sequential(*layers)
+        self.window, self.reach = window, window if published else window - 1
+        self._memo = Memo()
+
+    def offsets(self) -> Tensor:
+        """((2w-1)², 2): where the entries of the table are evaluated, (rows, columns) in cells."""
+        entries, side = torch.arange((2 * self.window - 1) ** 2), 2 * self.reach + 1
+        return torch.stack([entries // side - self.reach, entries % side - self.reach], -1)
+
+    def forward(self) -> Tensor:
+        """(M, M): the bias of query cell i and key cell j."""
+        return self._memo(tuple(self.state_dict(keep_vars=True).values()), self._table)
+
+    def _table(self) -> Tensor:
+        weight = next(self.parameters())
+        cell = torch.arange(self.window**2, device=weight.device)
+        row_MM, column_MM = (
+            axis[:, None] - axis[None, :] + self.window - 1
+            for axis in (cell // self.window, cell % self.window)
+        )
+        with full_precision(weight):
+            table = self.layers(self.offsets().to(weight)).flatten()
+        return table[row_MM * (2 * self.window - 1) + column_MM]
+
+
+class WindowAttention(nn.Module):
+    """Attention within windows: of neighbours (short), or of cells spread evenly over the grid (long)."""
+
+    def __init__(
+        self, dim: int, head_dim: int, window: int, *, long: bool, published: bool, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if dim % head_dim:
+            raise ConfigError(f"a stage of {dim} channels does not split into heads of {head_dim}")
+        self.norm = ChannelNorm(dim)
+        self.to_qkv = Pointwise(dim, 3 * dim, bias=False)
+        self.to_out = Pointwise(dim, dim)
+        self.dpb = PositionBias(dim // 4, window, published=published)
+        self.window, self.head_dim, self.dropout = window, head_dim, dropout
+        rows, columns = ("(i h)", "(j w)") if long else ("(h i)", "(w j)")
+        self.grid, self.windows = f"b {rows} {columns} c", "(b h w) (i j) c"
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Same shape; H and W must be multiples of the window."""
+        _, height, width, _ = x_BHWC.shape
+        w = self.window
+        x_NMC = rearrange(self.norm(x_BHWC), f"{self.grid} -> {self.windows}", i=w, j=w)
+        x_NMC = self.to_out(self._attend(self.to_qkv(x_NMC)))
+        h, w_count = height // w, width // w
+        return rearrange(x_NMC, f"{self.windows} -> {self.grid}", i=w, j=w, h=h, w=w_count)
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        q, k, v = rearrange(qkv, "n m (qkv h d) -> qkv n h m d", qkv=3, d=self.head_dim)
+        dropout = self.dropout if self.training else 0.0
+        bias_MM = self.dpb().to(q.dtype)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_MM, dropout_p=dropout)
+        return rearrange(out, "n h m d -> n m (h d)")
+
+
+class FeedForward(nn.Module):
+    """Norm, four times the channels, GELU, back."""
+
+    def __init__(self, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            ChannelNorm(dim), Pointwise(dim, 4 * dim), nn.GELU(), nn.Dropout(dropout), Pointwise(4 * dim, dim)
+        )
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Same shape."""
+        out: Tensor = self.layers(x_BHWC)
+        return out
+
+
+class Transformer(nn.Module):
+    """Blocks of short attention, feed-forward, long attention, feed-forward, each added to its input."""
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        head_dim: int,
+        windows: tuple[int, int],
+        *,
+        published: bool,
+        dropouts: tuple[float, float] = (0.0, 0.0),
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        attention_dropout, dropout = dropouts
+
+        def attention(long: bool) -> WindowAttention:
+            return WindowAttention(
+                dim, head_dim, windows[long], long=long, published=published, dropout=attention_dropout
+            )
+
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                [attention(False), FeedForward(dim, dropout), attention(True), FeedForward(dim, dropout)]
+            )
+            for _ in range(depth)
+        )
+        self.windows, self.checkpointing = windows, checkpointing
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Same shape; H and W must be multiples of both windows."""
+        x_BHWC = x_BCHW.permute(0, 2, 3, 1)
+        for block in self.layers:
+            if self.checkpointing and torch.is_grad_enabled():
+                x_BHWC = checkpoint(_run, block, x_BHWC, use_reentrant=False)
+            else:
+                x_BHWC = _run(block, x_BHWC)
+        return x_BHWC.permute(0, 3, 1, 2)
+
+
+def _run(block: nn.Module, x_BHWC: Tensor) -> Tensor:
+    assert isinstance(block, nn.ModuleList)
+    for layer in block:
+        x_BHWC = x_BHWC + layer(x_BHWC)
+    return x_BHWC
+
+
+class PatchEmbedding(nn.Module):
+    """Patches of the grid as cells of the first stage's width."""
+
+    def __init__(self, dim_in: int, dim_out: int, patch: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.proj = nn.Conv3d(dim_in, dim_out, patch, stride=patch)
+        self.norm = nn.LayerNorm(dim_out)
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """(B, C, T, H, W) to (B, C', H / patch, W / patch); the patch holds all frames T."""
+        x_BCHW = self.proj(x_BCTHW).squeeze(2)
+        normed: Tensor = self.norm(x_BCHW.movedim(1, -1))
+        return normed.movedim(-1, 1)
+
+
+class CrossFormer(nn.Module):
+    """Four stages of cross embedding and transformer, and four that double the grid again.
+
+    Args:
+        dim_in: input channels.
+        dim_out: output channels.
+        dims: channels of the stages.
+        depths: transformer blocks of the stages.
+        head_dim: channels of an attention head.
+        local_windows: cells along a side of the short attention's windows.
+        global_windows: likewise of the long attention's.
+        kernels: kernel sizes of the stages' embeddings.
+        strides: how much each stage's embedding coarsens.
+        patch: (rows, columns) of the patches that the first stage works on.
+        decoder: how the grid is doubled.
+        groups: of the decoder's group norms.
+        published: the form that published weights need, see PositionBias.
+        dropouts: of attention weights and of the feed-forward layers.
+        checkpointing: recompute transformer blocks in the backward pass instead of storing them.
+    """
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        *,
+        dims: Sequence[int],
+        depths: Sequence[int],
+        head_dim: int,
+        local_windows: Sequence[int],
+        global_windows: Sequence[int],
+        kernels: Sequence[Sequence[int]],
+        strides: Sequence[int],
+        patch: tuple[int, int] = (1, 1),
+        decoder: Decoder = "pixel_shuffle",
+        groups: int,
+        published: bool = False,
+        dropouts: tuple[float, float] = (0.0, 0.0),
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.patch, self.strides = patch, tuple(strides)
+        self.windows = tuple(zip(local_windows, global_windows, strict=True))
+        if patch != (1, 1):
+            self.cube_embedding = PatchEmbedding(dim_in, dims[0], (1, *patch))
+        first = dim_in if patch == (1, 1) else dims[0]
+        embeddings = map(CrossEmbedding, (first, *dims), dims, kernels, strides)
+        transformers = (
+            Transformer(
+                dim,
+                depth,
+                head_dim,
+                windows,
+                published=published,
+                dropouts=dropouts,
+                checkpointing=checkpointing,
+            )
+            for dim, depth, windows in zip(dims, depths, self.windows, strict=True)
+        )
+        self.layers = nn.ModuleList(map(nn.ModuleList, zip(embeddings, transformers, strict=True)))
+        self._add_decoder(dims, dim_out, decoder, groups)
+
+    def _add_decoder(self, dims: Sequence[int], dim_out: int, decoder: Decoder, groups: int) -> None:
+        block = ShuffleUpBlock if decoder == "pixel_shuffle" else TransposedUpBlock
+        self.up_block1 = block(dims[3], dims[2], groups)
+        self.up_block2 = block(2 * dims[2], dims[1], groups)
+        self.up_block3 = block(2 * dims[1], dims[0], groups)
+        self.up_block4 = (
+            nn.Sequential(
+                shuffle_convolution(2 * dims[0], dim_out),
+                nn.PixelShuffle(2),
+                nn.Conv2d(dim_out, dim_out, 3, padding=1),
+            )
+            if decoder == "pixel_shuffle"
+            else nn.ConvTranspose2d(2 * dims[0], dim_out, 4, stride=2, padding=1)
+        )
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise a DataError where a stage's grid does not fit its windows or the decoder's."""
+        for name, size, patch in (("rows", height, self.patch[0]), ("columns", width, self.patch[1])):
+            cells, sizes = size // patch, []
+            for stride, windows in zip(self.strides, self.windows, strict=True):
+                cells //= stride
+                sizes.append(cells)
+                for window in windows:
+                    if cells == 0 or cells % window:
+                        raise DataError(
+                            f"{size} {name} with padding are {cells} cells at stage {len(sizes)}, "
+                            f"which windows of {window} do not divide"
+                        )
+            if any(fine != 2 * coarse for fine, coarse in pairwise(sizes)):
+                raise DataError(
+                    f"{size} {name} with padding become {sizes} cells in the four stages, "
+                    "but each must have half of those before it"
+                )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', 16 h, 16 w) where (h, w) is the last stage's grid.
+
+        Raises:
+            DataError: see check_size.
+        """
+        self.check_size(*x_BCHW.shape[-2:])
+        if self.patch != (1, 1):
+            x_BCHW = self.cube_embedding(x_BCHW[:, :, None])
+        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+        skips = []
+        for embedding, transformer in self.layers:  # type: ignore[misc]
+            x_BCHW = transformer(embedding(x_BCHW))
+            skips.append(x_BCHW)
+        x_BCHW = self.up_block1(x_BCHW)
+        x_BCHW = self.up_block2(torch.cat([x_BCHW, skips[2]], 1))
+        x_BCHW = self.up_block3(torch.cat([x_BCHW, skips[1]], 1))
+        x_BCHW = self.up_block4(torch.cat([x_BCHW, skips[0]], 1))
+        return x_BCHW

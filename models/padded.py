@@ -1,0 +1,65 @@
+"""PaddedNetwork: a network of one time step on an extended grid; what WXFormer and FuXi have in common.
+
+Legend: B batch, C channel, H rows, W columns.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pelagos.models.context import Context, Signature
+from pelagos.models.earth_padding import GridPadding
+from pelagos.models.fields import Fields
+from pelagos.models.spectral_norm import iterate_all
+
+
+class PaddedNetwork(nn.Module):
+    """Padding, a body, cropping, and interpolation where the body's grid misses the input's.
+
+    Args:
+        signature: the variables.
+        body: the network of padded fields.
+        padding: what is added around the fields.
+        scale: (rows, columns) of the padded fields that a cell of the body's output stands for.
+        predicts_change: whether lead time and scalars are input channels and the output is added to the
+            input; else the body alone gives the next state.
+        interpolate: whether an output of another size than the input is interpolated to it.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        body: nn.Module,
+        padding: GridPadding,
+        *,
+        scale: tuple[int, int] = (1, 1),
+        predicts_change: bool,
+        interpolate: bool = True,
+    ) -> None:
+        super().__init__()
+        self.signature, self.body, self.padding = signature, body, padding
+        self.scale = scale
+        self.fields = Fields(signature, residual=predicts_change)
+        self.conditioned, self.interpolate = predicts_change, interpolate
+
+    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = Context()) -> Tensor:
+        """(B, C, H, W) and lead times (B,) to (B, C', H, W).
+
+        Raises:
+            DataError: channels or grid do not fit the network.
+        """
+        if self.training:
+            iterate_all(self.body)
+        if self.conditioned:
+            fields_BCHW = self.fields.with_conditions(x_BCHW, lead_time_B, context)
+        else:
+            fields_BCHW = self.fields.spread(x_BCHW, context)
+        y_BCHW = self._map(fields_BCHW, context.periodic)
+        return self.fields.gather(y_BCHW, x_BCHW, context)
+
+    def _map(self, x_BCHW: Tensor, periodic: tuple[bool, bool]) -> Tensor:
+        height, width = x_BCHW.shape[-2:]
+        y_BCHW: Tensor = self.body(self.padding.pad(x_BCHW, periodic))
+        y_BCHW = self.padding.crop(y_BCHW, height, width, self.scale)
+        if self.interpolate and y_BCHW.shape[-2:] != (height, width):
+            y_BCHW = F.interpolate(y_BCHW, (height, width), mode="bilinear", align_corners=False)
+        return y_BCHW

@@ -1,0 +1,76 @@
+"""Blocks that halve or double a grid: shared by WXFormer and FuXi, named as miles-credit's weights are.
+
+Legend: B batch, C channel, H rows, W columns; h, w those of the coarser grid.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _residual(channels: int, groups: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(2):
+        layers.append(nn.Conv2d(channels, channels, 3, padding=1))
+        layers += [nn.GroupNorm(groups, channels), nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+class DownBlock(nn.Module):
+    """Halve the grid by a strided convolution, then refine."""
+
+    def __init__(self, dim_in: int, dim_out: int, groups: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim_in, dim_out, 3, stride=2, padding=1)
+        self.b = _residual(dim_out, groups)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', ceil(H/2), ceil(W/2))."""
+        x_BChw: Tensor = self.conv(x_BCHW)
+        return x_BChw + self.b(x_BChw)
+
+
+class TransposedUpBlock(nn.Module):
+    """Double the grid by a transposed convolution, then refine."""
+
+    def __init__(self, dim_in: int, dim_out: int, groups: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(dim_in, dim_out, 2, stride=2)
+        self.b = _residual(dim_out, groups)
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C', 2h, 2w)."""
+        x_BCHW: Tensor = self.conv(x_BChw)
+        return x_BCHW + self.b(x_BCHW)
+
+
+class ShuffleUpBlock(nn.Module):
+    """Double the grid by a pixel shuffle, sharpen, then refine."""
+
+    def __init__(self, dim_in: int, dim_out: int, groups: int) -> None:
+        super().__init__()
+        self.conv = shuffle_convolution(dim_in, dim_out)
+        self.sharp = nn.Conv2d(dim_out, dim_out, 3, padding=1)
+        nn.init.xavier_uniform_(self.sharp.weight)
+        self.b = _residual(dim_out, groups)
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C', 2h, 2w)."""
+        x_BCHW = F.pixel_shuffle(self.conv(x_BChw), 2)
+        x_BCHW = x_BCHW + self.sharp(x_BCHW)
+        return x_BCHW + self.b(x_BCHW)
+
+
+def shuffle_convolution(dim_in: int, dim_out: int) -> nn.Conv2d:
+    """The convolution before a pixel shuffle by 2, with no bias at the start and its four sub-grids alike.
+
+    Alike sub-grids leave no checkerboard at the start (Aitken et al., 2017, arXiv:1707.02937).
+    """
+    conv = nn.Conv2d(dim_in, 4 * dim_out, 3, padding=1)
+    kernel = torch.empty_like(conv.weight[::4])
+    nn.init.kaiming_normal_(kernel)
+    with torch.no_grad():
+        conv.weight.copy_(kernel.repeat_interleave(4, 0))
+        assert conv.bias is not None
+        conv.bias.zero_()
+    return conv

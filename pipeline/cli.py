@@ -1,0 +1,179 @@
+"""The commands. Each parses, loads a configuration and calls one stage; nothing heavy is imported before."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+import pelagos
+from pelagos.preprocessing.errors import ConfigError, PelagosError
+
+HELP = """A foundation-model pipeline for partial differential equations and weather.
+
+Every stage is `pelagos COMMAND CONFIG [KEY=VALUE ...]`: CONFIG is a YAML file or the name of a
+shipped one, KEY=VALUE sets a value in it. The quickest way to see all of it: `pelagos demo`."""
+
+
+class Stage(NamedTuple):
+    """Where a command's configuration class and `run` are, and what it does."""
+
+    module: str
+    config: str
+    help: str
+
+
+STAGES = {
+    "simulate": Stage("simulate", "SimulateStage", "Make trajectories of an equation, in an archive's format."),
+    "build": Stage("build", "BuildStage", "Turn an archive into a sharded Zarr store."),
+    "pretrain": Stage("pretrain", "PretrainStage", "Train a network on a mixture of stores."),
+    "finetune": Stage("finetune", "FinetuneStage", "Adapt a model to a store with little data."),
+    "refine": Stage("refine", "RefineStage", "Refine forecasts with the residual of their equation."),
+    "forecast": Stage("forecast", "ForecastStage", "Roll a model out from the frames of a store."),
+    "evaluate": Stage("evaluate", "EvaluateStage", "Score rollouts of models against baselines."),
+    "register": Stage("register", "RegisterStage", "Make a model a version in the MLflow registry."),
+    "demo": Stage("demo", "DemoStage", "Walk the whole road on simulated archives."),
+}
+PARALLEL = ("pretrain", "finetune")
+
+app = typer.Typer(
+    help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+Configuration = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file or the name of a shipped one.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Values to set, keys with dots.")
+]
+
+
+def config_class(command: str) -> Any:
+    """The configuration class of a command, its module imported."""
+    stage = STAGES[command]
+    return getattr(import_module(f"pelagos.pipeline.{stage.module}"), stage.config)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Print what the user can mend as one message, without a traceback; configurations exit with 2."""
+    try:
+        yield
+    except PelagosError as error:
+        print(f"error: {error}", file=sys.stderr)
+        # A process of several must not wait at exit for peers that wait for it.
+        code = 2 if isinstance(error, ConfigError) else 1
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            sys.stderr.flush()
+            os._exit(code)
+        raise typer.Exit(code) from error
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, the same command continues", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def run_stage(command: str, config: str, overrides: list[str] | None, processes: int = 1) -> None:
+    """Load the configuration of a stage and run it, in several processes if asked for."""
+    from pelagos.pipeline.config import load
+
+    with reported():
+        loaded = load(config, overrides or [], config_class(command))
+        if processes > 1:
+            from pelagos.pipeline.launch import run
+
+            run([command, config, *(overrides or [])], processes)
+        else:
+            import_module(f"pelagos.pipeline.{STAGES[command].module}").run(loaded)
+
+
+def _command(name: str) -> Callable[..., None]:
+    if name in PARALLEL:
+
+        def parallel(
+            config: Configuration,
+            overrides: Overrides = None,
+            processes: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+        ) -> None:
+            run_stage(name, config, overrides, processes)
+
+        return parallel
+
+    if name == "demo":
+
+        def demo(overrides: Overrides = None) -> None:
+            run_stage(name, name, overrides)
+
+        return demo
+
+    def single(config: Configuration, overrides: Overrides = None) -> None:
+        run_stage(name, config, overrides)
+
+    return single
+
+
+for _name, _stage in STAGES.items():
+    app.command(_name, help=_stage.help)(_command(_name))
+
+
+@app.command()
+def check(config: Configuration, overrides: Overrides = None) -> None:
+    """Print the resolved configuration, or every error in it."""
+    from pelagos.pipeline.config import dump, find, load, read
+
+    with reported():
+        command = read(find(config)).get("command")
+        if command not in STAGES:
+            raise ConfigError(f"{config}: `command` must be one of {', '.join(STAGES)}, not {command!r}")
+        print(dump(load(config, overrides or [], config_class(command))), end="")
+
+
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="A Zarr store that `pelagos build` wrote.")]
+
+
+@app.command()
+def inspect(store: Store) -> None:
+    """Say what is in a store."""
+    with reported():
+        from pelagos.preprocessing.inspect import inspect as describe
+
+        print(describe(store))
+
+
+@app.command()
+def verify(store: Store) -> None:
+    """Check every shard of a store against its checksum."""
+    with reported():
+        from pelagos.preprocessing.errors import DamagedFileError
+        from pelagos.preprocessing.store import verify as damages
+
+        found = damages(store)
+        if found:
+            listing = "\n".join(f"  {damage}" for damage in found)
+            raise DamagedFileError(f"{store}: {len(found)} fault(s)\n{listing}\nmend with: pelagos repair {store}")
+        print(f"{store}: every shard is as it was written")
+
+
+@app.command()
+def repair(store: Store) -> None:
+    """Build the damaged shards of a store anew from its sources."""
+    with reported():
+        from pelagos.preprocessing.build import repair as mend
+
+        mended = mend(store)
+        print(f"{store}: {len(mended)} shard(s) built anew")
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Answer to `pelagos --version`."""
+    if show:
+        print(f"pelagos {pelagos.__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The entry point of the `pelagos` command."""
+    app()

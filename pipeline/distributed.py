@@ -1,0 +1,77 @@
+"""Rank, world, barriers and sums over processes: the only user of torch.distributed."""
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+
+def rank() -> int:
+    """This process's number among all, 0 without a launcher."""
+    return int(_environment("RANK", "SLURM_PROCID", "0"))
+
+
+def world() -> int:
+    """The number of processes, 1 without a launcher."""
+    return int(_environment("WORLD_SIZE", "SLURM_NTASKS", "1"))
+
+
+def local_rank() -> int:
+    """This process's number on its machine."""
+    return int(_environment("LOCAL_RANK", "SLURM_LOCALID", "0"))
+
+
+def _environment(torchrun: str, slurm: str, default: str) -> str:
+    """torchrun's variable; srun's where a step was started with a rendezvous address; else the default.
+
+    SLURM sets its variables in a batch script too, where one process runs alone: only MASTER_ADDR,
+    which slurm/env.sh exports for srun, says that the processes are meant to meet.
+    """
+    if torchrun in os.environ:
+        return os.environ[torchrun]
+    return os.environ.get(slurm, default) if "MASTER_ADDR" in os.environ else default
+
+
+def start(timeout_minutes: float = 30.0) -> None:
+    """Join the process group: NCCL with GPUs, gloo without; a group of one needs no launcher."""
+    if dist.is_initialized():
+        return
+    for name, value in (("RANK", rank()), ("WORLD_SIZE", world()), ("LOCAL_RANK", local_rank())):
+        os.environ.setdefault(name, str(value))
+    if "MASTER_ADDR" not in os.environ:
+        store = dist.HashStore()
+        dist.init_process_group(_backend(), store=store, rank=0, world_size=1)
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+        return
+    dist.init_process_group(_backend(), timeout=timedelta(minutes=timeout_minutes))
+
+
+def _backend() -> str:
+    return "nccl" if torch.cuda.is_available() else "gloo"
+
+
+def device() -> torch.device:
+    """The device of this process."""
+    return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def stop() -> None:
+    """Leave the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.barrier()
+
+
+def all_sum(values: Sequence[float]) -> list[float]:
+    """Each value summed over all processes, in float64."""
+    tensor = torch.tensor(values, dtype=torch.float64, device=device())
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(tensor)
+    return [float(value) for value in tensor.cpu()]

@@ -1,0 +1,346 @@
+"""Forecasts: a model rolled out from frames of a store, kept as Zarr."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from pelagos.models.rollout import rollout
+from pelagos.pipeline import distributed, registry
+from pelagos.pipeline.model import Domain, Model, context, load
+from pelagos.pipeline.progress import bar
+from pelagos.pipeline.tracking import TrackingConfig
+from pelagos.preprocessing.batch import Layout
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.store import Store, open_store
+from pelagos.preprocessing.variables import Variable, keys, with_role
+
+Array = NDArray[np.float32]
+
+
+class StartsConfig(Config):
+    """Which forecasts are made: from which frames of which trajectories, how far.
+
+    Attributes:
+        split: forecasts lie in this split with all their frames.
+        trajectories: the first so many of the split, all where absent.
+        first: frame of the first start.
+        every: frames between starts; absent for the first one only.
+        stride: frames a step.
+        steps: steps a forecast.
+    """
+
+    split: str = "test"
+    trajectories: int | None = Field(default=None, gt=0)
+    first: int = Field(default=0, ge=0)
+    every: int | None = Field(default=None, gt=0)
+    stride: int = Field(default=1, gt=0)
+    steps: int = Field(default=1, gt=0)
+
+    def plan(self, store: Store) -> "Plan":
+        """The trajectories and start frames that a store offers.
+
+        Raises:
+            DataError: the store has no such split, or no forecast fits into it.
+        """
+        if self.split not in store.splits:
+            raise DataError(f"{store.path} has the splits {', '.join(store.splits)}, not {self.split!r}")
+        inside = store.splits[self.split]
+        reach = 0 if is_steady(store) else self.stride * self.steps
+        members = np.flatnonzero(inside.any(axis=1))[: self.trajectories]
+        offset = int(np.argmax(inside[members[0]])) + self.first
+        last = store.num_times - reach
+        candidates = range(offset, last, self.every) if self.every else range(offset, min(offset + 1, last))
+        starts = [s for s in candidates if inside[members, s : s + reach + 1].all()]
+        if not starts:
+            frames = int(inside[members].sum(axis=1).min())
+            raise DataError(
+                f"{store.path}: no forecast of {self.steps} steps of {self.stride} frames from frame"
+                f" {self.first} on fits into split {self.split!r}, whose trajectories have {frames} frames"
+            )
+        return Plan(tuple(int(i) for i in members), tuple(starts), self.stride, self.steps)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Forecasts to make: each trajectory from each start, `steps` steps of `stride` frames."""
+
+    trajectories: tuple[int, ...]
+    starts: tuple[int, ...]
+    stride: int
+    steps: int
+
+
+class ForecastStage(Config):
+    """Forecasts of one model on one store.
+
+    Attributes:
+        model: a folder, or models:/NAME@ALIAS of the registry.
+        store: what forecasts start from.
+        output: the Zarr store of the forecasts.
+        mode: `rollout` feeds each step's forecast into the next; `direct` asks for each lead time
+            from the initial frame.
+        batch: forecasts computed together.
+        threads: of the processor; results are the same to the last bit for the same number only.
+    """
+
+    command: Literal["forecast"] = "forecast"
+    model: str
+    store: Path
+    output: Path
+    starts: StartsConfig = StartsConfig()
+    mode: Literal["rollout", "direct"] = "rollout"
+    batch: int = Field(default=16, gt=0)
+    threads: int = Field(default=2, gt=0)
+    overwrite: bool = False
+    tracking: TrackingConfig = TrackingConfig()
+
+
+def run(config: ForecastStage) -> Path:
+    """Make the forecasts of a configuration.
+
+    Raises:
+        ConfigError: the output exists and is not to be overwritten.
+    """
+    if config.output.exists() and not config.overwrite:
+        raise ConfigError(f"{config.output} exists: give another output=, or overwrite=true")
+    store = open_store(config.store)
+    model = load(registry.resolve(config.model, config.tracking))
+    forecaster = Forecaster(model, store, config.mode, config.batch, config.threads)
+    plan = config.starts.plan(store)
+    with bar("forecast", len(plan.trajectories)) as show:
+        write(forecaster.blocks(plan, show), config.output)
+    print(f"forecasts: {config.output}")
+    return config.output
+
+
+class Forecaster:
+    """A model bound to a store: makes forecasts in physical units."""
+
+    def __init__(
+        self,
+        model: Model,
+        store: Store,
+        mode: Literal["rollout", "direct"] = "rollout",
+        batch: int = 16,
+        threads: int = 2,
+    ) -> None:
+        self.store, self.mode, self.batch, self.threads = store, mode, batch, threads
+        self.domain = model.domain(store.dataset)
+        self.signature = model.signature
+        self.network = model.network.to(distributed.device())
+        _check_variables(self.domain, store)
+        self.layout = Layout(
+            store.dataset,
+            self.domain.inputs,
+            self.domain.outputs,
+            store.grid,
+            self.domain.scalars,
+            self.domain.time_scale,
+        )
+        self.prognostic = with_role(self.domain.inputs, "prognostic")
+        self.static = with_role(self.domain.inputs, "static")
+        self.forcing = with_role(self.domain.inputs, "forcing")
+
+    def blocks(self, plan: Plan, show: Callable[[int], None] = lambda done: None) -> Iterator[xr.Dataset]:
+        """The forecasts, a few trajectories at a time."""
+        size = max(1, self.batch // len(plan.starts))
+        for first in range(0, len(plan.trajectories), size):
+            part = Plan(plan.trajectories[first : first + size], plan.starts, plan.stride, plan.steps)
+            yield self.forecast(part)
+            show(first + len(part.trajectories))
+
+    @torch.inference_mode()
+    def forecast(self, plan: Plan) -> xr.Dataset:
+        """(trajectory, start, lead_time, y, x) fields of all output variables; missing points are NaN."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        samples = [(i, s) for i in plan.trajectories for s in plan.starts]
+        try:
+            parts = [
+                self._samples(samples[first : first + self.batch], plan)
+                for first in range(0, len(samples), self.batch)
+            ]
+        finally:
+            torch.set_num_threads(before)
+        values = np.concatenate(parts)
+        shape = (len(plan.trajectories), len(plan.starts), *values.shape[1:])
+        return dataset(self.store, plan, self.domain.outputs, values.reshape(shape))
+
+    def _samples(self, samples: Sequence[tuple[int, int]], plan: Plan) -> Array:
+        """(B, steps, C, H, W) in physical units."""
+        device = distributed.device()
+        initial = self._normalised([self._frame(i, s, self.prognostic) for i, s in samples], self.prognostic)
+        static = self._normalised([self._static(i) for i, _ in samples], self.static)
+        scalars = torch.as_tensor(np.stack([self._scalars(i) for i, _ in samples]), device=device)
+        told = context(self.signature, self.layout, scalars)
+
+        def forcing(step: int) -> Tensor:
+            frames = [self._frame(i, s + step * plan.stride, self.forcing) for i, s in samples]
+            return self._normalised(frames, self.forcing).nan_to_num(0.0)
+
+        def network(fields_BCHW: Tensor, lead: Tensor) -> Tensor:
+            result: Tensor = self.network(fields_BCHW, lead, told)
+            return result
+
+        step_lead = lead_times(self.store, plan)[0] / self.domain.time_scale
+        lead = torch.full((len(samples),), step_lead, dtype=torch.float32, device=device)
+        valid = torch.isfinite(initial)
+        start = initial.nan_to_num(0.0)
+        if self.mode == "direct":
+            inputs = torch.cat([start, static.nan_to_num(0.0), forcing(0)], dim=1)
+            frames = [network(inputs, lead * (step + 1)) for step in range(plan.steps)]
+        else:
+            frames = list(
+                rollout(
+                    lambda fields: network(fields, lead),
+                    start,
+                    static.nan_to_num(0.0),
+                    forcing if self.forcing else None,
+                    valid,
+                    plan.steps,
+                )
+            )
+        fields = torch.stack(frames, dim=1).float().cpu().numpy()
+        return self._physical(fields, valid.cpu().numpy())
+
+    def _physical(self, fields_BTCHW: Array, valid_BPHW: NDArray[np.bool_]) -> Array:
+        mean, std = self._scales(self.domain.outputs)
+        physical: Array = fields_BTCHW * std + mean
+        count = len(self.prognostic)
+        physical[:, :, :count][~np.broadcast_to(valid_BPHW[:, None], physical[:, :, :count].shape)] = np.nan
+        return physical
+
+    def _frame(self, trajectory: int, frame: int, variables: Sequence[Variable]) -> Array:
+        """(C, H, W) of one frame in physical units."""
+        if not variables:
+            return np.empty((0, *self.store.grid.shape), np.float32)
+        return self.store.read(trajectory, frame, frame + 1)[0, channels(self.store, variables)]
+
+    def _static(self, trajectory: int) -> Array:
+        if not self.static:
+            return np.empty((0, *self.store.grid.shape), np.float32)
+        order = keys(self.store.static_variables)
+        return self.store.static(trajectory)[[order.index(variable.key) for variable in self.static]]
+
+    def _scalars(self, trajectory: int) -> NDArray[np.float64]:
+        values = dict(zip(self.store.params, self.store.scalars(trajectory), strict=True))
+        return np.array([values.get(name, np.nan) for name in self.domain.scalars])
+
+    def _normalised(self, fields: Sequence[Array], variables: Sequence[Variable]) -> Tensor:
+        mean, std = self._scales(variables)
+        return torch.as_tensor((np.stack(fields) - mean) / std, device=distributed.device())
+
+    def _scales(self, variables: Sequence[Variable]) -> tuple[Array, Array]:
+        """(C, 1, 1) means and standard deviations."""
+        scales = [self.domain.scales[variable.key] for variable in variables]
+        mean = np.array([scale.mean for scale in scales], np.float32).reshape(-1, 1, 1)
+        return mean, np.array([scale.std for scale in scales], np.float32).reshape(-1, 1, 1)
+
+
+def is_steady(store: Store) -> bool:
+    """Whether the store maps static fields to a solution without time."""
+    return not with_role(store.variables, "prognostic")
+
+
+def channels(store: Store, variables: Sequence[Variable]) -> list[int]:
+    """The variables' positions in the store's state."""
+    order = keys(store.variables)
+    return [order.index(variable.key) for variable in variables]
+
+
+def lead_times(store: Store, plan: Plan) -> NDArray[np.float64]:
+    """(steps,) lead times in the store's units; 1 for a steady problem."""
+    if is_steady(store):
+        return np.ones(1)
+    return np.arange(1, plan.steps + 1) * plan.stride * store.dt
+
+
+def _check_variables(domain: Domain, store: Store) -> None:
+    present = {*keys(store.variables), *keys(store.static_variables)}
+    missing = [key for key in keys(domain.inputs) if key not in present]
+    if missing:
+        raise DataError(f"{store.path} lacks the model's input variables {', '.join(missing)}")
+
+
+def dataset(store: Store, plan: Plan, variables: Sequence[Variable], values: Array) -> xr.Dataset:
+    """(trajectory, start, lead_time, channel, y, x) values as a forecast with coordinates and attributes."""
+    dims = ("trajectory", "start", "lead_time", "y", "x")
+    grid = store.grid
+    fields = {
+        variable.key: (
+            dims,
+            values[:, :, :, channel],
+            {"units": variable.units, "group": variable.score_group, "long_name": variable.long_name},
+        )
+        for channel, variable in enumerate(variables)
+    }
+    starts = np.array(plan.starts)
+    coordinates: dict[str, Any] = {
+        "trajectory": np.array(plan.trajectories),
+        "start": starts,
+        "lead_time": ("lead_time", lead_times(store, plan), {"units": store.time_units}),
+        "y": ("y", grid.y, {"units": grid.units}),
+        "x": ("x", grid.x, {"units": grid.units}),
+        "initial_time": ("start", store.times[starts], {"units": store.time_units}),
+    }
+    attributes = {
+        "dataset": store.dataset,
+        "grid": grid.kind,
+        "boundary_y": ",".join(grid.boundary_y),
+        "boundary_x": ",".join(grid.boundary_x),
+    }
+    return xr.Dataset(fields, coordinates, attributes)
+
+
+def truth(store: Store, plan: Plan, variables: Sequence[Variable]) -> xr.Dataset:
+    """What the forecasts of a plan should have been."""
+    frames = [0] if is_steady(store) else [plan.stride * step for step in range(1, plan.steps + 1)]
+    return dataset(store, plan, variables, _read(store, plan, variables, frames))
+
+
+def initial(store: Store, plan: Plan, variables: Sequence[Variable]) -> xr.Dataset:
+    """(trajectory, start, y, x) frames that the forecasts of a plan start from."""
+    values = _read(store, plan, variables, [0])
+    first = Plan(plan.trajectories, plan.starts, plan.stride, 1)
+    return dataset(store, first, variables, values).isel(lead_time=0, drop=True)
+
+
+def _read(store: Store, plan: Plan, variables: Sequence[Variable], frames: Sequence[int]) -> Array:
+    chosen = channels(store, variables)
+    rows = [
+        np.stack([store.read(i, s + frame, s + frame + 1)[0, chosen] for frame in frames])
+        for i in plan.trajectories
+        for s in plan.starts
+    ]
+    return np.stack(rows).reshape(len(plan.trajectories), len(plan.starts), *rows[0].shape)
+
+
+def write(blocks: Iterator[xr.Dataset], path: Path) -> None:
+    """Append blocks of trajectories to a Zarr store, which takes its name when it is complete."""
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    for number, block in enumerate(blocks):
+        if number == 0:
+            block.to_zarr(partial, zarr_format=3, consolidated=False)
+        else:
+            block.to_zarr(partial, append_dim="trajectory", consolidated=False)
+    if path.exists():
+        shutil.rmtree(path)
+    os.replace(partial, path)
+
+
+def read(path: Path) -> xr.Dataset:
+    """Forecasts that `write` wrote, lazily."""
+    return xr.open_zarr(path, consolidated=False, chunks=None)

@@ -1,0 +1,44 @@
+"""The memory that a command and all its processes use together."""
+
+import threading
+from types import TracebackType
+
+import psutil
+
+
+class PeakMemory:
+    """Samples the resident memory of this process and its descendants while the context lasts.
+
+    Pages that processes share are counted for each of them, so `peak` bounds what is used from above.
+    """
+
+    def __init__(self, interval: float = 0.5) -> None:
+        self.peak = 0
+        self._interval = interval
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
+
+    def __enter__(self) -> "PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._interval):
+            self.peak = max(self.peak, _resident())
+
+
+def _resident() -> int:
+    process = psutil.Process()
+    total = 0
+    for member in (process, *process.children(recursive=True)):
+        try:
+            total += member.memory_info().rss
+        except psutil.NoSuchProcess:  # it ended between being listed and being asked
+            continue
+    return total

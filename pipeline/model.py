@@ -1,0 +1,181 @@
+"""Model: a network with all that it takes to use it on data: variables, scales, lead-time units."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import pelagos
+from pelagos.models.context import Context, Signature
+from pelagos.models.network import NetworkConfig
+from pelagos.pipeline.checkpoint import sha256, sync, write_json
+from pelagos.preprocessing.batch import Layout
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.variables import Variable, keys
+
+FORMAT = 1
+_NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
+
+
+class Scale(Config):
+    """Mean and standard deviation of a variable in its own units."""
+
+    mean: float
+    std: float
+
+
+class Domain(Config):
+    """What a model knows of one dataset that it was trained on.
+
+    Attributes:
+        inputs: variables of the input channels: prognostic, then static, then forcing.
+        outputs: variables of the output channels: prognostic, then diagnostic.
+        scales: by variable key.
+        scalars: names of the parameters that go with each sample.
+        time_scale: physical duration of lead time 1, in the store's units of time.
+        max_lead: the longest lead time seen in training, in the store's units of time.
+    """
+
+    inputs: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+    scales: dict[str, Scale]
+    scalars: tuple[str, ...] = ()
+    time_scale: float = 1.0
+    max_lead: float = 0.0
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network in eval mode and the domains that it serves.
+
+    A model is kept as a folder of `model.json` and `weights.safetensors`, nothing else.
+    """
+
+    config: NetworkConfig
+    network: nn.Module
+    signature: Signature
+    domains: dict[str, Domain]
+    history: dict[str, Any] = field(default_factory=dict)
+
+    def domain(self, dataset: str) -> Domain:
+        """What the model knows of a dataset.
+
+        Raises:
+            DataError: it was not trained on that dataset.
+        """
+        if dataset not in self.domains:
+            raise DataError(
+                f"the model knows the datasets {', '.join(self.domains)}, not {dataset!r}; fine-tune it on it first"
+            )
+        return self.domains[dataset]
+
+    def save(self, folder: Path) -> None:
+        """Write the model into a folder of its own."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = folder / "weights.safetensors"
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        save_file(state, weights)
+        sync(weights)
+        write_json(
+            folder / "model.json",
+            {
+                "format": FORMAT,
+                "pelagos": pelagos.__version__,
+                "network": self.config.model_dump(mode="json"),
+                "signature": {
+                    "inputs": self.signature.inputs,
+                    "outputs": self.signature.outputs,
+                    "scalars": self.signature.scalars,
+                    "shape": self.signature.shape,
+                },
+                "domains": {name: domain.model_dump(mode="json") for name, domain in self.domains.items()},
+                "history": self.history,
+                "sha256": {weights.name: sha256(weights)},
+            },
+        )
+
+
+def load(folder: Path) -> Model:
+    """The model in a folder, its network in eval mode on the CPU.
+
+    Raises:
+        MissingFileError: there is no model in the folder.
+        DamagedFileError: the weights fail their checksum.
+        DataError: the model was written by a newer Pelagos.
+    """
+    file, weights = folder / "model.json", folder / "weights.safetensors"
+    for path in (file, weights):
+        if not path.is_file():
+            raise MissingFileError(f"{folder} holds no model: {path.name} is missing")
+    values = json.loads(file.read_text(encoding="utf-8"))
+    if values["format"] > FORMAT:
+        raise DataError(f"{file} has format {values['format']}; this Pelagos reads up to {FORMAT}: upgrade it")
+    if sha256(weights) != values["sha256"][weights.name]:
+        raise DamagedFileError(f"{weights} fails its checksum: it was changed or copied incompletely")
+    config = _NETWORK.validate_python(values["network"])
+    signature = signature_from(values["signature"])
+    network = config.build(signature)
+    network.load_state_dict(load_file(weights))
+    domains = {name: Domain.model_validate(domain) for name, domain in values["domains"].items()}
+    return Model(config, network.eval(), signature, domains, values["history"])
+
+
+def signature_from(values: dict[str, Any]) -> Signature:
+    """A signature from its JSON form."""
+    shape = values["shape"]
+    return Signature(
+        inputs=tuple(values["inputs"]),
+        outputs=tuple(values["outputs"]),
+        scalars=tuple(values["scalars"]),
+        shape=(shape[0], shape[1]) if shape else None,
+    )
+
+
+def signature_of(layouts: list[Layout]) -> Signature:
+    """The union of the variables and scalars of several datasets, each in the order of first mention."""
+    inputs = dict.fromkeys(key for layout in layouts for key in keys(layout.inputs))
+    outputs = dict.fromkeys(key for layout in layouts for key in keys(layout.outputs))
+    scalars = dict.fromkeys(name for layout in layouts for name in layout.scalars)
+    return Signature(tuple(inputs), tuple(outputs), tuple(scalars), layouts[0].grid.shape)
+
+
+def context(signature: Signature, layout: Layout, scalars_BS: Tensor | None) -> Context:
+    """What a network of this signature is told about a batch of this layout.
+
+    Raises:
+        DataError: the network has no weights for one of the variables.
+    """
+    given, wanted = keys(layout.inputs), keys(layout.outputs)
+    for kind, names, known in (("input", given, signature.inputs), ("output", wanted, signature.outputs)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise DataError(
+                f"dataset {layout.dataset}: the network has no {kind} weights for {', '.join(unknown)};"
+                f" it knows {', '.join(known)}"
+            )
+    return Context(
+        inputs=tuple(signature.inputs.index(name) for name in given),
+        outputs=tuple(signature.outputs.index(name) for name in wanted),
+        residual=tuple(given.index(name) if name in given else -1 for name in wanted),
+        periodic=layout.grid.periodic,
+        scalars=_scalars(signature, layout, scalars_BS),
+    )
+
+
+def _scalars(signature: Signature, layout: Layout, scalars_BS: Tensor | None) -> Tensor | None:
+    """The batch's scalars in the signature's order, NaN where the dataset has none of that name."""
+    if not signature.scalars or scalars_BS is None:
+        return None
+    columns = [
+        scalars_BS[:, layout.scalars.index(name)]
+        if name in layout.scalars
+        else torch.full_like(scalars_BS[:, 0] if scalars_BS.shape[1] else scalars_BS.new_zeros(len(scalars_BS)), torch.nan)
+        for name in signature.scalars
+    ]
+    return torch.stack(columns, dim=1).float()

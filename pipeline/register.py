@@ -1,0 +1,50 @@
+"""Registering: a model folder becomes a version in the MLflow registry, with an alias."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from pelagos.pipeline import model, registry
+from pelagos.pipeline.checkpoint import write_json
+from pelagos.pipeline.tracking import TrackingConfig
+from pelagos.preprocessing.config import Config
+
+
+class RegisterStage(Config):
+    """What to register.
+
+    Attributes:
+        model: the folder of a model.
+        name: of the registered model; a new version is added where it exists.
+        alias: points to the new version from now on.
+        output: a JSON file for the version, if wanted.
+    """
+
+    command: Literal["register"] = "register"
+    model: Path
+    name: str
+    alias: str = "champion"
+    output: Path | None = None
+    tracking: TrackingConfig = TrackingConfig()
+
+
+def run(config: RegisterStage) -> registry.Version:
+    """Register the model of a configuration; its files are checked first."""
+    model.load(config.model)
+    run_id = _run_id(config)
+    version = registry.register(config.tracking, config.model, config.name, config.alias, run_id)
+    if config.output is not None:
+        write_json(config.output, asdict(version))
+    print(f"registered: models:/{version.name}@{version.alias} is version {version.version}")
+    return version
+
+
+def _run_id(config: RegisterStage) -> str:
+    """The MLflow run that trained the model, where its folder knows one, else a new run."""
+    marker = config.model.parent / "mlflow_run"
+    if marker.is_file():
+        return marker.read_text().strip()
+    client = config.tracking.client()
+    created = client.create_run(config.tracking.experiment_id(), run_name=f"register {config.name}")
+    client.set_terminated(created.info.run_id)
+    return str(created.info.run_id)

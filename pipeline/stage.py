@@ -1,0 +1,56 @@
+"""What a stage has done: recorded beside its results, so that nothing is done twice or overwritten."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pelagos.pipeline.checkpoint import write_json
+from pelagos.pipeline.config import dump
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
+
+DONE = "done.json"
+
+
+def fingerprint(config: Config, *inputs: str) -> str:
+    """A digest of a configuration and of the fingerprints of what the stage reads."""
+    record = json.dumps([config.model_dump(mode="json"), *inputs], sort_keys=True)
+    return hashlib.sha256(record.encode()).hexdigest()
+
+
+def finished(folder: Path, digest: str) -> dict[str, Any] | None:
+    """The summary of a stage that was finished with this fingerprint, else None."""
+    file = folder / DONE
+    if not file.is_file():
+        return None
+    record = json.loads(file.read_text(encoding="utf-8"))
+    return dict(record["summary"]) if record["fingerprint"] == digest else None
+
+
+def claim(folder: Path, config: Config, digest: str) -> None:
+    """Take a run folder for a stage: write the resolved configuration, or find the same one there.
+
+    Raises:
+        ConfigError: the folder holds a run of another configuration, which is left as it is.
+    """
+    file = folder / "run.json"
+    if file.is_file():
+        held = json.loads(file.read_text(encoding="utf-8"))["fingerprint"]
+        if held != digest:
+            raise ConfigError(
+                f"{folder} holds a run of another configuration (see {folder / 'config.yaml'}): "
+                "give this one another output=FOLDER, or delete that folder"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+    write_json(file, {"fingerprint": digest})
+
+
+def finish(folder: Path, digest: str, summary: Mapping[str, Any]) -> None:
+    """Record that the stage is done."""
+    record = {"fingerprint": digest, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    write_json(folder / DONE, {**record, "summary": dict(summary)})

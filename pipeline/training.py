@@ -1,0 +1,211 @@
+"""The training loop that pretraining and fine-tuning share."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from pelagos.models.context import Signature
+from pelagos.models.losses import Loss
+from pelagos.pipeline import checkpoint, distributed
+from pelagos.pipeline.engine import Engine
+from pelagos.pipeline.model import context
+from pelagos.pipeline.progress import bar
+from pelagos.pipeline.schedule import ScheduleConfig
+from pelagos.pipeline.tracking import Tracker
+from pelagos.preprocessing.batch import Batch
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import DataError
+
+
+class LoopConfig(Config):
+    """How long to train and what to do on the way.
+
+    Attributes:
+        steps: optimiser steps in all.
+        batch_size: samples an optimiser step, over all processes.
+        micro_batch: samples of one forward pass; all are of one dataset.
+        ema: decay of the running mean of the weights that is evaluated and kept; 0 for none.
+        validate_every: steps between validations, 0 for one at the end.
+        validation_samples: how many fixed samples of each dataset a validation uses.
+        checkpoint_every: steps between checkpoints, 0 for one at the end.
+        keep: how many checkpoints to keep.
+        log_every: steps between reports.
+    """
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(default=16, gt=0)
+    micro_batch: int = Field(default=8, gt=0)
+    ema: float = Field(default=0.99, ge=0, lt=1)
+    validate_every: int = Field(default=0, ge=0)
+    validation_samples: int = Field(default=64, gt=0)
+    checkpoint_every: int = Field(default=0, ge=0)
+    keep: int = Field(default=2, gt=0)
+    log_every: int = Field(default=10, gt=0)
+
+    @property
+    def blocks(self) -> int:
+        """Micro-batches an optimiser step, over all processes."""
+        return self.batch_size // self.micro_batch
+
+    def accumulation(self, world: int) -> int:
+        """Micro-batches an optimiser step and process.
+
+        Raises:
+            DataError: the batch cannot be dealt evenly.
+        """
+        if self.batch_size % self.micro_batch or self.blocks % world:
+            raise DataError(
+                f"batch_size {self.batch_size} in micro-batches of {self.micro_batch} cannot be dealt to"
+                f" {world} process(es): batch_size / micro_batch must be a multiple of the number of processes"
+            )
+        return self.blocks // world
+
+
+class Batches(Protocol):
+    """Makes this process's micro-batches of the steps from `start` on."""
+
+    def __call__(self, start: int) -> Iterator[Batch]:
+        """The micro-batches in order, as many as the accumulation a step."""
+
+
+class Average:
+    """The running mean of a network's state, with a short memory at the start of a run."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = deepcopy(network).eval().requires_grad_(False)
+        self._decay = decay
+
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the weights after so many steps."""
+        decay = min(self._decay, (1 + step) / (10 + step)) if self._decay else 0.0
+        mine, theirs = list(self.network.parameters()), [p.detach() for p in network.parameters()]
+        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        for buffer, source in zip(self.network.buffers(), network.buffers(), strict=True):
+            buffer.copy_(source)
+
+
+class Trainer:
+    """Steps a network from wherever its checkpoints are to the end."""
+
+    def __init__(
+        self,
+        config: LoopConfig,
+        schedule: ScheduleConfig,
+        engine: Engine,
+        signature: Signature,
+        losses: Mapping[str, Loss],
+        tracker: Tracker,
+        folder: Path,
+    ) -> None:
+        self.config, self.schedule, self.engine = config, schedule, engine
+        self.signature, self.losses = signature, losses
+        self.tracker, self.folder = tracker, folder
+        self.average = Average(engine.network, config.ema)
+        self.step = 0
+
+    def resume(self, digest: str) -> None:
+        """Continue from the newest checkpoint of the folder, if there is one.
+
+        Raises:
+            DataError: the checkpoint belongs to another configuration.
+        """
+        newest = checkpoint.latest(self.folder)
+        if newest is None:
+            return
+        tensors, values = checkpoint.load(newest)
+        if values["fingerprint"] != digest:
+            raise DataError(f"checkpoint {newest} belongs to another configuration")
+        self.engine.load(tensors["weights"], tensors["moments"], values["step"])
+        self.average.network.load_state_dict(tensors["average"])
+        self.step = values["step"]
+
+    def run(
+        self,
+        batches: Batches,
+        validation: Callable[[], Iterator[Batch]],
+        describe: Callable[[Batch], str],
+        digest: str,
+        title: str,
+    ) -> None:
+        """Train to the last step; a checkpoint is written at the end and on the way."""
+        stream = batches(self.step)
+        accumulation = self.config.accumulation(distributed.world())
+        with bar(title, self.config.steps, distributed.rank() == 0) as show:
+            started, first, waited = time.monotonic(), self.step, 0.0
+            while self.step < self.config.steps:
+                before = time.monotonic()
+                micro = [batch.to(distributed.device()) for batch in islice(stream, accumulation)]
+                waited += time.monotonic() - before
+                info = self.engine.step([self._task(batch) for batch in micro], self._rate)
+                self._require_finite(info.loss, micro, describe)
+                self.step += 1
+                self.average.update(self.engine.network, self.step)
+                if self._due(self.config.log_every):
+                    elapsed = time.monotonic() - started
+                    speed = (self.step - first) * self.config.batch_size / elapsed
+                    [loss] = distributed.all_sum([info.loss / distributed.world()])
+                    values = {"train/loss": loss, "train/grad_norm": info.grad_norm}
+                    values |= {"samples_per_second": speed, "loader_wait": waited / elapsed}
+                    self.tracker.metrics({**values, "lr": self._rate({"peak": 1.0})}, self.step)
+                    show(self.step, f"loss {loss:.4f}")
+                if self._due(self.config.validate_every):
+                    self._validate(validation())
+                if self._due(self.config.checkpoint_every):
+                    self._save(digest)
+
+    def _due(self, every: int) -> bool:
+        return self.step == self.config.steps or bool(every and self.step % every == 0)
+
+    def _rate(self, group: Mapping[str, Any]) -> float:
+        return float(group["peak"]) * self.schedule.factor(self.step, self.config.steps)
+
+    def _task(self, batch: Batch) -> Callable[[nn.Module], Tensor]:
+        return lambda network: self._loss(network, batch)
+
+    def _loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        told = context(self.signature, batch.layout, batch.scalars)
+        forecast = network(batch.inputs, batch.lead_time, told)
+        return self.losses[batch.layout.dataset](forecast.float(), batch.targets, batch.mask)
+
+    def _require_finite(self, loss: float, micro: list[Batch], describe: Callable[[Batch], str]) -> None:
+        if loss == loss and abs(loss) != float("inf"):
+            return
+        samples = "; ".join(describe(batch) for batch in micro)
+        raise DataError(f"the loss is {loss} at step {self.step + 1}; the samples were: {samples}")
+
+    @torch.no_grad()
+    def _validate(self, batches: Iterator[Batch]) -> None:
+        """Mean loss of the averaged weights over a fixed set, a number a dataset."""
+        sums = {name: [0.0, 0.0] for name in self.losses}
+        for number, batch in enumerate(batches):
+            if number % distributed.world() == distributed.rank():
+                batch = batch.to(distributed.device())
+                with self.engine.autocast():
+                    loss = self._loss(self.average.network, batch)
+                sums[batch.layout.dataset][0] += float(loss) * len(batch)
+                sums[batch.layout.dataset][1] += len(batch)
+        totals = distributed.all_sum([value for pair in sums.values() for value in pair])
+        means = {
+            f"valid/{name}": totals[2 * i] / totals[2 * i + 1] for i, name in enumerate(sums) if totals[2 * i + 1]
+        }
+        if means:
+            self.tracker.metrics(means, self.step)
+
+    def _save(self, digest: str) -> None:
+        moments = self.engine.moments()
+        if distributed.rank() == 0:
+            tensors = {
+                "weights": dict(self.engine.network.state_dict()),
+                "average": dict(self.average.network.state_dict()),
+                "moments": moments,
+            }
+            checkpoint.save(self.folder, self.step, tensors, {"fingerprint": digest})
+            checkpoint.prune(self.folder, self.config.keep)
+        distributed.barrier()

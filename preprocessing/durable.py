@@ -1,0 +1,171 @@
+"""Durable files: wholly there or not at all, whenever the process or the machine stops; and their checksums."""
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.errors import DataError
+
+Bytes = NDArray[np.uint8]
+PARTIAL = ".partial"
+_BLOCK = 4 << 20
+
+
+@dataclass(frozen=True)
+class Checksum:
+    """What a file's content must be: its length in bytes and two digests in hexadecimal."""
+
+    bytes: int
+    crc32c: str
+    sha256: str
+
+
+class Hasher:
+    """Checksums of a stream of buffers; SHA-256 runs in a thread beside the writing."""
+
+    def __init__(self) -> None:
+        self._bytes, self._crc, self._sha = 0, 0, hashlib.sha256()
+        # Short, so that waiting buffers do not add up to another shard.
+        self._queue: Queue[Bytes | None] = Queue(maxsize=2)
+        self._thread = Thread(target=self._digest, daemon=True)
+        self._thread.start()
+
+    def update(self, buffer: Bytes) -> None:
+        """Append a buffer, which must not change until `result` or `close`."""
+        self._bytes += buffer.nbytes
+        self._crc = google_crc32c.extend(self._crc, buffer)
+        self._queue.put(buffer)
+
+    def result(self) -> Checksum:
+        """The checksum of all buffers; the hasher is at its end."""
+        self.close()
+        return Checksum(self._bytes, f"{self._crc:08x}", self._sha.hexdigest())
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _digest(self) -> None:
+        while (buffer := self._queue.get()) is not None:
+            self._sha.update(buffer)
+
+
+def checksum(path: Path) -> Checksum:
+    """The checksum of a file as it lies on disk."""
+    hasher = Hasher()
+    try:
+        for block in _blocks(path):
+            hasher.update(block)
+    except BaseException:
+        hasher.close()
+        raise
+    return hasher.result()
+
+
+def crc32c(path: Path) -> str:
+    """The CRC-32C of a file, in hexadecimal: six times quicker than its SHA-256."""
+    crc = 0
+    for block in _blocks(path):
+        crc = google_crc32c.extend(crc, block)
+    return f"{crc:08x}"
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _blocks(path: Path) -> Iterator[Bytes]:
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            yield np.frombuffer(block, np.uint8)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[int]:
+    """A file descriptor whose content becomes `path` at the end of the block, or never."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        yield descriptor
+        os.fsync(descriptor)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    sync_directory(path.parent)
+
+
+def write_all(descriptor: int, buffer: Bytes) -> None:
+    """Write the whole buffer."""
+    written = os.write(descriptor, buffer)
+    while written < len(buffer):
+        written += os.write(descriptor, buffer[written:])
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file durably."""
+    with replacing(path) as descriptor:
+        write_all(descriptor, np.frombuffer(content, np.uint8))
+
+
+def sync_directory(path: Path) -> None:
+    """Make the entries of a directory survive a crash of the machine."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(root: Path) -> None:
+    """Make all files and directories below a directory survive a crash of the machine."""
+    for directory, _, names in os.walk(root):
+        for name in names:
+            with open(Path(directory, name), "rb") as file:
+                os.fsync(file.fileno())
+        sync_directory(Path(directory))
+
+
+def remove_partials(folder: Path, pattern: str = "*") -> None:
+    """Remove what killed writers left in a folder."""
+    for partial in folder.rglob(f".{pattern}{PARTIAL}"):
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold an advisory lock, which the system releases with the process however it ends.
+
+    Raises:
+        DataError: somebody else holds it.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"{path}: another process holds this; wait for it or end it") from error
+        yield
+
+
+def json_checksum(value: Any) -> str:
+    """The SHA-256 of a JSON value in its canonical spelling."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,50 @@
+"""Forcings that follow from time and place alone: the sun's two clocks."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.variables import Variable
+
+Floats = NDArray[np.float64]
+Times = NDArray[np.datetime64]
+ForcingName = Literal["cos_local_time", "sin_local_time", "cos_year", "sin_year"]
+
+
+def local_time(times: Times, grid: Grid) -> Floats:
+    """(T, 1, W) mean local solar time as a fraction of the day: 0 at midnight, 15 degrees an hour."""
+    day = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "D")
+    return (day[:, None, None] + grid.x[None, None, :] / 360) % 1
+
+
+def year(times: Times, grid: Grid) -> Floats:
+    """(T, 1, 1) the time as a fraction of its calendar year: 0 on the first of January."""
+    start = times.astype("datetime64[Y]")
+    length = (start + 1).astype("datetime64[s]") - start.astype("datetime64[s]")
+    return ((times - start.astype("datetime64[s]")) / length)[:, None, None]
+
+
+def _wave(function: Callable[[Any], Any], clock: Callable[[Times, Grid], Floats]) -> Callable[[Times, Grid], Floats]:
+    def values(times: Times, grid: Grid) -> Floats:
+        phase = function(2 * np.pi * clock(times, grid))
+        return np.broadcast_to(phase, (len(times), *grid.shape))
+
+    return values
+
+
+FORCINGS: dict[ForcingName, Callable[[Times, Grid], Floats]] = {
+    "cos_local_time": _wave(np.cos, local_time),
+    "sin_local_time": _wave(np.sin, local_time),
+    "cos_year": _wave(np.cos, year),
+    "sin_year": _wave(np.sin, year),
+}
+"""From times (T,) and a grid in degrees to values (T, H, W)."""
+
+
+def variable(name: ForcingName) -> Variable:
+    """The variable of a computed forcing."""
+    function, _, clock = name.partition("_")
+    return Variable(name=name, role="forcing", group=clock, long_name=f"{function} of {clock.replace('_', ' ')}")

@@ -1,0 +1,64 @@
+"""Frames of an array on disk, by the direct reader where it can and through zarr-python where it cannot."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.shards import ShardLayout, ShardReader, UnsupportedLayoutError, read_metadata
+
+_log = logging.getLogger(__name__)
+
+
+class FrameReader(Protocol):
+    """Reads frames, the values at one position of an array's leading axes; safe to share between threads."""
+
+    def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
+        """Fill buffers one after the other from the start of one frame."""
+
+    def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
+        """Fill (T, C, H, W) with consecutive frames along the last of the leading axes."""
+
+
+class ZarrFrames:
+    """Reads any array that zarr-python can open: other codecs, other chunks; slower by an order."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._array = zarr.open_array(path, mode="r")
+
+    def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
+        """Fill buffers one after the other from the start of one frame."""
+        values, start = self._values(position), 0
+        for buffer in buffers:
+            buffer.reshape(-1)[:] = values[start : start + buffer.size]
+            start += buffer.size
+
+    def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
+        """Fill (T, C, H, W) with consecutive frames along the last of the leading axes."""
+        last = slice(position[-1], position[-1] + len(out))
+        out[:] = self._values((*position[:-1], last)).reshape(out.shape)
+
+    def _values(self, position: tuple[int | slice, ...]) -> NDArray[np.float32]:
+        try:
+            return np.asarray(self._array[position], np.float32).reshape(-1)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DamagedFileError(f"{self._path}{position}: cannot be read: {error}") from error
+
+
+def open_frames(path: Path) -> FrameReader:
+    """A reader of the array in a folder.
+
+    Raises:
+        DamagedFileError: the folder holds no array.
+    """
+    try:
+        return ShardReader(path, ShardLayout.from_metadata(read_metadata(path)))
+    except UnsupportedLayoutError as reason:
+        _log.warning("%s is read through zarr-python, which is slower: %s", path, reason)
+        return ZarrFrames(path)

@@ -1,0 +1,127 @@
+"""Moments: count, mean, variance and extremes of each channel, mergeable and blind to missing values.
+
+Shapes: N frames, C channels, H rows, W columns.
+"""
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+_SLAB = 1 << 17  # values that are cast to float64 at a time: a few MB, small beside a shard
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Of the values that are not NaN, for each of C channels, all in float64.
+
+    Attributes:
+        count: how many there are.
+        mean: 0 where there are none.
+        m2: the sum of squared deviations from the mean.
+        minimum: infinity where there are none.
+        maximum: minus infinity where there are none.
+    """
+
+    count: Floats
+    mean: Floats
+    m2: Floats
+    minimum: Floats
+    maximum: Floats
+
+    @classmethod
+    def none(cls, num_channels: int) -> "Moments":
+        """Those of no values at all."""
+        zero, infinite = np.zeros(num_channels), np.full(num_channels, np.inf)
+        return cls(zero, zero, zero, infinite, -infinite)
+
+    @property
+    def variance(self) -> Floats:
+        """The population variance, 0 where there are no values."""
+        return self.m2 / np.maximum(self.count, 1)
+
+    @property
+    def std(self) -> Floats:
+        """The standard deviation, 1 where it would be 0 or there are no values; see `constant`."""
+        return np.where(self.constant, 1.0, np.sqrt(self.variance))
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Where all values agree to rounding, or there are none: scaling by the deviation means nothing."""
+        rounding = 1e-7 * np.maximum(np.abs(self.mean), np.finfo(np.float32).tiny)
+        return np.sqrt(self.variance) <= rounding
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Of both sets of values (Chan, Golub and LeVeque 1983, eq. 2.1)."""
+        count = self.count + other.count
+        share = other.count / np.maximum(count, 1)
+        delta = other.mean - self.mean
+        return Moments(
+            count=count,
+            mean=self.mean + delta * share,
+            m2=self.m2 + other.m2 + delta**2 * self.count * share,
+            minimum=np.minimum(self.minimum, other.minimum),
+            maximum=np.maximum(self.maximum, other.maximum),
+        )
+
+    def to_json(self) -> dict[str, str]:
+        """Exact: the bytes of each array."""
+        return {
+            field.name: base64.b64encode(getattr(self, field.name).astype("<f8").tobytes()).decode()
+            for field in fields(self)
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Moments":
+        """The inverse of `to_json`."""
+        return cls(**{name: np.frombuffer(base64.b64decode(text), "<f8") for name, text in values.items()})
+
+
+def merged(parts: Iterable[Moments], num_channels: int) -> Moments:
+    """Of all parts, merged one after the other: the order given decides the last bits."""
+    total = Moments.none(num_channels)
+    for part in parts:
+        total = total.merge(part)
+    return total
+
+
+def moments_of(x_NCHW: NDArray[np.float32]) -> Moments:
+    """Of the values of N frames, in memory that does not grow with N."""
+    num_frames, num_channels = x_NCHW.shape[:2]
+    step = max(1, _SLAB // max(1, x_NCHW[0, 0].size)) if num_frames else 1
+    slabs = (x_NCHW[start : start + step] for start in range(0, num_frames, step))
+    return merged((_slab_moments(slab) for slab in slabs), num_channels)
+
+
+def tendency_moments_of(x_NCHW: NDArray[np.float32]) -> Moments:
+    """Of the differences of each of N consecutive frames from the one before, in bounded memory."""
+    num_frames, num_channels = x_NCHW.shape[:2]
+    step = max(1, _SLAB // max(1, x_NCHW[0, 0].size)) if num_frames else 1
+    slabs = (x_NCHW[start : start + step + 1] for start in range(0, num_frames - 1, step))
+    return merged((_slab_moments(slab, difference=True) for slab in slabs), num_channels)
+
+
+def _slab_moments(x_NCHW: NDArray[np.float32], *, difference: bool = False) -> Moments:
+    columns = []
+    for channel in range(x_NCHW.shape[1]):
+        values = x_NCHW[:, channel].astype(np.float64)
+        if difference:
+            values = np.diff(values, axis=0)
+        columns.append(_moments_of_values(values))
+    return Moments(*(np.array(column) for column in zip(*columns, strict=True)))
+
+
+def _moments_of_values(values: Floats) -> tuple[float, float, float, float, float]:
+    minimum, maximum = values.min(), values.max()
+    if np.isnan(minimum):
+        values = values[~np.isnan(values)]
+        if not values.size:
+            return 0.0, 0.0, 0.0, np.inf, -np.inf
+        minimum, maximum = values.min(), values.max()
+    mean = values.mean()
+    m2 = np.square(values - mean).sum()
+    return float(values.size), float(mean), float(m2), float(minimum), float(maximum)

@@ -1,0 +1,84 @@
+"""ETDRK4: exponential time differencing with a fourth-order Runge-Kutta rule, for stiff linear parts.
+
+du/dt = L u + N(u) with L a real diagonal operator (Cox and Matthews, J. Comput. Phys. 176, 2002).
+Everything is exact where N is constant, and classical RK4 where L = 0.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_TERMS = 18
+"""Of the Taylor series; the first left out is below 1/21! where |z| < 1, under float64's precision."""
+
+
+def phi_functions(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """phi_1, phi_2, phi_3 at real z: phi_0 = exp and phi_{j+1}(z) = (phi_j(z) - 1/j!) / z.
+
+    The recurrence loses all digits near zero, so there the series of phi_3 is summed and the
+    recurrence is run backwards.
+    """
+    small = z.abs() < 1
+    near = torch.where(small, z, torch.zeros_like(z))
+    series = torch.ones_like(z)
+    for j in range(_TERMS, 3, -1):
+        series = 1 + near / j * series
+    near_3 = series / 6
+    near_2 = near_3 * near + 1 / 2
+    near_1 = near_2 * near + 1
+    far = torch.where(small, torch.ones_like(z), z)
+    far_1 = torch.expm1(far) / far
+    far_2 = (far_1 - 1) / far
+    far_3 = (far_2 - 1 / 2) / far
+    return (
+        torch.where(small, near_1, far_1),
+        torch.where(small, near_2, far_2),
+        torch.where(small, near_3, far_3),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """What one step multiplies with, each of the shape of L (or of L paired with (re, im))."""
+
+    full: Tensor
+    half: Tensor
+    stage: Tensor
+    first: Tensor
+    middle: Tensor
+    last: Tensor
+
+    @classmethod
+    def of(cls, symbol: Tensor, dt: float) -> "Coefficients":
+        """The coefficients for the linear operator `symbol` and the step `dt`."""
+        z = symbol * dt
+        phi_1, phi_2, phi_3 = phi_functions(z)
+        return cls(
+            full=torch.exp(z),
+            half=torch.exp(z / 2),
+            stage=phi_functions(z / 2)[0] * (dt / 2),
+            first=(phi_1 - 3 * phi_2 + 4 * phi_3) * dt,
+            middle=(2 * phi_2 - 4 * phi_3) * dt,
+            last=(4 * phi_3 - phi_2) * dt,
+        )
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Coefficients":
+        """The same coefficients, each changed (a cast, a reshape)."""
+        return Coefficients(
+            *map(change, (self.full, self.half, self.stage, self.first, self.middle, self.last))
+        )
+
+
+def step(u: Tensor, nonlinear: Callable[[Tensor], Tensor], c: Coefficients) -> Tensor:
+    """u after one step; `u` and what `nonlinear` returns are real."""
+    n_u = nonlinear(u)
+    linear = c.half * u
+    a = torch.addcmul(linear, c.stage, n_u)
+    n_a = nonlinear(a)
+    n_b = nonlinear(torch.addcmul(linear, c.stage, n_a))
+    n_c = nonlinear(torch.addcmul(c.half * a, c.stage, 2 * n_b - n_u))
+    total = torch.addcmul(c.full * u, c.first, n_u)
+    total = torch.addcmul(total, c.middle, n_a + n_b)
+    return torch.addcmul(total, c.last, n_c)

@@ -1,0 +1,61 @@
+"""Parameter: a number of an equation that is fixed, or drawn for each trajectory."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import AfterValidator, model_validator
+
+from pelagos.preprocessing.config import Config
+
+
+class Range(Config):
+    """An interval from which each trajectory draws its own value.
+
+    Attributes:
+        low: smallest value.
+        high: largest value.
+        scale: `linear` draws uniformly, `log` draws the logarithm uniformly.
+    """
+
+    low: float
+    high: float
+    scale: Literal["linear", "log"] = "linear"
+
+    @model_validator(mode="after")
+    def _is_an_interval(self) -> "Range":
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        if self.scale == "log" and self.low <= 0:
+            raise ValueError(f"a logarithmic range needs low > 0, not {self.low:g}")
+        return self
+
+
+def bounds(parameter: float | Range) -> tuple[float, float]:
+    """The smallest and the largest value."""
+    return (parameter.low, parameter.high) if isinstance(parameter, Range) else (parameter, parameter)
+
+
+def draw(parameter: float | Range, rng: np.random.Generator) -> float:
+    """A value; a fixed parameter takes no random number."""
+    if not isinstance(parameter, Range):
+        return parameter
+    if parameter.scale == "log":
+        return float(np.exp(rng.uniform(np.log(parameter.low), np.log(parameter.high))))
+    return float(rng.uniform(parameter.low, parameter.high))
+
+
+def _positive(parameter: float | Range) -> float | Range:
+    if bounds(parameter)[0] <= 0:
+        raise ValueError(f"must be positive, not {bounds(parameter)[0]:g}")
+    return parameter
+
+
+def _not_negative(parameter: float | Range) -> float | Range:
+    if bounds(parameter)[0] < 0:
+        raise ValueError(f"must not be negative, not {bounds(parameter)[0]:g}")
+    return parameter
+
+
+Parameter = float | Range
+Positive = Annotated[Parameter, AfterValidator(_positive)]
+NotNegative = Annotated[Parameter, AfterValidator(_not_negative)]

@@ -1,0 +1,186 @@
+"""SpectralPDE: equations as a linear symbol and a nonlinear term in Fourier space.
+
+Shapes: N trajectories, C fields, S scalars, H rows, W columns, K = W // 2 + 1 columns of the real
+transform. Coefficients are those of sum_k c_k exp(i k x), whatever the grid.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.physics.equation import PDE
+from pelagos.preprocessing.physics.etdrk import Coefficients, step
+
+
+class Modes:
+    """The Fourier modes of real fields on a periodic square.
+
+    Args:
+        shape: (H, W).
+        length: side of the square; wave numbers are 2 pi j / length.
+        dtype: real dtype of the fields.
+        device: of the fields.
+
+    Attributes:
+        ky: (H, 1) wave numbers for first derivatives: zero at the Nyquist mode of an even grid, which
+            has no real odd derivative.
+        kx: (1, K) likewise.
+        square: (H, K) |k|^2 with the Nyquist mode.
+        mask: (H, K) one below two thirds of the Nyquist wave number along each axis, else zero:
+            products of two fields that obey it have no aliasing error where it is one.
+        mean: (H, K) one at k = 0, else zero.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], length: float, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.shape = shape
+        h, w = shape
+        unit = 2 * math.pi / length
+        y = np.fft.fftfreq(h, 1 / h)[:, None] * unit
+        x = np.fft.rfftfreq(w, 1 / w)[None, :] * unit
+        nyquist_y, nyquist_x = h / 2 * unit, w / 2 * unit
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.as_tensor(np.ascontiguousarray(values), device=device).to(dtype)
+
+        # The small slack keeps rounding from deciding about the mode exactly at two thirds: it goes.
+        slack = 1e-9 * unit
+        below_y = abs(y) < 2 / 3 * nyquist_y - slack
+        below_x = abs(x) < 2 / 3 * nyquist_x - slack
+        self.square = tensor(y**2 + x**2)
+        self.mask = tensor(below_y & below_x)
+        self.mean = tensor((y == 0) & (x == 0))
+        self.ky = tensor(np.where(np.isclose(abs(y), nyquist_y), 0.0, y))
+        self.kx = tensor(np.where(np.isclose(abs(x), nyquist_x), 0.0, x))
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """Coefficients (..., H, K) of real fields (..., H, W)."""
+        return torch.fft.rfft2(fields, norm="forward")
+
+    def backward(self, coefficients: Tensor) -> Tensor:
+        """Real fields (..., H, W) of coefficients (..., H, K)."""
+        return torch.fft.irfft2(coefficients, s=self.shape, norm="forward")
+
+    @cached_property
+    def ddx(self) -> Tensor:
+        """(H, K) i kx, complex because complex times real is slower."""
+        return torch.complex(torch.zeros_like(self.square), self.kx.expand_as(self.square).contiguous())
+
+    @cached_property
+    def ddy(self) -> Tensor:
+        """(H, K) i ky."""
+        return torch.complex(torch.zeros_like(self.square), self.ky.expand_as(self.square).contiguous())
+
+
+def paired(factor: Tensor) -> Tensor:
+    """A real factor repeated for (re, im), to multiply coefficients as real numbers without a cast."""
+    return factor.unsqueeze(-1).repeat(*[1] * factor.ndim, 2)
+
+
+class SpectralPDE(PDE):
+    """A PDE d c/dt = L c + N(c) for Fourier coefficients c; an equation fills in L and N.
+
+    Fields become coefficients by `encode` and come back by `decode`; both default to the plain
+    transform. Time stepping is ETDRK4 with equal steps.
+    """
+
+    @abstractmethod
+    def symbol(self, modes: Modes, scalars_NS: Tensor) -> Tensor:
+        """L: real, (N or 1, C, H, K)."""
+
+    @abstractmethod
+    def nonlinear(
+        self, modes: Modes, static_NCHW: Tensor, scalars_NS: Tensor
+    ) -> Callable[[Tensor], Tensor]:
+        """N as a function from coefficients to coefficients, both complex (N, C, H, K)."""
+
+    @abstractmethod
+    def time_step(self, shape: tuple[int, int]) -> float:
+        """The longest step that is stable and accurate on this grid."""
+
+    def encode(self, modes: Modes, fields_NCHW: Tensor) -> Tensor:
+        """Coefficients (N, C', H, K) of the fields."""
+        return modes.forward(fields_NCHW)
+
+    def decode(self, modes: Modes, coefficients_NCHK: Tensor) -> Tensor:
+        """Fields (N, C, H, W) of the coefficients."""
+        return modes.backward(coefficients_NCHK)
+
+    @final
+    def modes(self, fields: Tensor, dtype: torch.dtype | None = None) -> Modes:
+        """The Fourier modes of the fields' grid."""
+        h, w = fields.shape[-2:]
+        return Modes((h, w), self.length, dtype or fields.dtype, fields.device)
+
+    @final
+    def propagate(
+        self,
+        fields_NCHW: Tensor,
+        static_NCHW: Tensor,
+        scalars_NS: Tensor,
+        duration: float,
+        dt: float | None = None,
+    ) -> Tensor:
+        """See PDE.propagate."""
+        assert duration > 0, duration
+        modes = self.modes(fields_NCHW)
+        h, w = modes.shape
+        num_steps = max(1, math.ceil(duration / (dt or self.time_step((h, w))) - 1e-9))
+        # In float32 the differences in the coefficients would lose half of the digits.
+        symbol = self.symbol(self.modes(fields_NCHW, torch.float64), scalars_NS.double())
+        coefficients = Coefficients.of(symbol, duration / num_steps).map(
+            lambda factor: paired(factor.to(fields_NCHW.dtype))
+        )
+        term = self.nonlinear(modes, static_NCHW, scalars_NS.to(fields_NCHW.dtype))
+
+        def real_term(u: Tensor) -> Tensor:
+            return torch.view_as_real(term(torch.view_as_complex(u)))
+
+        u = torch.view_as_real(self.encode(modes, fields_NCHW))
+        for _ in range(num_steps):
+            u = step(u, real_term, coefficients)
+        return self.decode(modes, torch.view_as_complex(u))
+
+    @final
+    def coarsen(self, fields_NCHW: Tensor, shape: tuple[int, int]) -> Tensor:
+        """See PDE.coarsen."""
+        return truncate(fields_NCHW, shape)
+
+    @final
+    def coarsen_static(self, static_NCHW: Tensor, shape: tuple[int, int]) -> Tensor:
+        """See PDE.coarsen_static."""
+        return truncate(static_NCHW, shape)
+
+    @final
+    def smoothed(self, fields_NCHW: Tensor) -> Tensor:
+        """The fields without the modes that products would alias."""
+        modes = self.modes(fields_NCHW)
+        return modes.backward(modes.forward(fields_NCHW) * modes.mask)
+
+
+def truncate(fields: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Periodic fields (..., H, W) on a coarser grid (h, w), without the modes it cannot hold.
+
+    Raises DataError where the new grid is finer.
+    """
+    (h, w), (old_h, old_w) = shape, fields.shape[-2:]
+    if h > old_h or w > old_w:
+        raise DataError(f"cannot coarsen a {old_h} x {old_w} grid to {h} x {w}")
+    if (h, w) == (old_h, old_w):
+        return fields
+    full = torch.fft.rfft2(fields, norm="forward")
+    # The coarse Nyquist mode is left out: half of it would be another mode's alias.
+    rows, columns = (h - 1) // 2, (w - 1) // 2
+    kept = full.new_zeros(*fields.shape[:-2], h, w // 2 + 1)
+    kept[..., : rows + 1, : columns + 1] = full[..., : rows + 1, : columns + 1]
+    if rows:
+        kept[..., -rows:, : columns + 1] = full[..., -rows:, : columns + 1]
+    return torch.fft.irfft2(kept, s=shape, norm="forward")

@@ -1,0 +1,25 @@
+"""Rounding of float32 values to fewer mantissa bits, which makes them compress better."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def round_mantissa(values: NDArray[np.float32], bits: int) -> float:
+    """Round in place to the nearest value with so many explicit mantissa bits, ties to even.
+
+    The method is BitRound (Kloewer et al. 2021). Values that are not finite stay.
+
+    Returns:
+        The largest relative error, at most 2^-(bits + 1) for normal numbers.
+    """
+    assert 1 <= bits <= 22
+    before = values.copy()
+    raw = values.view(np.uint32)
+    dropped = 23 - bits
+    finite = np.isfinite(values)
+    half = (raw >> dropped & 1) + np.uint32((1 << (dropped - 1)) - 1)
+    rounded = (raw + half) >> dropped << dropped
+    raw[finite] = rounded[finite]
+    normal = finite & (np.abs(before) >= np.finfo(np.float32).tiny)
+    errors = np.abs(values[normal].astype(np.float64) - before[normal]) / np.abs(before[normal])
+    return float(errors.max(initial=0.0))

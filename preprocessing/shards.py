@@ -1,0 +1,369 @@
+"""Shards of Zarr v3 arrays: written at once, read frame by frame straight into the caller's buffers.
+
+The files are those of the `sharding_indexed` codec (Zarr v3, ZEP 2): inner chunks in C order, then
+the index of (offset, length) pairs and its CRC-32C at the end. A frame is all values at one position
+of the leading axes; its inner chunks split it along the channels at most.
+"""
+
+import json
+import os
+import struct
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import FileIO
+from itertools import product
+from math import prod
+from pathlib import Path
+from threading import Lock, local
+from typing import Any, Literal
+
+import google_crc32c
+import numcodecs.blosc
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.durable import Bytes, Checksum, Hasher, replacing, write_all
+from pelagos.preprocessing.errors import DamagedFileError
+
+# With threads, blosc lays its blocks out in the order in which they were finished: bytes would vary.
+numcodecs.blosc.use_threads = False
+
+CodecName = Literal["none", "blosc-lz4"]
+Buffer = NDArray[Any]
+Cell = tuple[int, ...]
+_MISSING = 2**64 - 1
+_GROUP = 1 << 20  # bytes of small chunks that are written together
+
+
+class UnsupportedLayoutError(Exception):
+    """The array is valid Zarr, but not of the kind that this module reads."""
+
+
+@dataclass(frozen=True)
+class ShardLayout:
+    """How a float32 array is cut into shards and these into chunks.
+
+    Attributes:
+        shape: of the array: leading axes, then (channel, y, x).
+        shard: of a shard: whole along the last three axes.
+        chunk: of an inner chunk: 1 along the leading axes, whole along y and x.
+        codec: of the inner chunks.
+    """
+
+    shape: tuple[int, ...]
+    shard: tuple[int, ...]
+    chunk: tuple[int, ...]
+    codec: CodecName
+
+    @property
+    def frame(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return self.shape[-3:]
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """The number of shards along each axis."""
+        return tuple(-(-size // shard) for size, shard in zip(self.shape, self.shard, strict=True))
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """The number of chunks of a shard along each axis."""
+        return tuple(shard // chunk for shard, chunk in zip(self.shard, self.chunk, strict=True))
+
+    def key(self, cell: Cell) -> str:
+        """The shard's path inside the array's folder."""
+        return "/".join(("c", *map(str, cell)))
+
+    def block_shape(self, cell: Cell) -> tuple[int, ...]:
+        """The shape of what a shard holds of the array: less than `shard` at the far edges."""
+        axes = zip(self.shape, self.shard, cell, strict=True)
+        return tuple(min(shard, size - shard * position) for size, shard, position in axes)
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, Any]) -> "ShardLayout":
+        """The layout that an array's `zarr.json` describes.
+
+        Raises:
+            UnsupportedLayoutError: the array is none that `write_shard` could have written.
+        """
+        try:
+            (sharding,) = metadata["codecs"]
+            inner = sharding["configuration"]
+            layout = cls(
+                shape=tuple(metadata["shape"]),
+                shard=tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
+                chunk=tuple(inner["chunk_shape"]),
+                codec=_codec_of(inner["codecs"]),
+            )
+            checks = {
+                "data type": metadata["data_type"] == "float32",
+                "keys": metadata["chunk_key_encoding"]["configuration"]["separator"] == "/",
+                "sharding": sharding["name"] == "sharding_indexed",
+                "index": [codec["name"] for codec in inner["index_codecs"]] == ["bytes", "crc32c"],
+                "index location": inner["index_location"] == "end",
+                "whole frames": layout.shard[-3:] == layout.frame,
+                "chunks": layout.chunk[:-3] + layout.chunk[-2:] == (1,) * (len(layout.shape) - 3) + layout.frame[1:],
+                "byte order of this machine": sys.byteorder == "little",
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnsupportedLayoutError(f"no sharded array of frames: {error}") from error
+        if wrong := [name for name, holds in checks.items() if not holds]:
+            raise UnsupportedLayoutError(f"not as written by Pelagos: {', '.join(wrong)}")
+        return layout
+
+
+def _codec_of(codecs: list[dict[str, Any]]) -> CodecName:
+    if codecs[0]["configuration"].get("endian", "little") != "little":
+        raise ValueError("big-endian values")
+    match [codec["name"] for codec in codecs]:
+        case ["bytes"]:
+            return "none"
+        case ["bytes", "blosc"]:
+            return "blosc-lz4"
+        case names:
+            raise ValueError(f"codecs {names}")
+
+
+def write_shard(path: Path, block: NDArray[np.float32], layout: ShardLayout) -> Checksum:
+    """Write one shard durably, with no copy of the block in memory.
+
+    Args:
+        path: the file; its folder exists.
+        block: C-contiguous values of the shard, less than a whole one at the array's far edges.
+        layout: of the array.
+
+    Returns:
+        The checksum of the file.
+    """
+    assert block.flags.c_contiguous
+    assert block.dtype == np.float32
+    index = np.full((prod(layout.chunks), 2), _MISSING, dtype="<u8")
+    hasher, position = Hasher(), 0
+    try:
+        with replacing(path) as descriptor:
+            for buffer, entries in _encoded(block, layout):
+                for number, length in entries:
+                    index[number] = position, length
+                    position += length
+                hasher.update(buffer)
+                write_all(descriptor, buffer)
+            footer = _footer(index)
+            hasher.update(footer)
+            write_all(descriptor, footer)
+            # The digest ends before the file takes its name: what has a name has a checksum.
+            return hasher.result()
+    finally:
+        hasher.close()
+
+
+def _footer(index: NDArray[np.uint64]) -> Bytes:
+    content = index.tobytes()
+    return np.frombuffer(content + struct.pack("<I", google_crc32c.value(content)), np.uint8)
+
+
+def _encoded(
+    block: NDArray[np.float32], layout: ShardLayout
+) -> Iterator[tuple[Bytes, list[tuple[int, int]]]]:
+    """Buffers to write one after the other, each with the numbers and lengths of its chunks."""
+    held = [-(-size // chunk) for size, chunk in zip(block.shape, layout.chunk, strict=True)]
+    positions = product(*map(range, held))
+    numbers = np.arange(prod(layout.chunks)).reshape(layout.chunks)[tuple(map(slice, held))].ravel()
+    if layout.codec == "none":
+        # C order throughout: the chunks lie in the block as they will lie in the file.
+        length = 4 * prod(layout.chunk)
+        yield block.reshape(-1).view(np.uint8), [(int(number), length) for number in numbers]
+        return
+    group: list[bytes] = []
+    entries: list[tuple[int, int]] = []
+    for number, position in zip(numbers, positions, strict=True):
+        origin = [p * c for p, c in zip(position, layout.chunk, strict=True)]
+        chunk = block[tuple(slice(o, o + c) for o, c in zip(origin, layout.chunk, strict=True))]
+        group.append(numcodecs.blosc.compress(chunk, b"lz4", 5, numcodecs.blosc.SHUFFLE))
+        entries.append((int(number), len(group[-1])))
+        if sum(length for _, length in entries) >= _GROUP:
+            yield np.frombuffer(b"".join(group), np.uint8), entries
+            group, entries = [], []
+    if group:
+        yield np.frombuffer(b"".join(group), np.uint8), entries
+
+
+class _Shard:
+    """An open shard; its file closes when nobody holds it any more."""
+
+    def __init__(self, path: Path, index: NDArray[np.uint64] | None, num_chunks: int) -> None:
+        try:
+            self.file = FileIO(str(path))
+        except FileNotFoundError as error:
+            raise DamagedFileError(f"{path}: the shard is missing; `pelagos verify` lists all") from error
+        self.index = _read_index(path, self.file.fileno(), num_chunks) if index is None else index
+
+
+def _read_index(path: Path, descriptor: int, num_chunks: int) -> NDArray[np.uint64]:
+    length = 16 * num_chunks + 4
+    start = os.fstat(descriptor).st_size - length
+    content = os.pread(descriptor, length, start) if start >= 0 else b""
+    if len(content) != length or google_crc32c.value(content[:-4]) != struct.unpack("<I", content[-4:])[0]:
+        raise DamagedFileError(f"{path}: the shard's index is torn or damaged; `pelagos repair` mends it")
+    return np.frombuffer(content[:-4], "<u8").reshape(-1, 2)
+
+
+class ShardReader:
+    """Frames of a sharded array, read by position; safe to share between threads.
+
+    Indices are read once and kept; of the files the `max_open` used last stay open.
+    """
+
+    def __init__(self, path: Path, layout: ShardLayout, max_open: int = 256) -> None:
+        self.path, self.layout = path, layout
+        self._max_open = max_open
+        self._shards: OrderedDict[Cell, _Shard] = OrderedDict()
+        self._indices: dict[Cell, NDArray[np.uint64]] = {}
+        self._lock = Lock()
+        self._scratch = local()
+        self._chunks_per_frame = layout.frame[0] // layout.chunk[-3]
+        self._chunk_bytes = 4 * prod(layout.chunk)
+        self._leading = tuple(zip(layout.shape[:-3], layout.shard[:-3], strict=True))
+
+    def read_frame(self, position: tuple[int, ...], buffers: Sequence[Buffer]) -> None:
+        """Fill C-contiguous buffers one after the other from the start of one frame.
+
+        The buffers together may be shorter than the frame, never longer.
+
+        Raises:
+            DamagedFileError: a shard is missing, torn or cannot be decoded.
+        """
+        cell, number = self._locate(position)
+        shard = self._open(cell)
+        first = number * self._chunks_per_frame
+        wanted = sum(buffer.nbytes for buffer in buffers)
+        entries = shard.index[first : first + -(-wanted // self._chunk_bytes)]
+        if entries[0, 0] == _MISSING:
+            raise DamagedFileError(f"{self._file(cell)}: frame {position} was never written")
+        if self.layout.codec == "none" and _adjacent(entries):
+            self._fill(shard, cell, int(entries[0, 0]), buffers)
+        else:
+            self._fill_by_chunk(shard, cell, entries, buffers)
+
+    def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
+        """Fill (T, C, H, W) with consecutive frames along the last of the leading axes.
+
+        Raises:
+            DamagedFileError: a shard is missing, torn or cannot be decoded.
+        """
+        done = 0
+        while done < len(out):
+            here = (*position[:-1], position[-1] + done)
+            done += self._read_run(here, out[done:])
+
+    def _read_run(self, position: tuple[int, ...], out: NDArray[np.float32]) -> int:
+        cell, number = self._locate(position)
+        _, per_shard = self._leading[-1]
+        count = min(len(out), per_shard - position[-1] % per_shard)
+        shard, per_frame = self._open(cell), self._chunks_per_frame
+        entries = shard.index[number * per_frame : (number + count) * per_frame]
+        if self.layout.codec == "none" and entries[0, 0] != _MISSING and _adjacent(entries):
+            self._fill(shard, cell, int(entries[0, 0]), [out[:count]])
+        else:
+            for frame in range(count):
+                self.read_frame((*position[:-1], position[-1] + frame), [out[frame]])
+        return count
+
+    def _locate(self, position: tuple[int, ...]) -> tuple[Cell, int]:
+        """The shard that holds a frame, and the frame's number in it."""
+        cell, number = [], 0
+        for value, (size, per_shard) in zip(position, self._leading, strict=True):
+            if not 0 <= value < size:
+                raise IndexError(f"{self.path.name}{position}: the array has the shape {self.layout.shape}")
+            cell.append(value // per_shard)
+            number = number * per_shard + value % per_shard
+        return (*cell, 0, 0, 0), number
+
+    def _open(self, cell: Cell) -> _Shard:
+        with self._lock:
+            shard = self._shards.get(cell)
+            if shard is not None:
+                self._shards.move_to_end(cell)
+                return shard
+        shard = _Shard(self._file(cell), self._indices.get(cell), prod(self.layout.chunks))
+        with self._lock:
+            self._indices[cell] = shard.index
+            self._shards[cell] = shard
+            if len(self._shards) > self._max_open:
+                # Dropped, not closed: another thread may be reading from it.
+                self._shards.popitem(last=False)
+        return shard
+
+    def _file(self, cell: Cell) -> Path:
+        return self.path / self.layout.key(cell)
+
+    def _fill(self, shard: _Shard, cell: Cell, offset: int, buffers: Sequence[Buffer]) -> None:
+        wanted = sum(buffer.nbytes for buffer in buffers)
+        if os.preadv(shard.file.fileno(), buffers, offset) == wanted:
+            return
+        # Legal for the system, if rare: piece by piece then.
+        for buffer in buffers:
+            view, done = buffer.reshape(-1).view(np.uint8), 0
+            while done < len(view):
+                count = os.preadv(shard.file.fileno(), [view[done:]], offset + done)
+                if count == 0:
+                    raise DamagedFileError(f"{self._file(cell)}: the shard ends before its index says so")
+                done += count
+            offset += done
+
+    def _fill_by_chunk(
+        self, shard: _Shard, cell: Cell, entries: NDArray[np.uint64], buffers: Sequence[Buffer]
+    ) -> None:
+        num_bytes = len(entries) * self._chunk_bytes
+        whole = len(buffers) == 1 and buffers[0].nbytes == num_bytes
+        target = buffers[0].reshape(-1).view(np.uint8) if whole else self._scratch_bytes("frame", num_bytes)
+        for number, (offset, length) in enumerate(entries.tolist()):
+            chunk = target[number * self._chunk_bytes : (number + 1) * self._chunk_bytes]
+            self._read_chunk(shard, cell, offset, length, chunk)
+        start = 0
+        for buffer in () if whole else buffers:
+            buffer.reshape(-1).view(np.uint8)[:] = target[start : start + buffer.nbytes]
+            start += buffer.nbytes
+
+    def _read_chunk(self, shard: _Shard, cell: Cell, offset: int, length: int, out: Bytes) -> None:
+        if self.layout.codec == "none":
+            self._fill(shard, cell, offset, [out])
+            return
+        encoded = self._scratch_bytes("encoded", length)
+        self._fill(shard, cell, offset, [encoded])
+        try:
+            numcodecs.blosc.decompress(encoded, out)
+        except (RuntimeError, ValueError) as error:
+            raise DamagedFileError(f"{self._file(cell)}: a chunk cannot be decoded: {error}") from error
+
+    def _scratch_bytes(self, name: str, length: int) -> Bytes:
+        """Memory of this thread that is used over and over: fresh pages cost more than decoding."""
+        held: Bytes | None = getattr(self._scratch, name, None)
+        if held is None or len(held) < length:
+            held = np.empty(length, np.uint8)
+            setattr(self._scratch, name, held)
+        return held[:length]
+
+
+def _adjacent(entries: NDArray[np.uint64]) -> bool:
+    """Whether chunks lie in the file one after the other."""
+    return len(entries) == 1 or bool(np.array_equal(entries[1:, 0], entries[:-1].sum(axis=1)))
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What the `zarr.json` of an array or group says.
+
+    Raises:
+        DamagedFileError: there is none, or it is no JSON object.
+    """
+    file = path / "zarr.json"
+    try:
+        metadata = json.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DamagedFileError(f"{file}: missing; the store is incomplete") from error
+    except ValueError as error:
+        raise DamagedFileError(f"{file}: not JSON: {error}") from error
+    if not isinstance(metadata, dict):
+        raise DamagedFileError(f"{file}: not a JSON object")
+    return metadata

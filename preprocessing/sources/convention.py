@@ -1,0 +1,198 @@
+"""The one xarray convention in which every source presents its archive.
+
+Fields that depend on time have dims (trajectory, time, [level,] y, x), static fields
+([trajectory,] y, x), scalar parameters ([trajectory]). Each variable carries `units` and `role`;
+the dataset carries its identifier, its format, the kind of its grid and what lies beyond each
+edge. Missing values are NaN.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import BeforeValidator
+
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.grid import Boundary, Grid, Kind, Sides
+from pelagos.preprocessing.variables import known
+
+FieldRole = Literal["prognostic", "static", "forcing", "diagnostic", "scalar"]
+
+TIME_DIMS = ("trajectory", "time", "y", "x")
+LEVEL_DIMS = ("trajectory", "time", "level", "y", "x")
+_DIMS = {
+    "scalar": ((), ("trajectory",)),
+    "static": (("y", "x"), ("trajectory", "y", "x")),
+    "prognostic": (TIME_DIMS, LEVEL_DIMS),
+    "forcing": (TIME_DIMS, LEVEL_DIMS),
+    "diagnostic": (TIME_DIMS, LEVEL_DIMS),
+}
+
+
+class Boundaries(Config):
+    """What lies beyond the edges of each axis, low side first.
+
+    In YAML one word stands for all sides (`wall`), one word an axis for both of its sides
+    (`{y: wall, x: periodic}`).
+    """
+
+    y: Sides
+    x: Sides
+
+
+def _spread(value: object) -> object:
+    if isinstance(value, str):
+        value = {"y": value, "x": value}
+    if isinstance(value, Mapping):
+        return {axis: (sides, sides) if isinstance(sides, str) else sides for axis, sides in value.items()}
+    return value
+
+
+BoundaryOption = Annotated[Boundaries, BeforeValidator(_spread)]
+
+
+def everywhere(kind: Boundary) -> Boundaries:
+    """The same kind of boundary on all four sides."""
+    return Boundaries(y=(kind, kind), x=(kind, kind))
+
+
+def attrs(name: str, role: FieldRole, **more: str) -> dict[str, str]:
+    """Attributes of the variable `name`: units, group and long name as the table has them.
+
+    >>> attrs("velocity_x", "prognostic")["group"]
+    'velocity'
+    """
+    variable = known(name)
+    table = {"units": variable.units, "group": variable.group, "long_name": variable.long_name}
+    return {key: value for key, value in (table | {"role": role} | more).items() if value}
+
+
+def assemble(
+    variables: Mapping[str, xr.Variable],
+    *,
+    grid: Grid,
+    time: NDArray[Any],
+    dataset: str,
+    source_format: str,
+    sources: Sequence[Path],
+    num_trajectories: int,
+    time_units: str = "1",
+    level: xr.Variable | None = None,
+    **documentation: str,
+) -> xr.Dataset:
+    """A dataset in the convention, checked; empty `documentation` (license, ...) is left out."""
+    latlon = grid.kind == "latlon"
+    coords: dict[str, Any] = {
+        "trajectory": np.arange(num_trajectories, dtype=np.int64),
+        "time": ("time", time, {} if time.dtype.kind == "M" else {"units": time_units}),
+        "y": ("y", grid.y, {"units": "degrees_north" if latlon else grid.units}),
+        "x": ("x", grid.x, {"units": "degrees_east" if latlon else grid.units}),
+    }
+    if level is not None:
+        coords["level"] = level
+    facts = {
+        "dataset": dataset,
+        "source_format": source_format,
+        "grid": grid.kind,
+        "boundary_y": ",".join(grid.boundary_y),
+        "boundary_x": ",".join(grid.boundary_x),
+        "sources": json.dumps([str(path) for path in sources]),
+    }
+    ds = xr.Dataset(dict(variables), coords, facts | {k: text for k, text in documentation.items() if text})
+    check(ds)
+    return ds
+
+
+def select(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    """The dataset with only the fields named (all where none is), and with its scalars.
+
+    Raises:
+        DataError: if a name is not a field of `ds`.
+    """
+    fields = [str(name) for name in ds.data_vars if ds[name].attrs["role"] != "scalar"]
+    unknown = [name for name in names if name not in fields]
+    if unknown:
+        raise DataError(
+            f"variables: {ds.attrs['dataset']} has no {', '.join(unknown)}; it has {', '.join(fields)}"
+        )
+    return ds.drop_vars([name for name in fields if names and name not in names])
+
+
+def grid_of(ds: xr.Dataset) -> Grid:
+    """The grid that a dataset's coordinates and attributes describe."""
+    sides = {axis: tuple(str(ds.attrs[f"boundary_{axis}"]).split(",")) for axis in ("y", "x")}
+    for axis, found in sides.items():
+        if len(found) != 2 or not set(found) <= set(get_args(Boundary)):
+            raise DataError(
+                f"attribute boundary_{axis} is '{ds.attrs[f'boundary_{axis}']}'; "
+                f"'low,high' of {', '.join(get_args(Boundary))} would be right"
+            )
+    if ds.attrs["grid"] not in get_args(Kind):
+        raise DataError(f"attribute grid is '{ds.attrs['grid']}'; it must be cartesian or latlon")
+    return Grid(
+        kind=ds.attrs["grid"],
+        y=ds["y"].values,
+        x=ds["x"].values,
+        boundary_y=sides["y"],  # type: ignore[arg-type]  # compared with Boundary's words above
+        boundary_x=sides["x"],  # type: ignore[arg-type]
+        units=ds["x"].attrs.get("units", "1"),
+    )
+
+
+def check(ds: xr.Dataset) -> None:
+    """Raise DataError, naming what is wrong, unless `ds` is in the convention; reads no field."""
+    for name in ("dataset", "source_format", "grid", "boundary_y", "boundary_x", "sources"):
+        if not isinstance(ds.attrs.get(name), str) or not ds.attrs[name]:
+            raise DataError(f"the dataset's attribute '{name}' is missing; it must be a text")
+    for name in ("trajectory", "time", "y", "x"):
+        if name not in ds.coords or ds[name].dims != (name,):
+            raise DataError(f"{ds.attrs['dataset']}: no one-dimensional coordinate '{name}'")
+    for key, variable in ds.data_vars.items():
+        _check_variable(f"{ds.attrs['dataset']}: variable {key}", variable)
+    if not any("time" in variable.dims for variable in ds.data_vars.values()):
+        raise DataError(f"{ds.attrs['dataset']}: no variable depends on time, so there is nothing to predict")
+    _check_coordinates(ds)
+    grid_of(ds)
+
+
+def _check_variable(label: str, variable: xr.DataArray) -> None:
+    role = variable.attrs.get("role")
+    if role not in _DIMS:
+        raise DataError(f"{label} has role {role!r}; it must be one of {', '.join(_DIMS)}")
+    if variable.dims not in _DIMS[role]:
+        allowed = " or ".join(str(dims) for dims in _DIMS[role])
+        raise DataError(f"{label} of role {role} has dims {variable.dims}; {allowed} would be right")
+    if not isinstance(variable.attrs.get("units"), str):
+        raise DataError(f"{label} has no units; '1' stands for none")
+    if variable.dtype.kind != "f":
+        raise DataError(f"{label} is {variable.dtype}; it must be floating-point")
+
+
+def _check_coordinates(ds: xr.Dataset) -> None:
+    label = ds.attrs["dataset"]
+    for name in {"y", "x", "level"} & set(ds.coords):
+        if ds[name].dtype != np.float64:
+            raise DataError(f"{label}: coordinate {name} is {ds[name].dtype}; it must be float64")
+    if ds["trajectory"].dtype != np.int64 and ds["trajectory"].dtype.kind not in "UOT":
+        raise DataError(
+            f"{label}: trajectories are numbered in {ds['trajectory'].dtype}; int64 or text would be right"
+        )
+    time = ds["time"].values
+    if time.dtype != np.float64 and time.dtype.kind != "M":
+        raise DataError(f"{label}: time is {time.dtype}; float64 or datetime64 would be right")
+    late = np.flatnonzero(~(time[1:] > time[:-1]))
+    if len(late):
+        i = int(late[0])
+        raise DataError(
+            f"{label}: time does not increase: frame {i} is at {time[i]}, frame {i + 1} at {time[i + 1]}"
+        )
+
+
+def in_role(ds: xr.Dataset, *roles: FieldRole) -> list[str]:
+    """Names of the variables that have one of the roles, in order."""
+    return [str(name) for name, variable in ds.data_vars.items() if variable.attrs["role"] in roles]

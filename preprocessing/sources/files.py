@@ -1,0 +1,83 @@
+"""Files: what the paths, patterns and lists of a source's configuration stand for."""
+
+import difflib
+import glob
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import DataError, MissingFileError
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, str | Path):
+        return (str(value),)
+    return tuple(str(one) for one in value) if isinstance(value, list | tuple) else value
+
+
+class Files(Config):
+    """The part of its configuration that all sources share.
+
+    Attributes:
+        paths: a path, a pattern (`data/velocity_*.nc`) or a list of both.
+        dataset: the identifier; where empty the archive's own name, else the first file's stem.
+        license: recorded with the data where the archive does not state it.
+        references: likewise.
+    """
+
+    paths: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+    dataset: str = ""
+    license: str = ""
+    references: str = ""
+
+    def files(self) -> tuple[Path, ...]:
+        """The existing files, sorted by name with numbers in numerical order (`v_2` before `v_10`).
+
+        Raises:
+            MissingFileError: if a path, or a match of a pattern, does not exist.
+            DataError: if two entries stand for the same file.
+        """
+        found = [file for entry in self.paths for file in _expand(entry)]
+        twice = sorted({str(file) for file in found if found.count(file) > 1})
+        if twice:
+            raise DataError(f"paths: {', '.join(twice)} named more than once")
+        return tuple(sorted(found, key=_natural))
+
+    def identifier(self, own: str = "") -> str:
+        """The dataset's identifier: as configured, else the archive's `own`, else the first file's stem."""
+        return self.dataset or own or self.files()[0].stem
+
+
+def _natural(path: Path) -> list[str | int]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+
+
+def _expand(entry: str) -> list[Path]:
+    path = Path(entry).expanduser()
+    if path.exists():
+        return [path]
+    if glob.has_magic(entry):
+        matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+        if matches:
+            return matches
+        raise MissingFileError(f"{entry}: no file matches this pattern{_neighbours(path)}")
+    raise missing(path)
+
+
+def missing(path: Path) -> MissingFileError:
+    """The error for a path that does not exist, naming the folder's similar entries."""
+    return MissingFileError(f"{path}: no such file{_neighbours(path)}")
+
+
+def _neighbours(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"; there is no folder {folder} either"
+    names = sorted(entry.name for entry in folder.iterdir())
+    similar = difflib.get_close_matches(path.name, names, n=3, cutoff=0.6)
+    if similar:
+        return f"; did you mean {' or '.join(similar)}?"
+    return f"; {folder} holds {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""

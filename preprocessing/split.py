@@ -1,0 +1,181 @@
+"""Split: which frames train, which validate and which test."""
+
+from collections.abc import Hashable
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field
+
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
+
+SPLITS = ("train", "valid", "test")
+UNUSED = -1
+Codes = NDArray[np.int8]
+
+
+def _date_text(value: Any) -> Any:
+    """Dates as ISO text: YAML makes objects of dates without quotes."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        value = value.astimezone(UTC).replace(tzinfo=None)
+    return value.isoformat() if isinstance(value, date) else value
+
+
+Bound = Annotated[int | str | None, BeforeValidator(_date_text)]
+Range = tuple[Bound, Bound]
+"""Start and stop, without the stop, as of slices: positions (negative ones from the end) or ISO dates."""
+
+
+def resolve(bounds: Range, axis: NDArray[Any], name: str) -> slice:
+    """The positions on an axis that a range covers.
+
+    Raises:
+        ConfigError: a date for an axis without dates, nothing in the range, or a position beyond the end.
+    """
+    start, stop = (_position(bound, axis, name) for bound in bounds)
+    start, stop = 0 if start is None else start, len(axis) if stop is None else stop
+    if not 0 <= start < stop <= len(axis):
+        raise ConfigError(f"{name}: {list(bounds)} covers nothing of, or reaches beyond, {_extent(axis)}")
+    return slice(start, stop)
+
+
+def _position(bound: Bound, axis: NDArray[Any], name: str) -> int | None:
+    if bound is None:
+        return None
+    if isinstance(bound, int):
+        return bound + len(axis) if bound < 0 else bound
+    if not np.issubdtype(axis.dtype, np.datetime64):
+        raise ConfigError(f"{name}: {bound!r} is a date, but the data count from 0 to {len(axis) - 1}; give positions")
+    try:
+        return int(np.searchsorted(axis, np.datetime64(bound)))
+    except ValueError as error:
+        raise ConfigError(f"{name}: {bound!r} is no ISO date such as 1979-01-31 or 1979-01-31T06") from error
+
+
+def _extent(axis: NDArray[Any]) -> str:
+    return f"the {len(axis)} entries from {axis[0]} to {axis[-1]}"
+
+
+class TrajectorySplit(Config):
+    """Whole trajectories: counts (train from the front, test the last, valid before them) or ranges.
+
+    Attributes:
+        train: how many, or [start, stop); all that remain by default.
+        valid: likewise; none by default.
+        test: likewise; none by default.
+        group_by: scalars: trajectories that agree in all of them stay in one split.
+    """
+
+    kind: Literal["trajectories"] = "trajectories"
+    train: Annotated[int, Field(ge=0)] | Range | None = None
+    valid: Annotated[int, Field(ge=0)] | Range = 0
+    test: Annotated[int, Field(ge=0)] | Range = 0
+    group_by: tuple[str, ...] = ()
+
+    def codes(self, times: NDArray[Any], num_trajectories: int, scalars: dict[str, NDArray[Any]]) -> Codes:
+        """(trajectory, time) positions in `SPLITS`, -1 for unused.
+
+        Raises:
+            ConfigError: splits overlap, ask for more than there is, or tear a group apart.
+        """
+        groups = self._groups(num_trajectories, scalars)
+        codes = np.full(num_trajectories, UNUSED, np.int8)
+        members = self._members(num_trajectories, groups)
+        for code, name in enumerate(SPLITS):
+            chosen = members[name]
+            if (taken := chosen[codes[chosen] != UNUSED]).size:
+                other = SPLITS[codes[taken[0]]]
+                raise ConfigError(f"splits: trajectory {taken[0]} is in {other} and in {name}")
+            codes[chosen] = code
+        _check_groups(codes, groups, self.group_by)
+        return np.repeat(codes[:, None], len(times), axis=1)
+
+    def _groups(self, num_trajectories: int, scalars: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+        """(trajectory,) numbers of groups in order of their first member."""
+        if missing := [name for name in self.group_by if name not in scalars]:
+            raise ConfigError(f"splits.group_by: no scalar {missing[0]!r}; there are {sorted(scalars)}")
+        if not self.group_by:
+            return np.arange(num_trajectories)
+        numbers: dict[Hashable, int] = {}
+        rows = zip(*(scalars[name].tolist() for name in self.group_by), strict=True)
+        return np.array([numbers.setdefault(row, len(numbers)) for row in rows])
+
+    def _members(self, num_trajectories: int, groups: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+        """The trajectories of each split; counts take whole groups and never more than asked for."""
+        order = np.argsort(groups, kind="stable")
+        members: dict[str, NDArray[np.int64]] = {}
+        last = num_trajectories
+        for name, asked in (("test", self.test), ("valid", self.valid)):
+            if isinstance(asked, int):
+                first = self._boundary(groups[order], last - asked, name, up=True)
+                members[name], last = order[first:last], first
+            else:
+                members[name] = self._range(asked, num_trajectories, name)
+        if isinstance(self.train, tuple):
+            return members | {"train": self._range(self.train, num_trajectories, "train")}
+        if self.train is None:
+            rest = np.setdiff1d(order[:last], np.concatenate(list(members.values())))
+            return members | {"train": rest}
+        if self.train > last:
+            raise ConfigError(
+                f"splits: train asks for {self.train} of {num_trajectories} trajectories; "
+                f"valid and test leave {last}"
+            )
+        return members | {"train": order[: self._boundary(groups[order], self.train, "train", up=False)]}
+
+    def _boundary(self, ordered: NDArray[np.int64], position: int, name: str, *, up: bool) -> int:
+        """The nearest position, in one direction, between two groups."""
+        if position < 0:
+            raise ConfigError(f"splits: {name} asks for {-position} trajectories more than there are")
+        size = len(ordered)
+        while 0 < position < size and ordered[position - 1] == ordered[position]:
+            position += 1 if up else -1
+        return position
+
+    def _range(self, bounds: Range, num_trajectories: int, name: str) -> NDArray[np.int64]:
+        chosen = resolve(bounds, np.arange(num_trajectories), f"splits.{name}")
+        return np.arange(chosen.start, chosen.stop)
+
+
+def _check_groups(codes: Codes, groups: NDArray[np.int64], names: tuple[str, ...]) -> None:
+    used = codes != UNUSED
+    pairs = np.unique(np.stack([groups[used], codes[used]]), axis=1)
+    numbers, counts = np.unique(pairs[0], return_counts=True)
+    if (torn := numbers[counts > 1]).size:
+        where = np.flatnonzero(groups == torn[0])
+        raise ConfigError(
+            f"splits: trajectories {where[:4].tolist()} agree in {', '.join(names)} but are in different splits"
+        )
+
+
+class TimeSplit(Config):
+    """Ranges of time, the same in all trajectories: positions or ISO dates, each [start, stop)."""
+
+    kind: Literal["time"] = "time"
+    train: Range
+    valid: Range | None = None
+    test: Range | None = None
+
+    def codes(self, times: NDArray[Any], num_trajectories: int, scalars: dict[str, NDArray[Any]]) -> Codes:
+        """(trajectory, time) positions in `SPLITS`, -1 for unused.
+
+        Raises:
+            ConfigError: splits overlap or reach beyond the data.
+        """
+        codes = np.full(len(times), UNUSED, np.int8)
+        for code, name in enumerate(SPLITS):
+            bounds = getattr(self, name)
+            if bounds is None:
+                continue
+            chosen = resolve(bounds, times, f"splits.{name}")
+            if (taken := np.flatnonzero(codes[chosen] != UNUSED)).size:
+                first = chosen.start + taken[0]
+                other = SPLITS[codes[first]]
+                raise ConfigError(f"splits: frame {first} ({times[first]}) is in {other} and in {name}")
+            codes[chosen] = code
+        return np.repeat(codes[None], num_trajectories, axis=0)
+
+
+Split = Annotated[TrajectorySplit | TimeSplit, Field(discriminator="kind")]
