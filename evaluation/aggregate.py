@@ -11,7 +11,6 @@ import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-import pandas as pd
 import xarray as xr
 
 from pelagos.evaluation import forecast as fc
@@ -80,16 +79,16 @@ class Sums:
         weight = self.sum(WEIGHT)
         return self.sum(statistic) / weight.where(weight > 0)
 
-    def central(self, product: str, first: str, second: str) -> xr.DataArray:
-        """(..., variable) sum of (a − ⟨a⟩)(b − ⟨b⟩) from the sums of ab, a and b."""
-        weight = self._of(WEIGHT)
-        correction = self._of(first) * self._of(second) / weight.where(weight > 0)
-        return self._of(product) - correction.where(weight > 0, 0.0)
+    def central(self, product: str, first: str, second: str, prefix: str = "") -> xr.DataArray:
+        """(..., variable) sum of (a − ⟨a⟩)(b − ⟨b⟩) from the sums of ab, a and b, all named with a prefix."""
+        weight = self._of(prefix + WEIGHT)
+        correction = self._of(prefix + first) * self._of(prefix + second) / weight.where(weight > 0)
+        return self._of(prefix + product) - correction.where(weight > 0, 0.0)
 
     def _by_group(self, values: xr.DataArray, reduce: Callable[[xr.DataArray], xr.DataArray]) -> xr.DataArray:
         members = fc.members(self.group)
         parts = [reduce(values.sel(variable=list(names))) for names in members.values()]
-        return xr.concat(parts, dim=pd.Index(list(members), name="group")).transpose(..., "group")
+        return xr.concat(parts, dim=xr.Variable("group", list(members))).transpose(..., "group")
 
     def _of(self, statistic: str) -> xr.DataArray:
         if statistic not in self.sums:

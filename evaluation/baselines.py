@@ -20,10 +20,15 @@ Array = NDArray[np.float64]
 DAY = 86400.0
 
 
-def persistence(initial: xr.Dataset, lead_time: Sequence[float] | Array) -> xr.Dataset:
+LeadTime = Sequence[float] | Array | xr.DataArray
+
+
+def persistence(initial: xr.Dataset, lead_time: LeadTime) -> xr.Dataset:
     """The initial frame (*samples, y, x) at every lead time."""
     times = np.asarray(lead_time, dtype=np.float64)
-    return fc.fields(initial.expand_dims({fc.LEAD_TIME: times}))
+    coordinate = xr.Variable(fc.LEAD_TIME, times, getattr(lead_time, "attrs", None))
+    repeated = initial.expand_dims({fc.LEAD_TIME: times}).assign_coords({fc.LEAD_TIME: coordinate})
+    return fc.fields(repeated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +121,7 @@ class LinearStencil:
         coefficients, *_ = np.linalg.lstsq(triangle[:, :split], triangle[:, split:])
         return cls(variables, coefficients.astype(np.float64), mean, std, radius, step)
 
-    def forecast(self, initial: xr.Dataset, lead_time: Sequence[float] | Array) -> xr.Dataset:
+    def forecast(self, initial: xr.Dataset, lead_time: LeadTime) -> xr.Dataset:
         """Apply the stencil again and again to (*samples, y, x) frames.
 
         Raises DataError where a lead time isn't a multiple of the training's frame distance.
@@ -135,7 +140,7 @@ class LinearStencil:
                 state = self._advance(state, fc.grid_of(initial))
                 if step in steps:
                     kept[step] = state.reshape(stacked.shape)
-        result = persistence(frame, times)
+        result = persistence(frame, lead_time)
         fields = np.stack([kept[step] for step in steps], axis=-4)
         return result.assign(
             {name: result[name].copy(data=fields[..., c, :, :]) for c, name in enumerate(self.variables)}

@@ -37,11 +37,11 @@ def densities(dataset: xr.Dataset) -> xr.Dataset:
             found["enstrophy"] = vorticity(dataset) ** 2 / 2
     elif "vorticity" in data:
         found |= {"circulation": data["vorticity"], "enstrophy": data["vorticity"] ** 2 / 2}
-    return xr.Dataset(found).assign_attrs(dataset.attrs)
+    return xr.Dataset(found, dataset.coords, dataset.attrs)
 
 
 def quantities(dataset: xr.Dataset) -> xr.Dataset:
-    """(*samples, [lead_time]) means over the domain of all `densities`, weighted by area, without missing points."""
+    """(*samples, [lead_time]) area-weighted means of all `densities` over the points that exist."""
     return _domain_mean(densities(dataset))
 
 
@@ -96,8 +96,6 @@ def _derivative(field: xr.DataArray, grid: Grid, axis: int) -> xr.DataArray:
 def _spectral_derivative(values: Array, step: float, axis: int) -> Array:
     size = values.shape[axis]
     k = 2 * np.pi * fft.rfftfreq(size, step)
-    if size % 2 == 0:
-        k[-1] = 0.0  # the sign of the Nyquist mode's wavenumber is undetermined
     shape = [1] * values.ndim
     shape[axis] = len(k)
     modes = 1j * k.reshape(shape) * fft.rfft(values, axis=axis)

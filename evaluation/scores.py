@@ -58,7 +58,8 @@ def accumulate(
     Args:
         forecast: (*samples, lead_time, y, x) fields; may have more sample dimensions than the truth.
         truth: likewise, NaN where missing.
-        climatology: what anomalies are relative to, of the truth's dimensions or fewer.
+        climatology: what anomalies are relative to, of the truth's dimensions or fewer; where it is missing
+            anomalies are, too.
         weights: (y, x), by default the cell areas over their mean. A chunk of a latitude-longitude
             grid needs its part of the whole grid's weights.
         statistics: pointwise functions of forecast and truth; nothing else has to change for a new one.
@@ -75,7 +76,7 @@ def accumulate(
         arrays = {key: np.stack([part[key] for part in sums]).reshape(shape) for key in sums[0]}
         parts[name] = xr.Dataset({key: (dims[:-2], value) for key, value in arrays.items()})
     state = xr.concat(parts.values(), dim=xr.Variable("variable", list(parts))).transpose(..., "variable")
-    state = state.assign_coords({dim: forecast.indexes[dim] for dim in state.dims if dim != "variable"})
+    state = state.assign_coords({dim: forecast[dim].variable for dim in dims[:-2]})
     maximum = ["max_absolute_error"]
     return Sums(state.drop_vars(maximum), state[maximum], fc.group_of(truth[list(parts)]))
 
@@ -106,19 +107,24 @@ def _sums(
 ) -> dict[str, Array]:
     """Statistic -> (lead_time,) weighted sum over the valid points."""
     p = np.where(np.isfinite(p), p, np.nan)
-    valid = ~np.isnan(t) if climatology is None else ~(np.isnan(t) | np.isnan(climatology))
     with np.errstate(over="ignore", invalid="ignore"):  # a forecast that blew up scores inf or nan
-        pointwise = {key: statistic(p, t) for key, statistic in statistics.items()}
-        pointwise["max_absolute_error"] = np.abs(p - t)
+        sums = _weighted(p, t, weights, statistics)
         if climatology is not None:
-            anomalies = p - climatology, t - climatology
-            pointwise |= {ANOMALY + key: moment(*anomalies) for key, moment in MOMENTS.items()}
-        for key in ("max_absolute_error", *ERRORS.keys() & pointwise.keys()):
-            pointwise[key] = np.where(np.isnan(pointwise[key]), np.inf, pointwise[key])
-        kept = {key: np.where(valid, values, 0.0) for key, values in pointwise.items()}
-        largest = kept.pop("max_absolute_error").max(axis=(-2, -1))
-        sums = {key: np.einsum("tyx,yx->t", values, weights) for key, values in kept.items()}
-    return {**sums, WEIGHT: np.einsum("tyx,yx->t", valid, weights), "max_absolute_error": largest}
+            anomalies = _weighted(p - climatology, t - climatology, weights, MOMENTS)
+            sums |= {ANOMALY + key: value for key, value in anomalies.items()}
+        error = np.where(np.isnan(p), np.inf, np.abs(p - t))
+    return sums | {"max_absolute_error": np.where(np.isnan(t), 0.0, error).max(axis=(-2, -1))}
+
+
+def _weighted(p: Array, t: Array, weights: Array, statistics: Mapping[str, Statistic]) -> dict[str, Array]:
+    valid = ~np.isnan(t)
+    sums = {WEIGHT: np.einsum("tyx,yx->t", valid, weights)}
+    for key, statistic in statistics.items():
+        values = statistic(p, t)
+        if key in ERRORS:
+            values = np.where(np.isnan(values), np.inf, values)
+        sums[key] = np.einsum("tyx,yx->t", np.where(valid, values, 0.0), weights)
+    return sums
 
 
 def relative_l1(sums: Sums, floor: float = 0.0) -> xr.DataArray:
@@ -181,7 +187,7 @@ def correlation(sums: Sums, *, centred: bool = False, anomalies: bool = False) -
 
     def second(product: str, a: str, b: str) -> xr.DataArray:
         if centred:
-            return sums.grouped(sums.central(prefix + product, prefix + a, prefix + b))
+            return sums.grouped(sums.central(product, a, b, prefix))
         return sums.sum(prefix + product)
 
     pp = second("squared_forecast", "forecast", "forecast")

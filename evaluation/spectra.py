@@ -68,6 +68,8 @@ def error_spectrum(
 ) -> xr.DataArray:
     """The spectrum of forecast − truth."""
     fc.check_pair(forecast, truth)
+    # equal up to rounding is not equal when xarray aligns
+    forecast = forecast.assign_coords({dim: truth[dim] for dim in truth.dims})
     return spectrum((forecast - truth).assign_attrs(truth.attrs), variables)
 
 
@@ -78,6 +80,7 @@ def log_ratio_error(forecast: xr.DataArray, truth: xr.DataArray, floor: float = 
     below lies rounding. (jax-cfd sums instead of averaging, with an absolute floor of 0.01.)
     """
     forecast, truth = forecast.isel(wavenumber=slice(1, None)), truth.isel(wavenumber=slice(1, None))
+    forecast = forecast.assign_coords({dim: truth[dim] for dim in truth.dims})
     resolved = truth > floor * truth.sum("wavenumber", skipna=False)
     ratio = (forecast / truth.where(resolved)).transpose(..., "wavenumber")
     with np.errstate(divide="ignore"):  # a forecast without energy in a shell is infinitely wrong there

@@ -3,7 +3,7 @@
 Sources: Wang et al., CrossFormer, ICLR 2022; Schreck et al., Community Research Earth Digital
 Intelligence Twin, npj Climate and Atmospheric Science 2025. Submodules are named as miles-credit's.
 
-Legend: B batch, C channel, H rows, W columns, N windows of a batch, M cells of a window, D channels in attention.
+Legend: B batch, C channel, T frames, H rows, W columns, N windows of a batch, M cells of a window.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pelagos.models.attention import attend
 from pelagos.models.memo import Derived, Memo, full_precision
-from pelagos.models.resampling import ShuffleUpBlock, TransposedUpBlock, shuffle_convolution
+from pelagos.models.resampling import ShuffleUpBlock, TransposedUpBlock, refined, shuffle_convolution
 from pelagos.preprocessing.errors import ConfigError, DataError
 
 Decoder = Literal["pixel_shuffle", "transposed"]
@@ -105,7 +105,7 @@ class PositionBias(Derived):
 
     def forward(self) -> Tensor:
         """(M, M): the bias of query cell i and key cell j."""
-        return self._memo(tuple(self.state_dict(keep_vars=True).values()), self._table)
+        return self._memo([*self.parameters(), *self.buffers()], self._table)
 
     def _table(self) -> Tensor:
         weight = next(self.parameters())
@@ -115,7 +115,7 @@ class PositionBias(Derived):
             for axis in (cell // self.window, cell % self.window)
         )
         with full_precision(weight):
-            table = self.layers(self.offsets().to(weight)).flatten()
+            table: Tensor = self.layers(self.offsets().to(weight)).flatten()
         return table[row_MM * (2 * self.window - 1) + column_MM]
 
 
@@ -132,25 +132,32 @@ class WindowAttention(nn.Module):
         self.to_qkv = Pointwise(dim, 3 * dim, bias=False)
         self.to_out = Pointwise(dim, dim)
         self.dpb = PositionBias(dim // 4, window, published=published)
-        self.window, self.head_dim, self.dropout = window, head_dim, dropout
-        rows, columns = ("(i h)", "(j w)") if long else ("(h i)", "(w j)")
-        self.grid, self.windows = f"b {rows} {columns} c", "(b h w) (i j) c"
+        self.window, self.head_dim, self.dropout, self.long = window, head_dim, dropout, long
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Same shape; H and W must be multiples of the window."""
-        _, height, width, _ = x_BHWC.shape
-        w = self.window
-        x_NMC = rearrange(self.norm(x_BHWC), f"{self.grid} -> {self.windows}", i=w, j=w)
-        x_NMC = self.to_out(self._attend(self.to_qkv(x_NMC)))
-        h, w_count = height // w, width // w
-        return rearrange(x_NMC, f"{self.windows} -> {self.grid}", i=w, j=w, h=h, w=w_count)
+        batch, height, width, dim = x_BHWC.shape
+        side = self.window
+        # Along each axis either the window or the place in it comes first.
+        if self.long:
+            cut, order, back = (side, height // side, side, width // side), (2, 4, 1, 3), (3, 1, 4, 2)
+        else:
+            cut, order, back = (height // side, side, width // side, side), (1, 3, 2, 4), (1, 3, 2, 4)
+        x_NMC = self.norm(x_BHWC).reshape(batch, *cut, dim).permute(0, *order, 5).reshape(-1, side**2, dim)
+        x_NMC = self._attend(self.to_qkv(x_NMC))
+        x_NMC = x_NMC.reshape(batch, height // side, width // side, side, side, dim)
+        return x_NMC.permute(0, *back, 5).reshape(x_BHWC.shape)
 
-    def _attend(self, qkv: Tensor) -> Tensor:
-        q, k, v = rearrange(qkv, "n m (qkv h d) -> qkv n h m d", qkv=3, d=self.head_dim)
-        dropout = self.dropout if self.training else 0.0
-        bias_MM = self.dpb().to(q.dtype)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_MM, dropout_p=dropout)
-        return rearrange(out, "n h m d -> n m (h d)")
+    def _attend(self, qkv_NMC: Tensor) -> Tensor:
+        windows, cells, _ = qkv_NMC.shape
+        q, k, v = qkv_NMC.reshape(windows, cells, 3, -1, self.head_dim).permute(2, 0, 3, 1, 4)
+        q, bias_1MM = q * self.head_dim**-0.5, self.dpb()[None]
+        if self.dropout and self.training:
+            out = F.scaled_dot_product_attention(q, k, v, bias_1MM.to(q.dtype), self.dropout, scale=1.0)
+        else:
+            out = attend(q, k, v, bias_1MM)
+        x_NMC: Tensor = self.to_out(out.transpose(1, 2).flatten(2))
+        return x_NMC
 
 
 class FeedForward(nn.Module):
@@ -210,9 +217,8 @@ class Transformer(nn.Module):
 
 
 def _run(block: nn.Module, x_BHWC: Tensor) -> Tensor:
-    assert isinstance(block, nn.ModuleList)
-    for layer in block:
-        x_BHWC = x_BHWC + layer(x_BHWC)
+    for layer in block.children():
+        x_BHWC = refined(x_BHWC, layer)
     return x_BHWC
 
 
@@ -338,11 +344,12 @@ class CrossFormer(nn.Module):
             x_BCHW = self.cube_embedding(x_BCHW[:, :, None])
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         skips = []
-        for embedding, transformer in self.layers:  # type: ignore[misc]
-            x_BCHW = transformer(embedding(x_BCHW))
+        for stage in self.layers:
+            for part in stage.children():
+                x_BCHW = part(x_BCHW)
             skips.append(x_BCHW)
         x_BCHW = self.up_block1(x_BCHW)
         x_BCHW = self.up_block2(torch.cat([x_BCHW, skips[2]], 1))
         x_BCHW = self.up_block3(torch.cat([x_BCHW, skips[1]], 1))
-        x_BCHW = self.up_block4(torch.cat([x_BCHW, skips[0]], 1))
-        return x_BCHW
+        out: Tensor = self.up_block4(torch.cat([x_BCHW, skips[0]], 1))
+        return out

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor
 
+from pelagos.models.padding import pad
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 
@@ -75,12 +75,10 @@ class GridPadding:
         """
         lat, lon = self.widths(*x_BCHW.shape[-2:])
         if self.mode == "boundary":
-            x_BCNW = _wrap(x_BCHW, lat, -2) if periodic[0] else F.pad(x_BCHW, (0, 0, *lat))
-            return _wrap(x_BCNW, lon, -1) if periodic[1] else F.pad(x_BCNW, lon)
-        if not any((*lat, *lon)):
-            return x_BCHW
+            return pad(x_BCHW, lat, lon, periodic)
         over_poles = _over_poles if self.mode == "earth" else _mirror
-        return _wrap(over_poles(x_BCHW, lat), lon, -1)
+        x_BCNW = over_poles(x_BCHW, lat) if any(lat) else x_BCHW
+        return pad(x_BCNW, (0, 0), lon, (False, True))
 
     def crop(self, x_BCHW: Tensor, height: int, width: int, scale: tuple[int, int] = (1, 1)) -> Tensor:
         """Take off what `pad` added to a field of (height, width), in a map coarser by `scale`.
@@ -100,19 +98,11 @@ class GridPadding:
         return x_BCHW[..., north:south, west:east]
 
 
-def _wrap(x_BCHW: Tensor, widths: Widths, axis: int) -> Tensor:
-    if not any(widths):
-        return x_BCHW
-    size = x_BCHW.shape[axis]
-    index = torch.arange(-widths[0], size + widths[1], device=x_BCHW.device) % size
-    return x_BCHW.index_select(axis, index)
-
-
 def _over_poles(x_BCHW: Tensor, lat: Widths) -> Tensor:
     """Rows ... 1 0 | 0 1 ... with those beyond the pole shifted by half a circle, as CREDIT lays them out."""
     height, width = x_BCHW.shape[-2:]
     north, south = lat
-    if width % 2 and any(lat):
+    if width % 2:
         raise DataError(f"earth padding needs an even number of columns, found {width}: e.g. {width + 1}")
     if max(lat) > height:
         raise DataError(

@@ -173,7 +173,8 @@ class FuXi(nn.Module):
                     f"{size} {name} with padding are {size // side} patches of {side}, but an even number is "
                     f"needed: e.g. {-(-size // (2 * side)) * 2 * side} {name}"
                 )
-        x_BChw = self.u_transformer(self.cube_embedding(x_BCHW.unflatten(1, (-1, self.frames))))
-        y_BhwC = self.fc(x_BChw.permute(0, 2, 3, 1))
+        x_BCTHW = rearrange(x_BCHW, "b (c t) h w -> b c t h w", t=self.frames)
+        x_BChw = self.u_transformer(self.cube_embedding(x_BCTHW))
+        y_BhwC: Tensor = self.fc(x_BChw.permute(0, 2, 3, 1))
         p, q = self.patch
         return rearrange(y_BhwC, "b h w (p q c) -> b c (h p) (w q)", p=p, q=q)

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from pelagos.preprocessing.batch import Layout
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.variables import Variable
 
 Groups = tuple[tuple[int, ...], ...]
@@ -42,7 +41,7 @@ class LossConfig(Config):
     p: Literal[1, 2] = 1
     epsilon: float = Field(default=1e-2, gt=0)
     area_weights: bool = True
-    variable_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    variable_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _poseidon_is_unweighted(self) -> Self:
@@ -55,11 +54,11 @@ class LossConfig(Config):
         groups = channel_groups(layout.outputs)
         if self.kind == "poseidon":
             return PooledRelativeLoss(groups, self.p)
-        weights_C = torch.tensor([self.variable_weights.get(v.key, 1.0) for v in layout.outputs])
-        area_HW = _areas(layout.grid) if self.area_weights else torch.ones(())
+        weights = torch.tensor([self.variable_weights.get(v.key, 1.0) for v in layout.outputs])
+        area = torch.from_numpy(layout.grid.area_weights()) if self.area_weights else 1.0
         if self.kind == "mse":
-            return MeanSquaredLoss(area_HW, weights_C)
-        return RelativeLoss(groups, self.p, self.epsilon, area_HW, weights_C)
+            return MeanSquaredLoss(area, weights)
+        return RelativeLoss(groups, self.p, self.epsilon, area, weights)
 
 
 def channel_groups(variables: Iterable[Variable]) -> Groups:
@@ -82,15 +81,15 @@ class RelativeLoss:
         groups: channels that share one ratio.
         p: 1 or 2.
         epsilon: positive.
-        area_HW: (H, W) relative cell areas, or a scalar.
-        weights_C: (C,) factors on errors, or a scalar.
+        area: (H, W) relative sizes of the cells.
+        weights: (C,) factors on errors.
     """
 
     groups: Groups
     p: Literal[1, 2] = 1
     epsilon: float = 1e-2
-    area_HW: Tensor = torch.ones(())
-    weights_C: Tensor = torch.ones(())
+    area: Tensor | float = 1.0
+    weights: Tensor | float = 1.0
 
     def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
         """The mean over samples of `per_sample`."""
@@ -100,23 +99,22 @@ class RelativeLoss:
         """(B,) losses; none depends on the batch that its sample is in."""
         error_BCHW = _valid(prediction_BCHW - target_BCHW, mask_BCHW)
         truth_BCHW = _valid(target_BCHW, mask_BCHW)
-        area_HW = self.area_HW.to(error_BCHW)
-        extent_BC = (mask_BCHW * area_HW).sum((2, 3))
-        extent_BG = torch.stack([extent_BC[:, group].sum(1) for group in self.groups], 1)
+        area = _like(self.area, error_BCHW)
+        extent_BG = self._grouped((mask_BCHW * area).sum((2, 3)), 1)
         present_BG = extent_BG > 0
         root_BG = extent_BG.where(present_BG, 1) ** (1 / self.p)
-        error_BG = self._norms(error_BCHW, area_HW, self.weights_C.to(error_BCHW)) / root_BG
-        truth_BG = self._norms(truth_BCHW, area_HW, torch.ones_like(extent_BC[0])) / root_BG
+        error_BG = self._grouped(_like(self.weights, area) * self._norm(error_BCHW, area), self.p) / root_BG
+        truth_BG = self._grouped(self._norm(truth_BCHW, area), self.p) / root_BG
         ratio_BG = error_BG / (truth_BG + self.epsilon)
         return ratio_BG.sum(1) / present_BG.sum(1).clamp(min=1)
 
-    def _norms(self, field_BCHW: Tensor, area_HW: Tensor, weights_C: Tensor) -> Tensor:
-        # vector_norm, unlike a root, has a finite gradient where the error vanishes.
-        scaled_BCHW = field_BCHW * area_HW ** (1 / self.p)
-        norm_BC = torch.linalg.vector_norm(scaled_BCHW, self.p, dim=(2, 3)) * weights_C
-        return torch.stack(
-            [torch.linalg.vector_norm(norm_BC[:, group], self.p, dim=1) for group in self.groups], 1
-        )
+    def _norm(self, field_BCHW: Tensor, area: Tensor) -> Tensor:
+        # vector_norm, unlike a root of a sum, has a finite gradient where the error vanishes.
+        norm_BC: Tensor = torch.linalg.vector_norm(field_BCHW * area ** (1 / self.p), self.p, dim=(2, 3))
+        return norm_BC
+
+    def _grouped(self, norm_BC: Tensor, p: int) -> Tensor:
+        return torch.stack([torch.linalg.vector_norm(norm_BC[:, list(g)], p, dim=1) for g in self.groups], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +122,12 @@ class MeanSquaredLoss:
     """The weighted mean of squared errors over the valid points of a sample, averaged over samples.
 
     Attributes:
-        area_HW: (H, W) relative cell areas, or a scalar.
-        weights_C: (C,) weights of channels, or a scalar.
+        area: (H, W) relative sizes of the cells.
+        weights: (C,) weights of channels.
     """
 
-    area_HW: Tensor = torch.ones(())
-    weights_C: Tensor = torch.ones(())
+    area: Tensor | float = 1.0
+    weights: Tensor | float = 1.0
 
     def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
         """The mean over samples of `per_sample`."""
@@ -138,9 +136,9 @@ class MeanSquaredLoss:
     def per_sample(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
         """(B,) losses; a sample without valid points counts as 0."""
         error_BCHW = _valid(prediction_BCHW - target_BCHW, mask_BCHW)
-        area_HW, weights_C = self.area_HW.to(error_BCHW), self.weights_C.to(error_BCHW)
-        squares_BC = (error_BCHW.square() * area_HW).sum((2, 3)) * weights_C
-        extent_B = ((mask_BCHW * area_HW).sum((2, 3)) * weights_C).sum(1)
+        area, weights = _like(self.area, error_BCHW), _like(self.weights, error_BCHW)
+        squares_BC = (error_BCHW.square() * area).sum((2, 3)) * weights
+        extent_B = ((mask_BCHW * area).sum((2, 3)) * weights).sum(1)
         return squares_BC.sum(1) / extent_B.where(extent_B > 0, 1)
 
 
@@ -170,5 +168,5 @@ def _valid(field_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
     return torch.where(mask_BCHW, field_BCHW, 0)
 
 
-def _areas(grid: Grid) -> Tensor:
-    return torch.from_numpy(grid.area_weights()).float()
+def _like(weights: Tensor | float, field: Tensor) -> Tensor:
+    return torch.as_tensor(weights, dtype=field.dtype, device=field.device)

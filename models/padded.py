@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pelagos.models.context import Context, Signature
 from pelagos.models.earth_padding import GridPadding
-from pelagos.models.fields import Fields
+from pelagos.models.fields import ALL, Fields
 from pelagos.models.spectral_norm import iterate_all
 
 
@@ -38,23 +38,25 @@ class PaddedNetwork(nn.Module):
         super().__init__()
         self.signature, self.body, self.padding = signature, body, padding
         self.scale = scale
-        self.fields = Fields(signature, residual=predicts_change)
-        self.conditioned, self.interpolate = predicts_change, interpolate
+        self.fields = Fields(signature)
+        self.predicts_change, self.interpolate = predicts_change, interpolate
 
-    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = Context()) -> Tensor:
+    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).
 
         Raises:
-            DataError: channels or grid do not fit the network.
+            ValueError: channels, scalars or grid do not fit the network.
         """
         if self.training:
             iterate_all(self.body)
-        if self.conditioned:
-            fields_BCHW = self.fields.with_conditions(x_BCHW, lead_time_B, context)
+        call = self.fields.select(x_BCHW, lead_time_B, context)
+        if self.predicts_change:
+            fields_BCHW = self.fields.with_conditions(x_BCHW, lead_time_B, call)
+            change_BCHW = self._map(fields_BCHW, context.periodic)
+            y_BCHW = self.fields.persistence(x_BCHW, call) + change_BCHW
         else:
-            fields_BCHW = self.fields.spread(x_BCHW, context)
-        y_BCHW = self._map(fields_BCHW, context.periodic)
-        return self.fields.gather(y_BCHW, x_BCHW, context)
+            y_BCHW = self._map(self.fields.spread(x_BCHW, call), context.periodic)
+        return self.fields.gather(y_BCHW, call)
 
     def _map(self, x_BCHW: Tensor, periodic: tuple[bool, bool]) -> Tensor:
         height, width = x_BCHW.shape[-2:]

@@ -16,6 +16,12 @@ def _residual(channels: int, groups: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def refined(x: Tensor, layer: nn.Module) -> Tensor:
+    """The input plus what the layer makes of it."""
+    out: Tensor = x + layer(x)
+    return out
+
+
 class DownBlock(nn.Module):
     """Halve the grid by a strided convolution, then refine."""
 
@@ -26,8 +32,7 @@ class DownBlock(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', ceil(H/2), ceil(W/2))."""
-        x_BChw: Tensor = self.conv(x_BCHW)
-        return x_BChw + self.b(x_BChw)
+        return refined(self.conv(x_BCHW), self.b)
 
 
 class TransposedUpBlock(nn.Module):
@@ -40,8 +45,7 @@ class TransposedUpBlock(nn.Module):
 
     def forward(self, x_BChw: Tensor) -> Tensor:
         """(B, C, h, w) to (B, C', 2h, 2w)."""
-        x_BCHW: Tensor = self.conv(x_BChw)
-        return x_BCHW + self.b(x_BCHW)
+        return refined(self.conv(x_BChw), self.b)
 
 
 class ShuffleUpBlock(nn.Module):
@@ -57,8 +61,7 @@ class ShuffleUpBlock(nn.Module):
     def forward(self, x_BChw: Tensor) -> Tensor:
         """(B, C, h, w) to (B, C', 2h, 2w)."""
         x_BCHW = F.pixel_shuffle(self.conv(x_BChw), 2)
-        x_BCHW = x_BCHW + self.sharp(x_BCHW)
-        return x_BCHW + self.b(x_BCHW)
+        return refined(refined(x_BCHW, self.sharp), self.b)
 
 
 def shuffle_convolution(dim_in: int, dim_out: int) -> nn.Conv2d:

@@ -9,8 +9,6 @@ same weight; and the divided weight is kept in evaluation.
 Legend: R rows and K columns of a weight seen as a matrix.
 """
 
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,17 +67,13 @@ class FrozenSpectralNorm(SpectralNorm):
         """Leave u and v alone."""
 
 
-@cache
-def _normalized(norm: type[SpectralNorm], layer: type[nn.Module]) -> type[nn.Module]:
-    return type(norm.__name__ + layer.__name__, (norm, layer), {})
-
-
 def normalize(layer: nn.Module, *, frozen: bool = False) -> None:
     """Turn a linear or convolution layer into its spectrally normalised form, in place."""
     weight = layer.weight
     assert isinstance(weight, nn.Parameter)
     del layer.weight
-    layer.__class__ = _normalized(FrozenSpectralNorm if frozen else SpectralNorm, type(layer))
+    norm, kind = FrozenSpectralNorm if frozen else SpectralNorm, type(layer)
+    layer.__class__ = type(norm.__name__ + kind.__name__, (norm, kind), {})
     assert isinstance(layer, SpectralNorm)
     layer._memo = Memo()
     layer.register_parameter("weight_orig", weight)

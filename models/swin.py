@@ -3,7 +3,8 @@
 Source: Liu et al., Swin Transformer V2, CVPR 2022. It differs from timm's in speed alone: fused attention
 with the bias as mask, and the table of biases kept in evaluation.
 
-Legend: B batch, H rows, W columns, C channels, N windows of a batch, n of a sample, M cells of a window, h heads.
+Legend: B batch, H rows, W columns, C channels, N windows of a batch, n of a sample, M cells of a window,
+h heads, d channels of a head.
 """
 
 from math import log, log2
@@ -15,6 +16,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pelagos.models.attention import attend
 from pelagos.models.memo import Derived, Memo, full_precision
 from pelagos.preprocessing.errors import ConfigError
 
@@ -42,23 +44,18 @@ class CosineAttention(Derived):
         """Same shape; the mask is added to the logits of each sample's n windows."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(x_NMC, self.qkv.weight, bias)
-        q, k, v = rearrange(qkv, "n m (qkv h d) -> qkv n h m d", qkv=3, h=self.num_heads)
-        q = F.normalize(q, dim=-1) * self.logit_scale.clamp(max=log(100.0)).exp()
-        k = F.normalize(k, dim=-1)
-        logits_hMM = self.position_bias()
+        q, k, v = qkv.reshape(*x_NMC.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        scale_h11 = self.logit_scale.clamp(max=log(100.0)).exp()
+        bias = self.position_bias()
         if mask_nMM is not None:
-            logits_nhMM = logits_hMM + mask_nMM[:, None].to(logits_hMM)
-            logits_hMM = logits_nhMM.repeat(len(x_NMC) // len(mask_nMM), 1, 1, 1)
-        dtype = v.dtype
-        out = F.scaled_dot_product_attention(
-            q.to(dtype), k.to(dtype), v, attn_mask=logits_hMM.to(dtype), scale=1.0
-        )
-        projected: Tensor = self.proj(rearrange(out, "n h m d -> n m (h d)"))
+            bias = bias + mask_nMM[:, None].to(bias.dtype)
+        out_NhMd = attend(F.normalize(q, dim=-1) * scale_h11, F.normalize(k, dim=-1), v, bias)
+        projected: Tensor = self.proj(out_NhMd.transpose(1, 2).flatten(2))
         return projected
 
     def position_bias(self) -> Tensor:
         """(h, M, M): 16 sigmoid of a network of log-spaced offsets between cells."""
-        return self._memo(tuple(self.cpb_mlp.state_dict(keep_vars=True).values()), self._table)
+        return self._memo([*self.cpb_mlp.parameters(), *self.cpb_mlp.buffers()], self._table)
 
     def _table(self) -> Tensor:
         weight = next(self.cpb_mlp.parameters())
@@ -66,15 +63,16 @@ class CosineAttention(Derived):
         cell = torch.arange(rows * columns, device=weight.device)
         offsets = [axis[:, None] - axis[None, :] for axis in (cell // columns, cell % columns)]
         axes = [torch.arange(1 - side, side, device=weight.device) for side in self.window]
-        scaled = [_log_spaced(axis.to(weight), side) for axis, side in zip(axes, self.window, strict=True)]
-        table = torch.stack(torch.meshgrid(*scaled, indexing="ij"), -1)
+        scaled = [_log_spaced(axis, side) for axis, side in zip(axes, self.window, strict=True)]
+        table = torch.stack(torch.meshgrid(*scaled, indexing="ij"), -1).to(weight)
         with full_precision(weight):
             values = 16 * torch.sigmoid(self.cpb_mlp(table))
         return values[offsets[0] + rows - 1, offsets[1] + columns - 1].permute(2, 0, 1).contiguous()
 
 
 def _log_spaced(offset: Tensor, side: int) -> Tensor:
-    scaled = offset * (8 / max(side - 1, 1))
+    # In float32 whatever the weights are, as timm has it: published weights are checked against that.
+    scaled = offset.float() * (8 / max(side - 1, 1))
     return scaled.sign() * torch.log2(scaled.abs() + 1) / log2(8)
 
 
@@ -92,7 +90,8 @@ class SwinBlock(nn.Module):
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Same shape; H and W must be multiples of the window."""
         x_BHWC = x_BHWC + self.norm1(self._attend(x_BHWC))
-        return x_BHWC + self.norm2(self.mlp(x_BHWC))
+        out_BHWC: Tensor = x_BHWC + self.norm2(self.mlp(x_BHWC))
+        return out_BHWC
 
     def _attend(self, x_BHWC: Tensor) -> Tensor:
         size = x_BHWC.shape[1:3]

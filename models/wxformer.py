@@ -86,7 +86,7 @@ class WXFormerConfig(Config):
             signature,
             self._body(signature),
             padding,
-            # The decoder doubles four times, the encoder coarsens by first stride and patch, then thrice by 2.
+            # Coarsened by patch and first stride, then thrice by 2; doubled four times.
             scale=(self.strides[0] * self.patch[0] // 2, self.strides[0] * self.patch[1] // 2),
             predicts_change=own,
             interpolate=self.interpolate,

@@ -28,7 +28,9 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "simulate": Stage("simulate", "SimulateStage", "Make trajectories of an equation, in an archive's format."),
+    "simulate": Stage(
+        "simulate", "SimulateStage", "Make trajectories of an equation, in an archive's format."
+    ),
     "build": Stage("build", "BuildStage", "Turn an archive into a sharded Zarr store."),
     "pretrain": Stage("pretrain", "PretrainStage", "Train a network on a mixture of stores."),
     "finetune": Stage("finetune", "FinetuneStage", "Adapt a model to a store with little data."),
@@ -41,9 +43,15 @@ STAGES = {
 PARALLEL = ("pretrain", "finetune")
 
 app = typer.Typer(
-    help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
-Configuration = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file or the name of a shipped one.")]
+Configuration = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file or the name of a shipped one.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Values to set, keys with dots.")
 ]
@@ -150,7 +158,9 @@ def verify(store: Store) -> None:
         found = damages(store)
         if found:
             listing = "\n".join(f"  {damage}" for damage in found)
-            raise DamagedFileError(f"{store}: {len(found)} fault(s)\n{listing}\nmend with: pelagos repair {store}")
+            raise DamagedFileError(
+                f"{store}: {len(found)} fault(s)\n{listing}\nmend with: pelagos repair {store}"
+            )
         print(f"{store}: every shard is as it was written")
 
 

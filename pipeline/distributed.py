@@ -24,7 +24,7 @@ def local_rank() -> int:
 
 
 def _environment(torchrun: str, slurm: str, default: str) -> str:
-    """torchrun's variable; srun's where a step was started with a rendezvous address; else the default.
+    """Torchrun's variable; srun's where a step was started with a rendezvous address; else the default.
 
     SLURM sets its variables in a batch script too, where one process runs alone: only MASTER_ADDR,
     which slurm/env.sh exports for srun, says that the processes are meant to meet.
@@ -41,8 +41,9 @@ def start(timeout_minutes: float = 30.0) -> None:
     for name, value in (("RANK", rank()), ("WORLD_SIZE", world()), ("LOCAL_RANK", local_rank())):
         os.environ.setdefault(name, str(value))
     if "MASTER_ADDR" not in os.environ:
-        store = dist.HashStore()
-        dist.init_process_group(_backend(), store=store, rank=0, world_size=1)
+        dist.init_process_group(
+            _backend(), store=torch._C._distributed_c10d.HashStore(), rank=0, world_size=1
+        )
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
         return
     dist.init_process_group(_backend(), timeout=timedelta(minutes=timeout_minutes))

@@ -94,10 +94,16 @@ class Engine:
             with self.autocast():
                 loss = loss_function(self._engine)
             self._engine.backward(loss)
+            norm = self._replicated_norm() if self.config.zero_stage == 0 else None
             self._engine.step()
             total, count = total + float(loss.detach()), count + 1
-        norm = self._engine.get_global_grad_norm()
-        return StepInfo(total / count, float(norm) if norm is not None else float("nan"))
+        norm = norm if norm is not None else self._engine.get_global_grad_norm()
+        return StepInfo(total / count, float(norm))
+
+    def _replicated_norm(self) -> Tensor:
+        """The gradient's norm before clipping, which DeepSpeed reports only where it shards."""
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context of forward passes."""

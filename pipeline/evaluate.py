@@ -1,7 +1,7 @@
 """Evaluation: rollouts of several models on one store, scored beside baselines."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,14 +15,13 @@ from pelagos.pipeline import forecast as forecasts
 from pelagos.pipeline import registry, stage
 from pelagos.pipeline.checkpoint import write_json
 from pelagos.pipeline.forecast import Forecaster, Plan, StartsConfig
-from pelagos.pipeline.model import Domain, load
-from pelagos.pipeline.progress import bar
+from pelagos.pipeline.model import Domain, Model, load
+from pelagos.pipeline.progress import Bar, bar
 from pelagos.pipeline.scoring import summary
 from pelagos.pipeline.tracking import TrackingConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.store import Store, open_store
-from pelagos.preprocessing.variables import keys
 
 Baseline = Literal["persistence", "climatology", "stencil"]
 
@@ -78,20 +77,28 @@ def run(config: EvaluateStage) -> Evaluation:
         raise ConfigError(f"models: {', '.join(clash)} is the name of a baseline; give the model another")
     store = open_store(config.store)
     plan = config.starts.plan(store)
-    models = {name: load(registry.resolve(ref, config.tracking)) for name, ref in config.models.items()}
+    models = {name: load_model(config, name) for name in config.models}
     stage.claim(config.output, config, stage.fingerprint(config))
     with bar("evaluate", len(models) * len(plan.trajectories)) as show:
         for number, (name, model) in enumerate(models.items()):
             forecaster = Forecaster(model, store, config.mode, config.batch, config.threads)
-            done = number * len(plan.trajectories)
-            blocks = forecaster.blocks(plan, lambda count, done=done, name=name: show(done + count, name))
-            forecasts.write(blocks, path(config, name))
+            count = partial(_show, show, number * len(plan.trajectories), name)
+            forecasts.write(forecaster.blocks(plan, count), path(config, name))
     domain = next(iter(models.values())).domain(store.dataset)
     result = assemble(config, store, plan, domain)
     write_json(config.output / "scores.json", result.scores)
     _report(config, result)
     _print(result)
     return result
+
+
+def load_model(config: EvaluateStage, name: str) -> Model:
+    """One of the models of a configuration."""
+    return load(registry.resolve(config.models[name], config.tracking))
+
+
+def _show(show: Bar, before: int, name: str, done: int) -> None:
+    show(before + done, name)
 
 
 def path(config: EvaluateStage, name: str) -> Path:
@@ -165,5 +172,3 @@ def _report(config: EvaluateStage, result: Evaluation) -> None:
     from pelagos.pipeline.report import evaluation_report
 
     evaluation_report(config.title, result, config.pictures).write(config.output / "report.html")
-
-

@@ -196,6 +196,9 @@ class Forecaster:
         step_lead = lead_times(self.store, plan)[0] / self.domain.time_scale
         lead = torch.full((len(samples),), step_lead, dtype=torch.float32, device=device)
         valid = torch.isfinite(initial)
+        diagnostic = valid.new_ones(
+            len(valid), len(self.domain.outputs) - len(self.prognostic), *valid.shape[2:]
+        )
         start = initial.nan_to_num(0.0)
         if self.mode == "direct":
             inputs = torch.cat([start, static.nan_to_num(0.0), forcing(0)], dim=1)
@@ -207,7 +210,7 @@ class Forecaster:
                     start,
                     static.nan_to_num(0.0),
                     forcing if self.forcing else None,
-                    valid,
+                    torch.cat([valid, diagnostic], dim=1),
                     plan.steps,
                 )
             )
@@ -263,7 +266,7 @@ def lead_times(store: Store, plan: Plan) -> NDArray[np.float64]:
     """(steps,) lead times in the store's units; 1 for a steady problem."""
     if is_steady(store):
         return np.ones(1)
-    return np.arange(1, plan.steps + 1) * plan.stride * store.dt
+    return np.arange(1, plan.steps + 1, dtype=np.float64) * (plan.stride * store.dt)
 
 
 def _check_variables(domain: Domain, store: Store) -> None:
@@ -343,4 +346,5 @@ def write(blocks: Iterator[xr.Dataset], path: Path) -> None:
 
 def read(path: Path) -> xr.Dataset:
     """Forecasts that `write` wrote, lazily."""
-    return xr.open_zarr(path, consolidated=False, chunks=None)
+    kept: xr.Dataset = xr.open_zarr(path, consolidated=False, chunks=None)
+    return kept

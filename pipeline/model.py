@@ -79,7 +79,9 @@ class Model:
         """Write the model into a folder of its own."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = folder / "weights.safetensors"
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        state = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
+        }
         save_file(state, weights)
         sync(weights)
         write_json(
@@ -115,7 +117,9 @@ def load(folder: Path) -> Model:
             raise MissingFileError(f"{folder} holds no model: {path.name} is missing")
     values = json.loads(file.read_text(encoding="utf-8"))
     if values["format"] > FORMAT:
-        raise DataError(f"{file} has format {values['format']}; this Pelagos reads up to {FORMAT}: upgrade it")
+        raise DataError(
+            f"{file} has format {values['format']}; this Pelagos reads up to {FORMAT}: upgrade it"
+        )
     if sha256(weights) != values["sha256"][weights.name]:
         raise DamagedFileError(f"{weights} fails its checksum: it was changed or copied incompletely")
     config = _NETWORK.validate_python(values["network"])
@@ -175,7 +179,9 @@ def _scalars(signature: Signature, layout: Layout, scalars_BS: Tensor | None) ->
     columns = [
         scalars_BS[:, layout.scalars.index(name)]
         if name in layout.scalars
-        else torch.full_like(scalars_BS[:, 0] if scalars_BS.shape[1] else scalars_BS.new_zeros(len(scalars_BS)), torch.nan)
+        else torch.full_like(
+            scalars_BS[:, 0] if scalars_BS.shape[1] else scalars_BS.new_zeros(len(scalars_BS)), torch.nan
+        )
         for name in signature.scalars
     ]
     return torch.stack(columns, dim=1).float()

@@ -57,5 +57,5 @@ def _member(name: str, parameter: nn.Parameter) -> tuple[Role, bool]:
         return "embedding", parameter.ndim > 1
     if any("norm" in part for part in parts):
         return "norm", False
-    matrix = parameter.ndim > 1 and parameter.shape[-1] > 1 or parameter.ndim == 2
+    matrix = (parameter.ndim > 1 and parameter.shape[-1] > 1) or parameter.ndim == 2
     return "body", matrix

@@ -7,7 +7,14 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 LINE_SECONDS = 10.0
 
@@ -15,8 +22,8 @@ LINE_SECONDS = 10.0
 class Bar(Protocol):
     """What work in progress reports to."""
 
-    def __call__(self, done: int, note: str = "") -> None:
-        """So many units are done."""
+    def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
+        """So many units are done, of a total that may become known only now."""
 
 
 def console() -> Console:
@@ -28,7 +35,7 @@ def console() -> Console:
 def bar(title: str, total: int, active: bool = True) -> Iterator[Bar]:
     """A bar of `total` units; an inactive one, for all ranks but 0, shows nothing."""
     if not active:
-        yield lambda done, note="": None
+        yield lambda done, note="", total=None: None
     elif sys.stderr.isatty():
         with _rich_bar(title, total) as update:
             yield update
@@ -48,7 +55,7 @@ def _rich_bar(title: str, total: int) -> Iterator[Bar]:
     )
     with Progress(*columns, console=console()) as progress:
         task = progress.add_task(title, total=total, note="")
-        yield lambda done, note="": progress.update(task, completed=done, note=note)
+        yield lambda done, note="", total=None: progress.update(task, completed=done, note=note, total=total)
 
 
 class _Lines:
@@ -57,7 +64,8 @@ class _Lines:
     def __init__(self, title: str, total: int) -> None:
         self._title, self._total, self._last = title, total, 0.0
 
-    def __call__(self, done: int, note: str = "") -> None:
+    def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
+        self._total = total or self._total
         now = time.monotonic()
         if done < self._total and now - self._last < LINE_SECONDS:
             return

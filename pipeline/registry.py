@@ -46,11 +46,15 @@ def resolve(reference: str, tracking: TrackingConfig) -> Path:
     if not reference.startswith("models:/"):
         folder = Path(reference)
         if not folder.is_dir():
-            raise MissingFileError(f"no model folder {folder}; a registered one has the form models:/NAME@ALIAS")
+            raise MissingFileError(
+                f"no model folder {folder}; a registered one has the form models:/NAME@ALIAS"
+            )
         return folder
     name, separator, label = reference.removeprefix("models:/").replace("@", "/@", 1).partition("/")
     if not separator:
-        raise DataError(f"{reference!r} names no version: write models:/{name}@ALIAS or models:/{name}/VERSION")
+        raise DataError(
+            f"{reference!r} names no version: write models:/{name}@ALIAS or models:/{name}/VERSION"
+        )
     return _download(name, label, tracking)
 
 
@@ -67,10 +71,14 @@ def _download(name: str, label: str, tracking: TrackingConfig) -> Path:
     if label.startswith("@"):
         if label[1:] not in known[name]:
             aliases = ", ".join(known[name]) or "none"
-            raise MissingFileError(f"model {name!r} has no alias {label[1:]!r} in {tracking.uri}; it has: {aliases}")
+            raise MissingFileError(
+                f"model {name!r} has no alias {label[1:]!r} in {tracking.uri}; it has: {aliases}"
+            )
         label = str(known[name][label[1:]])
     try:
         source = client.get_model_version(name, label).source
     except MlflowException as error:
-        raise MissingFileError(f"model {name!r} has no version {label!r} in {tracking.uri}: {error}") from error
+        raise MissingFileError(
+            f"model {name!r} has no version {label!r} in {tracking.uri}: {error}"
+        ) from error
     return Path(download_artifacts(artifact_uri=source, tracking_uri=tracking.uri))

@@ -39,7 +39,9 @@ class TrackingConfig(Config):
             return str(experiment.experiment_id)
         location = None
         if self.uri.startswith("sqlite:///"):
-            location = Path(self.uri.removeprefix("sqlite:///")).resolve().parent.joinpath("artifacts").as_uri()
+            location = (
+                Path(self.uri.removeprefix("sqlite:///")).resolve().parent.joinpath("artifacts").as_uri()
+            )
         return str(client.create_experiment(self.experiment, artifact_location=location))
 
 
@@ -102,6 +104,7 @@ class MlflowTracker(Tracker):
         marker.write_text(self.run_id)
 
     def params(self, values: Mapping[str, Any]) -> None:
+        """See Tracker.params."""
         from mlflow.entities import Param
 
         # MLflow refuses to change a parameter, and takes at most 100 at once.
@@ -111,6 +114,7 @@ class MlflowTracker(Tracker):
             self._call(lambda chunk=chunk: self._client.log_batch(self.run_id, params=chunk))
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """See Tracker.metrics."""
         from mlflow.entities import Metric
 
         now = time.time()
@@ -121,9 +125,11 @@ class MlflowTracker(Tracker):
         self._call(lambda: self._client.log_batch(self.run_id, metrics=batch))
 
     def artifacts(self, folder: Path, name: str) -> None:
+        """See Tracker.artifacts."""
         self._call(lambda: self._client.log_artifacts(self.run_id, str(folder), name))
 
     def close(self, status: str = "FINISHED") -> None:
+        """See Tracker.close."""
         self._call(lambda: self._client.set_terminated(self.run_id, status=status))
 
     def _call(self, action: Any) -> None:

@@ -1,11 +1,11 @@
 """The training loop that pretraining and fine-tuning share."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pelagos.models.context import Signature
 from pelagos.models.losses import Loss
 from pelagos.pipeline import checkpoint, distributed
-from pelagos.pipeline.engine import Engine
+from pelagos.pipeline.engine import Engine, StepInfo
 from pelagos.pipeline.model import context
 from pelagos.pipeline.progress import bar
 from pelagos.pipeline.schedule import ScheduleConfig
@@ -22,6 +22,8 @@ from pelagos.pipeline.tracking import Tracker
 from pelagos.preprocessing.batch import Batch
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.loader import Loader
+from pelagos.preprocessing.mixture import Order
 
 
 class LoopConfig(Config):
@@ -68,13 +70,6 @@ class LoopConfig(Config):
         return self.blocks // world
 
 
-class Batches(Protocol):
-    """Makes this process's micro-batches of the steps from `start` on."""
-
-    def __call__(self, start: int) -> Iterator[Batch]:
-        """The micro-batches in order, as many as the accumulation a step."""
-
-
 class Average:
     """The running mean of a network's state, with a short memory at the start of a run."""
 
@@ -85,7 +80,8 @@ class Average:
     def update(self, network: nn.Module, step: int) -> None:
         """Take in the weights after so many steps."""
         decay = min(self._decay, (1 + step) / (10 + step)) if self._decay else 0.0
-        mine, theirs = list(self.network.parameters()), [p.detach() for p in network.parameters()]
+        mine = [parameter.detach() for parameter in self.network.parameters()]
+        theirs = [parameter.detach() for parameter in network.parameters()]
         torch._foreach_lerp_(mine, theirs, 1 - decay)
         for buffer, source in zip(self.network.buffers(), network.buffers(), strict=True):
             buffer.copy_(source)
@@ -109,6 +105,7 @@ class Trainer:
         self.tracker, self.folder = tracker, folder
         self.average = Average(engine.network, config.ema)
         self.step = 0
+        self._waited: list[float] = []
 
     def resume(self, digest: str) -> None:
         """Continue from the newest checkpoint of the folder, if there is one.
@@ -126,39 +123,38 @@ class Trainer:
         self.average.network.load_state_dict(tensors["average"])
         self.step = values["step"]
 
-    def run(
-        self,
-        batches: Batches,
-        validation: Callable[[], Iterator[Batch]],
-        describe: Callable[[Batch], str],
-        digest: str,
-        title: str,
-    ) -> None:
+    def run(self, order: Order, validation: Order, digest: str, title: str) -> None:
         """Train to the last step; a checkpoint is written at the end and on the way."""
-        stream = batches(self.step)
-        accumulation = self.config.accumulation(distributed.world())
-        with bar(title, self.config.steps, distributed.rank() == 0) as show:
-            started, first, waited = time.monotonic(), self.step, 0.0
+        rank, world = distributed.rank(), distributed.world()
+        steps = self.config.steps - self.step
+        stream = iter(Loader(order, rank=rank, world=world, start_step=self.step, num_steps=steps))
+        started, first = time.monotonic(), self.step
+        with bar(title, self.config.steps, rank == 0) as show:
             while self.step < self.config.steps:
-                before = time.monotonic()
-                micro = [batch.to(distributed.device()) for batch in islice(stream, accumulation)]
-                waited += time.monotonic() - before
-                info = self.engine.step([self._task(batch) for batch in micro], self._rate)
-                self._require_finite(info.loss, micro, describe)
+                micro = _MicroBatches(stream, self.config.accumulation(world), self._waited)
+                info = self.engine.step(map(self._task, micro), self._rate)
+                _require_finite(info.loss, self.step + 1, micro.seen)
                 self.step += 1
                 self.average.update(self.engine.network, self.step)
                 if self._due(self.config.log_every):
-                    elapsed = time.monotonic() - started
-                    speed = (self.step - first) * self.config.batch_size / elapsed
-                    [loss] = distributed.all_sum([info.loss / distributed.world()])
-                    values = {"train/loss": loss, "train/grad_norm": info.grad_norm}
-                    values |= {"samples_per_second": speed, "loader_wait": waited / elapsed}
-                    self.tracker.metrics({**values, "lr": self._rate({"peak": 1.0})}, self.step)
+                    loss = self._log(info, time.monotonic() - started, self.step - first)
                     show(self.step, f"loss {loss:.4f}")
                 if self._due(self.config.validate_every):
-                    self._validate(validation())
+                    self._validate(iter(Loader(validation, rank=rank, world=world)))
                 if self._due(self.config.checkpoint_every):
                     self._save(digest)
+
+    def _log(self, info: StepInfo, seconds: float, steps: int) -> float:
+        [loss] = distributed.all_sum([info.loss / distributed.world()])
+        values = {
+            "train/loss": loss,
+            "train/grad_norm": info.grad_norm,
+            "samples_per_second": steps * self.config.batch_size / seconds,
+            "loader_wait": sum(self._waited) / seconds,
+            "lr": self._rate({"peak": 1.0}),
+        }
+        self.tracker.metrics(values, self.step)
+        return loss
 
     def _due(self, every: int) -> bool:
         return self.step == self.config.steps or bool(every and self.step % every == 0)
@@ -174,26 +170,21 @@ class Trainer:
         forecast = network(batch.inputs, batch.lead_time, told)
         return self.losses[batch.layout.dataset](forecast.float(), batch.targets, batch.mask)
 
-    def _require_finite(self, loss: float, micro: list[Batch], describe: Callable[[Batch], str]) -> None:
-        if loss == loss and abs(loss) != float("inf"):
-            return
-        samples = "; ".join(describe(batch) for batch in micro)
-        raise DataError(f"the loss is {loss} at step {self.step + 1}; the samples were: {samples}")
-
     @torch.no_grad()
     def _validate(self, batches: Iterator[Batch]) -> None:
         """Mean loss of the averaged weights over a fixed set, a number a dataset."""
         sums = {name: [0.0, 0.0] for name in self.losses}
-        for number, batch in enumerate(batches):
-            if number % distributed.world() == distributed.rank():
-                batch = batch.to(distributed.device())
-                with self.engine.autocast():
-                    loss = self._loss(self.average.network, batch)
-                sums[batch.layout.dataset][0] += float(loss) * len(batch)
-                sums[batch.layout.dataset][1] += len(batch)
+        for batch in batches:
+            batch = batch.to(distributed.device())
+            with self.engine.autocast():
+                loss = self._loss(self.average.network, batch)
+            sums[batch.layout.dataset][0] += float(loss) * len(batch)
+            sums[batch.layout.dataset][1] += len(batch)
         totals = distributed.all_sum([value for pair in sums.values() for value in pair])
         means = {
-            f"valid/{name}": totals[2 * i] / totals[2 * i + 1] for i, name in enumerate(sums) if totals[2 * i + 1]
+            f"valid/{name}": totals[2 * i] / totals[2 * i + 1]
+            for i, name in enumerate(sums)
+            if totals[2 * i + 1]
         }
         if means:
             self.tracker.metrics(means, self.step)
@@ -209,3 +200,29 @@ class Trainer:
             checkpoint.save(self.folder, self.step, tensors, {"fingerprint": digest})
             checkpoint.prune(self.folder, self.config.keep)
         distributed.barrier()
+
+
+class _MicroBatches:
+    """The next few batches of a stream, one at a time: each is valid until the next is asked for."""
+
+    def __init__(self, stream: Iterator[Batch], count: int, waited: list[float]) -> None:
+        self._stream, self._count, self._waited = stream, count, waited
+        self.seen: list[str] = []
+
+    def __iter__(self) -> Iterator[Batch]:
+        for _ in range(self._count):
+            before = time.monotonic()
+            batch = next(self._stream)
+            self._waited.append(time.monotonic() - before)
+            self.seen.append(_describe(batch))
+            yield batch.to(distributed.device())
+
+
+def _describe(batch: Batch) -> str:
+    pairs = ", ".join(f"trajectory {i} frames {a}->{b}" for i, a, b in batch.index.tolist())
+    return f"dataset {batch.layout.dataset}: {pairs}"
+
+
+def _require_finite(loss: float, step: int, samples: list[str]) -> None:
+    if not math.isfinite(loss):
+        raise DataError(f"the loss is {loss} at step {step}; its samples were: {'; '.join(samples)}")

@@ -1,4 +1,4 @@
-"""Durable files: wholly there or not at all, whenever the process or the machine stops; and their checksums."""
+"""Durable files, wholly there or not at all whenever the process or machine stops, and their checksums."""
 
 import fcntl
 import hashlib
@@ -33,6 +33,10 @@ class Checksum:
     sha256: str
 
 
+class LockedError(DataError):
+    """Another process holds a lock."""
+
+
 class Hasher:
     """Checksums of a stream of buffers; SHA-256 runs in a thread beside the writing."""
 
@@ -61,7 +65,7 @@ class Hasher:
 
     def _digest(self) -> None:
         while (buffer := self._queue.get()) is not None:
-            self._sha.update(buffer)
+            self._sha.update(buffer.data)
 
 
 def checksum(path: Path) -> Checksum:
@@ -115,9 +119,9 @@ def replacing(path: Path) -> Iterator[int]:
 
 def write_all(descriptor: int, buffer: Bytes) -> None:
     """Write the whole buffer."""
-    written = os.write(descriptor, buffer)
+    written = os.write(descriptor, buffer.data)
     while written < len(buffer):
-        written += os.write(descriptor, buffer[written:])
+        written += os.write(descriptor, buffer.data[written:])
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -155,13 +159,13 @@ def lock(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold an advisory lock, which the system releases with the process however it ends.
 
     Raises:
-        DataError: somebody else holds it.
+        LockedError: another process holds it.
     """
     with path.open("a") as file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise DataError(f"{path}: another process holds this; wait for it or end it") from error
+            raise LockedError(f"{path}: another process holds this lock; wait for it or end it") from error
         yield
 
 

@@ -1,7 +1,7 @@
 """Forcings that follow from time and place alone: the sun's two clocks."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,23 +11,25 @@ from pelagos.preprocessing.variables import Variable
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.datetime64]
+Clock = Callable[[Times, Grid], Floats]
 ForcingName = Literal["cos_local_time", "sin_local_time", "cos_year", "sin_year"]
 
 
 def local_time(times: Times, grid: Grid) -> Floats:
     """(T, 1, W) mean local solar time as a fraction of the day: 0 at midnight, 15 degrees an hour."""
-    day = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "D")
-    return (day[:, None, None] + grid.x[None, None, :] / 360) % 1
+    day: Floats = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "D")
+    return np.asarray((day[:, None, None] + grid.x[None, None, :] / 360) % 1)
 
 
 def year(times: Times, grid: Grid) -> Floats:
     """(T, 1, 1) the time as a fraction of its calendar year: 0 on the first of January."""
     start = times.astype("datetime64[Y]")
     length = (start + 1).astype("datetime64[s]") - start.astype("datetime64[s]")
-    return ((times - start.astype("datetime64[s]")) / length)[:, None, None]
+    fraction: Floats = (times - start.astype("datetime64[s]")) / length
+    return fraction[:, None, None]
 
 
-def _wave(function: Callable[[Any], Any], clock: Callable[[Times, Grid], Floats]) -> Callable[[Times, Grid], Floats]:
+def _wave(function: Callable[[Floats], Floats], clock: Clock) -> Clock:
     def values(times: Times, grid: Grid) -> Floats:
         phase = function(2 * np.pi * clock(times, grid))
         return np.broadcast_to(phase, (len(times), *grid.shape))
@@ -35,7 +37,7 @@ def _wave(function: Callable[[Any], Any], clock: Callable[[Times, Grid], Floats]
     return values
 
 
-FORCINGS: dict[ForcingName, Callable[[Times, Grid], Floats]] = {
+FORCINGS: dict[ForcingName, Clock] = {
     "cos_local_time": _wave(np.cos, local_time),
     "sin_local_time": _wave(np.sin, local_time),
     "cos_year": _wave(np.cos, year),
@@ -47,4 +49,5 @@ FORCINGS: dict[ForcingName, Callable[[Times, Grid], Floats]] = {
 def variable(name: ForcingName) -> Variable:
     """The variable of a computed forcing."""
     function, _, clock = name.partition("_")
-    return Variable(name=name, role="forcing", group=clock, long_name=f"{function} of {clock.replace('_', ' ')}")
+    long_name = f"{function} of {clock.replace('_', ' ')}"
+    return Variable(name=name, role="forcing", group=clock, long_name=long_name)

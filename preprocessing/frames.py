@@ -25,6 +25,16 @@ class FrameReader(Protocol):
         """Fill (T, C, H, W) with consecutive frames along the last of the leading axes."""
 
 
+class NoFrames:
+    """Frames without channels."""
+
+    def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
+        """Nothing to read."""
+
+    def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
+        """Nothing to read."""
+
+
 class ZarrFrames:
     """Reads any array that zarr-python can open: other codecs, other chunks; slower by an order."""
 

@@ -45,15 +45,16 @@ class Moments:
         return self.m2 / np.maximum(self.count, 1)
 
     @property
-    def std(self) -> Floats:
-        """The standard deviation, 1 where it would be 0 or there are no values; see `constant`."""
-        return np.where(self.constant, 1.0, np.sqrt(self.variance))
+    def magnitude(self) -> Floats:
+        """The largest absolute value, 0 where there are none."""
+        return np.where(self.count > 0, np.maximum(np.abs(self.minimum), np.abs(self.maximum)), 0.0)
 
-    @property
-    def constant(self) -> NDArray[np.bool_]:
-        """Where all values agree to rounding, or there are none: scaling by the deviation means nothing."""
-        rounding = 1e-7 * np.maximum(np.abs(self.mean), np.finfo(np.float32).tiny)
-        return np.sqrt(self.variance) <= rounding
+    def constant(self, magnitude: Floats) -> NDArray[np.bool_]:
+        """Where the deviation is no more than the rounding of float32 values of a magnitude.
+
+        There scaling by the deviation means nothing.
+        """
+        return np.asarray(np.sqrt(self.variance) <= 1e-7 * magnitude)
 
     def merge(self, other: "Moments") -> "Moments":
         """Of both sets of values (Chan, Golub and LeVeque 1983, eq. 2.1)."""

@@ -9,10 +9,8 @@ import json
 import os
 import struct
 import sys
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import FileIO
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -20,7 +18,7 @@ from threading import Lock, local
 from typing import Any, Literal
 
 import google_crc32c
-import numcodecs.blosc
+import numcodecs.blosc  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +31,7 @@ numcodecs.blosc.use_threads = False
 CodecName = Literal["none", "blosc-lz4"]
 Buffer = NDArray[Any]
 Cell = tuple[int, ...]
+_Index = tuple[NDArray[np.uint64], NDArray[np.int64]]
 _MISSING = 2**64 - 1
 _GROUP = 1 << 20  # bytes of small chunks that are written together
 
@@ -97,6 +96,7 @@ class ShardLayout:
                 chunk=tuple(inner["chunk_shape"]),
                 codec=_codec_of(inner["codecs"]),
             )
+            leading = (1,) * (len(layout.shape) - 3)
             checks = {
                 "data type": metadata["data_type"] == "float32",
                 "keys": metadata["chunk_key_encoding"]["configuration"]["separator"] == "/",
@@ -104,7 +104,7 @@ class ShardLayout:
                 "index": [codec["name"] for codec in inner["index_codecs"]] == ["bytes", "crc32c"],
                 "index location": inner["index_location"] == "end",
                 "whole frames": layout.shard[-3:] == layout.frame,
-                "chunks": layout.chunk[:-3] + layout.chunk[-2:] == (1,) * (len(layout.shape) - 3) + layout.frame[1:],
+                "chunks": layout.chunk == (*leading, layout.chunk[-3], *layout.frame[1:]),
                 "byte order of this machine": sys.byteorder == "little",
             }
         except (KeyError, TypeError, ValueError) as error:
@@ -190,14 +190,38 @@ def _encoded(
 
 
 class _Shard:
-    """An open shard; its file closes when nobody holds it any more."""
+    """An open shard; its file closes when nobody holds it any more.
 
-    def __init__(self, path: Path, index: NDArray[np.uint64] | None, num_chunks: int) -> None:
+    Attributes:
+        descriptor: of the file.
+        index: (chunk, 2) offset and length.
+        offsets: (frame,) where each frame lies in one piece, -1 where it does not.
+        used: whether it was read since it was last considered for closing.
+    """
+
+    def __init__(self, path: Path, index: _Index | None, num_chunks: int, layout: ShardLayout) -> None:
+        self.descriptor, self.used = -1, False
         try:
-            self.file = FileIO(str(path))
+            self.descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError as error:
             raise DamagedFileError(f"{path}: the shard is missing; `pelagos verify` lists all") from error
-        self.index = _read_index(path, self.file.fileno(), num_chunks) if index is None else index
+        if index is None:
+            entries = _read_index(path, self.descriptor, num_chunks)
+            index = entries, _frame_offsets(entries, layout)
+        self.index, self.offsets = index
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
+def _frame_offsets(index: NDArray[np.uint64], layout: ShardLayout) -> NDArray[np.int64]:
+    entries = index.reshape(-1, layout.frame[0] // layout.chunk[-3], 2).astype(np.int64)
+    whole = entries[:, 0, 0] >= 0
+    if layout.codec != "none":
+        whole[:] = False
+    whole &= (entries[:, 1:, 0] == entries[:, :-1].sum(axis=-1)).all(axis=1)
+    return np.where(whole, entries[:, 0, 0], -1)
 
 
 def _read_index(path: Path, descriptor: int, num_chunks: int) -> NDArray[np.uint64]:
@@ -218,12 +242,13 @@ class ShardReader:
     def __init__(self, path: Path, layout: ShardLayout, max_open: int = 256) -> None:
         self.path, self.layout = path, layout
         self._max_open = max_open
-        self._shards: OrderedDict[Cell, _Shard] = OrderedDict()
-        self._indices: dict[Cell, NDArray[np.uint64]] = {}
+        self._shards: dict[Cell, _Shard] = {}
+        self._indices: dict[Cell, _Index] = {}
         self._lock = Lock()
         self._scratch = local()
         self._chunks_per_frame = layout.frame[0] // layout.chunk[-3]
         self._chunk_bytes = 4 * prod(layout.chunk)
+        self._frame_bytes = 4 * prod(layout.frame)
         self._leading = tuple(zip(layout.shape[:-3], layout.shard[:-3], strict=True))
 
     def read_frame(self, position: tuple[int, ...], buffers: Sequence[Buffer]) -> None:
@@ -235,16 +260,16 @@ class ShardReader:
             DamagedFileError: a shard is missing, torn or cannot be decoded.
         """
         cell, number = self._locate(position)
-        shard = self._open(cell)
-        first = number * self._chunks_per_frame
+        shard = self._shards.get(cell) or self._open(cell)
+        shard.used = True
+        offset = int(shard.offsets[number])
+        if offset >= 0:
+            self._fill(shard, cell, offset, buffers)
+            return
         wanted = sum(buffer.nbytes for buffer in buffers)
+        first = number * self._chunks_per_frame
         entries = shard.index[first : first + -(-wanted // self._chunk_bytes)]
-        if entries[0, 0] == _MISSING:
-            raise DamagedFileError(f"{self._file(cell)}: frame {position} was never written")
-        if self.layout.codec == "none" and _adjacent(entries):
-            self._fill(shard, cell, int(entries[0, 0]), buffers)
-        else:
-            self._fill_by_chunk(shard, cell, entries, buffers)
+        self._fill_by_chunk(shard, cell, entries, buffers)
 
     def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
         """Fill (T, C, H, W) with consecutive frames along the last of the leading axes.
@@ -261,10 +286,10 @@ class ShardReader:
         cell, number = self._locate(position)
         _, per_shard = self._leading[-1]
         count = min(len(out), per_shard - position[-1] % per_shard)
-        shard, per_frame = self._open(cell), self._chunks_per_frame
-        entries = shard.index[number * per_frame : (number + count) * per_frame]
-        if self.layout.codec == "none" and entries[0, 0] != _MISSING and _adjacent(entries):
-            self._fill(shard, cell, int(entries[0, 0]), [out[:count]])
+        shard = self._shards.get(cell) or self._open(cell)
+        offsets = shard.offsets[number : number + count]
+        if offsets[0] >= 0 and (np.diff(offsets) == self._frame_bytes).all():
+            self._fill(shard, cell, int(offsets[0]), [out[:count]])
         else:
             for frame in range(count):
                 self.read_frame((*position[:-1], position[-1] + frame), [out[frame]])
@@ -278,35 +303,36 @@ class ShardReader:
                 raise IndexError(f"{self.path.name}{position}: the array has the shape {self.layout.shape}")
             cell.append(value // per_shard)
             number = number * per_shard + value % per_shard
-        return (*cell, 0, 0, 0), number
+        return tuple(cell), number
 
     def _open(self, cell: Cell) -> _Shard:
+        shard = _Shard(self._file(cell), self._indices.get(cell), prod(self.layout.chunks), self.layout)
         with self._lock:
-            shard = self._shards.get(cell)
-            if shard is not None:
-                self._shards.move_to_end(cell)
-                return shard
-        shard = _Shard(self._file(cell), self._indices.get(cell), prod(self.layout.chunks))
-        with self._lock:
-            self._indices[cell] = shard.index
+            self._indices[cell] = shard.index, shard.offsets
             self._shards[cell] = shard
-            if len(self._shards) > self._max_open:
-                # Dropped, not closed: another thread may be reading from it.
-                self._shards.popitem(last=False)
+            while len(self._shards) > self._max_open:
+                # The oldest gets a second chance if it was read (the clock algorithm). Dropped, not
+                # closed: another thread may be reading from it.
+                oldest = next(iter(self._shards))
+                candidate = self._shards.pop(oldest)
+                if candidate.used:
+                    candidate.used = False
+                    self._shards[oldest] = candidate
         return shard
 
     def _file(self, cell: Cell) -> Path:
-        return self.path / self.layout.key(cell)
+        return self.path / self.layout.key((*cell, 0, 0, 0))
 
     def _fill(self, shard: _Shard, cell: Cell, offset: int, buffers: Sequence[Buffer]) -> None:
-        wanted = sum(buffer.nbytes for buffer in buffers)
-        if os.preadv(shard.file.fileno(), buffers, offset) == wanted:
+        # Arrays are buffers, but from Python 3.12 on only do their annotations say so.
+        done = os.preadv(shard.descriptor, buffers, offset)  # type: ignore[arg-type]
+        if done == sum([buffer.nbytes for buffer in buffers]):
             return
         # Legal for the system, if rare: piece by piece then.
         for buffer in buffers:
             view, done = buffer.reshape(-1).view(np.uint8), 0
             while done < len(view):
-                count = os.preadv(shard.file.fileno(), [view[done:]], offset + done)
+                count = os.preadv(shard.descriptor, [view[done:].data], offset + done)
                 if count == 0:
                     raise DamagedFileError(f"{self._file(cell)}: the shard ends before its index says so")
                 done += count
@@ -327,6 +353,8 @@ class ShardReader:
             start += buffer.nbytes
 
     def _read_chunk(self, shard: _Shard, cell: Cell, offset: int, length: int, out: Bytes) -> None:
+        if offset == _MISSING:
+            raise DamagedFileError(f"{self._file(cell)}: a chunk was never written")
         if self.layout.codec == "none":
             self._fill(shard, cell, offset, [out])
             return
@@ -344,11 +372,6 @@ class ShardReader:
             held = np.empty(length, np.uint8)
             setattr(self._scratch, name, held)
         return held[:length]
-
-
-def _adjacent(entries: NDArray[np.uint64]) -> bool:
-    """Whether chunks lie in the file one after the other."""
-    return len(entries) == 1 or bool(np.array_equal(entries[1:, 0], entries[:-1].sum(axis=1)))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -47,7 +47,9 @@ def _position(bound: Bound, axis: NDArray[Any], name: str) -> int | None:
     if isinstance(bound, int):
         return bound + len(axis) if bound < 0 else bound
     if not np.issubdtype(axis.dtype, np.datetime64):
-        raise ConfigError(f"{name}: {bound!r} is a date, but the data count from 0 to {len(axis) - 1}; give positions")
+        raise ConfigError(
+            f"{name}: {bound!r} is a date, but the data count from 0 to {len(axis) - 1}; give positions"
+        )
     try:
         return int(np.searchsorted(axis, np.datetime64(bound)))
     except ValueError as error:
@@ -146,7 +148,8 @@ def _check_groups(codes: Codes, groups: NDArray[np.int64], names: tuple[str, ...
     if (torn := numbers[counts > 1]).size:
         where = np.flatnonzero(groups == torn[0])
         raise ConfigError(
-            f"splits: trajectories {where[:4].tolist()} agree in {', '.join(names)} but are in different splits"
+            f"splits: trajectories {where[:4].tolist()} agree in {', '.join(names)} "
+            "but are in different splits"
         )
 
 

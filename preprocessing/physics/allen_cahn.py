@@ -39,7 +39,7 @@ class AllenCahnConfig(Config):
     diffusivity: Positive = Range(low=0.005, high=0.015)
     rate: Positive = Range(low=5.0, high=10.0)
     modes: int = Field(default=6, ge=1)
-    step: float = Field(default=0.0125, gt=0)
+    step: float = Field(default=0.025, gt=0)
 
     def build(self) -> "AllenCahn":
         """The equation."""
@@ -75,12 +75,10 @@ class AllenCahn(SpectralPDE):
 
     def symbol(self, modes: Modes, scalars_NS: Tensor) -> Tensor:
         """See SpectralPDE.symbol."""
-        diffusivity, rate = scalars_NS[:, :, None, None].split(1, dim=1)
-        return rate - diffusivity * modes.square
+        diffusivity, rate = scalars_NS[:, :, None, None].unbind(1)
+        return (rate - diffusivity * modes.square)[:, None]
 
-    def nonlinear(
-        self, modes: Modes, static_NCHW: Tensor, scalars_NS: Tensor
-    ) -> Callable[[Tensor], Tensor]:
+    def nonlinear(self, modes: Modes, static_NCHW: Tensor, scalars_NS: Tensor) -> Callable[[Tensor], Tensor]:
         """See SpectralPDE.nonlinear."""
         mask = torch.complex(modes.mask, torch.zeros_like(modes.mask))
         rate = scalars_NS[:, 1, None, None, None]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pelagos.preprocessing.grid import Grid, Sides
+from pelagos.preprocessing.physics.random_functions import Axis
 from pelagos.preprocessing.variables import Variable, known
 
 
@@ -22,14 +23,14 @@ class State:
     """What trajectories start from.
 
     Attributes:
-        fields_NCHW: the equation's `variables` at the initial time.
-        static_NCHW: its `static_variables`, C = 0 where it has none.
-        scalars_NS: its `scalars`; float64.
+        fields: (N, C, H, W) the equation's `variables` at the initial time.
+        static: (N, Cs, H, W) its `static_variables`, Cs = 0 where it has none.
+        scalars: (N, S) its `scalars`; float64.
     """
 
-    fields_NCHW: Tensor
-    static_NCHW: Tensor
-    scalars_NS: Tensor
+    fields: Tensor
+    static: Tensor
+    scalars: Tensor
 
 
 class PDE(ABC):
@@ -89,9 +90,7 @@ class PDE(ABC):
     def coarsen_static(self, static_NCHW: Tensor, shape: tuple[int, int]) -> Tensor:
         """The same static fields on a coarser grid."""
 
-    def conserved(
-        self, fields_NCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor
-    ) -> dict[str, Tensor]:
+    def conserved(self, fields_NCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> dict[str, Tensor]:
         """Integrals (N,) over the square that do not change in time."""
         return {}
 
@@ -106,9 +105,9 @@ class PDE(ABC):
         """Random initial states; that of trajectory i depends on (seed, i) alone."""
         states = [self.draw(np.random.default_rng([seed, index]), shape) for index in indices]
         return State(
-            torch.cat([state.fields_NCHW for state in states]).to(dtype),
-            torch.cat([state.static_NCHW for state in states]).to(dtype),
-            torch.cat([state.scalars_NS for state in states]),
+            torch.cat([state.fields for state in states]).to(dtype),
+            torch.cat([state.static for state in states]).to(dtype),
+            torch.cat([state.scalars for state in states]),
         )
 
     @final
@@ -126,7 +125,7 @@ class PDE(ABC):
         zero for trajectories of this propagator only, not for frames that are each plausible by
         themselves. The first frame is the anchor: it must be known, or any trajectory would do.
         """
-        n, t = frames_NTCHW.shape[:2]
+        t = frames_NTCHW.shape[1]
 
         def repeat(values: Tensor) -> Tensor:
             return values if len(values) == 1 else values.repeat_interleave(t - 1, dim=0)
@@ -134,19 +133,20 @@ class PDE(ABC):
         advanced = self.propagate(
             frames_NTCHW[:, :-1].flatten(0, 1), repeat(static_NCHW), repeat(scalars_NS), interval, dt
         )
-        return (frames_NTCHW[:, 1:] - advanced.unflatten(0, (n, t - 1))) / interval
+        later = frames_NTCHW[:, 1:]
+        return (later - advanced.reshape(later.shape)) / interval
 
     @final
     def grid(self, shape: tuple[int, int]) -> Grid:
         """Where the values of this equation's fields are."""
-        y, x = ((np.arange(n) + self.first_point) * (self.length / n) for n in shape)
-        return Grid("cartesian", y, x, boundary_y=self.boundary, boundary_x=self.boundary)
+        y, x = self.unit_axes(shape)
+        return Grid("cartesian", y * self.length, x * self.length, self.boundary, self.boundary)
 
     @final
-    def unit_axes(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def unit_axes(self, shape: tuple[int, int]) -> tuple[Axis, Axis]:
         """The grid's y (H,) and x (W,) in units of the side length, for random functions."""
-        y, x = ((np.arange(n) + self.first_point) / n for n in shape)
-        return y, x
+        h, w = shape
+        return (np.arange(h) + self.first_point) / h, (np.arange(w) + self.first_point) / w
 
     @final
     def integral(self, field_NHW: Tensor) -> Tensor:

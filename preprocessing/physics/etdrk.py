@@ -72,7 +72,7 @@ class Coefficients:
 
 
 def step(u: Tensor, nonlinear: Callable[[Tensor], Tensor], c: Coefficients) -> Tensor:
-    """u after one step; `u` and what `nonlinear` returns are real."""
+    """The state after one step; `u` and what `nonlinear` returns are real."""
     n_u = nonlinear(u)
     linear = c.half * u
     a = torch.addcmul(linear, c.stage, n_u)

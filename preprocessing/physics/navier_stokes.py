@@ -51,7 +51,7 @@ class FlowConfig(Config):
     tracer: bool = False
     diffusivity: Positive = 1e-3
     max_speed: float = Field(default=2.0, gt=0)
-    courant: float = Field(default=0.8, gt=0)
+    courant: float = Field(default=1.3, gt=0)
 
 
 class NavierStokesConfig(FlowConfig):
@@ -101,8 +101,8 @@ class NavierStokes(SpectralPDE):
         fields = velocity + mean[None, :, None, None]
         if config.tracer:
             scalars.append(draw(config.diffusivity, rng))
-            tracer = random_functions.spectrum(rng, y, x, peak=2.0, slope=3.0, largest=8)
-            tracer = torch.from_numpy(random_functions.unit_interval(tracer))
+            blend = random_functions.spectrum(rng, y, x, peak=2.0, slope=3.0, largest=8)
+            tracer = torch.from_numpy((1 + np.tanh(random_functions.unit_rms(blend))) / 2)
             fields = torch.cat([fields, self.smoothed(tracer[None, None])], dim=1)
         return State(fields, self.draw_force(rng, shape), torch.tensor([scalars], dtype=torch.float64))
 
@@ -146,9 +146,7 @@ class NavierStokes(SpectralPDE):
         """The force's coefficients (N or 1, H, K) in the vorticity equation: none here."""
         return torch.zeros_like(modes.ddx)[None]
 
-    def nonlinear(
-        self, modes: Modes, static_NCHW: Tensor, scalars_NS: Tensor
-    ) -> Callable[[Tensor], Tensor]:
+    def nonlinear(self, modes: Modes, static_NCHW: Tensor, scalars_NS: Tensor) -> Callable[[Tensor], Tensor]:
         """See SpectralPDE.nonlinear."""
         velocity_factor = biot_savart(modes) * modes.mask
         shear = paired((modes.kx**2 - modes.ky**2) * modes.mask)
@@ -175,9 +173,7 @@ class NavierStokes(SpectralPDE):
 
         return term
 
-    def conserved(
-        self, fields_NCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor
-    ) -> dict[str, Tensor]:
+    def conserved(self, fields_NCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> dict[str, Tensor]:
         """Momentum, where there is neither drag nor a mean force, and the tracer's mass."""
         integrals = {"tracer": self.integral(fields_NCHW[:, 2])} if self.config.tracer else {}
         if self.config.drag != 0:

@@ -40,9 +40,7 @@ def blobs(
     return np.asarray((_bumps(y, centre_y, sigma) * amplitude) @ _bumps(x, centre_x, sigma).T)
 
 
-def spectrum(
-    rng: np.random.Generator, y: Axis, x: Axis, peak: float, slope: float, largest: int
-) -> Field:
+def spectrum(rng: np.random.Generator, y: Axis, x: Axis, peak: float, slope: float, largest: int) -> Field:
     """A Gaussian random field with amplitudes k / (1 + (k / peak)^(slope + 1)), isotropic in k.
 
     Modes with |k| <= `largest` (in waves a side) are drawn; the mean is zero.
@@ -57,14 +55,12 @@ def spectrum(
 
 
 def unit_rms(field: Field) -> Field:
-    """The field without its mean, divided by its root mean square."""
+    """The field without its mean, divided by its root mean square.
+
+    Unlike a division by the largest value on a grid, this is the same on all grids that resolve it.
+    """
     centred = field - field.mean()
     return np.asarray(centred / np.sqrt(np.mean(centred**2)))
-
-
-def unit_interval(field: Field) -> Field:
-    """The field shifted and scaled to values from 0 to 1."""
-    return np.asarray((field - field.min()) / (field.max() - field.min()))
 
 
 def _bumps(axis: Axis, centres: Axis, sigma: Axis) -> NDArray[np.float64]:

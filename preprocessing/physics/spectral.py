@@ -63,11 +63,13 @@ class Modes:
 
     def forward(self, fields: Tensor) -> Tensor:
         """Coefficients (..., H, K) of real fields (..., H, W)."""
-        return torch.fft.rfft2(fields, norm="forward")
+        coefficients: Tensor = torch.fft.rfft2(fields, norm="forward")
+        return coefficients
 
     def backward(self, coefficients: Tensor) -> Tensor:
         """Real fields (..., H, W) of coefficients (..., H, K)."""
-        return torch.fft.irfft2(coefficients, s=self.shape, norm="forward")
+        fields: Tensor = torch.fft.irfft2(coefficients, s=self.shape, norm="forward")
+        return fields
 
     @cached_property
     def ddx(self) -> Tensor:
@@ -97,9 +99,7 @@ class SpectralPDE(PDE):
         """L: real, (N or 1, C, H, K)."""
 
     @abstractmethod
-    def nonlinear(
-        self, modes: Modes, static_NCHW: Tensor, scalars_NS: Tensor
-    ) -> Callable[[Tensor], Tensor]:
+    def nonlinear(self, modes: Modes, static_NCHW: Tensor, scalars_NS: Tensor) -> Callable[[Tensor], Tensor]:
         """N as a function from coefficients to coefficients, both complex (N, C, H, K)."""
 
     @abstractmethod
@@ -183,4 +183,5 @@ def truncate(fields: Tensor, shape: tuple[int, int]) -> Tensor:
     kept[..., : rows + 1, : columns + 1] = full[..., : rows + 1, : columns + 1]
     if rows:
         kept[..., -rows:, : columns + 1] = full[..., -rows:, : columns + 1]
-    return torch.fft.irfft2(kept, s=shape, norm="forward")
+    coarse: Tensor = torch.fft.irfft2(kept, s=shape, norm="forward")
+    return coarse

@@ -15,7 +15,7 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.physics import random_functions
 from pelagos.preprocessing.physics.equation import PDE, State, static
 from pelagos.preprocessing.physics.etdrk import Coefficients, step
-from pelagos.preprocessing.physics.parameter import Positive, Range, bounds, draw
+from pelagos.preprocessing.physics.parameter import Positive, Range, bounds
 from pelagos.preprocessing.physics.spectral import Modes, truncate
 from pelagos.preprocessing.variables import Variable, known
 
@@ -23,7 +23,7 @@ from pelagos.preprocessing.variables import Variable, known
 class WaveConfig(Config):
     """Waves through smoothly varying media.
 
-    Good values: the defaults, on 64 x 64 points with frames 0.02 apart.
+    Good values: the defaults, on 64 x 64 points with frames 0.015 apart.
 
     Attributes:
         length: side of the square.
@@ -39,7 +39,7 @@ class WaveConfig(Config):
     wave_speed: Positive = Range(low=0.5, high=1.5)
     medium_modes: int = Field(default=3, ge=1)
     blobs: int = Field(default=6, ge=1)
-    width: Range = Range(low=0.05, high=0.1)
+    width: Range = Range(low=0.06, high=0.12)
     courant: float = Field(default=0.5, gt=0, le=0.63)
 
     def build(self) -> "Wave":
@@ -70,9 +70,8 @@ class Wave(PDE):
         """See PDE.draw."""
         config = self.config
         y, x = self.unit_axes(shape)
-        medium = random_functions.unit_interval(
-            random_functions.sines(rng, y, x, config.medium_modes, decay=1.0)
-        )
+        sines = random_functions.sines(rng, y, x, config.medium_modes, decay=1.0)
+        medium = (1 + np.tanh(random_functions.unit_rms(sines))) / 2
         low, high = bounds(config.wave_speed)
         width = (config.width.low, config.width.high)
         humps = random_functions.blobs(rng, y, x, config.blobs, width, signed=True)
@@ -108,9 +107,7 @@ class Wave(PDE):
             fields_NCHW = step(fields_NCHW, rate, no_linear_part)
         return fields_NCHW
 
-    def conserved(
-        self, fields_NCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor
-    ) -> dict[str, Tensor]:
+    def conserved(self, fields_NCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> dict[str, Tensor]:
         """Energy (rate^2 / c^2 + |grad u|^2) / 2 and momentum rate / c^2."""
         u, rate = fields_NCHW.unbind(1)
         weighted = rate / static_NCHW[:, 0].square()

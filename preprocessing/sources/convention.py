@@ -69,7 +69,8 @@ def attrs(name: str, role: FieldRole, **more: str) -> dict[str, str]:
     """
     variable = known(name)
     table = {"units": variable.units, "group": variable.group, "long_name": variable.long_name}
-    return {key: value for key, value in (table | {"role": role} | more).items() if value}
+    given = {key: value for key, value in more.items() if value}
+    return {key: value for key, value in (table | {"role": role} | given).items() if value}
 
 
 def assemble(
@@ -106,6 +107,24 @@ def assemble(
     ds = xr.Dataset(dict(variables), coords, facts | {k: text for k, text in documentation.items() if text})
     check(ds)
     return ds
+
+
+def agree(name: str, one: tuple[object, NDArray[Any]], two: tuple[object, NDArray[Any]]) -> None:
+    """Raise DataError with the first difference unless two places hold the same coordinate."""
+    (here, first), (there, second) = one, two
+    if first.shape != second.shape:
+        raise DataError(f"{here} and {there} differ in {name}: {len(first)} and {len(second)} points")
+    if len(where := np.flatnonzero(_differ(first, second))):
+        i = int(where[0])
+        raise DataError(f"{here} and {there} differ in {name}: point {i} is {first[i]} and {second[i]}")
+
+
+def _differ(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where coordinates differ by more than single precision can tell, or a thousandth of their spacing."""
+    if first.dtype.kind != "f" or len(first) < 2:
+        return np.asarray(first != second)
+    allowed = min(1e-6 * np.abs(first).max(), 1e-3 * np.abs(np.diff(first)).min())
+    return np.asarray(~(np.abs(first - second) <= allowed))
 
 
 def select(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:

@@ -23,7 +23,8 @@ class Files(Config):
 
     Attributes:
         paths: a path, a pattern (`data/velocity_*.nc`) or a list of both.
-        dataset: the identifier; where empty the archive's own name, else the first file's stem.
+        dataset: the identifier; where empty the archive's own name, else the file's, or that of the
+            folder of several files.
         license: recorded with the data where the archive does not state it.
         references: likewise.
     """
@@ -47,8 +48,9 @@ class Files(Config):
         return tuple(sorted(found, key=_natural))
 
     def identifier(self, own: str = "") -> str:
-        """The dataset's identifier: as configured, else the archive's `own`, else the first file's stem."""
-        return self.dataset or own or self.files()[0].stem
+        """The dataset's identifier: as configured, else `own`, the archive's, else from the paths."""
+        files = self.files()
+        return self.dataset or own or (files[0].stem if len(files) == 1 else files[0].resolve().parent.name)
 
 
 def _natural(path: Path) -> list[str | int]:

@@ -139,6 +139,17 @@ class Converted:
         return self.function(self.part.read(index))
 
 
+def floating(part: Part) -> Part:
+    """The part itself, or its values in float32 where they are integers or booleans."""
+    if part.dtype.kind == "f":
+        return part
+    return Converted(part, _single, np.dtype(np.float32))
+
+
+def _single(values: NDArray[Any]) -> NDArray[np.float32]:
+    return values.astype(np.float32)
+
+
 class LazyArray(BackendArray):
     """Parts laid end to end along one dimension, as xarray's backends want it."""
 
@@ -175,8 +186,11 @@ class LazyArray(BackendArray):
         if along in self.layout:
             counts = [part.shape[self.layout.index(along)] for part in self.parts]
         self.starts = np.concatenate([[0], np.cumsum(counts or [1] * len(self.parts))])
-        assert along not in self.dims or self.starts[-1] == sizes[along]
         assert along in self.dims or len(self.parts) == 1
+        if along in self.dims and self.starts[-1] != sizes[along]:
+            raise DataError(
+                f"{self.parts[0].name} has {self.starts[-1]} along {along}; {sizes[along]} were expected"
+            )
 
     def _check(self, part: Part, sizes: Mapping[str, int]) -> None:
         if part.dtype != self.dtype:

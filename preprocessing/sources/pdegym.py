@@ -8,7 +8,7 @@ channels and frame spacings follow the dataset cards and loaders of camlab-ethz.
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import h5netcdf
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from pydantic import Field
 
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Boundary, Grid
@@ -91,6 +92,8 @@ SETS: dict[str, Layout] = {
 }
 """The twenty sets of PDEGym."""
 
+_SPECIAL = ("FNS-KF", "SE-AF", "Helmholtz")
+
 
 class PDEGym(Files):
     """Reads a PDEGym set, whole or in the parts in which the hub delivers it.
@@ -112,7 +115,7 @@ class PDEGym(Files):
     kind: Literal["pdegym"] = "pdegym"
     variables: tuple[str, ...] = ()
     key: str = ""
-    static: dict[str, str] = {}
+    static: dict[str, str] = Field(default_factory=dict)
     dt: float | None = None
     boundary: BoundaryOption | None = None
     axes: Axes | None = None
@@ -131,12 +134,18 @@ class PDEGym(Files):
             ds = _open_airfoil(self)
         else:
             ds = _open_plain(self, self._layout())
-        return convention.select(ds, self.variables)
+        return convention.select(ds, self.variables if self.dataset in SETS else ())
 
     def _layout(self) -> Layout:
         known = SETS.get(self.dataset)
         if known:
-            return Layout(**(vars(known) | {k: v for k, v in self._overrides().items() if v}))
+            return replace(
+                known,
+                key=self.key or known.key,
+                static=self.static or known.static,
+                dt=self.dt or known.dt,
+                axes=self.axes or known.axes,
+            )
         absent = [name for name in ("key", "variables", "boundary") if not getattr(self, name)]
         if absent:
             close = difflib.get_close_matches(self.dataset, SETS, n=1)
@@ -147,12 +156,9 @@ class PDEGym(Files):
             )
         return Layout(self.key, self.variables, 0, self.static, self.dt or 0.0, axes=self.axes or "yx")
 
-    def _overrides(self) -> dict[str, Any]:
-        return {"key": self.key, "static": self.static, "dt": self.dt, "axes": self.axes}
-
     def grid(self, shape: tuple[int, int], known: Boundary) -> Grid:
         """The grid of (H, W) points."""
-        y, x = (np.arange(n) * (self.length / n) for n in shape)
+        y, x = (np.arange(n, dtype=np.float64) * (self.length / n) for n in shape)
         boundary = self.boundary or convention.everywhere(known)
         return Grid("cartesian", y, x, boundary.y, boundary.x)
 
@@ -236,7 +242,8 @@ def _open_plain(config: PDEGym, layout: Layout) -> xr.Dataset:
     grid = config.grid((sizes["y"], sizes["x"]), layout.boundary)
     if config.dataset == "FNS-KF":
         variables["source"] = _kolmogorov(grid)
-    return config.assemble(variables, grid, np.arange(sizes["time"]) * layout.dt, sizes["trajectory"])
+    time = np.arange(sizes["time"], dtype=np.float64) * layout.dt
+    return config.assemble(variables, grid, time, sizes["trajectory"])
 
 
 def _channel_names(array: Hdf5Dataset, layout: Layout, count: int) -> tuple[str, ...]:
@@ -336,9 +343,9 @@ class Writer(BlockWriter):
     dataset's identifier is in it; one field alone has no axis of channels, the solution of a
     steady problem none of time. `source()` gives the configuration that reads the file: with
     the frame spacing, the boundary kinds and the length of the domain, which the file cannot hold.
-    Not held at all: the position of the first row (read as 0) and of the first frame (0), roles,
-    trajectory ids, licences. Static fields without trajectories are repeated for each. Refused:
-    scalar parameters, uneven grids or times, domains that are not square.
+    Not held at all: scalar parameters, the position of the first row (read as 0) and of the first
+    frame (0), roles, trajectory ids, licences. Static fields without trajectories are repeated for
+    each. Refused: uneven grids or times, domains that are not square.
     """
 
     def _open(self, path: Path) -> Any:
@@ -346,43 +353,37 @@ class Writer(BlockWriter):
 
     def _create(self) -> None:
         ds = self.template
-        if scalars := convention.in_role(ds, "scalar"):
-            raise DataError(f"{self.path}: PDEGym files hold no parameters; drop {', '.join(scalars)} first")
         self.fields = tuple(convention.in_role(ds, "prognostic", "forcing", "diagnostic"))
-        self.static = convention.in_role(ds, "static")
-        self.layout = self._choose()
-        steady = (
-            len(self.fields) == 1 and ds[self.fields[0]].attrs["role"] == "diagnostic" and len(ds.time) == 1
-        )
-        axes = ("sample",) + ("time",) * (not steady) + ("channel",) * (len(self.fields) > 1)
-        self._file.dimensions = {
-            "sample": self.num_trajectories,
-            **({} if steady else {"time": len(ds.time)}),
-            **({"channel": len(self.fields)} if len(self.fields) > 1 else {}),
-            "y": len(ds.y),
-            "x": len(ds.x),
-        }
-        y_x = tuple(self.layout.axes)
-        self._file.create_variable(self.layout.key, axes + y_x, "f4")
-        for key in self.layout.static:
-            self._file.create_variable(key, ("sample", *y_x), "f4")
+        self.layout = self._choose(convention.in_role(ds, "static"))
         self._dt, self._length = self._spacing()
+        sizes = {"sample": self.num_trajectories, "y": len(ds.y), "x": len(ds.x)}
+        axes = ["sample", *self.layout.axes]
+        if len(self.fields) > 1:
+            axes.insert(1, "channel")
+            sizes["channel"] = len(self.fields)
+        if len(ds.time) > 1 or ds[self.fields[0]].attrs["role"] != "diagnostic":
+            axes.insert(1, "time")
+            sizes["time"] = len(ds.time)
+        self._file.dimensions = sizes
+        self._file.create_variable(self.layout.key, axes, "f4")
+        for key in self.layout.static:
+            self._file.create_variable(key, ("sample", *self.layout.axes), "f4")
 
-    def _choose(self) -> Layout:
-        known = SETS.get(self.template.attrs["dataset"])
-        if known is None or known.channels[0] == "geometry" or known.key == "u":
-            flow = set(self.fields[2:]) <= {"tracer"} and self.fields[:2] == _FLOW[:2]
-            return Layout("velocity" if flow else "solution", self.fields, static=_named(self.static))
+    def _choose(self, static: list[str]) -> Layout:
+        name = self.template.attrs["dataset"]
+        known = SETS.get(name)
+        if known is None:
+            flow = self.fields[:2] == _FLOW[:2] and set(self.fields[2:]) <= {"tracer"}
+            keys = {"c" if one == "wave_speed" else one: one for one in static}
+            return Layout("velocity" if flow else "solution", self.fields, static=keys)
         least = len(known.channels) - known.optional
-        if self.fields != known.channels[: max(least, len(self.fields))] or not (
-            set(known.static.values()) <= set(self.static)
-        ):
-            raise DataError(
-                f"{self.path}: {self.template.attrs['dataset']} is a set of PDEGym with"
-                f" {', '.join([*known.channels, *known.static.values()])}; give"
-                f" {', '.join([*self.fields, *self.static])} another identifier"
-            )
-        return known
+        fits = self.fields == known.channels[: max(least, len(self.fields))]
+        if fits and set(static) == set(known.static.values()) and name not in _SPECIAL:
+            return known
+        raise DataError(
+            f"{self.path}: {', '.join([*self.fields, *static])} cannot be written as PDEGym's set {name};"
+            " give the dataset another identifier"
+        )
 
     def _spacing(self) -> tuple[float, float]:
         """Time between frames and side of the domain."""
@@ -424,11 +425,6 @@ class Writer(BlockWriter):
             boundary=Boundaries(y=grid.boundary_y, x=grid.boundary_x),
             length=self._length,
         )
-
-
-def _named(static: list[str]) -> dict[str, str]:
-    """Array names of static fields: that of the waves' speed is PDEGym's, the others keep their own."""
-    return {"c" if name == "wave_speed" else name: name for name in static}
 
 
 def write(ds: xr.Dataset, path: str | Path) -> None:

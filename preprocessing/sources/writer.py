@@ -1,7 +1,7 @@
 """BlockWriter: what the archives that Pelagos can write share: atomic files, filled block by block."""
 
 import os
-import uuid
+import secrets
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import xarray as xr
 
+from pelagos.preprocessing.durable import PARTIAL, sync_directory
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.sources import convention
 
@@ -36,7 +37,7 @@ class BlockWriter(ABC):
         if "level" in template.dims:
             raise DataError(f"{self.path}: this format has no levels; select one first")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
+        self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}{PARTIAL}")
         self._file: Any = self._open(self._temporary)
         try:
             self._create()
@@ -91,9 +92,10 @@ class BlockWriter(ABC):
                 f"{self.path}: {self.position} of {self.num_trajectories} trajectories were written"
             )
         self._file.close()
-        _sync(self._temporary)
+        with self._temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(self._temporary, self.path)
-        _sync(self.path.parent)
+        sync_directory(self.path.parent)
 
     def _discard(self) -> None:
         self._file.close()
@@ -109,14 +111,6 @@ class BlockWriter(ABC):
             self.close()
         else:
             self._discard()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_all(kind: type[BlockWriter], ds: xr.Dataset, path: str | Path) -> None:

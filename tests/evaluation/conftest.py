@@ -31,7 +31,11 @@ def make() -> Make:
         sizes = dict(zip(dims, next(iter(values.values())).shape, strict=True))
         for dim in dims[:-2]:
             coords[dim] = np.arange(sizes[dim]) * 1.0 + 1.0 if dim == "lead_time" else np.arange(sizes[dim])
-        attrs = {"grid": grid, "boundary_y": "pole,pole" if grid == "latlon" else boundary, "boundary_x": boundary}
+        attrs = {
+            "grid": grid,
+            "boundary_y": "pole,pole" if grid == "latlon" else boundary,
+            "boundary_x": boundary,
+        }
         fields = {
             name: (dims, array, {"units": "1", "group": (group or {}).get(name, "")})
             for name, array in values.items()

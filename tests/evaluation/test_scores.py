@@ -37,7 +37,11 @@ def test_ratios_to_a_vanishing_truth_are_undefined(make):
 
 def test_metrics_equal_their_formulas_on_one_field(make, rng):
     forecast, truth = pair(make, rng)
-    found = scores.compute(scores.accumulate(forecast, truth)).isel(trajectory=1, lead_time=2).sel(group="density")
+    found = (
+        scores.compute(scores.accumulate(forecast, truth))
+        .isel(trajectory=1, lead_time=2)
+        .sel(group="density")
+    )
     p, t = (data["density"].values[1, 2] for data in (forecast, truth))
     e = p - t
     assert float(found["relative_l1"]) == pytest.approx(abs(e).sum() / abs(t).sum())
@@ -52,7 +56,9 @@ def test_metrics_equal_their_formulas_on_one_field(make, rng):
 def test_a_centred_correlation_is_pearsons(make, rng):
     forecast, truth = pair(make, rng)
     found = scores.correlation(scores.accumulate(forecast, truth), centred=True).sel(group="density")
-    expected = np.corrcoef(forecast["density"].values[2, 0].ravel(), truth["density"].values[2, 0].ravel())[0, 1]
+    expected = np.corrcoef(forecast["density"].values[2, 0].ravel(), truth["density"].values[2, 0].ravel())[
+        0, 1
+    ]
     assert float(found[2, 0]) == pytest.approx(expected)
 
 
@@ -113,7 +119,9 @@ def test_chunking_does_not_change_scores(make, rng):
     for sums in (whole, whole.pooled("trajectory")):
         other = merged if sums is whole else merged.pooled("trajectory")
         expected = scores.compute(sums)
-        xr.testing.assert_allclose(scores.compute(other).sel(group=expected["group"].values), expected, rtol=1e-12)
+        xr.testing.assert_allclose(
+            scores.compute(other).sel(group=expected["group"].values), expected, rtol=1e-12
+        )
     xr.testing.assert_allclose(
         scores.correlation(merged, anomalies=True).sel(group=["velocity", "density"]),
         scores.correlation(whole, anomalies=True),
@@ -138,7 +146,9 @@ def test_missing_truth_stays_out_of_all_scores(make, rng):
     half = scores.compute(scores.accumulate(forecast.isel(x=slice(4)), truth.isel(x=slice(4))))
     truth = truth.where(truth["x"] < 0.5)
     xr.testing.assert_allclose(scores.compute(scores.accumulate(forecast, truth)), half)
-    xr.testing.assert_allclose(scores.compute(scores.accumulate(forecast.where(truth.notnull()), truth)), half)
+    xr.testing.assert_allclose(
+        scores.compute(scores.accumulate(forecast.where(truth.notnull()), truth)), half
+    )
 
 
 def test_a_field_without_any_truth_has_no_score_and_no_vote_in_the_median(make, rng):
@@ -185,12 +195,28 @@ def test_anomalies_are_relative_to_the_climatology(make, rng):
     found = scores.correlation(scores.accumulate(forecast, truth, climatology=climatology), anomalies=True)
     expected = scores.correlation(scores.accumulate(forecast - climatology, truth - climatology))
     np.testing.assert_allclose(found.sel(group="density"), expected.sel(group="density"), rtol=1e-12)
-    same = scores.accumulate(climatology.broadcast_like(truth).transpose(*truth.dims), truth, climatology=climatology)
+    same = scores.accumulate(
+        climatology.broadcast_like(truth).transpose(*truth.dims), truth, climatology=climatology
+    )
     assert scores.correlation(same, anomalies=True).isnull().all()
 
 
+def test_a_climatology_with_gaps_changes_no_other_score(make, rng):
+    forecast, truth = pair(make, rng)
+    climatology = truth.mean(["trajectory", "lead_time"])
+    gaps = scores.accumulate(forecast, truth, climatology=climatology.where(truth["x"] < 0.5))
+    xr.testing.assert_identical(scores.compute(gaps), scores.compute(scores.accumulate(forecast, truth)))
+    west = {"x": slice(4)}
+    half = scores.accumulate(forecast.isel(west), truth.isel(west), climatology=climatology.isel(west))
+    for centred in (False, True):
+        found, expected = (scores.correlation(sums, anomalies=True, centred=centred) for sums in (gaps, half))
+        xr.testing.assert_allclose(found, expected)
+
+
 def test_the_correlation_time_is_the_first_below_the_threshold():
-    values = xr.DataArray([[0.99, 0.9, 0.96], [1, 1, 1]], {"lead_time": [0.5, 1.0, 1.5]}, ("trajectory", "lead_time"))
+    values = xr.DataArray(
+        [[0.99, 0.9, 0.96], [1, 1, 1]], {"lead_time": [0.5, 1.0, 1.5]}, ("trajectory", "lead_time")
+    )
     assert scores.correlation_time(values).values.tolist() == [1.0, np.inf]
     assert scores.correlation_time(values, threshold=0.8).values.tolist() == [np.inf, np.inf]
     assert scores.correlation_time(values.mean("trajectory"), threshold=0.96).item() == 1.0
@@ -208,15 +234,30 @@ def test_members_and_starts_are_samples_too(make, rng):
     forecast, truth = pair(make, rng)
     ensemble = xr.concat([forecast, truth], dim=xr.Variable("member", [0, 1]))
     found = scores.rmse(scores.accumulate(ensemble, truth))
-    xr.testing.assert_allclose(found.sel(member=0, drop=True), scores.rmse(scores.accumulate(forecast, truth)))
+    xr.testing.assert_allclose(
+        found.sel(member=0, drop=True), scores.rmse(scores.accumulate(forecast, truth))
+    )
     assert (found.sel(member=1) == 0).all()
     starts = truth.expand_dims(start=[3, 5]).transpose("trajectory", "start", ...)
-    assert scores.rmse(scores.accumulate(starts, starts)).dims == ("trajectory", "start", "lead_time", "group")
+    assert scores.rmse(scores.accumulate(starts, starts)).dims == (
+        "trajectory",
+        "start",
+        "lead_time",
+        "group",
+    )
 
 
 def test_a_geometric_mean_is_over_lead_times():
     values = xr.DataArray([1.0, 100.0], {"lead_time": [1, 2]}, "lead_time")
     assert scores.geometric_mean(values).item() == pytest.approx(10)
+
+
+def test_a_new_statistic_needs_nothing_but_its_formula(make, rng):
+    forecast, truth = pair(make, rng)
+    within = {"within": lambda p, t: np.abs(p - t) < 0.1}
+    found = scores.accumulate(forecast, truth, statistics=within).mean("within").sel(group="density")
+    expected = (np.abs(forecast["density"] - truth["density"]) < 0.1).mean(("y", "x"))
+    np.testing.assert_allclose(found, expected)
 
 
 def test_lazy_data_scores_like_loaded_data(make, rng):
@@ -235,7 +276,10 @@ def test_coordinates_equal_up_to_rounding_are_equal(make, rng):
     ("change", "message"),
     [
         (lambda d: d.rename(density="rho"), "the forecast has 'rho', the truth only velocity_x, density"),
-        (lambda d: d.isel(lead_time=slice(2)), "'lead_time' has 2 entries in the forecast and 4 in the truth"),
+        (
+            lambda d: d.isel(lead_time=slice(2)),
+            "'lead_time' has 2 entries in the forecast and 4 in the truth",
+        ),
         (lambda d: d.assign_coords(x=d["x"] + 0.1), "'x' of forecast and truth differ from position 0 on"),
         (lambda d: d.isel(trajectory=0), "lacks the dimensions .'trajectory'. of the truth"),
         (lambda d: d.drop_vars("trajectory"), "the forecast's dimension 'trajectory' has no coordinate"),

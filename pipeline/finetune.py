@@ -1,0 +1,95 @@
+"""Fine-tuning: a model adapted to a store, with new variables if need be, from few trajectories."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pelagos.models.adapt import adapt
+from torch import nn
+
+from pelagos.models.context import Signature
+from pelagos.pipeline import distributed, registry
+from pelagos.pipeline.checkpoint import write_json
+from pelagos.pipeline.model import Domain, Model, Scale, load, signature_of
+from pelagos.pipeline.pretrain import TrainingStage, domain_of, mixture_of, prepare, train
+from pelagos.preprocessing.dataset import DatasetConfig
+from pelagos.preprocessing.normalize import Normalizer
+from pelagos.preprocessing.store import open_store
+
+
+class FinetuneStage(TrainingStage):
+    """A model, the store that it is adapted to, and how.
+
+    Attributes:
+        model: a folder, or models:/NAME@ALIAS of the registry.
+        data: the store; `num_trajectories` limits the training split to its first so many.
+        scratch: start the same network from fresh weights instead, for comparison.
+        scales: `model` keeps the scales of variables that the model knows, so that its weights mean
+            the same; `store` takes all scales from the store.
+    """
+
+    command: Literal["finetune"] = "finetune"
+    model: str
+    data: DatasetConfig
+    scratch: bool = False
+    scales: Literal["model", "store"] = "model"
+
+
+def run(config: FinetuneStage) -> Path:
+    """Fine-tune, or continue where an interrupted run was; returns the model's folder."""
+    source = load(registry.resolve(config.model, config.tracking))
+    digest = prepare(config, [config.data.path])
+    normalizer = _normalizer(config, source)
+    mixture = mixture_of(config, [config.data], normalizer)
+    signature = _widened(source.signature, signature_of([dataset.layout for dataset in mixture.datasets]))
+    network = source.config.build(signature)
+    if not config.scratch:
+        _inherit(config, source, network)
+    [dataset] = mixture.datasets
+    domains = {dataset.layout.dataset: domain_of(dataset)}
+    if not config.scratch:
+        domains = {**source.domains, **domains}
+    history = {**({} if config.scratch else source.history), "finetuned": config.model_dump(mode="json")}
+    model = Model(source.config, network, signature, domains, history)
+    return train(config, model, mixture, digest, "scratch" if config.scratch else "finetune")
+
+
+def _normalizer(config: FinetuneStage, source: Model) -> Normalizer:
+    """The store's scales, replaced by the model's where all its domains agree on one."""
+    own = Normalizer.of(open_store(config.data.path))
+    if config.scales == "store":
+        return own
+    mean, std = own.mean.copy(), own.std.copy()
+    for position, key in enumerate(own.keys):
+        known = _known_scales(source.domains.values(), key)
+        if len(known) == 1:
+            [(mean[position], std[position])] = known
+    return Normalizer(own.keys, np.asarray(mean), np.asarray(std))
+
+
+def _known_scales(domains: Iterable[Domain], key: str) -> set[tuple[float, float]]:
+    scales: list[Scale] = [domain.scales[key] for domain in domains if key in domain.scales]
+    return {(scale.mean, scale.std) for scale in scales}
+
+
+def _widened(old: Signature, new: Signature) -> Signature:
+    """All variables and scalars of both, the old ones first."""
+
+    def union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*first, *second)))
+
+    return Signature(
+        inputs=union(old.inputs, new.inputs),
+        outputs=union(old.outputs, new.outputs),
+        scalars=union(old.scalars, new.scalars),
+        shape=old.shape,
+    )
+
+
+def _inherit(config: FinetuneStage, source: Model, network: nn.Module) -> None:
+    """Give the wider network the model's weights, and say what had to start afresh."""
+    state, report = adapt(source.network.state_dict(), source.signature, network)
+    network.load_state_dict(state)
+    if distributed.rank() == 0:
+        write_json(config.output / "adapted.json", report)

@@ -1,0 +1,194 @@
+"""Pretraining: one network on a mixture of stores, over any number of processes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from pelagos.models.losses import LossConfig
+from pelagos.models.network import NetworkConfig
+from pelagos.pipeline import checkpoint, distributed, stage
+from pelagos.pipeline.engine import EngineConfig
+from pelagos.pipeline.model import Domain, Model, Scale, signature_of
+from pelagos.pipeline.optimizer import OptimizerConfig
+from pelagos.pipeline.schedule import ScheduleConfig
+from pelagos.pipeline.tracking import TrackingConfig
+from pelagos.pipeline.training import LoopConfig, Trainer
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.dataset import Dataset, DatasetConfig
+from pelagos.preprocessing.mixture import Mixture, MixtureConfig, Sweep
+from pelagos.preprocessing.normalize import Normalizer
+from pelagos.preprocessing.store import open_store
+
+
+class TrainingStage(Config):
+    """What pretraining and fine-tuning have in common.
+
+    Attributes:
+        output: folder of checkpoints, metrics, and, at the end, the `model`.
+        name: of the run, by default the folder's.
+        seed: of initial weights and of the order of samples.
+        threads: of the processor for each process; 0 leaves it to the launcher.
+    """
+
+    output: Path
+    name: str = ""
+    seed: int = Field(default=0, ge=0)
+    loop: LoopConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    engine: EngineConfig = EngineConfig()
+    loss: LossConfig = LossConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    threads: int = Field(default=0, ge=0)
+
+
+class PretrainStage(TrainingStage):
+    """A network, the data that it learns from, and how.
+
+    Attributes:
+        data: stores, with weights and what makes a sample.
+        temperature: shares of datasets go with (weight and) their number of samples to the power 1 / temperature.
+        normalization: whether each dataset has its own scales, or all share one for each variable.
+    """
+
+    command: Literal["pretrain"] = "pretrain"
+    network: NetworkConfig
+    data: tuple[DatasetConfig, ...] = Field(min_length=1)
+    temperature: float = Field(default=1.0, gt=0)
+    normalization: Literal["dataset", "pooled"] = "pooled"
+
+    @model_validator(mode="after")
+    def _datasets_differ(self) -> "PretrainStage":
+        paths = [dataset.path for dataset in self.data]
+        if len(set(paths)) < len(paths):
+            raise ValueError("data: a store is named twice")
+        return self
+
+
+def run(config: PretrainStage) -> Path:
+    """Pretrain, or continue where an interrupted run of the same folder was; returns the model's folder."""
+    digest = prepare(config, [dataset.path for dataset in config.data])
+    normalizer = None
+    if config.normalization == "pooled":
+        normalizer = Normalizer.pooled([open_store(dataset.path) for dataset in config.data])
+    mixture = mixture_of(config, config.data, normalizer, config.temperature)
+    signature = signature_of([dataset.layout for dataset in mixture.datasets])
+    network = config.network.build(signature)
+    domains = {dataset.layout.dataset: domain_of(dataset) for dataset in mixture.datasets}
+    model = Model(config.network, network, signature, domains, {"pretrained": config.model_dump(mode="json")})
+    return train(config, model, mixture, digest, "pretrain")
+
+
+def prepare(config: TrainingStage, stores: Sequence[Path]) -> str:
+    """Join the process group, seed, and claim the run folder; returns the run's fingerprint."""
+    distributed.start()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    digest = stage.fingerprint(config, *(store_fingerprint(path) for path in stores))
+    if distributed.rank() == 0:
+        stage.claim(config.output, config, digest)
+    distributed.barrier()
+    return digest
+
+
+def store_fingerprint(path: Path) -> str:
+    """Changes when the content of a store does."""
+    return checkpoint.sha256(open_store(path).path / "zarr.json")
+
+
+def mixture_of(
+    config: TrainingStage,
+    data: Sequence[DatasetConfig],
+    normalizer: Normalizer | None,
+    temperature: float = 1.0,
+) -> Mixture:
+    """The order of the training samples."""
+    loop = config.loop
+    loop.accumulation(distributed.world())
+    return MixtureConfig(
+        datasets=tuple(data),
+        batch_size=loop.batch_size,
+        micro_batch=loop.micro_batch,
+        temperature=temperature,
+        seed=config.seed,
+    ).build(normalizer)
+
+
+def domain_of(dataset: Dataset) -> Domain:
+    """What a model has to know of a dataset that it was trained on."""
+    scales = {}
+    for normalizer in (dataset.input_normalizer, dataset.output_normalizer):
+        for key, mean, std in zip(normalizer.keys, normalizer.mean, normalizer.std, strict=True):
+            scales[key] = Scale(mean=float(mean), std=float(std))
+    layout = dataset.layout
+    return Domain(
+        inputs=layout.inputs,
+        outputs=layout.outputs,
+        scales=scales,
+        scalars=layout.scalars,
+        time_scale=layout.time_scale,
+    )
+
+
+def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, title: str) -> Path:
+    """Train a model's network on a mixture and keep it; returns its folder, `output/model`."""
+    folder = config.output / "model"
+    if stage.finished(config.output, digest):
+        return folder
+    rank, world = distributed.rank(), distributed.world()
+    tracker = config.tracking.build(config.name or config.output.name, config.output, active=rank == 0)
+    tracker.params(config.model_dump(mode="json"))
+    loop = config.loop
+    engine = config.engine.build(
+        model.network, config.optimizer.build(model.network), loop.micro_batch, loop.accumulation(world)
+    )
+    losses = {dataset.layout.dataset: config.loss.build(dataset.layout) for dataset in mixture.datasets}
+    trainer = Trainer(
+        loop, config.schedule, engine, model.signature, losses, tracker, config.output / "checkpoints"
+    )
+    trainer.resume(digest)
+    trainer.run(mixture, _validation(mixture, loop), digest, title)
+    if rank == 0:
+        _keep(trainer.average.network, model, folder)
+        stage.finish(config.output, digest, {"steps": loop.steps, "parameters": _size(model.network)})
+    tracker.close()
+    distributed.barrier()
+    return folder
+
+
+def _validation(mixture: Mixture, loop: LoopConfig) -> Sweep:
+    """A bounded, fixed set of held-out samples of each dataset that has a validation split."""
+    held_out = []
+    for dataset in mixture.datasets:
+        if dataset.store.splits["valid"].any():
+            update: Mapping[str, Any] = {
+                "split": "valid",
+                "limit": loop.validation_samples,
+                "num_trajectories": None,
+            }
+            normalizer = _merged(dataset.input_normalizer, dataset.output_normalizer)
+            held_out.append(Dataset(dataset.store, dataset.config.model_copy(update=update), normalizer))
+    return Sweep(held_out, loop.micro_batch)
+
+
+def _merged(*normalizers: Normalizer) -> Normalizer:
+    columns = {
+        key: (mean, std)
+        for normalizer in normalizers
+        for key, mean, std in zip(normalizer.keys, normalizer.mean, normalizer.std, strict=True)
+    }
+    means, stds = zip(*columns.values(), strict=True)
+    return Normalizer(tuple(columns), torch.tensor(means).numpy(), torch.tensor(stds).numpy())
+
+
+def _keep(network: nn.Module, model: Model, folder: Path) -> None:
+    Model(model.config, network, model.signature, model.domains, model.history).save(folder)
+
+
+def _size(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

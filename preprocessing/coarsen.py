@@ -1,0 +1,40 @@
+"""Coarsening by block means: each new cell holds the area-weighted mean of the cells it covers."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.grid import Grid
+
+
+def coarse_grid(grid: Grid, factor: int) -> Grid:
+    """The grid whose cells are blocks of `factor` by `factor` cells.
+
+    Raises:
+        ConfigError: the factor does not divide the numbers of rows and columns.
+    """
+    for axis, size in zip("yx", grid.shape, strict=True):
+        if size % factor:
+            raise ConfigError(f"coarsen: {factor} does not divide the {size} points along {axis}")
+    y, x = (values.reshape(-1, factor).mean(axis=1) for values in (grid.y, grid.x))
+    return replace(grid, y=y, x=x)
+
+
+def coarsen(values: NDArray[Any], grid: Grid, factor: int) -> NDArray[np.float64]:
+    """One frame (H, W) on a grid to (H / factor, W / factor), means over the values that are not NaN.
+
+    A cell is NaN where all its values are.
+    """
+    height, width = grid.shape
+    blocks = (height // factor, factor, width // factor, factor)
+    cells = values.astype(np.float64).reshape(blocks)
+    missing = np.isnan(cells)
+    weights = np.where(missing, 0, grid.area_weights().reshape(blocks))
+    total = weights.sum(axis=(1, 3))
+    sums: NDArray[np.float64] = (np.where(missing, 0, cells) * weights).sum(axis=(1, 3))
+    means = np.full_like(sums, np.nan)
+    np.divide(sums, total, out=means, where=total > 0)
+    return means

@@ -1,0 +1,214 @@
+"""Dataset: the samples of one split of one store, normalised, read straight into the batch.
+
+Shapes: B samples, C channels, H rows, W columns, S scalars.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
+
+from pelagos.preprocessing.batch import Batch, Layout
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.normalize import Normalizer
+from pelagos.preprocessing.pairs import Ints, PairIndex, PairSampling, Sampling, index_pairs
+from pelagos.preprocessing.store import Store, open_store
+from pelagos.preprocessing.variables import keys, with_role
+
+Frames = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+
+class DatasetConfig(Config):
+    """Samples of one store.
+
+    Attributes:
+        path: of the store.
+        split: which frames.
+        sampling: which of their pairs are samples. In a store of steady problems every trajectory
+            is one sample with lead time 1, whatever the sampling.
+        num_trajectories: only the first so many trajectories of the split.
+        time_scale: physical duration of lead time 1; the distance of two frames by default.
+        limit: at most so many samples, spread evenly: for validation.
+        weight: how often a mixture takes a sample of this dataset, relative to the others.
+    """
+
+    path: Path
+    split: Literal["train", "valid", "test"] = "train"
+    sampling: Sampling = PairSampling()
+    num_trajectories: PositiveInt | None = None
+    time_scale: PositiveFloat | None = None
+    limit: PositiveInt | None = None
+    weight: PositiveFloat = 1.0
+
+    def open(self, normalizer: Normalizer | None = None) -> "Dataset":
+        """The samples, scaled by the statistics of the store where no normaliser is given."""
+        store = open_store(self.path)
+        return Dataset(store, self, Normalizer.of(store) if normalizer is None else normalizer)
+
+
+@dataclass(frozen=True, eq=False)
+class Buffers:
+    """Memory for B samples of one dataset, filled again and again.
+
+    Attributes:
+        inputs: (B, C_in, H, W).
+        targets: (B, C_out, H, W).
+        mask: (B, C_out, H, W).
+    """
+
+    inputs: Frames
+    targets: Frames
+    mask: Flags
+
+
+class Dataset:
+    """Samples by number; safe to share between threads.
+
+    Attributes:
+        store: that is read.
+        layout: of all its batches.
+        num_samples: that there are.
+        input_normalizer: of the input channels.
+        output_normalizer: of the output channels.
+    """
+
+    def __init__(self, store: Store, config: DatasetConfig, normalizer: Normalizer) -> None:
+        self.store, self.config = store, config
+        prognostic, forcing, diagnostic = (
+            with_role(store.variables, role) for role in ("prognostic", "forcing", "diagnostic")
+        )
+        self._num_prognostic, self._num_forcing = len(prognostic), len(forcing)
+        self._steady = not prognostic and store.num_times == 1
+        self.layout = Layout(
+            dataset=store.dataset,
+            inputs=(*prognostic, *store.static_variables, *forcing),
+            outputs=(*prognostic, *diagnostic),
+            grid=store.grid,
+            scalars=store.params,
+            time_scale=config.time_scale or store.dt,
+        )
+        if not self.layout.inputs or not self.layout.outputs:
+            raise ConfigError(f"{store.path}: no variables to predict from, or none to predict")
+        self.input_normalizer = normalizer.select(keys(self.layout.inputs))
+        self.output_normalizer = normalizer.select(keys(self.layout.outputs))
+        self._input_scale, self._output_scale = _Scale(self.input_normalizer), _Scale(self.output_normalizer)
+        self._index = self._make_index()
+        self.num_samples = min(self._index.num_pairs, config.limit or self._index.num_pairs)
+
+    def _make_index(self) -> PairIndex:
+        frames = self.store.splits[self.config.split]
+        sampling = PairSampling(identity=True) if self._steady else self.config.sampling
+        try:
+            return index_pairs(frames, sampling, self.config.num_trajectories)
+        except ConfigError as error:
+            raise ConfigError(f"{self.store.path}, split {self.config.split}: {error}") from error
+
+    def pairs(self, samples: Ints) -> Ints:
+        """(B, 3) trajectory, initial frame and valid frame of samples (B,)."""
+        if self.num_samples < self._index.num_pairs:
+            samples = samples * self._index.num_pairs // self.num_samples
+        return self._index.pairs(samples)
+
+    def describe(self, sample: int) -> str:
+        """Where a sample comes from, for messages."""
+        trajectory, initial, valid = self.pairs(np.array([sample]))[0]
+        return f"dataset {self.layout.dataset}, trajectory {trajectory}, frames {initial}->{valid}"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C_in, H, W)."""
+        return (len(self.layout.inputs), *self.layout.grid.shape)
+
+    @property
+    def target_shape(self) -> tuple[int, int, int]:
+        """(C_out, H, W)."""
+        return (len(self.layout.outputs), *self.layout.grid.shape)
+
+    @property
+    def complete(self) -> bool:
+        """Whether no value is missing anywhere, so that masks are true throughout."""
+        return self.store.num_missing == 0
+
+    def buffers(self, num: int) -> Buffers:
+        """New memory for so many samples."""
+        return Buffers(
+            inputs=np.empty((num, *self.input_shape), np.float32),
+            targets=np.empty((num, *self.target_shape), np.float32),
+            mask=np.ones((num, *self.target_shape), bool),
+        )
+
+    def batch(self, samples: Ints) -> Batch:
+        """The samples (B,), in new memory."""
+        return self.fill(samples, self.buffers(len(samples)))
+
+    def fill(self, samples: Ints, buffers: Buffers) -> Batch:
+        """The samples (B,), in the first B places of the buffers.
+
+        Raises:
+            DamagedFileError: a shard is missing or damaged.
+        """
+        index, num = self.pairs(samples), len(samples)
+        for n, (trajectory, initial, valid) in enumerate(index.tolist()):
+            self._read_inputs(trajectory, initial, buffers.inputs[n])
+            self._read_targets(trajectory, valid, buffers.targets[n], buffers.mask[n])
+        scalars = self.store.scalar_values[index[:, 0]].astype(np.float32)
+        return Batch(
+            layout=self.layout,
+            inputs=torch.from_numpy(buffers.inputs[:num]),
+            targets=torch.from_numpy(buffers.targets[:num]),
+            mask=torch.from_numpy(buffers.mask[:num]),
+            lead_time=torch.from_numpy(self._lead_times(index)),
+            scalars=torch.from_numpy(scalars),
+            index=torch.from_numpy(index),
+        )
+
+    def _lead_times(self, index: Ints) -> Frames:
+        if self._steady:
+            return np.ones(len(index), np.float32)
+        frames = index[:, 2] - index[:, 1]
+        return (frames * (self.store.dt / self.layout.time_scale)).astype(np.float32)
+
+    def _read_inputs(self, trajectory: int, frame: int, out_CHW: Frames) -> None:
+        # On disk a frame is prognostic, forcing, diagnostic: the last is not read, the others go
+        # to either side of the static fields.
+        before, after = self._num_prognostic, len(out_CHW) - self._num_forcing
+        self._read_state(trajectory, frame, (out_CHW[:before], out_CHW[after:]))
+        if before < after:
+            position = self.store.static_position(trajectory)
+            self.store.static_frames.read_frame(position, [out_CHW[before:after]])
+        self._input_scale.apply(out_CHW)
+        if not self.complete:
+            np.copyto(out_CHW, 0, where=np.isnan(out_CHW))
+
+    def _read_targets(self, trajectory: int, frame: int, out_CHW: Frames, mask_CHW: Flags) -> None:
+        before, height, width = self._num_prognostic, *self.layout.grid.shape
+        # Forcings lie between the two; they are read into memory that nobody looks at.
+        between = np.empty((self._num_forcing, height, width), np.float32)
+        self._read_state(trajectory, frame, (out_CHW[:before], between, out_CHW[before:]))
+        self._output_scale.apply(out_CHW)
+        if not self.complete:
+            np.isfinite(out_CHW, out=mask_CHW)
+            np.copyto(out_CHW, 0, where=~mask_CHW)
+
+    def _read_state(self, trajectory: int, frame: int, parts: tuple[Frames, ...]) -> None:
+        buffers = [part for part in parts if len(part)]
+        if buffers:
+            self.store.frames.read_frame((trajectory, frame), buffers)
+
+
+class _Scale:
+    """Normalises in place, in the cache that the frame has just been read into."""
+
+    def __init__(self, normalizer: Normalizer) -> None:
+        self._mean = normalizer.mean[:, None, None].astype(np.float32)
+        self._inverse = (1 / normalizer.std)[:, None, None].astype(np.float32)
+
+    def apply(self, x_CHW: Frames) -> None:
+        np.subtract(x_CHW, self._mean, out=x_CHW)
+        np.multiply(x_CHW, self._inverse, out=x_CHW)

@@ -1,0 +1,66 @@
+"""Inspection: what a store holds, in one screen of text."""
+
+from pathlib import Path
+
+from pelagos.preprocessing.manifest import Manifest, read_manifest
+from pelagos.preprocessing.store import Store, open_store
+
+
+def inspect(path: Path | str) -> str:
+    """Dimensions, variables with units and statistics, splits, size and provenance of a store.
+
+    Raises:
+        MissingFileError: there is no complete store.
+        DamagedFileError: a file of it is missing or damaged.
+    """
+    store = open_store(path)
+    manifest = read_manifest(store.path)
+    sections = (_head(store, manifest), _variables(store), _splits(store), _provenance(manifest))
+    return "\n\n".join("\n".join(section) for section in sections)
+
+
+def _head(store: Store, manifest: Manifest) -> list[str]:
+    height, width = store.grid.shape
+    size = sum(file.bytes for file in manifest.files.values())
+    sides = f"y {', '.join(store.grid.boundary_y)}; x {', '.join(store.grid.boundary_x)}"
+    lines = [
+        f"{store.dataset} {store.version}: {store.num_trajectories} trajectories of {store.num_times} "
+        f"frames, {len(store.variables)} channels, {height} x {width} points",
+        f"time step   {store.dt:g} {store.time_units}",
+        f"grid        {store.grid.kind}, beyond the edges: {sides}",
+        f"size        {size / 1e6:.1f} MB in {len(manifest.files)} files",
+        f"scalars     {', '.join(store.params) or 'none'}",
+    ]
+    return [*lines, f"missing     {store.num_missing} values"] if store.num_missing else lines
+
+
+def _variables(store: Store) -> list[str]:
+    stats = store.stats
+    lines = [f"{'variable':28} {'role':11} {'units':12} {'mean':>12} {'std':>12}"]
+    rows = [*zip(store.variables, stats.mean, stats.std, stats.constant, strict=True)]
+    rows += zip(
+        store.static_variables, stats.static_mean, stats.static_std, stats.static_constant, strict=True
+    )
+    for variable, mean, std, constant in rows:
+        spread = "constant" if constant else f"{std:.5g}"
+        lines.append(f"{variable.key:28} {variable.role:11} {variable.units:12} {mean:>12.5g} {spread:>12}")
+    return lines
+
+
+def _splits(store: Store) -> list[str]:
+    lines = []
+    for name, frames in store.splits.items():
+        num = int(frames.any(axis=1).sum())
+        lines.append(f"{name:11} {num} trajectories, {int(frames.sum())} frames")
+    return lines
+
+
+def _provenance(manifest: Manifest) -> list[str]:
+    lines = [f"built from  {manifest.config['source'].get('kind', '')}"]
+    for record in manifest.sources[:8]:
+        digest = f", sha256 {record['sha256'][:16]}" if record["sha256"] else ""
+        size = f"{record['bytes']} bytes" if record["bytes"] >= 0 else "not local"
+        lines.append(f"            {record['path']} ({size}{digest})")
+    if len(manifest.sources) > 8:
+        lines.append(f"            and {len(manifest.sources) - 8} more")
+    return lines

@@ -1,0 +1,110 @@
+"""Measures: what one part of a build contributes to the statistics of the whole.
+
+Shapes: N trajectories, T times, C channels, H rows, W columns.
+"""
+
+import base64
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.moments import Moments, merged, moments_of, tendency_moments_of
+
+Flags = NDArray[np.bool_]
+Block = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """Of the training frames of one part, or of several.
+
+    Attributes:
+        state: moments of the channels that depend on time.
+        tendency: moments of the differences of consecutive frames, both of which train.
+        static: moments of the static channels.
+        mask: (C, H, W) where a value ever exists.
+        num_missing: how many values are NaN, in all frames whether they train or not.
+    """
+
+    state: Moments
+    tendency: Moments
+    static: Moments
+    mask: Flags
+    num_missing: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object from which `from_json` makes equal measures, to the bit."""
+        return {
+            "state": self.state.to_json(),
+            "tendency": self.tendency.to_json(),
+            "static": self.static.to_json(),
+            "mask": base64.b64encode(zlib.compress(np.packbits(self.mask).tobytes())).decode(),
+            "num_missing": self.num_missing,
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], frame: tuple[int, ...]) -> "Measures":
+        """The inverse of `to_json` for frames of a shape (C, H, W)."""
+        packed = np.frombuffer(zlib.decompress(base64.b64decode(values["mask"])), np.uint8)
+        return cls(
+            state=Moments.from_json(values["state"]),
+            tendency=Moments.from_json(values["tendency"]),
+            static=Moments.from_json(values["static"]),
+            mask=np.unpackbits(packed, count=int(np.prod(frame))).astype(bool).reshape(frame),
+            num_missing=values["num_missing"],
+        )
+
+
+def total(parts: Sequence[Measures]) -> Measures:
+    """Of all parts, merged in the order given."""
+    return Measures(
+        state=merged((part.state for part in parts), len(parts[0].state.count)),
+        tendency=merged((part.tendency for part in parts), len(parts[0].tendency.count)),
+        static=merged((part.static for part in parts), len(parts[0].static.count)),
+        mask=np.logical_or.reduce([part.mask for part in parts]),
+        num_missing=sum(part.num_missing for part in parts),
+    )
+
+
+def measure(block: Block, static: Block, training: Flags, before: Block, before_training: Flags) -> Measures:
+    """The measures of one part.
+
+    Args:
+        block: (N, T, C, H, W) its frames.
+        static: (N, C, H, W) static fields of those trajectories that this part answers for.
+        training: (N, T) which frames train.
+        before: (N, C, H, W) the frames before the block; N is 0 where there are none.
+        before_training: (N,) whether these train.
+    """
+    tendencies = [tendency_moments_of(run) for run in _runs(block, training)]
+    for n in range(len(before)):
+        if before_training[n] and training[n, 0]:
+            tendencies.append(tendency_moments_of(np.stack([before[n], block[n, 0]])))
+    num_channels, num_static = block.shape[2], static.shape[1]
+    num_missing = sum(int(np.isnan(frame).sum()) for frame in block.reshape(-1, *block.shape[3:]))
+    return Measures(
+        state=merged((moments_of(run) for run in _runs(block, training)), num_channels),
+        tendency=merged(tendencies, num_channels),
+        static=merged((moments_of(static[n : n + 1]) for n in range(len(static))), num_static),
+        mask=_ever_present(block, training) if num_missing else np.full(block.shape[2:], training.any()),
+        num_missing=num_missing,
+    )
+
+
+def _runs(block: Block, training: Flags) -> Iterator[Block]:
+    """(T', C, H, W) each run of consecutive training frames."""
+    for n, flags in enumerate(training):
+        edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
+        for start, stop in edges.reshape(-1, 2):
+            yield block[n, start:stop]
+
+
+def _ever_present(block: Block, training: Flags) -> Flags:
+    mask = np.zeros(block.shape[2:], bool)
+    for n, t in np.argwhere(training):
+        mask |= np.isfinite(block[n, t])
+    return mask

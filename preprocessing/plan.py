@@ -1,0 +1,210 @@
+"""Plan: what a build will write, who writes what, and all that can be checked before the first byte."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
+
+from pelagos.preprocessing.durable import json_checksum
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.external import ExternalSource
+from pelagos.preprocessing.fields import FieldOptions, Fields, select
+from pelagos.preprocessing.shards import CodecName, ShardLayout
+from pelagos.preprocessing.split import SPLITS, Codes, Split, TrajectorySplit
+
+FORMAT = 1
+_CHUNK = 1 << 20  # bytes: larger frames are cut along the channels
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+class BuildConfig(FieldOptions):
+    """A store: where its data come from, which of them it takes and how it keeps them.
+
+    Attributes:
+        dataset: identifier of the dataset.
+        version: of the store; a store that is complete never changes.
+        source: what is read.
+        root: the folder of all stores.
+        splits: which frames train, validate and test.
+        title: for people.
+        license: of the data, where the source does not say.
+        references: likewise.
+        codec: of the chunks: `none` is read quickest, `blosc-lz4` is a fifth smaller on turbulence.
+        shard_bytes: the size of a shard before compression, and of the memory that one task needs.
+        checksum_sources: whether SHA-256 of the sources is recorded, which reads them once more.
+        workers: processes that build side by side; 0 builds in this one.
+        scheduler: address of a running Dask scheduler (`tcp://host:port`) to build on instead.
+        part: `i/n`: only this share of the shards, for arrays of jobs; the last one completes the store.
+        overwrite: whether a store, or a half-finished build, that differs is replaced.
+    """
+
+    dataset: str = Field(pattern=_NAME)
+    version: str = Field("1", pattern=_NAME)
+    source: ExternalSource
+    root: Path = Path("stores")
+    splits: Split = TrajectorySplit()
+    title: str = ""
+    license: str = ""
+    references: str = ""
+    codec: CodecName = "none"
+    shard_bytes: PositiveInt = 64 << 20
+    checksum_sources: bool = True
+    workers: int = Field(0, ge=0)
+    scheduler: str = Field("", pattern=r"^$|^(tcp|tls|ucx)://.+:\d+$")
+    part: str = Field("1/1", pattern=r"^[1-9]\d*/[1-9]\d*$")
+    overwrite: bool = False
+
+    @property
+    def path(self) -> Path:
+        """Of the complete store."""
+        return self.root / self.dataset / f"{self.dataset}-{self.version}.zarr"
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """The part as a position from 0 and a count."""
+        number, count = map(int, self.part.split("/"))
+        return number - 1, count
+
+    def content(self) -> dict[str, Any]:
+        """All that decides the bytes of the store, as JSON."""
+        manner = {"root", "workers", "scheduler", "part", "overwrite"}
+        return self.model_dump(mode="json", exclude=manner)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One shard of the state and, at a trajectory's start, the shard of its static fields.
+
+    Attributes:
+        cell: position of the shard along trajectories and times.
+        trajectories: first and last + 1.
+        times: likewise.
+    """
+
+    cell: tuple[int, int]
+    trajectories: tuple[int, int]
+    times: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """Of its manifest entry."""
+        return f"{self.cell[0]}.{self.cell[1]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A build before its first byte.
+
+    Attributes:
+        config: as given.
+        fields: that are read.
+        codes: (trajectory, time) splits.
+        state: layout of `state(trajectory, time, channel, y, x)`.
+        static: layout of `static(trajectory, static_channel, y, x)`, its first axis 1 where all share one.
+        parts: which together write every shard once.
+        fingerprint: differs where the content would.
+    """
+
+    config: BuildConfig
+    fields: Fields
+    codes: Codes
+    state: ShardLayout
+    static: ShardLayout
+    parts: tuple[Part, ...]
+    fingerprint: str
+
+    @property
+    def training(self) -> NDArray[np.bool_]:
+        """(trajectory, time) frames of the training split."""
+        return np.asarray(self.codes == SPLITS.index("train"))
+
+    def static_cell(self, part: Part) -> tuple[int, ...] | None:
+        """The shard of static fields that a part writes, if any."""
+        first = part.cell[1] == 0 and (self.fields.varying_static or part.cell[0] == 0)
+        return (part.cell[0], 0, 0, 0) if first and self.fields.static else None
+
+
+def make_plan(config: BuildConfig) -> Plan:
+    """What the configuration asks for, checked against the source.
+
+    Raises:
+        ConfigError: an option contradicts the data.
+        DataError: the source is not in the convention.
+    """
+    fields = select(config.source.open(), config)
+    num, length = fields.num_trajectories, len(fields.axis)
+    codes = config.splits.codes(fields.axis, num, fields.params)
+    state = _layout((num, length, len(fields.state), *fields.grid.shape), config)
+    static_shape = (num if fields.varying_static else 1, len(fields.static), *fields.grid.shape)
+    static = ShardLayout(
+        shape=static_shape,
+        shard=(min(state.shard[0], static_shape[0]), *static_shape[1:]),
+        chunk=(1, *static_shape[1:]),
+        codec=config.codec,
+    )
+    parts = partition(state)
+    check_partition(parts, state)
+    identity = {
+        "format": FORMAT,
+        "config": config.content(),
+        "shape": state.shape,
+        "channels": [channel.variable.key for channel in (*fields.state, *fields.static)],
+    }
+    return Plan(config, fields, codes, state, static, parts, json_checksum(identity))
+
+
+def _layout(shape: tuple[int, ...], config: BuildConfig) -> ShardLayout:
+    """Whole trajectories a shard, or blocks of time where a trajectory is long; frames as chunks."""
+    num, length, num_channels, height, width = shape
+    frame_bytes = 4 * prod(shape[2:])
+    if frame_bytes * length <= 2 * config.shard_bytes:
+        shard = (_clamp(config.shard_bytes / (frame_bytes * length), num), length)
+    else:
+        shard = (1, _clamp(config.shard_bytes / frame_bytes, length))
+    fitting = [
+        c for c in range(1, num_channels + 1) if num_channels % c == 0 and c * height * width * 4 <= _CHUNK
+    ]
+    chunk = (1, 1, max(fitting, default=1), height, width)
+    return ShardLayout(shape, (*shard, *shape[2:]), chunk, config.codec)
+
+
+def _clamp(value: float, upper: int) -> int:
+    return max(1, min(round(value), upper))
+
+
+def partition(state: ShardLayout) -> tuple[Part, ...]:
+    """One part a shard, in C order."""
+    (num, length), (rows, columns) = state.shape[:2], state.shard[:2]
+    return tuple(
+        Part(
+            cell=(i, j),
+            trajectories=(i * rows, min((i + 1) * rows, num)),
+            times=(j * columns, min((j + 1) * columns, length)),
+        )
+        for i, j in product(range(state.cells[0]), range(state.cells[1]))
+    )
+
+
+def check_partition(parts: Sequence[Part], state: ShardLayout) -> None:
+    """Raise DataError unless each shard is exactly one part: two tasks in one shard lose data silently."""
+    expected = {part.cell: part for part in partition(state)}
+    for part in parts:
+        if part.cell not in expected:
+            raise DataError(f"plan: part {part.name} is outside the {state.cells[:2]} shards of the store")
+        if part != expected[part.cell]:
+            right = expected[part.cell]
+            raise DataError(
+                f"plan: part {part.name} covers trajectories {part.trajectories} and times {part.times}; "
+                f"its shard is trajectories {right.trajectories} and times {right.times}"
+            )
+    if doubled := [cell for cell, count in Counter(part.cell for part in parts).items() if count > 1]:
+        raise DataError(f"plan: shard {doubled[0]} has more than one owner")
+    if missing := sorted(set(expected) - {part.cell for part in parts}):
+        raise DataError(f"plan: shard {missing[0]} has no owner")

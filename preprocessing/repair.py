@@ -1,0 +1,86 @@
+"""Repair: does exactly the damaged files of a store again, and takes them only if they are what they were."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from pelagos.preprocessing import durable
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.manifest import Manifest, read_manifest, verify
+from pelagos.preprocessing.measures import Measures, total
+from pelagos.preprocessing.parts import PROGRESS, measure_part, shard_files, write_part
+from pelagos.preprocessing.plan import BuildConfig, Part, Plan, make_plan
+from pelagos.preprocessing.provenance import SourceRecord
+from pelagos.preprocessing.shards import ShardReader
+from pelagos.preprocessing.skeleton import write_attributes, write_skeleton, write_statistics
+
+
+def repair(path: Path) -> list[str]:
+    """Rebuild the damaged and missing files of a store from its sources, and nothing else.
+
+    Returns:
+        The files that were mended.
+
+    Raises:
+        DamagedFileError: the manifest itself is damaged, or a source cannot be read.
+        DataError: the sources are not those of the store any more.
+    """
+    damaged = {damage.path for damage in verify(path) if damage.kind != "unexpected"}
+    if not damaged:
+        return []
+    manifest = read_manifest(path)
+    plan = make_plan(BuildConfig.model_validate(manifest.config))
+    if plan.fingerprint != manifest.fingerprint:
+        raise DataError(f"{path}: cannot be repaired: the sources hold other data than it was built from")
+    scratch = path.with_name(f"{path.name}.repairing")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        (scratch / PROGRESS).mkdir(parents=True)
+        for part in plan.parts:
+            if mine := damaged & set(shard_files(plan, part)):
+                write_part(scratch, plan, part)
+                _take(scratch, path, mine, manifest)
+        shards = {name for part in plan.parts for name in shard_files(plan, part)}
+        if others := damaged - shards:
+            _write_others(scratch, path, plan, manifest)
+            _take(scratch, path, others, manifest)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return sorted(damaged)
+
+
+def _take(scratch: Path, path: Path, names: set[str], manifest: Manifest) -> None:
+    """Move files into the store if they are byte for byte what they were."""
+    for name in sorted(names):
+        if durable.checksum(scratch / name) != manifest.files[name]:
+            raise DataError(f"{path / name}: cannot be repaired: made again, it differs; the sources changed")
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (scratch / name).replace(path / name)
+        durable.sync_directory((path / name).parent)
+
+
+def _write_others(scratch: Path, path: Path, plan: Plan, manifest: Manifest) -> None:
+    """Metadata, coordinates and statistics; the latter from the shards of the store itself."""
+    write_skeleton(scratch, plan)
+    measures = total([_measures(path, plan, part) for part in plan.parts])
+    sources = [SourceRecord(modified=0, **record) for record in manifest.sources]
+    write_statistics(scratch, plan, measures)
+    write_attributes(scratch, plan, sources, np.array(manifest.rounding), measures.num_missing)
+    durable.sync_tree(scratch)
+
+
+def _measures(path: Path, plan: Plan, part: Part) -> Measures:
+    state, static = ShardReader(path / "state", plan.state), ShardReader(path / "static", plan.static)
+    rows, (start, stop) = range(*part.trajectories), part.times
+    block = np.empty((len(rows), stop - start, *plan.state.frame), np.float32)
+    before = np.empty((len(rows) if start else 0, 1, *plan.state.frame), np.float32)
+    for n, row in enumerate(rows):
+        state.read_frames((row, start), block[n])
+        if start:
+            state.read_frames((row, start - 1), before[n])
+    cell = plan.static_cell(part)
+    fields = np.empty(plan.static.block_shape(cell) if cell else (0, *plan.static.frame), np.float32)
+    for n, frame in enumerate(fields):
+        static.read_frame((rows.start + n if plan.fields.varying_static else 0,), [frame])
+    return measure_part(plan, part, block, fields, before)

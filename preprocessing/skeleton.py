@@ -1,0 +1,227 @@
+"""The Zarr group around the shards: coordinates and splits before the build, statistics after it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from pelagos.preprocessing import durable
+from pelagos.preprocessing.fields import Channel
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.measures import Measures
+from pelagos.preprocessing.moments import Moments
+from pelagos.preprocessing.plan import FORMAT, Plan
+from pelagos.preprocessing.provenance import SourceRecord, software
+from pelagos.preprocessing.shards import ShardLayout, read_metadata
+from pelagos.preprocessing.split import SPLITS, UNUSED
+from pelagos.preprocessing.variables import keys
+
+EPOCH = "seconds since 1970-01-01 00:00:00"
+_CONVENTIONS = "CF-1.12 ACDD-1.3"
+
+
+def write_skeleton(folder: Path, plan: Plan) -> None:
+    """A group with all arrays but statistics; the shards of `state` and `static` are missing."""
+    group, fields = zarr.open_group(folder, mode="w", zarr_format=3), plan.fields
+    _put(group, "trajectory", _identifiers(plan), ("trajectory",), {"cf_role": "trajectory_id"})
+    _put(group, "time", *_time(plan))
+    _put(group, "y", fields.grid.y, ("y",), _axis_attrs("y", fields.grid))
+    _put(group, "x", fields.grid.x, ("x",), _axis_attrs("x", fields.grid))
+    flags = {"flag_values": [UNUSED, *range(len(SPLITS))], "flag_meanings": " ".join(("unused", *SPLITS))}
+    _put(group, "split", plan.codes, ("trajectory", "time"), flags | {"long_name": "split of each frame"})
+    _put(group, "channel", _texts(keys(c.variable for c in fields.state)), ("channel",))
+    _declare(group, "state", plan.state, ("trajectory", "time", "channel", "y", "x"))
+    if fields.static:
+        leading = "trajectory" if fields.varying_static else "common"
+        _put(group, "static_channel", _texts(keys(c.variable for c in fields.static)), ("static_channel",))
+        _declare(group, "static", plan.static, (leading, "static_channel", "y", "x"))
+    if fields.params:
+        values = np.stack(list(fields.params.values()), axis=1)
+        _put(group, "param", _texts(fields.params), ("param",))
+        _put(group, "params", values, ("trajectory", "param"))
+
+
+def _texts(values: Any) -> NDArray[Any]:
+    return np.array(list(values), dtype=object)
+
+
+def _identifiers(plan: Plan) -> NDArray[Any]:
+    found = plan.fields.dataset["trajectory"].values
+    return found if found.dtype == np.int64 else _texts(map(str, found))
+
+
+def _time(plan: Plan) -> tuple[NDArray[Any], tuple[str], dict[str, Any]]:
+    axis, common = plan.fields.axis, {"axis": "T", "standard_name": "time"}
+    if axis.dtype.kind == "M":
+        dated = common | {"units": EPOCH, "calendar": "proleptic_gregorian"}
+        return axis.astype(np.int64), ("time",), dated
+    return axis.astype(np.float64), ("time",), common | {"units": plan.fields.time_units}
+
+
+def _axis_attrs(axis: str, grid: Grid) -> dict[str, Any]:
+    if grid.kind == "cartesian":
+        return {"axis": axis.upper(), "units": grid.units}
+    name, units = ("latitude", "degrees_north") if axis == "y" else ("longitude", "degrees_east")
+    return {"axis": axis.upper(), "standard_name": name, "units": units}
+
+
+def _put(
+    group: zarr.Group,
+    name: str,
+    values: NDArray[Any],
+    dims: tuple[str, ...],
+    attrs: dict[str, Any] | None = None,
+) -> None:
+    """Write a small array as one chunk."""
+    texts = values.dtype == object
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        chunks=tuple(max(1, size) for size in values.shape),
+        dtype="str" if texts else values.dtype,
+        compressors=None,
+        fill_value="" if texts else _fill_value(values.dtype),
+        dimension_names=dims,
+        attributes=attrs or {},
+        overwrite=True,
+        config={"write_empty_chunks": True},
+    )
+    array[...] = values
+
+
+def _fill_value(dtype: np.dtype[Any]) -> Any:
+    return np.nan if dtype.kind == "f" else dtype.type(0)
+
+
+def _declare(group: zarr.Group, name: str, layout: ShardLayout, dims: tuple[str, ...]) -> None:
+    """Create a sharded array without values."""
+    blosc = BloscCodec(typesize=4, cname="lz4", clevel=5, shuffle="shuffle", blocksize=0)
+    group.create_array(
+        name,
+        shape=layout.shape,
+        shards=layout.shard,
+        chunks=layout.chunk,
+        dtype="float32",
+        compressors=None if layout.codec == "none" else [blosc],
+        fill_value=np.nan,
+        dimension_names=dims,
+    )
+
+
+def write_statistics(folder: Path, plan: Plan, measures: Measures) -> None:
+    """The mask and the group `stats` with arrays (channel,) or (static_channel,), all float64."""
+    group = zarr.open_group(folder, mode="r+")
+    mask = measures.mask if measures.state.count.any() else np.ones(plan.state.frame, bool)
+    attrs = {"long_name": "where a value ever exists in the training split"}
+    _put(group, "mask", mask, ("channel", "y", "x"), attrs)
+    stats = group.require_group("stats")
+    state, static = measures.state, measures.static
+    _put_moments(stats, "", state, state.magnitude, "channel")
+    _put_moments(stats, "tendency_", measures.tendency, state.magnitude, "channel")
+    if plan.fields.static:
+        _put_moments(stats, "static_", static, static.magnitude, "static_channel")
+
+
+def _put_moments(
+    group: zarr.Group, prefix: str, moments: Moments, magnitude: NDArray[np.float64], dim: str
+) -> None:
+    """Write moments; a channel that is constant to rounding gets the standard deviation 1."""
+    empty, constant = moments.count == 0, moments.constant(magnitude)
+    arrays = {
+        "count": moments.count,
+        "mean": moments.mean,
+        "std": np.where(constant, 1.0, np.sqrt(moments.variance)),
+        "minimum": np.where(empty, np.nan, moments.minimum),
+        "maximum": np.where(empty, np.nan, moments.maximum),
+        "constant": constant,
+    }
+    for name, values in arrays.items():
+        _put(group, prefix + name, values, (dim,))
+
+
+def write_attributes(
+    folder: Path, plan: Plan, sources: list[SourceRecord], rounding: NDArray[np.float64], num_missing: int
+) -> None:
+    """CF and ACDD attributes, what `open_store` needs, provenance; and all metadata in one file."""
+    group = zarr.open_group(folder, mode="r+")
+    group["state"].attrs["channels"] = [
+        _channel_attrs(channel, error)
+        for channel, error in zip(plan.fields.state, rounding.tolist(), strict=True)
+    ]
+    if plan.fields.static:
+        group["static"].attrs["channels"] = [_channel_attrs(channel, 0.0) for channel in plan.fields.static]
+    config, source = plan.config, plan.fields.dataset.attrs
+    documentation = {
+        "title": config.title or str(source.get("title", "")) or config.dataset,
+        "license": config.license or str(source.get("license", "")),
+        "references": config.references or str(source.get("references", "")),
+    }
+    group.attrs.put(
+        {
+            "Conventions": _CONVENTIONS,
+            "id": f"{config.dataset}-{config.version}",
+            "product_version": config.version,
+            "source": source["source_format"],
+            "summary": _summary(plan),
+            "history": f"built by pelagos {software()['pelagos']}",
+            "processing_level": "gridded, channels stacked, no values normalised",
+            **{name: text for name, text in documentation.items() if text},
+            "provenance": {
+                "config": config.content(),
+                "sources": [record.published() for record in sources],
+                "software": software(),
+            },
+            "pelagos": _description(plan, num_missing),
+        }
+    )
+    _consolidate(folder)
+
+
+def _summary(plan: Plan) -> str:
+    num, length, *_ = plan.state.shape
+    height, width = plan.fields.grid.shape
+    return f"{num} trajectories of {length} frames of {height} x {width} points"
+
+
+def _channel_attrs(channel: Channel, error: float) -> dict[str, Any]:
+    variable = channel.variable
+    attrs: dict[str, Any] = {
+        "name": variable.key,
+        "units": variable.units,
+        "long_name": variable.long_name,
+        **channel.attrs,
+    }
+    if channel.transform is not None:
+        attrs["transform"] = channel.transform.model_dump()
+    if channel.bits is not None:
+        attrs |= {"quantization_nsb": channel.bits, "quantization_relative_error": error}
+    return {name: value for name, value in attrs.items() if value != ""}
+
+
+def _description(plan: Plan, num_missing: int) -> dict[str, Any]:
+    fields = plan.fields
+    return {
+        "format": FORMAT,
+        "dataset": plan.config.dataset,
+        "version": plan.config.version,
+        "variables": [channel.variable.model_dump() for channel in fields.state],
+        "static_variables": [channel.variable.model_dump() for channel in fields.static],
+        "params": list(fields.params),
+        "grid": fields.grid.to_json(),
+        "time_units": fields.time_units,
+        "num_missing": num_missing,
+        "static_varies": fields.varying_static,
+    }
+
+
+def _consolidate(folder: Path) -> None:
+    """Put the metadata of all arrays into the group's own, in sorted order so that bytes are the same."""
+    root = read_metadata(folder)
+    members = sorted(file.parent for file in folder.rglob("zarr.json") if file.parent != folder)
+    metadata = {str(member.relative_to(folder)): read_metadata(member) for member in members}
+    root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": metadata}
+    durable.write_bytes(folder / "zarr.json", json.dumps(root, indent=2).encode())

@@ -1,0 +1,455 @@
+"""PDEBench (Takamoto et al. 2022, arXiv:2210.07182): its HDF5 layouts, told apart by their content.
+
+- one group a seed: 2-D diffusion-reaction, 2-D shallow water, 1-D diffusion-sorption;
+- one array a variable: compressible flow in 1-D and 2-D;
+- `tensor`: 1-D advection, Burgers, reaction-diffusion; with `nu` Darcy flow.
+
+1-D fields have one row. Traps, from the benchmark's own generators: `t-coordinate` is one longer
+than the data, arrays are (x, y) except those of diffusion-reaction, boundary kinds are found in
+file names alone, parameters there, in attributes or in a YAML text.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import xarray as xr
+import yaml
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.grid import Boundary, Grid
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.convention import Boundaries, BoundaryOption, FieldRole
+from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.lazy import Hdf5Dataset, member, open_hdf5, variable
+from pelagos.preprocessing.sources.writer import BlockWriter, constant, write_all
+
+Problem = Literal["diff-react", "rdb", "diff-sorp"]
+Axes = Literal["yx", "xy"]
+
+
+@dataclass(frozen=True)
+class _Seeds:
+    """A problem stored in one group a seed; `parameters` gives scalars by their key in the settings."""
+
+    channels: tuple[str, ...]
+    parameters: Mapping[str, str]
+    boundary: Boundary
+    axes: str
+
+
+_PROBLEMS: dict[str, _Seeds] = {
+    "diff-react": _Seeds(
+        ("activator", "inhibitor"),
+        {"Du": "diffusivity_activator", "Dv": "diffusivity_inhibitor", "k": "reaction_rate"},
+        "wall",
+        "yx",  # labelled (t, x, y, v), written by reshape(-1, Ny, Nx)
+    ),
+    "rdb": _Seeds(
+        ("water_height",),
+        {"gravity": "gravity", "dam_radius": "dam_radius", "inner_height": "inner_height"},
+        "open",
+        "xy",
+    ),
+    "diff-sorp": _Seeds(
+        ("concentration",),
+        {
+            "D": "diffusivity",
+            "por": "porosity",
+            "rho_s": "density_solid",
+            "k_f": "freundlich_coefficient",
+            "n_f": "freundlich_exponent",
+        },
+        "unknown",
+        "x",
+    ),
+}
+_FLOW = {"density": "density", "pressure": "pressure", "velocity_x": "Vx", "velocity_y": "Vy"}
+_FLOW_PARAMETERS = {"eta": "shear_viscosity", "zeta": "bulk_viscosity", "M": "mach_number"}
+_TENSOR_PARAMETERS = {"beta": "advection_speed", "Nu": "viscosity", "rho": "reaction_rate"}
+_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it: ten times faster
+_SIDES: dict[str, Boundary] = {"periodic": "periodic", "trans": "open"}
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A variable's role, the axes of its parts, and these."""
+
+    role: FieldRole
+    layout: tuple[str | int, ...]
+    parts: list[Hdf5Dataset]
+
+
+@dataclass(frozen=True, eq=False)
+class _Contents:
+    """What one file holds; without a coordinate y its fields are 1-D."""
+
+    path: Path
+    layout: str
+    count: int
+    coordinates: Mapping[str, NDArray[np.float64]]
+    boundary: Boundary
+    scalars: Mapping[str, NDArray[np.float64]]
+    fields: Mapping[str, _Stored]
+
+
+class PDEBench(Files):
+    """Reads files of PDEBench; several of one layout are laid end to end along the trajectories.
+
+    Attributes:
+        kind: "pdebench".
+        variables: fields to read, all if empty.
+        problem: what files with one group a seed hold, where neither they nor their names say.
+        axes: order of the spatial axes, for files that differ from their family.
+        boundary: beyond the edges; replaces what is known from the family or the file's name.
+        parameters: scalars by name; replace those of the files.
+    """
+
+    kind: Literal["pdebench"] = "pdebench"
+    variables: tuple[str, ...] = ()
+    problem: Problem | None = None
+    axes: Axes | None = None
+    boundary: BoundaryOption | None = None
+    parameters: dict[str, float] = Field(default_factory=dict)
+
+    def open(self) -> xr.Dataset:
+        """The dataset in the convention; reads coordinates and parameters, no field.
+
+        Raises:
+            ConfigError: if the problem must be named.
+            DataError: for 3-D data, files of several layouts or grids, and unknown layouts.
+        """
+        files = [_contents(path, self) for path in self.files()]
+        first = files[0]
+        for other in files[1:]:
+            _compare(first, other)
+        grid = self._grid(first)
+        sizes = {"trajectory": sum(file.count for file in files), "time": len(first.coordinates["time"])}
+        sizes |= {"y": len(grid.y), "x": len(grid.x)}
+        variables = {}
+        for name, stored in first.fields.items():
+            parts = [part for file in files for part in file.fields[name].parts]
+            dims = ("trajectory", "y", "x") if stored.role == "static" else convention.TIME_DIMS
+            attrs = convention.attrs(name, stored.role)
+            variables[name] = variable(dims, parts, stored.layout, sizes, attrs)
+        ds = convention.assemble(
+            variables | self._scalars(files),
+            grid=grid,
+            time=first.coordinates["time"],
+            dataset=self.identifier(),
+            source_format="pdebench",
+            sources=self.files(),
+            num_trajectories=sizes["trajectory"],
+            license=self.license,
+            references=self.references or "arXiv:2210.07182",
+        )
+        return convention.select(ds, self.variables)
+
+    def _grid(self, file: _Contents) -> Grid:
+        known = convention.everywhere(file.boundary)
+        if "y" not in file.coordinates:
+            # Nothing varies along the single row, which is the same as wrapping around.
+            known = Boundaries(y=("periodic", "periodic"), x=known.x)
+        boundary = self.boundary or known
+        y = file.coordinates.get("y", np.zeros(1))
+        return Grid("cartesian", y, file.coordinates["x"], boundary.y, boundary.x)
+
+    def _scalars(self, files: Sequence[_Contents]) -> dict[str, xr.Variable]:
+        names = dict.fromkeys(name for file in files for name in file.scalars)
+        scalars: dict[str, xr.Variable] = {}
+        for name in names:
+            rows = [np.broadcast_to(file.scalars.get(name, np.nan), file.count) for file in files]
+            one = len(files) == 1 and files[0].scalars[name].ndim == 0
+            value = files[0].scalars[name] if one else np.concatenate(rows)
+            scalars[name] = xr.Variable(
+                () if one else ("trajectory",), value, convention.attrs(name, "scalar")
+            )
+        for name, given in self.parameters.items():
+            scalars[name] = xr.Variable((), given, convention.attrs(name, "scalar"))
+        return scalars
+
+
+def _contents(path: Path, config: PDEBench) -> _Contents:
+    with open_hdf5(path) as file:
+        keys = set(file)
+        if keys and all(key.isdigit() for key in keys):
+            return _seeds(path, file, config)
+        for key, layout in _LAYOUTS.items():
+            if key in keys:
+                return layout(path, file, config)
+        if "particles" in keys:
+            raise DataError(
+                f"{path}: PDEBench's incompressible flow is not read: its files hold no coordinates"
+            )
+        found = ", ".join(sorted(keys)[:10])
+        raise DataError(
+            f"{path} holds {found or 'nothing'}; PDEBench's files hold groups 0000, 0001, ...,"
+            " or density, or tensor"
+        )
+
+
+def _compare(first: _Contents, other: _Contents) -> None:
+    if first.layout != other.layout or set(first.fields) != set(other.fields):
+        held = [f"{file.path} holds {', '.join(file.fields)}" for file in (first, other)]
+        raise DataError(
+            f"{held[0]} but {held[1]} ({first.layout} and {other.layout}): make a dataset of each"
+        )
+    for name, values in first.coordinates.items():
+        convention.agree(name, (first.path, values), (other.path, other.coordinates[name]))
+    if first.boundary != other.boundary:
+        raise DataError(
+            f"{first.path} and {other.path} have different boundary kinds: make a dataset of each"
+        )
+
+
+def _coordinate(file: Any, key: str, length: int | None = None) -> NDArray[np.float64]:
+    """Coordinates of cells or frames; the last of one too many (PDEBench counts frames so) is dropped."""
+    values = np.asarray(member(file, key)[()], np.float64)
+    if length is None or len(values) == length:
+        return values
+    if len(values) == length + 1:
+        return values[:-1]
+    raise DataError(f"{file.file.filename}: '{key}' has {len(values)} values for {length} frames")
+
+
+def _seeds(path: Path, file: Any, config: PDEBench) -> _Contents:
+    seeds = sorted(file, key=int)
+    settings = [_settings(file[seed]) for seed in seeds]
+    problem = config.problem or _problem(path, settings[0])
+    family = _PROBLEMS[problem]
+    axes = family.axes if len(family.axes) == 1 else config.axes or family.axes
+    parts = [Hdf5Dataset.of(member(file[seed], "data")) for seed in seeds]
+    shape = parts[0].shape
+    if len(shape) != len(axes) + 2 or shape[-1] != len(family.channels):
+        expected = ", ".join(["time", *axes, "/".join(family.channels)])
+        raise DataError(f"{parts[0].name} has shape {shape}; {problem} has ({expected})")
+    coordinates = {"time": _coordinate(file[seeds[0]], "grid/t", shape[0])}
+    coordinates |= {axis: _coordinate(file[seeds[0]], f"grid/{axis}") for axis in axes}
+    _check_axes(parts[0], coordinates, axes)
+    for seed in seeds[1:]:
+        for name, values in coordinates.items():
+            own = _coordinate(file[seed], f"grid/{name[0]}", len(values))
+            convention.agree(name, (f"{path}: /{seeds[0]}", values), (f"{path}: /{seed}", own))
+    scalars = {
+        name: np.array([float(one.get(key, np.nan)) for one in settings])
+        for key, name in family.parameters.items()
+        if any(key in one for one in settings)
+    }
+    fields = {
+        name: _Stored("prognostic", ("time", *axes, i), parts) for i, name in enumerate(family.channels)
+    }
+    return _Contents(path, problem, len(seeds), coordinates, family.boundary, scalars, fields)
+
+
+def _settings(group: Any) -> dict[str, Any]:
+    """The generator's settings: a YAML text whose `sim` holds the parameters."""
+    settings: dict[str, Any] = yaml.load(group.attrs.get("config", "{}"), _SAFE_LOADER)  # noqa: S506  # it is safe
+    return {**settings.get("sim", {}), "name": settings.get("name", "")}
+
+
+def _problem(path: Path, settings: Mapping[str, Any]) -> str:
+    for text in (str(settings["name"]), path.name):
+        named = [problem for problem in _PROBLEMS if problem in text]
+        if len(named) == 1:
+            return named[0]
+    raise ConfigError(f"{path} does not say what it holds; set problem: to one of {', '.join(_PROBLEMS)}")
+
+
+def _check_axes(part: Hdf5Dataset, coordinates: Mapping[str, NDArray[np.float64]], axes: str) -> None:
+    expected = tuple(len(coordinates[axis]) for axis in axes)
+    found = part.shape[1 : 1 + len(axes)]
+    if found == expected[::-1] != expected:
+        raise DataError(
+            f"{part.name} has shape {part.shape}, which is not (.., {', '.join(axes)}, ..) = {expected}:"
+            f" if this file has its axes the other way round, set axes: {axes[::-1]}"
+        )
+
+
+def _flow(path: Path, file: Any, config: PDEBench) -> _Contents:
+    parts = {name: Hdf5Dataset.of(file[key]) for name, key in _FLOW.items() if key in file}
+    density = parts["density"]
+    if "Vz" in file or len(density.shape) not in (3, 4):
+        raise DataError(f"{density.name} has shape {density.shape}: 3-D flow; only 1-D and 2-D are read")
+    axes = "x" if len(density.shape) == 3 else config.axes or "xy"
+    coordinates = _flow_coordinates(file, density, axes)
+    stored = {
+        name: _Stored("prognostic", ("trajectory", "time", *axes), [part]) for name, part in parts.items()
+    }
+    scalars = _scalars(path, file, _FLOW_PARAMETERS)
+    return _Contents(path, "flow", density.shape[0], coordinates, _named_boundary(path), scalars, stored)
+
+
+def _flow_coordinates(file: Any, part: Hdf5Dataset, axes: str) -> dict[str, NDArray[np.float64]]:
+    coordinates = {"time": _coordinate(file, "t-coordinate", part.shape[1])}
+    coordinates |= {axis: _coordinate(file, f"{axis}-coordinate") for axis in axes}
+    _check_axes(Hdf5Dataset(part.path, part.key, part.shape[1:], part.dtype), coordinates, axes)
+    return coordinates
+
+
+def _darcy(path: Path, file: Any, config: PDEBench) -> _Contents:
+    axes = config.axes or "xy"
+    permeability, solution = Hdf5Dataset.of(file["nu"]), Hdf5Dataset.of(member(file, "tensor"))
+    coordinates = {axis: _coordinate(file, f"{axis}-coordinate") for axis in axes}
+    _check_axes(permeability, coordinates, axes)
+    stored = {
+        "solution": _Stored("diagnostic", ("trajectory", "time", *axes), [solution]),
+        "permeability": _Stored("static", ("trajectory", *axes), [permeability]),
+    }
+    scalars = _scalars(path, file, {"beta": "source_strength"})
+    coordinates["time"] = np.zeros(1)
+    return _Contents(path, "darcy", solution.shape[0], coordinates, "wall", scalars, stored)
+
+
+def _tensor(path: Path, file: Any, config: PDEBench) -> _Contents:
+    tensor = Hdf5Dataset.of(file["tensor"])
+    if len(tensor.shape) != 3:
+        raise DataError(f"{tensor.name} has shape {tensor.shape}; (sample, time, x) would be right")
+    coordinates = _flow_coordinates(file, tensor, "x")
+    stored = {"u": _Stored("prognostic", ("trajectory", "time", "x"), [tensor])}
+    scalars = _scalars(path, file, _TENSOR_PARAMETERS)
+    return _Contents(path, "tensor", tensor.shape[0], coordinates, _named_boundary(path), scalars, stored)
+
+
+_LAYOUTS: dict[str, Callable[[Path, Any, PDEBench], _Contents]] = {
+    "density": _flow,
+    "nu": _darcy,
+    "tensor": _tensor,
+}
+
+
+def _scalars(path: Path, file: Any, names: Mapping[str, str]) -> dict[str, NDArray[np.float64]]:
+    """Parameters from attributes, or from a file name such as `2D_CFD_Rand_M0.1_Eta1e-08_...`."""
+    found = {}
+    for key, name in names.items():
+        pattern = rf"_{key}(\d[\d.]*(?:e[-+]?\d+)?)(?=_|$)"
+        match = re.search(pattern, f"_{path.stem}", re.IGNORECASE)
+        values = [float(file.attrs[key])] if key in file.attrs else []
+        values += [float(match[1])] if match else []
+        if len(values) == 2 and not np.isclose(values[0], values[1], rtol=0.01, atol=0):
+            raise DataError(
+                f"{path}: {key} is {values[0]:g} in the attributes and {values[1]:g} in the name;"
+                " rename the file"
+            )
+        if values:
+            found[name] = np.array(values[0])
+    return found
+
+
+def _named_boundary(path: Path) -> Boundary:
+    named = {kind for word, kind in _SIDES.items() if word in path.stem.lower().split("_")}
+    return named.pop() if len(named) == 1 else "unknown"
+
+
+class FlowWriter(BlockWriter):
+    """Writes compressible 2-D flow: `density`, `pressure`, `Vx`, `Vy` (N, t, x, y) in float32.
+
+    The boundary kind is held by the file's name: it must contain `_periodic_` or `_trans_` (open),
+    or neither where the kind is unknown. Viscosities and the Mach number are one number a file.
+    Not held: other scalars, units, trajectory ids, licences. Refused: other fields and boundary kinds.
+    """
+
+    def _open(self, path: Path) -> Any:
+        return h5py.File(path, "w")
+
+    def _create(self) -> None:
+        ds = self.template
+        _check_names(self.path, ds, set(_FLOW))
+        named = _named_boundary(self.path)
+        if _boundary(ds) != convention.everywhere(named):
+            raise DataError(
+                f"{self.path}: PDEBench says boundaries in the file's name: this one says {named} on all"
+                f" sides, the data are {ds.attrs['boundary_y']} along y and {ds.attrs['boundary_x']} along x"
+            )
+        time = ds.time.values
+        step = time[-1] - time[-2] if len(time) > 1 else 1.0
+        self._file["t-coordinate"] = np.append(time, time[-1] + step).astype(np.float32)
+        for axis in ("x", "y"):
+            self._file[f"{axis}-coordinate"] = ds[axis].values.astype(np.float32)
+        for key, name in _FLOW_PARAMETERS.items():
+            if name in ds:
+                self._file.attrs[key] = constant(ds, name, self.path)
+        shape = (self.num_trajectories, len(time), len(ds.x), len(ds.y))
+        for key in _FLOW.values():
+            self._file.create_dataset(key, shape, "f4")
+
+    def _put(self, start: int, block: xr.Dataset) -> None:
+        for key, name in _FLOW_PARAMETERS.items():
+            if name in block and constant(block, name, self.path) != self._file.attrs[key]:
+                raise DataError(
+                    f"{self.path}: {name} differs between trajectories; write one file for each value"
+                )
+        for name, key in _FLOW.items():
+            values = block[name].transpose("trajectory", "time", "x", "y").values
+            self._file[key][start : start + len(values)] = values.astype(np.float32)
+
+
+class DiffusionReactionWriter(BlockWriter):
+    """Writes 2-D diffusion-reaction: a group a trajectory with `data` (t, y, x, v), `grid` and settings.
+
+    The parameters (diffusivities of activator and inhibitor, reaction rate) are held for each
+    trajectory. All sides are walls. Not held: other scalars, units, trajectory ids, licences.
+    Refused: other fields and boundary kinds.
+    """
+
+    def _open(self, path: Path) -> Any:
+        return h5py.File(path, "w")
+
+    def _create(self) -> None:
+        family = _PROBLEMS["diff-react"]
+        _check_names(self.path, self.template, {*family.channels, *family.parameters.values()})
+        if _boundary(self.template) != convention.everywhere("wall"):
+            raise DataError(f"{self.path}: PDEBench's diffusion-reaction has walls on all sides")
+
+    def _put(self, start: int, block: xr.Dataset) -> None:
+        family = _PROBLEMS["diff-react"]
+        for i in range(block.sizes["trajectory"]):
+            one = block.isel(trajectory=i)
+            group = self._file.create_group(f"{start + i:04d}")
+            fields = [one[name].transpose("time", "y", "x").values for name in family.channels]
+            group.create_dataset("data", data=np.stack(fields, axis=-1).astype(np.float32), compression="lzf")
+            for axis in ("time", "y", "x"):
+                group[f"grid/{axis[0]}"] = one[axis].values.astype(np.float32)
+            settings = {key: float(one[name]) for key, name in family.parameters.items()}
+            sim = settings | _domain(one) | {"n": 1, "seed": start + i}
+            group.attrs["config"] = yaml.safe_dump({"name": "2d_diff-react", "sim": sim})
+
+
+def _domain(one: xr.Dataset) -> dict[str, float | int]:
+    """The generator's settings of the domain: outer edges of cells (of six digits), counts, last time."""
+    edges: dict[str, float | int] = {"t": float(one.time[-1]), "tdim": len(one.time)}
+    for axis, low, high in (("x", "x_left", "x_right"), ("y", "y_bottom", "y_top")):
+        values = one[axis].values
+        half = (values[-1] - values[0]) / (2 * (len(values) - 1)) if len(values) > 1 else 0.5
+        outer = [float(f"{edge:.6g}") for edge in (values[0] - half, values[-1] + half)]
+        edges |= {low: outer[0], high: outer[1], f"{axis}dim": len(values)}
+    return edges
+
+
+def _check_names(path: Path, ds: xr.Dataset, expected: set[str]) -> None:
+    """Raise DataError unless `ds` has all of the variables and no other field."""
+    fields = {str(name) for name in ds.data_vars if ds[name].attrs["role"] != "scalar"}
+    if not expected <= set(ds.data_vars) or not fields <= expected or ds.time.dtype.kind == "M":
+        raise DataError(
+            f"{path}: this layout of PDEBench holds {', '.join(sorted(expected))} at times in numbers;"
+            f" the data have {', '.join(map(str, ds.data_vars))} at {ds.time.dtype}"
+        )
+
+
+def _boundary(ds: xr.Dataset) -> Boundaries:
+    grid = convention.grid_of(ds)
+    return Boundaries(y=grid.boundary_y, x=grid.boundary_x)
+
+
+def write(ds: xr.Dataset, path: str | Path) -> None:
+    """Write a dataset in the convention as PDEBench's compressible flow or diffusion-reaction.
+
+    Raises:
+        DataError: if neither layout holds the dataset; see the writers for what they hold.
+    """
+    write_all(DiffusionReactionWriter if "activator" in ds else FlowWriter, ds, path)

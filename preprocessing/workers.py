@@ -1,0 +1,73 @@
+"""Workers: the shards of a build, in this process, on processes of this machine or on a Dask cluster.
+
+Tasks open the source by its configuration; no data pass through the graph.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from distributed import Client, LocalCluster, as_completed
+
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.parts import is_written, write_part
+from pelagos.preprocessing.plan import BuildConfig, Part, Plan, make_plan
+
+Progress = Callable[[int, int], None]
+
+
+def run_parts(root: Path, plan: Plan, parts: Sequence[Part], progress: Progress) -> None:
+    """Write all parts that are not yet written; stops at the first error and keeps what is finished."""
+    progress(0, len(parts))
+    if not plan.config.workers and not plan.config.scheduler:
+        for done, part in enumerate(parts, start=1):
+            _run_part(root, plan, part)
+            progress(done, len(parts))
+        return
+    numbers = [plan.parts.index(part) for part in parts]
+    arguments = (root, plan.config.model_dump_json(), plan.fingerprint)
+    with _client(plan.config) as client:
+        # Not pure: a task that was done in an earlier build must look at the disk again.
+        futures = [client.submit(_run_remotely, *arguments, number, pure=False) for number in numbers]
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            progress(done, len(parts))
+
+
+def _run_part(root: Path, plan: Plan, part: Part) -> None:
+    if not is_written(root, plan, part):
+        write_part(root, plan, part)
+
+
+def _run_remotely(root: Path, config: str, fingerprint: str, number: int) -> None:
+    plan = _plan(config)
+    if plan.fingerprint != fingerprint:
+        raise DataError(f"{plan.config.dataset}: a worker sees other data or has another version of Pelagos")
+    if not root.is_dir():
+        raise DataError(
+            f"{root}: a worker does not see this folder; it must be on a file system that all share"
+        )
+    _run_part(root, plan, plan.parts[number])
+
+
+@lru_cache(maxsize=1)
+def _plan(config: str) -> Plan:
+    return make_plan(BuildConfig.model_validate_json(config))
+
+
+@contextmanager
+def _client(config: BuildConfig) -> Iterator[Client]:
+    if config.scheduler:
+        with Client(config.scheduler) as client:
+            yield client
+        return
+    local = {
+        "processes": True,
+        "threads_per_worker": 1,
+        "dashboard_address": None,
+        "silence_logs": logging.ERROR,
+    }
+    with LocalCluster(n_workers=config.workers, **local) as cluster, Client(cluster) as client:
+        yield client

@@ -1,0 +1,241 @@
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from pelagos.models.losses import (
+    LossConfig,
+    MeanSquaredLoss,
+    PooledRelativeLoss,
+    RelativeLoss,
+    channel_groups,
+)
+from pelagos.preprocessing.batch import Layout
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.variables import Variable, known
+
+FLOW = (known("density"), known("velocity_x"), known("velocity_y"), known("pressure"))
+GROUPS = ((0,), (1, 2), (3,))
+CONFIGS = [
+    LossConfig(),
+    LossConfig(p=2),
+    LossConfig(kind="mse"),
+    LossConfig(variable_weights={"pressure": 3.0, "velocity_x": 0.5}),
+    LossConfig(p=2, variable_weights={"density": 2.0}),
+    LossConfig(kind="poseidon"),
+    LossConfig(kind="poseidon", p=2),
+]
+
+
+def latlon(height, width):
+    return Grid(
+        kind="latlon",
+        y=np.linspace(80, -80, height),
+        x=np.arange(width) * 360 / width,
+        boundary_y=("pole", "pole"),
+        boundary_x=("periodic", "periodic"),
+    )
+
+
+def layout(variables=FLOW, grid=None):
+    return Layout(dataset="d", inputs=variables, outputs=variables, grid=grid or latlon(6, 8))
+
+
+def sample(seed=0, batch=3, channels=4, shape=(6, 8)):
+    generator = torch.Generator().manual_seed(seed)
+    prediction, target = torch.randn(2, batch, channels, *shape, generator=generator, dtype=torch.float64)
+    return prediction, target, torch.rand(batch, channels, *shape, generator=generator) > 0.3
+
+
+def test_variables_of_a_group_share_a_ratio():
+    assert channel_groups(FLOW) == GROUPS
+    apart = (Variable(name="u", group="wind"), Variable(name="t"), Variable(name="v", group="wind"))
+    assert channel_groups(apart) == ((0, 2), (1,))
+
+
+@pytest.mark.parametrize("name", ["a", "b", "d"])
+def test_pooled_loss_equals_poseidons_on_its_own_outputs(shared, name):
+    folder = shared / "fixtures" / "scot" / name
+    edges = json.loads((folder / "config.json").read_text())["scot_kwargs"][
+        "channel_slice_list_normalized_loss"
+    ]
+    stored = np.load(folder / "io.npz")
+    output, labels = torch.from_numpy(stored["output"]), torch.from_numpy(stored["labels"])
+    loss = PooledRelativeLoss(tuple(tuple(range(*pair)) for pair in pairwise(edges)))
+    everything = torch.ones_like(labels, dtype=torch.bool)
+    assert loss(output, labels, everything).item() == pytest.approx(float(stored["loss"]), rel=1e-12)
+    if "pixel_mask" in stored:
+        present = ~torch.from_numpy(stored["pixel_mask"])[:, :, None, None].expand_as(labels)
+        masked = loss(output, labels, present).item()
+        assert masked == pytest.approx(float(stored["loss_masked"]), rel=1e-12)
+        assert masked != pytest.approx(float(stored["loss"]), rel=1e-3)
+
+
+def test_pooled_loss_groups_labels_by_what_the_layout_says():
+    prediction, target, mask = sample()
+    assert torch.equal(
+        LossConfig(kind="poseidon").build(layout())(prediction, target, mask),
+        PooledRelativeLoss(GROUPS)(prediction, target, mask),
+    )
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_relative_loss_of_a_scaled_target_is_the_scale(p):
+    _, target, mask = sample()
+    loss = RelativeLoss(GROUPS, p=p, epsilon=1e-14)
+    assert loss(1.25 * target, target, mask).item() == pytest.approx(0.25, rel=1e-12)
+
+
+def test_relative_loss_averages_ratios_of_samples_and_groups():
+    target = torch.tensor([[1.0, 3.0, 4.0], [2.0, 0.0, 8.0]])[..., None, None].expand(2, 3, 4, 4)
+    error = torch.tensor([[0.5, 6.0, 8.0], [1.0, 4.0, 0.0]])[..., None, None]
+    everything = torch.ones_like(target, dtype=torch.bool)
+    absolute = RelativeLoss(((0,), (1, 2)), p=1, epsilon=1e-12)
+    assert absolute(target + error, target, everything).item() == pytest.approx((0.5 + 2 + 0.5 + 0.5) / 4)
+    squared = RelativeLoss(((0,), (1, 2)), p=2, epsilon=1e-12)
+    assert squared(target + error, target, everything).item() == pytest.approx((0.5 + 2 + 0.5 + 0.5) / 4)
+    pooled = PooledRelativeLoss(((0,), (1, 2)))
+    assert pooled(target + error, target, everything).item() == pytest.approx((1.5 / 3 + 18 / 15) / 2)
+
+
+def test_epsilon_bounds_the_loss_of_a_group_at_rest():
+    error = torch.full((1, 1, 4, 4), 0.1)
+    everything = torch.ones_like(error, dtype=torch.bool)
+    loss = RelativeLoss(((0,),), epsilon=0.01)
+    assert loss(error, torch.zeros_like(error), everything).item() == pytest.approx(10)
+
+
+def test_epsilon_means_the_same_at_every_resolution():
+    prediction, target, mask = sample()
+    loss = RelativeLoss(GROUPS, p=2, epsilon=0.5)
+    finer = [field.repeat_interleave(2, 2).repeat_interleave(3, 3) for field in (prediction, target, mask)]
+    assert loss(*finer).item() == pytest.approx(loss(prediction, target, mask).item())
+
+
+def test_mean_squared_loss_weighs_cells_and_channels():
+    error = torch.tensor([1.0, 2.0])[None, :, None, None] * torch.tensor([1.0, 3.0])[:, None].expand(
+        1, 1, 2, 2
+    )
+    everything = torch.ones_like(error, dtype=torch.bool)
+    area, weights = torch.tensor([[0.5, 0.5], [1.5, 1.5]]), torch.tensor([4.0, 1.0])
+    mean = (0.5 * 1 + 1.5 * 9) / 2
+    found = MeanSquaredLoss(area, weights)(error, torch.zeros_like(error), everything)
+    assert found.item() == pytest.approx((4 * mean + 1 * 4 * mean) / 5)
+
+
+def test_an_error_near_the_pole_counts_by_its_cells_area():
+    grid = latlon(6, 8)
+    target = torch.ones(1, 1, 6, 8)
+    everything = torch.ones_like(target, dtype=torch.bool)
+    error = torch.zeros_like(target)
+    error[..., 0, :] = 1
+    share = grid.area_weights()[0, 0] / 6
+    config = LossConfig(epsilon=1e-9)
+    weighted = config.build(layout((known("tracer"),), grid))
+    assert weighted(target + error, target, everything).item() == pytest.approx(share, rel=1e-5)
+    plain = LossConfig(epsilon=1e-9, area_weights=False).build(layout((known("tracer"),), grid))
+    assert plain(target + error, target, everything).item() == pytest.approx(1 / 6, rel=1e-5)
+
+
+def test_a_variables_weight_scales_its_error():
+    prediction, target, mask = sample()
+    plain = LossConfig().build(layout()).per_sample(prediction, target, mask)
+    heavy = LossConfig(variable_weights={"pressure": 3.0, "absent": 7.0}).build(layout())
+    alone = LossConfig().build(layout((known("pressure"),)))
+    expected = plain + 2 * alone.per_sample(prediction[:, 3:], target[:, 3:], mask[:, 3:]) / 3
+    torch.testing.assert_close(heavy.per_sample(prediction, target, mask), expected)
+
+
+@pytest.mark.parametrize("config", CONFIGS[:5])
+@pytest.mark.parametrize("value", [1e6, math.nan])
+def test_what_lies_under_the_mask_changes_nothing(config, value):
+    prediction, target, mask = sample()
+    loss = config.build(layout())
+    clean = loss(prediction, target, mask)
+    assert torch.equal(loss(prediction, target.masked_fill(~mask, value), mask), clean)
+    assert torch.equal(loss(prediction.masked_fill(~mask, value), target, mask), clean)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_gradients_vanish_at_masked_points_only(config):
+    prediction, target, mask = sample()
+    target = target.masked_fill(~mask, 0.0)
+    prediction.requires_grad_()
+    before = prediction.detach().clone()
+    config.build(layout())(prediction, target, mask).backward()
+    assert torch.equal(prediction.grad == 0, ~mask)
+    assert torch.equal(prediction, before)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_perfect_prediction_has_no_loss_and_a_finite_gradient(config):
+    _, target, mask = sample()
+    prediction = target.clone().requires_grad_()
+    loss = config.build(layout())(prediction, target, mask)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(prediction.grad, torch.zeros_like(target))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_sample_masked_in_a_group_or_altogether_gives_a_number(config):
+    prediction, target, mask = sample()
+    target = target.masked_fill(~mask, 0.0)
+    mask[0, 3] = False
+    mask[1] = False
+    prediction.requires_grad_()
+    loss = config.build(layout())(prediction, target, mask)
+    loss.backward()
+    assert loss.isfinite()
+    assert prediction.grad.isfinite().all()
+
+
+def test_an_absent_group_is_left_out_of_its_samples_mean():
+    prediction, target, mask = sample()
+    mask[:, 3] = False
+    whole = RelativeLoss(GROUPS).per_sample(prediction, target, mask)
+    torch.testing.assert_close(
+        whole, RelativeLoss(GROUPS[:2]).per_sample(prediction[:, :3], target[:, :3], mask[:, :3])
+    )
+
+
+@pytest.mark.parametrize("config", CONFIGS[:5])
+def test_a_samples_loss_does_not_depend_on_its_batch(config):
+    prediction, target, mask = sample()
+    mask[2] = False
+    loss = config.build(layout())
+    together = loss.per_sample(prediction, target, mask)
+    alone = [loss.per_sample(prediction[i : i + 1], target[i : i + 1], mask[i : i + 1]) for i in range(3)]
+    assert torch.equal(together, torch.cat(alone))
+    assert loss(prediction, target, mask).item() == pytest.approx(torch.cat(alone).mean().item())
+
+
+def test_low_precision_predictions_are_compared_in_the_targets_precision():
+    prediction, target, mask = sample(shape=(32, 32))
+    low, target = prediction.bfloat16(), target.float()
+    grid = Grid(kind="cartesian", y=np.arange(32.0), x=np.arange(32.0))
+    loss = LossConfig().build(layout(grid=grid))
+    assert loss(low, target, mask).dtype == torch.float32
+    assert torch.equal(loss(low, target, mask), loss(low.float(), target, mask))
+
+
+def test_a_configuration_survives_its_own_record():
+    for config in CONFIGS:
+        assert LossConfig.model_validate(config.model_dump()) == config
+
+
+def test_poseidons_loss_refuses_weights():
+    with pytest.raises(
+        ValidationError, match="kind poseidon has no variable_weights; use kind relative or mse"
+    ):
+        LossConfig(kind="poseidon", variable_weights={"pressure": 2.0})
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "l1"}, {"p": 3}, {"epsilon": 0}, {"variable_weights": {"u": -1}}])
+def test_wrong_values_are_named(wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        LossConfig(**wrong)

@@ -1,0 +1,100 @@
+"""The engine: training does not depend on how it is spread, and continues where it stopped."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+import processes
+
+STEPS, BATCH = 6, 8
+
+
+def program(runs: list[dict[str, Any]]) -> None:
+    """What each process does: one run after the other."""
+    from pelagos.pipeline import distributed
+
+    distributed.start()
+    for arguments in runs:
+        train(**arguments)
+    distributed.stop()
+
+
+def train(
+    folder: str, name: str, zero_stage: int, start: int, stop: int, after: str = "", precision: str = "float32"
+) -> None:
+    """Steps start to stop of a small run, after the state of another; keeps losses and states by name."""
+    from pelagos.pipeline import distributed
+    from pelagos.pipeline.engine import EngineConfig
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.GELU(), torch.nn.Linear(16, 3))
+    optimizer = torch.optim.AdamW([{"params": network.parameters(), "peak": 1e-2}], lr=1e-2, weight_decay=0.1)
+    config = EngineConfig(zero_stage=zero_stage, clip=0.5, precision=precision)
+    world, rank = distributed.world(), distributed.rank()
+    engine = config.build(network, optimizer, 2, BATCH // 2 // world)
+    if start:
+        engine.load(load_file(f"{folder}/{after}.weights"), load_file(f"{folder}/{after}.moments"), start)
+    losses = []
+    for step in range(start, stop):
+        x = torch.randn(BATCH, 5, generator=torch.Generator().manual_seed(step))
+        blocks = x.split(2)[rank::world]
+        tasks = [lambda net, block=block: (net(block) - block[:, :3].sin()).square().mean() for block in blocks]
+        info = engine.step(tasks, lambda group, step=step: group["peak"] * (1 - step / STEPS))
+        losses.append([distributed.all_sum([info.loss / world])[0], info.grad_norm])
+    moments = engine.moments()
+    if rank == 0:
+        Path(f"{folder}/{name}.json").write_text(json.dumps(losses))
+        save_file(network.state_dict(), f"{folder}/{name}.weights")
+        save_file(moments, f"{folder}/{name}.moments")
+    distributed.barrier()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of two processes, then runs of one that continue them."""
+    path = tmp_path_factory.mktemp("engine")
+
+    def run(name: str, zero_stage: int, start: int, stop: int, **more: str) -> dict[str, Any]:
+        return {"folder": str(path), "name": name, "zero_stage": zero_stage, "start": start, "stop": stop, **more}
+
+    two = [run("two", 1, 0, STEPS)]
+    two += [run(f"head{stage}", stage, 0, 3) for stage in (0, 1, 2)]
+    two += [run("again", 1, 3, STEPS, after="head1")]
+    one = [run("one", 0, 0, STEPS), run("bf16", 1, 0, STEPS, precision="bf16")]
+    one += [run(f"tail{stage}", (stage + 1) % 3, 3, STEPS, after=f"head{stage}") for stage in (0, 1, 2)]
+    for count, runs in ((2, two), (1, one)):
+        processes.run(Path(__file__), "program", count, {"runs": runs})
+    return path
+
+
+def losses(folder: Path, *names: str) -> np.ndarray:
+    """(steps, 2) losses and gradient norms of runs that follow each other."""
+    return np.concatenate([np.array(json.loads((folder / f"{name}.json").read_text())) for name in names])
+
+
+def test_two_processes_train_like_one(folder: Path) -> None:
+    # Sums over processes are rounded in another order: float32 leaves about 1e-7 a step.
+    np.testing.assert_allclose(losses(folder, "two"), losses(folder, "one"), rtol=2e-5)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2])
+def test_training_continues_on_other_processes_and_another_zero_stage(folder: Path, zero_stage: int) -> None:
+    spread = losses(folder, f"head{zero_stage}", f"tail{zero_stage}")
+    np.testing.assert_allclose(spread, losses(folder, "one"), rtol=2e-5)
+
+
+def test_the_same_layout_continues_with_identical_losses(folder: Path) -> None:
+    np.testing.assert_array_equal(losses(folder, "head1", "again"), losses(folder, "two"))
+
+
+def test_bf16_follows_float32_at_its_own_precision(folder: Path) -> None:
+    full, half = losses(folder, "one")[:, 0], losses(folder, "bf16")[:, 0]
+    assert not np.array_equal(full, half)
+    np.testing.assert_allclose(half, full, rtol=0.02)

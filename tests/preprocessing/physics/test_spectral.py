@@ -1,0 +1,97 @@
+import math
+
+import pytest
+import torch
+
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.physics.spectral import Modes, truncate
+
+SHAPES = [(16, 16), (15, 21), (12, 9), (9, 14)]
+
+
+def modes(shape, length=1.0):
+    return Modes(shape, length, torch.float64, torch.device("cpu"))
+
+
+def points(shape, length=1.0):
+    h, w = shape
+    y = torch.arange(h, dtype=torch.float64)[:, None] * length / h
+    x = torch.arange(w, dtype=torch.float64)[None, :] * length / w
+    return y.expand(shape), x.expand(shape)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("length", [1.0, 2 * math.pi, 0.3])
+def test_derivatives_of_waves_are_exact_on_any_grid_and_side_length(shape, length):
+    y, x = points(shape, length)
+    k, m = 2 * math.pi * 3 / length, 2 * math.pi * 2 / length
+    field, grid = torch.sin(k * x + m * y), modes(shape, length)
+    coefficients = grid.forward(field)
+    slope = torch.cos(k * x + m * y)
+    torch.testing.assert_close(grid.backward(grid.ddx * coefficients), k * slope, rtol=0, atol=1e-12 * k)
+    torch.testing.assert_close(grid.backward(grid.ddy * coefficients), m * slope, rtol=0, atol=1e-12 * k)
+    torch.testing.assert_close(
+        grid.backward(-grid.square * coefficients), -(k * k + m * m) * field, rtol=0, atol=1e-12 * k * k
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_transforms_are_inverse_and_coefficients_do_not_depend_on_the_grid(shape):
+    y, x = points(shape)
+    field = 0.5 + 3 * torch.cos(2 * math.pi * (2 * x + y))
+    coefficients = modes(shape).forward(field)
+    assert coefficients[0, 0].item() == pytest.approx(0.5)
+    assert coefficients[1, 2].item() == pytest.approx(1.5)
+    torch.testing.assert_close(modes(shape).backward(coefficients), field)
+
+
+def test_the_nyquist_mode_has_no_first_derivative():
+    _, x = points((8, 8))
+    grid = modes((8, 8))
+    zigzag = torch.cos(2 * math.pi * 4 * x)
+    assert grid.backward(grid.ddx * grid.forward(zigzag)).abs().max() == 0
+    assert grid.backward(grid.square * grid.forward(zigzag)).abs().max() > 600
+
+
+@pytest.mark.parametrize("length", [1.0, 2 * math.pi, 1000 / 3])
+@pytest.mark.parametrize(("n", "largest"), [(64, 21), (48, 15), (32, 10), (33, 10), (9, 2)])
+def test_the_mask_keeps_modes_below_two_thirds_whatever_the_side_length(n, largest, length):
+    kept = modes((n, n), length).mask
+    assert int(kept[0].sum()) == largest + 1
+    assert int(kept[:, 0].sum()) == 2 * largest + 1
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (21, 32)])
+def test_products_of_masked_fields_have_no_aliasing_error_within_the_mask(shape):
+    generator = torch.Generator().manual_seed(0)
+    grid, fine = modes(shape), (2 * shape[0], 2 * shape[1])
+    fields = torch.randn(2, *shape, dtype=torch.float64, generator=generator)
+    coefficients = grid.forward(fields) * grid.mask
+    a, b = grid.backward(coefficients)
+    padded = torch.zeros(2, fine[0], fine[1] // 2 + 1, dtype=torch.complex128)
+    rows, columns = (shape[0] - 1) // 2, coefficients.shape[-1]
+    padded[:, : rows + 1, :columns] = coefficients[:, : rows + 1]
+    padded[:, -rows:, :columns] = coefficients[:, -rows:]
+    fine_a, fine_b = modes(fine).backward(padded)
+    exact = modes(shape).forward(truncate(fine_a * fine_b, shape)) * grid.mask
+    torch.testing.assert_close(grid.forward(a * b) * grid.mask, exact, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("new", [(10, 8), (9, 12), (16, 7)])
+def test_truncation_evaluates_a_smooth_field_on_the_coarser_grid(new):
+    def field(shape):
+        y, x = points(shape)
+        return torch.sin(2 * math.pi * (3 * x - 2 * y)) + torch.cos(2 * math.pi * y) + 0.7
+
+    torch.testing.assert_close(truncate(field((16, 20)), new), field(new))
+
+
+def test_truncation_removes_what_the_coarser_grid_cannot_hold():
+    y, x = points((32, 32))
+    high = torch.sin(2 * math.pi * 9 * x) + torch.cos(2 * math.pi * 8 * y)
+    assert truncate(1 + high, (16, 16)).sub(1).abs().max() < 1e-14
+
+
+def test_truncation_to_a_finer_grid_is_refused():
+    with pytest.raises(DataError, match="cannot coarsen a 8 x 8 grid to 8 x 9"):
+        truncate(torch.zeros(8, 8), (8, 9))
