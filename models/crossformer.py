@@ -151,11 +151,11 @@ class WindowAttention(nn.Module):
     def _attend(self, qkv_NMC: Tensor) -> Tensor:
         windows, cells, _ = qkv_NMC.shape
         q, k, v = qkv_NMC.reshape(windows, cells, 3, -1, self.head_dim).permute(2, 0, 3, 1, 4)
-        q, bias_1MM = q * self.head_dim**-0.5, self.dpb()[None]
+        q, bias_MM = q * self.head_dim**-0.5, self.dpb()
         if self.dropout and self.training:
-            out = F.scaled_dot_product_attention(q, k, v, bias_1MM.to(q.dtype), self.dropout, scale=1.0)
+            out = F.scaled_dot_product_attention(q, k, v, bias_MM.to(q.dtype), self.dropout, scale=1.0)
         else:
-            out = attend(q, k, v, bias_1MM)
+            out = attend(q, k, v, bias_MM.expand(q.shape[1], -1, -1), None)
         x_NMC: Tensor = self.to_out(out.transpose(1, 2).flatten(2))
         return x_NMC
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from pelagos.models.attention import WindowAttention
+from pelagos.models.attention import OffsetNetwork
 from pelagos.models.conditioning import ConditionalLayerNorm
 from pelagos.models.patches import PatchRecovery
 
@@ -47,8 +47,8 @@ def _refine(module: nn.Module, deviation: float) -> None:
         _draw(module.weight, deviation)
         _draw(module.bias, deviation)
         nn.init.ones_(module.weight.bias)
-    elif isinstance(module, WindowAttention):
-        for layer in module.continuous_position_bias_mlp:
+    elif isinstance(module, OffsetNetwork):
+        for layer in module:
             if isinstance(layer, nn.Linear):
                 _draw(layer, deviation)
     elif isinstance(module, PatchRecovery):

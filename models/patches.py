@@ -38,7 +38,7 @@ class PatchProjection(nn.Module):
         """(B, C, H, W) to (B, h, w, D)."""
         weight_DCpp = take(self.projection.weight, inputs, 1)
         p = weight_DCpp.shape[-1]
-        x_BChpwp = x_BCHW.unflatten(3, (-1, p)).unflatten(2, (-1, p))
+        x_BChpwp = torch.unflatten(torch.unflatten(x_BCHW, 3, (-1, p)), 2, (-1, p))
         patches = x_BChpwp.permute(0, 2, 4, 1, 3, 5).flatten(3)
         return F.linear(patches, weight_DCpp.flatten(1), self.projection.bias)
 
@@ -80,7 +80,7 @@ class PatchMerging(nn.Module):
         """(B, h, w, D) to (B, ceil(h/2), ceil(w/2), 2D)."""
         height, width = x_BhwD.shape[1:3]
         x_BhwD = pad(x_BhwD, (0, height % 2), (0, width % 2), periodic, axes=(1, 2))
-        x_Bh2w2D = x_BhwD.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+        x_Bh2w2D = torch.unflatten(torch.unflatten(x_BhwD, 2, (-1, 2)), 1, (-1, 2))
         # The place among the four runs down first, then across.
         merged: Tensor = self.reduction(x_Bh2w2D.permute(0, 1, 3, 4, 2, 5).flatten(3))
         out: Tensor = self.norm(merged, conditions_BK)
@@ -98,7 +98,7 @@ class PatchUnmerging(nn.Module):
 
     def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, grid: Pair) -> Tensor:
         """(B, h, w, D) to (B, *grid, D/2)."""
-        x_Bhw22d: Tensor = self.upsample(x_BhwD).unflatten(3, (2, 2, -1))
+        x_Bhw22d = torch.unflatten(self.upsample(x_BhwD), 3, (2, 2, -1))
         x_BhwD = x_Bhw22d.transpose(2, 3).flatten(3, 4).flatten(1, 2)
         out: Tensor = self.mixup(self.norm(x_BhwD[:, : grid[0], : grid[1]], conditions_BK))
         return out
@@ -112,16 +112,14 @@ class PatchRecovery(nn.Module):
         self.projection = nn.ConvTranspose2d(dim, num_outputs, patch, patch)
         self.mixup = nn.Conv2d(num_outputs, num_outputs, 5, padding=2, bias=False)
 
-    def forward(
-        self, x_BhwD: Tensor, size: Pair, outputs: Choice, periodic: Flags, fill: Fill
-    ) -> Tensor:
+    def forward(self, x_BhwD: Tensor, size: Pair, outputs: Choice, periodic: Flags, fill: Fill) -> Tensor:
         """(B, h, w, D) to (B, C, *size)."""
         weight_DCpp = take(self.projection.weight, outputs, 1)
         assert self.projection.bias is not None
         bias_C = take(self.projection.bias, outputs, 0)
         p = weight_DCpp.shape[-1]
         patches = F.linear(x_BhwD, weight_DCpp.flatten(1).t(), bias_C.repeat_interleave(p * p))
-        y_BChpwp = patches.unflatten(3, (-1, p, p)).permute(0, 3, 1, 4, 2, 5)
+        y_BChpwp = torch.unflatten(patches, 3, (-1, p, p)).permute(0, 3, 1, 4, 2, 5)
         y_BCHW = y_BChpwp.flatten(4).flatten(2, 3)[:, :, : size[0], : size[1]]
         weight_CC55 = take(take(self.mixup.weight, outputs, 0), outputs, 1)
         # Few channels: the gradient of this convolution takes half the time with channels last.

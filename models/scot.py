@@ -17,8 +17,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pelagos.models.adapt import Kind
 from pelagos.models.attention import Tiling, WindowAttention
-from pelagos.models.conditioning import condition_names, conditions, layer_norm
+from pelagos.models.conditioning import ConditionalLayerNorm, condition_names, conditions, layer_norm
 from pelagos.models.context import Context, Signature
 from pelagos.models.initialization import LAYER_SCALE, initialize
 from pelagos.models.padding import NOWHERE, Fill, pad
@@ -76,6 +77,7 @@ class ScOTConfig(Config):
         residual_model: kind of the blocks on skip connections.
         use_conditioning: whether lead time and scalars condition the norms.
         qkv_bias: whether queries and values have a bias.
+        position_bias_dim: hidden width of the networks of position biases; small networks gain from fewer.
         use_absolute_embeddings: learned positions, for a network of fixed size.
         layer_norm_eps: added to variances.
         initializer_range: deviation of initial weights where `Rules.initialization` is "poseidon".
@@ -95,6 +97,7 @@ class ScOTConfig(Config):
     residual_model: Literal["convnext", "resnet"] = "convnext"
     use_conditioning: bool = True
     qkv_bias: bool = True
+    position_bias_dim: int = Field(512, gt=0)
     use_absolute_embeddings: bool = False
     layer_norm_eps: float = Field(1e-5, gt=0)
     initializer_range: float = Field(0.02, gt=0)
@@ -122,9 +125,9 @@ class Dense(nn.Module):
 class Attention(nn.Module):
     """Window attention and the layer that mixes its heads."""
 
-    def __init__(self, dim: int, num_heads: int, tiling: Tiling, *, qkv_bias: bool) -> None:
+    def __init__(self, dim: int, num_heads: int, tiling: Tiling, *, qkv_bias: bool, bias_dim: int) -> None:
         super().__init__()
-        self.self = WindowAttention(dim, num_heads, tiling, qkv_bias=qkv_bias)
+        self.self = WindowAttention(dim, num_heads, tiling, qkv_bias=qkv_bias, bias_dim=bias_dim)
         self.output = Dense(dim, dim)
 
     def forward(self, x_BhwD: Tensor, periodic: Flags) -> Tensor:
@@ -137,10 +140,14 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and an MLP, each normalised before it is added (SwinV2's residual post-norm)."""
 
-    def __init__(self, dim: int, num_heads: int, tiling: Tiling, num_conditions: int, config: ScOTConfig) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, tiling: Tiling, num_conditions: int, config: ScOTConfig
+    ) -> None:
         super().__init__()
         hidden = int(config.mlp_ratio * dim)
-        self.attention = Attention(dim, num_heads, tiling, qkv_bias=config.qkv_bias)
+        self.attention = Attention(
+            dim, num_heads, tiling, qkv_bias=config.qkv_bias, bias_dim=config.position_bias_dim
+        )
         self.layernorm_before = layer_norm(dim, num_conditions, config.layer_norm_eps)
         self.intermediate = Dense(dim, hidden)
         self.output = Dense(hidden, dim)
@@ -184,7 +191,12 @@ class DecoderStage(nn.Module):
 
 
 def apply_blocks(
-    blocks: Iterable[nn.Module], x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags, *, checkpointing: bool
+    blocks: Iterable[nn.Module],
+    x_BhwD: Tensor,
+    conditions_BK: Tensor,
+    periodic: Flags,
+    *,
+    checkpointing: bool,
 ) -> Tensor:
     """One block after the other; when checkpointing, what they compute is not kept for the gradient."""
     for block in blocks:
@@ -231,6 +243,19 @@ class ScOT(nn.Module):
         self.patch_recovery = PatchRecovery(dim, num_outputs, patch)
         initialize(self, rules.initialization, config.initializer_range)
 
+    def named_axes(self) -> dict[str, tuple[Kind | None, ...]]:
+        """For weights with slices of variables or conditions, what each axis runs over."""
+        axes: dict[str, tuple[Kind | None, ...]] = {
+            "embeddings.patch_embeddings.projection.weight": (None, "input", None, None),
+            "patch_recovery.projection.weight": (None, "output", None, None),
+            "patch_recovery.projection.bias": ("output",),
+            "patch_recovery.mixup.weight": ("output", "output", None, None),
+        }
+        for name, module in self.named_modules():
+            if isinstance(module, ConditionalLayerNorm):
+                axes |= {f"{name}.{part}.weight": (None, "condition") for part in ("weight", "bias")}
+        return axes
+
     def _dim(self, level: int) -> int:
         return self.config.embed_dim * 2**level
 
@@ -259,7 +284,9 @@ class ScOT(nn.Module):
         depth = self.config.depths[level]
         blocks = [self._block(level, shifted=(depth - 1 - i) % 2 == 1) for i in range(depth)]
         upsample = (
-            PatchUnmerging(self._dim(level), self.num_conditions, self.config.layer_norm_eps) if level else None
+            PatchUnmerging(self._dim(level), self.num_conditions, self.config.layer_norm_eps)
+            if level
+            else None
         )
         return DecoderStage(blocks, upsample, checkpointing=self.config.checkpointing)
 
@@ -332,7 +359,9 @@ class ScOT(nn.Module):
         return x_BhwD
 
 
-def add_input(y_BCHW: Tensor, x_BCHW: Tensor, residual: tuple[int, ...], factor_B: Tensor | None = None) -> Tensor:
+def add_input(
+    y_BCHW: Tensor, x_BCHW: Tensor, residual: tuple[int, ...], factor_B: Tensor | None = None
+) -> Tensor:
     """Input + factor * y for outputs that have an input (`residual` >= 0), y for the others."""
     known_C = torch.tensor([channel >= 0 for channel in residual], device=y_BCHW.device)[:, None, None]
     base_BCHW = take(x_BCHW, tuple(max(channel, 0) for channel in residual), 1)
@@ -357,4 +386,6 @@ def _check(signature: Signature, config: ScOTConfig, rules: Rules) -> None:
     if signature.scalars and not config.use_conditioning:
         raise ConfigError(f"without use_conditioning the scalars {signature.scalars} would not be heard")
     if rules.any_size and (config.use_absolute_embeddings or config.image_size):
-        raise ConfigError("image_size and use_absolute_embeddings are for networks of one size: preset poseidon")
+        raise ConfigError(
+            "image_size and use_absolute_embeddings are for networks of one size: preset poseidon"
+        )

@@ -39,9 +39,13 @@ def select(signature: Signature, x_BCHW: Tensor, lead_time_B: Tensor, context: C
     batch, channels = x_BCHW.shape[:2]
     names = tuple(signature.inputs[i] for i in inputs)
     if channels != len(names):
-        raise ValueError(f"the input has {channels} channels, the call is for {len(names)} variables: {names}")
+        raise ValueError(
+            f"the input has {channels} channels, the call is for {len(names)} variables: {names}"
+        )
     if lead_time_B.shape != (batch,):
-        raise ValueError(f"lead times of shape {tuple(lead_time_B.shape)} for {batch} samples: one each is right")
+        raise ValueError(
+            f"lead times of shape {tuple(lead_time_B.shape)} for {batch} samples: one each is right"
+        )
     residual = context.residual
     if residual is None:
         wanted = tuple(signature.outputs[i] for i in outputs)

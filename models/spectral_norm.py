@@ -78,10 +78,10 @@ def normalize(layer: nn.Module, *, frozen: bool = False) -> None:
     layer._memo = Memo()
     layer.register_parameter("weight_orig", weight)
     rows, columns = layer._matrix().shape
-    layer.register_buffer("weight_u", F.normalize(weight.new_empty(rows).normal_(), dim=0))
-    layer.register_buffer("weight_v", F.normalize(weight.new_empty(columns).normal_(), dim=0))
-    for _ in range(WARM_UP):
-        layer.iterate()
+    layer.register_buffer("weight_u", weight.new_empty(rows).normal_())
+    layer.register_buffer("weight_v", weight.new_empty(columns).normal_())
+    for _ in range(0 if weight.is_meta else WARM_UP):
+        SpectralNorm.iterate(layer)
 
 
 def normalize_all(network: nn.Module) -> None:

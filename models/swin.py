@@ -46,10 +46,8 @@ class CosineAttention(Derived):
         qkv = F.linear(x_NMC, self.qkv.weight, bias)
         q, k, v = qkv.reshape(*x_NMC.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         scale_h11 = self.logit_scale.clamp(max=log(100.0)).exp()
-        bias = self.position_bias()
-        if mask_nMM is not None:
-            bias = bias + mask_nMM[:, None].to(bias.dtype)
-        out_NhMd = attend(F.normalize(q, dim=-1) * scale_h11, F.normalize(k, dim=-1), v, bias)
+        q, k = F.normalize(q, dim=-1) * scale_h11, F.normalize(k, dim=-1)
+        out_NhMd = attend(q, k, v, self.position_bias(), mask_nMM)
         projected: Tensor = self.proj(out_NhMd.transpose(1, 2).flatten(2))
         return projected
 

@@ -114,7 +114,7 @@ class Windows:
             return x_BND
         pad_rows, pad_columns = self.rows.padding, self.columns.padding
         if pad_rows or pad_columns:
-            x_BHWD = x_BND.unflatten(1, (self.rows.tokens, self.columns.tokens))
+            x_BHWD = torch.unflatten(x_BND, 1, (self.rows.tokens, self.columns.tokens))
             x_BND = F.pad(x_BHWD, (0, 0, 0, pad_columns, 0, pad_rows)).flatten(1, 2)
         places, tokens, _ = self.tables(x_BND.device)
         return self._take(x_BND, places, tokens)
@@ -127,12 +127,12 @@ class Windows:
         x_BND = self._take(x_BPD, tokens, places)
         if self.rows.padding or self.columns.padding:
             height, width = (axis.tokens + axis.padding for axis in (self.rows, self.columns))
-            x_BHWD = x_BND.unflatten(1, (height, width))
+            x_BHWD = torch.unflatten(x_BND, 1, (height, width))
             x_BND = x_BHWD[:, : self.rows.tokens, : self.columns.tokens].flatten(1, 2)
         return x_BND
 
     def mask(self, device: torch.device) -> Tensor:
-        """(n, 1, M, M), `hidden` where a place must not see another, 0 elsewhere."""
+        """(n, M, M), `hidden` where a place must not see another, 0 elsewhere."""
         return self.tables(device)[2]
 
     def tables(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,7 +172,7 @@ def _tables(windows: Windows, device: torch.device) -> tuple[Tensor, Tensor, Ten
     ranks = torch.argsort(order).view(rows.places, columns.places)
     targets = ranks[rows.targets(device)[:, None], columns.targets(device)].flatten()
     regions = windows._by_window(3 * rows.regions(device)[:, None] + columns.regions(device))
-    apart = regions[:, None, :, None] != regions[:, None, None, :]
+    apart = regions[:, :, None] != regions[:, None, :]
     return sources, targets, torch.zeros(apart.shape, device=device).masked_fill_(apart, windows.hidden)
 
 

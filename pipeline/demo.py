@@ -31,6 +31,8 @@ from pelagos.preprocessing.errors import ConfigError, PelagosError
 from pelagos.preprocessing.store import open_store
 
 Values = dict[str, Any]
+WHOLE = ("simulate", "forecast")
+"""Commands that begin anew after an interruption; the others continue or replace their own files."""
 
 
 class DemoStage(Config):
@@ -128,10 +130,11 @@ def _run(config: DemoStage, step: Step, digest: str) -> dict[str, Any]:
     """Run a stage, after clearing away what another configuration of it has left."""
     folder = _folder(config, step)
     started = folder / "started.json"
-    if not started.is_file() or json.loads(started.read_text())["fingerprint"] != digest:
+    changed = not started.is_file() or json.loads(started.read_text())["fingerprint"] != digest
+    if changed or step.command in WHOLE:
         for old in (*_outputs(step), folder):
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
-        write_json(started, {"fingerprint": digest})
+    write_json(started, {"fingerprint": digest})
     file = folder / "config.yaml"
     file.write_text(dump(step.config), encoding="utf-8")
     begin = time.monotonic()

@@ -1,6 +1,7 @@
 """DeepSpeed behind step, save and load: the only user of deepspeed."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -114,6 +115,7 @@ class Engine:
         """`exp_avg.NAME` and `exp_avg_sq.NAME` of all parameters, whole, float32, on every process."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
+        self._link_moments()
         states: dict[str, Tensor] = {}
         for name, parameter in self.network.named_parameters():
             for moment in MOMENTS:
@@ -159,7 +161,16 @@ class Engine:
         for group in self.base.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
+        self._link_moments()
+
+    def _link_moments(self) -> None:
+        """Tell DeepSpeed where AdamW keeps its moments.
+
+        DeepSpeed 0.19 does so by itself after the first parameter group's first step, when those of
+        the other groups do not exist yet.
+        """
         if self.config.zero_stage > 0:
+            self._engine.optimizer._hp_optimizer_states_linked = False
             self._engine.optimizer._lazy_init_hp_params_optimizer_state()
 
 
@@ -169,6 +180,8 @@ def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, values: di
     import deepspeed
 
     deepspeed.logger.setLevel("ERROR")
+    # DeepSpeed 0.19 calls what torch 2.14 has renamed.
+    warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*", category=FutureWarning)
     # An operator for inference only, which DeepSpeed would compile for a minute with a C++ compiler
     # that the machine may not have; training's collectives go through gloo or NCCL.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

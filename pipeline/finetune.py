@@ -1,11 +1,12 @@
 """Fine-tuning: a model adapted to a store, with new variables if need be, from few trajectories."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
-from pelagos.models.adapt import adapt
+from pelagos.models.adapt import Adaptable, adapt
 from torch import nn
 
 from pelagos.models.context import Signature
@@ -14,6 +15,7 @@ from pelagos.pipeline.checkpoint import write_json
 from pelagos.pipeline.model import Domain, Model, Scale, load, signature_of
 from pelagos.pipeline.pretrain import TrainingStage, domain_of, mixture_of, prepare, train
 from pelagos.preprocessing.dataset import DatasetConfig
+from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.store import open_store
 
@@ -45,7 +47,7 @@ def run(config: FinetuneStage) -> Path:
     signature = _widened(source.signature, signature_of([dataset.layout for dataset in mixture.datasets]))
     network = source.config.build(signature)
     if not config.scratch:
-        _inherit(config, source, network)
+        _inherit(config, source, network, signature)
     [dataset] = mixture.datasets
     domains = {dataset.layout.dataset: domain_of(dataset)}
     if not config.scratch:
@@ -87,9 +89,23 @@ def _widened(old: Signature, new: Signature) -> Signature:
     )
 
 
-def _inherit(config: FinetuneStage, source: Model, network: nn.Module) -> None:
-    """Give the wider network the model's weights, and say what had to start afresh."""
-    state, report = adapt(source.network.state_dict(), source.signature, network)
+def _inherit(config: FinetuneStage, source: Model, network: nn.Module, signature: Signature) -> None:
+    """Give the wider network the model's weights, and say which of them had to start afresh.
+
+    Raises:
+        DataError: variables are new, and the network is of a kind that has fixed ones.
+    """
+    if signature == source.signature:
+        network.load_state_dict(source.network.state_dict())
+        return
+    if not hasattr(network, "named_axes"):
+        new = {*signature.inputs, *signature.outputs, *signature.scalars}
+        known = {*source.signature.inputs, *source.signature.outputs, *source.signature.scalars}
+        raise DataError(
+            f"a network of kind {source.config.kind} has fixed variables and cannot take"
+            f" {', '.join(sorted(new - known))} in addition; pretrain one of kind scot, or use scratch: true"
+        )
+    state, adaptation = adapt(source.network.state_dict(), source.signature, cast(Adaptable, network))
     network.load_state_dict(state)
     if distributed.rank() == 0:
-        write_json(config.output / "adapted.json", report)
+        write_json(config.output / "adapted.json", asdict(adaptation))

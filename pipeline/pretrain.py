@@ -161,8 +161,8 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, ti
     return folder
 
 
-def _validation(mixture: Mixture, loop: LoopConfig) -> Sweep:
-    """A bounded, fixed set of held-out samples of each dataset that has a validation split."""
+def _validation(mixture: Mixture, loop: LoopConfig) -> Sweep | None:
+    """A bounded, fixed set of held-out samples of each dataset that has a validation split, if any has."""
     held_out = []
     for dataset in mixture.datasets:
         if dataset.store.splits["valid"].any():
@@ -173,7 +173,7 @@ def _validation(mixture: Mixture, loop: LoopConfig) -> Sweep:
             }
             normalizer = _merged(dataset.input_normalizer, dataset.output_normalizer)
             held_out.append(Dataset(dataset.store, dataset.config.model_copy(update=update), normalizer))
-    return Sweep(held_out, loop.micro_batch)
+    return Sweep(held_out, loop.micro_batch) if held_out else None
 
 
 def _merged(*normalizers: Normalizer) -> Normalizer:

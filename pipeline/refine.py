@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from pelagos.models.losses import channel_groups
 from pelagos.models.spectral_head import Propagator, Refinement, refine
 from pelagos.pipeline import forecast as forecasts
 from pelagos.pipeline import registry, stage
@@ -36,7 +37,7 @@ class RefineStage(Config):
         equation: what the data obey, with parameters as far as the store has no scalars of their names.
         output: folder of `forecast.zarr`, `refined.zarr` and `refinement.json`.
         dt: longest time step of the propagator, by default the equation's own choice.
-        window: frames that are refined together, all where absent.
+        window: frames that are refined together, all where null; short windows converge much sooner.
         evaluations: of the propagator, at most, a window.
         mode: how the model makes the forecasts.
     """
@@ -49,8 +50,8 @@ class RefineStage(Config):
     starts: StartsConfig = StartsConfig(trajectories=4, steps=8)
     mode: Literal["rollout", "direct"] = "rollout"
     dt: float | None = Field(default=None, gt=0)
-    window: int | None = Field(default=None, gt=0)
-    evaluations: int = Field(default=80, gt=0)
+    window: int | None = Field(default=4, gt=0)
+    evaluations: int = Field(default=25, gt=0)
     threads: int = Field(default=2, gt=0)
     tracking: TrackingConfig = TrackingConfig()
 
@@ -141,6 +142,7 @@ def _refine_one(
         propagate,
         interval,
         store.grid,
+        groups=channel_groups(equation.variables),
         window=config.window,
         max_evaluations=config.evaluations,
         velocity=pairs,

@@ -14,22 +14,16 @@ from pelagos.pipeline.progress import bar
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.simulate import SimulateConfig, block
-from pelagos.preprocessing.sources import pdebench, pdegym, the_well
+from pelagos.preprocessing.sources.registry import WRITERS
 from pelagos.preprocessing.sources.writer import BlockWriter
-
-WRITERS: dict[str, type[BlockWriter]] = {
-    "pdegym": pdegym.Writer,
-    "pdebench": pdebench.FlowWriter,
-    "the_well": the_well.Writer,
-}
-
 
 class SimulateStage(Config):
     """What to simulate and how to keep it.
 
     Attributes:
         simulation: the trajectories.
-        format: of the file: PDEGym's netCDF-4, PDEBench's HDF5 of compressible flow, The Well's HDF5.
+        format: of the file: PDEGym's netCDF-4, PDEBench's HDF5 of flow or diffusion-reaction, The Well's
+            HDF5.
         output: the file.
         drop: scalars that the format cannot hold and that are to be forgotten.
         workers: processes that simulate side by side.
@@ -38,7 +32,7 @@ class SimulateStage(Config):
 
     command: Literal["simulate"] = "simulate"
     simulation: SimulateConfig
-    format: Literal["pdegym", "pdebench", "the_well"]
+    format: Literal["pdegym", "pdebench_flow", "pdebench_diffusion_reaction", "the_well"]
     output: Path
     drop: tuple[str, ...] = ()
     workers: int = Field(default=1, gt=0)

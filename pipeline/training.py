@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ class Trainer:
         self.average.network.load_state_dict(tensors["average"])
         self.step = values["step"]
 
-    def run(self, order: Order, validation: Order, digest: str, title: str) -> None:
+    def run(self, order: Order, validation: Order | None, digest: str, title: str) -> None:
         """Train to the last step; a checkpoint is written at the end and on the way."""
         rank, world = distributed.rank(), distributed.world()
         steps = self.config.steps - self.step
@@ -140,7 +140,7 @@ class Trainer:
                     loss = self._log(info, time.monotonic() - started, self.step - first)
                     show(self.step, f"loss {loss:.4f}")
                 if self._due(self.config.validate_every):
-                    self._validate(iter(Loader(validation, rank=rank, world=world)))
+                    self._validate(iter(Loader(validation, rank=rank, world=world)) if validation else ())
                 if self._due(self.config.checkpoint_every):
                     self._save(digest)
 
@@ -171,7 +171,7 @@ class Trainer:
         return self.losses[batch.layout.dataset](forecast.float(), batch.targets, batch.mask)
 
     @torch.no_grad()
-    def _validate(self, batches: Iterator[Batch]) -> None:
+    def _validate(self, batches: Iterable[Batch]) -> None:
         """Mean loss of the averaged weights over a fixed set, a number a dataset."""
         sums = {name: [0.0, 0.0] for name in self.losses}
         for batch in batches:

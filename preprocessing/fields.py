@@ -240,7 +240,7 @@ class Fields:
         for number, channel in enumerate(self.state):
             if channel.bits is not None:
                 frames = (block[n, t, number] for n, t in np.ndindex(block.shape[:2]))
-                errors[number] = max(round_mantissa(frame, channel.bits) for frame in frames)
+                errors[number] = max((round_mantissa(frame, channel.bits) for frame in frames), default=0.0)
         return errors
 
 
@@ -304,6 +304,8 @@ def _renamed(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
     for option, names in named.items():
         if unknown := names - fields:
             raise ConfigError(f"{option}: no field {min(unknown)!r}; there are {sorted(fields)}")
+    if static := named["bits"] & set(convention.in_role(ds, "static")):
+        raise ConfigError(f"bits: {min(static)!r} is static; only fields that depend on time are rounded")
     return ds.assign({name: ds[name].assign_attrs(role=role) for name, role in options.roles.items()})
 
 

@@ -84,12 +84,12 @@ def measure(block: Block, static: Block, training: Flags, before: Block, before_
     for n in range(len(before)):
         if before_training[n] and training[n, 0]:
             tendencies.append(tendency_moments_of(np.stack([before[n], block[n, 0]])))
-    num_channels, num_static = block.shape[2], static.shape[1]
+    num_channels = block.shape[2]
     num_missing = sum(int(np.isnan(frame).sum()) for frame in block.reshape(-1, *block.shape[3:]))
     return Measures(
         state=merged((moments_of(run) for run in _runs(block, training)), num_channels),
         tendency=merged(tendencies, num_channels),
-        static=merged((moments_of(static[n : n + 1]) for n in range(len(static))), num_static),
+        static=moments_of(static),
         mask=_ever_present(block, training) if num_missing else np.full(block.shape[2:], training.any()),
         num_missing=num_missing,
     )

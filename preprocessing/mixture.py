@@ -192,7 +192,7 @@ class Mixture:
         return samples
 
     def _epoch_order(self, epoch: int, num_blocks: int) -> Permutation:
-        return Permutation(num_blocks, (self._seed, 0, epoch))
+        return Permutation(max(1, num_blocks), (self._seed, 0, epoch))
 
     def _round_order(self, dataset: int, turn: int) -> Permutation:
         return Permutation(self.datasets[dataset].num_samples, (self._seed, 1, dataset, turn))

@@ -81,8 +81,8 @@ def write_part(root: Path, plan: Plan, part: Part) -> Entry:
     """
     fields, rows, columns = plan.fields, slice(*part.trajectories), slice(*part.times)
     block = fields.read(rows, columns)
-    check_values(plan, fields.state, block, part)
     rounding = fields.round(block)
+    check_values(plan, fields.state, block, part)
     before = fields.read(rows, slice(columns.start - 1, columns.start)) if columns.start else block[:0]
     fields.round(before)
     has_static = plan.static_cell(part) is not None

@@ -14,9 +14,10 @@ from pydantic import Field, PositiveInt
 
 from pelagos.preprocessing.durable import json_checksum
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.external import ExternalSource
+from pelagos.preprocessing.sources.registry import Source
 from pelagos.preprocessing.fields import FieldOptions, Fields, select
 from pelagos.preprocessing.shards import CodecName, ShardLayout
+from pelagos.preprocessing.sources.registry import Source
 from pelagos.preprocessing.split import SPLITS, Codes, Split, TrajectorySplit
 
 FORMAT = 1
@@ -47,7 +48,7 @@ class BuildConfig(FieldOptions):
 
     dataset: str = Field(pattern=_NAME)
     version: str = Field("1", pattern=_NAME)
-    source: ExternalSource
+    source: Source
     root: Path = Path("stores")
     splits: Split = TrajectorySplit()
     title: str = ""

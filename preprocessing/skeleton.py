@@ -224,4 +224,4 @@ def _consolidate(folder: Path) -> None:
     members = sorted(file.parent for file in folder.rglob("zarr.json") if file.parent != folder)
     metadata = {str(member.relative_to(folder)): read_metadata(member) for member in members}
     root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": metadata}
-    durable.write_bytes(folder / "zarr.json", json.dumps(root, indent=2).encode())
+    durable.write_bytes(folder / "zarr.json", json.dumps(root, indent=2, sort_keys=True).encode())

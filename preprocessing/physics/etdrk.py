@@ -14,29 +14,30 @@ _TERMS = 18
 """Of the Taylor series; the first left out is below 1/21! where |z| < 1, under float64's precision."""
 
 
+def phi_1(z: Tensor) -> Tensor:
+    """(exp(z) - 1) / z at real z, 1 at zero."""
+    zero = z == 0
+    safe = torch.where(zero, torch.ones_like(z), z)
+    return torch.where(zero, 1 + z / 2, torch.expm1(safe) / safe)
+
+
 def phi_functions(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """phi_1, phi_2, phi_3 at real z: phi_0 = exp and phi_{j+1}(z) = (phi_j(z) - 1/j!) / z.
 
-    The recurrence loses all digits near zero, so there the series of phi_3 is summed and the
-    recurrence is run backwards.
+    The recurrence loses all digits near zero, so there the series of phi_3 is summed and phi_2 follows
+    from it.
     """
     small = z.abs() < 1
     near = torch.where(small, z, torch.zeros_like(z))
     series = torch.ones_like(z)
     for j in range(_TERMS, 3, -1):
-        series = 1 + near / j * series
+        series = 1 + near * series / j
     near_3 = series / 6
-    near_2 = near_3 * near + 1 / 2
-    near_1 = near_2 * near + 1
     far = torch.where(small, torch.ones_like(z), z)
-    far_1 = torch.expm1(far) / far
-    far_2 = (far_1 - 1) / far
-    far_3 = (far_2 - 1 / 2) / far
-    return (
-        torch.where(small, near_1, far_1),
-        torch.where(small, near_2, far_2),
-        torch.where(small, near_3, far_3),
-    )
+    first = phi_1(z)
+    far_2 = (first - 1) / far
+    second = torch.where(small, near_3 * near + 1 / 2, far_2)
+    return first, second, torch.where(small, near_3, (far_2 - 1 / 2) / far)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +55,14 @@ class Coefficients:
     def of(cls, symbol: Tensor, dt: float) -> "Coefficients":
         """The coefficients for the linear operator `symbol` and the step `dt`."""
         z = symbol * dt
-        phi_1, phi_2, phi_3 = phi_functions(z)
+        first, second, third = phi_functions(z)
         return cls(
             full=torch.exp(z),
             half=torch.exp(z / 2),
-            stage=phi_functions(z / 2)[0] * (dt / 2),
-            first=(phi_1 - 3 * phi_2 + 4 * phi_3) * dt,
-            middle=(2 * phi_2 - 4 * phi_3) * dt,
-            last=(4 * phi_3 - phi_2) * dt,
+            stage=phi_1(z / 2) * (dt / 2),
+            first=(first - 3 * second + 4 * third) * dt,
+            middle=(2 * second - 4 * third) * dt,
+            last=(4 * third - second) * dt,
         )
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Coefficients":

@@ -23,15 +23,14 @@ from pelagos.preprocessing.variables import known
 class EulerConfig(Config):
     """Compressible gas flow.
 
-    Good values: the defaults, on 64 x 64 cells with frames 0.025 apart; sound then passes two to three
-    cells between frames. Shocks and contacts are one to three cells thick on any grid.
+    Good values: the defaults, on 64 x 64 cells with frames 0.02 apart; sound then passes about two cells
+    between frames. Shocks and contacts are a few cells thick on any grid.
 
     Attributes:
         length: side of the square.
         gamma: ratio of the specific heats.
         initial: kinds of initial state, drawn with equal chances.
-        courant: cells that the fastest wave passes in a step, both axes together; stable up to 1,
-            without negative pressures up to about 0.5.
+        courant: cells that the fastest wave passes in a step, both axes together; stable up to 1.
     """
 
     kind: Literal["euler"] = "euler"

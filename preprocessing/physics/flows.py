@@ -8,8 +8,7 @@ from pydantic import Field
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.physics import random_functions
 from pelagos.preprocessing.physics.parameter import Positive, Range, draw
-from pelagos.preprocessing.physics.random_functions import Axis
-from pelagos.preprocessing.physics.random_functions import Field as FieldArray
+from pelagos.preprocessing.physics.random_functions import Axis, Values
 
 
 class Sines(Config):
@@ -24,7 +23,7 @@ class Sines(Config):
     modes: int = Field(default=6, ge=1)
     decay: float = 2.5
 
-    def vorticity(self, rng: np.random.Generator, y: Axis, x: Axis) -> FieldArray:
+    def vorticity(self, rng: np.random.Generator, y: Axis, x: Axis) -> Values:
         """(H, W), of arbitrary scale."""
         # The vorticity has two powers of k more than the stream function.
         return random_functions.sines(rng, y, x, self.modes, self.decay - 2)
@@ -42,7 +41,7 @@ class Gaussians(Config):
     count: int = Field(default=16, ge=1)
     width: Range = Range(low=0.04, high=0.08)
 
-    def vorticity(self, rng: np.random.Generator, y: Axis, x: Axis) -> FieldArray:
+    def vorticity(self, rng: np.random.Generator, y: Axis, x: Axis) -> Values:
         """(H, W), of arbitrary scale."""
         width = (self.width.low, self.width.high)
         return random_functions.blobs(rng, y, x, self.count, width, signed=True)
@@ -64,7 +63,7 @@ class RandomFlow(Config):
     slope: float = 3.0
     largest: int = Field(default=16, ge=1)
 
-    def vorticity(self, rng: np.random.Generator, y: Axis, x: Axis) -> FieldArray:
+    def vorticity(self, rng: np.random.Generator, y: Axis, x: Axis) -> Values:
         """(H, W), of arbitrary scale."""
         return random_functions.spectrum(rng, y, x, draw(self.peak, rng), self.slope, self.largest)
 
@@ -81,7 +80,7 @@ class ShearLayer(Config):
     thickness: Positive = Range(low=0.03, high=0.06)
     disturbance: Positive = Range(low=0.05, high=0.2)
 
-    def vorticity(self, rng: np.random.Generator, y: Axis, x: Axis) -> FieldArray:
+    def vorticity(self, rng: np.random.Generator, y: Axis, x: Axis) -> Values:
         """(H, W), of arbitrary scale."""
         thickness, disturbance = draw(self.thickness, rng), draw(self.disturbance, rng)
         along_x, shift = rng.uniform() < 0.5, rng.uniform()

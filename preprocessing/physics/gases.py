@@ -3,15 +3,12 @@
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.physics import random_functions
 from pelagos.preprocessing.physics.parameter import Positive, Range, draw
-from pelagos.preprocessing.physics.random_functions import Axis
-
-GasState = NDArray[np.float64]
+from pelagos.preprocessing.physics.random_functions import Axis, Values
 
 
 class Riemann(Config):
@@ -30,7 +27,7 @@ class Riemann(Config):
     speed: float = Field(default=0.4, ge=0)
     pressure: Positive = Range(low=0.3, high=1.0)
 
-    def state(self, rng: np.random.Generator, y: Axis, x: Axis) -> GasState:
+    def state(self, rng: np.random.Generator, y: Axis, x: Axis) -> Values:
         """(4, H, W)."""
         shift_y, shift_x = rng.uniform(0, 1, 2)
         quarters = np.array(
@@ -62,7 +59,7 @@ class KelvinHelmholtz(Config):
     disturbance: Positive = Range(low=0.03, high=0.1)
     pressure: Positive = 2.5
 
-    def state(self, rng: np.random.Generator, y: Axis, x: Axis) -> GasState:
+    def state(self, rng: np.random.Generator, y: Axis, x: Axis) -> Values:
         """(4, H, W)."""
         ratio, speed = draw(self.density_ratio, rng), draw(self.speed, rng)
         thickness, disturbance = draw(self.thickness, rng), draw(self.disturbance, rng)
@@ -102,15 +99,15 @@ class GaussianBlobs(Config):
     speed: float = Field(default=0.4, ge=0)
     pressure: Range = Range(low=0.5, high=1.0)
 
-    def state(self, rng: np.random.Generator, y: Axis, x: Axis) -> GasState:
+    def state(self, rng: np.random.Generator, y: Axis, x: Axis) -> Values:
         """(4, H, W)."""
         width = (self.width.low, self.width.high)
 
-        def bumps(signed: bool) -> NDArray[np.float64]:
+        def bumps(signed: bool) -> Values:
             blobs = random_functions.blobs(rng, y, x, self.count, width, signed)
             return np.asarray(np.tanh(blobs))
 
-        def between(values: Range) -> NDArray[np.float64]:
+        def between(values: Range) -> Values:
             return values.low + (values.high - values.low) * bumps(signed=False)
 
         velocity = (self.speed * bumps(signed=True), self.speed * bumps(signed=True))

@@ -129,13 +129,13 @@ def advance(
     A trajectory that has arrived waits for the others with steps of zero, which change nothing, so its
     result does not depend on them. Gradients take the steps' lengths as given. `spacing` is (dy, dx).
 
-    Raises DataError where waves become so fast that no number of steps would do.
+    Raises DataError where waves are so fast that the steps would be too many.
     """
     remaining = torch.full((q_4HWN.shape[-1],), duration, dtype=torch.float64, device=q_4HWN.device)
-    for _ in range(_MAX_STEPS):
-        if not (remaining > 0).any():
-            return q_4HWN
+    while (remaining > 0).any():
         longest = stable_step(q_4HWN.detach(), gamma, spacing, courant).clamp(max=dt)
+        if (remaining > longest * _MAX_STEPS).any():
+            raise DataError(f"gas moves so fast that more than {_MAX_STEPS} time steps would be needed")
         lengths = torch.minimum(longest, remaining)
         remaining = remaining - lengths
         if torch.is_grad_enabled() and q_4HWN.requires_grad:
@@ -143,4 +143,4 @@ def advance(
             q_4HWN = checkpoint(ssp_rk2, q_4HWN, lengths, gamma, spacing, use_reentrant=False)
         else:
             q_4HWN = ssp_rk2(q_4HWN, lengths, gamma, spacing)
-    raise DataError(f"gas flow needs more than {_MAX_STEPS} time steps for a duration of {duration:g}")
+    return q_4HWN

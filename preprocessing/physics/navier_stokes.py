@@ -116,12 +116,12 @@ class NavierStokes(SpectralPDE):
 
     def vorticity(self, velocity_N2HW: Tensor) -> Tensor:
         """dv/dx - du/dy (N, H, W) of a velocity."""
-        modes = self.modes(velocity_N2HW)
+        modes = Modes.of(velocity_N2HW, self.length)
         return modes.backward(to_vorticity(modes, velocity_N2HW) * (1 - modes.mean))
 
     def velocity(self, vorticity_NHW: Tensor, mean_N2: Tensor) -> Tensor:
         """The divergence-free velocity (N, 2, H, W) that has this vorticity and this mean."""
-        modes = self.modes(vorticity_NHW)
+        modes = Modes.of(vorticity_NHW, self.length)
         fluctuation = to_velocity(modes, modes.forward(vorticity_NHW) * (1 - modes.mean))
         return fluctuation + mean_N2[:, :, None, None]
 

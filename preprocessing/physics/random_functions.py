@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Axis = NDArray[np.float64]
-Field = NDArray[np.float64]
+Values = NDArray[np.float64]
 
 
-def sines(rng: np.random.Generator, y: Axis, x: Axis, modes: int, decay: float) -> Field:
+def sines(rng: np.random.Generator, y: Axis, x: Axis, modes: int, decay: float) -> Values:
     """A sum of products of sines with wave numbers 1..modes along each axis.
 
     Amplitudes are uniform in [-1, 1] times (i^2 + j^2)^(-decay / 2), phases uniform.
@@ -27,7 +27,7 @@ def sines(rng: np.random.Generator, y: Axis, x: Axis, modes: int, decay: float) 
 
 def blobs(
     rng: np.random.Generator, y: Axis, x: Axis, count: int, width: tuple[float, float], signed: bool
-) -> Field:
+) -> Values:
     """A sum of periodic Gaussians at random places, of standard deviations from `width`.
 
     Amplitudes are uniform in [0.5, 1], half of them negative on average where `signed`.
@@ -40,7 +40,7 @@ def blobs(
     return np.asarray((_bumps(y, centre_y, sigma) * amplitude) @ _bumps(x, centre_x, sigma).T)
 
 
-def spectrum(rng: np.random.Generator, y: Axis, x: Axis, peak: float, slope: float, largest: int) -> Field:
+def spectrum(rng: np.random.Generator, y: Axis, x: Axis, peak: float, slope: float, largest: int) -> Values:
     """A Gaussian random field with amplitudes k / (1 + (k / peak)^(slope + 1)), isotropic in k.
 
     Modes with |k| <= `largest` (in waves a side) are drawn; the mean is zero.
@@ -54,7 +54,7 @@ def spectrum(rng: np.random.Generator, y: Axis, x: Axis, peak: float, slope: flo
     return np.asarray((waves_y @ coefficients @ waves_x.T).real)
 
 
-def unit_rms(field: Field) -> Field:
+def unit_rms(field: Values) -> Values:
     """The field without its mean, divided by its root mean square.
 
     Unlike a division by the largest value on a grid, this is the same on all grids that resolve it.

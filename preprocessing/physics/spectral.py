@@ -7,7 +7,6 @@ transform. Coefficients are those of sum_k c_k exp(i k x), whatever the grid.
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -36,6 +35,8 @@ class Modes:
         mask: (H, K) one below two thirds of the Nyquist wave number along each axis, else zero:
             products of two fields that obey it have no aliasing error where it is one.
         mean: (H, K) one at k = 0, else zero.
+        ddy: (H, K) i ky, complex because complex times real is slower.
+        ddx: (H, K) i kx.
     """
 
     def __init__(
@@ -60,6 +61,17 @@ class Modes:
         self.mean = tensor((y == 0) & (x == 0))
         self.ky = tensor(np.where(np.isclose(abs(y), nyquist_y), 0.0, y))
         self.kx = tensor(np.where(np.isclose(abs(x), nyquist_x), 0.0, x))
+        nothing = torch.zeros_like(self.square)
+        self.ddy, self.ddx = (
+            torch.complex(nothing, self.ky + nothing),
+            torch.complex(nothing, self.kx + nothing),
+        )
+
+    @classmethod
+    def of(cls, fields: Tensor, length: float, dtype: torch.dtype | None = None) -> "Modes":
+        """The modes of the grid on which fields (..., H, W) are given, by default in their dtype."""
+        h, w = fields.shape[-2:]
+        return cls((h, w), length, dtype or fields.dtype, fields.device)
 
     def forward(self, fields: Tensor) -> Tensor:
         """Coefficients (..., H, K) of real fields (..., H, W)."""
@@ -71,20 +83,16 @@ class Modes:
         fields: Tensor = torch.fft.irfft2(coefficients, s=self.shape, norm="forward")
         return fields
 
-    @cached_property
-    def ddx(self) -> Tensor:
-        """(H, K) i kx, complex because complex times real is slower."""
-        return torch.complex(torch.zeros_like(self.square), self.kx.expand_as(self.square).contiguous())
-
-    @cached_property
-    def ddy(self) -> Tensor:
-        """(H, K) i ky."""
-        return torch.complex(torch.zeros_like(self.square), self.ky.expand_as(self.square).contiguous())
-
 
 def paired(factor: Tensor) -> Tensor:
     """A real factor repeated for (re, im), to multiply coefficients as real numbers without a cast."""
     return factor.unsqueeze(-1).repeat(*[1] * factor.ndim, 2)
+
+
+def count_steps(duration: float, longest: float) -> int:
+    """The number of equal steps of at most `longest` that make up `duration`."""
+    # A duration of 5 steps up to rounding is 5 steps, not 6.
+    return max(1, math.ceil(duration / longest - 1e-9))
 
 
 class SpectralPDE(PDE):
@@ -115,12 +123,6 @@ class SpectralPDE(PDE):
         return modes.backward(coefficients_NCHK)
 
     @final
-    def modes(self, fields: Tensor, dtype: torch.dtype | None = None) -> Modes:
-        """The Fourier modes of the fields' grid."""
-        h, w = fields.shape[-2:]
-        return Modes((h, w), self.length, dtype or fields.dtype, fields.device)
-
-    @final
     def propagate(
         self,
         fields_NCHW: Tensor,
@@ -131,11 +133,10 @@ class SpectralPDE(PDE):
     ) -> Tensor:
         """See PDE.propagate."""
         assert duration > 0, duration
-        modes = self.modes(fields_NCHW)
-        h, w = modes.shape
-        num_steps = max(1, math.ceil(duration / (dt or self.time_step((h, w))) - 1e-9))
+        modes = Modes.of(fields_NCHW, self.length)
+        num_steps = count_steps(duration, dt or self.time_step(modes.shape))
         # In float32 the differences in the coefficients would lose half of the digits.
-        symbol = self.symbol(self.modes(fields_NCHW, torch.float64), scalars_NS.double())
+        symbol = self.symbol(Modes.of(fields_NCHW, self.length, torch.float64), scalars_NS.double())
         coefficients = Coefficients.of(symbol, duration / num_steps).map(
             lambda factor: paired(factor.to(fields_NCHW.dtype))
         )
@@ -162,7 +163,7 @@ class SpectralPDE(PDE):
     @final
     def smoothed(self, fields_NCHW: Tensor) -> Tensor:
         """The fields without the modes that products would alias."""
-        modes = self.modes(fields_NCHW)
+        modes = Modes.of(fields_NCHW, self.length)
         return modes.backward(modes.forward(fields_NCHW) * modes.mask)
 
 
@@ -176,6 +177,9 @@ def truncate(fields: Tensor, shape: tuple[int, int]) -> Tensor:
         raise DataError(f"cannot coarsen a {old_h} x {old_w} grid to {h} x {w}")
     if (h, w) == (old_h, old_w):
         return fields
+    if fields.numel() == 0:
+        # No transform takes no fields at all.
+        return fields.new_empty(*fields.shape[:-2], h, w)
     full = torch.fft.rfft2(fields, norm="forward")
     # The coarse Nyquist mode is left out: half of it would be another mode's alias.
     rows, columns = (h - 1) // 2, (w - 1) // 2

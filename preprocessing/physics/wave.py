@@ -3,7 +3,6 @@
 Shapes: N trajectories, C fields, S scalars, H rows, W columns.
 """
 
-import math
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,7 +15,7 @@ from pelagos.preprocessing.physics import random_functions
 from pelagos.preprocessing.physics.equation import PDE, State, static
 from pelagos.preprocessing.physics.etdrk import Coefficients, step
 from pelagos.preprocessing.physics.parameter import Positive, Range, bounds
-from pelagos.preprocessing.physics.spectral import Modes, truncate
+from pelagos.preprocessing.physics.spectral import Modes, count_steps, truncate
 from pelagos.preprocessing.variables import Variable, known
 
 
@@ -92,10 +91,10 @@ class Wave(PDE):
     ) -> Tensor:
         """See PDE.propagate."""
         assert duration > 0, duration
-        modes = self._modes(fields_NCHW)
+        modes = Modes.of(fields_NCHW, self.length)
         spacing = self.length / max(modes.shape)
         longest = dt or self.config.courant * spacing / bounds(self.config.wave_speed)[1]
-        num_steps = max(1, math.ceil(duration / longest - 1e-9))
+        num_steps = count_steps(duration, longest)
         speed_squared = static_NCHW[:, 0].square()
 
         def rate(state_NCHW: Tensor) -> Tensor:
@@ -111,7 +110,7 @@ class Wave(PDE):
         """Energy (rate^2 / c^2 + |grad u|^2) / 2 and momentum rate / c^2."""
         u, rate = fields_NCHW.unbind(1)
         weighted = rate / static_NCHW[:, 0].square()
-        tension = -u * laplacian(self._modes(fields_NCHW), u)
+        tension = -u * laplacian(Modes.of(fields_NCHW, self.length), u)
         return {
             "energy": self.integral(rate * weighted + tension) / 2,
             "momentum": self.integral(weighted),
@@ -124,10 +123,6 @@ class Wave(PDE):
     def coarsen_static(self, static_NCHW: Tensor, shape: tuple[int, int]) -> Tensor:
         """See PDE.coarsen_static."""
         return truncate(static_NCHW, shape)
-
-    def _modes(self, fields: Tensor) -> Modes:
-        h, w = fields.shape[-2:]
-        return Modes((h, w), self.length, fields.dtype, fields.device)
 
 
 def laplacian(modes: Modes, field_NHW: Tensor) -> Tensor:

@@ -28,11 +28,13 @@ from pelagos.preprocessing.sources.lazy import Index, variable
 
 Axis = Literal["time", "level", "y", "x"]
 
+_LATITUDE = ("latitude", "degrees_north", "degree_north")
+_LONGITUDE = ("longitude", "degrees_east", "degree_east")
 _SIGNS: dict[Axis, tuple[str, ...]] = {
     "time": ("T", "time", "forecast_reference_time"),
     "level": ("Z", "air_pressure", "height", "altitude", "depth", "model_level_number", "hPa", "millibars"),
-    "y": ("Y", "latitude", "projection_y_coordinate", "grid_latitude", "degrees_north", "degree_north"),
-    "x": ("X", "longitude", "projection_x_coordinate", "grid_longitude", "degrees_east", "degree_east"),
+    "y": ("Y", *_LATITUDE, "projection_y_coordinate", "grid_latitude"),
+    "x": ("X", *_LONGITUDE, "projection_x_coordinate", "grid_longitude"),
 }
 _NAMES: dict[Axis, tuple[str, ...]] = {
     "time": ("time", "valid_time"),
@@ -77,9 +79,11 @@ class _Packed:
         return f"{self.path}: {self.key}"
 
     def read(self, index: Index) -> NDArray[Any]:
-        with _open(self.path, decode_times=False, decode_coords=False) as ds:
-            raw = ds.variables[self.key][index].values
-        return self.unpack(raw)
+        with _open(self.path) as ds:
+            try:
+                return self.unpack(ds.variables[self.key][index].values)
+            except OSError as error:
+                raise DamagedFileError(f"{self.name} cannot be read ({error})") from error
 
     def unpack(self, raw: NDArray[Any]) -> NDArray[Any]:
         """Values of packed ones; NaN where they are marked as missing."""
@@ -103,7 +107,7 @@ class _Stored:
     @property
     def dated(self) -> bool:
         """Whether it depends on time, be it for the single time of its file."""
-        return "time" in self.axes or ("time" in self.file.coordinates and self.file.snapshot)
+        return "time" in self.axes or self.file.snapshot
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,15 +197,14 @@ class CF(Files):
 
     def _grid(self, y: xr.Variable, x: xr.Variable) -> Grid:
         rows, columns = (np.asarray(axis.values, np.float64) for axis in (y, x))
-        open_: Sides = ("open", "open")
-        if not (_is_angle(y, "latitude") and _is_angle(x, "longitude")):
-            boundary_y, boundary_x = (self.boundary.y, self.boundary.x) if self.boundary else (open_, open_)
-            return Grid("cartesian", rows, columns, boundary_y, boundary_x, str(x.attrs.get("units", "1")))
+        latlon = _is_angle(y, _LATITUDE) and _is_angle(x, _LONGITUDE)
+        sides: tuple[Sides, Sides] = ("open", "open"), ("open", "open")
         if self.boundary:
-            return Grid("latlon", rows, columns, self.boundary.y, self.boundary.x)
-        return Grid(
-            "latlon", rows, columns, _poles(rows), ("periodic", "periodic") if _global(columns) else open_
-        )
+            sides = self.boundary.y, self.boundary.x
+        elif latlon:
+            sides = _poles(rows), ("periodic", "periodic") if _global(columns) else ("open", "open")
+        units = "degrees" if latlon else str(x.attrs.get("units", "1"))
+        return Grid("latlon" if latlon else "cartesian", rows, columns, *sides, units)
 
     def _ordered(self, ds: xr.Dataset) -> xr.Dataset:
         if self.latitude == "keep":
@@ -216,8 +219,8 @@ class CF(Files):
 
 
 @contextmanager
-def _open(path: Path, **options: Any) -> Iterator[xr.Dataset]:
-    """The file or store as xarray sees it, without unpacking.
+def _open(path: Path) -> Iterator[xr.Dataset]:
+    """The file or store as it is stored: nothing unpacked, no dates.
 
     Raises:
         MissingFileError: if there is none.
@@ -228,19 +231,23 @@ def _open(path: Path, **options: Any) -> Iterator[xr.Dataset]:
     engine = _engine(path)
     more: dict[str, Any] = {"consolidated": False} if engine == "zarr" else {}
     try:
-        ds = xr.open_dataset(
-            path, engine=engine, mask_and_scale=False, decode_timedelta=False, cache=False, **options, **more
-        )
+        ds = xr.open_dataset(path, engine=engine, decode_cf=False, cache=False, **more)
     except PermissionError:
         raise
-    except (OSError, EOFError, TypeError, KeyError, IndexError, AssertionError) as error:
+    except (OSError, EOFError, TypeError, KeyError, IndexError, ValueError, AssertionError) as error:
         raise DamagedFileError(
             f"{path}: cannot be read as {engine} ({error}); fetch or make it again"
         ) from error
-    except ValueError as error:
-        raise DataError(f"{path}: cannot be decoded ({error})") from error
     with ds:
         yield ds
+
+
+def _dated(path: Path, ds: xr.Dataset) -> xr.Dataset:
+    """The dataset with dates for times, and with the auxiliary coordinates that it names as coordinates."""
+    try:
+        return xr.decode_cf(ds, mask_and_scale=False, decode_timedelta=False)
+    except ValueError as error:
+        raise DataError(f"{path}: its times cannot be decoded ({error})") from error
 
 
 def _engine(path: Path) -> str:
@@ -256,7 +263,8 @@ def _engine(path: Path) -> str:
 
 
 def _contents(path: Path, config: CF) -> _Contents:
-    with _open(path) as ds:
+    with _open(path) as stored_ds:
+        ds = _dated(path, stored_ds)
         axes = _axes(path, ds, config.axes)
         dims = {dim: axis for axis, dim in axes.items()}
         coordinates = {axis: _coordinate(path, dim, ds, axis) for axis, dim in axes.items()}
@@ -332,9 +340,12 @@ def _coordinate(path: Path, name: str, ds: xr.Dataset, axis: Axis) -> xr.Variabl
         )
     values = np.atleast_1d(stored.values)
     if stored.dtype.kind == "M":
-        return xr.Variable((axis,), values.astype("datetime64[ns]"))
+        return xr.Variable((axis,), values)
     values = _Packed.of(path, name, stored).unpack(values).astype(np.float64)
-    return xr.Variable((axis,), values, {key: str(text) for key, text in stored.attrs.items()})
+    # Names say what attributes leave out: many a `lat` has none.
+    said = {"lat": "latitude", "lon": "longitude"}.get(name, name)
+    own = {key: str(text) for key, text in stored.attrs.items()}
+    return xr.Variable((axis,), values, {"standard_name": said} | own)
 
 
 def _name(key: str, stored: xr.Variable, config: CF) -> str:
@@ -419,8 +430,7 @@ def _variable(name: str, pieces: Sequence[_Stored], sizes: Mapping[str, int]) ->
     )
 
 
-def _is_angle(axis: xr.Variable, name: Literal["latitude", "longitude"]) -> bool:
-    words = {"latitude": ("latitude", *_SIGNS["y"][4:]), "longitude": ("longitude", *_SIGNS["x"][4:])}[name]
+def _is_angle(axis: xr.Variable, words: tuple[str, ...]) -> bool:
     return axis.attrs.get("standard_name") in words or axis.attrs.get("units") in words
 
 

@@ -3,7 +3,9 @@
 A netCDF-4 file holds one array of all trajectories, (sample, time, channel, y, x), next to it
 static fields (sample, y, x). It has no coordinates, units, parameters or boundary kinds: these
 come from the table below, or from the configuration for sets that the table lacks. Array names,
-channels and frame spacings follow the dataset cards and loaders of camlab-ethz.
+channels and frame spacings follow the dataset cards and loaders of camlab-ethz. The cards call the
+two last axes x and y throughout, yet the loader exchanges them for one set: what the loader makes of
+them counts as (y, x) here, so that fields lie as Poseidon's networks saw them.
 """
 
 import difflib
@@ -16,7 +18,7 @@ import h5netcdf
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Boundary, Grid
@@ -38,7 +40,7 @@ class Layout:
         channels: variables in the order of its channels; the last `optional` may be absent.
         optional: see there.
         static: variables of the further arrays, by array name.
-        dt: time between frames; all sets but the four that say otherwise end at time 1.
+        dt: time between frames, by default of 21 up to time 1.
         boundary: on all sides, "unknown" where cards and loaders do not say.
         axes: order of the two last axes.
         pressure_offset: what Poseidon's shared normalisation subtracts from the pressure first.
@@ -116,10 +118,10 @@ class PDEGym(Files):
     variables: tuple[str, ...] = ()
     key: str = ""
     static: dict[str, str] = Field(default_factory=dict)
-    dt: float | None = None
+    dt: PositiveFloat | None = None
     boundary: BoundaryOption | None = None
     axes: Axes | None = None
-    length: float = 1.0
+    length: PositiveFloat = 1.0
 
     def open(self) -> xr.Dataset:
         """The dataset in the convention; reads no field.

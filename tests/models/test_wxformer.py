@@ -7,7 +7,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from pelagos.models.context import Signature
-from pelagos.models.earth_padding import PaddingConfig
+from pelagos.models.earth_padding import GridPadding, PaddingConfig
+from pelagos.models.padded import PaddedNetwork
+from pelagos.models.spectral_norm import normalize_all
 from pelagos.models.wxformer import WXFormerConfig
 from tests.models.advection import SIGNATURE, error_against_persistence
 from tests.models.contracts import NetworkContract
@@ -28,23 +30,10 @@ class TestWXFormer(NetworkContract):
     any_variables = True
 
     def build(self, signature: Signature, **options: Any) -> nn.Module:
-        # The contract compares two calls in training, between which spectral norms change.
-        return WXFormerConfig(**SMALL, spectral_norm=False, **options).build(signature)
-
-
-class TestWXFormerOnTheEarth(NetworkContract):
-    """Transposed convolutions, padding over the poles, not square."""
-
-    signature = Signature(
-        NetworkContract.signature.inputs, NetworkContract.signature.outputs, ("viscosity",), (30, 32)
-    )
-    sizes = ((30, 32), (29, 60))
-    refused = ((30, 31),)
-
-    def build(self, signature: Signature, **options: Any) -> nn.Module:
-        padding = PaddingConfig(mode="earth", lat=1, lon=(2, 0))
-        config = WXFormerConfig(**SMALL, decoder="transposed", padding=padding, spectral_norm=False, **options)
-        return config.build(signature)
+        # The contract compares two calls in training, between which spectral norms change; and the compiler
+        # takes its time for each block.
+        small = SMALL | {"depths": (1, 0, 0, 1)}
+        return WXFormerConfig(**small, spectral_norm=False, **options).build(signature)
 
 
 def normalized(signature: Signature = SIGNATURE, **options: Any) -> nn.Module:
@@ -68,8 +57,14 @@ def test_checkpointing_changes_nothing_under_spectral_norm() -> None:
 
 
 def test_compilation_changes_nothing_under_spectral_norm() -> None:
-    x_BCHW, time_B = torch.randn(1, 1, 16, 16, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-    plain, compiled = normalized().double(), normalized().double()
+    def network() -> PaddedNetwork:
+        torch.manual_seed(0)
+        body = nn.Conv2d(2, 1, 3, padding=1)
+        normalize_all(body)
+        return PaddedNetwork(SIGNATURE, body, GridPadding(), predicts_change=True).double()
+
+    x_BCHW, time_B = torch.randn(1, 1, 4, 4, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    plain, compiled = network(), network()
     torch.compiler.reset()
     call = torch.compile(compiled, fullgraph=True, backend="aot_eager")
     for _ in range(2):
@@ -82,6 +77,18 @@ def test_evaluation_leaves_the_spectral_norms_alone() -> None:
     before = {name: value.clone() for name, value in net.state_dict().items()}
     net(torch.ones(1, 1, 16, 16), torch.ones(1))
     assert_close(net.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("decoder", ["pixel_shuffle", "transposed"])
+@pytest.mark.parametrize("mode", ["earth", "mirror", "boundary"])
+@pytest.mark.parametrize("size", [(30, 32), (29, 40)])
+def test_every_padding_and_decoder_serves_grids_of_any_size(
+    decoder: str, mode: str, size: tuple[int, int]
+) -> None:
+    padding = PaddingConfig(mode=mode, lat=1, lon=(2, 0))
+    config = WXFormerConfig(**SMALL, decoder=decoder, padding=padding)
+    x_BCHW = torch.randn(1, 1, *size)
+    assert config.build(SIGNATURE)(x_BCHW, torch.ones(1)).shape == x_BCHW.shape
 
 
 def test_credit_form_is_one_step_without_a_residual() -> None:

@@ -35,7 +35,8 @@ def train(
 
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.GELU(), torch.nn.Linear(16, 3))
-    optimizer = torch.optim.AdamW([{"params": network.parameters(), "peak": 1e-2}], lr=1e-2, weight_decay=0.1)
+    groups = [{"params": network[i].parameters(), "peak": rate} for i, rate in ((0, 1e-2), (2, 3e-3))]
+    optimizer = torch.optim.AdamW(groups, lr=1e-2, weight_decay=0.1)
     config = EngineConfig(zero_stage=zero_stage, clip=0.5, precision=precision)
     world, rank = distributed.world(), distributed.rank()
     engine = config.build(network, optimizer, 2, BATCH // 2 // world)

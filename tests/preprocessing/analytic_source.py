@@ -1,23 +1,32 @@
 """A source whose values follow from a formula: what builds and stores are tested with."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any, Literal
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.plan import BuildConfig
 
-ROLES = {"velocity_x": "prognostic", "velocity_y": "prognostic", "density": "diagnostic", "heating": "forcing"}
+ROLES = {
+    "velocity_x": "prognostic",
+    "velocity_y": "prognostic",
+    "density": "diagnostic",
+    "heating": "forcing",
+}
 
 
 class Analytic(Config):
     """Fields a(i) + b t + c y + d x of trajectory i, in the one convention.
 
     A file named `path` stands for the archive: it is recorded as a source, and where it is shorter than
-    `trajectories` bytes the trajectories beyond its end cannot be read.
+    `trajectories` bytes the trajectories beyond its end cannot be read. The variable ANALYTIC_PAUSE of the
+    environment makes reading slow, by so many seconds a trajectory and field.
     """
 
     trajectories: int = 6
@@ -32,8 +41,8 @@ class Analytic(Config):
     dtype: str = "float32"
     missing: tuple[int, int] | None = None
     infinite: tuple[int, int] | None = None
+    sea: int = 0
     path: str = ""
-    pause: float = 0.0
 
     def values(self, name: str) -> np.ndarray[Any, Any]:
         """(trajectory, time, [level,] y, x) all values of a field."""
@@ -50,14 +59,13 @@ class Analytic(Config):
         field = np.sin(i + 1 + number) + 0.1 * (number + 1) * t + 0.01 * y - 0.02 * x + 10 * level
         if self.missing is not None:
             field[self.missing[0], self.missing[1], :, 0, 1] = np.nan
+        field[..., : self.sea] = np.nan
         if self.infinite is not None:
             field[self.infinite[0], self.infinite[1], :, 0, 1] = np.inf
         return field.astype(self.dtype) if self.levels else field[:, :, 0].astype(self.dtype)
 
     def open(self) -> xr.Dataset:
         """The dataset; reading a field goes through Dask, block by block."""
-        import dask.array as da
-
         dims = ("trajectory", "time", "level", "y", "x") if self.levels else ("trajectory", "time", "y", "x")
         variables: dict[str, Any] = {}
         for name in self.names:
@@ -67,10 +75,12 @@ class Analytic(Config):
             attrs = {"units": "m s-1", "role": ROLES[name], "long_name": name}
             variables[name] = (dims, lazy, attrs)
         if self.static != "none":
-            depth = self.values("depth")[:, 0]
+            depth = self.model_copy(update={"levels": ()}).values("depth")[:, 0]
             attrs = {"units": "m", "role": "static"}
             varying = ("trajectory", "y", "x")
-            variables["depth"] = (varying, depth, attrs) if self.static == "varying" else (("y", "x"), depth[0], attrs)
+            variables["depth"] = (
+                (varying, depth, attrs) if self.static == "varying" else (("y", "x"), depth[0], attrs)
+            )
         if self.scalars:
             values = np.arange(self.trajectories) // 2 + 0.5
             variables["viscosity"] = ("trajectory", values, {"units": "1", "role": "scalar"})
@@ -83,7 +93,9 @@ class Analytic(Config):
             "trajectory": np.arange(self.trajectories) + 100,
             "time": ("time", days) if self.dates else ("time", seconds, {"units": "s"}),
             "y": np.linspace(-70, 70, self.size) if self.latlon else np.arange(self.size) / self.size,
-            "x": np.arange(self.size) * (360 / self.size) if self.latlon else np.arange(self.size) / self.size,
+            "x": np.arange(self.size) * (360 / self.size)
+            if self.latlon
+            else np.arange(self.size) / self.size,
         }
         return coords | ({"level": list(self.levels)} if self.levels else {})
 
@@ -99,9 +111,21 @@ class Analytic(Config):
         }
 
     def _read(self, block: np.ndarray[Any, Any], block_info: Any = None) -> np.ndarray[Any, Any]:
-        time.sleep(self.pause)
+        time.sleep(float(os.environ.get("ANALYTIC_PAUSE", "0")))
         if self.path and block_info:
             start, stop = block_info[0]["array-location"][0]
             if Path(self.path).stat().st_size < stop:
                 raise OSError(f"unexpected end of file at trajectory {start}")
         return block
+
+
+def configuration(root: Path, source: dict[str, Any] | None = None, **options: Any) -> BuildConfig:
+    """A build of the analytic source with these arguments; the rest are options of the build."""
+    values = {
+        "dataset": "analytic",
+        "source": {"kind": "external", "path": "analytic_source:Analytic", "args": source or {}},
+        "root": root,
+        "splits": {"kind": "trajectories", "valid": 1, "test": 1},
+        "shard_bytes": 2560,
+    }
+    return BuildConfig.model_validate(values | options)

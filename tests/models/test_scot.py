@@ -1,0 +1,297 @@
+"""ScOT: parity with the reference's fixtures, and what Pelagos's preset adds.
+
+Fixtures a-d were made by the reference in float64; it computes its table of offsets in float32 even then, and
+`output_table64` alone with one in float64. So that is met within 1e-10, all else within what a table in float32 costs.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.testing import assert_close
+
+from pelagos.models.compat_scot import load_scot, save_scot, scot_arguments
+from pelagos.models.context import Context, Signature
+from pelagos.models.scot import PELAGOS, POSEIDON, ScOT, ScOTConfig
+from pelagos.preprocessing.errors import ConfigError, DataError
+from tests.models.contracts import NetworkContract
+
+SMALL: dict[str, Any] = {
+    "embed_dim": 8,
+    "depths": (2, 1),
+    "num_heads": (2, 4),
+    "skip_connections": (1, 0),
+    "window_size": 4,
+    "patch_size": 2,
+}
+
+
+class TestPelagos(NetworkContract):
+    sizes = ((16, 16), (13, 22), (7, 33), (2, 3))
+    checkpointing = True
+    identity_at_zero = True
+    any_variables = True
+
+    def build(self, signature: Signature, **options: Any) -> ScOT:
+        return ScOTConfig(**SMALL, **options).build(signature)
+
+
+class TestPoseidon(NetworkContract):
+    sizes = ((16, 16), (20, 20))
+    refused = ((20, 24), (17, 17))
+    periodic = (True, True)
+    checkpointing = True
+    any_variables = True
+
+    def build(self, signature: Signature, **options: Any) -> ScOT:
+        return ScOTConfig(preset="poseidon", **SMALL, **options).build(signature)
+
+
+# Parity with the reference
+
+
+class Fixture:
+    """One folder of reference files and the network loaded from it, in float64."""
+
+    def __init__(self, folder: Path) -> None:
+        self.arguments = json.loads((folder / "config.json").read_text())["scot_kwargs"]
+        self.state = load_file(folder / "weights.safetensors")
+        self.digest = json.loads((folder / "grad_digest.json").read_text())
+        self.files = np.load(folder / "io.npz")
+        self.net = load_scot(self.arguments, self.state).double()
+        self.time = torch.from_numpy(self.files["time"]) if "time" in self.files else None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.files
+
+    def __getitem__(self, name: str) -> Tensor:
+        array: NDArray[Any] = self.files[name]
+        tensor = torch.from_numpy(array)
+        return tensor.double() if tensor.is_floating_point() else tensor
+
+    def loss(self, output: Tensor, labels: Tensor) -> Tensor:
+        """The reference's loss: for each group of channels the error relative to the labels, over the batch."""
+        power, edges = self.arguments["p"], self.arguments["channel_slice_list_normalized_loss"]
+        if edges is None:
+            return (output - labels).abs().pow(power).mean()
+        errors = [
+            (output[:, i:j] - labels[:, i:j]).abs().pow(power).mean()
+            / (labels[:, i:j].abs().pow(power).mean() + 1e-10)
+            for i, j in zip(edges[:-1], edges[1:], strict=True)
+        ]
+        return torch.stack(errors).mean()
+
+
+@pytest.fixture(params="abcd", scope="module")
+def fixture(request: pytest.FixtureRequest, shared: Path) -> Fixture:
+    return Fixture(shared / "fixtures/scot" / request.param)
+
+
+def test_outputs_are_the_references(fixture: Fixture) -> None:
+    with torch.no_grad():
+        y_BCHW = fixture.net(fixture["pixel_values"], fixture.time)
+        assert_close(y_BCHW, fixture["output_table64"], rtol=0, atol=1e-10)
+        assert_close(y_BCHW, fixture["output"], rtol=0, atol=5e-5)
+        if "output_t0" in fixture and fixture.time is not None:
+            y_BCHW = fixture.net(fixture["pixel_values"], torch.zeros_like(fixture.time))
+            assert_close(y_BCHW, fixture["output_t0"], rtol=0, atol=5e-5)
+
+
+def test_float32_outputs_are_the_references(fixture: Fixture) -> None:
+    net = load_scot(fixture.arguments, fixture.state)
+    time = None if fixture.time is None else fixture.time.float()
+    with torch.no_grad():
+        y_BCHW = net(fixture["pixel_values"].float(), time)
+    assert_close(y_BCHW.double(), fixture["output_f32"], rtol=0, atol=2e-3)
+
+
+def test_hidden_states_are_the_references(fixture: Fixture) -> None:
+    net, seen = fixture.net, {}
+
+    def keep(name: str) -> Any:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            # A stage of the encoder gives its own tokens first, then those for the next.
+            tokens = output[0] if isinstance(output, tuple) else output
+            seen[name] = tokens.flatten(1, 2)
+
+        return hook
+
+    def keep_input(module: Any, inputs: Any) -> None:
+        seen["decoder_hidden_0"] = inputs[0].flatten(1, 2)
+
+    handles = [net.embeddings.register_forward_hook(keep("encoder_hidden_0"))]
+    handles += [net.decoder.layers[0].register_forward_pre_hook(keep_input)]
+    for name, stages in (("encoder", net.encoder.layers), ("decoder", net.decoder.layers)):
+        handles += [
+            stage.register_forward_hook(keep(f"{name}_hidden_{i}")) for i, stage in enumerate(stages, 1)
+        ]
+    with torch.no_grad():
+        net(fixture["pixel_values"], fixture.time)
+    for handle in handles:
+        handle.remove()
+    expected = {name for name in fixture.files if "hidden" in name}
+    assert set(seen) == expected
+    for name in expected:
+        assert_close(seen[name], fixture[name], rtol=0, atol=5e-5)
+
+
+def test_losses_are_the_references(fixture: Fixture) -> None:
+    with torch.no_grad():
+        y_BCHW = fixture.net(fixture["pixel_values"], fixture.time)
+    labels = fixture["labels"]
+    assert_close(fixture.loss(y_BCHW, labels), fixture["loss"], rtol=0, atol=5e-5)
+    if "pixel_mask" in fixture:
+        # The reference pastes labels into the prediction where a channel is masked.
+        pasted = torch.where(fixture["pixel_mask"][:, :, None, None], labels, y_BCHW)
+        assert_close(fixture.loss(pasted, labels), fixture["loss_masked"], rtol=0, atol=5e-5)
+
+
+def test_gradients_are_the_references(fixture: Fixture) -> None:
+    x_BCHW = fixture["pixel_values"].requires_grad_()
+    fixture.net.zero_grad()
+    fixture.loss(fixture.net(x_BCHW, fixture.time), fixture["labels"]).backward()
+    assert_close(x_BCHW.grad, fixture["grad_pixel_values"], rtol=0, atol=1e-5)
+    gradients = {name: p.grad for name, p in fixture.net.named_parameters()}
+    assert set(gradients) == set(fixture.digest)
+    for name, digest in fixture.digest.items():
+        gradient = gradients[name]
+        assert gradient is not None
+        assert float(gradient.norm()) == pytest.approx(digest["l2"], rel=5e-4), name
+        assert float(gradient.sum()) == pytest.approx(digest["sum"], abs=2e-3 * digest["l2"]), name
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_other_sizes_are_resampled_as_in_the_reference(shared: Path, size: int) -> None:
+    fixture = Fixture(shared / "fixtures/scot/d")
+    time = torch.full((1,), 0.4, dtype=torch.float64)
+    with torch.no_grad():
+        y_BCHW = fixture.net(fixture[f"pixel_values_{size}"], time)
+    assert_close(y_BCHW, fixture[f"output_{size}"], rtol=0, atol=5e-5)
+
+
+def test_arguments_and_weights_come_back_as_they_went_in(fixture: Fixture) -> None:
+    arguments, state = save_scot(load_scot(fixture.arguments, fixture.state))
+    assert arguments == fixture.arguments
+    assert_close(state, fixture.state, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "embed_dim", "depth", "count"),
+    [("T", 48, 4, 20_774_444), ("B", 96, 8, 157_729_988), ("L", 192, 8, 628_575_524)],
+)
+def test_official_sizes_have_the_official_weights(
+    shared: Path, size: str, embed_dim: int, depth: int, count: int
+) -> None:
+    config = ScOTConfig(preset="poseidon", embed_dim=embed_dim, depths=(depth,) * 4, image_size=128)
+    with torch.device("meta"):
+        net = config.build(Signature(tuple("abcd"), tuple("abcd")))
+    listing = json.loads((shared / f"fixtures/scot/keys_Poseidon-{size}.json").read_text())
+    assert {name: list(value.shape) for name, value in net.state_dict().items()} == listing
+    assert sum(p.numel() for p in net.parameters()) == count
+
+
+# Foreign weights that are at fault
+
+
+ARGUMENTS = {
+    "image_size": 16,
+    "patch_size": 2,
+    "num_channels": 2,
+    "num_out_channels": 1,
+    "embed_dim": 8,
+    "depths": [2, 1],
+    "num_heads": [2, 4],
+    "skip_connections": [1, 0],
+    "window_size": 4,
+    "use_conditioning": True,
+}
+
+
+def fresh_state() -> dict[str, Tensor]:
+    config = ScOTConfig(preset="poseidon", **SMALL)
+    return config.build(Signature(("a", "b"), ("a",), shape=(16, 16))).state_dict()
+
+
+def test_a_network_made_here_can_be_saved_for_the_reference() -> None:
+    config = ScOTConfig(preset="poseidon", **SMALL)
+    net = config.build(Signature(("a", "b"), ("a",), shape=(16, 16))).eval()
+    other = load_scot(*save_scot(net))
+    x_BCHW, time_B = torch.randn(2, 2, 16, 16), torch.rand(2)
+    with torch.no_grad():
+        assert_close(other(x_BCHW, time_B), net(x_BCHW, time_B), rtol=0, atol=0)
+
+
+def test_published_configurations_hold_the_arguments_among_other_entries() -> None:
+    published = {**ARGUMENTS, "model_type": "swinv2", "id2label": {"0": "LABEL_0"}}
+    assert scot_arguments(published) == ARGUMENTS
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_act": "relu"}, "hidden_act.*'gelu'"),
+        ({"use_mask_token": True}, "use_mask_token"),
+        ({"depths": [2]}, "one entry a level.*'depths': 1"),
+        ({"num_heads": [3, 4]}, "8 channels do not split into 3 heads"),
+        ({"image_size": 15}, "image_size 15 is not a multiple of patch_size 2"),
+    ],
+)
+def test_arguments_that_cannot_be_followed_are_errors(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        load_scot({**ARGUMENTS, **change}, fresh_state())
+
+
+def test_weights_that_contradict_the_arguments_are_errors() -> None:
+    state = fresh_state()
+    name = "patch_recovery.mixup.weight"
+    with pytest.raises(DataError, match=r"1 missing \['patch_recovery.mixup.weight'\]"):
+        load_scot(ARGUMENTS, {key: value for key, value in state.items() if key != name})
+    with pytest.raises(DataError, match=rf"{name} has shape \(1, 1, 3, 3\), the arguments say \(1, 1, 5, 5\)"):
+        load_scot(ARGUMENTS, {**state, name: torch.zeros(1, 1, 3, 3)})
+    with pytest.raises(DataError, match=f"{name} has values that are not finite"):
+        load_scot(ARGUMENTS, {**state, name: torch.full((1, 1, 5, 5), torch.nan)})
+
+
+def test_networks_that_the_reference_does_not_have_cannot_be_saved_for_it() -> None:
+    with pytest.raises(ConfigError, match="Poseidon's code cannot follow"):
+        save_scot(ScOTConfig(**SMALL).build(Signature(("a",), ("a",))))
+
+
+# Pelagos's preset
+
+
+def network(
+    signature: Signature, rules: Any = PELAGOS, noise: float = 0.3, **options: Any
+) -> ScOT:
+    """A float64 network all of whose weights matter."""
+    torch.manual_seed(3)
+    net = ScOT(signature, ScOTConfig(**{**SMALL, **options}), rules).double().eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(noise * torch.randn_like(parameter))
+    return net
+
+
+FOUR = ("density", "velocity_x", "velocity_y", "pressure")
+
+
+def fields(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+def test_pelagos_with_poseidons_switches_and_channels_is_poseidon() -> None:
+    signature = Signature(FOUR, FOUR, shape=(32, 32))
+    pelagos = network(signature, replace(PELAGOS, boundaries=False, residual="none"))
+    poseidon = network(signature, POSEIDON)
+    poseidon.load_state_dict(pelagos.state_dict(), strict=True)
+    x_BCHW, time_B = fields(2, 4, 32, 32), torch.tensor([0.2, 0.7], dtype=torch.float64)
+    context = Context(inputs=(0, 1, 2, 3), outputs=(0, 1, 2, 3), periodic=(True, True))
+    with torch.no_grad():
+        assert_close(pelagos(x_BCHW, time_B, context), poseidon(x_BCHW, time_B), rtol=0, atol=1e-12)

@@ -1,0 +1,435 @@
+"""The Well: whatever an array varies with, and however attributes are spelled, fields come out whole."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.sources import the_well
+from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.the_well import TheWell, Writer
+from tests.preprocessing.sources.contracts import SourceContract, WriterContract
+from tests.preprocessing.sources.datasets import dataset
+
+RNG = np.random.default_rng(0)
+N, T, X, Y = 2, 5, 6, 4
+SIZES = {"sample": N, "time": T, "x": X, "y": Y}
+
+
+class Well:
+    """A file under construction, with the specification's groups; two trajectories, x longer than y."""
+
+    def __init__(self, path: Path, dims: tuple[str, ...] = ("x", "y"), **attrs: Any) -> None:
+        self.path = path
+        self.file = h5py.File(path, "w")
+        self.file.attrs.update(
+            {"n_trajectories": N, "grid_type": "cartesian", "dataset_name": "small"} | attrs
+        )
+        for group in ("dimensions", "boundary_conditions", "scalars", "t0_fields", "t1_fields", "t2_fields"):
+            self.file.create_group(group)
+        self.file["dimensions"].attrs["spatial_dims"] = list(dims)
+        self.coordinate("time", np.arange(T) / 4)
+        for name, length in zip(dims, (X, Y, 3), strict=False):
+            self.coordinate(name, np.arange(length) / 8)
+
+    def coordinate(self, name: str, values: np.ndarray, **attrs: Any) -> None:
+        group = self.file["dimensions"]
+        if name in group:
+            del group[name]
+        group[name] = values
+        group[name].attrs.update({"sample_varying": False, "time_varying": False} | attrs)
+
+    def array(self, group: str, name: str, varies: str, *components: int, **attrs: Any) -> np.ndarray:
+        """An array that varies with the axes named in `varies` (of sample, time, x, y)."""
+        axes = varies.split()
+        values = RNG.normal(size=(*(SIZES[axis] for axis in axes), *components)).astype(np.float32)
+        stored = self.file[group].create_dataset(name, data=values)
+        stored.attrs.update({"sample_varying": "sample" in axes, "time_varying": "time" in axes} | attrs)
+        if group != "scalars":
+            stored.attrs["dim_varying"] = ["x" in axes, "y" in axes]
+        names = list(self.file[group].attrs.get("field_names", []))
+        self.file[group].attrs["field_names"] = [*names, name]
+        return values
+
+    def boundary(self, name: str, kind: str, dims: Any, mask: np.ndarray, **attrs: Any) -> None:
+        group = self.file["boundary_conditions"].create_group(name)
+        group.attrs.update({"bc_type": kind, "associated_dims": dims} | attrs)
+        group["mask"] = mask
+
+    def done(self, **options: Any) -> TheWell:
+        self.file.close()
+        return TheWell(paths=str(self.path), **options)
+
+
+def ends(length: int, *marked: int) -> np.ndarray:
+    mask = np.zeros(length, bool)
+    mask[list(marked)] = True
+    return mask
+
+
+@pytest.fixture
+def well(tmp_path: Path) -> Well:
+    made = Well(tmp_path / "small.hdf5")
+    made.array("t0_fields", "density", "sample time x y")
+    return made
+
+
+class TestTheWell(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+        folder = tmp_path_factory.mktemp("well")
+        for i in range(2):
+            made = Well(folder / f"part_{i}.hdf5")
+            made.array("t1_fields", "velocity", "sample time x y", 2)
+            made.array("t0_fields", "profile", "y")
+            made.array("scalars", "clock", "time")
+            made.array("scalars", "viscosity", "sample")
+            made.done()
+        return TheWell(paths=f"{folder}/part_*.hdf5")
+
+
+def test_the_packages_own_example_is_read_as_h5py_reads_it(shared: Path) -> None:
+    path = shared / "data/pde/the_well_dummy_schema.hdf5"
+    ds = TheWell(paths=str(path)).open()
+    with h5py.File(path) as file:
+        field = file["t1_fields/field"][()]
+        np.testing.assert_array_equal(ds.field_x, field[..., 0].swapaxes(-1, -2))
+        np.testing.assert_array_equal(ds.field_y, field[..., 1].swapaxes(-1, -2))
+        np.testing.assert_array_equal(
+            ds.constant_field, file["t0_fields/constant_field"][()].swapaxes(-1, -2)
+        )
+        clock = file["scalars/time_varying_scalar"][()]
+        np.testing.assert_array_equal(
+            ds.time_varying_scalar, np.broadcast_to(clock[:, None, None], (2, 10, 32, 32))
+        )
+        np.testing.assert_array_equal(ds.time, file["dimensions/time"])
+    roles = {name: ds[name].attrs["role"] for name in ds}
+    assert roles == {
+        "a": "scalar",
+        "b": "scalar",
+        "time_varying_scalar": "forcing",
+        "constant_field": "static",
+        "field_x": "prognostic",
+        "field_y": "prognostic",
+    }
+    assert (float(ds.a), float(ds.b)) == (0.25, 0.75)
+    assert (ds.attrs["dataset"], ds.attrs["boundary_y"], ds.attrs["boundary_x"]) == (
+        "dummy_dataset",
+        "periodic,periodic",
+        "periodic,periodic",
+    )
+
+
+@pytest.mark.parametrize("sample", ["", "sample"])
+@pytest.mark.parametrize("time", ["", "time"])
+@pytest.mark.parametrize("space", ["", "x", "y", "x y"])
+def test_axes_that_a_field_lacks_are_filled_in(well: Well, sample: str, time: str, space: str) -> None:
+    values = well.array("t0_fields", "field", f"{sample} {time} {space}")
+    field = well.done().open().field
+    axes = f"{sample} {time} {space}".split()
+    whole = values.reshape([SIZES[axis] if axis in axes else 1 for axis in ("sample", "time", "x", "y")])
+    whole = np.broadcast_to(whole, (N, T, X, Y)).transpose(0, 1, 3, 2)
+    if not time:
+        whole = whole[:, 0] if sample else whole[0, 0]
+    assert field.attrs["role"] == ("prognostic" if time else "static")
+    np.testing.assert_array_equal(field, whole)
+    np.testing.assert_array_equal(field.isel(x=slice(1, None, 2)), whole[..., 1::2])
+
+
+@pytest.mark.parametrize("sample", ["", "sample"])
+@pytest.mark.parametrize("time", ["", "time"])
+def test_scalars_of_every_variation_are_read(well: Well, sample: str, time: str) -> None:
+    values = well.array("scalars", "rate", f"{sample} {time}")
+    rate = well.done().open().rate
+    if time:
+        assert (rate.dims, rate.attrs["role"]) == (("trajectory", "time", "y", "x"), "forcing")
+        np.testing.assert_array_equal(rate[..., 1, 2], np.broadcast_to(values, (N, T)))
+        np.testing.assert_array_equal(rate.min(("y", "x")), rate.max(("y", "x")))
+    else:
+        assert (rate.dims, rate.attrs["role"]) == (("trajectory",) if sample else (), "scalar")
+        np.testing.assert_array_equal(rate, values)
+
+
+def test_components_of_vectors_and_tensors_follow_the_axes_of_the_file(well: Well) -> None:
+    vector = well.array("t1_fields", "velocity", "sample time x y", 2)
+    tensor = well.array("t2_fields", "stress", "sample time x y", 2, 2)
+    flat = well.array("t2_fields", "strain", "sample time x y", 4)
+    ds = well.done().open()
+    np.testing.assert_array_equal(ds.velocity_y, vector[..., 1].swapaxes(-1, -2))
+    for i, (a, b) in enumerate(("xx", "xy", "yx", "yy")):
+        np.testing.assert_array_equal(ds[f"stress_{a}{b}"], tensor[..., i // 2, i % 2].swapaxes(-1, -2))
+        np.testing.assert_array_equal(ds[f"strain_{a}{b}"], flat[..., i].swapaxes(-1, -2))
+    assert ds.velocity_x.attrs["group"] == "velocity"
+
+
+def test_a_vector_of_three_components_in_the_plane_is_an_error(well: Well) -> None:
+    well.array("t1_fields", "field", "sample time x y", 3)
+    with pytest.raises(
+        DataError, match=r"/t1_fields/field of t1_fields has shape .* 2 components for each of 1"
+    ):
+        well.done().open()
+
+
+def test_attributes_spelled_as_text_mean_the_same(well: Well) -> None:
+    well.array("t0_fields", "static", "x y", sample_varying="False", time_varying="False")
+    well.file["t0_fields"].attrs["field_names"] = "['density' 'static']"
+    well.file["dimensions"].attrs["spatial_dims"] = np.bytes_("['x', 'y']")
+    well.boundary("walls", "wall", "['x']", ends(X, 0, -1), sample_varying="False")
+    ds = well.done().open()
+    assert set(ds) == {"density", "static"}
+    assert (ds.static.dims, ds.attrs["boundary_x"]) == (("y", "x"), "wall,wall")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "y", "x"),
+    [
+        ([], "unknown,unknown", "unknown,unknown"),
+        ([("PERIODIC", ["x"], ends(X, 0, -1))], "unknown,unknown", "periodic,periodic"),
+        ([("wall", "y", ends(Y, 0)), ("OPEN", "y", ends(Y, -1))], "wall,open", "unknown,unknown"),
+        ([("WALL", ["x", "y"], ~np.pad(np.ones((X - 2, Y - 2), bool), 1))], "wall,wall", "wall,wall"),
+        ([("WALL", ["x", "y"], np.outer(ends(X, 0, -1), np.ones(Y)).astype(bool))], "unknown,unknown", "wall,wall"),
+        ([("WALL", ["x", "y"], np.outer(ends(X, 2), ends(Y, 1)))], "unknown,unknown", "unknown,unknown"),
+    ],
+)  # fmt: skip
+def test_boundary_kinds_are_read_at_both_ends_of_the_masks(
+    well: Well, conditions: Any, y: str, x: str
+) -> None:
+    for i, condition in enumerate(conditions):
+        well.boundary(f"condition_{i}", *condition)
+    ds = well.done().open()
+    assert (ds.attrs["boundary_y"], ds.attrs["boundary_x"]) == (y, x)
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [("WALL", ["x"], ends(X, 0)), ("OPEN", ["x"], ends(X, 0, -1))],
+        [("WALL", ["x", "y"], np.outer(ends(X, 0), ends(Y, 1)))],
+        [("DIRICHLET", ["x"], ends(X, 0))],
+    ],
+)
+def test_an_ambiguous_side_is_asked_about(well: Well, conditions: Any) -> None:
+    for i, condition in enumerate(conditions):
+        well.boundary(f"condition_{i}", *condition)
+    source = well.done()
+    with pytest.raises(
+        DataError, match=r"small\.hdf5: its boundary_conditions give a side of x several kinds, or"
+    ):
+        source.open()
+    told = TheWell.model_validate(
+        {"paths": source.paths, "boundary": {"y": "periodic", "x": ["wall", "open"]}}
+    )
+    assert told.open().attrs["boundary_x"] == "wall,open"
+
+
+def test_axes_are_recognised_or_asked_for(tmp_path: Path) -> None:
+    for dims, y in ((("x", "z"), "z"), (("y", "x"), "y")):
+        made = Well(tmp_path / f"{dims[0]}.hdf5", dims)
+        made.file["t0_fields"].attrs["field_names"] = ["density"]
+        made.file["t0_fields/density"] = values = RNG.normal(size=(N, T, X, Y))
+        made.file["t0_fields/density"].attrs.update(
+            dim_varying=[True, True], sample_varying=True, time_varying=True
+        )
+        found = made.done().open().density
+        np.testing.assert_array_equal(found, values.swapaxes(-1, -2) if dims.index(y) else values)
+    made = Well(tmp_path / "rz.hdf5", ("r", "z"))
+    made.array("t0_fields", "density", "sample time x y")
+    source = made.done()
+    with pytest.raises(
+        DataError, match=r"which of its axes r, z is y and which is x\? Say axes: {y: z, x: r}"
+    ):
+        source.open()
+    assert source.model_copy(update={"axes": {"y": "r", "x": "z"}}).open().sizes["y"] == X
+
+
+def test_a_sphere_becomes_latitudes_and_longitudes(tmp_path: Path) -> None:
+    made = Well(tmp_path / "a.hdf5", ("theta", "phi"), grid_type="equiangular")
+    made.array("t0_fields", "height", "sample time x y")
+    made.coordinate("theta", (np.arange(X) + 0.5) * np.pi / X)
+    made.coordinate("phi", np.arange(Y) * 2 * np.pi / Y)
+    ds = made.done().open()
+    np.testing.assert_allclose(ds.y, [75, 45, 15, -15, -45, -75], atol=1e-12)
+    np.testing.assert_allclose(ds.x, [0, 90, 180, 270])
+    assert (ds.attrs["grid"], ds.attrs["boundary_y"], ds.attrs["boundary_x"]) == (
+        "latlon",
+        "pole,pole",
+        "periodic,periodic",
+    )
+    odd = Well(tmp_path / "b.hdf5", ("x", "y"), grid_type="spherical")
+    odd.array("t0_fields", "height", "sample time x y")
+    with pytest.raises(DataError, match=r"b\.hdf5: a spherical grid over y, x; theta, phi can be read"):
+        odd.done().open()
+
+
+def test_three_dimensions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.hdf5 has 3 spatial axes \(x, y, z\); only 2-D files are read"):
+        Well(tmp_path / "a.hdf5", ("x", "y", "z")).done().open()
+
+
+def test_times_of_each_trajectory_are_read_if_equal_and_refused_if_not(tmp_path: Path) -> None:
+    for late, name in ((0.0, "equal"), (0.125, "ragged")):
+        made = Well(tmp_path / f"{name}.hdf5")
+        made.array("t0_fields", "density", "sample time x y")
+        times = np.tile(np.arange(T) / 4, (N, 1))
+        times[1, 3:] += late
+        made.coordinate("time", times, sample_varying=True)
+        made.done()
+    np.testing.assert_array_equal(TheWell(paths=str(tmp_path / "equal.hdf5")).open().time, np.arange(T) / 4)
+    with pytest.raises(
+        DataError, match=r"ragged\.hdf5: times differ: frame 3 is at 0\.75 in trajectory 0 and at 0\.875"
+    ):
+        TheWell(paths=str(tmp_path / "ragged.hdf5")).open()
+
+
+def test_a_moving_grid_is_refused(well: Well) -> None:
+    well.coordinate("x", np.tile(np.arange(X) / 8, (N, 1)), sample_varying=True)
+    with pytest.raises(DataError, match=r"small\.hdf5: coordinate x is not the same for all trajectories"):
+        well.done().open()
+
+
+def test_an_attribute_that_the_specification_wants_is_named(well: Well) -> None:
+    del well.file["t0_fields/density"].attrs["dim_varying"]
+    with pytest.raises(DataError, match=r"'/t0_fields/density' lacks the attribute dim_varying"):
+        well.done().open()
+
+
+def test_files_are_joined_and_what_is_constant_in_each_is_repeated(tmp_path: Path) -> None:
+    parts = []
+    for i in range(2):
+        made = Well(tmp_path / f"p{i}.hdf5")
+        parts.append([made.array("t0_fields", "density", "sample time x y"), made.array("t0_fields", "c", "x y"),
+                      made.array("scalars", "nu", "")])  # fmt: skip
+        made.done()
+    ds = TheWell(paths=str(tmp_path / "p*.hdf5")).open()
+    np.testing.assert_array_equal(ds.density, np.concatenate([part[0] for part in parts]).swapaxes(-1, -2))
+    np.testing.assert_array_equal(ds.c, np.repeat([part[1] for part in parts], N, axis=0).swapaxes(-1, -2))
+    np.testing.assert_array_equal(ds.nu, np.repeat([part[2] for part in parts], N))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda made: made.coordinate("time", np.arange(T) / 2),
+            r"p0\.hdf5 and .*p1\.hdf5 differ in time: point 1 is",
+        ),
+        (lambda made: made.coordinate("time", np.arange(7) / 4), r"differ in time: 5 and 7 points"),
+        (lambda made: made.array("scalars", "nu", ""), r"differ in the arrays nu"),
+        (
+            lambda made: made.boundary("x", "wall", ["x"], ends(X, 0, -1)),
+            r"differ in their boundary_conditions",
+        ),
+    ],
+)
+def test_files_that_do_not_fit_together_are_named(tmp_path: Path, change: Any, message: str) -> None:
+    for i in range(2):
+        made = Well(tmp_path / f"p{i}.hdf5")
+        made.array("t0_fields", "density", "sample time x y")
+        if i:
+            change(made)
+        made.done()
+    with pytest.raises(DataError, match=message):
+        TheWell(paths=str(tmp_path / "p*.hdf5")).open()
+
+
+def test_fields_can_be_renamed_and_selected(well: Well) -> None:
+    well.array("t0_fields", "A", "sample time x y")
+    source = well.done(rename={"A": "activator"}, variables=("activator",))
+    ds = source.open()
+    assert set(ds) == {"activator"}
+    assert ds.activator.attrs["long_name"] == "concentration of the activator"
+    with pytest.raises(DataError, match=r"rename: nothing becomes inhibitor; .*small\.hdf5 has density, A"):
+        source.model_copy(update={"rename": {"B": "inhibitor"}}).open()
+
+
+def test_integer_masks_are_read_as_numbers(well: Well) -> None:
+    well.array("t0_fields", "mask", "x y")
+    del well.file["t0_fields/mask"]
+    well.file["t0_fields/mask"] = values = RNG.integers(0, 2, size=(X, Y))
+    well.file["t0_fields/mask"].attrs.update(
+        dim_varying=[True, True], sample_varying=False, time_varying=False
+    )
+    np.testing.assert_array_equal(well.done().open().mask, values.T)
+
+
+class TestWriter(WriterContract):
+    writer = Writer
+    filename = "made.hdf5"
+
+    @pytest.fixture
+    def ds(self) -> xr.Dataset:
+        ds = dataset(
+            ("velocity_x", "velocity_y", "tracer", "stress_xx", "stress_xy", "stress_yx", "stress_yy"),
+            ("force_x", "wave_speed"),
+            {"viscosity": [1, 2, 3], "drag": 0.1},
+            boundary_y=("wall", "open"),
+        )
+        return ds.assign(force_x=ds.force_x[0])
+
+    def read(self, path: Path, ds: xr.Dataset) -> xr.Dataset:
+        return TheWell(paths=str(path)).open()
+
+
+class TestWriterOfUnknownSides(TestWriter):
+    @pytest.fixture
+    def ds(self) -> xr.Dataset:
+        return dataset(("phase",), boundary_y=("unknown", "wall"), boundary_x=("unknown", "unknown"))
+
+
+def test_written_files_have_the_layout_of_the_specification(tmp_path: Path) -> None:
+    ds = dataset(("velocity_x", "velocity_y", "tracer"), ("wave_speed",), {"nu": [1, 2, 3], "drag": 0.1})
+    the_well.write(ds, tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "a.hdf5") as file:
+        assert {
+            key: file.attrs[key] for key in ("n_trajectories", "n_spatial_dims", "grid_type", "drag")
+        } == {
+            "n_trajectories": 3,
+            "n_spatial_dims": 2,
+            "grid_type": "cartesian",
+            "drag": 0.1,
+        }
+        assert list(file.attrs["simulation_parameters"]) == ["drag"]
+        assert list(file["dimensions"].attrs["spatial_dims"]) == ["x", "y"]
+        assert {key: file["dimensions"][key].dtype for key in ("time", "x", "y")} == dict.fromkeys(
+            ("time", "x", "y"), np.float32
+        )
+        velocity = file["t1_fields/velocity"]
+        assert velocity.shape == (3, 5, 4, 6, 2)
+        np.testing.assert_array_equal(velocity[..., 1], ds.velocity_y.transpose(..., "x", "y"))
+        assert (bool(velocity.attrs["sample_varying"]), bool(velocity.attrs["time_varying"])) == (True, True)
+        assert list(file["t0_fields"].attrs["field_names"]) == ["tracer", "wave_speed"]
+        assert not file["t0_fields/wave_speed"].attrs["time_varying"]
+        assert file["scalars/nu"].shape == (3,)
+        condition = file["boundary_conditions/x_periodic"]
+        assert condition.attrs["bc_type"] == "PERIODIC"
+        np.testing.assert_array_equal(condition["mask"], [True, False, False, True])
+        assert len(file["t2_fields"].attrs["field_names"]) == 0
+
+
+def test_a_scalar_beside_a_vector_of_its_name_stays_apart(tmp_path: Path) -> None:
+    ds = dataset(("velocity", "velocity_x", "velocity_y", "force_x"))
+    the_well.write(ds, tmp_path / "a.hdf5")
+    found = TheWell(paths=str(tmp_path / "a.hdf5")).open()
+    xr.testing.assert_equal(found, ds)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda ds: ds.assign_coords(time=np.datetime64("2020", "ns") + np.arange(5)),
+            "not dates or latitudes",
+        ),
+        (lambda ds: ds.assign_attrs(grid="latlon"), "not dates or latitudes"),
+        (lambda ds: ds.expand_dims(level=[1.0], axis=2), "has no levels"),
+    ],
+)
+def test_what_the_format_cannot_hold_is_refused(tmp_path: Path, change: Any, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
+        the_well.write(change(dataset(("phase",))), tmp_path / "a.hdf5")
+    assert list(tmp_path.iterdir()) == []

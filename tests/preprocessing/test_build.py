@@ -1,0 +1,329 @@
+import hashlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from analytic_source import Analytic, configuration
+from distributed import LocalCluster
+
+from pelagos.preprocessing import durable
+from pelagos.preprocessing.build import BuildConfig, build
+from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
+from pelagos.preprocessing.parts import write_part
+from pelagos.preprocessing.plan import Part, check_partition, make_plan
+from pelagos.preprocessing.skeleton import write_skeleton
+from pelagos.preprocessing.store import open_store, verify
+
+RICH = {"trajectories": 8, "static": "varying", "scalars": True}
+
+
+def contents(path: Path) -> dict[str, str]:
+    files = (file for file in path.rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a build of `RICH` in one process and in one go makes."""
+    return contents(build(configuration(tmp_path_factory.mktemp("undisturbed"), RICH)))
+
+
+# ---------------------------------------------------------------- workers, parts and interruptions
+
+
+def test_a_dask_scheduler_makes_the_same_bytes(tmp_path: Path, undisturbed: dict[str, str]) -> None:
+    cluster = LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=False, protocol="tcp://", dashboard_address=None
+    )
+    with cluster:
+        path = build(configuration(tmp_path, RICH, scheduler=cluster.scheduler_address))
+    assert contents(path) == undisturbed
+
+
+def test_parts_of_an_array_of_jobs_make_the_same_bytes(tmp_path: Path, undisturbed: dict[str, str]) -> None:
+    for part in ("2/3", "1/3"):
+        growing = build(configuration(tmp_path, RICH, part=part))
+        assert growing.name == "analytic-1.zarr.building"
+    path = build(configuration(tmp_path, RICH, part="3/3"))
+    assert path.name == "analytic-1.zarr"
+    assert contents(path) == undisturbed
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_killed_build_goes_on_to_the_same_bytes(
+    tmp_path: Path, undisturbed: dict[str, str], workers: int
+) -> None:
+    config = configuration(tmp_path, RICH)
+    _build_and_kill(config, shards=1 + 2 * workers, delay=0.05 * np.random.default_rng().random())
+    growing = config.path.with_name("analytic-1.zarr.building")
+    finished = {
+        name for name in contents(growing) if name.startswith("_build/shards/") and name.endswith("json")
+    }
+    assert 1 <= len(finished) < 8
+    before = {name: (growing / name).stat().st_mtime_ns for name in finished}
+    if workers == 0:
+        (growing / "state/c/7/0/0/0").mkdir(parents=True, exist_ok=True)
+        (growing / "state/c/7/0/0/0/.0.1234.partial").write_bytes(b"torn")
+    kept: dict[str, int] = {}
+
+    def look(done: int, num: int) -> None:
+        kept.update({name: (growing / name).stat().st_mtime_ns for name in finished})
+        assert num == 8
+
+    path = build(config.model_copy(update={"workers": workers}), look)
+    assert kept == before, "what was finished is not done again"
+    assert contents(path) == undisturbed
+    assert verify(path) == []
+
+
+def _build_and_kill(config: BuildConfig, shards: int, delay: float) -> None:
+    """Begin a build in another process and kill it a moment after so many shards are finished."""
+    script = (
+        "import sys; from pelagos.preprocessing.build import BuildConfig, build; "
+        "build(BuildConfig.model_validate_json(sys.argv[1]))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "ANALYTIC_PAUSE": "0.02"}
+    process = subprocess.Popen([sys.executable, "-c", script, config.model_dump_json()], env=environment)
+    entries = config.path.with_name(f"{config.path.name}.building") / "_build" / "shards"
+    while process.poll() is None and (not entries.is_dir() or len(list(entries.glob("*.json"))) < shards):
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the build was over before it could be killed"
+
+
+def test_a_finished_shard_that_was_damaged_is_done_again(tmp_path: Path, undisturbed: dict[str, str]) -> None:
+    build(configuration(tmp_path, RICH, part="1/2"))
+    shard = tmp_path / "analytic/analytic-1.zarr.building/state/c/2/0/0/0/0"
+    content = bytearray(shard.read_bytes())
+    content[5] ^= 1
+    shard.write_bytes(content)
+    assert contents(build(configuration(tmp_path, RICH))) == undisturbed
+
+
+def test_two_builds_of_one_store_at_a_time_are_refused(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    config.path.parent.mkdir(parents=True)
+    with (
+        durable.lock(config.path.with_name(".analytic-1.zarr.lock")),
+        pytest.raises(DataError, match="another process holds this lock"),
+    ):
+        build(config)
+
+
+def test_progress_counts_shards(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    build(configuration(tmp_path), lambda done, num: seen.append((done, num)))
+    assert seen == [(done, 6) for done in range(7)]
+
+
+# ---------------------------------------------------------------- plans
+
+
+def test_a_plan_is_checked_before_anything_is_written(tmp_path: Path) -> None:
+    plan = make_plan(configuration(tmp_path, shard_bytes=8192))
+    parts, layout = plan.parts, plan.state
+    assert [part.trajectories for part in parts] == [(0, 3), (3, 6)]
+    check_partition(parts, layout)
+    with pytest.raises(DataError, match=r"shard \(1, 0\) has no owner"):
+        check_partition(parts[:1], layout)
+    with pytest.raises(DataError, match=r"shard \(0, 0\) has more than one owner"):
+        check_partition([*parts, parts[0]], layout)
+    misaligned = Part(cell=(1, 0), trajectories=(2, 5), times=(0, 5))
+    with pytest.raises(DataError, match=r"part 1\.0 covers trajectories \(2, 5\).*its shard is.*\(3, 6\)"):
+        check_partition([parts[0], misaligned], layout)
+    with pytest.raises(DataError, match=r"part 2\.0 is outside"):
+        check_partition([*parts, Part(cell=(2, 0), trajectories=(6, 9), times=(0, 5))], layout)
+
+
+def test_shards_hold_whole_trajectories_or_blocks_of_time(tmp_path: Path) -> None:
+    # A frame of two channels of 8 x 8 points has 512 bytes, a trajectory of 5 frames 2560.
+    shards = {
+        bytes_: make_plan(configuration(tmp_path, shard_bytes=bytes_)).state.shard[:2]
+        for bytes_ in (100, 1000, 1280, 2560, 5120, 10**9)
+    }
+    assert shards == {100: (1, 1), 1000: (1, 2), 1280: (1, 5), 2560: (1, 5), 5120: (2, 5), 10**9: (6, 5)}
+
+
+def test_blocks_of_time_hold_what_whole_trajectories_do(tmp_path: Path) -> None:
+    source = {"trajectories": 3, "times": 9, "static": "varying"}
+    stores = [
+        open_store(build(configuration(tmp_path, source, version=str(size), shard_bytes=size)))
+        for size in (1000, 10**6)
+    ]
+    for trajectory in range(3):
+        assert np.array_equal(*(store.read(trajectory, 0, 9) for store in stores))
+        assert np.array_equal(*(store.static(trajectory) for store in stores))
+    for name in ("mean", "std", "minimum", "maximum", "tendency_mean", "tendency_std", "static_mean"):
+        blocks, whole = (getattr(store.stats, name) for store in stores)
+        assert blocks == pytest.approx(whole, rel=1e-9, abs=1e-12), name
+
+
+# ---------------------------------------------------------------- statistics and missing values
+
+
+def test_statistics_are_those_of_the_training_split(tmp_path: Path) -> None:
+    store = open_store(build(configuration(tmp_path, {"static": "varying"})))
+    values = Analytic().values("velocity_x").astype(np.float64)[:4]
+    stats = store.stats
+    assert stats.count[0] == values.size
+    assert stats.mean[0] == pytest.approx(values.mean(), rel=1e-12)
+    assert stats.std[0] == pytest.approx(values.std(), rel=1e-12)
+    assert (stats.minimum[0], stats.maximum[0]) == (values.min(), values.max())
+    assert stats.tendency_mean == pytest.approx([0.1, 0.2], rel=1e-6)
+    depth = Analytic().values("depth").astype(np.float64)[:4, 0]
+    assert stats.static_mean[0] == pytest.approx(depth.mean(), rel=1e-12)
+
+
+def test_time_splits_leave_out_differences_across_their_edges(tmp_path: Path) -> None:
+    splits = {"kind": "time", "train": (0, 4), "test": (4, 6)}
+    store = open_store(
+        build(configuration(tmp_path, {"trajectories": 1, "times": 6}, splits=splits, shard_bytes=1024))
+    )
+    assert store.stats.count.tolist() == [4 * 64] * 2
+    values = Analytic(trajectories=1, times=6).values("velocity_x").astype(np.float64)[0, :4]
+    assert store.stats.std[0] == pytest.approx(values.std(), rel=1e-12)
+    assert store.splits["test"][0].tolist() == [False] * 4 + [True] * 2
+
+
+def test_channels_without_variation_are_not_scaled(tmp_path: Path) -> None:
+    store = open_store(build(configuration(tmp_path, {"trajectories": 3, "size": 1, "times": 1})))
+    assert store.stats.constant.tolist() == [True, True]
+    assert store.stats.std.tolist() == [1, 1]
+    # All differences are 0.1 or 0.2 up to rounding.
+    tendencies = open_store(build(configuration(tmp_path, version="2"))).stats
+    assert tendencies.tendency_std.tolist() == [1, 1]
+
+
+def test_missing_values_are_errors_that_name_the_place(tmp_path: Path) -> None:
+    source = {"missing": (3, 2), "path": str(tmp_path / "archive")}
+    (tmp_path / "archive").write_bytes(bytes(6))
+    with pytest.raises(
+        DataError,
+        match=r"archive: velocity_x, trajectory 3, time 2 \(1\.0\), y 0, x 1: .*missing \(NaN\); `missing: keep`",
+    ):
+        build(configuration(tmp_path, source))
+
+
+def test_infinite_values_always_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"velocity_x, trajectory 2, time 1 .*the value is inf in float32"):
+        build(configuration(tmp_path, {"infinite": (2, 1)}, missing="keep"))
+
+
+def test_values_beyond_float32_are_errors(tmp_path: Path) -> None:
+    convert = {"velocity_y": {"units": "nm s-1", "scale": 1e300}}
+    with pytest.raises(DataError, match=r"velocity_y, trajectory 0, time 0 .* change the units"):
+        build(configuration(tmp_path, {"dtype": "float64"}, convert=convert))
+
+
+def test_missing_values_that_are_kept_stay_out_of_statistics(tmp_path: Path) -> None:
+    plain = open_store(build(configuration(tmp_path, {"missing": (0, 1)}, missing="keep")))
+    values = Analytic(missing=(0, 1)).values("velocity_x").astype(np.float64)[:4]
+    assert plain.num_missing == 2
+    assert plain.stats.count.tolist() == [np.isfinite(values).sum()] * 2
+    assert plain.stats.mean[0] == pytest.approx(np.nanmean(values), rel=1e-12)
+    assert plain.stats.std[0] == pytest.approx(np.nanstd(values), rel=1e-12)
+    assert plain.mask.all()
+    assert np.isnan(plain.read(0, 1, 2)[0, :, 0, 1]).all()
+
+
+def test_a_sea_without_values_stays_out_of_statistics_and_mask(tmp_path: Path) -> None:
+    store = open_store(build(configuration(tmp_path, {"sea": 3}, missing="keep")))
+    land = Analytic().values("velocity_x").astype(np.float64)[:4, :, :, 3:]
+    assert store.stats.count[0] == land.size
+    assert store.stats.mean[0] == pytest.approx(land.mean(), rel=1e-12)
+    assert store.stats.std[0] == pytest.approx(land.std(), rel=1e-12)
+    assert not store.mask[:, :, :3].any()
+    assert store.mask[:, :, 3:].all()
+    assert store.num_missing == 6 * 5 * 2 * 8 * 3
+
+
+# ---------------------------------------------------------------- sources that change or break
+
+
+def test_a_truncated_source_is_named_and_finished_shards_are_kept(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(bytes(4))
+    config = configuration(tmp_path, {"path": str(archive)})
+    with pytest.raises(DamagedFileError, match=r"archive: cannot read velocity_x: unexpected end of file"):
+        build(config)
+    growing = tmp_path / "analytic/analytic-1.zarr.building/_build/shards"
+    assert sorted(file.name for file in growing.iterdir()) == ["0.0.json", "1.0.json", "2.0.json", "3.0.json"]
+    archive.write_bytes(bytes(6))
+    with pytest.raises(DataError, match=r"archive has changed since; .*overwrite=true to begin again"):
+        build(config)
+    assert verify(build(config.model_copy(update={"overwrite": True}))) == []
+
+
+def test_a_half_finished_build_is_not_continued_with_another_configuration(tmp_path: Path) -> None:
+    build(configuration(tmp_path, part="1/2"))
+    with pytest.raises(
+        DataError, match=r"differs: its configuration \(codec: 'none' there, 'blosc-lz4' here\)"
+    ):
+        build(configuration(tmp_path, codec="blosc-lz4"))
+
+
+def test_a_finished_store_is_never_changed_silently(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = build(configuration(tmp_path))
+    before = contents(path)
+    with caplog.at_level(logging.INFO, "pelagos"):
+        assert build(configuration(tmp_path)) == path
+    assert "already built" in caplog.text
+    other = configuration(tmp_path, splits={"kind": "trajectories", "test": 2})
+    with pytest.raises(
+        ConfigError, match=r"splits\.test: 1 there, 2 here; .* another version, or overwrite=true"
+    ):
+        build(other)
+    assert contents(path) == before
+    build(other.model_copy(update={"overwrite": True}))
+    assert open_store(path).splits["test"][:, 0].sum() == 2
+    assert [file.name for file in path.parent.iterdir() if file.is_dir()] == [path.name]
+
+
+def test_sources_are_recorded_with_their_checksums(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(bytes(6))
+    source = {"path": str(archive)}
+    records = [
+        _provenance(build(configuration(tmp_path, source, version=str(wanted), checksum_sources=wanted)))
+        for wanted in (True, False)
+    ]
+    assert records[0] == [{"path": str(archive), "bytes": 6, "sha256": hashlib.sha256(bytes(6)).hexdigest()}]
+    assert records[1] == [{"path": str(archive), "bytes": 6, "sha256": ""}]
+
+
+def _provenance(path: Path) -> Any:
+    return zarr.open_group(path, mode="r").attrs["provenance"]["sources"]
+
+
+def test_impossible_shares_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="part: 3/2 must be one of 2"):
+        build(configuration(tmp_path, part="3/2"))
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_a_task_needs_little_more_memory_than_its_shard(tmp_path: Path) -> None:
+    names = ["velocity_x", "velocity_y", "density", "heating"]
+    source = {"trajectories": 16, "times": 8, "size": 128, "names": names, "dtype": "float32"}
+    plan = make_plan(configuration(tmp_path, source, shard_bytes=16 << 20, codec="blosc-lz4"))
+    write_skeleton(tmp_path / "root", plan)
+    (tmp_path / "root/_build/shards").mkdir(parents=True)
+    shard = 4 * np.prod(plan.state.shard)
+    assert shard == 16 << 20
+    tracemalloc.start()
+    write_part(tmp_path / "root", plan, plan.parts[1])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    block_of_source = shard / len(names)
+    assert peak <= 1.2 * shard + block_of_source

@@ -1,0 +1,180 @@
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from analytic_source import Analytic, configuration
+
+from pelagos.preprocessing.build import build
+from pelagos.preprocessing.dataset import Dataset, DatasetConfig
+from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.pairs import PairSampling, index_pairs
+from pelagos.preprocessing.variables import keys
+
+
+def all_pairs(frames: np.ndarray, num: int | None = None, **options: Any) -> list[tuple[int, int, int]]:
+    index = index_pairs(frames, PairSampling(**options), num)
+    return [tuple(row) for row in index.pairs(np.arange(index.num_pairs)).tolist()]
+
+
+def test_all_pairs_of_earlier_and_later_frames_are_samples() -> None:
+    found = all_pairs(np.ones((2, 4), bool))
+    assert found == [(n, i, j) for n in range(2) for i in range(4) for j in range(i + 1, 4)]
+    found = all_pairs(np.ones((1, 4), bool), identity=True)
+    assert found == [(0, i, j) for i in range(4) for j in range(i, 4)]
+
+
+def test_poseidons_pretraining_has_66_pairs_a_trajectory() -> None:
+    # Frames 0, 2, ..., 20 with identity pairs (Herde et al. 2024).
+    found = all_pairs(np.ones((1, 21), bool), stride=2, identity=True)
+    assert len(found) == 66
+    assert {frame for _, *frames in found for frame in frames} == set(range(0, 21, 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        ({"max_lead": 3}, lambda i, j: j - i <= 3),
+        ({"start": 2}, lambda i, j: i >= 2),
+        ({"stop": 7}, lambda i, j: j < 7),
+        ({"min_start": 3}, lambda i, j: i >= 3),
+        ({"max_start": 0}, lambda i, j: i == 0),
+        ({"stride": 3, "start": 1, "max_lead": 7}, lambda i, j: i % 3 == j % 3 == 1 and j - i <= 7),
+    ],
+)
+def test_sampling_takes_a_part_of_the_pairs(options: dict[str, int], allowed: Any) -> None:
+    expected = [(0, i, j) for i in range(10) for j in range(i + 1, 10) if allowed(i, j)]
+    assert all_pairs(np.ones((1, 10), bool), **options) == expected
+
+
+def test_a_pair_and_all_between_are_in_the_split() -> None:
+    frames = np.random.default_rng(0).random((5, 30)) < 0.8
+    expected = [
+        (n, i, j)
+        for n in range(5)
+        for i in range(30)
+        for j in range(i, min(30, i + 7))
+        if frames[n, i : j + 1].all() and i % 2 == j % 2 == 1
+    ]
+    assert all_pairs(frames, start=1, stride=2, max_lead=6, identity=True) == expected
+
+
+def test_few_shots_are_the_first_trajectories_of_the_split() -> None:
+    frames = np.ones((6, 3), bool)
+    frames[[0, 2]] = False
+    assert {n for n, _, _ in all_pairs(frames, 2)} == {1, 3}
+    with pytest.raises(ConfigError, match="num_trajectories: 5 of the 4 in the split"):
+        all_pairs(frames, 5)
+
+
+def test_no_pairs_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="no pairs of frames: the split has 2 trajectories of 3 frames"):
+        all_pairs(np.ones((2, 3), bool), start=2)
+
+
+def test_the_index_does_not_grow_with_the_number_of_pairs() -> None:
+    index = index_pairs(np.ones((10, 2000), bool), PairSampling())
+    assert index.num_pairs == 10 * 2000 * 1999 // 2
+    assert sum(table.size for table in index.cumulative) + index.ends.size < 2100
+    assert index.pairs(np.array([index.num_pairs - 1])).tolist() == [[9, 1998, 1999]]
+
+
+RICH = {"names": ["heating", "density", "velocity_x", "velocity_y"], "static": "varying", "scalars": True}
+
+
+def make(tmp_path: Path, source: dict[str, Any] | None = None, **options: Any) -> Dataset:
+    build_options = {key: options.pop(key) for key in ("codec", "missing", "splits") if key in options}
+    path = build(configuration(tmp_path, RICH if source is None else source, **build_options))
+    return DatasetConfig(path=path, **options).open()
+
+
+@pytest.mark.parametrize("codec", ["none", "blosc-lz4"])
+def test_samples_are_the_normalised_fields(tmp_path: Path, codec: str) -> None:
+    dataset = make(tmp_path, codec=codec, time_scale=0.5)
+    layout = dataset.layout
+    assert keys(layout.inputs) == ("velocity_x", "velocity_y", "depth", "heating")
+    assert keys(layout.outputs) == ("velocity_x", "velocity_y", "density")
+    assert (layout.scalars, layout.time_scale) == (("viscosity",), 0.5)
+    samples = np.array([5, 0, 39, 17])
+    batch = dataset.batch(samples)
+    assert dataset.num_samples == 4 * 10
+    source = Analytic(**RICH)
+    for n, (i, a, b) in enumerate(batch.index.tolist()):
+        state = {name: source.values(name) for name in source.names}
+        inputs = [
+            state["velocity_x"][i, a],
+            state["velocity_y"][i, a],
+            source.values("depth")[i, 0],
+            state["heating"][i, a],
+        ]
+        targets = [state[name][i, b] for name in keys(layout.outputs)]
+        expected = dataset.input_normalizer.normalize(np.stack(inputs))
+        assert batch.inputs[n].numpy() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        expected = dataset.output_normalizer.normalize(np.stack(targets))
+        assert batch.targets[n].numpy() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        assert batch.lead_time[n] == (b - a) * 0.25 / 0.5
+        assert batch.scalars[n].tolist() == [i // 2 + 0.5]
+    assert batch.mask.all()
+    assert len(batch) == 4
+
+
+def test_lead_times_count_frames_by_default(tmp_path: Path) -> None:
+    batch = make(tmp_path, {}).batch(np.arange(40))
+    assert batch.lead_time.tolist() == (batch.index[:, 2] - batch.index[:, 1]).tolist()
+
+
+def test_splits_do_not_share_trajectories(tmp_path: Path) -> None:
+    path = make(tmp_path, {}).store.path
+    found = {}
+    for split in ("train", "valid", "test"):
+        dataset = DatasetConfig(path=path, split=split).open()
+        found[split] = set(dataset.pairs(np.arange(dataset.num_samples))[:, 0].tolist())
+    assert found == {"train": {0, 1, 2, 3}, "valid": {4}, "test": {5}}
+
+
+def test_a_steady_problem_is_one_sample_a_trajectory(tmp_path: Path) -> None:
+    source = {"times": 1, "names": ["density"], "static": "varying"}
+    dataset = make(tmp_path, source)
+    assert dataset.num_samples == 4
+    assert keys(dataset.layout.inputs) == ("depth",)
+    assert keys(dataset.layout.outputs) == ("density",)
+    batch = dataset.batch(np.arange(4))
+    assert batch.lead_time.tolist() == [1] * 4
+    assert batch.index.tolist() == [[i, 0, 0] for i in range(4)]
+    depth = Analytic(**source).values("depth")[:4, 0]
+    expected = dataset.input_normalizer.normalize(depth[:, None])
+    assert batch.inputs.numpy() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_missing_values_are_zero_and_masked(tmp_path: Path) -> None:
+    dataset = make(tmp_path, {"sea": 2, "missing": (1, 3)}, missing="keep")
+    batch = dataset.batch(np.arange(dataset.num_samples))
+    assert batch.inputs.isfinite().all()
+    assert (batch.inputs[..., :2] == 0).all()
+    assert not batch.mask[..., :2].any()
+    assert batch.mask[..., 2:].all()
+    assert (batch.targets[~batch.mask] == 0).all()
+    assert (batch.targets[..., 2:] != 0).any()
+
+
+def test_a_limit_spreads_samples_evenly_and_always_alike(tmp_path: Path) -> None:
+    full = make(tmp_path, {})
+    few = DatasetConfig(path=full.store.path, limit=7).open()
+    assert few.num_samples == 7
+    chosen = few.pairs(np.arange(7)).tolist()
+    positions = [full.pairs(np.arange(40)).tolist().index(pair) for pair in chosen]
+    assert {b - a for a, b in pairwise(positions)} <= {5, 6}
+    assert chosen == DatasetConfig(path=full.store.path, limit=7).open().pairs(np.arange(7)).tolist()
+    assert DatasetConfig(path=full.store.path, limit=70).open().num_samples == 40
+
+
+def test_a_sample_can_be_described(tmp_path: Path) -> None:
+    assert make(tmp_path, {}).describe(11) == "dataset analytic, trajectory 1, frames 0->2"
+
+
+def test_a_split_without_pairs_names_the_store(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"analytic-1\.zarr, split test: no pairs"):
+        make(tmp_path, {}, split="test", splits={"kind": "trajectories", "valid": 1})
+    with pytest.raises(ConfigError, match="no variables to predict from"):
+        make(tmp_path / "b", {"names": ["density"]})

@@ -1,0 +1,212 @@
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from zarr.codecs import BloscCodec
+
+from pelagos.preprocessing import durable
+from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.frames import ZarrFrames, open_frames
+from pelagos.preprocessing.shards import ShardLayout, ShardReader, read_metadata, write_shard
+
+SHAPE = (5, 7, 4, 6, 8)
+CODECS = ["none", "blosc-lz4"]
+
+
+def make_array(
+    folder: Path, codec: str, shard: tuple[int, int] = (2, 7), channels: int = 4
+) -> zarr.Array[Any]:
+    blosc = BloscCodec(typesize=4, cname="lz4", clevel=5, shuffle="shuffle", blocksize=0)
+    return zarr.create_array(
+        folder,
+        shape=SHAPE,
+        shards=(*shard, *SHAPE[2:]),
+        chunks=(1, 1, channels, *SHAPE[3:]),
+        dtype="float32",
+        compressors=None if codec == "none" else [blosc],
+        fill_value=np.nan,
+    )
+
+
+def write_all(folder: Path, values: np.ndarray[Any, Any]) -> ShardLayout:
+    layout = ShardLayout.from_metadata(read_metadata(folder))
+    for i, j in np.ndindex(layout.cells[:2]):
+        rows, columns = (slice(k * n, (k + 1) * n) for k, n in zip((i, j), layout.shard[:2], strict=True))
+        file = folder / layout.key((i, j, 0, 0, 0))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_shard(file, np.ascontiguousarray(values[rows, columns]), layout)
+    return layout
+
+
+@pytest.fixture
+def values() -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("shard", [(2, 7), (1, 3), (8, 7)])
+@pytest.mark.parametrize("channels", [4, 2, 1])
+def test_zarr_reads_what_the_writer_writes(
+    tmp_path: Path, values: Any, codec: str, shard: tuple[int, int], channels: int
+) -> None:
+    make_array(tmp_path / "a", codec, shard, channels)
+    write_all(tmp_path / "a", values)
+    assert np.array_equal(zarr.open_array(tmp_path / "a", mode="r")[:], values)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("channels", [4, 2])
+def test_the_reader_reads_what_zarr_writes(tmp_path: Path, values: Any, codec: str, channels: int) -> None:
+    make_array(tmp_path / "a", codec, (2, 3), channels)[:] = values
+    reader = open_frames(tmp_path / "a")
+    assert isinstance(reader, ShardReader)
+    out = np.empty(SHAPE[1:], np.float32)
+    for i in range(SHAPE[0]):
+        reader.read_frames((i, 0), out)
+        assert np.array_equal(out, values[i])
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("channels", [4, 2, 1])
+def test_a_frame_is_spread_over_several_buffers(
+    tmp_path: Path, values: Any, codec: str, channels: int
+) -> None:
+    make_array(tmp_path / "a", codec, channels=channels)
+    reader = ShardReader(tmp_path / "a", write_all(tmp_path / "a", values))
+    first, second = np.empty((1, 6, 8), np.float32), np.empty((2, 6, 8), np.float32)
+    reader.read_frame((3, 5), [first, second])
+    assert np.array_equal(first, values[3, 5, :1])
+    assert np.array_equal(second, values[3, 5, 1:3])
+
+
+def test_shards_lie_in_c_order_and_end_with_their_index(tmp_path: Path, values: Any) -> None:
+    make_array(tmp_path / "a", "none")
+    layout = write_all(tmp_path / "a", values)
+    content = (tmp_path / "a" / layout.key((0, 0, 0, 0, 0))).read_bytes()
+    assert content[: values[:2].nbytes] == values[:2].tobytes()
+    assert len(content) == values[:2].nbytes + 16 * 14 + 4
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_checksum_returned_is_that_of_the_file(tmp_path: Path, values: Any, codec: str) -> None:
+    make_array(tmp_path / "a", codec)
+    layout = ShardLayout.from_metadata(read_metadata(tmp_path / "a"))
+    found = write_shard(tmp_path / "s", np.ascontiguousarray(values[:2]), layout)
+    assert found == durable.checksum(tmp_path / "s")
+    assert durable.crc32c(tmp_path / "s") == found.crc32c
+    assert durable.sha256(tmp_path / "s") == found.sha256
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["s"]
+
+
+def test_bytes_are_the_same_each_time(tmp_path: Path, values: Any) -> None:
+    make_array(tmp_path / "a", "blosc-lz4")
+    layout = ShardLayout.from_metadata(read_metadata(tmp_path / "a"))
+    found = {write_shard(tmp_path / "s", np.ascontiguousarray(values[:2]), layout).sha256 for _ in range(5)}
+    assert len(found) == 1
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    durable.write_bytes(tmp_path / "file", b"old")
+    with pytest.raises(RuntimeError), durable.replacing(tmp_path / "file") as descriptor:
+        durable.write_all(descriptor, np.zeros(9, np.uint8))
+        raise RuntimeError
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    make_array(tmp_path / "a", "none")
+    with pytest.raises(DamagedFileError, match=r"a/c/2/0/0/0/0: the shard is missing"):
+        open_frames(tmp_path / "a").read_frame((4, 0), [np.empty(SHAPE[2:], np.float32)])
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("place", [-3, -30])
+def test_a_damaged_index_is_found_when_the_shard_is_opened(
+    tmp_path: Path, values: Any, codec: str, place: int
+) -> None:
+    make_array(tmp_path / "a", codec)
+    layout = write_all(tmp_path / "a", values)
+    file = tmp_path / "a" / layout.key((1, 0, 0, 0, 0))
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"c/1/0/0/0/0: the shard's index is torn or damaged"):
+        open_frames(tmp_path / "a").read_frame((2, 0), [np.empty(SHAPE[2:], np.float32)])
+
+
+def test_a_truncated_shard_is_found_when_it_is_opened(tmp_path: Path, values: Any) -> None:
+    make_array(tmp_path / "a", "none")
+    file = tmp_path / "a" / write_all(tmp_path / "a", values).key((0, 0, 0, 0, 0))
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DamagedFileError, match="torn or damaged"):
+        open_frames(tmp_path / "a").read_frame((0, 0), [np.empty(SHAPE[2:], np.float32)])
+
+
+def test_a_chunk_that_cannot_be_decoded_is_named(tmp_path: Path, values: Any) -> None:
+    make_array(tmp_path / "a", "blosc-lz4")
+    file = tmp_path / "a" / write_all(tmp_path / "a", values).key((0, 0, 0, 0, 0))
+    content = bytearray(file.read_bytes())
+    content[:16] = bytes(16)
+    file.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"c/0/0/0/0/0: a chunk cannot be decoded"):
+        open_frames(tmp_path / "a").read_frame((0, 0), [np.empty(SHAPE[2:], np.float32)])
+
+
+def test_a_chunk_that_was_never_written_is_no_fill_value(tmp_path: Path, values: Any) -> None:
+    make_array(tmp_path / "a", "none")[0, 0] = values[0, 0]
+    with pytest.raises(DamagedFileError, match="never written"):
+        open_frames(tmp_path / "a").read_frame((0, 1), [np.empty(SHAPE[2:], np.float32)])
+
+
+def test_positions_outside_the_array_are_refused(tmp_path: Path, values: Any) -> None:
+    make_array(tmp_path / "a", "none")
+    reader = ShardReader(tmp_path / "a", write_all(tmp_path / "a", values))
+    with pytest.raises(IndexError, match="shape"):
+        reader.read_frame((5, 0), [np.empty(SHAPE[2:], np.float32)])
+    with pytest.raises(IndexError, match="shape"):
+        reader.read_frame((-1, 0), [np.empty(SHAPE[2:], np.float32)])
+
+
+def test_other_codecs_are_read_through_zarr(
+    tmp_path: Path, values: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    array = zarr.create_array(
+        tmp_path / "a", shape=SHAPE, shards=(2, 7, 4, 6, 8), chunks=(1, 1, 4, 6, 8), dtype="float32"
+    )
+    array[:] = values
+    reader = open_frames(tmp_path / "a")
+    assert isinstance(reader, ZarrFrames)
+    assert "slower" in caplog.text
+    assert "zstd" in caplog.text
+    first, second = np.empty((1, 6, 8), np.float32), np.empty((2, 6, 8), np.float32)
+    reader.read_frame((3, 5), [first, second])
+    assert np.array_equal(np.concatenate([first, second]), values[3, 5, :3])
+    out = np.empty((3, *SHAPE[2:]), np.float32)
+    reader.read_frames((4, 2), out)
+    assert np.array_equal(out, values[4, 2:5])
+
+
+def test_threads_share_a_reader_that_keeps_few_files_open(tmp_path: Path, values: Any) -> None:
+    make_array(tmp_path / "a", "none", (1, 2))
+    reader = ShardReader(tmp_path / "a", write_all(tmp_path / "a", values), max_open=2)
+    wrong: list[tuple[int, int]] = []
+
+    def read(seed: int) -> None:
+        rng, out = np.random.default_rng(seed), np.empty(SHAPE[2:], np.float32)
+        for _ in range(300):
+            i, t = int(rng.integers(SHAPE[0])), int(rng.integers(SHAPE[1]))
+            reader.read_frame((i, t), [out])
+            if not np.array_equal(out, values[i, t]):
+                wrong.append((i, t))
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    open_files = [file.resolve() for file in Path("/proc/self/fd").iterdir() if file.exists()]
+    assert sum(tmp_path in file.parents for file in open_files) <= 2

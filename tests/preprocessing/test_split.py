@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import yaml
+from pydantic import TypeAdapter
+
+from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.split import Split, TimeSplit, TrajectorySplit
+
+TIMES = np.arange(4.0)
+DAYS = np.datetime64("2000-12-30", "s") + np.arange(6) * np.timedelta64(1, "D")
+NAMES = ["train", "valid", "test", "-"]
+
+
+def rows(split: Split, num: int, **scalars: np.ndarray) -> list[str]:
+    codes = split.codes(TIMES, num, scalars)
+    assert (codes == codes[:, :1]).all()
+    return [NAMES[code] for code in codes[:, 0]]
+
+
+def test_train_comes_from_the_front_and_test_last() -> None:
+    split = TrajectorySplit(train=3, valid=2, test=1)
+    assert rows(split, 8) == ["train"] * 3 + ["-"] * 2 + ["valid"] * 2 + ["test"]
+
+
+def test_train_takes_all_that_remain_by_default() -> None:
+    assert rows(TrajectorySplit(valid=1, test=2), 6) == ["train"] * 3 + ["valid"] + ["test"] * 2
+    assert rows(TrajectorySplit(), 3) == ["train"] * 3
+    assert rows(TrajectorySplit(valid=(0, 2)), 4) == ["valid"] * 2 + ["train"] * 2
+
+
+def test_ranges_may_stand_anywhere() -> None:
+    split = TrajectorySplit(train=(2, 4), valid=(0, 1), test=(-1, None))
+    assert rows(split, 6) == ["valid", "-", "train", "train", "-", "test"]
+
+
+def test_groups_stay_together_and_counts_are_not_exceeded() -> None:
+    viscosity = np.array([1, 1, 2, 2, 3, 3, 4, 4])
+    found = rows(TrajectorySplit(train=3, valid=3, test=2, group_by=("viscosity",)), 8, viscosity=viscosity)
+    assert found == ["train", "train", "-", "-", "valid", "valid", "test", "test"]
+
+
+def test_groups_need_not_lie_side_by_side() -> None:
+    viscosity = np.array([1, 2, 1, 2, 1, 2])
+    found = rows(TrajectorySplit(test=3, group_by=("viscosity",)), 6, viscosity=viscosity)
+    assert found == ["train", "test"] * 3
+
+
+def test_ranges_that_tear_a_group_are_refused() -> None:
+    split = TrajectorySplit(train=(0, 3), test=(3, 6), group_by=("viscosity",))
+    with pytest.raises(ConfigError, match=r"trajectories \[2, 3\] agree in viscosity but are in different"):
+        split.codes(TIMES, 6, {"viscosity": np.array([1, 1, 2, 2, 3, 3])})
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (TrajectorySplit(train=(0, 4), test=(3, 5)), "trajectory 3 is in train and in test"),
+        (TrajectorySplit(train=5, valid=1), "train asks for 5 of 5 trajectories; valid and test leave 4"),
+        (TrajectorySplit(test=6), "test asks for 1 trajectories more than there are"),
+        (TrajectorySplit(test=(3, 9)), r"splits.test: \[3, 9\] covers nothing of, or reaches beyond"),
+        (TrajectorySplit(group_by=("mass",)), "no scalar 'mass'"),
+        (
+            TrajectorySplit(train=("2000-01-01", None)),
+            "'2000-01-01' is a date, but the data count from 0 to 4",
+        ),
+    ],
+)
+def test_impossible_splits_are_explained(split: TrajectorySplit, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        split.codes(TIMES, 5, {})
+
+
+def test_dates_bound_half_open_ranges() -> None:
+    split = TimeSplit(
+        train=(None, "2001-01-01"), valid=("2001-01-01", "2001-01-02T12"), test=("2001-01-03", None)
+    )
+    codes = split.codes(DAYS, 2, {})
+    assert [NAMES[code] for code in codes[0]] == ["train", "train", "valid", "valid", "test", "test"]
+    assert np.array_equal(codes[0], codes[1])
+
+
+def test_dates_of_yaml_need_no_quotes() -> None:
+    values = yaml.safe_load("{kind: time, train: [null, 2001-01-01], valid: [2001-01-01T00:00:00Z, null]}")
+    split = TypeAdapter[Split](Split).validate_python(values)
+    assert [NAMES[code] for code in split.codes(DAYS, 1, {})[0]] == ["train"] * 2 + ["valid"] * 4
+    assert TypeAdapter[Split](Split).validate_json(split.model_dump_json()) == split
+
+
+def test_ranges_of_time_that_overlap_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"frame 2 \(2001-01-01T00:00:00\) is in train and in test"):
+        TimeSplit(train=(0, 4), test=("2001-01-01", None)).codes(DAYS, 1, {})
+
+
+def test_what_is_no_date_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'yesterday' is no ISO date"):
+        TimeSplit(train=("yesterday", None)).codes(DAYS, 1, {})

@@ -1,0 +1,187 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from analytic_source import Analytic, configuration
+
+from pelagos.preprocessing.build import build
+from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.inspection import inspect
+from pelagos.preprocessing.repair import repair
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.store import Store, open_store, verify
+
+SOURCE = {"names": ["heating", "density", "velocity_x"], "static": "varying", "scalars": True}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return build(configuration(tmp_path, SOURCE, codec="blosc-lz4"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return open_store(build(configuration(tmp_path_factory.mktemp("stores"), SOURCE)))
+
+
+def test_channels_are_prognostic_then_forcing_then_diagnostic(store: Store) -> None:
+    assert [variable.key for variable in store.variables] == ["velocity_x", "heating", "density"]
+    assert [variable.units for variable in store.variables] == ["m s-1"] * 3
+    source = Analytic(**SOURCE)
+    expected = np.stack([source.values(variable.name) for variable in store.variables], axis=2)
+    for i in range(store.num_trajectories):
+        assert np.array_equal(store.read(i, 0, store.num_times), expected[i])
+        assert np.array_equal(store.read(i, 2, 4), expected[i, 2:4])
+        assert np.array_equal(store.static(i)[0], source.values("depth")[i, 0])
+        assert store.scalars(i).tolist() == [i // 2 + 0.5]
+
+
+def test_times_count_from_the_first_frame(store: Store) -> None:
+    assert store.times.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert (store.dt, store.time_units) == (0.25, "s")
+
+
+def test_splits_are_masks_of_frames(store: Store) -> None:
+    assert [store.splits[name][:, 0].sum() for name in ("train", "valid", "test")] == [4, 1, 1]
+    assert store.splits["test"][5].all()
+
+
+def test_xarray_opens_it_without_us(store: Store) -> None:
+    ds = xr.open_zarr(store.path, chunks=None)
+    assert ds["state"].dims == ("trajectory", "time", "channel", "y", "x")
+    assert np.array_equal(ds["state"].sel(channel="heating").values, Analytic(**SOURCE).values("heating"))
+    assert ds["trajectory"].values.tolist() == [100, 101, 102, 103, 104, 105]
+    assert ds["split"].attrs["flag_meanings"] == "unused train valid test"
+    assert ds.attrs["Conventions"].startswith("CF-")
+    assert ds.attrs["license"] == "CC0-1.0"
+    assert ds["params"].sel(param="viscosity").values.tolist() == store.scalar_values[:, 0].tolist()
+
+
+def test_zarr_opens_it_with_and_without_consolidated_metadata(store: Store) -> None:
+    consolidated = zarr.open_consolidated(store.path, mode="r")
+    plain = zarr.open_group(store.path, mode="r", use_consolidated=False)
+    assert np.array_equal(consolidated["state"][:], plain["state"][:])
+    assert consolidated["stats/mean"][:].tolist() == plain["stats/mean"][:].tolist()
+    assert plain["state"].attrs["channels"][1]["name"] == "heating"
+
+
+def test_to_xarray_is_in_the_convention_and_equal_to_the_source(store: Store) -> None:
+    ds, source = store.to_xarray(), Analytic(**SOURCE).open()
+    convention.check(ds)
+    assert set(ds.data_vars) == set(source.data_vars)
+    for name in source.data_vars:
+        assert ds[name].attrs["role"] == source[name].attrs["role"]
+        assert ds[name].attrs["units"] == source[name].attrs["units"]
+        assert ds[name].dims == source[name].dims
+        assert np.array_equal(ds[name].values, source[name].values.astype(ds[name].dtype))
+    assert ds["time"].values.tolist() == source["time"].values.tolist()
+
+
+def test_levels_and_dates_come_back(tmp_path: Path) -> None:
+    source = {"levels": [850, 500], "dates": True, "latlon": True, "static": "common"}
+    store = open_store(build(configuration(tmp_path, source)))
+    assert [variable.key for variable in store.variables][:2] == ["velocity_x@850", "velocity_x@500"]
+    assert (store.dt, store.time_units) == (6 * 3600, "s")
+    ds, original = store.to_xarray(), Analytic(**source).open()
+    convention.check(ds)
+    assert ds["velocity_y"].dims == ("trajectory", "time", "level", "y", "x")
+    assert np.array_equal(ds["velocity_y"].values, original["velocity_y"].values)
+    assert np.array_equal(ds["time"].values, original["time"].values)
+    assert ds["level"].values.tolist() == [850, 500]
+    assert ds["depth"].dims == ("y", "x")
+    assert np.array_equal(store.static(0), store.static(5))
+
+
+def test_a_new_store_is_whole(path: Path) -> None:
+    assert verify(path, sha256=True) == []
+    assert repair(path) == []
+
+
+@pytest.mark.parametrize("place", ["shard", "static", "stats/mean/c/0", "zarr.json", "split/c/0/0"])
+def test_a_flipped_bit_is_found_and_exactly_that_file_is_mended(path: Path, place: str) -> None:
+    places = {"shard": "state/c/2/0/0/0/0", "static": "static/c/1/0/0/0"}
+    name = places.get(place, place)
+    before = {file: (file.stat().st_ino, file.read_bytes()) for file in path.rglob("*") if file.is_file()}
+    content = bytearray((path / name).read_bytes())
+    content[len(content) // 2] ^= 4
+    (path / name).write_bytes(content)
+    (damage,) = verify(path)
+    assert (damage.path, damage.kind) == (name, "checksum")
+    assert "CRC-32C" in str(damage)
+    assert repair(path) == [name]
+    assert verify(path, sha256=True) == []
+    after = {file: (file.stat().st_ino, file.read_bytes()) for file in path.rglob("*") if file.is_file()}
+    assert {file: content for file, (_, content) in after.items()} == {f: c for f, (_, c) in before.items()}
+    assert [file for file in after if after[file][0] != before[file][0]] == [path / name]
+
+
+def test_lost_and_shortened_files_are_found_and_mended(path: Path) -> None:
+    shutil.rmtree(path / "state" / "c" / "1")
+    shutil.rmtree(path / "mask")
+    short = path / "static/c/0/0/0/0"
+    short.write_bytes(short.read_bytes()[:-1])
+    (path / "state" / "junk").write_bytes(b"")
+    kinds = {damage.path: damage.kind for damage in verify(path)}
+    assert kinds.pop("state/junk") == "unexpected"
+    assert kinds == {
+        "mask/c/0/0/0": "missing",
+        "mask/zarr.json": "missing",
+        "state/c/1/0/0/0/0": "missing",
+        "static/c/0/0/0/0": "size",
+    }
+    assert repair(path) == sorted(kinds)
+    assert [damage.path for damage in verify(path)] == ["state/junk"]
+
+
+def test_a_damaged_manifest_is_found_and_cannot_be_repaired(path: Path) -> None:
+    manifest = path / "_build" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"bytes": 1', '"bytes": 2', 1))
+    (damage,) = verify(path)
+    assert (damage.path, damage.kind) == ("_build/manifest.json", "manifest")
+    assert "fails its own checksum" in damage.detail
+    with pytest.raises(DamagedFileError, match="with overwrite=true"):
+        repair(path)
+
+
+def test_repair_from_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = build(configuration(tmp_path, SOURCE))
+    (path / "state/c/0/0/0/0/0").unlink()
+    monkeypatch.setattr(Analytic, "values", lambda self, name: np.zeros((6, 5, 8, 8), np.float32))
+    with pytest.raises(DataError, match="cannot be repaired: made again, it differs"):
+        repair(path)
+
+
+def test_opening_what_is_no_store_is_explained(path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"no such store; there are analytic-1\.zarr"):
+        open_store(path.with_name("analytic-2.zarr"))
+    path.with_name("other.zarr.building").mkdir()
+    with pytest.raises(MissingFileError, match="not complete: run `pelagos build` again"):
+        open_store(path.with_name("other.zarr"))
+    with pytest.raises(DataError, match="not one that `pelagos build` has written"):
+        open_store(path / "stats")
+    with pytest.raises(DamagedFileError, match=r"zarr\.json: missing"):
+        open_store(path.parent)
+    (path / "split/c/0/0").unlink()
+    with pytest.raises(DamagedFileError, match="split/c/0/0: missing; `pelagos repair`"):
+        open_store(path)
+
+
+def test_frames_beyond_the_end_are_refused(store: Store) -> None:
+    with pytest.raises(IndexError, match="has 5 frames"):
+        store.read(0, 3, 6)
+    with pytest.raises(IndexError, match="shape"):
+        store.read(6, 0, 1)
+
+
+def test_inspect_tells_what_is_inside(store: Store) -> None:
+    text = inspect(store.path)
+    assert "6 trajectories of 5 frames, 3 channels, 8 x 8 points" in text
+    assert "0.25 s" in text
+    assert "y wall, wall; x periodic, periodic" in text
+    assert "viscosity" in text
+    for line in ("velocity_x", "heating", "density", "depth"):
+        assert line in text
+    assert "4 trajectories, 20 frames" in text
