@@ -7,7 +7,7 @@ Legend: B batch, C channel, T frames, H rows, W columns, N windows of a batch, M
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Literal
 
 import torch
@@ -48,12 +48,45 @@ class StridedConv2d(nn.Conv2d):
     """A convolution whose zero padding, the odd cell behind, divides the grid by the stride."""
 
     def __init__(self, dim_in: int, dim_out: int, kernel: int, stride: int) -> None:
-        super().__init__(dim_in, dim_out, kernel, stride, padding=(kernel - stride) // 2)
-        self.odd = (kernel - stride) % 2
+        super().__init__(dim_in, dim_out, kernel, stride)
+        self.kernel, self.step = kernel, stride
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', H // stride, W // stride)."""
-        return super().forward(F.pad(x_BCHW, (0, 1, 0, 1)) if self.odd else x_BCHW)
+        before, odd = divmod(self.kernel - self.step, 2)
+        after = before + odd
+        if self._in_blocks(x_BCHW):
+            seen = self.kernel - self.step
+            height, width = (size // self.step * self.step + seen for size in x_BCHW.shape[-2:])
+            x_BCHW = F.pad(x_BCHW, (before, after, before, after))[..., :height, :width]
+            return _convolve_in_blocks(x_BCHW, self.weight, self.bias, self.step)
+        if odd:
+            return super().forward(F.pad(x_BCHW, (before, after, before, after)))
+        return F.conv2d(x_BCHW, self.weight, self.bias, self.step, before)
+
+    def _in_blocks(self, x_BCHW: Tensor) -> bool:
+        large = self.kernel > BLOCK and self.kernel % self.step == 0
+        return large and x_BCHW.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+
+
+BLOCK = 8
+"""The largest kernel for which oneDNN is fast in float32, above all in the backward pass."""
+
+
+def _convolve_in_blocks(x_BCHW: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """A strided convolution as a sum of small ones: in float32 several times as fast as one of 32 x 32 cells."""
+    x_BCHW = F.pixel_unshuffle(x_BCHW, stride)
+    side = weight.shape[-1] // stride
+    weight = weight.unflatten(3, (side, stride)).unflatten(2, (side, stride))  # type: ignore[no-untyped-call]
+    weight = weight.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+    height, width = (size - side + 1 for size in x_BCHW.shape[-2:])
+    parts = []
+    for top, left in product(range(0, side, BLOCK), repeat=2):
+        block = weight[..., top : top + BLOCK, left : left + BLOCK]
+        rows = slice(top, top + height + block.shape[-2] - 1)
+        columns = slice(left, left + width + block.shape[-1] - 1)
+        parts.append(F.conv2d(x_BCHW[..., rows, columns], block, None if parts else bias))
+    return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
 
 class ChannelNorm(nn.Module):
@@ -207,7 +240,7 @@ class Transformer(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Same shape; H and W must be multiples of both windows."""
-        x_BHWC = x_BCHW.permute(0, 2, 3, 1)
+        x_BHWC = x_BCHW.permute(0, 2, 3, 1).contiguous()
         for block in self.layers:
             if self.checkpointing and torch.is_grad_enabled():
                 x_BHWC = checkpoint(_run, block, x_BHWC, use_reentrant=False)
@@ -342,11 +375,14 @@ class CrossFormer(nn.Module):
         self.check_size(*x_BCHW.shape[-2:])
         if self.patch != (1, 1):
             x_BCHW = self.cube_embedding(x_BCHW[:, :, None])
-        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+        # On the CPU convolutions of small grids are faster with channels first.
+        layout = torch.channels_last if x_BCHW.is_cuda else torch.contiguous_format
+        x_BCHW = x_BCHW.contiguous(memory_format=layout)
         skips = []
         for stage in self.layers:
             for part in stage.children():
                 x_BCHW = part(x_BCHW)
+            x_BCHW = x_BCHW.contiguous(memory_format=layout)
             skips.append(x_BCHW)
         x_BCHW = self.up_block1(x_BCHW)
         x_BCHW = self.up_block2(torch.cat([x_BCHW, skips[2]], 1))

@@ -119,7 +119,7 @@ class UTransformer(nn.Module):
         top, left = (cells // 2 for cells in missing)
         # Cells of zeros take part in attention, as they do in the published network.
         x_BCHW = F.pad(skip_BCHW, (left, missing[1] - left, top, missing[0] - top))
-        x_BCHW = self.layer(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x_BCHW = self.layer(x_BCHW.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)
         x_BCHW = x_BCHW[..., top : top + height, left : left + width]
         out: Tensor = self.up(torch.cat([skip_BCHW, x_BCHW], 1))
         return out

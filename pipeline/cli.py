@@ -143,7 +143,7 @@ Store = Annotated[Path, typer.Argument(metavar="STORE", help="A Zarr store that 
 def inspect(store: Store) -> None:
     """Say what is in a store."""
     with reported():
-        from pelagos.preprocessing.inspect import inspect as describe
+        from pelagos.preprocessing.inspection import inspect as describe
 
         print(describe(store))
 
@@ -168,7 +168,7 @@ def verify(store: Store) -> None:
 def repair(store: Store) -> None:
     """Build the damaged shards of a store anew from its sources."""
     with reported():
-        from pelagos.preprocessing.build import repair as mend
+        from pelagos.preprocessing.repair import repair as mend
 
         mended = mend(store)
         print(f"{store}: {len(mended)} shard(s) built anew")

@@ -14,7 +14,6 @@ from pydantic import Field, PositiveInt
 
 from pelagos.preprocessing.durable import json_checksum
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.sources.registry import Source
 from pelagos.preprocessing.fields import FieldOptions, Fields, select
 from pelagos.preprocessing.shards import CodecName, ShardLayout
 from pelagos.preprocessing.sources.registry import Source
