@@ -211,7 +211,7 @@ class _Attend(torch.autograd.Function):
         bias_hMM: Tensor,
         mask_nMM: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(q_ZhMd, k_ZhMd, v_ZhMd, bias_hMM, mask_nMM)
+        ctx.save_for_backward(q_ZhMd, k_ZhMd, v_ZhMd, bias_hMM, mask_nMM)  # type: ignore[arg-type]
         # The fused kernel is refused to a bias that asks for a gradient, even here where none is recorded.
         return _fused(q_ZhMd.detach(), k_ZhMd.detach(), v_ZhMd.detach(), bias_hMM.detach(), mask_nMM)
 
@@ -262,16 +262,16 @@ class _Directions(torch.autograd.Function):
         return y_ZhMd
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, grad_ZhMd: Tensor) -> tuple[Tensor, Tensor]:
         y_ZhMd, length_ZhM1, factor_h11 = ctx.saved_tensors  # type: ignore[attr-defined]
-        along_ZhM1 = (y_ZhMd * grad_ZhMd).sum(-1, keepdim=True) / factor_h11
-        across_ZhMd = torch.addcmul(
-            grad_ZhMd, y_ZhMd, (along_ZhM1 / factor_h11).to(grad_ZhMd.dtype), value=-1
-        )
-        grad_x_ZhMd = across_ZhMd * (factor_h11 / length_ZhM1).to(grad_ZhMd.dtype)
-        return grad_x_ZhMd.transpose(1, 2).flatten(2), along_ZhM1.sum((0, 2), dtype=factor_h11.dtype)[
-            ..., None
-        ]
+        dtype = grad_ZhMd.dtype
+        grad_factor_ZhM1 = (y_ZhMd * grad_ZhMd).sum(-1, keepdim=True) / factor_h11
+        along_ZhM1 = (grad_factor_ZhM1 / factor_h11).to(dtype)
+        across_ZhMd = torch.addcmul(grad_ZhMd, y_ZhMd, along_ZhM1, value=-1)
+        grad_y_ZhMd = across_ZhMd * (factor_h11 / length_ZhM1).to(dtype)
+        grad_factor_h11 = grad_factor_ZhM1.sum((0, 2), dtype=factor_h11.dtype)[..., None]
+        return grad_y_ZhMd.transpose(1, 2).flatten(2), grad_factor_h11
 
 
 def directions(x_ZMD: Tensor, factor_h11: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from pelagos.models.conditioning import ConditionalLayerNorm
 from pelagos.models.patches import PatchRecovery
 
 Style = Literal["pelagos", "poseidon"]
-LAYER_SCALE: dict[Style, float] = {"pelagos": 0.1, "poseidon": 1e-6}
+LAYER_SCALE: dict[Style, float] = {"pelagos": 1.0, "poseidon": 1e-6}
 
 
 def initialize(network: nn.Module, style: Style, deviation: float) -> None:

@@ -1,4 +1,4 @@
-"""ScOT: a U-shaped Swin transformer with lead-time conditioning; Poseidon's exactly, and Pelagos's own.
+"""ScOT: a U-shaped Swin transformer conditioned on lead time; Poseidon's to rounding, and Pelagos's own.
 
 Source: Herde et al., Poseidon (2024, arXiv:2405.19101), and its code. Names of weights are the official ones.
 What Pelagos changes is listed in `Rules`, one switch each.
@@ -7,32 +7,33 @@ Legend: B batch, C channels, H rows and W columns of pixels, h and w those of to
 S scalars, K conditions.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from pelagos.models.adapt import Kind
-from pelagos.models.attention import Tiling, WindowAttention
-from pelagos.models.conditioning import ConditionalLayerNorm, condition_names, conditions, layer_norm
+from pelagos.models.attention import Tiling
+from pelagos.models.conditioning import ConditionalLayerNorm, condition_names, conditions
 from pelagos.models.context import Context, Signature
 from pelagos.models.initialization import LAYER_SCALE, initialize
-from pelagos.models.padding import NOWHERE, Fill, pad
+from pelagos.models.padding import NOWHERE, pad
 from pelagos.models.patches import PatchEmbedding, PatchMerging, PatchRecovery, PatchUnmerging, take
 from pelagos.models.resample import fourier_resample
 from pelagos.models.selection import select
 from pelagos.models.skips import ConvNeXtBlock, ResNetBlock
+from pelagos.models.stages import Block, BlockSizes, DecoderStage, EncoderStage, Stages, apply_blocks
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 
 Pair = tuple[int, int]
 Flags = tuple[bool, bool]
 EVERYTHING = Context()
+SATURATION = 0.25
+REFERENCE_MASK = -200.0
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class Rules:
             `image_size`, to which fields of other sizes are resampled by FFT, and back.
         boundaries: on axes that the call says are periodic, windows, padding and convolutions wrap around; on
             others the last convolution repeats edge values. Else (the reference) all padding is zeros.
-        residual: what is added to the output: "lead_time": the input of the same variable, the network's part being
-            multiplied by tanh(lead time), so that lead time 0 gives the input back (variables that are
-            not input are the network's alone); "input" (the reference's `learn_residual`): the input; "none".
-        initialization: "poseidon": normal with one deviation for all weights, norms' gains near 0, skips off;
-            "pelagos": deviations by fan-in, gains of norms at 1, skips on, no smoothing by the last convolution.
+        residual: "lead_time": the input of the same variable is added to the network's part, and that is
+            multiplied by `growth(lead time)`, so that lead time 0 gives the input back; of variables that are
+            not input the network's part is all. "input" (the reference's `learn_residual`): the input is
+            added. "none": nothing is.
+        initialization: see `initialize`.
     """
 
     any_size: bool = True
@@ -109,112 +110,6 @@ class ScOTConfig(Config):
         return ScOT(signature, self, POSEIDON if self.preset == "poseidon" else PELAGOS)
 
 
-class Dense(nn.Module):
-    """A linear layer under the official name."""
-
-    def __init__(self, dim_in: int, dim_out: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(dim_in, dim_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(*, D) to (*, D')."""
-        out: Tensor = self.dense(x)
-        return out
-
-
-class Attention(nn.Module):
-    """Window attention and the layer that mixes its heads."""
-
-    def __init__(self, dim: int, num_heads: int, tiling: Tiling, *, qkv_bias: bool, bias_dim: int) -> None:
-        super().__init__()
-        self.self = WindowAttention(dim, num_heads, tiling, qkv_bias=qkv_bias, bias_dim=bias_dim)
-        self.output = Dense(dim, dim)
-
-    def forward(self, x_BhwD: Tensor, periodic: Flags) -> Tensor:
-        """(B, h, w, D) to the same shape."""
-        grid = (x_BhwD.shape[1], x_BhwD.shape[2])
-        out: Tensor = self.output(self.self(x_BhwD.flatten(1, 2), grid, periodic))
-        return out.view(x_BhwD.shape)
-
-
-class Block(nn.Module):
-    """Attention and an MLP, each normalised before it is added (SwinV2's residual post-norm)."""
-
-    def __init__(
-        self, dim: int, num_heads: int, tiling: Tiling, num_conditions: int, config: ScOTConfig
-    ) -> None:
-        super().__init__()
-        hidden = int(config.mlp_ratio * dim)
-        self.attention = Attention(
-            dim, num_heads, tiling, qkv_bias=config.qkv_bias, bias_dim=config.position_bias_dim
-        )
-        self.layernorm_before = layer_norm(dim, num_conditions, config.layer_norm_eps)
-        self.intermediate = Dense(dim, hidden)
-        self.output = Dense(hidden, dim)
-        self.layernorm_after = layer_norm(dim, num_conditions, config.layer_norm_eps)
-
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> Tensor:
-        """(B, h, w, D) to the same shape."""
-        x_BhwD = x_BhwD + self.layernorm_before(self.attention(x_BhwD, periodic), conditions_BK)
-        hidden: Tensor = self.output(F.gelu(self.intermediate(x_BhwD)))
-        return x_BhwD + self.layernorm_after(hidden, conditions_BK)
-
-
-class EncoderStage(nn.Module):
-    """The blocks of one level, and the step to the next coarser one where there is one."""
-
-    def __init__(self, blocks: list[Block], downsample: PatchMerging | None, *, checkpointing: bool) -> None:
-        super().__init__()
-        self.blocks, self.downsample = nn.ModuleList(blocks), downsample
-        self.checkpointing = checkpointing
-
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> tuple[Tensor, Tensor]:
-        """What the blocks make of the tokens, and the tokens for the next stage."""
-        y_BhwD = apply_blocks(self.blocks, x_BhwD, conditions_BK, periodic, checkpointing=self.checkpointing)
-        if self.downsample is None:
-            return y_BhwD, y_BhwD
-        return y_BhwD, self.downsample(y_BhwD + x_BhwD, conditions_BK, periodic)
-
-
-class DecoderStage(nn.Module):
-    """The blocks of one level, and the step to the next finer one where there is one."""
-
-    def __init__(self, blocks: list[Block], upsample: PatchUnmerging | None, *, checkpointing: bool) -> None:
-        super().__init__()
-        self.blocks, self.upsample = nn.ModuleList(blocks), upsample
-        self.checkpointing = checkpointing
-
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags, grid: Pair) -> Tensor:
-        """Tokens of the grid given, that of the next finer level."""
-        x_BhwD = apply_blocks(self.blocks, x_BhwD, conditions_BK, periodic, checkpointing=self.checkpointing)
-        return x_BhwD if self.upsample is None else self.upsample(x_BhwD, conditions_BK, grid)
-
-
-def apply_blocks(
-    blocks: Iterable[nn.Module],
-    x_BhwD: Tensor,
-    conditions_BK: Tensor,
-    periodic: Flags,
-    *,
-    checkpointing: bool,
-) -> Tensor:
-    """One block after the other; when checkpointing, what they compute is not kept for the gradient."""
-    for block in blocks:
-        if checkpointing and torch.is_grad_enabled():
-            x_BhwD = checkpoint(block, x_BhwD, conditions_BK, periodic, use_reentrant=False)
-        else:
-            x_BhwD = block(x_BhwD, conditions_BK, periodic)
-    return x_BhwD
-
-
-class Layers(nn.Module):
-    """The stages of the encoder, finest first, or of the decoder, coarsest first."""
-
-    def __init__(self, stages: Iterable[nn.Module]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(stages)
-
-
 class ScOT(nn.Module):
     """The network; see `ScOTConfig` and `Rules`.
 
@@ -222,7 +117,8 @@ class ScOT(nn.Module):
         signature: the variables and scalars that it has weights for.
         config: its sizes.
         rules: its behaviour.
-        foreign: arguments of the reference that say nothing about this network, kept for the way back.
+        image_size: the side of its fields, None where it serves any grid.
+        foreign: arguments of a network that was loaded from the reference, for the way back.
     """
 
     def __init__(self, signature: Signature, config: ScOTConfig, rules: Rules = PELAGOS) -> None:
@@ -231,20 +127,68 @@ class ScOT(nn.Module):
         self.foreign: Mapping[str, Any] = {}
         self.image_size = None if rules.any_size else _image_size(signature, config)
         _check(signature, config, rules)
-        self.num_conditions = len(condition_names(signature.scalars)) if config.use_conditioning else 0
-        num_inputs, num_outputs = len(signature.inputs), len(signature.outputs)
-        dim, patch, eps = config.embed_dim, config.patch_size, config.layer_norm_eps
-        positions = self._grid(0) if config.use_absolute_embeddings else None
-        self.embeddings = PatchEmbedding(num_inputs, dim, patch, self.num_conditions, eps, positions)
+        self._sizes = BlockSizes(
+            num_conditions=len(condition_names(signature.scalars)) if config.use_conditioning else 0,
+            mlp_ratio=config.mlp_ratio,
+            qkv_bias=config.qkv_bias,
+            bias_dim=config.position_bias_dim,
+            eps=config.layer_norm_eps,
+        )
+        self.embeddings = PatchEmbedding(
+            len(signature.inputs),
+            config.embed_dim,
+            config.patch_size,
+            *self._norm,
+            grid=self._grid(0) if config.use_absolute_embeddings else None,
+        )
         levels = range(len(config.depths))
-        self.encoder = Layers(self._encoder_stage(level) for level in levels)
-        self.decoder = Layers(self._decoder_stage(level) for level in reversed(levels))
-        self.residual_blocks = nn.ModuleList(self._skip_blocks(level) for level in levels)
-        self.patch_recovery = PatchRecovery(dim, num_outputs, patch)
+        self.encoder = Stages(self._encoder_stage(level) for level in levels)
+        self.decoder = Stages(self._decoder_stage(level) for level in reversed(levels))
+        self.residual_blocks = nn.ModuleList(nn.ModuleList(self._skip_blocks(level)) for level in levels)
+        self.patch_recovery = PatchRecovery(config.embed_dim, len(signature.outputs), config.patch_size)
         initialize(self, rules.initialization, config.initializer_range)
 
+    @property
+    def _norm(self) -> tuple[int, float]:
+        return self._sizes.num_conditions, self._sizes.eps
+
+    def _dim(self, level: int) -> int:
+        return int(self.config.embed_dim * 2**level)
+
+    def _grid(self, level: int) -> Pair | None:
+        if self.image_size is None:
+            return None
+        side = int(self.image_size // self.config.patch_size // 2**level)
+        return side, side
+
+    def _blocks(self, level: int, shifted: Iterator[bool]) -> list[Block]:
+        hidden = float("-inf") if self.image_size is None else REFERENCE_MASK
+        tilings = (Tiling(self.config.window_size, shift, self._grid(level), hidden) for shift in shifted)
+        heads = self.config.num_heads[level]
+        return [Block(self._dim(level), heads, tiling, self._sizes) for tiling in tilings]
+
+    def _encoder_stage(self, level: int) -> EncoderStage:
+        depth, last = self.config.depths[level], level == len(self.config.depths) - 1
+        blocks = self._blocks(level, (i % 2 == 1 for i in range(depth)))
+        downsample = None if last else PatchMerging(self._dim(level), *self._norm)
+        return EncoderStage(blocks, downsample, checkpointing=self.config.checkpointing)
+
+    def _decoder_stage(self, level: int) -> DecoderStage:
+        # The reference builds these blocks in reverse, so that it is the last that is never shifted.
+        blocks = self._blocks(level, (i % 2 == 1 for i in reversed(range(self.config.depths[level]))))
+        upsample = PatchUnmerging(self._dim(level), *self._norm) if level else None
+        return DecoderStage(blocks, upsample, checkpointing=self.config.checkpointing)
+
+    def _skip_blocks(self, level: int) -> Iterator[nn.Module]:
+        scale = LAYER_SCALE[self.rules.initialization]
+        for _ in range(self.config.skip_connections[level]):
+            if self.config.residual_model == "resnet":
+                yield ResNetBlock(self._dim(level))
+            else:
+                yield ConvNeXtBlock(self._dim(level), *self._norm, layer_scale=scale)
+
     def named_axes(self) -> dict[str, tuple[Kind | None, ...]]:
-        """For weights with slices of variables or conditions, what each axis runs over."""
+        """For weights with slices of variables or conditions, what each axis runs over; for `adapt`."""
         axes: dict[str, tuple[Kind | None, ...]] = {
             "embeddings.patch_embeddings.projection.weight": (None, "input", None, None),
             "patch_recovery.projection.weight": (None, "output", None, None),
@@ -255,49 +199,6 @@ class ScOT(nn.Module):
             if isinstance(module, ConditionalLayerNorm):
                 axes |= {f"{name}.{part}.weight": (None, "condition") for part in ("weight", "bias")}
         return axes
-
-    def _dim(self, level: int) -> int:
-        return self.config.embed_dim * 2**level
-
-    def _grid(self, level: int) -> Pair | None:
-        if self.image_size is None:
-            return None
-        side = self.image_size // self.config.patch_size // 2**level
-        return side, side
-
-    def _block(self, level: int, *, shifted: bool) -> Block:
-        hidden = -200.0 if self.image_size else float("-inf")
-        tiling = Tiling(self.config.window_size, shifted, self._grid(level), hidden)
-        heads = self.config.num_heads[level]
-        return Block(self._dim(level), heads, tiling, self.num_conditions, self.config)
-
-    def _encoder_stage(self, level: int) -> EncoderStage:
-        blocks = [self._block(level, shifted=i % 2 == 1) for i in range(self.config.depths[level])]
-        last = level == len(self.config.depths) - 1
-        downsample = (
-            None if last else PatchMerging(self._dim(level), self.num_conditions, self.config.layer_norm_eps)
-        )
-        return EncoderStage(blocks, downsample, checkpointing=self.config.checkpointing)
-
-    def _decoder_stage(self, level: int) -> DecoderStage:
-        # The reference builds these blocks in reverse, so that it is the last that is never shifted.
-        depth = self.config.depths[level]
-        blocks = [self._block(level, shifted=(depth - 1 - i) % 2 == 1) for i in range(depth)]
-        upsample = (
-            PatchUnmerging(self._dim(level), self.num_conditions, self.config.layer_norm_eps)
-            if level
-            else None
-        )
-        return DecoderStage(blocks, upsample, checkpointing=self.config.checkpointing)
-
-    def _skip_blocks(self, level: int) -> nn.ModuleList:
-        dim, scale = self._dim(level), LAYER_SCALE[self.rules.initialization]
-        if self.config.residual_model == "resnet":
-            return nn.ModuleList(ResNetBlock(dim) for _ in range(self.config.skip_connections[level]))
-        return nn.ModuleList(
-            ConvNeXtBlock(dim, self.num_conditions, self.config.layer_norm_eps, scale)
-            for _ in range(self.config.skip_connections[level])
-        )
 
     def forward(
         self, x_BCHW: Tensor, lead_time_B: Tensor | None = None, context: Context = EVERYTHING
@@ -319,15 +220,20 @@ class ScOT(nn.Module):
         conditions_BK = conditions(lead_time_B, chosen.scalars)
         tokens_BhwD = self.embeddings(fields_BCHW, conditions_BK, chosen.inputs)
         tokens_BhwD = self._transform(tokens_BhwD, conditions_BK, periodic)
-        size = (x_BCHW.shape[2], x_BCHW.shape[3]) if self.image_size is None else (self.image_size,) * 2
-        fill: Fill = "edge" if self.rules.boundaries else "zeros"
-        y_BCHW = self.patch_recovery(tokens_BhwD, size, chosen.outputs, periodic, fill)
+        size = (x_BCHW.shape[2], x_BCHW.shape[3])
+        y_BCHW: Tensor = self.patch_recovery(
+            tokens_BhwD,
+            size if self.image_size is None else (self.image_size, self.image_size),
+            chosen.outputs,
+            periodic,
+            "edge" if self.rules.boundaries else "zeros",
+        )
         if self.rules.residual == "input":
             y_BCHW = add_input(y_BCHW, fields_BCHW, chosen.residual)
-        if y_BCHW.shape[-2:] != x_BCHW.shape[-2:]:
-            y_BCHW = fourier_resample(y_BCHW, (x_BCHW.shape[2], x_BCHW.shape[3]))
+        if y_BCHW.shape[2:] != size:
+            y_BCHW = fourier_resample(y_BCHW, size)
         if self.rules.residual == "lead_time":
-            y_BCHW = add_input(y_BCHW, x_BCHW, chosen.residual, torch.tanh(lead_time_B))
+            y_BCHW = add_input(y_BCHW, x_BCHW, chosen.residual, growth(lead_time_B))
         return y_BCHW
 
     def _fit(self, x_BCHW: Tensor, periodic: Flags) -> Tensor:
@@ -335,28 +241,33 @@ class ScOT(nn.Module):
         if self.image_size is None:
             patch = self.config.patch_size
             return pad(x_BCHW, (0, -height % patch), (0, -width % patch), periodic, "edge")
+        own = (self.image_size, self.image_size)
         if height != width:
-            raise ValueError(
-                f"fields of {height} x {width}: this network takes square ones, best {self.image_size} x {self.image_size}"
-            )
-        return x_BCHW if height == self.image_size else fourier_resample(x_BCHW, (self.image_size,) * 2)
+            raise ValueError(f"fields of {(height, width)} for a network of squares, built for {own}")
+        return x_BCHW if (height, width) == own else fourier_resample(x_BCHW, own)
 
     def _transform(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> Tensor:
-        kept = []
+        skips = []
         for stage in self.encoder.layers:
             y_BhwD, x_BhwD = stage(x_BhwD, conditions_BK, periodic)
-            kept.append(y_BhwD)
-        skips = [
-            apply_blocks(blocks, y_BhwD, conditions_BK, periodic, checkpointing=self.config.checkpointing)
-            for blocks, y_BhwD in zip(self.residual_blocks, kept, strict=True)
-        ]
+            skips.append(y_BhwD)
+        for level, blocks in enumerate(self.residual_blocks):
+            assert isinstance(blocks, nn.ModuleList)
+            skips[level] = apply_blocks(
+                blocks, skips[level], conditions_BK, periodic, checkpointing=self.config.checkpointing
+            )
         x_BhwD = skips.pop()
         for stage in self.decoder.layers:
-            finer = (skips[-1] if skips else x_BhwD).shape[1:3]
+            finer = (skips or [x_BhwD])[-1].shape[1:3]
             x_BhwD = stage(x_BhwD, conditions_BK, periodic, finer)
             if skips:
                 x_BhwD = x_BhwD + skips.pop()
         return x_BhwD
+
+
+def growth(lead_time_B: Tensor) -> Tensor:
+    """What the network's part is multiplied by: proportional to short lead times, 1 for long ones."""
+    return torch.tanh(lead_time_B / SATURATION)
 
 
 def add_input(

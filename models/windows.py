@@ -141,7 +141,8 @@ class Windows:
 
     def _take(self, x_BND: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
         if len(index) == len(inverse):
-            return _Permute.apply(x_BND, index, inverse)
+            permuted: Tensor = _Permute.apply(x_BND, index, inverse)
+            return permuted
         return x_BND.index_select(1, index)
 
     def _by_window(self, x: Tensor) -> Tensor:

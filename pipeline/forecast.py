@@ -115,9 +115,9 @@ def run(config: ForecastStage) -> Path:
     if config.output.exists() and not config.overwrite:
         raise ConfigError(f"{config.output} exists: give another output=, or overwrite=true")
     store = open_store(config.store)
+    plan = config.starts.plan(store)
     model = load(registry.resolve(config.model, config.tracking))
     forecaster = Forecaster(model, store, config.mode, config.batch, config.threads)
-    plan = config.starts.plan(store)
     with bar("forecast", len(plan.trajectories)) as show:
         write(forecaster.blocks(plan, show), config.output)
     print(f"forecasts: {config.output}")

@@ -56,6 +56,8 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
     lock = config.path.with_name(f".{config.path.name}.lock")
     building = config.path.with_name(f"{config.path.name}.building")
     with durable.lock(lock, shared=count > 1):
+        if _is_complete(config):  # by somebody who has just let go of the lock
+            return config.path
         plan = make_plan(config)
         sources = _prepare(building, plan)
         run_parts(building, plan, plan.parts[position::count], progress)

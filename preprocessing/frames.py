@@ -10,7 +10,8 @@ import zarr
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.shards import ShardLayout, ShardReader, UnsupportedLayoutError, read_metadata
+from pelagos.preprocessing.shard_reader import ShardReader
+from pelagos.preprocessing.shards import ShardLayout, UnsupportedLayoutError, read_metadata
 
 _log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ def _head(store: Store, manifest: Manifest) -> list[str]:
     lines = [
         f"{store.dataset} {store.version}: {store.num_trajectories} trajectories of {store.num_times} "
         f"frames, {len(store.variables)} channels, {height} x {width} points",
-        f"time step   {store.dt:g} {store.time_units}",
+        f"time step   {store.dt:g}{'' if store.time_units == '1' else ' ' + store.time_units}",
         f"grid        {store.grid.kind}, beyond the edges: {sides}",
         f"size        {size / 1e6:.1f} MB in {len(manifest.files)} files",
         f"scalars     {', '.join(store.params) or 'none'}",
@@ -36,14 +36,17 @@ def _head(store: Store, manifest: Manifest) -> list[str]:
 
 def _variables(store: Store) -> list[str]:
     stats = store.stats
-    lines = [f"{'variable':28} {'role':11} {'units':12} {'mean':>12} {'std':>12}"]
+    names = [len(variable.key) for variable in (*store.variables, *store.static_variables)]
+    width = max(8, *names)
+    lines = [f"{'variable':{width}} {'role':11} {'units':12} {'mean':>12} {'std':>12}"]
     rows = [*zip(store.variables, stats.mean, stats.std, stats.constant, strict=True)]
     rows += zip(
         store.static_variables, stats.static_mean, stats.static_std, stats.static_constant, strict=True
     )
     for variable, mean, std, constant in rows:
         spread = "constant" if constant else f"{std:.5g}"
-        lines.append(f"{variable.key:28} {variable.role:11} {variable.units:12} {mean:>12.5g} {spread:>12}")
+        name = f"{variable.key:{width}} {variable.role:11} {variable.units:12}"
+        lines.append(f"{name} {mean:>12.5g} {spread:>12}")
     return lines
 
 

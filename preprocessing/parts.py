@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing import durable
+from pelagos.preprocessing.channels import Channel
 from pelagos.preprocessing.durable import Checksum
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.fields import Channel
 from pelagos.preprocessing.measures import Measures, measure
 from pelagos.preprocessing.plan import Part, Plan
 from pelagos.preprocessing.shards import ShardLayout, write_shard
@@ -79,12 +79,13 @@ def write_part(root: Path, plan: Plan, part: Part) -> Entry:
         DataError: a value is infinite, or missing where that is an error.
         DamagedFileError: the source cannot be read.
     """
-    fields, rows, columns = plan.fields, slice(*part.trajectories), slice(*part.times)
-    block = fields.read(rows, columns)
-    rounding = fields.round(block)
+    fields, rows, (start, stop) = plan.fields, slice(*part.trajectories), part.times
+    # One frame more where there is one before: the statistics of differences need it. A shard that
+    # does not begin a trajectory holds one trajectory only, so the rest stays contiguous.
+    frames = fields.read(rows, slice(max(0, start - 1), stop))
+    rounding = fields.round(frames)
+    before, block = (frames[:, :1], frames[:, 1:]) if start else (frames[:0, :1], frames)
     check_values(plan, fields.state, block, part)
-    before = fields.read(rows, slice(columns.start - 1, columns.start)) if columns.start else block[:0]
-    fields.round(before)
     has_static = plan.static_cell(part) is not None
     static = fields.read_static(rows) if has_static else np.empty((0, *plan.static.frame), np.float32)
     check_values(plan, fields.static, static[:, None], part)

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
+from pelagos.preprocessing.channels import FieldOptions
 from pelagos.preprocessing.durable import json_checksum
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.fields import FieldOptions, Fields, select
+from pelagos.preprocessing.fields import Fields
+from pelagos.preprocessing.selection import select
 from pelagos.preprocessing.shards import CodecName, ShardLayout
 from pelagos.preprocessing.sources.registry import Source
 from pelagos.preprocessing.split import SPLITS, Codes, Split, TrajectorySplit

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pelagos.preprocessing import durable
 from pelagos.preprocessing.errors import DataError
@@ -12,7 +13,7 @@ from pelagos.preprocessing.measures import Measures, total
 from pelagos.preprocessing.parts import PROGRESS, measure_part, shard_files, write_part
 from pelagos.preprocessing.plan import BuildConfig, Part, Plan, make_plan
 from pelagos.preprocessing.provenance import SourceRecord
-from pelagos.preprocessing.shards import ShardReader
+from pelagos.preprocessing.shard_reader import ShardReader
 from pelagos.preprocessing.skeleton import write_attributes, write_skeleton, write_statistics
 
 
@@ -71,7 +72,7 @@ def _write_others(scratch: Path, path: Path, plan: Plan, manifest: Manifest) -> 
 
 
 def _measures(path: Path, plan: Plan, part: Part) -> Measures:
-    state, static = ShardReader(path / "state", plan.state), ShardReader(path / "static", plan.static)
+    state = ShardReader(path / "state", plan.state)
     rows, (start, stop) = range(*part.trajectories), part.times
     block = np.empty((len(rows), stop - start, *plan.state.frame), np.float32)
     before = np.empty((len(rows) if start else 0, 1, *plan.state.frame), np.float32)
@@ -79,8 +80,15 @@ def _measures(path: Path, plan: Plan, part: Part) -> Measures:
         state.read_frames((row, start), block[n])
         if start:
             state.read_frames((row, start - 1), before[n])
+    return measure_part(plan, part, block, _static(path, plan, part), before)
+
+
+def _static(path: Path, plan: Plan, part: Part) -> NDArray[np.float32]:
     cell = plan.static_cell(part)
-    fields = np.empty(plan.static.block_shape(cell) if cell else (0, *plan.static.frame), np.float32)
+    if cell is None:
+        return np.empty((0, *plan.static.frame), np.float32)
+    fields = np.empty(plan.static.block_shape(cell), np.float32)
+    reader, first = ShardReader(path / "static", plan.static), cell[0] * plan.static.shard[0]
     for n, frame in enumerate(fields):
-        static.read_frame((rows.start + n if plan.fields.varying_static else 0,), [frame])
-    return measure_part(plan, part, block, fields, before)
+        reader.read_frame((first + n,), [frame])
+    return fields

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from pelagos.preprocessing import durable
-from pelagos.preprocessing.fields import Channel
+from pelagos.preprocessing.channels import Channel
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.measures import Measures
 from pelagos.preprocessing.moments import Moments

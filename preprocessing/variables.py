@@ -69,6 +69,7 @@ KNOWN = _table(
     ("inhibitor", "1", "", "concentration of the inhibitor"),
     ("phase", "1", "", "phase field"),
     ("displacement", "1", "", "displacement of a wave"),
+    ("displacement_rate", "1", "", "rate of change of the displacement"),
     ("wave_speed", "1", "", "speed of propagation"),
     ("force_x", "1", "force", "body force along x"),
     ("force_y", "1", "force", "body force along y"),

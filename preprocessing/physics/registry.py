@@ -9,7 +9,7 @@ from pelagos.preprocessing.physics.euler import EulerConfig
 from pelagos.preprocessing.physics.gray_scott import GrayScottConfig
 from pelagos.preprocessing.physics.kolmogorov import KolmogorovConfig
 from pelagos.preprocessing.physics.navier_stokes import NavierStokesConfig
-from pelagos.preprocessing.physics.wave import WaveConfig
+from pelagos.preprocessing.physics.wave_equation import WaveConfig
 
 Equation = Annotated[
     NavierStokesConfig | KolmogorovConfig | GrayScottConfig | AllenCahnConfig | WaveConfig | EulerConfig,

@@ -6,6 +6,7 @@ Fixtures a-d were made by the reference in float64; it computes its table of off
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.testing import assert_close
 
 from pelagos.models.compat_scot import load_scot, save_scot, scot_arguments
 from pelagos.models.context import Context, Signature
-from pelagos.models.scot import PELAGOS, POSEIDON, ScOT, ScOTConfig
+from pelagos.models.scot import PELAGOS, POSEIDON, Rules, ScOT, ScOTConfig
 from pelagos.preprocessing.errors import ConfigError, DataError
 from tests.models.contracts import NetworkContract
 
@@ -84,7 +85,7 @@ class Fixture:
         errors = [
             (output[:, i:j] - labels[:, i:j]).abs().pow(power).mean()
             / (labels[:, i:j].abs().pow(power).mean() + 1e-10)
-            for i, j in zip(edges[:-1], edges[1:], strict=True)
+            for i, j in pairwise(edges)
         ]
         return torch.stack(errors).mean()
 
@@ -253,7 +254,9 @@ def test_weights_that_contradict_the_arguments_are_errors() -> None:
     name = "patch_recovery.mixup.weight"
     with pytest.raises(DataError, match=r"1 missing \['patch_recovery.mixup.weight'\]"):
         load_scot(ARGUMENTS, {key: value for key, value in state.items() if key != name})
-    with pytest.raises(DataError, match=rf"{name} has shape \(1, 1, 3, 3\), the arguments say \(1, 1, 5, 5\)"):
+    with pytest.raises(
+        DataError, match=rf"{name} has shape \(1, 1, 3, 3\), the arguments say \(1, 1, 5, 5\)"
+    ):
         load_scot(ARGUMENTS, {**state, name: torch.zeros(1, 1, 3, 3)})
     with pytest.raises(DataError, match=f"{name} has values that are not finite"):
         load_scot(ARGUMENTS, {**state, name: torch.full((1, 1, 5, 5), torch.nan)})
@@ -267,23 +270,25 @@ def test_networks_that_the_reference_does_not_have_cannot_be_saved_for_it() -> N
 # Pelagos's preset
 
 
-def network(
-    signature: Signature, rules: Any = PELAGOS, noise: float = 0.3, **options: Any
-) -> ScOT:
-    """A float64 network all of whose weights matter."""
+FOUR = ("density", "velocity_x", "velocity_y", "pressure")
+DOUBLE = torch.float64
+
+
+def network(signature: Signature, rules: Rules = PELAGOS, **options: Any) -> ScOT:
+    """A float64 network in which every weight matters."""
     torch.manual_seed(3)
     net = ScOT(signature, ScOTConfig(**{**SMALL, **options}), rules).double().eval()
     with torch.no_grad():
         for parameter in net.parameters():
-            parameter.add_(noise * torch.randn_like(parameter))
+            parameter.add_(0.3 * torch.randn_like(parameter))
     return net
 
 
-FOUR = ("density", "velocity_x", "velocity_y", "pressure")
-
-
 def fields(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=DOUBLE)
+
+
+TIMES = torch.tensor([0.2, 0.7], dtype=DOUBLE)
 
 
 def test_pelagos_with_poseidons_switches_and_channels_is_poseidon() -> None:
@@ -291,7 +296,129 @@ def test_pelagos_with_poseidons_switches_and_channels_is_poseidon() -> None:
     pelagos = network(signature, replace(PELAGOS, boundaries=False, residual="none"))
     poseidon = network(signature, POSEIDON)
     poseidon.load_state_dict(pelagos.state_dict(), strict=True)
-    x_BCHW, time_B = fields(2, 4, 32, 32), torch.tensor([0.2, 0.7], dtype=torch.float64)
-    context = Context(inputs=(0, 1, 2, 3), outputs=(0, 1, 2, 3), periodic=(True, True))
+    x_BCHW, context = fields(2, 4, 32, 32), Context((0, 1, 2, 3), (0, 1, 2, 3), periodic=(True, True))
     with torch.no_grad():
-        assert_close(pelagos(x_BCHW, time_B, context), poseidon(x_BCHW, time_B), rtol=0, atol=1e-12)
+        assert_close(pelagos(x_BCHW, TIMES, context), poseidon(x_BCHW, TIMES), rtol=0, atol=1e-12)
+
+
+def test_order_of_variables_in_a_call_does_not_matter() -> None:
+    net, x_BCHW = network(Signature(FOUR, FOUR)), fields(2, 4, 12, 20)
+    order, back = [2, 0, 3, 1], [1, 3, 0, 2]
+    with torch.no_grad():
+        permuted = net(x_BCHW[:, order], TIMES, Context(tuple(order), tuple(order)))
+        assert_close(permuted[:, back], net(x_BCHW, TIMES), rtol=0, atol=1e-11)
+
+
+def test_a_call_touches_its_own_variables_weights_alone() -> None:
+    net, x_BCHW = network(Signature(FOUR, FOUR)), fields(2, 2, 12, 20)
+    alone = network(Signature(("velocity_y", "density"), ("pressure",)))
+    state = dict(net.state_dict())
+    name = "embeddings.patch_embeddings.projection.weight"
+    state[name] = state[name][:, [2, 0]]
+    for name in ("patch_recovery.projection.weight", "patch_recovery.mixup.weight"):
+        state[name] = state[name][:, [3]]
+    for name in ("patch_recovery.projection.bias", "patch_recovery.mixup.weight"):
+        state[name] = state[name][[3]]
+    alone.load_state_dict(state)
+    with torch.no_grad():
+        some = net(x_BCHW, TIMES, Context(inputs=(2, 0), outputs=(3,)))
+        assert_close(some, alone(x_BCHW, TIMES), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "periodic", "shift"),
+    [
+        # Levels of 16 x 24 and 8 x 12 tokens: windows of 4 of the coarser one are 16 pixels wide.
+        ((32, 48), (True, True), (16, 32)),
+        ((32, 48), (False, True), (0, 16)),
+        ((30, 48), (False, True), (0, 16)),
+        # Where a window covers the axis at the coarser level, windows of the finer one decide: 8 pixels.
+        ((16, 16), (True, True), (8, 8)),
+        # Where it does at all levels, tokens of the coarsest do: 4 pixels.
+        ((8, 32), (True, False), (4, 0)),
+    ],
+)
+def test_shifts_by_whole_windows_along_periodic_axes_change_nothing(
+    size: tuple[int, int], periodic: tuple[bool, bool], shift: tuple[int, int]
+) -> None:
+    net, x_BCHW, context = network(Signature(FOUR, FOUR)), fields(2, 4, *size), Context(periodic=periodic)
+    with torch.no_grad():
+        y_BCHW = net(x_BCHW, TIMES, context)
+        moved = net(x_BCHW.roll(shift, (2, 3)), TIMES, context)
+    assert_close(moved, y_BCHW.roll(shift, (2, 3)), rtol=0, atol=1e-11)
+
+
+def test_a_wall_is_not_seen_through() -> None:
+    net, x_BCHW = network(Signature(FOUR, FOUR), window_size=2, depths=(1, 1)), fields(1, 4, 8, 64)
+    changed = x_BCHW.clone()
+    changed[..., 0] += 1
+    reaches = {}
+    with torch.no_grad():
+        for wraps in (False, True):
+            context = Context(periodic=(False, wraps))
+            difference = net(changed, TIMES[:1], context) - net(x_BCHW, TIMES[:1], context)
+            reaches[wraps] = float(difference[..., -1].abs().max())
+    assert reaches[False] == 0
+    assert reaches[True] > 1e-6
+
+
+def test_fields_that_are_not_input_are_predicted_even_at_lead_time_zero() -> None:
+    signature = Signature(("density",), ("density", "vorticity"))
+    net, x_BCHW = network(signature), fields(2, 1, 8, 8)
+    with torch.no_grad():
+        y_BCHW = net(x_BCHW, torch.zeros(2, dtype=DOUBLE))
+    assert_close(y_BCHW[:, :1], x_BCHW, rtol=0, atol=0)
+    assert y_BCHW[:, 1].abs().max() > 1e-6
+
+
+def test_a_fresh_network_changes_little_and_more_with_time() -> None:
+    net, x_BCHW = ScOTConfig(**SMALL).build(Signature(FOUR, FOUR)), torch.randn(2, 4, 16, 16)
+    with torch.no_grad():
+        short, long = (net(x_BCHW, torch.full((2,), time)) - x_BCHW for time in (0.01, 1.0))
+    assert 0 < short.std() < 0.1 * long.std()
+    assert 0.01 < long.std() < 1
+
+
+def test_poseidons_initial_weights_leave_blocks_without_gradient_at_lead_time_zero() -> None:
+    trained = {}
+    for preset, time in (("poseidon", 0.0), ("pelagos", 0.5)):
+        net = ScOTConfig(preset=preset, **SMALL).build(Signature(FOUR, FOUR, shape=(16, 16)))
+        net(torch.randn(2, 4, 16, 16), torch.full((2,), time)).square().sum().backward()
+        weights = net.encoder.layers[0].blocks[0].output.dense.weight
+        trained[preset] = bool(weights.grad.abs().max() > 0)
+    assert trained == {"poseidon": False, "pelagos": True}
+
+
+def test_a_network_without_conditioning_needs_no_lead_time_and_one_with_it_does() -> None:
+    x_BCHW = torch.randn(2, 4, 16, 16)
+    plain = ScOTConfig(preset="poseidon", use_conditioning=False, **SMALL)
+    assert plain.build(Signature(FOUR, FOUR, shape=(16, 16)))(x_BCHW).shape == x_BCHW.shape
+    with pytest.raises(ValueError, match="conditioned on lead times, and none were given"):
+        ScOTConfig(**SMALL).build(Signature(FOUR, FOUR))(x_BCHW)
+
+
+def test_lead_times_and_scalars_of_the_wrong_shape_are_errors() -> None:
+    net, x_BCHW = ScOTConfig(**SMALL).build(Signature(FOUR, FOUR, ("viscosity",))), torch.randn(2, 4, 8, 8)
+    with pytest.raises(ValueError, match=r"lead times of shape \(3,\) for 2 samples"):
+        net(x_BCHW, torch.rand(3))
+    with pytest.raises(ValueError, match=r"scalars of shape \(2, 2\), \(2, 1\) is right: \('viscosity',\)"):
+        net(x_BCHW, torch.rand(2), Context(scalars=torch.rand(2, 2)))
+    with pytest.raises(ValueError, match="1 entries of `residual` for 4 output channels"):
+        net(x_BCHW, torch.rand(2), Context(residual=(0,)))
+
+
+@pytest.mark.parametrize(
+    ("options", "scalars", "message"),
+    [
+        ({"depths": (2,)}, (), "one entry a level.*'depths': 1.*'num_heads': 2"),
+        ({"use_conditioning": False}, ("viscosity",), "without use_conditioning.*viscosity"),
+        ({"use_absolute_embeddings": True}, (), "preset poseidon"),
+        ({"preset": "poseidon"}, (), "needs `image_size`"),
+        ({"preset": "poseidon", "image_size": 15}, (), "image_size 15 is not a multiple of patch_size 2"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_errors(
+    options: dict[str, Any], scalars: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ScOTConfig(**{**SMALL, **options}).build(Signature(FOUR, FOUR, scalars))

@@ -10,10 +10,11 @@ from pelagos.preprocessing.build import build
 from pelagos.preprocessing.coarsen import coarse_grid, coarsen
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.external import ExternalSource
-from pelagos.preprocessing.fields import Fields, select
+from pelagos.preprocessing.fields import Fields
 from pelagos.preprocessing.forcing import FORCINGS
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.rounding import round_mantissa
+from pelagos.preprocessing.selection import select
 from pelagos.preprocessing.store import open_store
 
 EVERYTHING = (slice(0, 6), slice(0, 5))
@@ -221,7 +222,7 @@ def test_times_must_be_evenly_spaced(tmp_path: Path) -> None:
 
 
 def test_an_external_source_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="(?s)cannot make 'analytic_source:Analytic'.*colour"):
+    with pytest.raises(ConfigError, match=r"(?s)cannot make 'analytic_source:Analytic'.*colour"):
         build(configuration(tmp_path, {"colour": "red"}))
     with pytest.raises(ConfigError, match=r"cannot make 'nowhere:Nothing' \(package.module:Class\)"):
         ExternalSource(kind="external", path="nowhere:Nothing").open()

@@ -218,10 +218,14 @@ def test_an_error_reaches_the_consumer_in_its_turn(tmp_path: Path) -> None:
     (path / "state/c/2/0/0/0/0").unlink()
     before = threading.active_count()
     order = Sweep([dataset], 5)
-    seen = []
-    with pytest.raises(DamagedFileError, match="state/c/2/0/0/0/0: the shard is missing"):
+    seen: list[int] = []
+
+    def consume() -> None:
         for batch in Loader(order):
-            seen += batch.index[:, 0].tolist()
+            seen.extend(batch.index[:, 0].tolist())
+
+    with pytest.raises(DamagedFileError, match="state/c/2/0/0/0/0: the shard is missing"):
+        consume()
     assert seen == [0] * 10 + [1] * 10
     assert threading.active_count() == before
 

@@ -10,7 +10,8 @@ from zarr.codecs import BloscCodec
 from pelagos.preprocessing import durable
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.frames import ZarrFrames, open_frames
-from pelagos.preprocessing.shards import ShardLayout, ShardReader, read_metadata, write_shard
+from pelagos.preprocessing.shard_reader import ShardReader
+from pelagos.preprocessing.shards import ShardLayout, read_metadata, write_shard
 
 SHAPE = (5, 7, 4, 6, 8)
 CODECS = ["none", "blosc-lz4"]
@@ -110,9 +111,14 @@ def test_bytes_are_the_same_each_time(tmp_path: Path, values: Any) -> None:
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     durable.write_bytes(tmp_path / "file", b"old")
-    with pytest.raises(RuntimeError), durable.replacing(tmp_path / "file") as descriptor:
-        durable.write_all(descriptor, np.zeros(9, np.uint8))
-        raise RuntimeError
+
+    def fail() -> None:
+        with durable.replacing(tmp_path / "file") as descriptor:
+            durable.write_all(descriptor, np.zeros(9, np.uint8))
+            raise RuntimeError("full")
+
+    with pytest.raises(RuntimeError, match="full"):
+        fail()
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
 
 

@@ -136,6 +136,15 @@ def test_lost_and_shortened_files_are_found_and_mended(path: Path) -> None:
     assert [damage.path for damage in verify(path)] == ["state/junk"]
 
 
+@pytest.mark.parametrize("static", ["none", "common"])
+def test_statistics_are_mended_from_the_shards(tmp_path: Path, static: str) -> None:
+    path = build(configuration(tmp_path, {"static": static, "times": 9}, shard_bytes=1024))
+    shutil.rmtree(path / "stats")
+    mended = repair(path)
+    assert all(name.startswith("stats/") for name in mended)
+    assert verify(path, sha256=True) == []
+
+
 def test_a_damaged_manifest_is_found_and_cannot_be_repaired(path: Path) -> None:
     manifest = path / "_build" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"bytes": 1', '"bytes": 2', 1))

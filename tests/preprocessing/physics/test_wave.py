@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pelagos.preprocessing.physics.wave import WaveConfig
+from pelagos.preprocessing.physics.wave_equation import WaveConfig
 
 NO_SCALARS = torch.empty(1, 0, dtype=torch.float64)
 

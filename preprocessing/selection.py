@@ -1,0 +1,156 @@
+"""Selection: which fields a store takes from a dataset, checked against the dataset before any is read."""
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.channels import Channel, FieldOptions
+from pelagos.preprocessing.coarsen import coarse_grid
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.fields import Fields
+from pelagos.preprocessing.forcing import ForcingName
+from pelagos.preprocessing.forcing import variable as forcing_variable
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.split import resolve
+from pelagos.preprocessing.variables import Role, Variable, keys, known
+
+_ORDER: tuple[Role, ...] = ("prognostic", "forcing", "diagnostic")
+
+
+def select(ds: xr.Dataset, options: FieldOptions) -> Fields:
+    """The fields that the options take from a dataset; reads coordinates and scalars only.
+
+    Raises:
+        ConfigError: an option names what the dataset does not have.
+        DataError: the dataset is not in the convention, or its times are not evenly spaced.
+    """
+    convention.check(ds)
+    ds = _subset(_renamed(ds, options), options)
+    convention.check(ds)
+    grid = coarse_grid(convention.grid_of(ds), options.coarsen)
+    axis, time_units = _time_axis(ds)
+    names = list(options.variables or _fields_of(ds))
+    channels = [channel for name in names for channel in _channels(ds, name, options)]
+    channels += [_forcing(name, axis, grid) for name in options.forcings]
+    state = [channel for role in _ORDER for channel in channels if channel.variable.role == role]
+    static = [channel for channel in channels if channel.variable.role == "static"]
+    _check_unique([channel.variable for channel in (*state, *static)])
+    if not state:
+        raise ConfigError(f"variables: of {names} none depends on time")
+    return Fields(ds, grid, axis, time_units, tuple(state), tuple(static), _params(ds), options)
+
+
+def _fields_of(ds: xr.Dataset) -> list[str]:
+    return convention.in_role(ds, *get_args(Role))
+
+
+def _renamed(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
+    if unknown := set(options.rename) - set(ds.data_vars):
+        raise ConfigError(f"rename: no variable {min(unknown)!r}; there are {sorted(map(str, ds.data_vars))}")
+    try:
+        ds = ds.rename_vars(options.rename)
+    except ValueError as error:
+        raise ConfigError(f"rename: {error}") from error
+    fields = set(_fields_of(ds))
+    named = {
+        "variables": set(options.variables or ()),
+        "roles": set(options.roles),
+        "convert": set(options.convert),
+        "transforms": set(options.transforms),
+        "bits": set(options.bits),
+    }
+    for option, names in named.items():
+        if unknown := names - fields:
+            raise ConfigError(f"{option}: no field {min(unknown)!r}; there are {sorted(fields)}")
+    if static := named["bits"] & set(convention.in_role(ds, "static")):
+        raise ConfigError(f"bits: {min(static)!r} is static; only fields that depend on time are rounded")
+    return ds.assign({name: ds[name].assign_attrs(role=role) for name, role in options.roles.items()})
+
+
+def _subset(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
+    subset = options.subset
+    time = resolve(subset.time, ds["time"].values, "subset.time")
+    trajectories = resolve(subset.trajectories, np.arange(ds.sizes["trajectory"]), "subset.trajectories")
+    ds = ds.isel(time=slice(time.start, time.stop, subset.every), trajectory=trajectories)
+    if options.levels is None:
+        return ds
+    if "level" not in ds.dims:
+        raise ConfigError("levels: no field has levels")
+    found = ds["level"].values.tolist()
+    if absent := [level for level in options.levels if level not in found]:
+        raise ConfigError(f"levels: no level {absent[0]:g}; there are {found}")
+    return ds.isel(level=[found.index(level) for level in options.levels])
+
+
+def _channels(ds: xr.Dataset, name: str, options: FieldOptions) -> Iterator[Channel]:
+    array = ds[name]
+    table, conversion = known(name), options.convert.get(name)
+    variable = Variable(
+        name=name,
+        units=conversion.units if conversion else array.attrs["units"],
+        role=array.attrs["role"],
+        group=array.attrs.get("group", table.group),
+        long_name=array.attrs.get("long_name", table.long_name),
+    )
+    attrs = {key: str(array.attrs[key]) for key in ("standard_name", "cell_methods") if key in array.attrs}
+    transform, bits = options.transforms.get(name), options.bits.get(name)
+    levels = ds["level"].values.tolist() if "level" in array.dims else [None]
+    for position, level in enumerate(levels):
+        yield Channel(
+            variable=variable.model_copy(update={"level": level}),
+            source=name,
+            level=None if level is None else position,
+            conversion=conversion,
+            transform=transform,
+            bits=bits,
+            attrs=attrs,
+        )
+
+
+def _forcing(name: ForcingName, axis: NDArray[Any], grid: Grid) -> Channel:
+    if axis.dtype.kind != "M":
+        raise ConfigError(f"forcings: {name} needs dates, but time counts in numbers")
+    if grid.kind != "latlon":
+        raise ConfigError(f"forcings: {name} needs longitudes, but the grid is {grid.kind}")
+    return Channel(variable=forcing_variable(name), source="")
+
+
+def _check_unique(variables: list[Variable]) -> None:
+    found = keys(variables)
+    if doubled := [key for key in found if found.count(key) > 1]:
+        raise ConfigError(f"variables: {doubled[0]!r} would be stored twice")
+
+
+def _time_axis(ds: xr.Dataset) -> tuple[NDArray[Any], str]:
+    """Dates to the second, or numbers and their units; evenly spaced."""
+    axis = ds["time"].values
+    units = ds["time"].attrs.get("units", "1")
+    if axis.dtype.kind == "M":
+        seconds, units = axis.astype("datetime64[s]"), "s"
+        if (seconds != axis).any():
+            raise DataError(f"{ds.attrs['dataset']}: times within a second cannot be stored")
+        axis = seconds
+    steps = np.diff(axis).astype(np.float64)
+    if len(steps) and (odd := np.flatnonzero(np.abs(steps - steps[0]) > 1e-3 * abs(steps[0]))).size:
+        frame = int(odd[0])
+        raise DataError(
+            f"{ds.attrs['dataset']}: times are not evenly spaced: frames 0 and 1 are {steps[0]:g} {units} "
+            f"apart, frames {frame} and {frame + 1} {steps[frame]:g}, at {axis[frame]}; see subset.time"
+        )
+    return axis, units
+
+
+def _params(ds: xr.Dataset) -> dict[str, NDArray[np.float64]]:
+    num = ds.sizes["trajectory"]
+    params = {
+        name: np.broadcast_to(ds[name].values.astype(np.float64), num).copy()
+        for name in convention.in_role(ds, "scalar")
+    }
+    for name, values in params.items():
+        if np.isinf(values).any():
+            raise DataError(f"{ds.attrs['dataset']}: scalar {name} is infinite in some trajectory")
+    return params

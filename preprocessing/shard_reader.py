@@ -1,0 +1,207 @@
+"""Reading shards: frames straight into the caller's buffers, by one system call each where they are not encoded."""
+
+import os
+import struct
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from threading import Lock, local
+from typing import Any
+
+import google_crc32c
+import numcodecs.blosc  # type: ignore[import-untyped]
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.durable import Bytes
+from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.shards import MISSING, ShardLayout
+
+Buffer = NDArray[Any]
+Cell = tuple[int, ...]
+_Index = tuple[NDArray[np.uint64], NDArray[np.int64]]
+
+
+class _Shard:
+    """An open shard; its file closes when nobody holds it any more.
+
+    Attributes:
+        descriptor: of the file.
+        index: (chunk, 2) offset and length.
+        offsets: (frame,) where each frame lies in one piece, -1 where it does not.
+        used: whether it was read since it was last considered for closing.
+    """
+
+    def __init__(self, path: Path, index: _Index | None, num_chunks: int, layout: ShardLayout) -> None:
+        self.descriptor, self.used = -1, False
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise DamagedFileError(f"{path}: the shard is missing; `pelagos verify` lists all") from error
+        if index is None:
+            entries = _read_index(path, self.descriptor, num_chunks)
+            index = entries, _frame_offsets(entries, layout)
+        self.index, self.offsets = index
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
+def _frame_offsets(index: NDArray[np.uint64], layout: ShardLayout) -> NDArray[np.int64]:
+    entries = index.reshape(-1, layout.frame[0] // layout.chunk[-3], 2).astype(np.int64)
+    whole = entries[:, 0, 0] >= 0
+    if layout.codec != "none":
+        whole[:] = False
+    whole &= (entries[:, 1:, 0] == entries[:, :-1].sum(axis=-1)).all(axis=1)
+    return np.where(whole, entries[:, 0, 0], -1)
+
+
+def _read_index(path: Path, descriptor: int, num_chunks: int) -> NDArray[np.uint64]:
+    length = 16 * num_chunks + 4
+    start = os.fstat(descriptor).st_size - length
+    content = os.pread(descriptor, length, start) if start >= 0 else b""
+    if len(content) != length or google_crc32c.value(content[:-4]) != struct.unpack("<I", content[-4:])[0]:
+        raise DamagedFileError(f"{path}: the shard's index is torn or damaged; `pelagos repair` mends it")
+    return np.frombuffer(content[:-4], "<u8").reshape(-1, 2)
+
+
+class ShardReader:
+    """Frames of a sharded array, read by position; safe to share between threads.
+
+    Indices are read once and kept; of the files the `max_open` used last stay open.
+    """
+
+    def __init__(self, path: Path, layout: ShardLayout, max_open: int = 256) -> None:
+        self.path, self.layout = path, layout
+        self._max_open = max_open
+        self._shards: dict[Cell, _Shard] = {}
+        self._indices: dict[Cell, _Index] = {}
+        self._lock = Lock()
+        self._scratch = local()
+        self._chunks_per_frame = layout.frame[0] // layout.chunk[-3]
+        self._chunk_bytes = 4 * prod(layout.chunk)
+        self._frame_bytes = 4 * prod(layout.frame)
+        self._leading = tuple(zip(layout.shape[:-3], layout.shard[:-3], strict=True))
+
+    def read_frame(self, position: tuple[int, ...], buffers: Sequence[Buffer]) -> None:
+        """Fill C-contiguous buffers one after the other from the start of one frame.
+
+        The buffers together may be shorter than the frame, never longer.
+
+        Raises:
+            DamagedFileError: a shard is missing, torn or cannot be decoded.
+        """
+        cell, number = self._locate(position)
+        shard = self._shards.get(cell) or self._open(cell)
+        shard.used = True
+        offset = int(shard.offsets[number])
+        if offset >= 0:
+            self._fill(shard, cell, offset, buffers)
+            return
+        wanted = sum(buffer.nbytes for buffer in buffers)
+        first = number * self._chunks_per_frame
+        entries = shard.index[first : first + -(-wanted // self._chunk_bytes)]
+        self._fill_by_chunk(shard, cell, entries, buffers)
+
+    def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
+        """Fill (T, C, H, W) with consecutive frames along the last of the leading axes.
+
+        Raises:
+            DamagedFileError: a shard is missing, torn or cannot be decoded.
+        """
+        done = 0
+        while done < len(out):
+            here = (*position[:-1], position[-1] + done)
+            done += self._read_run(here, out[done:])
+
+    def _read_run(self, position: tuple[int, ...], out: NDArray[np.float32]) -> int:
+        cell, number = self._locate(position)
+        _, per_shard = self._leading[-1]
+        count = min(len(out), per_shard - position[-1] % per_shard)
+        shard = self._shards.get(cell) or self._open(cell)
+        offsets = shard.offsets[number : number + count]
+        if offsets[0] >= 0 and (np.diff(offsets) == self._frame_bytes).all():
+            self._fill(shard, cell, int(offsets[0]), [out[:count]])
+        else:
+            for frame in range(count):
+                self.read_frame((*position[:-1], position[-1] + frame), [out[frame]])
+        return count
+
+    def _locate(self, position: tuple[int, ...]) -> tuple[Cell, int]:
+        """The shard that holds a frame, and the frame's number in it."""
+        cell, number = [], 0
+        for value, (size, per_shard) in zip(position, self._leading, strict=True):
+            if not 0 <= value < size:
+                raise IndexError(f"{self.path.name}{position}: the array has the shape {self.layout.shape}")
+            cell.append(value // per_shard)
+            number = number * per_shard + value % per_shard
+        return tuple(cell), number
+
+    def _open(self, cell: Cell) -> _Shard:
+        shard = _Shard(self._file(cell), self._indices.get(cell), prod(self.layout.chunks), self.layout)
+        with self._lock:
+            self._indices[cell] = shard.index, shard.offsets
+            self._shards[cell] = shard
+            while len(self._shards) > self._max_open:
+                # The oldest gets a second chance if it was read (the clock algorithm). Dropped, not
+                # closed: another thread may be reading from it.
+                oldest = next(iter(self._shards))
+                candidate = self._shards.pop(oldest)
+                if candidate.used:
+                    candidate.used = False
+                    self._shards[oldest] = candidate
+        return shard
+
+    def _file(self, cell: Cell) -> Path:
+        return self.path / self.layout.key((*cell, 0, 0, 0))
+
+    def _fill(self, shard: _Shard, cell: Cell, offset: int, buffers: Sequence[Buffer]) -> None:
+        # Arrays are buffers, but from Python 3.12 on only do their annotations say so.
+        done = os.preadv(shard.descriptor, buffers, offset)  # type: ignore[arg-type]
+        if done == sum([buffer.nbytes for buffer in buffers]):
+            return
+        # Legal for the system, if rare: piece by piece then.
+        for buffer in buffers:
+            view, done = buffer.reshape(-1).view(np.uint8), 0
+            while done < len(view):
+                count = os.preadv(shard.descriptor, [view[done:].data], offset + done)
+                if count == 0:
+                    raise DamagedFileError(f"{self._file(cell)}: the shard ends before its index says so")
+                done += count
+            offset += done
+
+    def _fill_by_chunk(
+        self, shard: _Shard, cell: Cell, entries: NDArray[np.uint64], buffers: Sequence[Buffer]
+    ) -> None:
+        num_bytes = len(entries) * self._chunk_bytes
+        whole = len(buffers) == 1 and buffers[0].nbytes == num_bytes
+        target = buffers[0].reshape(-1).view(np.uint8) if whole else self._scratch_bytes("frame", num_bytes)
+        for number, (offset, length) in enumerate(entries.tolist()):
+            chunk = target[number * self._chunk_bytes : (number + 1) * self._chunk_bytes]
+            self._read_chunk(shard, cell, offset, length, chunk)
+        start = 0
+        for buffer in () if whole else buffers:
+            buffer.reshape(-1).view(np.uint8)[:] = target[start : start + buffer.nbytes]
+            start += buffer.nbytes
+
+    def _read_chunk(self, shard: _Shard, cell: Cell, offset: int, length: int, out: Bytes) -> None:
+        if offset == MISSING:
+            raise DamagedFileError(f"{self._file(cell)}: a chunk was never written")
+        if self.layout.codec == "none":
+            self._fill(shard, cell, offset, [out])
+            return
+        encoded = self._scratch_bytes("encoded", length)
+        self._fill(shard, cell, offset, [encoded])
+        try:
+            numcodecs.blosc.decompress(encoded, out)
+        except (RuntimeError, ValueError) as error:
+            raise DamagedFileError(f"{self._file(cell)}: a chunk cannot be decoded: {error}") from error
+
+    def _scratch_bytes(self, name: str, length: int) -> Bytes:
+        """Memory of this thread that is used over and over: fresh pages cost more than decoding."""
+        held: Bytes | None = getattr(self._scratch, name, None)
+        if held is None or len(held) < length:
+            held = np.empty(length, np.uint8)
+            setattr(self._scratch, name, held)
+        return held[:length]

@@ -1,0 +1,97 @@
+"""Weights carried over to other variables and scalars by name."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from pelagos.models.adapt import adapt
+from pelagos.models.context import Context, Signature
+from pelagos.models.scot import ScOT, ScOTConfig
+from pelagos.preprocessing.errors import DataError
+
+CONFIG = ScOTConfig(
+    embed_dim=8, depths=(2, 1), num_heads=(2, 4), skip_connections=(1, 0), window_size=4, patch_size=2
+)
+OLD = Signature(("density", "velocity_x", "mask"), ("density", "velocity_x"), scalars=("viscosity",))
+MORE = Signature(
+    ("pressure", "mask", "velocity_x", "tracer", "density"),
+    ("velocity_x", "pressure", "density"),
+    scalars=("forcing", "viscosity"),
+)
+
+
+def network(signature: Signature, seed: int, config: ScOTConfig = CONFIG) -> ScOT:
+    torch.manual_seed(seed)
+    return config.build(signature).double().eval()
+
+
+def predict(net: ScOT, names: tuple[str, ...], scalars: dict[str, float]) -> Tensor:
+    """Predictions of density and x-velocity from fields of the given names, each drawn by its name alone."""
+    fields = [
+        torch.randn(2, 8, 12, generator=torch.Generator().manual_seed(len(name)), dtype=torch.float64)
+        for name in names
+    ]
+    signature = net.signature
+    values = [scalars.get(name, torch.nan) for name in signature.scalars]
+    context = Context(
+        inputs=tuple(signature.inputs.index(name) for name in names),
+        outputs=tuple(signature.outputs.index(name) for name in ("density", "velocity_x")),
+        periodic=(True, False),
+        scalars=torch.tensor([values, values], dtype=torch.float64),
+    )
+    with torch.no_grad():
+        return net(torch.stack(fields, 1), torch.tensor([0.3, 0.6], dtype=torch.float64), context)
+
+
+def test_added_variables_and_scalars_leave_the_old_ones_predictions_alone() -> None:
+    old, new = network(OLD, 0), network(MORE, 1)
+    state, _ = adapt(old.state_dict(), OLD, new)
+    new.load_state_dict(state)
+    known = {"viscosity": 0.01}
+    assert_close(predict(new, OLD.inputs, known), predict(old, OLD.inputs, known), rtol=0, atol=1e-12)
+
+
+def test_there_and_back_again_gives_the_same_weights() -> None:
+    old = network(OLD, 0)
+    there, _ = adapt(old.state_dict(), OLD, network(MORE, 1))
+    back, _ = adapt(there, MORE, network(OLD, 2))
+    assert_close(back, dict(old.state_dict()), rtol=0, atol=0)
+
+
+def test_new_slices_are_the_new_networks_own_and_finite() -> None:
+    new = network(MORE, 1)
+    own = {name: value.clone() for name, value in new.state_dict().items()}
+    state, _ = adapt(network(OLD, 0).state_dict(), OLD, new)
+    name = "embeddings.patch_embeddings.projection.weight"
+    assert_close(state[name][:, [0, 3]], own[name][:, [0, 3]], rtol=0, atol=0)
+    assert (state[name][:, [1, 2, 4]] - own[name][:, [1, 2, 4]]).abs().min() > 0
+    assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def test_report_names_what_became_of_each_variable_and_scalar() -> None:
+    fewer = Signature(("velocity_x", "tracer"), ("velocity_x",))
+    _, report = adapt(network(OLD, 0).state_dict(), OLD, network(fewer, 1))
+    assert report.copied == ("input velocity_x", "output velocity_x", "condition lead_time")
+    assert report.fresh == ("input tracer",)
+    assert set(report.dropped) == {
+        "input density",
+        "input mask",
+        "output density",
+        "condition value:viscosity",
+        "condition known:viscosity",
+    }
+    assert "patch_recovery.mixup.weight" in report.weights
+    assert str(report).startswith("copied: input velocity_x, output velocity_x, condition lead_time; fresh:")
+
+
+def test_networks_that_differ_otherwise_are_errors() -> None:
+    old = network(OLD, 0)
+    wider = network(MORE, 1, CONFIG.model_copy(update={"embed_dim": 16}))
+    with pytest.raises(DataError, match=r"has shape \(8, 3, 2, 2\), \(16, 3, 2, 2\) would fit"):
+        adapt(old.state_dict(), OLD, wider)
+    deeper = network(MORE, 1, CONFIG.model_copy(update={"depths": (2, 2)}))
+    with pytest.raises(DataError, match=r"weights missing \['decoder.layers.0.blocks.1"):
+        adapt(old.state_dict(), OLD, deeper)
+    with pytest.raises(DataError, match=r"has shape \(8, 3, 2, 2\), \(8, 5, 2, 2\) would fit"):
+        adapt(old.state_dict(), MORE, network(OLD, 1))
