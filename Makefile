@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check install clean
+.PHONY: demo test test-all check install clean
 
 install: $(INSTALLED)
 
@@ -19,6 +19,10 @@ demo: $(INSTALLED)
 	$(BIN)/pelagos demo $(ARGS)
 
 test: $(INSTALLED)
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+# With the tests that compile networks, which take some minutes more.
+test-all: $(INSTALLED)
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(INSTALLED)

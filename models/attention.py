@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from pelagos.models.memo import Derived, Memo, full_precision
-from pelagos.models.windows import Axis, Windows
+from pelagos.models.windows import Axis, Windows, kept
 from pelagos.preprocessing.errors import ConfigError
 
 Pair = tuple[int, int]
@@ -109,13 +109,11 @@ class WindowAttention(Derived):
 
         Where a window covers a periodic axis the offset is that on a circle.
         """
-        rows, columns = windows.rows, windows.columns
-        with full_precision(self.logit_scale):
-            places = [
-                _log_spaced(_offsets(axis, self.logit_scale), self.tiling.span) for axis in (rows, columns)
-            ]
-            bias_hO = self.continuous_position_bias_mlp(torch.cartesian_prod(*places))
-        index = _pair_index(rows.window, columns.window, bias_hO.device)
+        weight = self.logit_scale
+        rows, columns = ((axis.window, axis.covers) for axis in (windows.rows, windows.columns))
+        offsets_O2, index = _offset_table(rows, columns, self.tiling.span, weight.dtype, weight.device)
+        with full_precision(weight):
+            bias_hO = self.continuous_position_bias_mlp(offsets_O2)
         bias_hMM: Tensor = bias_hO.gather(1, index.expand(self.num_heads, -1))
         return bias_hMM.view(-1, windows.size, windows.size)
 
@@ -137,30 +135,35 @@ class OffsetNetwork(nn.Sequential):
         return 16 * torch.sigmoid(last.weight @ hidden.relu_())
 
 
-def _offsets(axis: Axis, like: Tensor) -> Tensor:
-    window = axis.window
-    offsets = torch.arange(1 - window, window, device=like.device, dtype=like.dtype)
-    return (offsets + window // 2) % window - window // 2 if axis.covers else offsets
+@kept
+def _offset_table(
+    rows: tuple[int, bool], columns: tuple[int, bool], span: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Log-spaced offsets (O, 2) and, for each pair of places, which of them it has (M * M,).
+
+    The axes are given as the length of a window and whether that is a whole circle.
+    """
+    offsets_O2 = torch.cartesian_prod(*(_log_spaced(*axis, span, dtype, device) for axis in (rows, columns)))
+    height, width = rows[0], columns[0]
+    y, x = (torch.arange(size, device=device) for size in (height, width))
+    down = (y[:, None] - y + height - 1)[:, None, :, None]
+    across = (x[:, None] - x + width - 1)[None, :, None, :]
+    return offsets_O2, (down * (2 * width - 1) + across).flatten()
 
 
-def _log_spaced(offsets: Tensor, span: int) -> Tensor:
+def _log_spaced(window: int, circle: bool, span: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    offsets = torch.arange(1 - window, window, dtype=dtype, device=device)
+    if circle:
+        offsets = (offsets + window // 2) % window - window // 2
     scaled = offsets / span * 8
     return scaled.sign() * torch.log2(scaled.abs() + 1) / 3
-
-
-def _pair_index(height: int, width: int, device: torch.device) -> Tensor:
-    """(M * M,) for each pair of places the row of the table that holds their offset."""
-    rows, columns = (torch.arange(size, device=device) for size in (height, width))
-    down = (rows[:, None] - rows + height - 1)[:, None, :, None]
-    across = (columns[:, None] - columns + width - 1)[None, :, None, :]
-    return (down * (2 * width - 1) + across).flatten()
 
 
 def attend(
     q_ZhMd: Tensor, k_ZhMd: Tensor, v_ZhMd: Tensor, bias_hMM: Tensor, mask_nMM: Tensor | None
 ) -> Tensor:
     """softmax(q k^T + bias + mask) v; the mask is that of a sample's n windows."""
-    if not bias_hMM.requires_grad or q_ZhMd.is_cuda:
+    if q_ZhMd.device.type != "cpu" or not torch.is_grad_enabled():
         return _fused(q_ZhMd, k_ZhMd, v_ZhMd, bias_hMM, mask_nMM)
     if torch.compiler.is_compiling() or len(q_ZhMd) * bias_hMM.numel() <= LOGITS_KEPT:
         return _plain(q_ZhMd, k_ZhMd, v_ZhMd, bias_hMM, mask_nMM)
@@ -195,11 +198,11 @@ def _plain(
 
 
 class _Attend(torch.autograd.Function):
-    """Attention with a gradient for the bias, on the CPU.
+    """Attention with gradients on the CPU.
 
-    PyTorch's fused kernel for the CPU has no such gradient, and what stands in for it keeps several matrices
-    of logits. Here the forward pass is fused, and the backward pass makes the matrices again, a few windows at
-    a time, so that they stay in the cache.
+    PyTorch's fused kernel for the CPU has no gradient for the bias, and what stands in for it keeps several
+    matrices of logits. Here the forward pass is fused, and the backward pass makes the matrices again, a few
+    windows at a time, so that they stay in the cache.
     """
 
     @staticmethod
@@ -257,9 +260,9 @@ class _Directions(torch.autograd.Function):
     def forward(ctx: FunctionCtx, x_ZMD: Tensor, factor_h11: Tensor) -> Tensor:
         y_ZhMd = torch.unflatten(x_ZMD, -1, (len(factor_h11), -1)).transpose(1, 2).contiguous()
         length_ZhM1 = torch.linalg.vector_norm(y_ZhMd, dim=-1, keepdim=True).clamp_min(SHORTEST)
-        y_ZhMd = y_ZhMd * (factor_h11 / length_ZhM1).to(y_ZhMd.dtype)
-        ctx.save_for_backward(y_ZhMd, length_ZhM1, factor_h11)
-        return y_ZhMd
+        scaled_ZhMd: Tensor = y_ZhMd * (factor_h11 / length_ZhM1).to(y_ZhMd.dtype)
+        ctx.save_for_backward(scaled_ZhMd, length_ZhM1, factor_h11)
+        return scaled_ZhMd
 
     @staticmethod
     @once_differentiable

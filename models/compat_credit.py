@@ -9,15 +9,17 @@ Legend: B batch, C channel, T frames, H rows, W columns.
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+import torch
 from einops import rearrange
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from pelagos.models.context import Signature
 from pelagos.models.crossformer import Decoder, PatchEmbedding
 from pelagos.models.earth_padding import PaddingConfig
+from pelagos.models.foreign import Arguments, load_state, read_arguments
 from pelagos.models.fuxi import FuXiConfig
 from pelagos.models.padded import PaddedNetwork
 from pelagos.models.wxformer import WXFormerConfig
@@ -140,7 +142,7 @@ class CrossFormerArguments(_Arguments):
 
 
 class FuXiArguments(_Arguments):
-    """The arguments of miles-credit's Fuxi, with its defaults."""
+    """The arguments of miles-credit's Fuxi, with its defaults; dropout, which no forecast has, is only kept."""
 
     type: Literal["", "fuxi"] = ""
     patch_height: int = 16
@@ -265,16 +267,16 @@ def load_crossformer(arguments: Mapping[str, Any], state: State) -> CreditNetwor
         DataError: names or shapes of the state do not fit the arguments.
     """
     decoder: Decoder = "pixel_shuffle" if any(k.startswith("up_block4.0.") for k in state) else "transposed"
-    network = build_crossformer(arguments, decoder)
-    _load(network, {_LEGACY.sub(r"\1.", key): value for key, value in state.items()})
-    return network
+    with torch.device("meta"):
+        network = build_crossformer(arguments, decoder)
+    return _loaded(network, {_LEGACY.sub(r"\1.", key): value for key, value in state.items()})
 
 
 def load_fuxi(arguments: Mapping[str, Any], state: State) -> CreditNetwork:
     """miles-credit's FuXi, in evaluation mode; arguments and errors as of load_crossformer."""
-    network = build_fuxi(arguments)
-    _load(network, state)
-    return network
+    with torch.device("meta"):
+        network = build_fuxi(arguments)
+    return _loaded(network, state)
 
 
 def save_crossformer(network: CreditNetwork) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -287,25 +289,35 @@ def save_crossformer(network: CreditNetwork) -> tuple[dict[str, Any], dict[str, 
 
 def save_fuxi(network: CreditNetwork) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The arguments and the state dict that miles-credit's Fuxi loads."""
-    state = network.state_dict()
-    return network.arguments, {key.removeprefix(_BODY): value for key, value in state.items()}
+    state = network.network.body.state_dict()
+    if network.cube_embedding is not None:
+        state |= network.cube_embedding.state_dict(prefix=_IDLE)
+    return network.arguments, dict(state)
 
 
-_Kind = TypeVar("_Kind", bound=_Arguments)
-_BODY = "network.body."
+SOURCE = "miles-credit"
+_IDLE = "cube_embedding."
 _CONVS = re.compile(r"^(layers\.\d\.0\.convs\.\d+)\.")
 _LEGACY = re.compile(r"^(layers\.\d\.0\.convs\.\d+)\.1\.")
 
 
-def _read(kind: type[_Kind], arguments: Mapping[str, Any]) -> _Kind:
-    try:
-        return kind(**arguments)
-    except ValidationError as error:
-        found = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
-        if {"pad_lat", "pad_lon"} & arguments.keys():
-            # They were heeded when the paper's weights were trained; since then the reference skips them.
-            found.append("padding is now told as padding_conf: {activate, mode, pad_lat, pad_lon}")
-        raise ConfigError(f"miles-credit's arguments cannot be served: {'; '.join(found)}") from error
+def _read(kind: type[Arguments], arguments: Mapping[str, Any]) -> Arguments:
+    if {"pad_lat", "pad_lon"} & arguments.keys():
+        # They were heeded when the paper's weights were trained; since then the reference skips them.
+        raise ConfigError(
+            "arguments of miles-credit have pad_lat or pad_lon beside the others; padding is told as "
+            "padding_conf: {activate, mode, pad_lat, pad_lon}"
+        )
+    return read_arguments(kind, arguments, SOURCE)
+
+
+def _loaded(network: CreditNetwork, state: State) -> CreditNetwork:
+    if network.cube_embedding is not None:
+        idle = {key.removeprefix(_IDLE): value for key, value in state.items() if key.startswith(_IDLE)}
+        load_state(network.cube_embedding, idle, f"{SOURCE}'s cube_embedding")
+        state = {key: value for key, value in state.items() if not key.startswith(_IDLE)}
+    load_state(network.network.body, state, SOURCE)
+    return network.eval()
 
 
 def _decoder_of_type(kind: str) -> Decoder:
@@ -319,20 +331,3 @@ def _signature(num_inputs: int, num_outputs: int) -> Signature:
         inputs=tuple(f"input_{i}" for i in range(num_inputs)),
         outputs=tuple(f"output_{i}" for i in range(num_outputs)),
     )
-
-
-def _load(network: CreditNetwork, state: State) -> None:
-    own = network.state_dict()
-    renamed = {key if key in own else _BODY + key: value for key, value in state.items()}
-    problems = [f"{key.removeprefix(_BODY)} is missing" for key in own if key not in renamed]
-    problems += [f"{key.removeprefix(_BODY)} is unknown" for key in renamed if key not in own]
-    problems += [
-        f"{key.removeprefix(_BODY)} has the shape {tuple(value.shape)} instead of {tuple(own[key].shape)}"
-        for key, value in renamed.items()
-        if key in own and own[key].shape != value.shape
-    ]
-    if problems:
-        shown = "; ".join(problems[:8])
-        raise DataError(f"{len(problems)} tensors of the state do not fit the arguments: {shown}")
-    network.load_state_dict(renamed)
-    network.eval()

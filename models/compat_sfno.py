@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
+from pelagos.models.foreign import load_state, read_arguments
 from pelagos.models.sfno import SFNO, Activation
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.errors import DataError
 
+SOURCE = "the reference SFNO"
 MAX_STEPS = 100
 """The reference counts input frames in hundredths of its unit of time."""
 
@@ -68,7 +69,7 @@ class ReferenceSFNO(nn.Module):
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__()
         self.arguments = dict(arguments)
-        read = _read(arguments)
+        read = read_arguments(SFNOArguments, arguments, SOURCE)
         self.network = read.build()
         self.output_steps = read.output_steps
 
@@ -103,19 +104,10 @@ def load_sfno(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Refe
         ConfigError: an argument is unknown, or asks for what the reference announces and does not do.
         DataError: names or shapes of the state do not fit the arguments.
     """
-    network = ReferenceSFNO(arguments)
-    own = network.network.state_dict()
+    with torch.device("meta"):
+        network = ReferenceSFNO(arguments)
     # The reference's offsets have no axis for the output channel, since it has one.
-    renamed = {key: value[None] if _is_offset(key) else value for key, value in state.items()}
-    problems = sorted(
-        key for key in {*own, *renamed} if own.get(key, _NONE).shape != renamed.get(key, _NONE).shape
-    )
-    if problems:
-        raise DataError(
-            f"{len(problems)} tensors of the state are missing, unknown or of another shape than the "
-            f"arguments say: {', '.join(problems[:8])}"
-        )
-    network.network.load_state_dict(renamed)
+    load_state(network.network, {k: v[None] if _is_offset(k) else v for k, v in state.items()}, SOURCE)
     return network.eval()
 
 
@@ -125,18 +117,5 @@ def save_sfno(network: ReferenceSFNO) -> tuple[dict[str, Any], dict[str, Tensor]
     return network.arguments, {k: v[0] if _is_offset(k) else v for k, v in state.items()}
 
 
-_NONE = torch.empty(0)
-
-
 def _is_offset(key: str) -> bool:
     return key.startswith("output_operator.conv.bias.")
-
-
-def _read(arguments: Mapping[str, Any]) -> SFNOArguments:
-    try:
-        return SFNOArguments(**arguments)
-    except ValidationError as error:
-        found = "; ".join(
-            f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()
-        )
-        raise ConfigError(f"the reference SFNO's arguments cannot be served: {found}") from error

@@ -80,7 +80,7 @@ def _convolve_in_blocks(x_BCHW: Tensor, weight: Tensor, bias: Tensor | None, str
     weight = weight.unflatten(3, (side, stride)).unflatten(2, (side, stride))  # type: ignore[no-untyped-call]
     weight = weight.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
     height, width = (size - side + 1 for size in x_BCHW.shape[-2:])
-    parts = []
+    parts: list[Tensor] = []
     for top, left in product(range(0, side, BLOCK), repeat=2):
         block = weight[..., top : top + BLOCK, left : left + BLOCK]
         rows = slice(top, top + height + block.shape[-2] - 1)

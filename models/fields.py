@@ -55,6 +55,8 @@ class Fields:
         sources = [-1] * len(self.signature.outputs)
         for output, source in zip(call.outputs, call.residual, strict=True):
             sources[output] = source
+        if min(sources) >= 0:
+            return x_BCHW[:, sources]
         present = torch.tensor([source >= 0 for source in sources], device=x_BCHW.device)
         same_BCHW = x_BCHW[:, [max(source, 0) for source in sources]]
         return torch.where(present[:, None, None], same_BCHW, 0)

@@ -19,7 +19,7 @@ class ExternalConfig(Config):
 
     kind: Literal["external"] = "external"
     path: str = Field(pattern=r"^[\w.]+:\w+$")
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
 
     def build(self, signature: Signature) -> nn.Module:
         """The network, whose forward takes (x_BCHW, lead_time_B, context).
@@ -34,7 +34,9 @@ class ExternalConfig(Config):
             raise ConfigError(f"network.path {self.path!r} cannot be imported: {error}") from error
         network = cls(signature, **self.args)
         if not isinstance(network, nn.Module):
-            raise ConfigError(f"network.path {self.path!r} made a {type(network).__name__}, not a torch.nn.Module")
+            raise ConfigError(
+                f"network.path {self.path!r} made a {type(network).__name__}, not a torch.nn.Module"
+            )
         return network
 
 

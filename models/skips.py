@@ -50,6 +50,8 @@ class ResNetBlock(nn.Module):
     def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> Tensor:
         """(B, h, w, D) to the same shape."""
         x_BDhw = x_BhwD.permute(0, 3, 1, 2)
-        y_BDhw: Tensor = F.leaky_relu(self.bn1(convolve(self.conv1, x_BDhw, periodic=periodic, fill="zeros")), 0.01)
+        y_BDhw: Tensor = F.leaky_relu(
+            self.bn1(convolve(self.conv1, x_BDhw, periodic=periodic, fill="zeros")), 0.01
+        )
         y_BDhw = self.bn2(convolve(self.conv2, y_BDhw, periodic=periodic, fill="zeros"))
         return (x_BDhw + y_BDhw).permute(0, 2, 3, 1)

@@ -12,6 +12,7 @@ Legend: R rows and K columns of a weight seen as a matrix.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from pelagos.models.memo import Derived, Memo, full_precision
 
@@ -35,8 +36,10 @@ class SpectralNorm(Derived):
         # Copies, since the next step's iteration writes to u and v while this step's graph still needs them.
         u_R, v_K = self.weight_u.clone(), self.weight_v.clone()
         with full_precision(u_R):
-            sigma = torch.dot(u_R, torch.mv(self._matrix(), v_K))
-            return self.weight_orig / sigma
+            weight_RK: Tensor = _Quotient.apply(self._matrix(), u_R, v_K)
+        if isinstance(self, nn.ConvTranspose2d):
+            return weight_RK.view_as(self.weight_orig.transpose(0, 1)).transpose(0, 1)
+        return weight_RK.view_as(self.weight_orig)
 
     def _matrix(self) -> Tensor:
         weight = self.weight_orig
@@ -51,6 +54,23 @@ class SpectralNorm(Derived):
             u_R = F.normalize(torch.mv(weight_RK, v_K), dim=0, eps=1e-12)
         self.weight_v.copy_(v_K)
         self.weight_u.copy_(u_R)
+
+
+class _Quotient(torch.autograd.Function):
+    """W / uᵀWv for constant u and v, with a gradient in three passes over the weight instead of seven."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, weight_RK: Tensor, u_R: Tensor, v_K: Tensor) -> Tensor:
+        sigma = torch.dot(u_R, torch.mv(weight_RK, v_K))
+        quotient_RK = weight_RK / sigma
+        ctx.save_for_backward(quotient_RK, u_R, v_K, sigma)
+        return quotient_RK
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad_RK: Tensor) -> tuple[Tensor, None, None]:
+        quotient_RK, u_R, v_K, sigma = ctx.saved_tensors  # type: ignore[attr-defined]
+        along = torch.dot(grad_RK.flatten(), quotient_RK.flatten())
+        return torch.addr(grad_RK, -along * u_R, v_K).div_(sigma), None, None
 
 
 class FrozenSpectralNorm(SpectralNorm):

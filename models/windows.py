@@ -3,13 +3,18 @@
 Legend: B batch, N tokens of the grid, P places in all windows, n windows, M places in a window, D channels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
+from typing import ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -136,8 +141,8 @@ class Windows:
         return self.tables(device)[2]
 
     def tables(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens of places (P,), places of (padded) tokens (N,), and the mask; kept between calls."""
-        return (_tables if torch.compiler.is_compiling() else _kept_tables)(self, device)
+        """Tokens of places (P,), places of (padded) tokens (N,), and the mask."""
+        return _tables(self, device)
 
     def _take(self, x_BND: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
         if len(index) == len(inverse):
@@ -165,6 +170,27 @@ class _Permute(torch.autograd.Function):
         return grad_BND.index_select(1, inverse), None, None
 
 
+def kept(build: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The function with its results kept between calls, for tensors that depend on its arguments alone.
+
+    In a graph that is being compiled the tensors are made anew: there they cost nothing or are fused.
+    """
+
+    def make(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        # Tensors that are made in inference mode could not be used in training later.
+        with torch.inference_mode(mode=False):
+            return build(*args, **kwargs)
+
+    remembered: Callable[..., Result] = lru_cache(maxsize=64)(make)
+
+    @wraps(build)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return (build if torch.compiler.is_compiling() else remembered)(*args, **kwargs)
+
+    return call
+
+
+@kept
 def _tables(windows: Windows, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     rows, columns = windows.rows, windows.columns
     width = columns.tokens + columns.padding
@@ -175,10 +201,3 @@ def _tables(windows: Windows, device: torch.device) -> tuple[Tensor, Tensor, Ten
     regions = windows._by_window(3 * rows.regions(device)[:, None] + columns.regions(device))
     apart = regions[:, :, None] != regions[:, None, :]
     return sources, targets, torch.zeros(apart.shape, device=device).masked_fill_(apart, windows.hidden)
-
-
-@lru_cache(maxsize=128)
-def _kept_tables(windows: Windows, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    # Tensors that are made in inference mode could not be used in training later.
-    with torch.inference_mode(mode=False):
-        return _tables(windows, device)

@@ -138,7 +138,8 @@ def _baseline(
     lead_times = truth["lead_time"].values
     if name == "persistence":
         return baselines.persistence(initial, lead_times).transpose(*truth.dims)
-    training = training_frames(store, config.training, plan.stride)[list(truth.data_vars)]
+    stride = plan.stride if name == "stencil" else 1
+    training = training_frames(store, config.training, stride)[list(truth.data_vars)]
     if name == "climatology":
         return baselines.Climatology.fit(training).forecast(truth)
     return baselines.LinearStencil.fit(training).forecast(initial, lead_times).transpose(*truth.dims)
@@ -162,10 +163,16 @@ def training_frames(store: Store, split: str, stride: int) -> xr.Dataset:
 
 
 def _print(result: Evaluation) -> None:
-    width = max(len(name) for name in result.forecasts)
-    print(f"{'':<{width}}  one step  rollout   median relative L1")
-    for name, values in result.scores["methods"].items():
-        print(f"{name:<{width}}  {values['one_step']:8.4f} {values['rollout']:8.4f}")
+    methods = result.scores["methods"]
+    width = max(len(name) for name in (*methods, "median relative L1"))
+    print(f"{'median relative L1':<{width}}  one step  rollout  pooled relative L2 of one step")
+    for name, values in methods.items():
+        pooled = values["pooled_relative_l2"][0]
+        print(f"{name:<{width}}  {values['one_step']:8.4f} {values['rollout']:8.4f}  {pooled:8.4f}")
+    print(f"\nRMSE at the first lead time: {', '.join(methods)}")
+    for group in next(iter(methods.values()))["groups"]:
+        errors = [f"{values['groups'][group]['rmse'][0]:.4g}" for values in methods.values()]
+        print(f"  {group}  {'  '.join(errors)}")
 
 
 def _report(config: EvaluateStage, result: Evaluation) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
-from pelagos.models.adapt import Adaptable, adapt
 from torch import nn
 
+from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.context import Signature
 from pelagos.pipeline import distributed, registry
 from pelagos.pipeline.checkpoint import write_json

@@ -14,7 +14,8 @@ def summary(sums: Sums) -> dict[str, Any]:
 
     `one_step` and `rollout` are medians over samples of the relative L1 error, averaged over variable
     groups; `one_step` at the first lead time, `rollout` averaged over all. `by_lead_time` holds that
-    curve. `groups` holds for each variable group the curve, and errors pooled over all samples, whose
+    curve. `pooled_relative_l2` takes all forecasts and fields together, which makes sense where their
+    units agree. `groups` holds for each variable group the curve, and errors pooled over all samples, whose
     root is taken last.
     """
     relative = scores.over_samples(scores.relative_l1(sums), "median")
@@ -23,8 +24,17 @@ def summary(sums: Sums) -> dict[str, Any]:
         "one_step": float(curve[0]),
         "rollout": float(np.mean(curve)),
         "by_lead_time": curve.tolist(),
+        "pooled_relative_l2": _pooled(sums),
         "groups": {str(group): _group(sums, relative, str(group)) for group in relative["group"].values},
     }
+
+
+def _pooled(sums: Sums) -> list[float]:
+    """√Σe² / √Σt² over all forecasts, points and variables: one number for fields of one unit."""
+    dims = [str(dim) for dim in sums.sums.dims if dim != "lead_time"]
+    squares = sums.sums[["squared_error", "squared_truth"]].sum(dims)
+    ratio = squares["squared_error"] / squares["squared_truth"]
+    return [float(value) for value in np.sqrt(ratio.values)]
 
 
 def _group(sums: Sums, relative: xr.DataArray, group: str) -> dict[str, list[float]]:

@@ -17,6 +17,7 @@ from pelagos.preprocessing.simulate import SimulateConfig, block
 from pelagos.preprocessing.sources.registry import WRITERS
 from pelagos.preprocessing.sources.writer import BlockWriter
 
+
 class SimulateStage(Config):
     """What to simulate and how to keep it.
 

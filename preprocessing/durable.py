@@ -38,7 +38,7 @@ class LockedError(DataError):
 
 
 class Hasher:
-    """Checksums of a stream of buffers; SHA-256 runs in a thread beside the writing."""
+    """Checksums of a stream of buffers, computed in a thread beside the writing."""
 
     def __init__(self) -> None:
         self._bytes, self._crc, self._sha = 0, 0, hashlib.sha256()
@@ -49,8 +49,6 @@ class Hasher:
 
     def update(self, buffer: Bytes) -> None:
         """Append a buffer, which must not change until `result` or `close`."""
-        self._bytes += buffer.nbytes
-        self._crc = google_crc32c.extend(self._crc, buffer)
         self._queue.put(buffer)
 
     def result(self) -> Checksum:
@@ -65,6 +63,8 @@ class Hasher:
 
     def _digest(self) -> None:
         while (buffer := self._queue.get()) is not None:
+            self._bytes += buffer.nbytes
+            self._crc = google_crc32c.extend(self._crc, buffer)
             self._sha.update(buffer.data)
 
 

@@ -10,7 +10,6 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -123,9 +122,8 @@ class Fields:
 
     def _load(self, source: str, array: xr.DataArray) -> NDArray[Any]:
         try:
-            # A worker of Dask must not wait for itself.
-            with dask.config.set(scheduler="synchronous"):
-                return np.asarray(array.values)
+            # In this thread: a worker of Dask must not wait for itself.
+            return np.asarray(array.compute(scheduler="synchronous").values)
         except PelagosError:
             raise
         except Exception as error:

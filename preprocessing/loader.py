@@ -137,7 +137,7 @@ class _Reading:
         self._stopped = False
         self._failure: BaseException | None = None  # of drawing blocks
         for slot in slots:
-            slot.number, slot.batch, slot.error, slot.copied = -1, None, None, None
+            slot.number, slot.batch, slot.error = -1, None, None
 
     def run(self) -> None:
         """Take blocks and fill slots until there are no more."""
@@ -185,13 +185,16 @@ class _Reading:
     def release(self) -> None:
         """Let threads fill the batch that the consumer had last."""
         with self._changed:
-            if torch.cuda.is_available():
-                # Copies to the device may still be reading from the buffer.
-                event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                event.record()
-                self._slots[self._current % len(self._slots)].copied = event
+            self._mark_copies()
             self._current += 1
             self._changed.notify_all()
+
+    def _mark_copies(self) -> None:
+        """Note when the copies to the device end that may still read from the batch."""
+        if torch.cuda.is_available():
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+            self._slots[self._current % len(self._slots)].copied = event
 
     def wait(self) -> Batch | None:
         """The next batch; None at the end."""
@@ -209,5 +212,6 @@ class _Reading:
     def stop(self) -> None:
         """Let the threads end."""
         with self._changed:
+            self._mark_copies()
             self._stopped = True
             self._changed.notify_all()

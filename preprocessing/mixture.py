@@ -219,8 +219,7 @@ class Sweep:
         self, rank: int, world: int, start_step: int = 0, num_steps: int | None = None
     ) -> Iterator[Block]:
         """The blocks of one rank, dealt round robin; a step is one block of every rank."""
-        all_blocks = enumerate(self._all_blocks())
-        for number, block in all_blocks:
+        for number, block in enumerate(self._all_blocks()):
             step, turn = divmod(number, world)
             if turn == rank and step >= start_step and (num_steps is None or step < start_step + num_steps):
                 yield block

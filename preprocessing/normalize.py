@@ -74,7 +74,13 @@ class Normalizer:
         return cls(tuple(totals), np.array([total.mean[0] for total in totals.values()]), np.array(std))
 
     def select(self, names: Sequence[str]) -> "Normalizer":
-        """For some of the channels, in another order."""
+        """For some of the channels, in another order.
+
+        Raises:
+            ConfigError: it does not know one of them.
+        """
+        if unknown := [name for name in names if name not in self.keys]:
+            raise ConfigError(f"no scale is known for {', '.join(unknown)}; there are {', '.join(self.keys)}")
         positions = [self.keys.index(name) for name in names]
         return Normalizer(tuple(names), self.mean[positions], self.std[positions])
 

@@ -27,7 +27,10 @@ SMALL = (
     "stages.build.kolmogorov.splits.train=4",
     "stages.build.kolmogorov.splits.test=4",
     *(f"stages.build.{name}.splits.valid=2" for name in ("navier_stokes", "euler", "gray_scott")),
-    *(f"stages.simulate.{name}.simulation.shape=[32,32]" for name in ("navier_stokes", "gray_scott", "kolmogorov")),
+    *(
+        f"stages.simulate.{name}.simulation.shape=[32,32]"
+        for name in ("navier_stokes", "gray_scott", "kolmogorov")
+    ),
     "stages.simulate.euler.simulation.shape=[32,32]",
     *(
         f"stages.simulate.{name}.simulation.num_trajectories=8"
@@ -56,7 +59,17 @@ def summary(output: Path) -> dict[str, Any]:
 
 def test_the_summary_has_what_is_promised(output: Path) -> None:
     values = summary(output)
-    stages = {"simulate", "build", "pretrain", "finetune", "scratch", "refine", "evaluate", "register", "forecast"}
+    stages = {
+        "simulate",
+        "build",
+        "pretrain",
+        "finetune",
+        "scratch",
+        "refine",
+        "evaluate",
+        "register",
+        "forecast",
+    }
     assert stages | {"report", "total"} == set(values["seconds"])
     assert values["peak_memory_bytes"] > 2**28
     for kind in ("one_step", "rollout"):

@@ -11,7 +11,9 @@ Shapes: B samples, C channels, H rows, W columns, S scalars.
 
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -37,6 +39,7 @@ class NetworkContract:
         identity_at_zero: whether lead time zero must give the input back.
         any_variables: whether a call may select some of the signature's variables.
         without_gradient: parameters that may stay without a gradient at the first step, with a reason beside.
+        compiled: options of the network that is compiled as one graph, to spare time.
         float32_atol: of outputs in float32 against float64, relative to the outputs' scale.
     """
 
@@ -53,6 +56,7 @@ class NetworkContract:
     identity_at_zero = False
     any_variables = False
     without_gradient: frozenset[str] = frozenset()
+    compiled: Mapping[str, Any] = MappingProxyType({})
     float32_atol = 1e-4
 
     def build(self, signature: Signature, **options: Any) -> nn.Module:
@@ -243,16 +247,16 @@ class NetworkContract:
         assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-9)
 
     def test_one_graph_gives_the_same_outputs_and_gradients(self) -> None:
-        self._compare_compiled(backend="eager")
+        self._compare_compiled("eager", **self.compiled)
 
     @pytest.mark.slow
     def test_compiled_code_gives_the_same_outputs_and_gradients(self) -> None:
         if shutil.which("g++") is None and shutil.which("clang++") is None:
             pytest.skip("torch.compile needs a C++ compiler")
-        self._compare_compiled(backend="inductor")
+        self._compare_compiled("inductor")
 
-    def _compare_compiled(self, backend: str) -> None:
-        net = self.network().double()
+    def _compare_compiled(self, backend: str, **options: Any) -> None:
+        net = self.network(**options).double()
         x_BCHW, time_B = self.sample(dtype=torch.float64)
         context = self.context(dtype=torch.float64)
         torch.compiler.reset()

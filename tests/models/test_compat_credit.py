@@ -199,7 +199,7 @@ def test_patches_are_embedded_before_the_first_stage_and_interpolated_back() -> 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pad_lat": 80}, r"pad_lat = 80: .*padding_conf: \{activate, mode, pad_lat, pad_lon\}"),
+        ({"pad_lat": 80}, r"pad_lat .*padding_conf: \{activate, mode, pad_lat, pad_lon\}"),
         ({"windows": 3}, "windows = 3"),
         ({"attention_type": "scse_standard"}, "attention_type = 'scse_standard'"),
         ({"upsample_v_conv": True}, "upsample_v_conv = True"),
@@ -235,10 +235,34 @@ def test_tensors_that_do_not_fit_are_errors_that_name_them() -> None:
     arguments, state = save_crossformer(tiny())
     state["layers.9.weight"] = state.pop("up_block1.conv.bias")
     state["up_block2.conv.bias"] = torch.zeros(3)
-    with pytest.raises(ValueError, match=r"3 tensors.*up_block1.conv.bias is missing") as caught:
+    with pytest.raises(ValueError, match=r"up_block1.conv.bias is missing") as caught:
         load_crossformer(arguments, state)
     assert "layers.9.weight is unknown" in str(caught.value)
     assert "up_block2.conv.bias has the shape (3,) instead of (32,)" in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_errors() -> None:
+    arguments, state = save_crossformer(tiny())
+    state["up_block1.conv.bias"][0] = torch.nan
+    with pytest.raises(ValueError, match=r"up_block1.conv.bias has values that are not finite"):
+        load_crossformer(arguments, state)
+
+
+@pytest.mark.parametrize(
+    ("given", "loaded"), [(torch.float16, torch.float32), (torch.float64, torch.float64)]
+)
+def test_weights_keep_their_precision_from_float32_on(given: torch.dtype, loaded: torch.dtype) -> None:
+    arguments, state = save_crossformer(tiny())
+    net = load_crossformer(arguments, {key: value.to(given) for key, value in state.items()})
+    assert {value.dtype for value in net.state_dict().values()} == {loaded}
+
+
+def test_loading_does_not_touch_the_given_tensors() -> None:
+    arguments, state = save_crossformer(tiny())
+    net = load_crossformer(arguments, state)
+    with torch.no_grad():
+        net.network.body.up_block1.conv.bias.add_(1)
+    assert not torch.equal(net.network.body.up_block1.conv.bias, state["up_block1.conv.bias"])
 
 
 def test_fields_of_another_shape_are_errors_that_name_both() -> None:

@@ -52,7 +52,10 @@ def test_edges_that_do_not_wrap_are_kept_apart() -> None:
     walls = net(x_BCHW, time_B, Context(periodic=(True, False)))
     assert (walls - net(x_BCHW, time_B, TORUS)).abs().max() > 1e-3
     assert_close(
-        walls.roll(5, -2), net(x_BCHW.roll(5, -2), time_B, Context(periodic=(True, False))), rtol=0, atol=1e-12
+        walls.roll(5, -2),
+        net(x_BCHW.roll(5, -2), time_B, Context(periodic=(True, False))),
+        rtol=0,
+        atol=1e-12,
     )
 
 

@@ -32,16 +32,18 @@ SMALL: dict[str, Any] = {
     "window_size": 4,
     "patch_size": 2,
 }
+ONE_LEVEL = {"depths": (2,), "num_heads": (2,), "skip_connections": (1,)}
 
 
 class TestPelagos(NetworkContract):
     sizes = ((16, 16), (13, 22), (7, 33), (2, 3))
     checkpointing = True
+    compiled = ONE_LEVEL
     identity_at_zero = True
     any_variables = True
 
     def build(self, signature: Signature, **options: Any) -> ScOT:
-        return ScOTConfig(**SMALL, **options).build(signature)
+        return ScOTConfig(**{**SMALL, **options}).build(signature)
 
 
 class TestPoseidon(NetworkContract):
@@ -49,10 +51,11 @@ class TestPoseidon(NetworkContract):
     refused = ((20, 24), (17, 17))
     periodic = (True, True)
     checkpointing = True
+    compiled = ONE_LEVEL
     any_variables = True
 
     def build(self, signature: Signature, **options: Any) -> ScOT:
-        return ScOTConfig(preset="poseidon", **SMALL, **options).build(signature)
+        return ScOTConfig(preset="poseidon", **{**SMALL, **options}).build(signature)
 
 
 # Parity with the reference

@@ -31,7 +31,9 @@ def run(module: Path, function: str, processes: int, arguments: dict[str, Any]) 
         )
         command = [sys.executable, "-c", code]
         children.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
         )
     outputs = [child.communicate(timeout=300)[0] for child in children]
     assert all(child.returncode == 0 for child in children), "\n".join(outputs)

@@ -10,8 +10,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from pelagos.pipeline.cli import app
-from pelagos.preprocessing.sources import convention, pdebench
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.sources import convention, pdebench
 from pelagos.preprocessing.variables import known
 
 CONFIG = {"command": "build", "dataset": "flow", "splits": {"kind": "trajectories", "test": 1}}

@@ -60,7 +60,9 @@ def test_all_errors_are_listed_with_their_dotted_keys(tmp_path: Path) -> None:
 
 
 def test_numbers_in_scientific_notation_need_no_dot(tmp_path: Path) -> None:
-    assert configuration.load(written(tmp_path, "steps: 1\ninner: {rate: 2e-4}"), [], Outer).inner.rate == 2e-4
+    assert (
+        configuration.load(written(tmp_path, "steps: 1\ninner: {rate: 2e-4}"), [], Outer).inner.rate == 2e-4
+    )
 
 
 @pytest.mark.parametrize("override", ["steps", "=3", "names.7=x", "steps.deep=1"])

@@ -27,7 +27,13 @@ def program(runs: list[dict[str, Any]]) -> None:
 
 
 def train(
-    folder: str, name: str, zero_stage: int, start: int, stop: int, after: str = "", precision: str = "float32"
+    folder: str,
+    name: str,
+    zero_stage: int,
+    start: int,
+    stop: int,
+    after: str = "",
+    precision: str = "float32",
 ) -> None:
     """Steps start to stop of a small run, after the state of another; keeps losses and states by name."""
     from pelagos.pipeline import distributed
@@ -46,7 +52,9 @@ def train(
     for step in range(start, stop):
         x = torch.randn(BATCH, 5, generator=torch.Generator().manual_seed(step))
         blocks = x.split(2)[rank::world]
-        tasks = [lambda net, block=block: (net(block) - block[:, :3].sin()).square().mean() for block in blocks]
+        tasks = [
+            lambda net, block=block: (net(block) - block[:, :3].sin()).square().mean() for block in blocks
+        ]
         info = engine.step(tasks, lambda group, step=step: group["peak"] * (1 - step / STEPS))
         losses.append([distributed.all_sum([info.loss / world])[0], info.grad_norm])
     moments = engine.moments()
@@ -63,7 +71,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("engine")
 
     def run(name: str, zero_stage: int, start: int, stop: int, **more: str) -> dict[str, Any]:
-        return {"folder": str(path), "name": name, "zero_stage": zero_stage, "start": start, "stop": stop, **more}
+        return {
+            "folder": str(path),
+            "name": name,
+            "zero_stage": zero_stage,
+            "start": start,
+            "stop": stop,
+            **more,
+        }
 
     two = [run("two", 1, 0, STEPS)]
     two += [run(f"head{stage}", stage, 0, 3) for stage in (0, 1, 2)]

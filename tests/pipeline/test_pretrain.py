@@ -24,7 +24,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of travelling waves and a configuration that trains on it."""
     path = tmp_path_factory.mktemp("pretrain")
     equation = {"kind": "wave"}
-    config = SimulateConfig(equation=equation, num_trajectories=8, shape=(16, 16), num_frames=8, interval=0.02)
+    config = SimulateConfig(
+        equation=equation, num_trajectories=8, shape=(16, 16), num_frames=8, interval=0.02
+    )
     the_well.write(simulate(config), path / "waves.hdf5")
     values = {
         "dataset": "waves",
@@ -33,7 +35,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "splits": {"kind": "trajectories", "valid": 2},
     }
     store = build(BuildConfig.model_validate(values))
-    sizes = {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "skip_connections": [1, 0], "window_size": 4}
+    sizes = {
+        "embed_dim": 16,
+        "depths": [1, 1],
+        "num_heads": [2, 2],
+        "skip_connections": [1, 0],
+        "window_size": 4,
+    }
     training = {
         "command": "pretrain",
         "output": str(path / "run"),

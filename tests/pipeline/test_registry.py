@@ -1,7 +1,5 @@
 """The registry: versions and aliases come back, and a wrong name says which ones there are."""
 
-from pathlib import Path
-
 import pytest
 
 from pelagos.pipeline import registry

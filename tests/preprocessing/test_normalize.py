@@ -43,6 +43,11 @@ def test_json_gives_an_equal_normaliser(store: Store) -> None:
     assert again.mean.tobytes() == normalizer.mean.tobytes()
 
 
+def test_a_variable_without_a_scale_is_named(store: Store) -> None:
+    with pytest.raises(ConfigError, match="no scale is known for pressure; there are velocity_x, velocity_y"):
+        Normalizer.of(store).select(["velocity_x", "pressure"])
+
+
 def test_pooled_statistics_are_those_of_all_values_together(tmp_path: Path, store: Store) -> None:
     source = {"trajectories": 5, "names": ["velocity_y", "density"]}
     other = open_store(build(configuration(tmp_path, source)))
