@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pelagos.models.memo import full_precision
+
 SMALLEST = 1e-6
 
 
@@ -57,12 +59,11 @@ def _normalize(x: Tensor, eps: float) -> Tensor:
 
 
 def _affine(part: nn.Linear, conditions_BK: Tensor, num_axes: int) -> Tensor:
-    """(B, 1.., D); in element-wise operations, whose precision autocast leaves alone."""
+    """(B, 1.., D)."""
     conditions_BK = conditions_BK.to(part.weight.dtype)
-    if part.in_features == 1:
-        out_BD = torch.addcmul(part.bias, conditions_BK, part.weight[:, 0])
-    else:
-        out_BD = (conditions_BK[:, None] * part.weight).sum(-1) + part.bias
+    # In autocast's precision nearby lead times would be one.
+    with full_precision(conditions_BK):
+        out_BD: Tensor = part(conditions_BK)
     return out_BD.view(len(out_BD), *[1] * (num_axes - 2), -1)
 
 

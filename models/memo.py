@@ -11,7 +11,8 @@ from torch import Tensor, nn
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     """The context in which autocast does not lower the precision of operations on the tensor's device."""
     device = tensor.device.type
-    if not torch.amp.is_autocast_available(device):
+    # Entering autocast's context takes as long as a small operation.
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)
 

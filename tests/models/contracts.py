@@ -253,7 +253,7 @@ class NetworkContract:
     def test_compiled_code_gives_the_same_outputs_and_gradients(self) -> None:
         if shutil.which("g++") is None and shutil.which("clang++") is None:
             pytest.skip("torch.compile needs a C++ compiler")
-        self._compare_compiled("inductor")
+        self._compare_compiled("inductor", **self.compiled)
 
     def _compare_compiled(self, backend: str, **options: Any) -> None:
         net = self.network(**options).double()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-import pelagos.models.attention as attention_module
+from pelagos.models import attend
 from pelagos.models.attention import Tiling, WindowAttention
 from pelagos.preprocessing.errors import ConfigError
 
@@ -106,8 +106,8 @@ def test_attention_is_what_its_definition_says_on_any_grid(
 def test_gradients_are_those_of_the_definition_however_they_are_computed(
     monkeypatch: pytest.MonkeyPatch, kept: int, at_once: int, periodic: tuple[bool, bool]
 ) -> None:
-    monkeypatch.setattr(attention_module, "LOGITS_KEPT", kept)
-    monkeypatch.setattr(attention_module, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(attend, "LOGITS_KEPT", kept)
+    monkeypatch.setattr(attend, "LOGITS_AT_ONCE", at_once)
     grid, layer = (6, 9), attention(Tiling(4, shifted=True))
     x_BND = tokens(3, 54).requires_grad_()
     upstream = torch.randn(x_BND.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)

@@ -53,6 +53,13 @@ def test_variance_is_right_far_from_zero_mean(autocast: bool) -> None:
     assert_close(found.double(), expected, rtol=0, atol=2e-3)
 
 
+def test_autocast_tells_nearby_lead_times_apart() -> None:
+    norm, x = layer_norm(8, 1, 1e-5), torch.randn(1, 3, 8).expand(2, 3, 8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        first, second = norm(x, torch.tensor([[1.0], [1.001]]))
+    assert (first - second).abs().max() > 1e-5
+
+
 def test_norm_without_conditions_is_the_plain_one() -> None:
     norm = layer_norm(6, 0, 1e-5)
     x = torch.randn(2, 3, 6)
