@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pelagos.models.attention import attend
+from pelagos.models.attend import attend
 from pelagos.models.memo import Derived, Memo, full_precision
 from pelagos.models.resampling import ShuffleUpBlock, TransposedUpBlock, refined, shuffle_convolution
 from pelagos.preprocessing.errors import ConfigError, DataError

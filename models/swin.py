@@ -16,7 +16,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pelagos.models.attention import attend
+from pelagos.models.attend import attend
 from pelagos.models.memo import Derived, Memo, full_precision
 from pelagos.preprocessing.errors import ConfigError
 
