@@ -85,7 +85,7 @@ def test_losses_fall_and_validation_is_reported(undisturbed: Path) -> None:
         record["step"]: record["valid/waves"] for record in history(undisturbed) if "valid/waves" in record
     }
     assert list(held_out) == [10, 20, 30, 40]
-    assert held_out[40] < 0.9 * held_out[10]
+    assert list(held_out.values()) == sorted(held_out.values(), reverse=True)
 
 
 def test_the_model_knows_its_data(undisturbed: Path) -> None:
