@@ -3,8 +3,6 @@
 It needs no network and no script: fields are PNG in data URIs, charts are SVG elements.
 """
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -17,6 +15,7 @@ from pelagos.evaluation import curves, markup
 from pelagos.evaluation import forecast as fc
 from pelagos.evaluation.figures import Panel, Scale, Styles, chart, thumbnail
 from pelagos.evaluation.stylesheet import STYLE
+from pelagos.preprocessing.durable import write_bytes
 
 Array = NDArray[np.float64]
 
@@ -167,10 +166,7 @@ class Report:
         """Write the page; a reader sees the old file or the whole new one, never a part."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            part = Path(folder) / path.name
-            part.write_text(self.html(), encoding="utf-8")
-            os.replace(part, path)
+        write_bytes(path, self.html().encode())
         return path
 
     def _charts(self, panels: Sequence[Panel], caption: str) -> None:

@@ -1,8 +1,6 @@
 """Checkpoints: atomic, complete, checksummed, free of pickle, and independent of the cluster's size."""
 
-import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pelagos.preprocessing.durable import sha256, sync_tree, write_json
 from pelagos.preprocessing.errors import DamagedFileError, MissingFileError
 
 LATEST = "latest.json"
@@ -33,7 +32,7 @@ def save(folder: Path, step: int, tensors: dict[str, dict[str, Tensor]], values:
         path = partial / f"{stem}.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in group.items()}, path)
         digests[path.name] = sha256(path)
-        sync(path)
+    sync_tree(partial)
     write_json(partial / "state.json", {**values, "step": step, "sha256": digests})
     if target.exists():
         shutil.rmtree(target)
@@ -72,28 +71,3 @@ def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints."""
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old)
-
-
-def sha256(path: Path) -> str:
-    """The hexadecimal digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write JSON so that a crash leaves the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(values, indent=1, sort_keys=False) + "\n", encoding="utf-8")
-    sync(partial)
-    partial.replace(path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Force a file's content, or a folder's entries, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

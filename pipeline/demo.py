@@ -20,13 +20,13 @@ from pydantic import Field
 
 from pelagos.pipeline import evaluate, stage
 from pelagos.pipeline import forecast as forecasts
-from pelagos.pipeline.checkpoint import write_json
 from pelagos.pipeline.cli import PARALLEL, STAGES, config_class
 from pelagos.pipeline.config import check, dump
 from pelagos.pipeline.launch import run as launch
 from pelagos.pipeline.memory import PeakMemory
 from pelagos.pipeline.progress import console
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import ConfigError, PelagosError
 from pelagos.preprocessing.store import open_store
 

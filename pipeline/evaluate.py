@@ -13,13 +13,13 @@ from pelagos.evaluation import baselines, scores
 from pelagos.evaluation.aggregate import Sums
 from pelagos.pipeline import forecast as forecasts
 from pelagos.pipeline import registry, stage
-from pelagos.pipeline.checkpoint import write_json
 from pelagos.pipeline.forecast import Forecaster, Plan, StartsConfig
 from pelagos.pipeline.model import Domain, Model, load
 from pelagos.pipeline.progress import Bar, bar
 from pelagos.pipeline.scoring import summary
 from pelagos.pipeline.tracking import TrackingConfig
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.store import Store, open_store
 

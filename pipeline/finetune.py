@@ -11,10 +11,10 @@ from torch import nn
 from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.context import Signature
 from pelagos.pipeline import distributed, registry
-from pelagos.pipeline.checkpoint import write_json
 from pelagos.pipeline.model import Domain, Model, Scale, load, signature_of
 from pelagos.pipeline.pretrain import TrainingStage, domain_of, mixture_of, prepare, train
 from pelagos.preprocessing.dataset import DatasetConfig
+from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.store import open_store

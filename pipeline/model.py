@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import pelagos
 from pelagos.models.context import Context, Signature
 from pelagos.models.network import NetworkConfig
-from pelagos.pipeline.checkpoint import sha256, sync, write_json
 from pelagos.preprocessing.batch import Layout
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import sha256, sync_tree, write_json
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.variables import Variable, keys
 
@@ -83,7 +83,7 @@ class Model:
             name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
         }
         save_file(state, weights)
-        sync(weights)
+        sync_tree(folder)
         write_json(
             folder / "model.json",
             {

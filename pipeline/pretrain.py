@@ -10,7 +10,7 @@ from torch import nn
 
 from pelagos.models.losses import LossConfig
 from pelagos.models.network import NetworkConfig
-from pelagos.pipeline import checkpoint, distributed, stage
+from pelagos.pipeline import distributed, stage
 from pelagos.pipeline.engine import EngineConfig
 from pelagos.pipeline.model import Domain, Model, Scale, signature_of
 from pelagos.pipeline.optimizer import OptimizerConfig
@@ -19,6 +19,7 @@ from pelagos.pipeline.tracking import TrackingConfig
 from pelagos.pipeline.training import LoopConfig, Trainer
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.dataset import Dataset, DatasetConfig
+from pelagos.preprocessing.durable import sha256
 from pelagos.preprocessing.mixture import Mixture, MixtureConfig, Sweep
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.store import open_store
@@ -98,7 +99,7 @@ def prepare(config: TrainingStage, stores: Sequence[Path]) -> str:
 
 def store_fingerprint(path: Path) -> str:
     """Changes when the content of a store does."""
-    return checkpoint.sha256(open_store(path).path / "zarr.json")
+    return sha256(open_store(path).path / "zarr.json")
 
 
 def mixture_of(

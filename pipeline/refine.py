@@ -15,12 +15,12 @@ from pelagos.models.losses import channel_groups
 from pelagos.models.spectral_head import Propagator, Refinement, refine
 from pelagos.pipeline import forecast as forecasts
 from pelagos.pipeline import registry, stage
-from pelagos.pipeline.checkpoint import write_json
 from pelagos.pipeline.forecast import Forecaster, StartsConfig
 from pelagos.pipeline.model import load
 from pelagos.pipeline.progress import bar
 from pelagos.pipeline.tracking import TrackingConfig
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.physics.equation import PDE
 from pelagos.preprocessing.physics.registry import Equation

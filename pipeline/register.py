@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from pelagos.pipeline import model, registry
-from pelagos.pipeline.checkpoint import write_json
 from pelagos.pipeline.tracking import TrackingConfig
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import write_json
 
 
 class RegisterStage(Config):

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pelagos.pipeline.checkpoint import write_json
 from pelagos.pipeline.config import dump
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import ConfigError
 
 DONE = "done.json"

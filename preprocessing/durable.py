@@ -130,6 +130,12 @@ def write_bytes(path: Path, content: bytes) -> None:
         write_all(descriptor, np.frombuffer(content, np.uint8))
 
 
+def write_json(path: Path, values: Any) -> None:
+    """Replace a file durably by JSON for people to read; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, (json.dumps(values, indent=1) + "\n").encode())
+
+
 def sync_directory(path: Path) -> None:
     """Make the entries of a directory survive a crash of the machine."""
     descriptor = os.open(path, os.O_RDONLY)
