@@ -297,13 +297,7 @@ def dataset(store: Store, plan: Plan, variables: Sequence[Variable], values: Arr
         "x": ("x", grid.x, {"units": grid.units}),
         "initial_time": ("start", store.times[starts], {"units": store.time_units}),
     }
-    attributes = {
-        "dataset": store.dataset,
-        "grid": grid.kind,
-        "boundary_y": ",".join(grid.boundary_y),
-        "boundary_x": ",".join(grid.boundary_x),
-    }
-    return xr.Dataset(fields, coordinates, attributes)
+    return xr.Dataset(fields, coordinates, {"dataset": store.dataset, **grid.to_attrs()})
 
 
 def truth(store: Store, plan: Plan, variables: Sequence[Variable]) -> xr.Dataset:

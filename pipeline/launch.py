@@ -20,10 +20,8 @@ def run(arguments: Sequence[str], processes: int) -> None:
     Raises:
         ProcessError: one failed; the others are ended.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = [_child(arguments, rank, processes, port) for rank in range(processes)]
+    command = [sys.executable, "-m", "pelagos.pipeline", *arguments]
+    children = [subprocess.Popen(command, env=environment) for environment in environments(processes)]
     try:
         while any(child.poll() is None for child in children):
             failed = [child for child in children if child.poll() not in (None, 0)]
@@ -44,15 +42,21 @@ def run(arguments: Sequence[str], processes: int) -> None:
         raise ProcessError(f"{' '.join(arguments)} failed; its {processes} processes ended with {codes}")
 
 
-def _child(arguments: Sequence[str], rank: int, processes: int, port: int) -> "subprocess.Popen[bytes]":
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    environment = dict(
-        os.environ,
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE=str(processes),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", str(threads)),
-    )
-    return subprocess.Popen([sys.executable, "-m", "pelagos.pipeline", *arguments], env=environment)
+def environments(processes: int) -> list[dict[str, str]]:
+    """The environment of each of several processes on this machine, by which they find each other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    return [
+        {
+            "OMP_NUM_THREADS": threads,
+            **os.environ,
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(processes),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+        for rank in range(processes)
+    ]

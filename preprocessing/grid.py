@@ -72,6 +72,14 @@ class Grid:
             rows = np.abs(np.diff(np.sin(np.deg2rad(np.clip(edges, -90, 90)))))
         return np.broadcast_to((rows / rows.mean())[:, None], self.shape).copy()
 
+    def to_attrs(self) -> dict[str, str]:
+        """What a dataset's attributes say of its grid beside the coordinates."""
+        return {
+            "grid": self.kind,
+            "boundary_y": ",".join(self.boundary_y),
+            "boundary_x": ",".join(self.boundary_x),
+        }
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object from which `from_json` makes an equal grid."""
         return {

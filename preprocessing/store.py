@@ -164,9 +164,7 @@ class Store:
         facts = {
             "dataset": self.dataset,
             "source_format": "pelagos",
-            "grid": self.grid.kind,
-            "boundary_y": ",".join(self.grid.boundary_y),
-            "boundary_x": ",".join(self.grid.boundary_x),
+            **self.grid.to_attrs(),
             "sources": json.dumps([str(self.path)]),
         }
         kept = {name: raw.attrs[name] for name in ("title", "license", "references") if name in raw.attrs}

@@ -99,9 +99,7 @@ def assemble(
     facts = {
         "dataset": dataset,
         "source_format": source_format,
-        "grid": grid.kind,
-        "boundary_y": ",".join(grid.boundary_y),
-        "boundary_x": ",".join(grid.boundary_x),
+        **grid.to_attrs(),
         "sources": json.dumps([str(path) for path in sources]),
     }
     ds = xr.Dataset(dict(variables), coords, facts | {k: text for k, text in documentation.items() if text})

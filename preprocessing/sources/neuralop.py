@@ -13,11 +13,9 @@ from pickle import UnpicklingError  # noqa: TID251  # nothing is unpickled: what
 from typing import Any, Literal
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
-from torch import Tensor
 
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.grid import Grid
@@ -143,6 +141,9 @@ def _problem(x: _TorchTensor, y: _TorchTensor) -> Problem:
 
 
 def _contents(path: Path) -> dict[str, _TorchTensor]:
+    # Workers that build from other formats start in half the time without torch.
+    from torch import Tensor
+
     tensors = _load(path)
     for key in ("x", "y"):
         if not isinstance(tensors.get(key), Tensor):
@@ -171,6 +172,8 @@ def _load(path: Path) -> dict[str, Any]:
         raise missing(path)
     if not zipfile.is_zipfile(path):
         raise DamagedFileError(f"{path}: not a whole file of torch.save; fetch or make it again")
+    import torch
+
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError as error:
