@@ -58,11 +58,17 @@ class EvaluateStage(Config):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Forecasts by method, the truth, the frames they start from, and their scores."""
+    """Forecasts by method, the truth, the frames they start from, and their scores.
+
+    Attributes:
+        errors: method -> (trajectory, start, lead_time, group) relative L1 errors.
+        scores: as in scores.json.
+    """
 
     forecasts: dict[str, xr.Dataset]
     truth: xr.Dataset
     initial: xr.Dataset
+    errors: dict[str, xr.DataArray]
     scores: dict[str, Any]
 
 
@@ -113,7 +119,7 @@ def assemble(config: EvaluateStage, store: Store, plan: Plan, domain: Domain) ->
     methods = {name: forecasts.read(path(config, name)) for name in config.models}
     for name in config.baselines:
         methods[name] = _baseline(name, config, store, plan, truth, initial)
-    results = {name: summary(_accumulate(data, truth)) for name, data in methods.items()}
+    sums = {name: _accumulate(data, truth) for name, data in methods.items()}
     about = {
         "dataset": store.dataset,
         "trajectories": len(plan.trajectories),
@@ -121,7 +127,9 @@ def assemble(config: EvaluateStage, store: Store, plan: Plan, domain: Domain) ->
         "lead_times": truth["lead_time"].values.tolist(),
         "units": {name: truth[name].attrs["units"] for name in truth.data_vars},
     }
-    return Evaluation(methods, truth, initial, {**about, "methods": results})
+    results = {name: summary(total) for name, total in sums.items()}
+    errors = {name: scores.relative_l1(total) for name, total in sums.items()}
+    return Evaluation(methods, truth, initial, errors, {**about, "methods": results})
 
 
 def _accumulate(forecast: xr.Dataset, truth: xr.Dataset) -> Sums:

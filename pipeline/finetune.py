@@ -5,13 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, cast
 
-import numpy as np
 from torch import nn
 
 from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.context import Signature
 from pelagos.pipeline import distributed, registry
-from pelagos.pipeline.model import Domain, Model, Scale, load, signature_of
+from pelagos.pipeline.model import Domain, Model, Scale, load, signature_of, union
 from pelagos.pipeline.pretrain import TrainingStage, domain_of, mixture_of, prepare, train
 from pelagos.preprocessing.dataset import DatasetConfig
 from pelagos.preprocessing.durable import write_json
@@ -44,11 +43,11 @@ def run(config: FinetuneStage) -> Path:
     digest = prepare(config, [config.data.path])
     normalizer = _normalizer(config, source)
     mixture = mixture_of(config, [config.data], normalizer)
-    signature = _widened(source.signature, signature_of([dataset.layout for dataset in mixture.datasets]))
+    [dataset] = mixture.datasets
+    signature = union(source.signature, signature_of([dataset.layout]))
     network = source.config.build(signature)
     if not config.scratch:
         _inherit(config, source, network, signature)
-    [dataset] = mixture.datasets
     domains = {dataset.layout.dataset: domain_of(dataset)}
     if not config.scratch:
         domains = {**source.domains, **domains}
@@ -67,26 +66,12 @@ def _normalizer(config: FinetuneStage, source: Model) -> Normalizer:
         known = _known_scales(source.domains.values(), key)
         if len(known) == 1:
             [(mean[position], std[position])] = known
-    return Normalizer(own.keys, np.asarray(mean), np.asarray(std))
+    return Normalizer(own.keys, mean, std)
 
 
 def _known_scales(domains: Iterable[Domain], key: str) -> set[tuple[float, float]]:
     scales: list[Scale] = [domain.scales[key] for domain in domains if key in domain.scales]
     return {(scale.mean, scale.std) for scale in scales}
-
-
-def _widened(old: Signature, new: Signature) -> Signature:
-    """All variables and scalars of both, the old ones first."""
-
-    def union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*first, *second)))
-
-    return Signature(
-        inputs=union(old.inputs, new.inputs),
-        outputs=union(old.outputs, new.outputs),
-        scalars=union(old.scalars, new.scalars),
-        shape=old.shape,
-    )
 
 
 def _inherit(config: FinetuneStage, source: Model, network: nn.Module, signature: Signature) -> None:

@@ -181,9 +181,11 @@ class Forecaster:
         """(B, steps, C, H, W) in physical units."""
         device = distributed.device()
         initial = self._normalised([self._frame(i, s, self.prognostic) for i, s in samples], self.prognostic)
-        static = self._normalised([self._static(i) for i, _ in samples], self.static)
-        scalars = torch.as_tensor(np.stack([self._scalars(i) for i, _ in samples]), device=device)
-        told = context(self.signature, self.layout, scalars)
+        static = self._normalised(
+            [static_fields(self.store, i, self.static) for i, _ in samples], self.static
+        )
+        values = [scalars(self.store, i, self.domain.scalars) for i, _ in samples]
+        told = context(self.signature, self.layout, torch.as_tensor(np.stack(values), device=device))
 
         def forcing(step: int) -> Tensor:
             frames = [self._frame(i, s + step * plan.stride, self.forcing) for i, s in samples]
@@ -218,8 +220,7 @@ class Forecaster:
         return self._physical(fields, valid.cpu().numpy())
 
     def _physical(self, fields_BTCHW: Array, valid_BPHW: NDArray[np.bool_]) -> Array:
-        mean, std = self._scales(self.domain.outputs)
-        physical: Array = fields_BTCHW * std + mean
+        physical: Array = self.domain.normalizer(self.domain.outputs).denormalize(fields_BTCHW)
         count = len(self.prognostic)
         physical[:, :, :count][~np.broadcast_to(valid_BPHW[:, None], physical[:, :, :count].shape)] = np.nan
         return physical
@@ -230,25 +231,9 @@ class Forecaster:
             return np.empty((0, *self.store.grid.shape), np.float32)
         return self.store.read(trajectory, frame, frame + 1)[0, channels(self.store, variables)]
 
-    def _static(self, trajectory: int) -> Array:
-        if not self.static:
-            return np.empty((0, *self.store.grid.shape), np.float32)
-        order = keys(self.store.static_variables)
-        return self.store.static(trajectory)[[order.index(variable.key) for variable in self.static]]
-
-    def _scalars(self, trajectory: int) -> NDArray[np.float64]:
-        values = dict(zip(self.store.params, self.store.scalars(trajectory), strict=True))
-        return np.array([values.get(name, np.nan) for name in self.domain.scalars])
-
     def _normalised(self, fields: Sequence[Array], variables: Sequence[Variable]) -> Tensor:
-        mean, std = self._scales(variables)
-        return torch.as_tensor((np.stack(fields) - mean) / std, device=distributed.device())
-
-    def _scales(self, variables: Sequence[Variable]) -> tuple[Array, Array]:
-        """(C, 1, 1) means and standard deviations."""
-        scales = [self.domain.scales[variable.key] for variable in variables]
-        mean = np.array([scale.mean for scale in scales], np.float32).reshape(-1, 1, 1)
-        return mean, np.array([scale.std for scale in scales], np.float32).reshape(-1, 1, 1)
+        normalised = self.domain.normalizer(variables).normalize(np.stack(fields))
+        return torch.as_tensor(normalised, device=distributed.device())
 
 
 def is_steady(store: Store) -> bool:
@@ -260,6 +245,20 @@ def channels(store: Store, variables: Sequence[Variable]) -> list[int]:
     """The variables' positions in the store's state."""
     order = keys(store.variables)
     return [order.index(variable.key) for variable in variables]
+
+
+def static_fields(store: Store, trajectory: int, variables: Sequence[Variable]) -> Array:
+    """(C, H, W) of one trajectory."""
+    if not variables:
+        return np.empty((0, *store.grid.shape), np.float32)
+    order = keys(store.static_variables)
+    return store.static(trajectory)[[order.index(variable.key) for variable in variables]]
+
+
+def scalars(store: Store, trajectory: int, names: Sequence[str]) -> NDArray[np.float64]:
+    """(S,) parameters of one trajectory by name, NaN where it has none."""
+    values = dict(zip(store.params, store.scalars(trajectory), strict=True))
+    return np.array([values.get(name, np.nan) for name in names], dtype=np.float64)
 
 
 def lead_times(store: Store, plan: Plan) -> NDArray[np.float64]:

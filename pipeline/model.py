@@ -1,10 +1,13 @@
 """Model: a network with all that it takes to use it on data: variables, scales, lead-time units."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
@@ -17,6 +20,7 @@ from pelagos.preprocessing.batch import Layout
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import sha256, sync_tree, write_json
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.variables import Variable, keys
 
 FORMAT = 1
@@ -48,6 +52,13 @@ class Domain(Config):
     scalars: tuple[str, ...] = ()
     time_scale: float = 1.0
     max_lead: float = 0.0
+
+    def normalizer(self, variables: Iterable[Variable]) -> Normalizer:
+        """The scales of some of the variables."""
+        names = keys(variables)
+        scales = [self.scales[name] for name in names]
+        mean, std = (np.array([getattr(scale, part) for scale in scales]) for part in ("mean", "std"))
+        return Normalizer(names, mean, std)
 
 
 @dataclass(frozen=True)
@@ -90,12 +101,7 @@ class Model:
                 "format": FORMAT,
                 "pelagos": pelagos.__version__,
                 "network": self.config.model_dump(mode="json"),
-                "signature": {
-                    "inputs": self.signature.inputs,
-                    "outputs": self.signature.outputs,
-                    "scalars": self.signature.scalars,
-                    "shape": self.signature.shape,
-                },
+                "signature": asdict(self.signature),
                 "domains": {name: domain.model_dump(mode="json") for name, domain in self.domains.items()},
                 "history": self.history,
                 "sha256": {weights.name: sha256(weights)},
@@ -141,12 +147,28 @@ def signature_from(values: dict[str, Any]) -> Signature:
     )
 
 
-def signature_of(layouts: list[Layout]) -> Signature:
+def signature_of(layouts: Iterable[Layout]) -> Signature:
     """The union of the variables and scalars of several datasets, each in the order of first mention."""
-    inputs = dict.fromkeys(key for layout in layouts for key in keys(layout.inputs))
-    outputs = dict.fromkeys(key for layout in layouts for key in keys(layout.outputs))
-    scalars = dict.fromkeys(name for layout in layouts for name in layout.scalars)
-    return Signature(tuple(inputs), tuple(outputs), tuple(scalars), layouts[0].grid.shape)
+    return union(
+        *(
+            Signature(keys(layout.inputs), keys(layout.outputs), layout.scalars, layout.grid.shape)
+            for layout in layouts
+        )
+    )
+
+
+def union(*signatures: Signature) -> Signature:
+    """All variables and scalars, each in the order of first mention, and the first one's shape."""
+
+    def merged(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(chain.from_iterable(parts)))
+
+    return Signature(
+        inputs=merged(s.inputs for s in signatures),
+        outputs=merged(s.outputs for s in signatures),
+        scalars=merged(s.scalars for s in signatures),
+        shape=signatures[0].shape,
+    )
 
 
 def context(signature: Signature, layout: Layout, scalars_BS: Tensor | None) -> Context:
@@ -176,12 +198,8 @@ def _scalars(signature: Signature, layout: Layout, scalars_BS: Tensor | None) ->
     """The batch's scalars in the signature's order, NaN where the dataset has none of that name."""
     if not signature.scalars or scalars_BS is None:
         return None
-    columns = [
-        scalars_BS[:, layout.scalars.index(name)]
-        if name in layout.scalars
-        else torch.full_like(
-            scalars_BS[:, 0] if scalars_BS.shape[1] else scalars_BS.new_zeros(len(scalars_BS)), torch.nan
-        )
-        for name in signature.scalars
-    ]
-    return torch.stack(columns, dim=1).float()
+    values_BS = scalars_BS.new_full((len(scalars_BS), len(signature.scalars)), torch.nan)
+    for column, name in enumerate(signature.scalars):
+        if name in layout.scalars:
+            values_BS[:, column] = scalars_BS[:, layout.scalars.index(name)]
+    return values_BS.float()

@@ -1,6 +1,7 @@
 """Pretraining: one network on a mixture of stores, over any number of processes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -155,7 +156,7 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, ti
     trainer.resume(digest)
     trainer.run(mixture, _validation(mixture, loop), digest, title)
     if rank == 0:
-        _keep(trainer.average.network, model, folder)
+        replace(model, network=trainer.average.network).save(folder)
         stage.finish(config.output, digest, {"steps": loop.steps, "parameters": _size(model.network)})
     tracker.close()
     distributed.barrier()
@@ -172,23 +173,9 @@ def _validation(mixture: Mixture, loop: LoopConfig) -> Sweep | None:
                 "limit": loop.validation_samples,
                 "num_trajectories": None,
             }
-            normalizer = _merged(dataset.input_normalizer, dataset.output_normalizer)
-            held_out.append(Dataset(dataset.store, dataset.config.model_copy(update=update), normalizer))
+            config = dataset.config.model_copy(update=update)
+            held_out.append(Dataset(dataset.store, config, dataset.normalizer))
     return Sweep(held_out, loop.micro_batch) if held_out else None
-
-
-def _merged(*normalizers: Normalizer) -> Normalizer:
-    columns = {
-        key: (mean, std)
-        for normalizer in normalizers
-        for key, mean, std in zip(normalizer.keys, normalizer.mean, normalizer.std, strict=True)
-    }
-    means, stds = zip(*columns.values(), strict=True)
-    return Normalizer(tuple(columns), torch.tensor(means).numpy(), torch.tensor(stds).numpy())
-
-
-def _keep(network: nn.Module, model: Model, folder: Path) -> None:
-    Model(model.config, network, model.signature, model.domains, model.history).save(folder)
 
 
 def _size(network: nn.Module) -> int:

@@ -112,14 +112,12 @@ def _propagator(
     equation: PDE, store: Store, trajectory: int, interval: float, dt: float | None
 ) -> Propagator:
     """The equation with this trajectory's static fields and scalars."""
-    order = keys(store.static_variables)
-    static = store.static(trajectory)[[order.index(key) for key in keys(equation.static_variables)]]
-    static_1CHW = torch.from_numpy(static).double()[None]
-    values = dict(zip(store.params, store.scalars(trajectory), strict=True))
-    missing = [name for name in equation.scalars if not np.isfinite(values.get(name, np.nan))]
+    static = forecasts.static_fields(store, trajectory, equation.static_variables)
+    values = forecasts.scalars(store, trajectory, equation.scalars)
+    missing = [name for name, value in zip(equation.scalars, values, strict=True) if not np.isfinite(value)]
     if missing:
         raise ConfigError(f"{store.path}: trajectory {trajectory} has no value of {', '.join(missing)}")
-    scalars_1S = torch.tensor([[values[name] for name in equation.scalars]], dtype=torch.float64)
+    static_1CHW, scalars_1S = torch.from_numpy(static).double()[None], torch.from_numpy(values)[None]
     return lambda fields: equation.propagate(fields, static_1CHW, scalars_1S, interval, dt)
 
 

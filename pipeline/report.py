@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from pelagos.evaluation import conservation, scores, spectra
-from pelagos.evaluation.aggregate import Sums
+from pelagos.evaluation import conservation, spectra
 from pelagos.evaluation.forecast import grid_of, group_of, members
 from pelagos.evaluation.report import Report
 from pelagos.pipeline import forecast as forecasts
@@ -57,11 +56,8 @@ def add_scores(report: Report, result: "Evaluation") -> None:
         "Root mean square error over all forecasts and valid points, the root taken last.",
     )
     if result.truth.sizes["lead_time"] > 1:
-        curves = {
-            name: scores.relative_l1(_sums(data, result.truth)) for name, data in result.forecasts.items()
-        }
         report.error_curves(
-            curves,
+            result.errors,
             "Relative L1 error over lead time: median over forecasts, and the middle half of them.",
             "relative L1",
         )
@@ -153,15 +149,12 @@ def demo_report(
 
 def _add_training(report: Report, runs: Mapping[str, Path]) -> None:
     report.section("Training")
-    for key, label, what in (
-        ("train/loss", "training loss", "Loss of single batches: the mixture's noise is part of it."),
-    ):
-        curves = {}
-        for name, folder in runs.items():
-            records = [record for record in history(folder) if key in record]
-            if records:
-                curves[name] = ([r["step"] for r in records], [r[key] for r in records])
-        report.training_curves(curves, what, y_label=label)
+    curves = {}
+    for name, folder in runs.items():
+        records = [record for record in history(folder) if "train/loss" in record]
+        if records:
+            curves[name] = ([r["step"] for r in records], [r["train/loss"] for r in records])
+    report.training_curves(curves, "Loss of single batches: the mixture's noise is part of it.")
 
 
 def _add_refinement(report: Report, refined: Mapping[str, Any], folder: Path) -> None:
@@ -209,10 +202,6 @@ def _add_registry(report: Report, summary: Mapping[str, Any]) -> None:
 def _learned(result: "Evaluation") -> dict[str, xr.Dataset]:
     constant = ("persistence", "climatology")
     return {name: data for name, data in result.forecasts.items() if name not in constant}
-
-
-def _sums(forecast: xr.Dataset, truth: xr.Dataset) -> Sums:
-    return scores.accumulate(forecast.load(), truth)
 
 
 def _units(truth: xr.Dataset, group: str) -> str:

@@ -1,5 +1,6 @@
 """From forecasts and truth to the numbers that a person compares."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,25 +21,18 @@ def summary(sums: Sums) -> dict[str, Any]:
     """
     relative = scores.over_samples(scores.relative_l1(sums), "median")
     curve = relative.mean("group").values
+    pooled = sums.pooled(*[str(dim) for dim in sums.sums.dims if dim not in ("lead_time", "variable")])
+    together = replace(pooled, group=dict.fromkeys(pooled.group, "all"))
     return {
         "one_step": float(curve[0]),
         "rollout": float(np.mean(curve)),
         "by_lead_time": curve.tolist(),
-        "pooled_relative_l2": _pooled(sums),
-        "groups": {str(group): _group(sums, relative, str(group)) for group in relative["group"].values},
+        "pooled_relative_l2": scores.relative_l2(together).sel(group="all").values.tolist(),
+        "groups": {str(group): _group(pooled, relative, str(group)) for group in relative["group"].values},
     }
 
 
-def _pooled(sums: Sums) -> list[float]:
-    """√Σe² / √Σt² over all forecasts, points and variables: one number for fields of one unit."""
-    dims = [str(dim) for dim in sums.sums.dims if dim != "lead_time"]
-    squares = sums.sums[["squared_error", "squared_truth"]].sum(dims)
-    ratio = squares["squared_error"] / squares["squared_truth"]
-    return [float(value) for value in np.sqrt(ratio.values)]
-
-
-def _group(sums: Sums, relative: xr.DataArray, group: str) -> dict[str, list[float]]:
-    pooled = sums.pooled(*[str(dim) for dim in sums.sums.dims if dim not in ("lead_time", "variable")])
+def _group(pooled: Sums, relative: xr.DataArray, group: str) -> dict[str, list[float]]:
     return {
         "relative_l1": relative.sel(group=group).values.tolist(),
         "pooled_relative_l2": scores.relative_l2(pooled).sel(group=group).values.tolist(),

@@ -105,7 +105,7 @@ class Trainer:
         self.tracker, self.folder = tracker, folder
         self.average = Average(engine.network, config.ema)
         self.step = 0
-        self._waited: list[float] = []
+        self._waited = 0.0
 
     def resume(self, digest: str) -> None:
         """Continue from the newest checkpoint of the folder, if there is one.
@@ -131,8 +131,9 @@ class Trainer:
         started, first = time.monotonic(), self.step
         with bar(title, self.config.steps, rank == 0) as show:
             while self.step < self.config.steps:
-                micro = _MicroBatches(stream, self.config.accumulation(world), self._waited)
+                micro = _MicroBatches(stream, self.config.accumulation(world))
                 info = self.engine.step(map(self._task, micro), self._rate)
+                self._waited += micro.waited
                 _require_finite(info.loss, self.step + 1, micro.seen)
                 self.step += 1
                 self.average.update(self.engine.network, self.step)
@@ -150,7 +151,7 @@ class Trainer:
             "train/loss": loss,
             "train/grad_norm": info.grad_norm,
             "samples_per_second": steps * self.config.batch_size / seconds,
-            "loader_wait": sum(self._waited) / seconds,
+            "loader_wait": self._waited / seconds,
             "lr": self._rate({"peak": 1.0}),
         }
         self.tracker.metrics(values, self.step)
@@ -205,16 +206,18 @@ class Trainer:
 class _MicroBatches:
     """The next few batches of a stream, one at a time: each is valid until the next is asked for."""
 
-    def __init__(self, stream: Iterator[Batch], count: int, waited: list[float]) -> None:
-        self._stream, self._count, self._waited = stream, count, waited
-        self.seen: list[str] = []
+    def __init__(self, stream: Iterator[Batch], count: int) -> None:
+        self._stream, self._count = stream, count
+        self.waited = 0.0
+        # Of a batch only the index and the layout outlive it; the fields' memory is filled again.
+        self.seen: list[Batch] = []
 
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(self._count):
             before = time.monotonic()
             batch = next(self._stream)
-            self._waited.append(time.monotonic() - before)
-            self.seen.append(_describe(batch))
+            self.waited += time.monotonic() - before
+            self.seen.append(batch)
             yield batch.to(distributed.device())
 
 
@@ -223,6 +226,7 @@ def _describe(batch: Batch) -> str:
     return f"dataset {batch.layout.dataset}: {pairs}"
 
 
-def _require_finite(loss: float, step: int, samples: list[str]) -> None:
+def _require_finite(loss: float, step: int, batches: list[Batch]) -> None:
     if not math.isfinite(loss):
-        raise DataError(f"the loss is {loss} at step {step}; its samples were: {'; '.join(samples)}")
+        samples = "; ".join(map(_describe, batches))
+        raise DataError(f"the loss is {loss} at step {step}; its samples were: {samples}")

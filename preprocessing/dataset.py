@@ -72,6 +72,7 @@ class Dataset:
 
     Attributes:
         store: that is read.
+        normalizer: as given, for these channels and perhaps others.
         layout: of all its batches.
         num_samples: that there are.
         input_normalizer: of the input channels.
@@ -79,7 +80,7 @@ class Dataset:
     """
 
     def __init__(self, store: Store, config: DatasetConfig, normalizer: Normalizer) -> None:
-        self.store, self.config = store, config
+        self.store, self.config, self.normalizer = store, config, normalizer
         prognostic, forcing, diagnostic = (
             with_role(store.variables, role) for role in ("prognostic", "forcing", "diagnostic")
         )
