@@ -159,9 +159,7 @@ def training_frames(store: Store, split: str, stride: int) -> xr.Dataset:
     Raises:
         DataError: the store has no such split, or it is not made of whole blocks of time.
     """
-    if split not in store.splits:
-        raise DataError(f"{store.path} has the splits {', '.join(store.splits)}, not {split!r}")
-    inside = store.splits[split]
+    inside = forecasts.frames_of(store, split)
     members = np.flatnonzero(inside.any(axis=1))
     frames = np.flatnonzero(inside[members].all(axis=0))[::stride]
     if len(frames) == 0:

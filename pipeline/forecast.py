@@ -53,9 +53,7 @@ class StartsConfig(Config):
         Raises:
             DataError: the store has no such split, or no forecast fits into it.
         """
-        if self.split not in store.splits:
-            raise DataError(f"{store.path} has the splits {', '.join(store.splits)}, not {self.split!r}")
-        inside = store.splits[self.split]
+        inside = frames_of(store, self.split)
         reach = 0 if is_steady(store) else self.stride * self.steps
         members = np.flatnonzero(inside.any(axis=1))[: self.trajectories]
         offset = int(np.argmax(inside[members[0]])) + self.first
@@ -234,6 +232,18 @@ class Forecaster:
     def _normalised(self, fields: Sequence[Array], variables: Sequence[Variable]) -> Tensor:
         normalised = self.domain.normalizer(variables).normalize(np.stack(fields))
         return torch.as_tensor(normalised, device=distributed.device())
+
+
+def frames_of(store: Store, split: str) -> NDArray[np.bool_]:
+    """(trajectory, time) which frames are in a split.
+
+    Raises:
+        DataError: the store has no such split, or no frame in it.
+    """
+    filled = [name for name, inside in store.splits.items() if inside.any()]
+    if split not in filled:
+        raise DataError(f"{store.path} has the splits {', '.join(filled)}, not {split!r}")
+    return store.splits[split]
 
 
 def is_steady(store: Store) -> bool:

@@ -140,6 +140,14 @@ def test_a_rollout_that_is_longer_than_the_trajectories_is_refused(store: Path) 
     fails(run("forecast", "forecast.yaml", "starts.steps=9"), 1, "no forecast of 9 steps")
 
 
+@pytest.mark.parametrize("split", ["valid", "tset"])
+def test_a_split_without_frames_says_which_ones_there_are(store: Path, split: str) -> None:
+    values = {"command": "forecast", "model": "nowhere", "store": str(store), "output": "f.zarr"}
+    (store.parents[2] / "forecast.yaml").write_text(yaml.safe_dump(values))
+    result = run("forecast", "forecast.yaml", f"starts.split={split}")
+    fails(result, 1, f"has the splits train, test, not '{split}'")
+
+
 def test_a_finished_store_is_kept_when_the_configuration_changes(store: Path) -> None:
     before = (store / "zarr.json").read_bytes()
     fails(run("build", "build.yaml", "coarsen=2"), 2, "flow-1.zarr", "version")
