@@ -157,6 +157,9 @@ def _line(detail: ErrorDetails, cls: type[Config]) -> str:
         near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"  {key}: unknown key{hint}"
+    if detail["type"] == "union_tag_not_found":
+        tag = detail["ctx"]["discriminator"].strip("'")
+        return f"  {key}.{tag}: missing; it says which of its forms the section has"
     found = "" if detail["type"] == "missing" else f" (found {detail['input']!r:.80})"
     return f"  {key}: {detail['msg']}{found}"
 

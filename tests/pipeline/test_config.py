@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
+from pelagos.models.network import NetworkConfig
 from pelagos.pipeline import config as configuration
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, MissingFileError
@@ -57,6 +58,14 @@ def test_all_errors_are_listed_with_their_dotted_keys(tmp_path: Path) -> None:
     assert "steps: Input should be greater than 0 (found -1)" in message
     assert "inner.rat: unknown key; did you mean 'rate'?" in message
     assert "inner.rate: Input should be a valid number" in message
+
+
+def test_a_section_without_its_kind_is_told_what_is_missing(tmp_path: Path) -> None:
+    class Run(Config):
+        network: NetworkConfig
+
+    with pytest.raises(ConfigError, match=r"network\.kind: missing; it says which of its forms"):
+        configuration.load(written(tmp_path, "network: {width: 8}\n"), [], Run)
 
 
 def test_numbers_in_scientific_notation_need_no_dot(tmp_path: Path) -> None:
