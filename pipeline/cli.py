@@ -2,16 +2,17 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
 import pelagos
-from pelagos.preprocessing.errors import ConfigError, PelagosError
+from pelagos.preprocessing.errors import ConfigError, PelagosError, StoppedError
 
 HELP = """A foundation-model pipeline for partial differential equations and weather.
 
@@ -41,6 +42,9 @@ STAGES = {
     "demo": Stage("demo", "DemoStage", "Walk the whole road on simulated archives."),
 }
 PARALLEL = ("pretrain", "finetune")
+INTERRUPTED = 130
+FAULT = 70
+"""The exit code of a fault of Pelagos or of the machine, EX_SOFTWARE of sysexits.h: a job may try again."""
 
 app = typer.Typer(
     help=HELP,
@@ -65,20 +69,31 @@ def config_class(command: str) -> Any:
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Print what the user can mend as one message, without a traceback; configurations exit with 2."""
+    """End the command as CONTRIBUTING.md says: what the user can mend is one message, without a traceback."""
     try:
         yield
     except PelagosError as error:
-        print(f"error: {error}", file=sys.stderr)
-        # A process of several must not wait at exit for peers that wait for it.
-        code = 2 if isinstance(error, ConfigError) else 1
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            sys.stderr.flush()
-            os._exit(code)
-        raise typer.Exit(code) from error
+        if isinstance(error, StoppedError):
+            if os.environ.get("RANK", "0") == "0":
+                print(f"{error}; the same command continues", file=sys.stderr)
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        _leave(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted; what is finished is kept, the same command continues", file=sys.stderr)
-        raise typer.Exit(130) from None
+        _leave(INTERRUPTED)
+    except Exception:
+        traceback.print_exc()
+        _leave(FAULT)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit; a process of several at once, without waiting for peers that may wait for it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise typer.Exit(code)
 
 
 def run_stage(command: str, config: str, overrides: list[str] | None, processes: int = 1) -> None:

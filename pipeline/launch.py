@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pelagos.preprocessing.errors import PelagosError
+from pelagos.pipeline.interruption import stop_request
+from pelagos.preprocessing.errors import PelagosError, StoppedError
 
 
 class ProcessError(PelagosError, RuntimeError):
@@ -17,29 +18,45 @@ class ProcessError(PelagosError, RuntimeError):
 def run(arguments: Sequence[str], processes: int) -> None:
     """`python -m pelagos.pipeline ARGUMENTS` as that many processes that can reach each other.
 
+    A request to stop reaches all of them.
+
     Raises:
+        StoppedError: they stopped because they were asked to.
         ProcessError: one failed; the others are ended.
     """
     command = [sys.executable, "-m", "pelagos.pipeline", *arguments]
     children = [subprocess.Popen(command, env=environment) for environment in environments(processes)]
     try:
+        asked = _wait(children)
+    finally:
+        for child in children:
+            # Not SIGTERM, which asks for a checkpoint: a peer of a failed process cannot write one.
+            child.kill()
+            child.wait()
+    codes = [child.returncode for child in children]
+    if all(code == StoppedError.exit_code for code in codes):
+        raise StoppedError(f"{processes} processes have stopped")
+    if any(codes):
+        if asked:
+            raise KeyboardInterrupt
+        raise ProcessError(f"{' '.join(arguments)} failed; its {processes} processes ended with {codes}")
+
+
+def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> bool:
+    """Wait until all have ended, or one has failed; returns whether they were asked to stop."""
+    asked = False
+    with stop_request() as request:
         while any(child.poll() is None for child in children):
-            failed = [child for child in children if child.poll() not in (None, 0)]
-            if failed:
+            if request.reason and not asked:
+                asked = True
+                for child in children:
+                    child.terminate()
+            if any(child.poll() not in (None, 0, StoppedError.exit_code) for child in children):
                 # The peers of a failed process wait for it in a collective, perhaps for ever.
                 time.sleep(1.0)
                 break
             time.sleep(0.05)
-    finally:
-        for child in children:
-            if child.poll() is None:
-                child.terminate()
-        for child in children:
-            child.wait()
-    failed = [child for child in children if child.returncode != 0]
-    if failed:
-        codes = [child.returncode for child in children]
-        raise ProcessError(f"{' '.join(arguments)} failed; its {processes} processes ended with {codes}")
+    return asked
 
 
 def environments(processes: int) -> list[dict[str, str]]:

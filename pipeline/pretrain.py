@@ -21,6 +21,7 @@ from pelagos.pipeline.training import LoopConfig, Trainer
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.durable import sha256
+from pelagos.preprocessing.errors import StoppedError
 from pelagos.preprocessing.mixture import Mixture, MixtureConfig, Sweep
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.store import open_store
@@ -154,7 +155,11 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, ti
         loop, config.schedule, engine, model.signature, losses, tracker, config.output / "checkpoints"
     )
     trainer.resume(digest)
-    trainer.run(mixture, _validation(mixture, loop), digest, title)
+    try:
+        trainer.run(mixture, _validation(mixture, loop), digest, title)
+    except StoppedError:
+        tracker.close("KILLED")
+        raise
     if rank == 0:
         replace(model, network=trainer.average.network).save(folder)
         stage.finish(config.output, digest, {"steps": loop.steps, "parameters": _size(model.network)})

@@ -15,13 +15,14 @@ from pelagos.models.context import Signature
 from pelagos.models.losses import Loss
 from pelagos.pipeline import checkpoint, distributed
 from pelagos.pipeline.engine import Engine, StepInfo
+from pelagos.pipeline.interruption import stop_request
 from pelagos.pipeline.model import context
 from pelagos.pipeline.progress import bar
 from pelagos.pipeline.schedule import ScheduleConfig
 from pelagos.pipeline.tracking import Tracker
 from pelagos.preprocessing.batch import Batch
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.errors import DataError, StoppedError
 from pelagos.preprocessing.loader import Loader
 from pelagos.preprocessing.mixture import Order
 
@@ -124,12 +125,16 @@ class Trainer:
         self.step = values["step"]
 
     def run(self, order: Order, validation: Order | None, digest: str, title: str) -> None:
-        """Train to the last step; a checkpoint is written at the end and on the way."""
+        """Train to the last step; a checkpoint is written at the end and on the way.
+
+        Raises:
+            StoppedError: a signal asked for it; the last step done has a checkpoint.
+        """
         rank, world = distributed.rank(), distributed.world()
         steps = self.config.steps - self.step
         stream = iter(Loader(order, rank=rank, world=world, start_step=self.step, num_steps=steps))
         started, first = time.monotonic(), self.step
-        with bar(title, self.config.steps, rank == 0) as show:
+        with bar(title, self.config.steps, rank == 0) as show, stop_request() as request:
             while self.step < self.config.steps:
                 micro = _MicroBatches(stream, self.config.accumulation(world))
                 info = self.engine.step(map(self._task, micro), self._rate)
@@ -142,8 +147,13 @@ class Trainer:
                     show(self.step, f"loss {loss:.4f}")
                 if self._due(self.config.validate_every):
                     self._validate(iter(Loader(validation, rank=rank, world=world)) if validation else ())
-                if self._due(self.config.checkpoint_every):
+                stop = request.agreed() and self.step < self.config.steps
+                if stop or self._due(self.config.checkpoint_every):
                     self._save(digest)
+                if stop:
+                    raise StoppedError(
+                        f"{request.reason}: stopped after step {self.step}, kept in {self.folder}"
+                    )
 
     def _log(self, info: StepInfo, seconds: float, steps: int) -> float:
         [loss] = distributed.all_sum([info.loss / distributed.world()])

@@ -6,7 +6,9 @@ without a traceback, so a message says what was found, where, and what would be 
 
 
 class PelagosError(Exception):
-    """The base of all errors that a user can mend."""
+    """The base of all errors that a user can mend; the exit code is that of a command which it ends."""
+
+    exit_code = 1
 
 
 class DataError(PelagosError, ValueError):
@@ -23,3 +25,11 @@ class DamagedFileError(PelagosError, OSError):
 
 class ConfigError(PelagosError, ValueError):
     """A configuration has an unknown key, a wrong type or values that contradict each other."""
+
+    exit_code = 2
+
+
+class StoppedError(PelagosError, InterruptedError):
+    """A run stopped because a signal asked for it; its checkpoint is written, the same command continues."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again

@@ -1,6 +1,7 @@
 """Pretraining: it learns, survives a kill, and does not depend on how it was launched."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from pelagos.pipeline import model
+from pelagos.pipeline import checkpoint, model
 from pelagos.pipeline.tracking import history
 from pelagos.preprocessing.build import BuildConfig, build
+from pelagos.preprocessing.errors import StoppedError
 from pelagos.preprocessing.simulate import SimulateConfig, simulate
 from pelagos.preprocessing.sources import the_well
 
@@ -108,6 +110,31 @@ def test_a_killed_run_goes_on_to_the_same_weights(folder: Path, undisturbed: Pat
     resumed = weights(train(folder, "killed"))
     # The same order of sums on the same number of processes: not a bit may differ.
     assert all(torch.equal(resumed[name], tensor) for name, tensor in weights(undisturbed).items())
+
+
+@pytest.mark.parametrize(("processes", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
+def test_a_run_that_is_told_to_stop_keeps_its_step_and_goes_on(
+    folder: Path, undisturbed: Path, processes: int, number: signal.Signals
+) -> None:
+    name = f"told-{processes}"
+    arguments = (f"output={folder / name}", "loop.checkpoint_every=0", "--processes", str(processes))
+    process = start(folder, *arguments)
+    while len(history(folder / name)) < 1:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    output, _ = process.communicate()
+    assert process.returncode == StoppedError.exit_code, output
+    step = int(re.search(rf"(?:{number.name}|another process): stopped after step (\d+), kept in", output)[1])
+    assert 10 <= step < 40
+    assert "the same command continues" in output
+    assert "Traceback" not in output
+    newest = checkpoint.latest(folder / name / "checkpoints")
+    assert newest is not None
+    assert newest.name == f"step-{step:08d}"
+    if processes == 1:
+        resumed = weights(train(folder, name, *arguments[1:]))
+        assert all(torch.equal(resumed[name], tensor) for name, tensor in weights(undisturbed).items())
 
 
 def test_two_processes_reach_the_weights_of_one(folder: Path, undisturbed: Path) -> None:
