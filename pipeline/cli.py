@@ -189,6 +189,24 @@ def repair(store: Store) -> None:
         print(f"{store}: {len(mended)} shard(s) built anew")
 
 
+@app.command()
+def compare(
+    store: Store,
+    other: Annotated[Path, typer.Argument(metavar="OTHER", help="Another store.")],
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Standard deviations of a variable by which its values may differ.")
+    ] = 0.0,
+) -> None:
+    """Say whether two stores have the same content, and where they differ; exits with 1 if they do."""
+    with reported():
+        from pelagos.preprocessing.comparison import compare as differences
+
+        found = differences(store, other, tolerance)
+        print(found)
+        if not found.same:
+            raise typer.Exit(1)
+
+
 @app.callback(invoke_without_command=True)
 def version(
     show: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,

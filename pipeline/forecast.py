@@ -19,6 +19,7 @@ from pelagos.pipeline import distributed, registry
 from pelagos.pipeline.model import Domain, Model, context, load
 from pelagos.pipeline.progress import bar
 from pelagos.pipeline.tracking import TrackingConfig
+from pelagos.preprocessing import transform
 from pelagos.preprocessing.batch import Layout
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
@@ -218,13 +219,14 @@ class Forecaster:
         return self._physical(fields, valid.cpu().numpy())
 
     def _physical(self, fields_BTCHW: Array, valid_BPHW: NDArray[np.bool_]) -> Array:
-        physical: Array = self.domain.normalizer(self.domain.outputs).denormalize(fields_BTCHW)
+        stored: Array = self.domain.normalizer(self.domain.outputs).denormalize(fields_BTCHW)
+        physical = transform.physical(stored, [variable.transform for variable in self.domain.outputs])
         count = len(self.prognostic)
         physical[:, :, :count][~np.broadcast_to(valid_BPHW[:, None], physical[:, :, :count].shape)] = np.nan
         return physical
 
     def _frame(self, trajectory: int, frame: int, variables: Sequence[Variable]) -> Array:
-        """(C, H, W) of one frame in physical units."""
+        """(C, H, W) of one frame as stored."""
         if not variables:
             return np.empty((0, *self.store.grid.shape), np.float32)
         return self.store.read(trajectory, frame, frame + 1)[0, channels(self.store, variables)]
@@ -279,10 +281,17 @@ def lead_times(store: Store, plan: Plan) -> NDArray[np.float64]:
 
 
 def _check_variables(domain: Domain, store: Store) -> None:
-    present = {*keys(store.variables), *keys(store.static_variables)}
+    present = {variable.key: variable for variable in (*store.variables, *store.static_variables)}
     missing = [key for key in keys(domain.inputs) if key not in present]
     if missing:
         raise DataError(f"{store.path} lacks the model's input variables {', '.join(missing)}")
+    for known in (*domain.inputs, *domain.outputs):
+        found = present.get(known.key, known)
+        if not found.same_values(known):
+            raise DataError(
+                f"{store.path} has {known.key} in {found.describe_values()}; "
+                f"the model knows it in {known.describe_values()}"
+            )
 
 
 def dataset(store: Store, plan: Plan, variables: Sequence[Variable], values: Array) -> xr.Dataset:
@@ -329,7 +338,8 @@ def _read(store: Store, plan: Plan, variables: Sequence[Variable], frames: Seque
         for i in plan.trajectories
         for s in plan.starts
     ]
-    return np.stack(rows).reshape(len(plan.trajectories), len(plan.starts), *rows[0].shape)
+    values = transform.physical(np.stack(rows), [variable.transform for variable in variables])
+    return values.reshape(len(plan.trajectories), len(plan.starts), *rows[0].shape)
 
 
 def write(blocks: Iterator[xr.Dataset], path: Path) -> None:

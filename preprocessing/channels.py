@@ -6,43 +6,81 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.forcing import ForcingName
+from pelagos.preprocessing.regrid import Regrid
 from pelagos.preprocessing.split import Range
+from pelagos.preprocessing.transform import Log1p
+from pelagos.preprocessing.units import conversion
 from pelagos.preprocessing.variables import Role, Variable
 
 
 class Conversion(Config):
-    """A change of units: new = scale * old + offset."""
+    """A change of units: new = scale * old + offset, both known from the units unless one is given.
+
+    In YAML the new units alone will do (`air_temperature: degC`).
+    """
 
     units: str
-    scale: float = 1.0
-    offset: float = 0.0
+    scale: float | None = None
+    offset: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_units(cls, value: Any) -> Any:
+        return {"units": value} if isinstance(value, str) else value
+
+    def build(self, name: str, units: str) -> "Linear":
+        """The conversion of a field from its units.
+
+        Raises:
+            ConfigError: neither number is given, and the units are unknown or measure different things.
+        """
+        if self.scale is None and self.offset is None:
+            try:
+                return Linear(*conversion(units, self.units))
+            except ConfigError as error:
+                raise ConfigError(
+                    f"convert.{name}: {error}; to convert nevertheless say {{units: {self.units}, scale: ...}}"
+                ) from error
+        return Linear(1.0 if self.scale is None else self.scale, self.offset or 0.0)
 
 
-class Log1p(Config):
-    """ln(1 + x / scale), for fields such as precipitation that are small nearly everywhere."""
+@dataclass(frozen=True)
+class Linear:
+    """scale * x + offset."""
 
-    kind: Literal["log1p"] = "log1p"
-    scale: float = Field(1.0, gt=0)
+    scale: float
+    offset: float
 
-    def forward(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Physical to stored values."""
-        return np.log1p(values / self.scale)
-
-    def inverse(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Stored to physical values."""
-        return np.expm1(values) * self.scale
+    def __call__(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """In float64."""
+        return values.astype(np.float64) * self.scale + self.offset
 
 
 class Subset(Config):
-    """The part of the data that is taken: ranges [start, stop) and every so many frames."""
+    """The part of the data that is taken.
+
+    Attributes:
+        trajectories: [start, stop) of positions.
+        time: [start, stop) of positions or ISO dates.
+        times: least and greatest value on a time axis without dates, both included.
+        every: of how many frames one is taken.
+        level: least and greatest level, both included.
+        y: least and greatest coordinate of rows, both included; latitudes in degrees.
+        x: likewise of columns; longitudes from west to east, across the date line if need be: [170, -170].
+    """
 
     trajectories: Range = (None, None)
     time: Range = (None, None)
+    times: tuple[float, float] | None = None
     every: PositiveInt = 1
+    level: tuple[float, float] | None = None
+    y: tuple[float, float] | None = None
+    x: tuple[float, float] | None = None
 
 
 class FieldOptions(Config):
@@ -54,10 +92,11 @@ class FieldOptions(Config):
         roles: changed roles.
         levels: the levels taken; all by default. Each becomes a channel `name@level`.
         convert: changes of units.
-        transforms: functions of the values, after the change of units.
+        transforms: functions of the values, after the change of units; forecasts and scores undo them.
         forcings: channels computed from time and place, for dated fields on latitudes and longitudes.
-        subset: of trajectories and times.
-        coarsen: side of the blocks of cells whose mean is taken.
+        subset: of trajectories, times, levels and places.
+        regrid: another grid, after `subset`.
+        coarsen: side of the blocks of cells whose mean is taken, instead of `regrid`.
         bits: mantissa bits kept, at most 22; all 23 by default. The error made is recorded.
         missing: whether NaN is an error or stays, as over sea; infinite values always are errors.
     """
@@ -70,6 +109,7 @@ class FieldOptions(Config):
     transforms: dict[str, Log1p] = Field(default_factory=dict)
     forcings: tuple[ForcingName, ...] = ()
     subset: Subset = Subset()
+    regrid: Regrid | None = None
     coarsen: PositiveInt = 1
     bits: dict[str, Annotated[int, Field(ge=1, le=22)]] = Field(default_factory=dict)
     missing: Literal["error", "keep"] = "error"
@@ -83,8 +123,7 @@ class Channel:
         variable: as stored.
         source: the data variable; empty for a computed forcing.
         level: position on the level axis.
-        conversion: of units.
-        transform: after it.
+        conversion: of units; the variable's transform comes after it.
         bits: of mantissa that are kept.
         attrs: CF attributes of the source that the variable does not carry.
     """
@@ -92,15 +131,14 @@ class Channel:
     variable: Variable
     source: str
     level: int | None = None
-    conversion: Conversion | None = None
-    transform: Log1p | None = None
+    conversion: Linear | None = None
     bits: int | None = None
     attrs: Mapping[str, str] = field(default_factory=dict)
 
     def finish(self, values: NDArray[Any]) -> NDArray[Any]:
         """Source to stored values, before rounding."""
         if self.conversion is not None:
-            values = values.astype(np.float64) * self.conversion.scale + self.conversion.offset
-        if self.transform is not None:
-            values = self.transform.forward(values.astype(np.float64))
+            values = self.conversion(values)
+        if self.variable.transform is not None:
+            values = self.variable.transform.forward(values.astype(np.float64))
         return values

@@ -1,6 +1,6 @@
 """Coarsening by block means: each new cell holds the area-weighted mean of the cells it covers."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,18 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.grid import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Coarsener:
+    """Takes means of blocks of `factor` by `factor` cells of a grid."""
+
+    fine: Grid
+    factor: int
+
+    def __call__(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """One frame (H, W) to (H / factor, W / factor)."""
+        return coarsen(values, self.fine, self.factor)
 
 
 def coarse_grid(grid: Grid, factor: int) -> Grid:

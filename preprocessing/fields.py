@@ -6,7 +6,6 @@ Shapes: N trajectories, T times, C channels, H rows, W columns.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -15,14 +14,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.channels import Channel, FieldOptions
-from pelagos.preprocessing.coarsen import coarsen
 from pelagos.preprocessing.errors import DamagedFileError, PelagosError
 from pelagos.preprocessing.forcing import FORCINGS
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.horizontal import Horizontal
 from pelagos.preprocessing.rounding import round_mantissa
-from pelagos.preprocessing.sources import convention
 
-_PIECE = 32 << 20  # bytes that are read from a source at a time
+_PIECES = 12  # of a block, by which it is read: a source may need a copy of what it reads
+_PIECE = 1 << 20  # bytes that are read at a time at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +30,7 @@ class Fields:
 
     Attributes:
         dataset: in the convention, after renaming and selection; lazy.
-        grid: of the stored fields.
+        place: from the dataset's grid to that of the stored fields.
         axis: (T,) dates, or times in `time_units`.
         time_units: of the axis; seconds where it has dates.
         state: channels that depend on time: prognostic, forcing, diagnostic.
@@ -41,13 +40,18 @@ class Fields:
     """
 
     dataset: xr.Dataset
-    grid: Grid
+    place: Horizontal
     axis: NDArray[Any]
     time_units: str
     state: tuple[Channel, ...]
     static: tuple[Channel, ...]
     params: dict[str, NDArray[np.float64]]
     options: FieldOptions
+
+    @property
+    def grid(self) -> Grid:
+        """Of the stored fields."""
+        return self.place.grid
 
     @property
     def num_trajectories(self) -> int:
@@ -73,7 +77,7 @@ class Fields:
                 out[:, :, number] = FORCINGS[name](self.axis[times], self.grid)
         for source in dict.fromkeys(channel.source for channel in self.state if channel.source):
             array = self.dataset[source]
-            for rows, columns in _pieces(shape, array):
+            for rows, columns in _pieces(shape, array, max(_PIECE, out.nbytes // _PIECES)):
                 where = {"trajectory": _shifted(rows, trajectories), "time": _shifted(columns, times)}
                 self._place(out[rows, columns], self.state, source, array.isel(where))
         return out
@@ -106,19 +110,12 @@ class Fields:
     def _place_channel(self, out: NDArray[np.float32], channel: Channel, values: NDArray[Any]) -> None:
         # What overflows becomes infinite here, and is reported when all is checked.
         with np.errstate(all="ignore"):
-            if self.options.coarsen == 1 and channel.conversion is None and channel.transform is None:
+            if not self.place.steps and channel.conversion is channel.variable.transform is None:
                 out[:] = values
                 return
             # Frame by frame: intermediate values are float64.
             for index in np.ndindex(values.shape[:-2]):
-                frame = values[index]
-                if self.options.coarsen > 1:
-                    frame = coarsen(frame, self._fine_grid, self.options.coarsen)
-                out[index if len(index) == out.ndim - 2 else ...] = channel.finish(frame)
-
-    @cached_property
-    def _fine_grid(self) -> Grid:
-        return convention.grid_of(self.dataset)
+                out[index if len(index) == out.ndim - 2 else ...] = channel.finish(self.place(values[index]))
 
     def _load(self, source: str, array: xr.DataArray) -> NDArray[Any]:
         try:
@@ -149,11 +146,11 @@ def _shifted(piece: slice, whole: slice) -> slice:
     return slice(whole.start + piece.start, whole.start + piece.stop)
 
 
-def _pieces(shape: tuple[int, int], array: xr.DataArray) -> Iterator[tuple[slice, slice]]:
-    """Blocks of trajectories and times that cover a shape, each of bounded size in the source."""
+def _pieces(shape: tuple[int, int], array: xr.DataArray, limit: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of trajectories and times that cover a shape, each of so many bytes in the source, or one frame."""
     num, length = shape
     frame_bytes = array.dtype.itemsize * prod(array.shape[2:])
-    frames = max(1, _PIECE // frame_bytes)
+    frames = max(1, limit // frame_bytes)
     rows, columns = max(1, frames // length), min(frames, length)
     for row in range(0, num, rows):
         for column in range(0, length, columns):

@@ -1,6 +1,6 @@
 """Grid: where the values of a field are, how large their cells are and what lies beyond the edges."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -57,20 +57,35 @@ class Grid:
         """Mean distance of rows and of columns, in `units`; 1 along an axis of a single point."""
         return _spacing(self.y), _spacing(self.x)
 
+    @property
+    def edges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(H + 1,) and (W + 1,) edges of the cells, half way between centres and never beyond a pole."""
+        y, x = _edges(self.y), _edges(self.x)
+        return np.clip(y, -90, 90) if self.kind == "latlon" else y, x
+
     def area_weights(self) -> NDArray[np.float64]:
         """(H, W) cell areas divided by their mean.
 
-        On latitudes a cell's area is sin(upper edge) - sin(lower edge), edges half way between
-        centres and never beyond a pole (the definition of WeatherBench 2).
+        On latitudes a cell's area is sin(upper edge) - sin(lower edge) (the definition of
+        WeatherBench 2).
         """
-        if self.kind == "cartesian":
-            rows = np.ones(len(self.y))
-        else:
-            inner = (self.y[1:] + self.y[:-1]) / 2
-            half = self.spacing[0] / 2 * (1 if self.y[-1] >= self.y[0] else -1)
-            edges = np.concatenate([[self.y[0] - half], inner, [self.y[-1] + half]])
-            rows = np.abs(np.diff(np.sin(np.deg2rad(np.clip(edges, -90, 90)))))
+        edges = self.edges[0]
+        rows = (
+            np.ones(len(self.y)) if self.kind == "cartesian" else np.abs(np.diff(np.sin(np.deg2rad(edges))))
+        )
         return np.broadcast_to((rows / rows.mean())[:, None], self.shape).copy()
+
+    def moved(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> "Grid":
+        """The grid of other axes within this one: a side where the domain no longer ends becomes open."""
+        bare = replace(self, y=y, x=x, boundary_y=("open", "open"), boundary_x=("open", "open"))
+        sides = (
+            _sides_within(old, kinds, new)
+            for old, kinds, new in zip(
+                self.edges, (self.boundary_y, self.boundary_x), bare.edges, strict=True
+            )
+        )
+        boundary_y, boundary_x = sides
+        return replace(bare, boundary_y=boundary_y, boundary_x=boundary_x)
 
     def to_attrs(self) -> dict[str, str]:
         """What a dataset's attributes say of its grid beside the coordinates."""
@@ -106,3 +121,20 @@ class Grid:
 
 def _spacing(values: NDArray[np.float64]) -> float:
     return float(abs(values[-1] - values[0]) / (len(values) - 1)) if len(values) > 1 else 1.0
+
+
+def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    half = _spacing(values) / 2 * (1 if values[-1] >= values[0] else -1)
+    return np.concatenate([[values[0] - half], (values[1:] + values[:-1]) / 2, [values[-1] + half]])
+
+
+def _sides_within(old: NDArray[np.float64], kinds: Sides, new: NDArray[np.float64]) -> Sides:
+    """What lies beyond the first and last of new edges; half a cell makes no difference."""
+    slack = 0.51 * max(np.abs(np.diff(old)).mean(), np.abs(np.diff(new)).mean())
+    if kinds[0] == "periodic":
+        return kinds if abs(np.ptp(old) - np.ptp(new)) < slack else ("open", "open")
+    by_edge = zip(old[[0, -1]], kinds, strict=True)
+    low, high = (kind for _, kind in sorted(by_edge, key=lambda side: float(side[0])))
+    low = low if abs(new.min() - old.min()) < slack else "open"
+    high = high if abs(new.max() - old.max()) < slack else "open"
+    return (low, high) if new[-1] >= new[0] else (high, low)

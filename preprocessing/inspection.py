@@ -47,7 +47,11 @@ def _variables(store: Store) -> list[str]:
         spread = "constant" if constant else f"{std:.5g}"
         name = f"{variable.key:{width}} {variable.role:11} {variable.units:12}"
         lines.append(f"{name} {mean:>12.5g} {spread:>12}")
-    return lines
+    return lines + [
+        f"{variable.key} is kept, and measured here, as {variable.describe_values()}"
+        for variable in (*store.variables, *store.static_variables)
+        if variable.transform is not None
+    ]
 
 
 def _splits(store: Store) -> list[str]:

@@ -61,10 +61,10 @@ class Normalizer:
         for store in stores:
             for variable, moments in _moments(store):
                 known = variables.setdefault(variable.key, variable)
-                if known.units != variable.units:
+                if not known.same_values(variable):
                     raise ConfigError(
-                        f"normalization: pooled: {variable.key} has units {known.units!r} in one store "
-                        f"and {variable.units!r} in {store.path}"
+                        f"normalization: pooled: {variable.key} is in {known.describe_values()!r} in one store "
+                        f"and in {variable.describe_values()!r} in {store.path}"
                     )
                 parts.setdefault(variable.key, []).append(moments)
         totals = {key: merged(found, 1) for key, found in parts.items()}

@@ -7,13 +7,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.channels import Channel, FieldOptions
-from pelagos.preprocessing.coarsen import coarse_grid
+from pelagos.preprocessing.channels import Channel, FieldOptions, Linear, Subset
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.fields import Fields
 from pelagos.preprocessing.forcing import ForcingName
 from pelagos.preprocessing.forcing import variable as forcing_variable
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.horizontal import horizontal
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.split import resolve
 from pelagos.preprocessing.variables import Role, Variable, keys, known
@@ -31,17 +31,17 @@ def select(ds: xr.Dataset, options: FieldOptions) -> Fields:
     convention.check(ds)
     ds = _subset(_renamed(ds, options), options)
     convention.check(ds)
-    grid = coarse_grid(convention.grid_of(ds), options.coarsen)
+    ds, place = horizontal(ds, options)
     axis, time_units = _time_axis(ds)
     names = list(options.variables or _fields_of(ds))
     channels = [channel for name in names for channel in _channels(ds, name, options)]
-    channels += [_forcing(name, axis, grid) for name in options.forcings]
+    channels += [_forcing(name, axis, place.grid) for name in options.forcings]
     state = [channel for role in _ORDER for channel in channels if channel.variable.role == role]
     static = [channel for channel in channels if channel.variable.role == "static"]
     _check_unique([channel.variable for channel in (*state, *static)])
     if not state:
         raise ConfigError(f"variables: of {names} none depends on time")
-    return Fields(ds, grid, axis, time_units, tuple(state), tuple(static), _params(ds), options)
+    return Fields(ds, place, axis, time_units, tuple(state), tuple(static), _params(ds), options)
 
 
 def _fields_of(ds: xr.Dataset) -> list[str]:
@@ -73,31 +73,58 @@ def _renamed(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
 
 def _subset(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
     subset = options.subset
-    time = resolve(subset.time, ds["time"].values, "subset.time")
+    time = _times(ds["time"].values, subset)
     trajectories = resolve(subset.trajectories, np.arange(ds.sizes["trajectory"]), "subset.trajectories")
     ds = ds.isel(time=slice(time.start, time.stop, subset.every), trajectory=trajectories)
-    if options.levels is None:
+    if options.levels is None and subset.level is None:
         return ds
     if "level" not in ds.dims:
-        raise ConfigError("levels: no field has levels")
+        raise ConfigError(f"{'levels' if options.levels else 'subset.level'}: no field has levels")
+    if subset.level is not None:
+        ds = ds.isel(level=_inside(ds["level"].values, subset.level, "subset.level"))
+    if options.levels is None:
+        return ds
     found = ds["level"].values.tolist()
     if absent := [level for level in options.levels if level not in found]:
         raise ConfigError(f"levels: no level {absent[0]:g}; there are {found}")
     return ds.isel(level=[found.index(level) for level in options.levels])
 
 
+def _times(axis: NDArray[Any], subset: Subset) -> slice:
+    if subset.times is None:
+        return resolve(subset.time, axis, "subset.time")
+    if subset.time != (None, None):
+        raise ConfigError("subset: time and times both say which frames are taken; give only one of them")
+    if axis.dtype.kind == "M":
+        raise ConfigError("subset.times: the data are dated; give dates, as subset.time")
+    frames = _inside(axis, subset.times, "subset.times")
+    return slice(int(frames[0]), int(frames[-1]) + 1)
+
+
+def _inside(axis: NDArray[Any], bounds: tuple[float, float], name: str) -> NDArray[np.int64]:
+    """Positions on an axis of values within bounds, both included."""
+    # Times such as 3 * 0.1 are what a person calls 0.3.
+    slack = 1e-9 * max(1.0, float(np.abs(axis).max()))
+    inside = (axis >= min(bounds) - slack) & (axis <= max(bounds) + slack)
+    if not inside.any():
+        raise ConfigError(
+            f"{name}: nothing lies within {list(bounds)}; the values reach from {axis.min():g} to {axis.max():g}"
+        )
+    return np.flatnonzero(inside)
+
+
 def _channels(ds: xr.Dataset, name: str, options: FieldOptions) -> Iterator[Channel]:
     array = ds[name]
-    table, conversion = known(name), options.convert.get(name)
+    table, conversion = known(name), _conversion(array, name, options)
     variable = Variable(
         name=name,
-        units=conversion.units if conversion else array.attrs["units"],
+        units=options.convert[name].units if conversion else array.attrs["units"],
         role=array.attrs["role"],
         group=array.attrs.get("group", table.group),
         long_name=array.attrs.get("long_name", table.long_name),
+        transform=options.transforms.get(name),
     )
     attrs = {key: str(array.attrs[key]) for key in ("standard_name", "cell_methods") if key in array.attrs}
-    transform, bits = options.transforms.get(name), options.bits.get(name)
     levels = ds["level"].values.tolist() if "level" in array.dims else [None]
     for position, level in enumerate(levels):
         yield Channel(
@@ -105,10 +132,14 @@ def _channels(ds: xr.Dataset, name: str, options: FieldOptions) -> Iterator[Chan
             source=name,
             level=None if level is None else position,
             conversion=conversion,
-            transform=transform,
-            bits=bits,
+            bits=options.bits.get(name),
             attrs=attrs,
         )
+
+
+def _conversion(array: xr.DataArray, name: str, options: FieldOptions) -> Linear | None:
+    wanted = options.convert.get(name)
+    return None if wanted is None else wanted.build(name, array.attrs["units"])
 
 
 def _forcing(name: ForcingName, axis: NDArray[Any], grid: Grid) -> Channel:

@@ -195,8 +195,10 @@ def _channel_attrs(channel: Channel, error: float) -> dict[str, Any]:
         "long_name": variable.long_name,
         **channel.attrs,
     }
-    if channel.transform is not None:
-        attrs["transform"] = channel.transform.model_dump()
+    if variable.transform is not None:
+        # The standard name is that of the physical field, whose units these values no longer have.
+        attrs |= {"units": "1", "long_name": variable.describe_values(), "standard_name": ""}
+        attrs["transform"] = {**variable.transform.model_dump(), "units": variable.units}
     if channel.bits is not None:
         attrs |= {"quantization_nsb": channel.bits, "quantization_relative_error": error}
     return {name: value for name, value in attrs.items() if value != ""}

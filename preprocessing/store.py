@@ -12,6 +12,8 @@ import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from xarray.backends import BackendArray
+from xarray.core import indexing
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.frames import FrameReader, NoFrames, open_frames
@@ -20,6 +22,7 @@ from pelagos.preprocessing.manifest import Damage, verify
 from pelagos.preprocessing.plan import FORMAT
 from pelagos.preprocessing.shards import read_metadata
 from pelagos.preprocessing.split import SPLITS
+from pelagos.preprocessing.transform import Log1p
 from pelagos.preprocessing.variables import Variable
 
 __all__ = ["Damage", "Statistics", "Store", "open_store", "verify"]
@@ -122,7 +125,7 @@ class Store:
         return float(self.times[-1]) / (self.num_times - 1) if self.num_times > 1 else 1.0
 
     def read(self, trajectory: int, start: int, stop: int) -> NDArray[np.float32]:
-        """(stop - start, C, H, W) frames of one trajectory.
+        """(stop - start, C, H, W) frames of one trajectory as stored, transforms not undone.
 
         Raises:
             DamagedFileError: a shard is missing or damaged.
@@ -134,7 +137,7 @@ class Store:
         return out
 
     def static(self, trajectory: int) -> NDArray[np.float32]:
-        """(C, H, W) static fields of one trajectory.
+        """(C, H, W) static fields of one trajectory as stored.
 
         Raises:
             DamagedFileError: a shard is missing or damaged.
@@ -152,7 +155,7 @@ class Store:
         return np.asarray(self.scalar_values[trajectory])
 
     def to_xarray(self) -> xr.Dataset:
-        """All fields and scalars in the one convention again; no field is read."""
+        """All fields, their physical values, and scalars in the one convention again; no field is read."""
         raw = xr.open_zarr(self.path, chunks=None, decode_timedelta=False)
         arrays = _unstacked(raw, "state", "channel", self.variables)
         if self.static_variables:
@@ -188,11 +191,29 @@ def _unstacked(
         else:
             levels = np.array([variables[number].level for number in numbers])
             values = stacked.isel({dim: numbers}).rename({dim: "level"}).assign_coords(level=levels)
+        if variable.transform is not None:
+            lazy = indexing.LazilyIndexedArray(_Inverse(values.variable, variable.transform))
+            values = values.copy(data=lazy)
         texts = {"role": variable.role, "units": variable.units, "group": variable.group}
         unstacked[name] = values.assign_attrs(
             {key: text for key, text in (texts | {"long_name": variable.long_name}).items() if text}
         )
     return unstacked
+
+
+class _Inverse(BackendArray):
+    """An array with a transform undone on what is read of it."""
+
+    def __init__(self, stored: xr.Variable, transform: Log1p) -> None:
+        self.stored, self.transform = stored, transform
+        self.shape, self.dtype = stored.shape, stored.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        support = indexing.IndexingSupport.OUTER
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
+
+    def _read(self, key: Any) -> NDArray[Any]:
+        return self.transform.inverse(self.stored[key].values).astype(self.dtype)
 
 
 def open_store(path: Path | str) -> Store:

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.transform import Log1p
 
 Role = Literal["prognostic", "static", "forcing", "diagnostic"]
 
@@ -19,11 +20,12 @@ class Variable(Config):
 
     Attributes:
         name: the table's name where there is one (`velocity_x`), else the archive's own.
-        units: UDUNITS style, "1" where the field has no dimension.
+        units: UDUNITS style, "1" where the field has no dimension; of its physical values.
         level: the height or pressure coordinate, absent for a field on a single surface.
         role: how samples use the field.
         group: fields of one group are scored together (the components of a vector).
         long_name: for people.
+        transform: a function of the physical values, in which the field is stored and learned.
     """
 
     name: str = Field(min_length=1)
@@ -32,6 +34,7 @@ class Variable(Config):
     role: Role = "prognostic"
     group: str = ""
     long_name: str = ""
+    transform: Log1p | None = None
 
     @property
     def key(self) -> str:
@@ -46,6 +49,14 @@ class Variable(Config):
     def score_group(self) -> str:
         """The group, or the variable's own key where it has none."""
         return self.group or self.key
+
+    def same_values(self, other: "Variable") -> bool:
+        """Whether equal stored values of both mean the same."""
+        return (self.units, self.transform) == (other.units, other.transform)
+
+    def describe_values(self) -> str:
+        """The units of the stored values, or the function that they are of."""
+        return self.transform.describe(self.name, self.units) if self.transform else self.units
 
 
 def _table(*rows: tuple[str, str, str, str]) -> dict[str, Variable]:

@@ -127,6 +127,16 @@ def test_a_folder_that_is_no_store_is_refused(folder: Path) -> None:
         fails(run(command, "nothing.zarr"), 1, "nothing.zarr")
 
 
+def test_compare_ends_with_1_where_stores_differ(store: Path) -> None:
+    result = run("compare", store, store)
+    assert (result.exit_code, "the same content" in result.output) == (0, True)
+    assert run("build", "build.yaml", "version=2", "splits.test=2").exit_code == 0
+    result = run("compare", store, store.with_name("flow-2.zarr"))
+    assert result.exit_code == 1
+    assert "split: 4 frames are train in the first store, test in the second" in result.output
+    fails(run("compare", store, "nothing.zarr"), 1, "nothing.zarr")
+
+
 def test_an_unknown_alias_says_which_models_there_are(store: Path) -> None:
     values = {"command": "forecast", "model": "models:/flow@best", "store": str(store), "output": "f.zarr"}
     (store.parents[2] / "forecast.yaml").write_text(yaml.safe_dump(values))

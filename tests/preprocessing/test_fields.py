@@ -31,8 +31,9 @@ def test_fields_are_read_as_they_are(tmp_path: Path) -> None:
 
 def test_reading_in_small_pieces_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fields(tmp_path).read(*EVERYTHING)
-    for size in (1, 600, 2000):
-        monkeypatch.setattr("pelagos.preprocessing.fields._PIECE", size)
+    monkeypatch.setattr("pelagos.preprocessing.fields._PIECE", 1)
+    for pieces in (10**6, 20, 6):
+        monkeypatch.setattr("pelagos.preprocessing.fields._PIECES", pieces)
         assert np.array_equal(fields(tmp_path).read(*EVERYTHING), whole)
 
 
@@ -69,7 +70,7 @@ def test_units_are_converted_before_the_transform(tmp_path: Path) -> None:
     exact = np.log1p((Analytic(dtype="float64").values("velocity_x") * 100 + 300) / 2)
     assert np.array_equal(found.read(*EVERYTHING)[:, :, 0], exact.astype(np.float32))
     assert found.state[0].variable.units == "cm s-1"
-    transform = found.state[0].transform
+    transform = found.state[0].variable.transform
     assert transform is not None
     assert transform.inverse(transform.forward(np.array([0, 1e-9, 5.0]))) == pytest.approx(
         [0, 1e-9, 5], rel=1e-12
@@ -80,7 +81,8 @@ def test_a_transform_is_recorded_in_the_store(tmp_path: Path) -> None:
     convert = {"velocity_x": {"units": "m s-1", "offset": 10}}
     path = build(configuration(tmp_path, convert=convert, transforms={"velocity_x": {"scale": 2}}))
     attrs = zarr.open_array(path / "state", mode="r").attrs["channels"][0]
-    assert attrs["transform"] == {"kind": "log1p", "scale": 2}
+    assert attrs["transform"] == {"kind": "log1p", "scale": 2, "units": "m s-1"}
+    assert (attrs["units"], attrs["long_name"]) == ("1", "ln(1 + velocity_x / 2 m s-1)")
 
 
 def test_subsets_are_ranges_of_trajectories_and_times(tmp_path: Path) -> None:
@@ -90,6 +92,50 @@ def test_subsets_are_ranges_of_trajectories_and_times(tmp_path: Path) -> None:
     assert found.axis.tolist() == [0.75, 1.25]
     values = Analytic().values("velocity_x")[1:5, 1::2]
     assert np.array_equal(found.read(slice(0, 4), slice(0, 2))[:, :, 0], values)
+
+
+def test_values_bound_subsets(tmp_path: Path) -> None:
+    # Frames are at 0.5, 0.75, ...
+    assert fields(tmp_path, subset={"times": [0.75, 1.3]}).axis.tolist() == [0.75, 1.0, 1.25]
+    found = fields(tmp_path, {"levels": [850, 500, 250]}, subset={"level": [300, 900]})
+    assert [channel.variable.key for channel in found.state][:2] == ["velocity_x@850", "velocity_x@500"]
+
+
+def test_a_region_is_what_indexing_gives(tmp_path: Path) -> None:
+    # Rows and columns are at 0, 0.125, ..., 0.875.
+    found = fields(tmp_path, {"static": "varying"}, subset={"y": [0.25, 0.6], "x": [0.5, 2]})
+    assert found.grid.y.tolist() == [0.25, 0.375, 0.5]
+    assert found.grid.x.tolist() == [0.5, 0.625, 0.75, 0.875]
+    assert (found.grid.boundary_y, found.grid.boundary_x) == (("open", "open"), ("open", "open"))
+    values = Analytic().values("velocity_x")[..., 2:5, 4:]
+    assert np.array_equal(found.read(*EVERYTHING)[:, :, 0], values)
+    depth = Analytic().values("depth")[:, 0, 2:5, 4:]
+    assert np.array_equal(found.read_static(slice(0, 6))[:, 0], depth)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "columns", "longitudes"),
+    [
+        # Columns are at 0, 45, ..., 315 degrees.
+        ([90, 200], [2, 3, 4], [90, 135, 180]),
+        ([170, -80], [4, 5, 6], [180, 225, 270]),
+        ([-90, 50], [6, 7, 0, 1], [-90, -45, 0, 45]),
+        ([270, 410], [6, 7, 0, 1], [270, 315, 360, 405]),
+        ([-180, 180], [4, 5, 6, 7, 0, 1, 2, 3], [-180, -135, -90, -45, 0, 45, 90, 135]),
+    ],
+)
+def test_longitudes_run_from_west_to_east_across_any_seam(
+    tmp_path: Path, bounds: list[float], columns: list[int], longitudes: list[float]
+) -> None:
+    source = {"latlon": True, "dates": True}
+    found = fields(tmp_path, source, subset={"x": bounds}, forcings=["cos_local_time"])
+    assert found.grid.x.tolist() == longitudes
+    assert found.grid.periodic[1] is (len(columns) == 8)
+    assert found.grid.boundary_y == ("pole", "pole")
+    block = found.read(*EVERYTHING)
+    assert np.array_equal(block[:, :, 0], Analytic(**source).values("velocity_x")[..., columns])
+    whole = fields(tmp_path, source, forcings=["cos_local_time"]).read(*EVERYTHING)
+    assert block[:, :, 2] == pytest.approx(whole[:, :, 2][..., columns], abs=1e-6)
 
 
 def test_dates_bound_subsets(tmp_path: Path) -> None:
@@ -118,7 +164,7 @@ def test_coarsening_conserves_the_integral_on_a_sphere() -> None:
     before = (values * fine.area_weights()).mean()
     # Area weights of a coarse grid are those of its own cells, whose edges are the fine ones'.
     after = (coarsen(values, fine, 4) * coarse.area_weights()).mean()
-    assert after == pytest.approx(before, rel=1e-3)
+    assert after == pytest.approx(before, rel=1e-12)
 
 
 def test_coarsening_looks_past_missing_values() -> None:
@@ -202,6 +248,15 @@ def test_rounding_is_recorded_with_its_error(tmp_path: Path) -> None:
         ({}, {"forcings": ["cos_year"]}, "cos_year needs dates"),
         ({"dates": True}, {"forcings": ["cos_year"]}, "cos_year needs longitudes"),
         ({}, {"subset": {"time": [3, 3]}}, r"subset.time: \[3, 3\] covers nothing"),
+        ({}, {"subset": {"times": [7, 9]}}, r"subset.times: nothing lies within \[7.0, 9.0\].* 0.5 to 1.5"),
+        ({}, {"subset": {"times": [0, 9], "time": [0, 2]}}, "time and times both say which frames"),
+        ({"dates": True}, {"subset": {"times": [0, 9]}}, "the data are dated; give dates, as subset.time"),
+        ({}, {"subset": {"y": [1, 2]}}, r"subset.y: no point lies within \[1.0, 2.0\].* from 0 to 0.875"),
+        ({"latlon": True}, {"subset": {"x": [1, 2]}}, "subset.x: no point lies within"),
+        ({}, {"subset": {"level": [1, 2]}}, "subset.level: no field has levels"),
+        ({}, {"coarsen": 2, "regrid": {"shape": [4, 4]}}, "give only one of them"),
+        ({}, {"convert": {"velocity_x": "K"}}, r"convert.velocity_x: .*do not measure the same; .*scale"),
+        ({}, {"convert": {"velocity_x": "parsec"}}, r"convert.velocity_x: units 'parsec': .* is not known"),
         ({"static": "common"}, {"variables": ["depth"]}, "none depends on time"),
     ],
 )
