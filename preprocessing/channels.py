@@ -135,6 +135,11 @@ class Channel:
     bits: int | None = None
     attrs: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def as_is(self) -> bool:
+        """Whether values are stored as the source has them."""
+        return self.conversion is None and self.variable.transform is None
+
     def finish(self, values: NDArray[Any]) -> NDArray[Any]:
         """Source to stored values, before rounding."""
         if self.conversion is not None:

@@ -117,14 +117,14 @@ def compare(first: Path | str, second: Path | str, tolerance: float = 0.0) -> Co
         DamagedFileError: a file of one is missing or damaged.
     """
     a, b = open_store(first), open_store(second)
-    views = a.to_xarray(), b.to_xarray()
+    view, other = a.to_xarray(), b.to_xarray()
     about = [*_variables(a, b), *_grids(a, b)]
-    members = _matched("trajectory", *(view["trajectory"].values for view in views), about)
-    frames = _matched("time", *(view["time"].values for view in views), about)
+    members = _matched("trajectory", view["trajectory"].values, other["trajectory"].values, about)
+    frames = _matched("time", view["time"].values, other["time"].values, about)
     about += [*_splits(a, b, members, frames), *_scalars(a, b, members), *_statistics(a, b, tolerance)]
     if a.grid.shape != b.grid.shape:
         return Comparison([*about, "the fields are on different grids and were not compared"], [], 0)
-    found = list(_fields(a, b, views[0], members, frames, tolerance))
+    found = list(_fields(a, b, view, members, frames, tolerance))
     return Comparison(about, [one for one in found if one.num], sum(one.of for one in found))
 
 

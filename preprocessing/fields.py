@@ -110,7 +110,7 @@ class Fields:
     def _place_channel(self, out: NDArray[np.float32], channel: Channel, values: NDArray[Any]) -> None:
         # What overflows becomes infinite here, and is reported when all is checked.
         with np.errstate(all="ignore"):
-            if not self.place.steps and channel.conversion is channel.variable.transform is None:
+            if not self.place.steps and channel.as_is:
                 out[:] = values
                 return
             # Frame by frame: intermediate values are float64.

@@ -146,7 +146,9 @@ def _place(plan: Plan, channel: Channel, part: Part, n: int, t: int) -> str:
 def _advice(value: np.float32) -> str:
     if np.isnan(value):
         return "the value is missing (NaN); `missing: keep` stores such values and masks them"
-    return f"the value is {value} in float32; mend the source, or change the units with `convert`"
+    return (
+        f"the value is {value} in float32; mend the source, change the units with `convert`, or its transform"
+    )
 
 
 def _write(file: Path, values: Block, layout: ShardLayout) -> Checksum:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt
 
 from pelagos.preprocessing.channels import FieldOptions
 from pelagos.preprocessing.durable import json_checksum
@@ -24,6 +24,11 @@ from pelagos.preprocessing.split import SPLITS, Codes, Split, TrajectorySplit
 FORMAT = 1
 _CHUNK = 1 << 20  # bytes: larger frames are cut along the channels
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+def _text(value: Any) -> Any:
+    """A number as text: version=2 is a number in YAML."""
+    return str(value) if type(value) in (int, float) else value
 
 
 class BuildConfig(FieldOptions):
@@ -48,7 +53,7 @@ class BuildConfig(FieldOptions):
     """
 
     dataset: str = Field(pattern=_NAME)
-    version: str = Field("1", pattern=_NAME)
+    version: Annotated[str, BeforeValidator(_text), Field(pattern=_NAME)] = "1"
     source: Source
     root: Path = Path("stores")
     splits: Split = TrajectorySplit()

@@ -115,7 +115,7 @@ def _cells(edges: Floats, num: int) -> Floats:
 def _points(points: tuple[float, ...] | EvenAxis | None) -> Floats:
     assert points is not None
     if isinstance(points, EvenAxis):
-        return points.start + points.step * np.arange(points.num)
+        return points.start + points.step * np.arange(points.num, dtype=np.float64)
     return np.array(points)
 
 
@@ -161,7 +161,7 @@ def _shifts(old: Floats, new: Floats, period: float | None) -> Floats:
         return np.zeros(1)
     first = np.floor((new.min() - old.max()) / period)
     last = np.ceil((new.max() - old.min()) / period)
-    return np.arange(first, last + 1) * period
+    return np.arange(first, last + 1, dtype=np.float64) * period
 
 
 def _bilinear(source: Grid, target: Grid, axis: str) -> Floats:

@@ -118,7 +118,7 @@ _LONG = {"nano": 1e-9, "micro": 1e-6, "milli": 1e-3, "centi": 1e-2, "hecto": 1e2
 
 def _table() -> dict[str, Unit]:
     """All names, of which the ones without a prefix win: min is no milli-inch, kt a knot."""
-    table = {}
+    table: dict[str, Unit] = {}
     for symbol, unit in _PREFIXED.items():
         table |= {prefix + symbol: _times(unit, factor) for prefix, factor in _PREFIXES.items()}
         for name in _NAMES.get(symbol, ()):

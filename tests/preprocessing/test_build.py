@@ -225,6 +225,12 @@ def test_values_beyond_float32_are_errors(tmp_path: Path) -> None:
         build(configuration(tmp_path, {"dtype": "float64"}, convert=convert))
 
 
+def test_values_without_a_logarithm_are_errors_even_where_missing_ones_are_kept(tmp_path: Path) -> None:
+    options = {"missing": "keep", "transforms": {"velocity_x": {"scale": 0.1}}}
+    with pytest.raises(DataError, match=r"velocity_x, trajectory 3, .*the value is -inf .* its transform"):
+        build(configuration(tmp_path, **options))
+
+
 def test_missing_values_that_are_kept_stay_out_of_statistics(tmp_path: Path) -> None:
     plain = open_store(build(configuration(tmp_path, {"missing": (0, 1)}, missing="keep")))
     values = Analytic(missing=(0, 1)).values("velocity_x").astype(np.float64)[:4]

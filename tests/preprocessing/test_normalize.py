@@ -65,7 +65,7 @@ def test_pooled_statistics_are_those_of_all_values_together(tmp_path: Path, stor
 def test_pooling_different_units_is_refused(tmp_path: Path, store: Store) -> None:
     convert = {"velocity_y": {"units": "km s-1", "scale": 1e-3}}
     other = open_store(build(configuration(tmp_path, convert=convert)))
-    with pytest.raises(ConfigError, match="velocity_y has units 'm s-1' in one store and 'km s-1' in"):
+    with pytest.raises(ConfigError, match="velocity_y is in 'm s-1' in one store and in 'km s-1' in"):
         Normalizer.pooled([store, other])
 
 

@@ -95,6 +95,27 @@ def test_levels_and_dates_come_back(tmp_path: Path) -> None:
     assert np.array_equal(store.static(0), store.static(5))
 
 
+def test_to_xarray_undoes_transforms_where_it_is_read(tmp_path: Path) -> None:
+    source = {"levels": [850, 500], "static": "varying"}
+    changes = {
+        "convert": {name: {"units": "m s-1", "offset": 30} for name in ("velocity_x", "depth")},
+        "transforms": {"velocity_x": {"scale": 3}, "depth": {"scale": 2}},
+    }
+    store = open_store(build(configuration(tmp_path, source, **changes)))
+    ds, original = store.to_xarray(), Analytic(**source).open()
+    convention.check(ds)
+    assert ds["velocity_x"].attrs["units"] == "m s-1"
+    for name in ("velocity_x", "depth"):
+        assert ds[name].dtype == np.float32
+        assert ds[name].values == pytest.approx(original[name].values + 30, rel=1e-6)
+    part = {"trajectory": [4, 1], "time": slice(1, 4, 2), "x": 3}
+    expected = original["velocity_x"].isel(part).values + 30
+    assert ds["velocity_x"].isel(part).values == pytest.approx(expected, rel=1e-6)
+    assert store.stats.maximum[0] < np.log1p(expected.max() / 3) + 1, "statistics are of what is stored"
+    text = inspect(store.path)
+    assert "velocity_x@850 is kept, and measured here, as ln(1 + velocity_x / 3 m s-1)" in text
+
+
 def test_a_new_store_is_whole(path: Path) -> None:
     assert verify(path, sha256=True) == []
     assert repair(path) == []
