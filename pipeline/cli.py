@@ -203,8 +203,8 @@ def compare(
 
         found = differences(store, other, tolerance)
         print(found)
-        if not found.same:
-            raise typer.Exit(1)
+    if not found.same:
+        raise typer.Exit(1)
 
 
 @app.callback(invoke_without_command=True)
