@@ -9,13 +9,15 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from pelagos.models.context import Signature
+from pelagos.models.foreign import load_state, read_arguments
 from pelagos.models.scot import POSEIDON, ScOT, ScOTConfig
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.errors import ConfigError
+
+SOURCE = "Poseidon's scOT"
 
 
 class ScOTArguments(Config):
@@ -74,17 +76,10 @@ def load_scot(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> ScOT
         ConfigError: an argument is unknown or has a value that this network cannot follow.
         DataError: names or shapes of weights contradict the arguments, or a weight is not finite.
     """
-    try:
-        known = ScOTArguments(**arguments)
-    except ValidationError as error:
-        raise ConfigError(f"arguments of scOT: {error}") from error
-    # The reference adds the input only where it also conditions.
-    adds_input = known.learn_residual and known.use_conditioning
-    rules = replace(POSEIDON, residual="input" if adds_input else "none")
+    known = read_arguments(ScOTArguments, arguments, SOURCE)
     with torch.device("meta"):
-        net = ScOT(known.signature(), known.config(), rules)
-    _check(net.state_dict(), state)
-    net.load_state_dict({name: tensor.detach().clone() for name, tensor in state.items()}, assign=True)
+        net = known.config().build(known.signature())
+    load_state(net, state, SOURCE)
     net.foreign = dict(arguments)
     return net.eval()
 
@@ -110,22 +105,7 @@ def save_scot(net: ScOT) -> tuple[dict[str, Any], dict[str, Tensor]]:
         num_channels=len(net.signature.inputs),
         num_out_channels=len(net.signature.outputs),
         learn_residual=rules.residual == "input",
-        **config.model_dump(include=set(ScOTArguments.model_fields) - {"image_size"}),
+        **config.model_dump(include=set(ScOTArguments.model_fields) - {"image_size", "learn_residual"}),
     )
     told = arguments.model_dump(mode="json", exclude={"pretrained_window_sizes"})
     return {**told, **net.foreign}, dict(net.state_dict())
-
-
-def _check(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    missing, unknown = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
-    if missing or unknown:
-        raise DataError(
-            f"weights of scOT: {len(missing)} missing {missing[:5]}, {len(unknown)} unknown {unknown[:5]}"
-        )
-    for name, tensor in state.items():
-        if tensor.shape != expected[name].shape:
-            raise DataError(
-                f"weight {name} has shape {tuple(tensor.shape)}, the arguments say {tuple(expected[name].shape)}"
-            )
-        if not torch.isfinite(tensor).all():
-            raise DataError(f"weight {name} has values that are not finite")

@@ -6,14 +6,16 @@ layers are normalised as scOT's are. Legend: B batch, C channels, H rows, W colu
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pelagos.models.conditioning import conditions
 from pelagos.models.context import Context, Signature
 from pelagos.models.fields import ALL, Fields, conditional_norm
-from pelagos.models.padding import pad
+from pelagos.models.padding import margins, pad
 from pelagos.models.spectral_conv import SpectralConv
 from pelagos.preprocessing.config import Config
 
@@ -28,6 +30,7 @@ class FNOConfig(Config):
         expansion: how much wider the hidden layer of the projection to the outputs is.
         margin: zeros behind an axis that does not wrap, as a share of it, since Fourier modes do.
         residual: whether the network predicts the change of variables that are also input.
+        checkpointing: recompute layers in the backward pass instead of storing them.
     """
 
     kind: Literal["fno"] = "fno"
@@ -37,6 +40,7 @@ class FNOConfig(Config):
     expansion: int = Field(2, gt=0)
     margin: float = Field(0.125, ge=0, le=1)
     residual: bool = True
+    checkpointing: bool = False
 
     def build(self, signature: Signature) -> "FNO":
         """The network for these variables."""
@@ -48,6 +52,7 @@ class FNOConfig(Config):
             expansion=self.expansion,
             margin=self.margin,
             residual=self.residual,
+            checkpointing=self.checkpointing,
         )
 
 
@@ -80,9 +85,11 @@ class FNO(nn.Module):
         expansion: int,
         margin: float,
         residual: bool,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.signature, self.margin, self.residual = signature, margin, residual
+        self.checkpointing = checkpointing
         self.fields = Fields(signature)
         num_conditions = self.fields.num_conditions
         self.lifting = nn.Conv2d(len(signature.inputs), width, 1)
@@ -102,13 +109,12 @@ class FNO(nn.Module):
         call = self.fields.select(x_BCHW, lead_time_B, context)
         conditions_BK = conditions(lead_time_B, call.scalars)
         y_BCHW = self.lifting(self.fields.spread(x_BCHW, call))
-        rows, columns = (
-            (0, 0 if wraps else round(self.margin * size))
-            for size, wraps in zip((height, width), context.periodic, strict=True)
-        )
-        y_BCHW = pad(y_BCHW, rows, columns)
+        y_BCHW = pad(y_BCHW, *margins((height, width), self.margin, context.periodic))
         for layer in self.layers:
-            y_BCHW = layer(y_BCHW, conditions_BK)
+            if self.checkpointing and torch.is_grad_enabled():
+                y_BCHW = checkpoint(layer, y_BCHW, conditions_BK, use_reentrant=False)
+            else:
+                y_BCHW = layer(y_BCHW, conditions_BK)
         y_BCHW = self.projection(y_BCHW[..., :height, :width])
         if self.residual:
             y_BCHW = y_BCHW + self.fields.persistence(x_BCHW, call)

@@ -48,6 +48,10 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], source: str) -> 
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise DataError(f"weights of {source} do not fit its arguments: {'; '.join(problems[:SHOWN])}{more}")
-    dtype = reduce(torch.promote_types, (value.dtype for value in state.values()), torch.float32)
-    copies = {name: value.detach().to(dtype, copy=True) for name, value in state.items()}
+    floating = (value.dtype for value in state.values() if value.is_floating_point())
+    dtype = reduce(torch.promote_types, floating, torch.float32)
+    copies = {
+        name: value.detach().to(dtype if value.is_floating_point() else value.dtype, copy=True)
+        for name, value in state.items()
+    }
     network.load_state_dict(copies, assign=True)

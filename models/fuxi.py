@@ -27,7 +27,7 @@ from pelagos.preprocessing.errors import ConfigError, DataError
 
 
 class FuXiConfig(Config):
-    """FuXi.
+    """FuXi; the defaults are of a small network for grids of multiples of 8, to which others are extended.
 
     Attributes:
         form: a named preset. `pelagos`: any grid, extended to whole patches; knows lead time and scalars as
@@ -48,10 +48,10 @@ class FuXiConfig(Config):
 
     kind: Literal["fuxi"] = "fuxi"
     form: Literal["pelagos", "credit"] = "pelagos"
-    dim: int = Field(256, gt=0)
-    depth: int = Field(8, gt=0)
-    num_heads: int = Field(8, gt=0)
-    window: int | Pair = 7
+    dim: int = Field(192, gt=0)
+    depth: int = Field(6, gt=0)
+    num_heads: int = Field(6, gt=0)
+    window: int | Pair = 4
     patch: Pair = (4, 4)
     frames: int = Field(1, gt=0)
     groups: int = Field(32, gt=0)
@@ -70,7 +70,11 @@ class FuXiConfig(Config):
         return self
 
     def build(self, signature: Signature) -> PaddedNetwork:
-        """The network for these variables."""
+        """The network for these variables.
+
+        Raises:
+            ConfigError: the inputs are no whole number of variables, or there are scalars that it cannot hear.
+        """
         own = self.form == "pelagos"
         padding = self.padding.build((2 * self.patch[0], 2 * self.patch[1]) if own else (1, 1))
         body = self._body(signature)
@@ -79,6 +83,10 @@ class FuXiConfig(Config):
     def _body(self, signature: Signature) -> "FuXi":
         own = self.form == "pelagos"
         num_inputs = len(signature.inputs) + (Fields(signature).num_conditions if own else 0)
+        if num_inputs % self.frames:
+            raise ConfigError(
+                f"{num_inputs} inputs are no whole number of variables in {self.frames} frames each"
+            )
         body = FuXi(
             num_inputs // self.frames,
             len(signature.outputs),

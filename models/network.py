@@ -8,8 +8,11 @@ from torch import nn
 
 from pelagos.models.context import Signature
 from pelagos.models.fno import FNOConfig
+from pelagos.models.fuxi import FuXiConfig
 from pelagos.models.scot import ScOTConfig
+from pelagos.models.sfno import SFNOConfig
 from pelagos.models.unet import UNetConfig
+from pelagos.models.wxformer import WXFormerConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 
@@ -40,4 +43,7 @@ class ExternalConfig(Config):
         return network
 
 
-NetworkConfig = Annotated[ScOTConfig | FNOConfig | UNetConfig | ExternalConfig, Field(discriminator="kind")]
+NetworkConfig = Annotated[
+    ScOTConfig | FNOConfig | UNetConfig | WXFormerConfig | FuXiConfig | SFNOConfig | ExternalConfig,
+    Field(discriminator="kind"),
+]

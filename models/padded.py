@@ -10,6 +10,7 @@ from pelagos.models.context import Context, Signature
 from pelagos.models.earth_padding import GridPadding
 from pelagos.models.fields import ALL, Fields
 from pelagos.models.spectral_norm import iterate_all
+from pelagos.preprocessing.errors import ConfigError
 
 
 class PaddedNetwork(nn.Module):
@@ -36,6 +37,11 @@ class PaddedNetwork(nn.Module):
         interpolate: bool = True,
     ) -> None:
         super().__init__()
+        if signature.scalars and not predicts_change:
+            raise ConfigError(
+                f"in the form credit the scalars {', '.join(signature.scalars)} would not be heard; "
+                "the form pelagos hears them"
+            )
         self.signature, self.body, self.padding = signature, body, padding
         self.scale = scale
         self.fields = Fields(signature)

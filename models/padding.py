@@ -62,6 +62,14 @@ def _with_length(x: Tensor, axis: int, length: int) -> list[int]:
     return shape
 
 
+def margins(size: Pair, share: float, periodic: tuple[bool, bool]) -> tuple[Pair, Pair]:
+    """Rows and columns to be added, a share of those there are behind an axis that does not wrap."""
+    rows, columns = (
+        (0, 0 if wraps else round(share * length)) for length, wraps in zip(size, periodic, strict=True)
+    )
+    return rows, columns
+
+
 def convolve(
     conv: nn.Conv2d, x_BCHW: Tensor, weight: Tensor | None = None, *, periodic: tuple[bool, bool], fill: Fill
 ) -> Tensor:

@@ -8,7 +8,7 @@ S scalars, K conditions.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -83,6 +83,7 @@ class ScOTConfig(Config):
         layer_norm_eps: added to variances.
         initializer_range: deviation of initial weights where `Rules.initialization` is "poseidon".
         image_size: the side of fields of a network of fixed size; the signature's shape if absent.
+        learn_residual: with the preset poseidon, whether the input is added to the output.
         checkpointing: compute blocks again in the backward pass instead of keeping what they made.
     """
 
@@ -103,11 +104,20 @@ class ScOTConfig(Config):
     layer_norm_eps: float = Field(1e-5, gt=0)
     initializer_range: float = Field(0.02, gt=0)
     image_size: int | None = Field(None, gt=0)
+    learn_residual: bool = False
     checkpointing: bool = False
 
     def build(self, signature: Signature) -> "ScOT":
-        """The network for these variables, with fresh weights."""
-        return ScOT(signature, self, POSEIDON if self.preset == "poseidon" else PELAGOS)
+        """The network for these variables, with fresh weights.
+
+        Raises:
+            ConfigError: settings contradict each other or the signature.
+        """
+        if self.preset == "pelagos":
+            return ScOT(signature, self, PELAGOS)
+        # The reference adds the input only where it also conditions.
+        adds_input = self.learn_residual and self.use_conditioning
+        return ScOT(signature, self, replace(POSEIDON, residual="input" if adds_input else "none"))
 
 
 class ScOT(nn.Module):
@@ -300,3 +310,5 @@ def _check(signature: Signature, config: ScOTConfig, rules: Rules) -> None:
         raise ConfigError(
             "image_size and use_absolute_embeddings are for networks of one size: preset poseidon"
         )
+    if rules.residual == "lead_time" and config.learn_residual:
+        raise ConfigError("learn_residual is for preset poseidon; preset pelagos always adds the input")

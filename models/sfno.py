@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pelagos.models.context import Context, Signature
 from pelagos.models.fields import ALL, Fields
+from pelagos.models.padding import margins, pad
 from pelagos.models.spectral_conv import SpectralConv
 from pelagos.preprocessing.config import Config
 
@@ -36,17 +38,21 @@ class SFNOConfig(Config):
         activation: of all layers.
         beta: growth rate in the encoding of time.
         delta: factor of the last layer's offsets.
+        margin: zeros behind an axis that does not wrap, as a share of it, since Fourier modes do.
+        checkpointing: recompute layers in the backward pass instead of storing them.
     """
 
     kind: Literal["sfno"] = "sfno"
-    width: int = Field(20, ge=4)
-    modes: tuple[int, int, int] = (12, 12, 5)
+    width: int = Field(16, ge=4)
+    modes: tuple[int, int, int] = (12, 12, 4)
     latent_steps: int = Field(10, gt=0)
     num_layers: int = Field(4, ge=2)
     expansion: int = Field(4, gt=0)
     activation: Activation = "GELU"
     beta: float = -1e-2
     delta: float = 0.1
+    margin: float = Field(0.125, ge=0, le=1)
+    checkpointing: bool = False
 
     def build(self, signature: Signature) -> "SFNOForecast":
         """The network for these variables."""
@@ -61,8 +67,9 @@ class SFNOConfig(Config):
             activation=self.activation,
             beta=self.beta,
             delta=self.delta,
+            checkpointing=self.checkpointing,
         )
-        return SFNOForecast(signature, body)
+        return SFNOForecast(signature, body, self.margin)
 
 
 class PointwiseNetwork(nn.Module):
@@ -126,6 +133,7 @@ class SFNO(nn.Module):
         width, modes, latent_steps, num_layers, expansion, activation, beta, delta: see SFNOConfig.
         form: whether results depend on grid and number of steps as the reference's do.
         lift_activation: whether the lifting ends with the activation.
+        checkpointing: recompute layers in the backward pass instead of storing them.
     """
 
     def __init__(
@@ -143,12 +151,13 @@ class SFNO(nn.Module):
         delta: float,
         form: Form = "pelagos",
         lift_activation: bool = True,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         assert form == "pelagos" or dim_in == dim_out == 1, "the reference has one field"
         norm: Literal["forward", "backward"] = "forward" if form == "pelagos" else "backward"
         self.width, self.latent_steps, self.beta, self.form = width, latent_steps, beta, form
-        self.modes, self.lift_activation = modes, lift_activation
+        self.modes, self.lift_activation, self.checkpointing = modes, lift_activation, checkpointing
         # The reference adds its one field to every channel of the encoding.
         self.embedding = nn.Conv3d(dim_in, width, 1) if form == "pelagos" else nn.Identity()
         layers = range(num_layers - 1)
@@ -171,9 +180,17 @@ class SFNO(nn.Module):
         v_BCXYL = self.lifting_operator(v_BCXYT, self.latent_steps)
         if self.lift_activation:
             v_BCXYL = self.activation(v_BCXYL)
-        for conv, network, skip in zip(self.spectral_conv, self.mlp, self.w, strict=True):
-            v_BCXYL = self.activation(network(conv(v_BCXYL)) + skip(v_BCXYL))
+        for layer in range(len(self.w)):
+            if self.checkpointing and torch.is_grad_enabled():
+                v_BCXYL = checkpoint(self._apply_layer, layer, v_BCXYL, use_reentrant=False)
+            else:
+                v_BCXYL = self._apply_layer(layer, v_BCXYL)
         out: Tensor = self.output_operator(self.reduction(v_BCXYL), last_BCXY, num_steps)
+        return out
+
+    def _apply_layer(self, layer: int, v_BCXYL: Tensor) -> Tensor:
+        y_BCXYL = self.mlp[layer](self.spectral_conv[layer](v_BCXYL))
+        out: Tensor = self.activation(y_BCXYL + self.w[layer](v_BCXYL))
         return out
 
     def _encoding(self, times_BT: Tensor, v_BCXYT: Tensor) -> Tensor:
@@ -198,9 +215,9 @@ class SFNO(nn.Module):
 class SFNOForecast(nn.Module):
     """SFNO behind Pelagos' call: the input, held over the latent steps up to the lead time, is refined."""
 
-    def __init__(self, signature: Signature, body: SFNO) -> None:
+    def __init__(self, signature: Signature, body: SFNO, margin: float = 0.0) -> None:
         super().__init__()
-        self.signature, self.body = signature, body
+        self.signature, self.body, self.margin = signature, body, margin
         self.fields = Fields(signature)
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL) -> Tensor:
@@ -209,12 +226,13 @@ class SFNOForecast(nn.Module):
         Raises:
             ValueError: channels or scalars do not fit the network.
         """
-        steps = self.body.latent_steps
+        steps, (height, width) = self.body.latent_steps, x_BCHW.shape[-2:]
+        behind = margins((height, width), self.margin, context.periodic)
         call = self.fields.select(x_BCHW, lead_time_B, context)
         fields_BCHW = self.fields.with_conditions(x_BCHW, lead_time_B, call)
-        held_BCXYT = fields_BCHW[..., None].expand(-1, -1, -1, -1, steps)
+        held_BCXYT = pad(fields_BCHW, *behind)[..., None].expand(-1, -1, -1, -1, steps)
         part_T = torch.arange(1, steps + 1, device=x_BCHW.device) / steps
         times_BT = lead_time_B[:, None].to(x_BCHW.dtype) * part_T.to(x_BCHW.dtype)
-        persistence_BCHW = self.fields.persistence(x_BCHW, call)
+        persistence_BCHW = pad(self.fields.persistence(x_BCHW, call), *behind)
         y_BCXYT = self.body(held_BCXYT, persistence_BCHW, times_BT, steps)
-        return self.fields.gather(y_BCXYT[..., -1], call)
+        return self.fields.gather(y_BCXYT[..., :height, :width, -1], call)

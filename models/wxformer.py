@@ -22,7 +22,7 @@ Stages = tuple[int, int, int, int]
 
 
 class WXFormerConfig(Config):
-    """WXFormer.
+    """WXFormer; the defaults are of a small network for grids of multiples of 32, to which others are extended.
 
     Attributes:
         form: a named preset. `pelagos`: any grid, extended to what the windows need; knows lead time and
@@ -47,10 +47,10 @@ class WXFormerConfig(Config):
 
     kind: Literal["wxformer"] = "wxformer"
     form: Literal["pelagos", "credit"] = "pelagos"
-    dims: Stages = (64, 128, 256, 512)
-    depths: Stages = (2, 2, 8, 2)
+    dims: Stages = (32, 64, 128, 256)
+    depths: Stages = (2, 2, 4, 2)
     head_dim: int = Field(32, gt=0)
-    local_window: int | Stages = 4
+    local_window: int | Stages = (4, 4, 4, 2)
     global_window: int | Stages = (8, 4, 4, 2)
     kernels: tuple[tuple[int, ...], ...] = ((4, 8, 16, 32), (2, 4), (2, 4), (2, 4))
     strides: Stages = (2, 2, 2, 2)
@@ -79,7 +79,11 @@ class WXFormerConfig(Config):
         return self
 
     def build(self, signature: Signature) -> PaddedNetwork:
-        """The network for these variables."""
+        """The network for these variables.
+
+        Raises:
+            ConfigError: stages, kernels and heads do not go together, or there are scalars that it cannot hear.
+        """
         own = self.form == "pelagos"
         padding = self.padding.build(self._multiples() if own else (1, 1))
         return PaddedNetwork(

@@ -14,6 +14,7 @@ from tests.models.contracts import NetworkContract
 class TestFNO(NetworkContract):
     sizes = ((16, 16), (13, 22), (3, 5))
     any_variables = True
+    checkpointing = True
 
     def build(self, signature: Signature, **options: Any) -> nn.Module:
         return FNOConfig(width=8, modes=(4, 4), num_layers=2, **options).build(signature)

@@ -25,6 +25,18 @@ class TestFuXi(NetworkContract):
         return FuXiConfig(**SMALL, spectral_norm=False, **options).build(signature)
 
 
+class TestPublishedFuXi(NetworkContract):
+    signature = Signature(NetworkContract.signature.inputs, NetworkContract.signature.outputs, shape=(16, 16))
+    sizes = ((16, 16), (16, 24))
+    refused = ((18, 16), (16, 18))
+    checkpointing = True
+    conditioned = False
+    any_variables = True
+
+    def build(self, signature: Signature, **options: Any) -> nn.Module:
+        return FuXiConfig(**SMALL, form="credit", spectral_norm=False, **options).build(signature)
+
+
 def network(**options: Any) -> nn.Module:
     torch.manual_seed(0)
     return FuXiConfig(**(SMALL | options)).build(SIGNATURE)
@@ -67,6 +79,11 @@ def test_padding_over_the_poles_is_taken_off_again() -> None:
     x_BCHW = torch.randn(1, 1, 16, 24)
     expected = net.body(net.padding.pad(x_BCHW))[..., 4:, 2:26]
     assert_close(net(x_BCHW, torch.zeros(1)), expected, rtol=0, atol=0)
+
+
+def test_inputs_that_are_no_whole_number_of_variables_are_an_error() -> None:
+    with pytest.raises(ValueError, match="3 inputs are no whole number of variables in 2 frames each"):
+        FuXiConfig(**SMALL, form="credit", frames=2).build(Signature(("u@1", "u@2", "v@1"), ("u",)))
 
 
 def test_an_odd_number_of_patches_is_an_error() -> None:

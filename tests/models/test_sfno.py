@@ -3,17 +3,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pelagos.models.context import Signature
+from pelagos.models.context import Context, Signature
 from pelagos.models.sfno import SFNO, Form, SFNOConfig
-from tests.models.advection import SIGNATURE, error_against_persistence
+from tests.models.advection import SIGNATURE, TORUS, error_against_persistence
 from tests.models.contracts import NetworkContract
 
 SMALL: dict[str, Any] = {"width": 8, "modes": (4, 4, 2), "latent_steps": 4, "num_layers": 2}
 
 
 class TestSFNO(NetworkContract):
-    sizes = ((16, 16), (13, 22))
-    periodic = (True, True)
+    sizes = ((16, 16), (13, 22), (3, 5))
+    checkpointing = True
     any_variables = True
 
     def build(self, signature: Signature, **options: Any) -> nn.Module:
@@ -24,6 +24,14 @@ def test_training_on_advection_beats_persistence() -> None:
     torch.manual_seed(0)
     net = SFNOConfig(**SMALL).build(SIGNATURE)
     assert error_against_persistence(net, steps=30, learning_rate=1e-2) < 0.5
+
+
+def test_edges_that_do_not_wrap_are_kept_apart() -> None:
+    torch.manual_seed(0)
+    net, time_B = SFNOConfig(**SMALL).build(SIGNATURE).double(), torch.ones(1, dtype=torch.float64)
+    x_BCHW, walls = torch.randn(1, 1, 16, 16, dtype=torch.float64), Context(periodic=(False, True))
+    assert (net(x_BCHW, time_B, walls) - net(x_BCHW, time_B, TORUS)).abs().max() > 1e-3
+    assert net(x_BCHW, time_B, walls).shape == x_BCHW.shape
 
 
 def body(form: Form) -> SFNO:

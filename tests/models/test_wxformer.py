@@ -36,6 +36,24 @@ class TestWXFormer(NetworkContract):
         return WXFormerConfig(**small, spectral_norm=False, **options).build(signature)
 
 
+class TestPublishedWXFormer(NetworkContract):
+    signature = Signature(NetworkContract.signature.inputs, NetworkContract.signature.outputs, shape=(32, 32))
+    sizes = ((32, 32), (32, 64))
+    refused = ((36, 32), (32, 40))
+    checkpointing = True
+    conditioned = False
+    any_variables = True
+    # Softmax is blind to a constant; a norm of one group a channel undoes the bias before it.
+    without_gradient = frozenset(
+        {f"body.layers.1.1.layers.0.{i}.dpb.layers.9.bias" for i in (0, 2)}
+        | {f"body.up_block3.b.{i}.bias" for i in (0, 3)}
+    )
+
+    def build(self, signature: Signature, **options: Any) -> nn.Module:
+        small = SMALL | {"depths": (0, 1, 0, 0), "decoder": "transposed", "form": "credit"}
+        return WXFormerConfig(**small, spectral_norm=False, **options).build(signature)
+
+
 def normalized(signature: Signature = SIGNATURE, **options: Any) -> nn.Module:
     torch.manual_seed(0)
     return WXFormerConfig(**SMALL, **options).build(signature)
@@ -127,6 +145,11 @@ def test_coarse_first_strides_need_padding_of_whole_output_cells() -> None:
 def test_configurations_that_cannot_work_are_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         WXFormerConfig(**(SMALL | options))
+
+
+def test_scalars_that_would_not_be_heard_are_errors() -> None:
+    with pytest.raises(ValueError, match="in the form credit the scalars viscosity would not be heard"):
+        WXFormerConfig(**SMALL, form="credit").build(Signature(("u",), ("u",), ("viscosity",)))
 
 
 def test_kernels_smaller_than_the_stride_are_errors() -> None:
