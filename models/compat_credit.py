@@ -188,15 +188,25 @@ class CreditNetwork(nn.Module):
 
     Attributes:
         arguments: the reference's constructor arguments, as given.
+        config: the same network as a configuration of Pelagos.
         network: the same network behind Pelagos' call.
-        idle: what the reference allocates and never uses.
+        num_frames: of the input and of the output.
+        shape: (H, W) of the fields.
+        cube_embedding: what the reference allocates and never uses.
     """
 
     def __init__(
-        self, arguments: Mapping[str, Any], shape: _Arguments, network: PaddedNetwork, idle: nn.Module | None
+        self,
+        arguments: Mapping[str, Any],
+        shape: _Arguments,
+        config: WXFormerConfig | FuXiConfig,
+        network: PaddedNetwork,
+        idle: nn.Module | None,
     ) -> None:
         super().__init__()
-        self.arguments = dict(arguments)
+        self.arguments, self.config = dict(arguments), config
+        self.num_frames = (shape.frames, getattr(shape, "output_frames", 1))
+        self.shape = (shape.image_height, shape.image_width)
         self.network = network
         self.cube_embedding = idle
         self._input = (shape.num_inputs, shape.frames, shape.image_height, shape.image_width)
@@ -245,14 +255,15 @@ def build_crossformer(arguments: Mapping[str, Any], decoder: Decoder | None = No
     idle = None
     if config.patch == (1, 1):
         idle = PatchEmbedding(read.num_inputs * read.frames, read.dim[0], (read.frames, 1, 1))
-    return CreditNetwork(arguments, read, config.build(signature), idle)
+    return CreditNetwork(arguments, read, config, config.build(signature), idle)
 
 
 def build_fuxi(arguments: Mapping[str, Any]) -> CreditNetwork:
     """An untrained FuXi behind miles-credit's call; raises as fuxi_config does."""
     read = _read(FuXiArguments, arguments)
     signature = _signature(read.num_inputs * read.frames, read.num_outputs)
-    return CreditNetwork(arguments, read, read.translate().build(signature), None)
+    config = read.translate()
+    return CreditNetwork(arguments, read, config, config.build(signature), None)
 
 
 def load_crossformer(arguments: Mapping[str, Any], state: State) -> CreditNetwork:

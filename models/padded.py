@@ -16,6 +16,9 @@ from pelagos.preprocessing.errors import ConfigError
 class PaddedNetwork(nn.Module):
     """Padding, a body, cropping, and interpolation where the body's grid misses the input's.
 
+    Attributes:
+        one_step: whether its outputs are one time step ahead whatever lead time it is told.
+
     Args:
         signature: the variables.
         body: the network of padded fields.
@@ -46,6 +49,7 @@ class PaddedNetwork(nn.Module):
         self.scale = scale
         self.fields = Fields(signature)
         self.predicts_change, self.interpolate = predicts_change, interpolate
+        self.one_step = not predicts_change
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).

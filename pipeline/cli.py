@@ -151,6 +151,22 @@ def check(config: Configuration, overrides: Overrides = None) -> None:
         print(dump(load(config, overrides or [], config_class(command))), end="")
 
 
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder as it was published.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the model shall be.")],
+    facts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A YAML file of channels, their scales and time scales."),
+    ] = None,
+) -> None:
+    """Turn published weights, Poseidon's or CREDIT's, into a model."""
+    with reported():
+        from pelagos.pipeline.published import convert
+
+        print(f"model: {convert(source, folder, facts)}")
+
+
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="A Zarr store that `pelagos build` wrote.")]
 
 

@@ -195,6 +195,7 @@ class Forecaster:
             return result
 
         step_lead = lead_times(self.store, plan)[0] / self.domain.time_scale
+        self._check_lead(step_lead)
         lead = torch.full((len(samples),), step_lead, dtype=torch.float32, device=device)
         valid = torch.isfinite(initial)
         diagnostic = valid.new_ones(
@@ -217,6 +218,14 @@ class Forecaster:
             )
         fields = torch.stack(frames, dim=1).float().cpu().numpy()
         return self._physical(fields, valid.cpu().numpy())
+
+    def _check_lead(self, step_lead: float) -> None:
+        if getattr(self.network, "one_step", False) and (self.mode == "direct" or abs(step_lead - 1) > 1e-6):
+            raise DataError(
+                f"the model knows one step of {self.domain.time_scale:g} {self.store.time_units} alone; the "
+                f"forecast has steps of {step_lead * self.domain.time_scale:g} in mode {self.mode}: choose "
+                "starts.stride so that they agree, and mode rollout"
+            )
 
     def _physical(self, fields_BTCHW: Array, valid_BPHW: NDArray[np.bool_]) -> Array:
         stored: Array = self.domain.normalizer(self.domain.outputs).denormalize(fields_BTCHW)
