@@ -2,20 +2,34 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pelagos.preprocessing.durable import sha256, sync_tree, write_json
-from pelagos.preprocessing.errors import DamagedFileError, MissingFileError
+from pelagos.preprocessing.durable import sha256, sync_directory, sync_tree, write_json
+from pelagos.preprocessing.errors import DamagedFileError, MissingFileError, PelagosError
 
 LATEST = "latest.json"
+Tensors = dict[str, dict[str, Tensor]]
 
 
-def save(folder: Path, step: int, tensors: dict[str, dict[str, Tensor]], values: dict[str, Any]) -> Path:
+class UnwrittenError(PelagosError, OSError):
+    """A checkpoint could not be written; those before it are as they were."""
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint after so many steps is kept."""
+    return folder / f"step-{step:08d}"
+
+
+def save(folder: Path, step: int, tensors: Tensors, values: dict[str, Any]) -> Path:
     """Write `folder/step-N` aside, sync it, rename it and name it in `latest.json`.
+
+    One that is there already is of the same run after the same steps, and is kept.
 
     Args:
         folder: where a run keeps its checkpoints.
@@ -23,20 +37,20 @@ def save(folder: Path, step: int, tensors: dict[str, dict[str, Tensor]], values:
         tensors: file stem -> tensors by name.
         values: what JSON can hold.
     """
-    target = folder / f"step-{step:08d}"
-    partial = folder / f".{target.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    digests = {}
-    for stem, group in tensors.items():
-        path = partial / f"{stem}.safetensors"
-        save_file({name: tensor.contiguous() for name, tensor in group.items()}, path)
-        digests[path.name] = sha256(path)
-    sync_tree(partial)
-    write_json(partial / "state.json", {**values, "step": step, "sha256": digests})
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
+    target = path_of(folder, step)
+    if not target.exists():
+        partial = folder / f".{target.name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        digests = {}
+        for stem, group in tensors.items():
+            path = partial / f"{stem}.safetensors"
+            save_file({name: tensor.contiguous() for name, tensor in group.items()}, path)
+            digests[path.name] = sha256(path)
+        sync_tree(partial)
+        write_json(partial / "state.json", {**values, "step": step, "sha256": digests})
+        partial.rename(target)
+        sync_directory(folder)
     write_json(folder / LATEST, {"checkpoint": target.name})
     return target
 
@@ -49,25 +63,144 @@ def latest(folder: Path) -> Path | None:
     return folder / str(json.loads(name.read_text())["checkpoint"])
 
 
-def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+def load(path: Path, *, verify: bool = True) -> tuple[Tensors, dict[str, Any]]:
     """What `save` was given.
 
     Raises:
         MissingFileError: there is no checkpoint.
         DamagedFileError: a file's checksum differs from the recorded one.
     """
-    if not (path / "state.json").is_file():
-        raise MissingFileError(f"{path} is not a checkpoint: it has no state.json")
-    values = json.loads((path / "state.json").read_text())
-    tensors = {}
-    for name, digest in values["sha256"].items():
+    values = _values(path)
+    if verify:
+        check(path)
+    return {Path(name).stem: load_file(path / name) for name in values["sha256"]}, values
+
+
+def check(path: Path) -> None:
+    """Compare all files with their checksums.
+
+    Raises:
+        MissingFileError: there is no checkpoint.
+        DamagedFileError: a file's checksum differs from the recorded one.
+    """
+    for name, digest in _values(path)["sha256"].items():
         if not (path / name).is_file() or sha256(path / name) != digest:
             raise DamagedFileError(f"checkpoint {path}: {name} is missing or fails its checksum")
-        tensors[Path(name).stem] = load_file(path / name)
-    return tensors, values
+
+
+def _values(path: Path) -> dict[str, Any]:
+    file = path / "state.json"
+    if not file.is_file():
+        raise MissingFileError(f"{path} is not a checkpoint: it has no state.json")
+    try:
+        return dict(json.loads(file.read_text()))
+    except ValueError as error:
+        raise DamagedFileError(f"checkpoint {path}: state.json is damaged: {error}") from error
+
+
+def sound(folder: Path, *, previous: bool) -> Path | None:
+    """The newest checkpoint, whose files agree with their checksums; None where a run has none.
+
+    Args:
+        folder: where a run keeps its checkpoints.
+        previous: whether a damaged one is set aside, with a message, for the one before it.
+
+    Raises:
+        DamagedFileError: the newest is damaged, and `previous` is not set or there is no sound one.
+        MissingFileError: likewise, of a checkpoint that is gone.
+    """
+    path = latest(folder)
+    while path is not None:
+        try:
+            check(path)
+        except (DamagedFileError, MissingFileError) as error:
+            older = [other for other in complete(folder) if other.name < path.name]
+            if not older:
+                raise type(error)(
+                    f"{error}; there is none before it: delete {folder} to start afresh"
+                ) from error
+            if not previous:
+                raise type(error)(
+                    f"{error}; restore it from a copy, or set loop.damaged=previous to repeat the steps"
+                    f" since {older[-1].name}"
+                ) from error
+            print(f"WARNING: {error}; going back to {older[-1].name}", file=sys.stderr, flush=True)
+            _set_aside(path, older[-1])
+            path = older[-1]
+        else:
+            return path
+    return None
+
+
+def _set_aside(path: Path, older: Path) -> None:
+    write_json(path.parent / LATEST, {"checkpoint": older.name})
+    if path.exists():
+        aside = path.with_name(f"damaged-{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+
+
+def complete(folder: Path) -> list[Path]:
+    """All checkpoints of a run, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if (path / "state.json").is_file())
 
 
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints."""
-    for old in sorted(folder.glob("step-*"))[:-keep]:
-        shutil.rmtree(old)
+    for old in complete(folder)[:-keep]:
+        # Renamed first, so that what a kill leaves does not look like a checkpoint.
+        doomed = old.with_name(f".{old.name}.partial")
+        shutil.rmtree(doomed, ignore_errors=True)
+        old.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+class Writer:
+    """Writes the checkpoints of a run, one after the other, while training goes on.
+
+    What it is given must not change any more; until it is written it takes 4 bytes for each number. At the
+    end of a block that it opens, all is on disk.
+    """
+
+    def __init__(self, folder: Path, keep: int, *, background: bool = True) -> None:
+        self._folder, self._keep, self._background = folder, keep, background
+        self._thread: Thread | None = None
+        self._error: Exception | None = None
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+
+    def save(self, step: int, tensors: Tensors, values: dict[str, Any]) -> None:
+        """Write a checkpoint once the one before it is written.
+
+        Raises:
+            UnwrittenError: that one could not be.
+        """
+        self.wait()
+        self._thread = Thread(target=self._write, args=(step, tensors, values), name="checkpoint")
+        self._thread.start()
+        if not self._background:
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when all checkpoints are on disk.
+
+        Raises:
+            UnwrittenError: one could not be written.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise UnwrittenError(f"a checkpoint could not be written to {self._folder}: {error}") from error
+
+    def _write(self, step: int, tensors: Tensors, values: dict[str, Any]) -> None:
+        try:
+            save(self._folder, step, tensors, values)
+            prune(self._folder, self._keep)
+        except Exception as error:
+            self._error = error

@@ -1,11 +1,12 @@
 """Rank, world, barriers and sums over processes: the only user of torch.distributed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 
 def rank() -> int:
@@ -76,3 +77,40 @@ def all_sum(values: Sequence[float]) -> list[float]:
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(tensor)
     return [float(value) for value in tensor.cpu()]
+
+
+def agree(value: int) -> int:
+    """What rank 0 was given, on all processes."""
+    tensor = torch.tensor(value, dtype=torch.int64, device=device())
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.broadcast(tensor, src=0)
+    return int(tensor)
+
+
+def on_root(part: Tensor, *, split: bool) -> Iterator[tuple[int, Tensor]]:
+    """On rank 0, the number of each process and its part, in turn; nothing elsewhere. All processes call it.
+
+    Args:
+        part: of this process, of one size on all.
+        split: whether the parts differ; else only rank 0's is given.
+    """
+    if rank() == 0:
+        yield 0, part
+    if not split or world() == 1:
+        return
+    if rank() != 0:
+        dist.send(part.contiguous(), dst=0)
+        return
+    buffer = torch.empty_like(part)
+    for source in range(1, world()):
+        dist.recv(buffer, src=source)
+        yield source, buffer
+
+
+def all_gather(part: Tensor) -> list[Tensor]:
+    """The parts of all processes, all of one size, on each of them."""
+    if world() == 1:
+        return [part]
+    parts = [torch.empty_like(part) for _ in range(world())]
+    dist.all_gather(parts, part.contiguous())
+    return parts

@@ -2,19 +2,25 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from itertools import repeat
+from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from pelagos.pipeline import distributed
+from pelagos.pipeline.packing import Packing
+from pelagos.pipeline.shards import Member, Shards, consecutive, interleaved
 from pelagos.preprocessing.config import Config
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+LARGEST_BUCKET = 500_000_000
 
 
 class EngineConfig(Config):
@@ -22,12 +28,12 @@ class EngineConfig(Config):
 
     Attributes:
         zero_stage: 0 replicates everything, 1 shards the optimiser's moments over processes, 2 also
-            the gradients.
+            the gradients, 3 also the weights. Nothing is sharded over one process.
         precision: `bf16` computes the forward pass under autocast; weights and moments stay float32.
         clip: largest norm of the gradient, 0 for no limit.
     """
 
-    zero_stage: Literal[0, 1, 2] = 1
+    zero_stage: Literal[0, 1, 2, 3] = 1
     precision: Literal["float32", "bf16"] = "float32"
     clip: float = Field(default=1.0, ge=0)
 
@@ -37,13 +43,27 @@ class EngineConfig(Config):
         """An engine over the processes of the started group."""
         return Engine(self, network, optimizer, micro_batch, accumulation)
 
-    def deepspeed(self, micro_batch: int, accumulation: int) -> dict[str, Any]:
-        """DeepSpeed's JSON."""
+    def stage(self, world: int) -> int:
+        """The ZeRO stage that so many processes use."""
+        return self.zero_stage if world > 1 else 0
+
+    def deepspeed(self, micro_batch: int, accumulation: int, world: int, elements: int) -> dict[str, Any]:
+        """DeepSpeed's JSON for a network of so many trained numbers."""
+        stage = self.stage(world)
+        bucket = min(LARGEST_BUCKET, elements)
         return {
             "train_micro_batch_size_per_gpu": micro_batch,
-            "gradient_accumulation_steps": accumulation,
-            "gradient_clipping": self.clip,
-            "zero_optimization": {"stage": self.zero_stage},
+            # Up to stage 1 gradients add up in one place, and DeepSpeed sees the sum.
+            "gradient_accumulation_steps": accumulation if stage > 1 else 1,
+            # Stage 0 of DeepSpeed clips without saying what the norm was: the engine does both there.
+            "gradient_clipping": self.clip if stage else 0.0,
+            "zero_optimization": {
+                "stage": stage,
+                # Buffers are allocated in this size, whatever the network's.
+                "reduce_bucket_size": bucket,
+                # Slices of one tensor are contiguous already.
+                "contiguous_gradients": stage > 1,
+            },
             # The optimiser is torch's AdamW: DeepSpeed's own would be compiled at the first use.
             "zero_allow_untested_optimizer": True,
             "steps_per_print": 2**62,
@@ -52,10 +72,17 @@ class EngineConfig(Config):
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What one optimiser step reports: the loss is this process's mean, the norm is global."""
+    """What one optimiser step reports.
+
+    Attributes:
+        loss: this process's mean over its micro-batches.
+        grad_norm: of all processes, before clipping; not finite where the step was not taken for that.
+        losses: this process's micro-batches.
+    """
 
     loss: float
     grad_norm: float
+    losses: tuple[float, ...]
 
 
 class Engine:
@@ -63,6 +90,12 @@ class Engine:
 
     States are independent of the number of processes and of the ZeRO stage, and need no pickle,
     which is why DeepSpeed's own checkpoints are not used.
+
+    Attributes:
+        network: that is trained. With ZeRO 3 its weights are elsewhere between calls of `step`.
+        skeleton: the same network without memory for weights.
+        pieces: this process's part of the trained weights, in float32.
+        shards: which numbers of which weights those are.
     """
 
     def __init__(
@@ -73,10 +106,17 @@ class Engine:
         micro_batch: int,
         accumulation: int,
     ) -> None:
-        self.config = config
+        self.config, self.base = config, optimizer
         self.network = network.to(distributed.device())
-        self.base = optimizer
-        self._engine = _initialize(self.network, optimizer, config.deepspeed(micro_batch, accumulation))
+        self.skeleton = _hollow(self.network)
+        stage = config.stage(distributed.world())
+        elements = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
+        values = config.deepspeed(micro_batch, accumulation, distributed.world(), elements)
+        cls = Packed if stage < 2 else Hooked
+        self._zero: Zero = cls(self.network, optimizer, values, config.clip)
+        self._accumulation = accumulation
+        self.pieces, self.shards = self._zero.pieces, self._zero.shards
+        self._moments = {key: [_moment(optimizer, piece, key) for piece in self.pieces] for key in MOMENTS}
 
     def step(
         self, losses: Iterable[Callable[[nn.Module], Tensor]], rate: Callable[[dict[str, Any]], float]
@@ -90,88 +130,216 @@ class Engine:
         """
         for group in self.base.param_groups:
             group["lr"] = rate(group)
-        total, count = 0.0, 0
+        found = []
         for loss_function in losses:
             with self.autocast():
-                loss = loss_function(self._engine)
-            self._engine.backward(loss)
-            norm = self._replicated_norm() if self.config.zero_stage == 0 else None
-            self._engine.step()
-            total, count = total + float(loss.detach()), count + 1
-        norm = norm if norm is not None else self._engine.get_global_grad_norm()
-        return StepInfo(total / count, float(norm))
-
-    def _replicated_norm(self) -> Tensor:
-        """The gradient's norm before clipping, which DeepSpeed reports only where it shards."""
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients)
+                loss = loss_function(self._zero.model)
+            self._zero.backward(loss / self._accumulation)
+            found.append(loss.detach().float())
+        norm = self._zero.step()
+        # One transfer from the device, after everything was queued on it.
+        *values, norm = torch.stack([*found, norm.float()]).tolist()
+        return StepInfo(sum(values) / len(values), norm, tuple(values))
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context of forward passes."""
         device = distributed.device().type
         return torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bf16")
 
+    def weights(self) -> dict[str, Tensor]:
+        """Weights and buffers by name, on the host of rank 0; nothing elsewhere. All processes call it."""
+        return self.named(self.pieces)
+
     def moments(self) -> dict[str, Tensor]:
-        """`exp_avg.NAME` and `exp_avg_sq.NAME` of all parameters, whole, float32, on every process."""
-        from deepspeed.utils import safe_get_full_optimizer_state
+        """`exp_avg.NAME` and `exp_avg_sq.NAME` of trained weights, likewise."""
+        return {
+            f"{moment}.{name}": tensor
+            for moment, pieces in self._moments.items()
+            for name, tensor in self.shards.collect(pieces).items()
+        }
 
-        self._link_moments()
-        states: dict[str, Tensor] = {}
-        for name, parameter in self.network.named_parameters():
-            for moment in MOMENTS:
-                if self._sharded(parameter):
-                    value = safe_get_full_optimizer_state(parameter, moment)
-                else:
-                    value = self.base.state[parameter][moment]
-                states[f"{moment}.{name}"] = value.detach().cpu().clone()
-        return states
+    def named(self, pieces: list[Tensor]) -> dict[str, Tensor]:
+        """What is kept in pieces like the weights', and buffers, by name, likewise."""
+        whole = self.shards.collect(pieces)
+        if distributed.rank() == 0:
+            whole |= {name: tensor.detach().cpu().clone() for name, tensor in self._others().items()}
+        return whole
 
-    def load(self, weights: dict[str, Tensor], moments: dict[str, Tensor], step: int) -> None:
+    def load(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], step: int) -> None:
         """Continue from the state after so many steps."""
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+        with self._zero.rewriting():
+            self.shards.scatter(weights, self.pieces)
+        for moment, pieces in self._moments.items():
+            named = {
+                name.removeprefix(f"{moment}."): tensor
+                for name, tensor in moments.items()
+                if name.startswith(f"{moment}.")
+            }
+            self.shards.scatter(named, pieces)
+        for name, tensor in self._others().items():
+            tensor.copy_(weights[name])
+        for piece in self.pieces:
+            self.base.state[piece]["step"].fill_(step)
 
-        self._create_moments()
-        for name, parameter in self.network.named_parameters():
-            with torch.no_grad():
-                parameter.copy_(weights[name])
-            for moment in MOMENTS:
-                value = moments[f"{moment}.{name}"].to(parameter.device)
-                if self._sharded(parameter):
-                    safe_set_full_optimizer_state(parameter, value, moment)
-                else:
-                    self.base.state[parameter][moment].copy_(value)
-            if self._sharded(parameter):
-                safe_set_full_fp32_param(parameter, weights[name].to(parameter.device))
-        for name, buffer in self.network.named_buffers():
-            if name in weights:
-                buffer.copy_(weights[name])
-        for state in self.base.state.values():
-            state["step"] = torch.as_tensor(float(step))
+    def _others(self) -> dict[str, Tensor]:
+        """Buffers and weights that are not trained, which are whole everywhere."""
+        kept = self.network.state_dict()
+        buffers = {name: buffer for name, buffer in self.network.named_buffers() if name in kept}
+        frozen = {
+            name: parameter.data
+            for name, parameter in self.network.named_parameters()
+            if not parameter.requires_grad
+        }
+        return buffers | frozen
 
-    def _sharded(self, parameter: nn.Parameter) -> bool:
-        return self.config.zero_stage > 0 and hasattr(parameter, "_hp_mapping")
 
-    def _create_moments(self) -> None:
-        """Make AdamW create its moments, which it does at its first step, without moving a weight."""
-        for group in self.base.param_groups:
-            group["lr"] = 0.0
-            for parameter in group["params"]:
-                parameter.grad = torch.zeros_like(parameter)
-        self.base.step()
-        for group in self.base.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
-        self._link_moments()
+class Zero(Protocol):
+    """What DeepSpeed does at a ZeRO stage.
 
-    def _link_moments(self) -> None:
-        """Tell DeepSpeed where AdamW keeps its moments.
+    Attributes:
+        model: what losses are computed with.
+        pieces: see Engine.
+        shards: see Engine.
+    """
 
-        DeepSpeed 0.19 does so by itself after the first parameter group's first step, when those of
-        the other groups do not exist yet.
-        """
-        if self.config.zero_stage > 0:
-            self._engine.optimizer._hp_optimizer_states_linked = False
-            self._engine.optimizer._lazy_init_hp_params_optimizer_state()
+    model: nn.Module
+    pieces: list[Tensor]
+    shards: Shards
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a micro-batch's loss, which was divided by their number."""
+        ...
+
+    def step(self) -> Tensor:
+        """Sum gradients over processes, clip them, move the weights; returns the norm before clipping."""
+        ...
+
+    def rewriting(self) -> AbstractContextManager[None]:
+        """The context in which pieces may be written to; at its end the network has the new weights."""
+        ...
+
+
+class Packed:
+    """ZeRO 0 and 1: DeepSpeed sees one parameter an optimiser group, of which the network's are slices."""
+
+    def __init__(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any], clip: float
+    ) -> None:
+        self.model, self._optimizer, self._clip = network, optimizer, clip
+        self._packing = Packing(network, optimizer.param_groups)
+        self._engine = _initialize(self._packing, optimizer, values)
+        self._packing.link()
+        self._sharded = self._engine.zero_optimization()
+        if self._sharded:
+            self.pieces = list(self._engine.optimizer.single_partition_of_fp32_groups)
+        else:
+            self.pieces = list(self._packing.flats)
+        sizes = [piece.numel() for piece in self.pieces]
+        self.shards = Shards(
+            {name: parameter.shape for name, parameter in network.named_parameters()},
+            lambda rank: consecutive(self._packing.vectors, sizes, rank if self._sharded else 0),
+            split=self._sharded,
+        )
+
+    def backward(self, loss: Tensor) -> None:
+        """See Zero."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def step(self) -> Tensor:
+        """See Zero."""
+        gradients = self._packing.publish()
+        if distributed.world() > 1:
+            self._engine.allreduce_gradients()
+        norm = torch.tensor(0.0) if self._sharded else self._clipped(gradients)
+        self._engine.step()
+        self._packing.clear()
+        return torch.as_tensor(self._engine.get_global_grad_norm()) if self._sharded else norm
+
+    def _clipped(self, gradients: list[Tensor]) -> Tensor:
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self._clip:
+            torch.nn.utils.clip_grads_with_norm_(list(self._packing.flats), self._clip, norm)
+        return norm
+
+    @contextmanager
+    def rewriting(self) -> Iterator[None]:
+        """See Zero."""
+        yield
+        if self._sharded:
+            self._engine.optimizer.update_lp_params()
+
+
+class Hooked:
+    """ZeRO 2 and 3: DeepSpeed takes each gradient, and with 3 each weight, away where it is not needed."""
+
+    def __init__(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any], clip: float
+    ) -> None:
+        shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+        names = {id(parameter): name for name, parameter in network.named_parameters()}
+        self._engine = self.model = _initialize(network, optimizer, values)
+        zero = self._engine.optimizer
+
+        def members(parameters: Iterable[nn.Parameter], offsets: Iterable[int]) -> list[Member]:
+            pairs = zip(parameters, offsets, strict=False)
+            return [Member(names[id(p)], offset, shapes[names[id(p)]].numel()) for p, offset in pairs]
+
+        self._partitioned = values["zero_optimization"]["stage"] == 3
+        if self._partitioned:
+            self.pieces = list(zero.fp32_partitioned_groups_flat)
+            vectors = [members(group, repeat(0)) for group in zero.fp16_groups]
+            layout = partial(interleaved, vectors, distributed.world())
+        else:
+            self.pieces = list(zero.single_partition_of_fp32_groups)
+            vectors = list(map(members, zero.bit16_groups, zero.round_robin_bit16_offsets))
+            layout = partial(consecutive, vectors, [piece.numel() for piece in self.pieces])
+        self.shards = Shards(shapes, layout, split=True)
+
+    def backward(self, loss: Tensor) -> None:
+        """See Zero."""
+        self._engine.backward(loss, scale_wrt_gas=False)
+        self._engine.step()
+
+    def step(self) -> Tensor:
+        """See Zero."""
+        return torch.as_tensor(self._engine.get_global_grad_norm())
+
+    @contextmanager
+    def rewriting(self) -> Iterator[None]:
+        """See Zero."""
+        zero = self._engine.optimizer
+        if not self._partitioned:
+            yield
+            zero.update_lp_params()
+            return
+        zero.parameter_offload.partition_all_parameters()
+        yield
+        # As at the end of DeepSpeed's own step: the partitions, then small weights, which are whole everywhere.
+        for group in range(len(zero.fp16_groups)):
+            zero._reassign_or_swap_out_partitioned_parameters(group)
+        if zero.persistent_parameters:
+            zero.persistent_parameters[0].all_gather(zero.persistent_parameters)
+
+
+def _hollow(network: nn.Module) -> nn.Module:
+    """A copy of a network in eval mode whose trained weights are empty."""
+    copy = deepcopy(network).eval().requires_grad_(False)
+    for mine, theirs in zip(copy.parameters(), network.parameters(), strict=True):
+        if theirs.requires_grad:
+            mine.data = mine.data.new_empty(0)
+    return copy
+
+
+def _moment(optimizer: torch.optim.Optimizer, piece: Tensor, key: str) -> Tensor:
+    """AdamW's moment of a piece, made as AdamW would at its first step."""
+    state = optimizer.state[piece]
+    if not state:
+        fused = bool(optimizer.defaults.get("fused"))
+        state["step"] = torch.zeros((), dtype=torch.float32, device=piece.device if fused else "cpu")
+        for moment in MOMENTS:
+            state[moment] = torch.zeros_like(piece, requires_grad=False)
+    moment_of_piece: Tensor = state[key]
+    return moment_of_piece
 
 
 def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any]) -> Any:
@@ -181,7 +349,9 @@ def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, values: di
 
     deepspeed.logger.setLevel("ERROR")
     # DeepSpeed 0.19 calls what torch 2.14 has renamed.
-    warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*", category=FutureWarning)
+    warnings.filterwarnings(
+        "ignore", message=".*(all_gather_into|reduce_scatter)_tensor.*", category=FutureWarning
+    )
     # An operator for inference only, which DeepSpeed would compile for a minute with a C++ compiler
     # that the machine may not have; training's collectives go through gloo or NCCL.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -32,7 +32,7 @@ class OptimizerConfig(Config):
     def build(self, network: nn.Module) -> torch.optim.AdamW:
         """The optimiser; each group carries its role and its highest learning rate as `peak`."""
         groups = list(self._groups(network))
-        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps)
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
     def _groups(self, network: nn.Module) -> Iterable[dict[str, object]]:
         rates = {"embedding": self.lr_embedding or self.lr, "norm": self.lr_norm or self.lr, "body": self.lr}

@@ -15,6 +15,7 @@ from pelagos.pipeline import distributed, stage
 from pelagos.pipeline.engine import EngineConfig
 from pelagos.pipeline.model import Domain, Model, Scale, signature_of
 from pelagos.pipeline.optimizer import OptimizerConfig
+from pelagos.pipeline.provenance import provenance
 from pelagos.pipeline.schedule import ScheduleConfig
 from pelagos.pipeline.tracking import TrackingConfig
 from pelagos.pipeline.training import LoopConfig, Trainer
@@ -25,6 +26,16 @@ from pelagos.preprocessing.errors import StoppedError
 from pelagos.preprocessing.mixture import Mixture, MixtureConfig, Sweep
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.store import open_store
+
+NEUTRAL: dict[str, Any] = {
+    "output": True,
+    "name": True,
+    "threads": True,
+    "tracking": True,
+    "engine": {"zero_stage"},
+    "loop": {"checkpoint_every", "keep", "background_save", "damaged", "ledger", "log_every"},
+}
+"""What may change when a run is continued: nothing of it has an effect on what is learnt."""
 
 
 class TrainingStage(Config):
@@ -92,7 +103,7 @@ def prepare(config: TrainingStage, stores: Sequence[Path]) -> str:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    digest = stage.fingerprint(config, *(store_fingerprint(path) for path in stores))
+    digest = stage.fingerprint(config, *(store_fingerprint(path) for path in stores), neutral=NEUTRAL)
     if distributed.rank() == 0:
         stage.claim(config.output, config, digest)
     distributed.barrier()
@@ -152,7 +163,15 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, ti
     )
     losses = {dataset.layout.dataset: config.loss.build(dataset.layout) for dataset in mixture.datasets}
     trainer = Trainer(
-        loop, config.schedule, engine, model.signature, losses, tracker, config.output / "checkpoints"
+        loop,
+        config.schedule,
+        engine,
+        model.signature,
+        losses,
+        tracker,
+        config.output / "checkpoints",
+        seed=config.seed,
+        record={**provenance(), "config": config.model_dump(mode="json")} if rank == 0 else {},
     )
     trainer.resume(digest)
     try:
@@ -160,9 +179,10 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, ti
     except StoppedError:
         tracker.close("KILLED")
         raise
-    if rank == 0:
-        replace(model, network=trainer.average.network).save(folder)
-        stage.finish(config.output, digest, {"steps": loop.steps, "parameters": _size(model.network)})
+    with trainer.average.network() as network:
+        if rank == 0:
+            replace(model, network=network).save(folder)
+            stage.finish(config.output, digest, {"steps": loop.steps, "parameters": _size(network)})
     tracker.close()
     distributed.barrier()
     return folder

@@ -15,9 +15,9 @@ from pelagos.preprocessing.errors import ConfigError
 DONE = "done.json"
 
 
-def fingerprint(config: Config, *inputs: str) -> str:
-    """A digest of a configuration and of the fingerprints of what the stage reads."""
-    record = json.dumps([config.model_dump(mode="json"), *inputs], sort_keys=True)
+def fingerprint(config: Config, *inputs: str, neutral: dict[str, Any] | None = None) -> str:
+    """A digest of a configuration, without its neutral keys, and of the fingerprints of what the stage reads."""
+    record = json.dumps([config.model_dump(mode="json", exclude=neutral), *inputs], sort_keys=True)
     return hashlib.sha256(record.encode()).hexdigest()
 
 

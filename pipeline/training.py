@@ -2,10 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from copy import deepcopy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -14,8 +13,11 @@ from torch import Tensor, nn
 from pelagos.models.context import Signature
 from pelagos.models.losses import Loss
 from pelagos.pipeline import checkpoint, distributed
+from pelagos.pipeline.average import Average
+from pelagos.pipeline.draws import seed_draws
 from pelagos.pipeline.engine import Engine, StepInfo
 from pelagos.pipeline.interruption import stop_request
+from pelagos.pipeline.ledger import Ledger
 from pelagos.pipeline.model import context
 from pelagos.pipeline.progress import bar
 from pelagos.pipeline.schedule import ScheduleConfig
@@ -39,6 +41,9 @@ class LoopConfig(Config):
         validation_samples: how many fixed samples of each dataset a validation uses.
         checkpoint_every: steps between checkpoints, 0 for one at the end.
         keep: how many checkpoints to keep.
+        background_save: write checkpoints while training goes on, from a copy in the host's memory.
+        damaged: whether to `stop` where the newest checkpoint is damaged, or go on from the `previous` one.
+        ledger: write down which samples each step used, in `ledger/` of the run's folder.
         log_every: steps between reports.
     """
 
@@ -50,6 +55,9 @@ class LoopConfig(Config):
     validation_samples: int = Field(default=64, gt=0)
     checkpoint_every: int = Field(default=0, ge=0)
     keep: int = Field(default=2, gt=0)
+    background_save: bool = True
+    damaged: Literal["stop", "previous"] = "stop"
+    ledger: bool = False
     log_every: int = Field(default=10, gt=0)
 
     @property
@@ -71,23 +79,6 @@ class LoopConfig(Config):
         return self.blocks // world
 
 
-class Average:
-    """The running mean of a network's state, with a short memory at the start of a run."""
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network = deepcopy(network).eval().requires_grad_(False)
-        self._decay = decay
-
-    def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after so many steps."""
-        decay = min(self._decay, (1 + step) / (10 + step)) if self._decay else 0.0
-        mine = [parameter.detach() for parameter in self.network.parameters()]
-        theirs = [parameter.detach() for parameter in network.parameters()]
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
-        for buffer, source in zip(self.network.buffers(), network.buffers(), strict=True):
-            buffer.copy_(source)
-
-
 class Trainer:
     """Steps a network from wherever its checkpoints are to the end."""
 
@@ -100,12 +91,31 @@ class Trainer:
         losses: Mapping[str, Loss],
         tracker: Tracker,
         folder: Path,
+        seed: int = 0,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
+        """Make a trainer at step 0.
+
+        Args:
+            config: how long to train.
+            schedule: of the learning rate.
+            engine: that steps the network.
+            signature: of the network.
+            losses: by dataset.
+            tracker: that is told what happens.
+            folder: of checkpoints.
+            seed: of what is drawn at random during training.
+            record: what checkpoints say of the run, beside the state.
+        """
         self.config, self.schedule, self.engine = config, schedule, engine
         self.signature, self.losses = signature, losses
         self.tracker, self.folder = tracker, folder
-        self.average = Average(engine.network, config.ema)
+        self.average = Average(engine, config.ema)
         self.step = 0
+        self._seed, self._record = seed, dict(record or {})
+        self._writer = checkpoint.Writer(folder, config.keep, background=config.background_save)
+        file = folder.with_name("ledger") / f"rank-{distributed.rank()}.jsonl"
+        self._ledger = Ledger(file, active=config.ledger)
         self._waited = 0.0
 
     def resume(self, digest: str) -> None:
@@ -113,35 +123,48 @@ class Trainer:
 
         Raises:
             DataError: the checkpoint belongs to another configuration.
+            DamagedFileError: it is damaged, and the configuration does not allow to use the one before.
         """
-        newest = checkpoint.latest(self.folder)
-        if newest is None:
+        step = -1
+        if distributed.rank() == 0:
+            newest = checkpoint.sound(self.folder, previous=self.config.damaged == "previous")
+            step = -1 if newest is None else int(newest.name.removeprefix("step-"))
+        step = distributed.agree(step)
+        if step < 0:
             return
-        tensors, values = checkpoint.load(newest)
+        path = checkpoint.path_of(self.folder, step)
+        tensors, values = checkpoint.load(path, verify=False)
         if values["fingerprint"] != digest:
-            raise DataError(f"checkpoint {newest} belongs to another configuration")
-        self.engine.load(tensors["weights"], tensors["moments"], values["step"])
-        self.average.network.load_state_dict(tensors["average"])
-        self.step = values["step"]
+            raise DataError(f"checkpoint {path} belongs to another configuration")
+        self.engine.load(tensors["weights"], tensors["moments"], step)
+        self.average.load(tensors["average"])
+        self.step = step
 
     def run(self, order: Order, validation: Order | None, digest: str, title: str) -> None:
         """Train to the last step; a checkpoint is written at the end and on the way.
 
+        When this returns or raises, all checkpoints that were begun are on disk.
+
         Raises:
             StoppedError: a signal asked for it; the last step done has a checkpoint.
+            UnwrittenError: a checkpoint could not be written.
         """
         rank, world = distributed.rank(), distributed.world()
         steps = self.config.steps - self.step
         stream = iter(Loader(order, rank=rank, world=world, start_step=self.step, num_steps=steps))
         started, first = time.monotonic(), self.step
-        with bar(title, self.config.steps, rank == 0) as show, stop_request() as request:
+        with bar(title, self.config.steps, rank == 0) as show, stop_request() as request, self._writer:
             while self.step < self.config.steps:
-                micro = _MicroBatches(stream, self.config.accumulation(world))
+                numbers = range(
+                    self.step * self.config.blocks + rank, (self.step + 1) * self.config.blocks, world
+                )
+                micro = _MicroBatches(stream, numbers, self._seed)
                 info = self.engine.step(map(self._task, micro), self._rate)
                 self._waited += micro.waited
                 _require_finite(info.loss, self.step + 1, micro.seen)
                 self.step += 1
-                self.average.update(self.engine.network, self.step)
+                self._ledger.record(self.step, zip(numbers, micro.seen, strict=True))
+                self.average.update(self.step)
                 if self._due(self.config.log_every):
                     loss = self._log(info, time.monotonic() - started, self.step - first)
                     show(self.step, f"loss {loss:.4f}")
@@ -185,12 +208,13 @@ class Trainer:
     def _validate(self, batches: Iterable[Batch]) -> None:
         """Mean loss of the averaged weights over a fixed set, a number a dataset."""
         sums = {name: [0.0, 0.0] for name in self.losses}
-        for batch in batches:
-            batch = batch.to(distributed.device())
-            with self.engine.autocast():
-                loss = self._loss(self.average.network, batch)
-            sums[batch.layout.dataset][0] += float(loss) * len(batch)
-            sums[batch.layout.dataset][1] += len(batch)
+        with self.average.network() as network:
+            for batch in batches:
+                batch = batch.to(distributed.device())
+                with self.engine.autocast():
+                    loss = self._loss(network, batch)
+                sums[batch.layout.dataset][0] += float(loss) * len(batch)
+                sums[batch.layout.dataset][1] += len(batch)
         totals = distributed.all_sum([value for pair in sums.values() for value in pair])
         means = {
             f"valid/{name}": totals[2 * i] / totals[2 * i + 1]
@@ -201,33 +225,40 @@ class Trainer:
             self.tracker.metrics(means, self.step)
 
     def _save(self, digest: str) -> None:
-        moments = self.engine.moments()
+        tensors = {
+            "weights": self.engine.weights(),
+            "average": self.average.state(),
+            "moments": self.engine.moments(),
+        }
         if distributed.rank() == 0:
-            tensors = {
-                "weights": dict(self.engine.network.state_dict()),
-                "average": dict(self.average.network.state_dict()),
-                "moments": moments,
+            values = {
+                "fingerprint": digest,
+                "samples": self.step * self.config.batch_size,
+                "processes": distributed.world(),
+                **self._record,
             }
-            checkpoint.save(self.folder, self.step, tensors, {"fingerprint": digest})
-            checkpoint.prune(self.folder, self.config.keep)
-        distributed.barrier()
+            self._writer.save(self.step, tensors, values)
 
 
 class _MicroBatches:
-    """The next few batches of a stream, one at a time: each is valid until the next is asked for."""
+    """The next few batches of a stream, one at a time: each is valid until the next is asked for.
 
-    def __init__(self, stream: Iterator[Batch], count: int) -> None:
-        self._stream, self._count = stream, count
+    What is drawn at random while one is used depends on its number and the seed alone.
+    """
+
+    def __init__(self, stream: Iterator[Batch], numbers: Sequence[int], seed: int) -> None:
+        self._stream, self._numbers, self._seed = stream, numbers, seed
         self.waited = 0.0
         # Of a batch only the index and the layout outlive it; the fields' memory is filled again.
         self.seen: list[Batch] = []
 
     def __iter__(self) -> Iterator[Batch]:
-        for _ in range(self._count):
+        for number in self._numbers:
             before = time.monotonic()
             batch = next(self._stream)
             self.waited += time.monotonic() - before
             self.seen.append(batch)
+            seed_draws(self._seed, number)
             yield batch.to(distributed.device())
 
 

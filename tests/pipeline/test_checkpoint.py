@@ -1,8 +1,11 @@
 """Checkpoints: complete or absent, and checked."""
 
+import json
 import multiprocessing
 import os
+import random
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +16,13 @@ from pelagos.pipeline import checkpoint
 from pelagos.preprocessing.errors import DamagedFileError, MissingFileError
 
 TENSORS = {"weights": {"a": torch.arange(6.0).reshape(2, 3)}, "moments": {"m.a": torch.ones(3)}}
+
+
+def damage(path: Path) -> None:
+    file = path / "weights.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
@@ -26,10 +36,7 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 
 def test_a_changed_byte_is_found(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 1, TENSORS, {})
-    file = path / "weights.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
+    damage(path)
     with pytest.raises(DamagedFileError, match=r"weights\.safetensors .* fails its checksum"):
         checkpoint.load(path)
 
@@ -43,26 +50,97 @@ def test_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     for step in range(4):
         checkpoint.save(tmp_path, step, TENSORS, {})
     checkpoint.prune(tmp_path, 2)
-    assert [path.name for path in sorted(tmp_path.glob("step-*"))] == ["step-00000002", "step-00000003"]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "latest.json",
+        "step-00000002",
+        "step-00000003",
+    ]
+
+
+def test_a_damaged_checkpoint_stops_a_run_and_says_what_would_help(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, TENSORS, {})
+    damage(checkpoint.save(tmp_path, 2, TENSORS, {}))
+    with pytest.raises(
+        DamagedFileError,
+        match=r"step-00000002: weights\.safetensors .*loop\.damaged=previous .* step-00000001",
+    ):
+        checkpoint.sound(tmp_path, previous=False)
+
+
+def test_the_one_before_a_damaged_checkpoint_is_used_where_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = checkpoint.save(tmp_path, 1, TENSORS, {})
+    damage(checkpoint.save(tmp_path, 2, TENSORS, {}))
+    assert checkpoint.sound(tmp_path, previous=True) == older
+    assert "fails its checksum; going back to step-00000001" in capsys.readouterr().err
+    # The steps are repeated, and a sound checkpoint takes the damaged one's place.
+    assert checkpoint.latest(tmp_path) == older
+    again = checkpoint.save(tmp_path, 2, TENSORS, {})
+    assert checkpoint.sound(tmp_path, previous=False) == again
+
+
+def test_a_missing_or_torn_checkpoint_counts_as_damaged(tmp_path: Path) -> None:
+    older = checkpoint.save(tmp_path, 1, TENSORS, {})
+    (checkpoint.save(tmp_path, 2, TENSORS, {}) / "state.json").write_text("{")
+    assert checkpoint.sound(tmp_path, previous=True) == older
+    (tmp_path / checkpoint.LATEST).write_text(json.dumps({"checkpoint": "step-00000009"}))
+    with pytest.raises(MissingFileError, match="step-00000009 is not a checkpoint"):
+        checkpoint.sound(tmp_path, previous=False)
+
+
+def test_a_run_whose_only_checkpoint_is_damaged_does_not_start_afresh_by_itself(tmp_path: Path) -> None:
+    damage(checkpoint.save(tmp_path, 2, TENSORS, {}))
+    with pytest.raises(DamagedFileError, match="there is none before it"):
+        checkpoint.sound(tmp_path, previous=True)
+
+
+def test_writing_does_not_keep_training_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_write = threading.Event()
+    save = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda *given: (may_write.wait(30), save(*given)))
+    writer = checkpoint.Writer(tmp_path, keep=2)
+    writer.save(1, TENSORS, {})
+    assert checkpoint.latest(tmp_path) is None
+    may_write.set()
+    writer.wait()
+    assert checkpoint.load(checkpoint.path_of(tmp_path, 1))[1]["step"] == 1
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_a_failure_to_write_reaches_the_run(tmp_path: Path, background: bool) -> None:
+    (tmp_path / "occupied").write_text("")
+    writer = checkpoint.Writer(tmp_path / "occupied", keep=2, background=background)
+    with pytest.raises(checkpoint.UnwrittenError, match=r"could not be written to .*occupied"), writer:
+        writer.save(1, TENSORS, {})
 
 
 def save_for_ever(folder: str) -> None:
     big = {"weights": {"a": torch.zeros(500_000)}}
-    for step in range(10**6):
-        checkpoint.save(Path(folder), step, big, {})
-        checkpoint.prune(Path(folder), 2)
+    writer = checkpoint.Writer(Path(folder), keep=2)
+    newest = checkpoint.latest(Path(folder))
+    start = 0 if newest is None else checkpoint.load(newest)[1]["step"]
+    for step in range(start, 10**6):
+        writer.save(step, big, {})
 
 
 def test_a_kill_at_any_moment_leaves_a_loadable_checkpoint(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=save_for_ever, args=(str(tmp_path),))
-    process.start()
-    while checkpoint.latest(tmp_path) is None:
-        time.sleep(0.01)
-    time.sleep(0.37)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    newest = checkpoint.latest(tmp_path)
-    assert newest is not None
-    assert checkpoint.load(newest)[1]["step"] >= 0
+    moments = random.Random(0)
+    reached = -1
+    for _ in range(2):
+        process = context.Process(target=save_for_ever, args=(str(tmp_path),))
+        process.start()
+        before = checkpoint.latest(tmp_path)
+        while checkpoint.latest(tmp_path) == before:
+            assert process.is_alive()
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0.05, 0.4))
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        newest = checkpoint.sound(tmp_path, previous=False)
+        assert newest is not None
+        step = checkpoint.load(newest)[1]["step"]
+        assert step > reached
+        reached = step

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 sys.path.insert(0, str(Path(__file__).parent))
 import processes
 
-STEPS, BATCH = 6, 8
+STEPS, BATCH = 6, 24
+STAGES = (0, 1, 2, 3)
 
 
 def program(runs: list[dict[str, Any]]) -> None:
@@ -57,10 +58,10 @@ def train(
         ]
         info = engine.step(tasks, lambda group, step=step: group["peak"] * (1 - step / STEPS))
         losses.append([distributed.all_sum([info.loss / world])[0], info.grad_norm])
-    moments = engine.moments()
+    weights, moments = engine.weights(), engine.moments()
     if rank == 0:
         Path(f"{folder}/{name}.json").write_text(json.dumps(losses))
-        save_file(network.state_dict(), f"{folder}/{name}.weights")
+        save_file(weights, f"{folder}/{name}.weights")
         save_file(moments, f"{folder}/{name}.moments")
     distributed.barrier()
 
@@ -81,11 +82,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
 
     two = [run("two", 1, 0, STEPS)]
-    two += [run(f"head{stage}", stage, 0, 3) for stage in (0, 1, 2)]
-    two += [run("again", 1, 3, STEPS, after="head1")]
+    two += [run(f"head{stage}", stage, 0, 3) for stage in STAGES]
+    two += [run(f"again{stage}", stage, 3, STEPS, after=f"head{stage}") for stage in STAGES]
+    two += [run(f"tail{stage}", (stage + 1) % 4, 3, STEPS, after=f"head{stage}") for stage in STAGES]
+    two += [run(f"whole{stage}", stage, 0, STEPS) for stage in STAGES]
     one = [run("one", 0, 0, STEPS), run("bf16", 1, 0, STEPS, precision="bf16")]
-    one += [run(f"tail{stage}", (stage + 1) % 3, 3, STEPS, after=f"head{stage}") for stage in (0, 1, 2)]
-    for count, runs in ((2, two), (1, one)):
+    one += [run(f"alone{stage}", 0, 3, STEPS, after=f"head{stage}") for stage in STAGES]
+    three = [run(f"three{stage}", stage, 3, STEPS, after=f"head{stage}") for stage in STAGES]
+    for count, runs in ((2, two), (1, one), (3, three)):
         processes.run(Path(__file__), "program", count, {"runs": runs})
     return path
 
@@ -100,14 +104,28 @@ def test_two_processes_train_like_one(folder: Path) -> None:
     np.testing.assert_allclose(losses(folder, "two"), losses(folder, "one"), rtol=2e-5)
 
 
-@pytest.mark.parametrize("zero_stage", [0, 1, 2])
-def test_training_continues_on_other_processes_and_another_zero_stage(folder: Path, zero_stage: int) -> None:
-    spread = losses(folder, f"head{zero_stage}", f"tail{zero_stage}")
+@pytest.mark.parametrize("name", ["tail", "alone", "three"])
+@pytest.mark.parametrize("zero_stage", STAGES)
+def test_training_continues_on_other_processes_and_another_zero_stage(
+    folder: Path, zero_stage: int, name: str
+) -> None:
+    spread = losses(folder, f"head{zero_stage}", f"{name}{zero_stage}")
     np.testing.assert_allclose(spread, losses(folder, "one"), rtol=2e-5)
 
 
-def test_the_same_layout_continues_with_identical_losses(folder: Path) -> None:
-    np.testing.assert_array_equal(losses(folder, "head1", "again"), losses(folder, "two"))
+@pytest.mark.parametrize("zero_stage", STAGES)
+def test_the_same_layout_continues_with_identical_losses(folder: Path, zero_stage: int) -> None:
+    continued = losses(folder, f"head{zero_stage}", f"again{zero_stage}")
+    np.testing.assert_array_equal(continued, losses(folder, f"whole{zero_stage}"))
+
+
+@pytest.mark.parametrize("zero_stage", STAGES)
+def test_the_state_is_whole_at_every_stage(folder: Path, zero_stage: int) -> None:
+    for kind in ("weights", "moments"):
+        mine, wanted = (load_file(folder / f"{name}.{kind}") for name in (f"whole{zero_stage}", "one"))
+        assert mine.keys() == wanted.keys()
+        for name, tensor in wanted.items():
+            torch.testing.assert_close(mine[name], tensor, rtol=2e-4, atol=1e-7)
 
 
 def test_bf16_follows_float32_at_its_own_precision(folder: Path) -> None:

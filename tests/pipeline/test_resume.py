@@ -1,0 +1,105 @@
+"""Exact and elastic resume: killed processes, other numbers of processes, other ZeRO stages."""
+
+import json
+import sys
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import runs
+
+from pelagos.pipeline import checkpoint
+from pelagos.pipeline.ledger import read
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data and a configuration."""
+    path = tmp_path_factory.mktemp("resume")
+    runs.prepare(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Path:
+    """A run of one process that nothing disturbs."""
+    return runs.finish(folder, "alone", 1)
+
+
+@pytest.fixture(scope="module")
+def pair(folder: Path) -> Path:
+    """A run of two processes that nothing disturbs."""
+    return runs.finish(folder, "pair", 2, "engine.zero_stage=2")
+
+
+@pytest.fixture(scope="module")
+def elastic(folder: Path) -> Path:
+    """A run that is killed three times and goes on with other processes and another ZeRO stage."""
+    run = folder / "elastic"
+    for processes, stage, step in ((3, 2, 4), (2, 3, 8), (4, 1, 12)):
+        team = runs.start(folder, "elastic", processes, f"engine.zero_stage={stage}")
+        runs.kill_when(team, lambda step=step: runs.reached(run) >= step)
+        assert not (run / "model").exists()
+    return runs.finish(folder, "elastic", 1, "engine.zero_stage=0")
+
+
+def samples(run: Path) -> list[tuple[int, ...]]:
+    """Trajectory, initial and valid frame of all samples that a run has used, in order."""
+    blocks = read(run / "ledger")
+    assert list(blocks) == list(range(runs.STEPS * runs.BATCH))
+    return [tuple(index) for index in chain.from_iterable(block["index"] for block in blocks.values())]
+
+
+@pytest.mark.parametrize("name", ["alone", "pair", "elastic"])
+def test_each_sample_is_used_once_an_epoch(name: str, request: pytest.FixtureRequest) -> None:
+    used = samples(request.getfixturevalue(name))
+    epochs = [used[start : start + runs.SAMPLES] for start in (0, runs.SAMPLES)]
+    assert all(len(set(epoch)) == runs.SAMPLES for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_the_same_samples_make_a_batch_on_any_number_of_processes(
+    alone: Path, pair: Path, elastic: Path
+) -> None:
+    assert samples(alone) == samples(pair) == samples(elastic)
+
+
+@pytest.mark.parametrize("name", ["pair", "elastic"])
+def test_dropout_and_drop_path_do_not_depend_on_processes_and_kills(
+    name: str, alone: Path, request: pytest.FixtureRequest
+) -> None:
+    run = request.getfixturevalue(name)
+    mine, wanted = runs.losses(run), runs.losses(alone)
+    assert sorted(mine) == sorted(wanted) == list(range(1, runs.STEPS + 1))
+    # Sums over processes are rounded in another order; a single other draw would change the third digit.
+    np.testing.assert_allclose([mine[s] for s in wanted], list(wanted.values()), rtol=1e-4)
+    for key, tensor in runs.weights(alone).items():
+        torch.testing.assert_close(runs.weights(run)[key], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_killed_again_and_again_has_the_same_losses_and_weights_to_the_last_bit(
+    folder: Path, pair: Path
+) -> None:
+    run = folder / "killed"
+    for step in (3, 9):
+        team = runs.start(folder, "killed", 2, "engine.zero_stage=2")
+        runs.kill_when(team, lambda step=step: runs.reached(run) >= step)
+    runs.finish(folder, "killed", 2, "engine.zero_stage=2")
+    assert runs.losses(run) == runs.losses(pair)
+    assert all(torch.equal(runs.weights(run)[key], tensor) for key, tensor in runs.weights(pair).items())
+
+
+def test_a_checkpoint_says_which_run_and_code_it_is_of(alone: Path) -> None:
+    newest = checkpoint.latest(alone / "checkpoints")
+    assert newest is not None
+    tensors, values = checkpoint.load(newest)
+    assert (values["step"], values["samples"]) == (runs.STEPS, runs.STEPS * runs.BATCH)
+    assert values["config"]["network"]["path"] == "stochastic:Stochastic"
+    assert torch.__version__.startswith(values["versions"]["torch"])
+    assert set(tensors) == {"weights", "average", "moments"}
+    assert set(tensors["weights"]) == set(tensors["average"])
+    json.dumps(values)
