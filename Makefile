@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all check install clean
+.PHONY: demo test test-all test-crash check install clean
 
 install: $(INSTALLED)
 
@@ -22,11 +22,15 @@ demo: $(INSTALLED)
 	$(BIN)/pelagos demo $(ARGS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow and not crash' $(ARGS)
 
 # With the tests that compile networks, which take some minutes more.
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m 'not crash' $(ARGS)
+
+# Builds and runs that are killed at random moments, a hundred times.
+test-crash: $(INSTALLED)
+	$(BIN)/python -m pytest -m crash -s $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -101,6 +101,8 @@ def _values(path: Path) -> dict[str, Any]:
 def sound(folder: Path, *, previous: bool) -> Path | None:
     """The newest checkpoint, whose files agree with their checksums; None where a run has none.
 
+    What a killed process has left half written or half deleted is removed: no other may be writing.
+
     Args:
         folder: where a run keeps its checkpoints.
         previous: whether a damaged one is set aside, with a message, for the one before it.
@@ -109,6 +111,8 @@ def sound(folder: Path, *, previous: bool) -> Path | None:
         DamagedFileError: the newest is damaged, and `previous` is not set or there is no sound one.
         MissingFileError: likewise, of a checkpoint that is gone.
     """
+    for leftover in folder.glob(".step-*.partial"):
+        shutil.rmtree(leftover)
     path = latest(folder)
     while path is not None:
         try:

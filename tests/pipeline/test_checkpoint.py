@@ -80,6 +80,14 @@ def test_the_one_before_a_damaged_checkpoint_is_used_where_allowed(
     assert checkpoint.sound(tmp_path, previous=False) == again
 
 
+def test_what_a_killed_writer_has_left_is_removed(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, 2, TENSORS, {})
+    (tmp_path / ".step-00000003.partial").mkdir()
+    (tmp_path / ".step-00000003.partial" / "weights.safetensors").write_text("half")
+    assert checkpoint.sound(tmp_path, previous=False) == path
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["latest.json", "step-00000002"]
+
+
 def test_a_missing_or_torn_checkpoint_counts_as_damaged(tmp_path: Path) -> None:
     older = checkpoint.save(tmp_path, 1, TENSORS, {})
     (checkpoint.save(tmp_path, 2, TENSORS, {}) / "state.json").write_text("{")
