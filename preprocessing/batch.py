@@ -1,4 +1,7 @@
-"""Batch: what crosses from data to training. Shapes: B samples, C channels, H rows, W columns, S scalars."""
+"""Batch: what crosses from data to training.
+
+Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W columns, S scalars.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -37,17 +40,19 @@ class Batch:
     Attributes:
         layout: what the channels are.
         inputs: (B, C_in, H, W) fields at the initial time.
-        targets: (B, C_out, H, W) fields at the valid time.
-        mask: (B, C_out, H, W) bool, True where the target exists.
-        lead_time: (B,) valid minus initial time, in units of the layout's time scale.
+        targets: (B, C_out, H, W) fields at the valid time; of rollouts (B, K, C_out, H, W), at all valid times.
+        mask: bool in the shape of the targets, True where the target exists.
+        forcings: (B, K - 1, F, H, W) forcing at the times that a rollout's later steps start from.
+        lead_time: (B,) of one forecast step, in units of the layout's time scale.
         scalars: (B, S) parameters, NaN where a trajectory has none.
-        index: (B, 3) int64 trajectory, initial frame and valid frame in the store.
+        index: (B, 3) int64 trajectory, initial frame and (last) valid frame in the store.
     """
 
     layout: Layout
     inputs: Tensor
     targets: Tensor
     mask: Tensor
+    forcings: Tensor
     lead_time: Tensor
     scalars: Tensor
     index: Tensor
@@ -59,6 +64,7 @@ class Batch:
             inputs=self.inputs.to(device, non_blocking=True),
             targets=self.targets.to(device, non_blocking=True),
             mask=self.mask.to(device, non_blocking=True),
+            forcings=self.forcings.to(device, non_blocking=True),
             lead_time=self.lead_time.to(device, non_blocking=True),
             scalars=self.scalars.to(device, non_blocking=True),
         )

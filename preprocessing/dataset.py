@@ -1,6 +1,6 @@
 """Dataset: the samples of one split of one store, normalised, read straight into the batch.
 
-Shapes: B samples, C channels, H rows, W columns, S scalars.
+Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W columns, S scalars.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class DatasetConfig(Config):
     Attributes:
         path: of the store.
         split: which frames.
-        sampling: which of their pairs are samples. In a store of steady problems every trajectory
+        sampling: which of their pairs, or windows, are samples. In a store of steady problems every trajectory
             is one sample with lead time 1, whatever the sampling.
         num_trajectories: only the first so many trajectories of the split.
         time_scale: physical duration of lead time 1; the distance of two frames by default.
@@ -58,13 +58,15 @@ class Buffers:
 
     Attributes:
         inputs: (B, C_in, H, W).
-        targets: (B, C_out, H, W).
-        mask: (B, C_out, H, W).
+        targets: (B, C_out, H, W), of rollouts (B, K, C_out, H, W).
+        mask: in the shape of the targets.
+        forcings: (B, K - 1, F, H, W).
     """
 
     inputs: Frames
     targets: Frames
     mask: Flags
+    forcings: Frames
 
 
 class Dataset:
@@ -74,6 +76,7 @@ class Dataset:
         store: that is read.
         normalizer: as given, for these channels and perhaps others.
         layout: of all its batches.
+        steps: K, forecast steps of a sample.
         num_samples: that there are.
         input_normalizer: of the input channels.
         output_normalizer: of the output channels.
@@ -99,19 +102,23 @@ class Dataset:
         self.input_normalizer = normalizer.select(keys(self.layout.inputs))
         self.output_normalizer = normalizer.select(keys(self.layout.outputs))
         self._input_scale, self._output_scale = _Scale(self.input_normalizer), _Scale(self.output_normalizer)
+        self._forcing_scale = _Scale(normalizer.select(keys(forcing)))
+        # Of a steady problem the solution is paired with the fields that it belongs to.
+        self._sampling = PairSampling(identity=True) if self._steady else config.sampling
+        self.steps = self._sampling.steps
+        self._rollouts = self._sampling.kind == "rollouts"
         self._index = self._make_index()
         self.num_samples = min(self._index.num_pairs, config.limit or self._index.num_pairs)
 
     def _make_index(self) -> PairIndex:
         frames = self.store.splits[self.config.split]
-        sampling = PairSampling(identity=True) if self._steady else self.config.sampling
         try:
-            return index_pairs(frames, sampling, self.config.num_trajectories)
+            return index_pairs(frames, self._sampling, self.config.num_trajectories)
         except ConfigError as error:
             raise ConfigError(f"{self.store.path}, split {self.config.split}: {error}") from error
 
     def pairs(self, samples: Ints) -> Ints:
-        """(B, 3) trajectory, initial frame and valid frame of samples (B,)."""
+        """(B, 3) trajectory, initial frame and (last) valid frame of samples (B,)."""
         if self.num_samples < self._index.num_pairs:
             samples = samples * self._index.num_pairs // self.num_samples
         return self._index.pairs(samples)
@@ -127,9 +134,15 @@ class Dataset:
         return (len(self.layout.inputs), *self.layout.grid.shape)
 
     @property
-    def target_shape(self) -> tuple[int, int, int]:
-        """(C_out, H, W)."""
-        return (len(self.layout.outputs), *self.layout.grid.shape)
+    def target_shape(self) -> tuple[int, ...]:
+        """(C_out, H, W), of rollouts (K, C_out, H, W)."""
+        frame = (len(self.layout.outputs), *self.layout.grid.shape)
+        return (self.steps, *frame) if self._rollouts else frame
+
+    @property
+    def forcings_shape(self) -> tuple[int, int, int, int]:
+        """(K - 1, F, H, W)."""
+        return (self.steps - 1, self._num_forcing, *self.layout.grid.shape)
 
     @property
     def complete(self) -> bool:
@@ -142,6 +155,7 @@ class Dataset:
             inputs=np.empty((num, *self.input_shape), np.float32),
             targets=np.empty((num, *self.target_shape), np.float32),
             mask=np.ones((num, *self.target_shape), bool),
+            forcings=np.empty((num, *self.forcings_shape), np.float32),
         )
 
     def batch(self, samples: Ints) -> Batch:
@@ -155,15 +169,22 @@ class Dataset:
             DamagedFileError: a shard is missing or damaged.
         """
         index, num = self.pairs(samples), len(samples)
+        by_step = (num, self.steps, *self.target_shape[-3:])
+        targets, mask = buffers.targets[:num].reshape(by_step), buffers.mask[:num].reshape(by_step)
         for n, (trajectory, initial, valid) in enumerate(index.tolist()):
             self._read_inputs(trajectory, initial, buffers.inputs[n])
-            self._read_targets(trajectory, valid, buffers.targets[n], buffers.mask[n])
+            lead = (valid - initial) // self.steps
+            for k in range(self.steps):
+                forcing = buffers.forcings[n, k] if k < self.steps - 1 else None
+                frame = initial + (k + 1) * lead
+                self._read_targets(trajectory, frame, targets[n, k], mask[n, k], forcing)
         scalars = self.store.scalar_values[index[:, 0]].astype(np.float32)
         return Batch(
             layout=self.layout,
             inputs=torch.from_numpy(buffers.inputs[:num]),
             targets=torch.from_numpy(buffers.targets[:num]),
             mask=torch.from_numpy(buffers.mask[:num]),
+            forcings=torch.from_numpy(buffers.forcings[:num]),
             lead_time=torch.from_numpy(self._lead_times(index)),
             scalars=torch.from_numpy(scalars),
             index=torch.from_numpy(index),
@@ -172,7 +193,7 @@ class Dataset:
     def _lead_times(self, index: Ints) -> Frames:
         if self._steady:
             return np.ones(len(index), np.float32)
-        frames = index[:, 2] - index[:, 1]
+        frames = (index[:, 2] - index[:, 1]) // self.steps
         return (frames * (self.store.dt / self.layout.time_scale)).astype(np.float32)
 
     def _read_inputs(self, trajectory: int, frame: int, out_CHW: Frames) -> None:
@@ -187,12 +208,19 @@ class Dataset:
         if not self.complete:
             np.copyto(out_CHW, 0, where=np.isnan(out_CHW))
 
-    def _read_targets(self, trajectory: int, frame: int, out_CHW: Frames, mask_CHW: Flags) -> None:
+    def _read_targets(
+        self, trajectory: int, frame: int, out_CHW: Frames, mask_CHW: Flags, forcing_FHW: Frames | None
+    ) -> None:
         before, height, width = self._num_prognostic, *self.layout.grid.shape
-        # Forcings lie between the two; they are read into memory that nobody looks at.
-        between = np.empty((self._num_forcing, height, width), np.float32)
+        # Forcings lie between the two; those after a sample's last step nobody looks at.
+        between = forcing_FHW
+        if between is None:
+            between = np.empty((self._num_forcing, height, width), np.float32)
         self._read_state(trajectory, frame, (out_CHW[:before], between, out_CHW[before:]))
         self._output_scale.apply(out_CHW)
+        if forcing_FHW is not None:
+            self._forcing_scale.apply(forcing_FHW)
+            np.copyto(forcing_FHW, 0, where=np.isnan(forcing_FHW))
         if not self.complete:
             np.isfinite(out_CHW, out=mask_CHW)
             np.copyto(out_CHW, 0, where=~mask_CHW)

@@ -25,6 +25,7 @@ class _Slot:
     inputs: NDArray[np.float32]
     targets: NDArray[np.float32]
     mask: NDArray[np.bool_]
+    forcings: NDArray[np.float32]
     views: dict[int, Buffers] = field(default_factory=dict)
     number: int = -1
     batch: Batch | None = None
@@ -39,6 +40,7 @@ class _Slot:
                 inputs=_carved(self.inputs, (num, *dataset.input_shape)),
                 targets=_carved(self.targets, (num, *dataset.target_shape)),
                 mask=_carved(mask, (num, *dataset.target_shape)),
+                forcings=_carved(self.forcings, (num, *dataset.forcings_shape)),
             )
         return self.views[number]
 
@@ -85,13 +87,20 @@ class Loader:
         self.order = order
         self._range = (rank, world, start_step, num_steps)
         self._threads = threads
-        inputs = max(prod(dataset.input_shape) for dataset in order.datasets) * order.micro_batch
-        targets = max(prod(dataset.target_shape) for dataset in order.datasets) * order.micro_batch
+        inputs, targets, forcings = (
+            max(prod(shape) for shape in shapes) * order.micro_batch
+            for shapes in zip(
+                *((d.input_shape, d.target_shape, d.forcings_shape) for d in order.datasets), strict=True
+            )
+        )
         # Masks of datasets that miss nothing share one memory, which nobody writes to.
         self._present = np.ones(targets, bool)
         self._slots = [
             _Slot(
-                _memory(inputs, torch.float32), _memory(targets, torch.float32), _memory(targets, torch.bool)
+                _memory(inputs, torch.float32),
+                _memory(targets, torch.float32),
+                _memory(targets, torch.bool),
+                _memory(forcings, torch.float32),
             )
             for _ in range(depth)
         ]

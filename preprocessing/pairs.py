@@ -1,4 +1,4 @@
-"""Pairs: which two frames of which trajectory sample number k is, without a list of all of them."""
+"""Samples: which frames of which trajectory sample number k is, without a list of all of them."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -35,8 +35,68 @@ class PairSampling(Config):
     max_start: NonNegativeInt | None = None
     identity: bool = False
 
+    @property
+    def steps(self) -> int:
+        """Forecast steps from the initial to the valid frame."""
+        return 1
 
-Sampling = Annotated[PairSampling, Field(discriminator="kind")]
+    @property
+    def shortest(self) -> int:
+        """The smallest lead, in strides."""
+        return 0 if self.identity else 1
+
+    def counts(self, first: int, num: int) -> Ints:
+        """(num,) how many samples begin at each usable frame of a run that begins at frame `first`."""
+        position = np.arange(num)
+        leads = num - 1 - position
+        if self.max_lead is not None:
+            leads = np.minimum(leads, self.max_lead // self.stride)
+        allowed = _within(first + position * self.stride, self.min_start, self.max_start)
+        return np.where(allowed, leads + int(self.identity), 0)
+
+
+class RolloutSampling(Config):
+    """Windows of `steps` + 1 frames, `lead` frames apart: an initial one and those that a rollout forecasts.
+
+    Attributes:
+        steps: forecast steps.
+        lead: the distance of successive frames of a window, in frames.
+        start: the first frame used.
+        stop: the end of the frames used; that of the trajectory by default.
+        min_start: the first initial frame.
+        max_start: the last initial frame; any by default.
+    """
+
+    kind: Literal["rollouts"] = "rollouts"
+    steps: PositiveInt
+    lead: PositiveInt = 1
+    start: NonNegativeInt = 0
+    stop: PositiveInt | None = None
+    min_start: NonNegativeInt = 0
+    max_start: NonNegativeInt | None = None
+
+    @property
+    def stride(self) -> int:
+        """Of the frames used."""
+        return 1
+
+    @property
+    def shortest(self) -> int:
+        """From the initial to the last frame of every window, in frames."""
+        return self.steps * self.lead
+
+    def counts(self, first: int, num: int) -> Ints:
+        """(num,) how many samples begin at each usable frame of a run that begins at frame `first`."""
+        position = np.arange(num)
+        allowed = _within(first + position, self.min_start, self.max_start)
+        return (allowed & (position + self.shortest < num)).astype(np.int64)
+
+
+Sampling = Annotated[PairSampling | RolloutSampling, Field(discriminator="kind")]
+
+
+def _within(initial: Ints, first: int, last: int | None) -> NDArray[np.bool_]:
+    return (initial >= first) & (True if last is None else initial <= last)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +113,7 @@ class PairIndex:
         tables: (R,) which of `cumulative` counts its pairs.
         cumulative: for each kind of run (K + 1,) the number of pairs before each of its K usable frames.
         stride: distance of usable frames.
-        shortest: the smallest lead in strides: 0 with identity pairs, else 1.
+        shortest: the smallest lead, in strides.
     """
 
     trajectory: Ints
@@ -70,7 +130,7 @@ class PairIndex:
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def pairs(self, samples: Ints) -> Ints:
-        """(B, 3) trajectory, initial frame and valid frame of samples (B,)."""
+        """(B, 3) trajectory, initial frame and (last) valid frame of samples (B,)."""
         runs = np.searchsorted(self.ends, samples, side="right")
         before = np.where(runs > 0, self.ends[runs - 1], 0)
         local = samples - before
@@ -88,17 +148,17 @@ class PairIndex:
 
 
 def index_pairs(
-    frames: NDArray[np.bool_], sampling: PairSampling, num_trajectories: int | None = None
+    frames: NDArray[np.bool_], sampling: Sampling, num_trajectories: int | None = None
 ) -> PairIndex:
     """The pairs of frames (N, T) of a split.
 
     Args:
         frames: which frames are in the split.
-        sampling: which pairs of them are samples.
+        sampling: which pairs, or windows, of them are samples.
         num_trajectories: only the first so many trajectories of the split.
 
     Raises:
-        ConfigError: there are no such pairs, or fewer trajectories.
+        ConfigError: there are no such samples, or fewer trajectories.
     """
     usable = frames.copy()
     usable[:, : sampling.start] = False
@@ -110,8 +170,9 @@ def index_pairs(
     lengths = np.maximum(0, -(-(stop - first) // sampling.stride))
     base = frames.shape[1] + 1
     kinds, tables = np.unique(first * base + lengths, return_inverse=True)
-    cumulative = tuple(_cumulative(kind // base, kind % base, sampling) for kind in kinds.tolist())
-    totals = np.array([counts[-1] for counts in cumulative], np.int64)
+    counts = (sampling.counts(kind // base, kind % base) for kind in kinds.tolist())
+    cumulative = tuple(np.concatenate([[0], np.cumsum(count)]) for count in counts)
+    totals = np.array([before[-1] for before in cumulative], np.int64)
     index = PairIndex(
         trajectory=trajectory,
         first=first,
@@ -119,11 +180,11 @@ def index_pairs(
         tables=tables,
         cumulative=cumulative,
         stride=sampling.stride,
-        shortest=0 if sampling.identity else 1,
+        shortest=sampling.shortest,
     )
     if not index.num_pairs:
         raise ConfigError(
-            f"no pairs of frames: the split has {int(frames.any(axis=1).sum())} trajectories "
+            f"no samples: the split has {int(frames.any(axis=1).sum())} trajectories "
             f"of {frames.shape[1]} frames, and sampling asks for {sampling}"
         )
     return index
@@ -147,17 +208,3 @@ def _runs(usable: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
     trajectory, start = np.nonzero(edges == 1)
     _, stop = np.nonzero(edges == -1)
     return trajectory, start, stop
-
-
-def _cumulative(first: int, num: int, sampling: PairSampling) -> Ints:
-    """(num + 1,) pairs before each of the usable frames of one run."""
-    position = np.arange(num)
-    leads = num - 1 - position
-    if sampling.max_lead is not None:
-        leads = np.minimum(leads, sampling.max_lead // sampling.stride)
-    initial = first + position * sampling.stride
-    allowed = initial >= sampling.min_start
-    if sampling.max_start is not None:
-        allowed &= initial <= sampling.max_start
-    counts = np.where(allowed, leads + int(sampling.identity), 0)
-    return np.concatenate([[0], np.cumsum(counts)])

@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from analytic_source import Analytic, configuration
 
 from pelagos.preprocessing.build import build
 from pelagos.preprocessing.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.pairs import PairSampling, index_pairs
+from pelagos.preprocessing.pairs import PairSampling, RolloutSampling, index_pairs
 from pelagos.preprocessing.variables import keys
 
 
@@ -69,7 +70,7 @@ def test_few_shots_are_the_first_trajectories_of_the_split() -> None:
 
 
 def test_no_pairs_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="no pairs of frames: the split has 2 trajectories of 3 frames"):
+    with pytest.raises(ConfigError, match="no samples: the split has 2 trajectories of 3 frames"):
         all_pairs(np.ones((2, 3), bool), start=2)
 
 
@@ -158,6 +159,36 @@ def test_missing_values_are_zero_and_masked(tmp_path: Path) -> None:
     assert (batch.targets[..., 2:] != 0).any()
 
 
+def test_rollouts_are_all_windows_of_a_split() -> None:
+    frames = np.ones((2, 8), bool)
+    frames[0, 5:] = False
+    index = index_pairs(frames, RolloutSampling(steps=2, lead=2))
+    windows = index.pairs(np.arange(index.num_pairs)).tolist()
+    assert windows == [[0, 0, 4], [1, 0, 4], [1, 1, 5], [1, 2, 6], [1, 3, 7]]
+    bounded = index_pairs(frames, RolloutSampling(steps=2, lead=2, start=1, min_start=2, max_start=2))
+    assert bounded.pairs(np.arange(bounded.num_pairs)).tolist() == [[1, 2, 6]]
+
+
+def test_a_rollout_has_the_fields_and_forcings_of_every_step(tmp_path: Path) -> None:
+    rollouts = make(tmp_path, sampling=RolloutSampling(steps=3))
+    pairs = DatasetConfig(path=rollouts.store.path, sampling=PairSampling(max_lead=1)).open()
+    one_step = {tuple(row[:2]): n for n, row in enumerate(pairs.pairs(np.arange(pairs.num_samples)).tolist())}
+    batch = rollouts.batch(np.arange(rollouts.num_samples))
+    num_forcing = 1
+    for n, (i, a, b) in enumerate(batch.index.tolist()):
+        assert b == a + 3
+        steps = pairs.batch(np.array([one_step[i, a + k] for k in range(3)]))
+        assert torch.equal(batch.inputs[n], steps.inputs[0])
+        assert torch.equal(batch.targets[n], steps.targets)
+        assert torch.equal(batch.forcings[n], steps.inputs[1:, -num_forcing:])
+    assert torch.equal(batch.lead_time, torch.ones(len(batch)))
+
+
+def test_a_split_shorter_than_a_rollout_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"split train: no samples.*steps=99"):
+        make(tmp_path, {}, sampling=RolloutSampling(steps=99))
+
+
 def test_a_limit_spreads_samples_evenly_and_always_alike(tmp_path: Path) -> None:
     full = make(tmp_path, {})
     few = DatasetConfig(path=full.store.path, limit=7).open()
@@ -174,7 +205,7 @@ def test_a_sample_can_be_described(tmp_path: Path) -> None:
 
 
 def test_a_split_without_pairs_names_the_store(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"analytic-1\.zarr, split test: no pairs"):
+    with pytest.raises(ConfigError, match=r"analytic-1\.zarr, split test: no samples"):
         make(tmp_path, {}, split="test", splits={"kind": "trajectories", "valid": 1})
     with pytest.raises(ConfigError, match="no variables to predict from"):
         make(tmp_path / "b", {"names": ["density"]})
