@@ -70,7 +70,7 @@ def _is_complete(config: BuildConfig) -> bool:
     if config.overwrite or not config.path.exists():
         return False
     found = read_manifest(config.path).config
-    if found != config.content():
+    if not config.makes(found):
         raise ConfigError(
             f"{config.path}: built with another configuration ({_difference(found, config.content())}); "
             "give the new one another version, or overwrite=true"
@@ -131,7 +131,7 @@ def _start(building: Path, plan: Plan, sources: list[SourceRecord]) -> None:
 def _disagreement(building: Path, plan: Plan, sources: list[SourceRecord]) -> str:
     """How an earlier build differs from this plan; empty if it does not."""
     earlier = json.loads((building / _PLAN).read_bytes())
-    if earlier["config"] != plan.config.content():
+    if not plan.config.makes(earlier["config"]):
         return f"its configuration ({_difference(earlier['config'], plan.config.content())})"
     found = {record.path: record for record in sources}
     before = {values["path"]: SourceRecord(**values) for values in earlier["sources"]}

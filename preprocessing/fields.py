@@ -20,7 +20,7 @@ from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.horizontal import Horizontal
 from pelagos.preprocessing.rounding import round_mantissa
 
-_PIECES = 12  # of a block, by which it is read: a source may need a copy of what it reads
+_PIECES = 16  # of a block, by which it is read: a source may need a copy of what it reads
 _PIECE = 1 << 20  # bytes that are read at a time at least
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, field_validator
 
 from pelagos.preprocessing.channels import FieldOptions
 from pelagos.preprocessing.durable import json_checksum
@@ -23,6 +23,8 @@ from pelagos.preprocessing.split import SPLITS, Codes, Split, TrajectorySplit
 
 FORMAT = 1
 _CHUNK = 1 << 20  # bytes: larger frames are cut along the channels
+_MANNER = {"root", "workers", "scheduler", "part", "overwrite"}
+_ATTRIBUTES = {"Conventions", "id", "product_version", "source", "history", "provenance", "pelagos"}
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
@@ -43,8 +45,10 @@ class BuildConfig(FieldOptions):
         title: for people.
         license: of the data, where the source does not say.
         references: likewise.
+        attributes: more of ACDD's about the store: institution, creator_name, acknowledgement, ...
         codec: of the chunks: `none` is read quickest, `blosc-lz4` is a fifth smaller on turbulence.
-        shard_bytes: the size of a shard before compression, and of the memory that one task needs.
+        shard_bytes: what one task writes, before compression; it needs at most 1.2 times this memory, or
+            a few frames if these are larger.
         checksum_sources: whether SHA-256 of the sources is recorded, which reads them once more.
         workers: processes that build side by side; 0 builds in this one.
         scheduler: address of a running Dask scheduler (`tcp://host:port`) to build on instead.
@@ -60,6 +64,7 @@ class BuildConfig(FieldOptions):
     title: str = ""
     license: str = ""
     references: str = ""
+    attributes: dict[str, str] = Field(default_factory=dict)
     codec: CodecName = "none"
     shard_bytes: PositiveInt = 64 << 20
     checksum_sources: bool = True
@@ -79,10 +84,27 @@ class BuildConfig(FieldOptions):
         number, count = map(int, self.part.split("/"))
         return number - 1, count
 
+    @field_validator("attributes")
+    @classmethod
+    def _not_ours(cls, attributes: dict[str, str]) -> dict[str, str]:
+        if taken := sorted(set(attributes) & _ATTRIBUTES):
+            raise ValueError(f"{taken[0]} is written by the build itself")
+        return attributes
+
     def content(self) -> dict[str, Any]:
         """All that decides the bytes of the store, as JSON."""
-        manner = {"root", "workers", "scheduler", "part", "overwrite"}
-        return self.model_dump(mode="json", exclude=manner)
+        return self.model_dump(mode="json", exclude=_MANNER)
+
+    def identity(self) -> dict[str, Any]:
+        """The same without what is left at its default, so that a new option does not disown earlier stores."""
+        return self.model_dump(mode="json", exclude=_MANNER, exclude_defaults=True)
+
+    def makes(self, content: dict[str, Any]) -> bool:
+        """Whether this builds the store of a content that was recorded, perhaps when there were fewer options."""
+        try:
+            return BuildConfig.model_validate(content).content() == self.content()
+        except ValidationError:
+            return False
 
 
 @dataclass(frozen=True)
@@ -148,7 +170,8 @@ def make_plan(config: BuildConfig) -> Plan:
     fields = select(config.source.open(), config)
     num, length = fields.num_trajectories, len(fields.axis)
     codes = config.splits.codes(fields.axis, num, fields.params)
-    state = _layout((num, length, len(fields.state), *fields.grid.shape), config)
+    static_bytes = 4 * len(fields.static) * prod(fields.grid.shape) if fields.varying_static else 0
+    state = _layout((num, length, len(fields.state), *fields.grid.shape), static_bytes, config)
     static_shape = (num if fields.varying_static else 1, len(fields.static), *fields.grid.shape)
     static = ShardLayout(
         shape=static_shape,
@@ -160,19 +183,20 @@ def make_plan(config: BuildConfig) -> Plan:
     check_partition(parts, state)
     identity = {
         "format": FORMAT,
-        "config": config.content(),
+        "config": config.identity(),
         "shape": state.shape,
         "channels": [channel.variable.key for channel in (*fields.state, *fields.static)],
     }
     return Plan(config, fields, codes, state, static, parts, json_checksum(identity))
 
 
-def _layout(shape: tuple[int, ...], config: BuildConfig) -> ShardLayout:
+def _layout(shape: tuple[int, ...], static_bytes: int, config: BuildConfig) -> ShardLayout:
     """Whole trajectories a shard, or blocks of time where a trajectory is long; frames as chunks."""
     num, length, num_channels, height, width = shape
     frame_bytes = 4 * prod(shape[2:])
     if frame_bytes * length <= 2 * config.shard_bytes:
-        shard = (_clamp(config.shard_bytes / (frame_bytes * length), num), length)
+        # The task that writes the shard holds the static fields of its trajectories as well.
+        shard = (_clamp(config.shard_bytes / (frame_bytes * length + static_bytes), num), length)
     else:
         shard = (1, _clamp(config.shard_bytes / frame_bytes, length))
     fitting = [

@@ -27,22 +27,35 @@ _CONVENTIONS = "CF-1.12 ACDD-1.3"
 def write_skeleton(folder: Path, plan: Plan) -> None:
     """A group with all arrays but statistics; the shards of `state` and `static` are missing."""
     group, fields = zarr.open_group(folder, mode="w", zarr_format=3), plan.fields
-    _put(group, "trajectory", _identifiers(plan), ("trajectory",), {"cf_role": "trajectory_id"})
+    _put(
+        group,
+        "trajectory",
+        _identifiers(plan),
+        ("trajectory",),
+        {"long_name": "identifier of the trajectory"},
+    )
     _put(group, "time", *_time(plan))
     _put(group, "y", fields.grid.y, ("y",), _axis_attrs("y", fields.grid))
     _put(group, "x", fields.grid.x, ("x",), _axis_attrs("x", fields.grid))
     flags = {"flag_values": [UNUSED, *range(len(SPLITS))], "flag_meanings": " ".join(("unused", *SPLITS))}
     _put(group, "split", plan.codes, ("trajectory", "time"), flags | {"long_name": "split of each frame"})
-    _put(group, "channel", _texts(keys(c.variable for c in fields.state)), ("channel",))
+    named = {"long_name": "name of the field, with its level"}
+    _put(group, "channel", _texts(keys(c.variable for c in fields.state)), ("channel",), named)
     _declare(group, "state", plan.state, ("trajectory", "time", "channel", "y", "x"))
     if fields.static:
         leading = "trajectory" if fields.varying_static else "common"
-        _put(group, "static_channel", _texts(keys(c.variable for c in fields.static)), ("static_channel",))
+        _put(
+            group,
+            "static_channel",
+            _texts(keys(c.variable for c in fields.static)),
+            ("static_channel",),
+            named,
+        )
         _declare(group, "static", plan.static, (leading, "static_channel", "y", "x"))
     if fields.params:
         values = np.stack(list(fields.params.values()), axis=1)
-        _put(group, "param", _texts(fields.params), ("param",))
-        _put(group, "params", values, ("trajectory", "param"))
+        _put(group, "param", _texts(fields.params), ("param",), {"long_name": "name of the parameter"})
+        _put(group, "params", values, ("trajectory", "param"), {"long_name": "parameters of each trajectory"})
 
 
 def _texts(values: Any) -> NDArray[Any]:
@@ -55,18 +68,19 @@ def _identifiers(plan: Plan) -> NDArray[Any]:
 
 
 def _time(plan: Plan) -> tuple[NDArray[Any], tuple[str], dict[str, Any]]:
-    axis, common = plan.fields.axis, {"axis": "T", "standard_name": "time"}
+    axis, common = plan.fields.axis, {"axis": "T", "long_name": "time"}
     if axis.dtype.kind == "M":
-        dated = common | {"units": EPOCH, "calendar": "proleptic_gregorian"}
-        return axis.astype(np.int64), ("time",), dated
+        dated = {"standard_name": "time", "units": EPOCH, "calendar": "proleptic_gregorian"}
+        return axis.astype(np.int64), ("time",), common | dated
+    # The standard name belongs to dates; these are times since the start of each trajectory.
     return axis.astype(np.float64), ("time",), common | {"units": plan.fields.time_units}
 
 
 def _axis_attrs(axis: str, grid: Grid) -> dict[str, Any]:
     if grid.kind == "cartesian":
-        return {"axis": axis.upper(), "units": grid.units}
+        return {"axis": axis.upper(), "units": grid.units, "long_name": f"coordinate along {axis}"}
     name, units = ("latitude", "degrees_north") if axis == "y" else ("longitude", "degrees_east")
-    return {"axis": axis.upper(), "standard_name": name, "units": units}
+    return {"axis": axis.upper(), "standard_name": name, "long_name": name, "units": units}
 
 
 def _put(
@@ -148,12 +162,14 @@ def write_attributes(
 ) -> None:
     """CF and ACDD attributes, what `open_store` needs, provenance; and all metadata in one file."""
     group = zarr.open_group(folder, mode="r+")
-    group["state"].attrs["channels"] = [
+    state = [
         _channel_attrs(channel, error)
         for channel, error in zip(plan.fields.state, rounding.tolist(), strict=True)
     ]
+    group["state"].attrs.update({"long_name": "fields that depend on time, one a channel", "channels": state})
     if plan.fields.static:
-        group["static"].attrs["channels"] = [_channel_attrs(channel, 0.0) for channel in plan.fields.static]
+        static = [_channel_attrs(channel, 0.0) for channel in plan.fields.static]
+        group["static"].attrs.update({"long_name": "fields without time, one a channel", "channels": static})
     config, source = plan.config, plan.fields.dataset.attrs
     documentation = {
         "title": config.title or str(source.get("title", "")) or config.dataset,
@@ -170,6 +186,8 @@ def write_attributes(
             "history": f"built by pelagos {software()['pelagos']}",
             "processing_level": "gridded, channels stacked, no values normalised",
             **{name: text for name, text in documentation.items() if text},
+            **_coverage(plan),
+            **config.attributes,
             "provenance": {
                 "config": config.content(),
                 "sources": [record.published() for record in sources],
@@ -184,7 +202,23 @@ def write_attributes(
 def _summary(plan: Plan) -> str:
     num, length, *_ = plan.state.shape
     height, width = plan.fields.grid.shape
-    return f"{num} trajectories of {length} frames of {height} x {width} points"
+    names = ", ".join(dict.fromkeys(channel.variable.name for channel in plan.fields.state))
+    return f"{num} trajectories of {length} frames of {height} x {width} points: {names}"
+
+
+def _coverage(plan: Plan) -> dict[str, Any]:
+    """ACDD's words for where and when, of places on the earth and of dates."""
+    grid, axis = plan.fields.grid, plan.fields.axis
+    found: dict[str, Any] = {}
+    if grid.kind == "latlon":
+        for name, values in (("lat", grid.y), ("lon", grid.x)):
+            found |= {
+                f"geospatial_{name}_min": float(values.min()),
+                f"geospatial_{name}_max": float(values.max()),
+            }
+    if axis.dtype.kind == "M":
+        found |= {"time_coverage_start": f"{axis[0]}Z", "time_coverage_end": f"{axis[-1]}Z"}
+    return found
 
 
 def _channel_attrs(channel: Channel, error: float) -> dict[str, Any]:
@@ -200,7 +234,9 @@ def _channel_attrs(channel: Channel, error: float) -> dict[str, Any]:
         attrs |= {"units": "1", "long_name": variable.describe_values(), "standard_name": ""}
         attrs["transform"] = {**variable.transform.model_dump(), "units": variable.units}
     if channel.bits is not None:
-        attrs |= {"quantization_nsb": channel.bits, "quantization_relative_error": error}
+        # CF 1.12, section 8.4, whose container variable would be one for all channels.
+        how = {"algorithm": "bitround", "implementation": f"pelagos {software()['pelagos']}"}
+        attrs |= {"quantization": how, "quantization_nsb": channel.bits, "quantization_relative_error": error}
     return {name: value for name, value in attrs.items() if value != ""}
 
 
