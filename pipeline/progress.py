@@ -2,8 +2,10 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Protocol
 
 from rich.console import Console
@@ -13,10 +15,31 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 LINE_SECONDS = 10.0
+_RECENT = 32  # updates over which the rate is taken
+
+
+class Pace:
+    """How quickly work goes on, and how long the rest will take.
+
+    Taken over the latest updates: what an earlier run had done counts at once and says nothing.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: deque[tuple[float, int]] = deque(maxlen=_RECENT)
+
+    def __call__(self, done: int, total: int) -> str:
+        """Units a second and the time left; empty while it cannot be known."""
+        self._seen.append((self._clock(), done))
+        (began, before), (now, _) = self._seen[0], self._seen[-1]
+        if done <= before or now <= began:
+            return ""
+        rate = (done - before) / (now - began)
+        left = f", {timedelta(seconds=round((total - done) / rate))} left" if done < total else ""
+        return f"{rate:.3g}/s{left}"
 
 
 class Bar(Protocol):
@@ -50,24 +73,30 @@ def _rich_bar(title: str, total: int) -> Iterator[Bar]:
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[pace]}  {task.fields[note]}"),
     )
+    pace = Pace()
     with Progress(*columns, console=console()) as progress:
-        task = progress.add_task(title, total=total, note="")
-        yield lambda done, note="", total=None: progress.update(task, completed=done, note=note, total=total)
+        task = progress.add_task(title, total=total, note="", pace="")
+
+        def show(done: int, note: str = "", total: int | None = None) -> None:
+            told = pace(done, total or int(progress.tasks[0].total or 0))
+            progress.update(task, completed=done, note=note, total=total, pace=told)
+
+        yield show
 
 
 class _Lines:
     """Prints at the start, at the end and every few seconds."""
 
     def __init__(self, title: str, total: int) -> None:
-        self._title, self._total, self._last = title, total, 0.0
+        self._title, self._total, self._last, self._pace = title, total, 0.0, Pace()
 
     def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
         self._total = total or self._total
-        now = time.monotonic()
+        pace, now = self._pace(done, self._total), time.monotonic()
         if done < self._total and now - self._last < LINE_SECONDS:
             return
         self._last = now
-        print(f"{self._title:<12} {done}/{self._total}  {note}".rstrip(), file=sys.stderr, flush=True)
+        told = "  ".join(text for text in (f"{self._title:<12} {done}/{self._total}", pace, note) if text)
+        print(told, file=sys.stderr, flush=True)

@@ -41,9 +41,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 # ---------------------------------------------------------------- workers, parts and interruptions
 
 
-def test_a_dask_scheduler_makes_the_same_bytes(tmp_path: Path, undisturbed: dict[str, str]) -> None:
+@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+def test_a_dask_scheduler_makes_the_same_bytes(
+    tmp_path: Path, undisturbed: dict[str, str], processes: bool
+) -> None:
     cluster = LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=False, protocol="tcp://", dashboard_address=None
+        n_workers=2, threads_per_worker=2, processes=processes, protocol="tcp://", dashboard_address=None
     )
     with cluster:
         path = build(configuration(tmp_path, RICH, scheduler=cluster.scheduler_address))

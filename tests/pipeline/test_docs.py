@@ -1,0 +1,31 @@
+"""What the documentation shows is what the commands take."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pelagos.pipeline.cli import config_class
+from pelagos.pipeline.config import check
+from pelagos.preprocessing.plan import BuildConfig
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+EXAMPLES = [
+    (page.name, number, text)
+    for page in sorted(DOCS.glob("*.md"))
+    for number, text in enumerate(re.findall(r"```yaml\n(command:.*?)```", page.read_text(), re.DOTALL))
+]
+
+
+@pytest.mark.parametrize(("page", "number", "text"), EXAMPLES, ids=lambda value: str(value)[:20])
+def test_every_example_is_a_configuration(page: str, number: int, text: str) -> None:
+    values = yaml.safe_load(text)
+    check(values, config_class(values["command"]), f"{page}, example {number}")
+
+
+def test_the_page_on_building_names_every_option() -> None:
+    page = (DOCS / "build.md").read_text()
+    others = {"dataset", "version", "source", "root", "overwrite", "splits"}
+    absent = [name for name in BuildConfig.model_fields if name not in others and f"`{name}" not in page]
+    assert not absent
