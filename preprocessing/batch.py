@@ -4,6 +4,7 @@ Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W co
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -40,12 +41,16 @@ class Batch:
     Attributes:
         layout: what the channels are.
         inputs: (B, C_in, H, W) fields at the initial time.
-        targets: (B, C_out, H, W) fields at the valid time; of rollouts (B, K, C_out, H, W), at all valid times.
+        targets: (B, C_out, H, W) fields at the valid time; of windows and rollouts (B, K, C_out, H, W), at all
+            valid times.
         mask: bool in the shape of the targets, True where the target exists.
         forcings: (B, K - 1, F, H, W) forcing at the times that a rollout's later steps start from.
-        lead_time: (B,) of one forecast step, in units of the layout's time scale.
+        lead_time: in units of the layout's time scale: (B,) of one forecast step; of windows (B, K), from the
+            initial time.
         scalars: (B, S) parameters, NaN where a trajectory has none.
         index: (B, 3) int64 trajectory, initial frame and (last) valid frame in the store.
+        kind: pairs; windows, whose frames are forecast from the initial one directly; or rollouts, whose
+            frames are forecast one from the other.
     """
 
     layout: Layout
@@ -56,6 +61,7 @@ class Batch:
     lead_time: Tensor
     scalars: Tensor
     index: Tensor
+    kind: Literal["pairs", "windows", "rollouts"] = "pairs"
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""

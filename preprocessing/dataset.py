@@ -33,7 +33,8 @@ class DatasetConfig(Config):
         sampling: which of their pairs, or windows, are samples. In a store of steady problems every trajectory
             is one sample with lead time 1, whatever the sampling.
         num_trajectories: only the first so many trajectories of the split.
-        time_scale: physical duration of lead time 1; the distance of two frames by default.
+        time_scale: duration of lead time 1; the distance of two frames by default.
+        time_unit: of `time_scale`: that of the store, or its frames.
         limit: at most so many samples, spread evenly: for validation.
         weight: how often a mixture takes a sample of this dataset, relative to the others.
     """
@@ -43,6 +44,7 @@ class DatasetConfig(Config):
     sampling: Sampling = PairSampling()
     num_trajectories: PositiveInt | None = None
     time_scale: PositiveFloat | None = None
+    time_unit: Literal["physical", "frames"] = "physical"
     limit: PositiveInt | None = None
     weight: PositiveFloat = 1.0
 
@@ -76,7 +78,8 @@ class Dataset:
         store: that is read.
         normalizer: as given, for these channels and perhaps others.
         layout: of all its batches.
-        steps: K, forecast steps of a sample.
+        sampling: which frames are samples.
+        steps: K, forecast steps of a sample, at most.
         num_samples: that there are.
         input_normalizer: of the input channels.
         output_normalizer: of the output channels.
@@ -95,7 +98,7 @@ class Dataset:
             outputs=(*prognostic, *diagnostic),
             grid=store.grid,
             scalars=store.params,
-            time_scale=config.time_scale or store.dt,
+            time_scale=_time_scale(store, config),
         )
         if not self.layout.inputs or not self.layout.outputs:
             raise ConfigError(f"{store.path}: no variables to predict from, or none to predict")
@@ -104,16 +107,19 @@ class Dataset:
         self._input_scale, self._output_scale = _Scale(self.input_normalizer), _Scale(self.output_normalizer)
         self._forcing_scale = _Scale(normalizer.select(keys(forcing)))
         # Of a steady problem the solution is paired with the fields that it belongs to.
-        self._sampling = PairSampling(identity=True) if self._steady else config.sampling
-        self.steps = self._sampling.steps
-        self._rollouts = self._sampling.kind == "rollouts"
+        self.sampling = PairSampling(identity=True) if self._steady else config.sampling
+        self.steps = self.sampling.steps
+        if self.sampling.kind == "rollouts" and not prognostic:
+            raise ConfigError(
+                f"{store.path}: a rollout needs prognostic variables, which are input and output"
+            )
         self._index = self._make_index()
         self.num_samples = min(self._index.num_pairs, config.limit or self._index.num_pairs)
 
     def _make_index(self) -> PairIndex:
         frames = self.store.splits[self.config.split]
         try:
-            return index_pairs(frames, self._sampling, self.config.num_trajectories)
+            return index_pairs(frames, self.sampling, self.config.num_trajectories)
         except ConfigError as error:
             raise ConfigError(f"{self.store.path}, split {self.config.split}: {error}") from error
 
@@ -125,8 +131,12 @@ class Dataset:
 
     def describe(self, sample: int) -> str:
         """Where a sample comes from, for messages."""
-        trajectory, initial, valid = self.pairs(np.array([sample]))[0]
-        return f"dataset {self.layout.dataset}, trajectory {trajectory}, frames {initial}->{valid}"
+        return self.locate(*self.pairs(np.array([sample]))[0].tolist())
+
+    def locate(self, trajectory: int, initial: int, valid: int) -> str:
+        """Where frames come from, for messages."""
+        times = f"{self.store.times[initial]:g}->{self.store.times[valid]:g} {self.store.time_units}"
+        return f"dataset {self.layout.dataset}, trajectory {trajectory}, frames {initial}->{valid}, times {times}"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -135,9 +145,9 @@ class Dataset:
 
     @property
     def target_shape(self) -> tuple[int, ...]:
-        """(C_out, H, W), of rollouts (K, C_out, H, W)."""
+        """(C_out, H, W), of windows and rollouts (K, C_out, H, W)."""
         frame = (len(self.layout.outputs), *self.layout.grid.shape)
-        return (self.steps, *frame) if self._rollouts else frame
+        return frame if self.sampling.kind == "pairs" else (self.steps, *frame)
 
     @property
     def forcings_shape(self) -> tuple[int, int, int, int]:
@@ -162,38 +172,45 @@ class Dataset:
         """The samples (B,), in new memory."""
         return self.fill(samples, self.buffers(len(samples)))
 
-    def fill(self, samples: Ints, buffers: Buffers) -> Batch:
-        """The samples (B,), in the first B places of the buffers.
+    def fill(self, samples: Ints, buffers: Buffers, steps: int | None = None) -> Batch:
+        """The samples (B,), in the first B places of the buffers, with all or only their first steps.
 
         Raises:
             DamagedFileError: a shard is missing or damaged.
         """
-        index, num = self.pairs(samples), len(samples)
-        by_step = (num, self.steps, *self.target_shape[-3:])
-        targets, mask = buffers.targets[:num].reshape(by_step), buffers.mask[:num].reshape(by_step)
-        for n, (trajectory, initial, valid) in enumerate(index.tolist()):
-            self._read_inputs(trajectory, initial, buffers.inputs[n])
-            lead = (valid - initial) // self.steps
-            for k in range(self.steps):
-                forcing = buffers.forcings[n, k] if k < self.steps - 1 else None
-                frame = initial + (k + 1) * lead
-                self._read_targets(trajectory, frame, targets[n, k], mask[n, k], forcing)
+        index, num, steps = self.pairs(samples), len(samples), steps or self.steps
+        lead = (index[:, 2] - index[:, 1]) // self.steps
+        index[:, 2] = index[:, 1] + steps * lead
+        inputs, targets, mask, forcings = (
+            part[:num] for part in (buffers.inputs, buffers.targets, buffers.mask, buffers.forcings)
+        )
+        if self.sampling.kind != "pairs":
+            targets, mask, forcings = targets[:, :steps], mask[:, :steps], forcings[:, : steps - 1]
+        for n, (trajectory, initial, _) in enumerate(index.tolist()):
+            self._read_inputs(trajectory, initial, inputs[n])
+            for k in range(steps):
+                forcing = forcings[n, k] if k < steps - 1 else None
+                frame = initial + (k + 1) * int(lead[n])
+                place = n if self.sampling.kind == "pairs" else (n, k)
+                self._read_targets(trajectory, frame, targets[place], mask[place], forcing)
         scalars = self.store.scalar_values[index[:, 0]].astype(np.float32)
         return Batch(
             layout=self.layout,
-            inputs=torch.from_numpy(buffers.inputs[:num]),
-            targets=torch.from_numpy(buffers.targets[:num]),
-            mask=torch.from_numpy(buffers.mask[:num]),
-            forcings=torch.from_numpy(buffers.forcings[:num]),
-            lead_time=torch.from_numpy(self._lead_times(index)),
+            inputs=torch.from_numpy(inputs),
+            targets=torch.from_numpy(targets),
+            mask=torch.from_numpy(mask),
+            forcings=torch.from_numpy(forcings),
+            lead_time=torch.from_numpy(self._lead_times(lead, steps)),
             scalars=torch.from_numpy(scalars),
             index=torch.from_numpy(index),
+            kind=self.sampling.kind,
         )
 
-    def _lead_times(self, index: Ints) -> Frames:
+    def _lead_times(self, lead: Ints, steps: int) -> Frames:
+        """(B,), or (B, K) of windows."""
         if self._steady:
-            return np.ones(len(index), np.float32)
-        frames = (index[:, 2] - index[:, 1]) // self.steps
+            return np.ones(len(lead), np.float32)
+        frames = lead[:, None] * np.arange(1, steps + 1) if self.sampling.kind == "windows" else lead
         return (frames * (self.store.dt / self.layout.time_scale)).astype(np.float32)
 
     def _read_inputs(self, trajectory: int, frame: int, out_CHW: Frames) -> None:
@@ -229,6 +246,12 @@ class Dataset:
         buffers = [part for part in parts if len(part)]
         if buffers:
             self.store.frames.read_frame((trajectory, frame), buffers)
+
+
+def _time_scale(store: Store, config: DatasetConfig) -> float:
+    if config.time_scale is None:
+        return store.dt
+    return config.time_scale * (store.dt if config.time_unit == "frames" else 1.0)
 
 
 class _Scale:

@@ -189,7 +189,7 @@ class _Reading:
             slot.copied.synchronize()
         dataset = self._order.datasets[block.dataset]
         buffers = slot.buffers(block.dataset, dataset, self._order.micro_batch, self._present)
-        return dataset.fill(block.samples, buffers)
+        return dataset.fill(block.samples, buffers, block.steps)
 
     def release(self) -> None:
         """Let threads fill the batch that the consumer had last."""

@@ -34,10 +34,12 @@ class Block:
     Attributes:
         dataset: position in the mixture.
         samples: (B,) numbers in that dataset.
+        steps: forecast steps of each.
     """
 
     dataset: int
     samples: Ints
+    steps: int = 1
 
 
 class Order(Protocol):
@@ -127,7 +129,9 @@ class Mixture:
         """Block `number` since the beginning of training."""
         group, place = divmod(number, _GROUP)
         datasets, samples = self._group(group)
-        return Block(int(datasets[place]), samples[place])
+        dataset = int(datasets[place])
+        steps = self.datasets[dataset].sampling.steps_at(number // self.blocks_per_step)
+        return Block(dataset, samples[place], steps)
 
     def blocks(self, rank: int, world: int, start_step: int, num_steps: int | None) -> Iterator[Block]:
         """The blocks of one rank, dealt round robin; without end where `num_steps` is None.
@@ -228,4 +232,4 @@ class Sweep:
         for number, dataset in enumerate(self.datasets):
             for start in range(0, dataset.num_samples, self.micro_batch):
                 stop = min(start + self.micro_batch, dataset.num_samples)
-                yield Block(number, np.arange(start, stop))
+                yield Block(number, np.arange(start, stop), dataset.steps)

@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.windows import RolloutSampling, WindowSampling, within
 
 Ints = NDArray[np.int64]
 
@@ -40,6 +41,10 @@ class PairSampling(Config):
         """Forecast steps from the initial to the valid frame."""
         return 1
 
+    def steps_at(self, _training_step: int) -> int:
+        """Forecast steps at a step of training."""
+        return 1
+
     @property
     def shortest(self) -> int:
         """The smallest lead, in strides."""
@@ -51,52 +56,11 @@ class PairSampling(Config):
         leads = num - 1 - position
         if self.max_lead is not None:
             leads = np.minimum(leads, self.max_lead // self.stride)
-        allowed = _within(first + position * self.stride, self.min_start, self.max_start)
+        allowed = within(first + position * self.stride, self.min_start, self.max_start)
         return np.where(allowed, leads + int(self.identity), 0)
 
 
-class RolloutSampling(Config):
-    """Windows of `steps` + 1 frames, `lead` frames apart: an initial one and those that a rollout forecasts.
-
-    Attributes:
-        steps: forecast steps.
-        lead: the distance of successive frames of a window, in frames.
-        start: the first frame used.
-        stop: the end of the frames used; that of the trajectory by default.
-        min_start: the first initial frame.
-        max_start: the last initial frame; any by default.
-    """
-
-    kind: Literal["rollouts"] = "rollouts"
-    steps: PositiveInt
-    lead: PositiveInt = 1
-    start: NonNegativeInt = 0
-    stop: PositiveInt | None = None
-    min_start: NonNegativeInt = 0
-    max_start: NonNegativeInt | None = None
-
-    @property
-    def stride(self) -> int:
-        """Of the frames used."""
-        return 1
-
-    @property
-    def shortest(self) -> int:
-        """From the initial to the last frame of every window, in frames."""
-        return self.steps * self.lead
-
-    def counts(self, first: int, num: int) -> Ints:
-        """(num,) how many samples begin at each usable frame of a run that begins at frame `first`."""
-        position = np.arange(num)
-        allowed = _within(first + position, self.min_start, self.max_start)
-        return (allowed & (position + self.shortest < num)).astype(np.int64)
-
-
-Sampling = Annotated[PairSampling | RolloutSampling, Field(discriminator="kind")]
-
-
-def _within(initial: Ints, first: int, last: int | None) -> NDArray[np.bool_]:
-    return (initial >= first) & (True if last is None else initial <= last)
+Sampling = Annotated[PairSampling | WindowSampling | RolloutSampling, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, eq=False)

@@ -201,7 +201,8 @@ def test_a_limit_spreads_samples_evenly_and_always_alike(tmp_path: Path) -> None
 
 
 def test_a_sample_can_be_described(tmp_path: Path) -> None:
-    assert make(tmp_path, {}).describe(11) == "dataset analytic, trajectory 1, frames 0->2"
+    described = "dataset analytic, trajectory 1, frames 0->2, times 0->0.5 s"
+    assert make(tmp_path, {}).describe(11) == described
 
 
 def test_a_split_without_pairs_names_the_store(tmp_path: Path) -> None:
@@ -209,3 +210,82 @@ def test_a_split_without_pairs_names_the_store(tmp_path: Path) -> None:
         make(tmp_path, {}, split="test", splits={"kind": "trajectories", "valid": 1})
     with pytest.raises(ConfigError, match="no variables to predict from"):
         make(tmp_path / "b", {"names": ["density"]})
+
+
+# ---------------------------------------------------------------- windows and rollouts
+
+
+def windows(tmp_path: Path, kind: str, source: dict[str, Any] | None = None, **sampling: Any) -> Dataset:
+    options = {"kind": kind, "steps": 2, **sampling}
+    return make(tmp_path, source, time_scale=0.5, sampling=options)
+
+
+@pytest.mark.parametrize("kind", ["windows", "rollouts"])
+def test_a_window_holds_the_frames_that_pairs_with_its_first_one_have(tmp_path: Path, kind: str) -> None:
+    dataset = windows(tmp_path, kind, lead=2)
+    pairs = DatasetConfig(path=dataset.store.path).open()
+    assert dataset.num_samples == 4
+    batch = dataset.batch(np.arange(4))
+    assert batch.kind == kind
+    assert batch.index.tolist() == [[i, 0, 4] for i in range(4)]
+    for n in range(4):
+        for k, last in enumerate((2, 4)):
+            [sample] = np.flatnonzero((pairs.pairs(np.arange(40)) == (n, 0, last)).all(axis=1))
+            pair = pairs.batch(np.array([sample]))
+            assert np.array_equal(batch.inputs[n], pair.inputs[0])
+            assert np.array_equal(batch.targets[n, k], pair.targets[0])
+            assert np.array_equal(batch.scalars[n], pair.scalars[0])
+    lead = 2 * 0.25 / 0.5
+    assert batch.lead_time.tolist() == ([[lead, 2 * lead]] if kind == "windows" else [lead]) * 4
+
+
+def test_windows_begin_where_they_are_told_to(tmp_path: Path) -> None:
+    assert windows(tmp_path, "windows", {}, lead=1).num_samples == 4 * 3
+    path = windows(tmp_path, "windows", {}).store.path
+    for options, starts in (
+        ({"every": 2}, [0, 2]),
+        ({"start": 1}, [1, 2]),
+        ({"stop": 4}, [0, 1]),
+        ({"min_start": 1, "max_start": 1}, [1]),
+    ):
+        dataset = DatasetConfig(path=path, sampling={"kind": "windows", "steps": 2, **options}).open()
+        found = dataset.pairs(np.arange(dataset.num_samples))
+        assert found[found[:, 0] == 0, 1].tolist() == starts
+        assert (found[:, 2] - found[:, 1] == 2).all()
+    with pytest.raises(ConfigError, match="no samples"):
+        DatasetConfig(path=path, sampling={"kind": "windows", "steps": 5}).open()
+
+
+def test_fewer_targets_are_the_first_ones_of_the_same_samples(tmp_path: Path) -> None:
+    dataset = windows(tmp_path, "rollouts", steps=3)
+    samples = np.array([3, 0])
+    whole, short = dataset.batch(samples), dataset.fill(samples, dataset.buffers(2), 2)
+    assert np.array_equal(short.targets, whole.targets[:, :2])
+    assert np.array_equal(short.inputs, whole.inputs)
+    assert np.array_equal(short.forcings, whole.forcings[:, :1])
+    assert (short.index[:, 2] - short.index[:, 1]).tolist() == [2, 2]
+
+
+def test_missing_values_of_windows_are_zero_and_masked(tmp_path: Path) -> None:
+    dataset = make(
+        tmp_path,
+        {"sea": 2, "missing": (1, 3)},
+        missing="keep",
+        sampling={"kind": "rollouts", "steps": 2, "max_start": 0},
+    )
+    batch = dataset.batch(np.arange(dataset.num_samples))
+    assert not batch.mask[..., :2].any()
+    assert batch.mask[..., 2:].all()
+    assert (batch.targets[~batch.mask] == 0).all()
+
+
+def test_lead_times_in_frames_are_independent_of_the_distance_of_frames(tmp_path: Path) -> None:
+    path = make(tmp_path, {}).store.path
+    batch = DatasetConfig(path=path, time_scale=4, time_unit="frames").open().batch(np.arange(40))
+    assert batch.lead_time.tolist() == ((batch.index[:, 2] - batch.index[:, 1]) / 4).tolist()
+
+
+@pytest.mark.parametrize("curriculum", [[[5, 1]], [[0, 2], [4, 1]], [[0, 1], [0, 2]], [[0, 1], [4, 3]]])
+def test_a_curriculum_that_does_not_grow_is_refused(tmp_path: Path, curriculum: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="must begin at training step 0 and grow to at most steps: 2"):
+        DatasetConfig(path=tmp_path, sampling={"kind": "windows", "steps": 2, "curriculum": curriculum})

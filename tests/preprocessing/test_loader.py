@@ -250,3 +250,23 @@ def test_a_sweep_is_dealt_to_ranks(datasets: list[Dataset], world: int) -> None:
     ]
     whole = [batch.index.tolist() for batch in Loader(order)]
     assert [ranks[number % world][number // world] for number in range(len(whole))] == whole
+
+
+def test_a_curriculum_lengthens_rollouts_at_the_said_steps(paths: list[Path]) -> None:
+    sampling = {"kind": "rollouts", "steps": 3, "curriculum": [[0, 1], [2, 2], [5, 3]]}
+    order = mixture([DatasetConfig(path=paths[0], sampling=sampling).open()], batch_size=4, micro_batch=2)
+    lengths = [batch.targets.shape[1] for batch in Loader(order, num_steps=7)]
+    assert lengths == [1] * 4 + [2] * 6 + [3] * 4
+    # A run that begins in the middle goes on alike, on any number of ranks.
+    rest = [
+        [
+            (batch.index.tolist(), batch.targets.clone())
+            for batch in Loader(order, rank=r, world=2, start_step=4, num_steps=3)
+        ]
+        for r in range(2)
+    ]
+    whole = [(batch.index.tolist(), batch.targets.clone()) for batch in Loader(order, num_steps=7)]
+    for number, (index, targets) in enumerate(whole[8:]):
+        found, values = rest[number % 2][number // 2]
+        assert found == index
+        assert np.array_equal(values, targets)

@@ -1,0 +1,95 @@
+"""Windows: several later frames of one initial frame as a sample, forecast directly or step by step."""
+
+from itertools import pairwise
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveInt, model_validator
+
+from pelagos.preprocessing.config import Config
+
+Ints = NDArray[np.int64]
+
+
+class Window(Config):
+    """Windows of `steps` + 1 frames, `lead` frames apart: an initial one and those that are forecast.
+
+    Attributes:
+        steps: frames forecast.
+        lead: the distance of successive frames of a window, in frames.
+        every: the distance of initial frames, from `start` on.
+        start: the first frame used.
+        stop: the end of the frames used; that of the trajectory by default.
+        min_start: the first initial frame.
+        max_start: the last initial frame; any by default.
+        curriculum: pairs of a training step and the number of frames that are forecast from that step on;
+            `steps` throughout by default. Which initial frames are samples does not depend on it.
+    """
+
+    steps: PositiveInt
+    lead: PositiveInt = 1
+    every: PositiveInt = 1
+    start: NonNegativeInt = 0
+    stop: PositiveInt | None = None
+    min_start: NonNegativeInt = 0
+    max_start: NonNegativeInt | None = None
+    curriculum: tuple[tuple[NonNegativeInt, PositiveInt], ...] = ()
+
+    @model_validator(mode="after")
+    def _curriculum_grows(self) -> Self:
+        if not self.curriculum:
+            return self
+        firsts, numbers = zip(*self.curriculum, strict=True)
+        rising = all(a < b for a, b in pairwise(firsts)) and list(numbers) == sorted(numbers)
+        if firsts[0] != 0 or not rising or numbers[-1] > self.steps:
+            raise ValueError(
+                f"curriculum {[list(pair) for pair in self.curriculum]} must begin at training step 0 and grow "
+                f"to at most steps: {self.steps}, such as [[0, 1], [1000, {self.steps}]]"
+            )
+        return self
+
+    @property
+    def stride(self) -> int:
+        """Of the frames used."""
+        return 1
+
+    @property
+    def shortest(self) -> int:
+        """From the initial to the last frame of every window, in frames."""
+        return self.steps * self.lead
+
+    def steps_at(self, training_step: int) -> int:
+        """How many frames are forecast at a step of training.
+
+        >>> sampling = RolloutSampling(steps=4, curriculum=((0, 1), (100, 2), (300, 4)))
+        >>> [sampling.steps_at(step) for step in (0, 99, 100, 299, 300)]
+        [1, 1, 2, 2, 4]
+        """
+        reached = [number for first, number in self.curriculum if first <= training_step]
+        return reached[-1] if reached else self.steps
+
+    def counts(self, first: int, num: int) -> Ints:
+        """(num,) how many samples begin at each usable frame of a run that begins at frame `first`."""
+        position = np.arange(num)
+        initial = first + position
+        allowed = within(initial, self.min_start, self.max_start)
+        allowed &= (initial - self.start) % self.every == 0
+        return (allowed & (position + self.shortest < num)).astype(np.int64)
+
+
+def within(initial: Ints, first: int, last: int | None) -> NDArray[np.bool_]:
+    """Which initial frames are allowed."""
+    return (initial >= first) & (True if last is None else initial <= last)
+
+
+class WindowSampling(Window):
+    """The frames of a window, each forecast from the initial one directly."""
+
+    kind: Literal["windows"] = "windows"
+
+
+class RolloutSampling(Window):
+    """The frames of a window, each forecast from the forecast of the one before."""
+
+    kind: Literal["rollouts"] = "rollouts"
