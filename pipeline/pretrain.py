@@ -1,6 +1,7 @@
 """Pretraining: one network on a mixture of stores, over any number of processes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from pelagos.models.network import NetworkConfig
 from pelagos.pipeline import distributed, stage
 from pelagos.pipeline.engine import EngineConfig
 from pelagos.pipeline.model import Domain, Model, Scale, signature_of
+from pelagos.pipeline.objective import ObjectiveConfig
 from pelagos.pipeline.optimizer import OptimizerConfig
 from pelagos.pipeline.provenance import provenance
 from pelagos.pipeline.schedule import ScheduleConfig
@@ -22,10 +24,11 @@ from pelagos.pipeline.training import LoopConfig, Trainer
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.durable import sha256
-from pelagos.preprocessing.errors import StoppedError
-from pelagos.preprocessing.mixture import Mixture, MixtureConfig, Sweep
+from pelagos.preprocessing.errors import ConfigError, StoppedError
+from pelagos.preprocessing.mixture import Mixture, MixtureConfig, Order, Sweep
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.store import open_store
+from pelagos.preprocessing.windows import RolloutSampling
 
 NEUTRAL: dict[str, Any] = {
     "output": True,
@@ -56,6 +59,7 @@ class TrainingStage(Config):
     schedule: ScheduleConfig = ScheduleConfig()
     engine: EngineConfig = EngineConfig()
     loss: LossConfig = LossConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     tracking: TrackingConfig = TrackingConfig()
     threads: int = Field(default=0, ge=0)
 
@@ -166,8 +170,7 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, ti
         loop,
         config.schedule,
         engine,
-        model.signature,
-        losses,
+        config.objective.build(model.signature, losses),
         tracker,
         config.output / "checkpoints",
         seed=config.seed,
@@ -175,32 +178,50 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, ti
     )
     trainer.resume(digest)
     try:
-        trainer.run(mixture, _validation(mixture, loop), digest, title)
+        trainer.run(mixture, _held_out(mixture, loop), digest, title)
     except StoppedError:
         tracker.close("KILLED")
         raise
     with trainer.average.network() as network:
         if rank == 0:
+            if loop.kept == "best":
+                network = deepcopy(network)
+                network.load_state_dict(trainer.best.weights)
             replace(model, network=network).save(folder)
-            stage.finish(config.output, digest, {"steps": loop.steps, "parameters": _size(network)})
+            stage.finish(config.output, digest, {"steps": trainer.step, "parameters": _size(network)})
     tracker.close()
     distributed.barrier()
     return folder
 
 
-def _validation(mixture: Mixture, loop: LoopConfig) -> Sweep | None:
-    """A bounded, fixed set of held-out samples of each dataset that has a validation split, if any has."""
-    held_out = []
-    for dataset in mixture.datasets:
-        if dataset.store.splits["valid"].any():
-            update: Mapping[str, Any] = {
-                "split": "valid",
-                "limit": loop.validation_samples,
-                "num_trajectories": None,
-            }
-            config = dataset.config.model_copy(update=update)
-            held_out.append(Dataset(dataset.store, config, dataset.normalizer))
-    return Sweep(held_out, loop.micro_batch) if held_out else None
+def _held_out(mixture: Mixture, loop: LoopConfig) -> dict[str, Order]:
+    """Bounded, fixed sets of samples of each dataset that has a validation split, by the name of their score.
+
+    Raises:
+        ConfigError: trajectories are too short for the rollouts asked for, or the choice of weights has no scores.
+    """
+    present = [dataset for dataset in mixture.datasets if dataset.store.splits["valid"].any()]
+    if not present and (loop.patience or loop.kept == "best"):
+        raise ConfigError(
+            "loop.patience and loop.kept=best need held-out samples: no store has a valid split"
+        )
+    orders: dict[str, Order] = {}
+    if present:
+        orders["valid"] = Sweep([_validating(dataset, loop) for dataset in present], loop.micro_batch)
+    evolving = [dataset for dataset in present if dataset.store.num_times > 1]
+    if evolving and loop.validation_rollout:
+        orders["valid_rollout"] = Sweep([_rolling(dataset, loop) for dataset in evolving], loop.micro_batch)
+    return orders
+
+
+def _rolling(dataset: Dataset, loop: LoopConfig) -> Dataset:
+    lead = dataset.config.sampling.spacing
+    return _validating(dataset, loop, sampling=RolloutSampling(steps=loop.validation_rollout, lead=lead))
+
+
+def _validating(dataset: Dataset, loop: LoopConfig, **changes: Any) -> Dataset:
+    fixed = {"split": "valid", "limit": loop.validation_samples, "num_trajectories": None}
+    return Dataset(dataset.store, dataset.config.model_copy(update=fixed | changes), dataset.normalizer)
 
 
 def _size(network: nn.Module) -> int:

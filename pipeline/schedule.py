@@ -1,25 +1,38 @@
 """Learning rates as pure functions of the step, so that a resumed run needs no scheduler's state."""
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pelagos.preprocessing.config import Config
 
 
 class ScheduleConfig(Config):
-    """Linear warm-up, then cosine, linear or no decay.
+    """Linear warm-up, then cosine, linear or no decay, or cosines with warm restarts.
 
     Attributes:
-        kind: the decay after the warm-up.
+        kind: the decay after the warm-up; `restarts` are cosines that begin anew at the highest
+            learning rate (Loshchilov & Hutter 2017, arXiv 1608.03983).
         warmup: steps of the linear rise from zero.
         final: the last learning rate as a fraction of the highest.
+        period: steps of the first cosine of `restarts`.
+        growth: how many times as long as the one before each further cosine is.
     """
 
-    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    kind: Literal["cosine", "linear", "constant", "restarts"] = "cosine"
     warmup: int = Field(default=0, ge=0)
     final: float = Field(default=0.0, ge=0, le=1)
+    period: int = Field(default=0, ge=0)
+    growth: float = Field(default=1.0, ge=1)
+
+    @model_validator(mode="after")
+    def _restarts_have_a_period(self) -> Self:
+        if (self.kind == "restarts") != (self.period > 0):
+            raise ValueError(
+                f"kind {self.kind} with period {self.period}: restarts need a period, others have none"
+            )
+        return self
 
     def factor(self, step: int, steps: int) -> float:
         """What the learning rate of this step (from 0) is multiplied by in a run of so many steps.
@@ -30,6 +43,17 @@ class ScheduleConfig(Config):
         """
         if step < self.warmup:
             return (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, steps - self.warmup)
-        decay = {"cosine": (1 + math.cos(math.pi * progress)) / 2, "linear": 1 - progress, "constant": 1.0}
+        progress = self._progress(step - self.warmup, steps - self.warmup)
+        cosine = (1 + math.cos(math.pi * progress)) / 2
+        decay = {"cosine": cosine, "restarts": cosine, "linear": 1 - progress, "constant": 1.0}
         return self.final + (1 - self.final) * decay[self.kind]
+
+    def _progress(self, step: int, steps: int) -> float:
+        """How far the decay is, from 0 to 1."""
+        if self.kind != "restarts":
+            return step / max(1, steps)
+        length = float(self.period)
+        start = 0.0
+        while step >= start + length:
+            start, length = start + length, length * self.growth
+        return (step - start) / length

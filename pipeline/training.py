@@ -2,23 +2,22 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pelagos.models.context import Signature
-from pelagos.models.losses import Loss
 from pelagos.pipeline import checkpoint, distributed
 from pelagos.pipeline.average import Average
+from pelagos.pipeline.best import Best
 from pelagos.pipeline.draws import seed_draws
 from pelagos.pipeline.engine import Engine, StepInfo
 from pelagos.pipeline.interruption import stop_request
 from pelagos.pipeline.ledger import Ledger
-from pelagos.pipeline.model import context
+from pelagos.pipeline.objective import Objective
 from pelagos.pipeline.progress import bar
 from pelagos.pipeline.schedule import ScheduleConfig
 from pelagos.pipeline.tracking import Tracker
@@ -39,6 +38,11 @@ class LoopConfig(Config):
         ema: decay of the running mean of the weights that is evaluated and kept; 0 for none.
         validate_every: steps between validations, 0 for one at the end.
         validation_samples: how many fixed samples of each dataset a validation uses.
+        validation_rollout: forecast steps of rollouts that a validation scores, too, each as short as training
+            knows; 0 for none.
+        patience: validations in a row without a better score after which training ends; 0 for no such end.
+        kept: whether the model is made of the `last` weights or of those with the `best` score: the mean over
+            datasets of the held-out loss, of rollouts where `validation_rollout` asks for them.
         checkpoint_every: steps between checkpoints, 0 for one at the end.
         keep: how many checkpoints to keep.
         background_save: write checkpoints while training goes on, from a copy in the host's memory.
@@ -53,12 +57,21 @@ class LoopConfig(Config):
     ema: float = Field(default=0.99, ge=0, lt=1)
     validate_every: int = Field(default=0, ge=0)
     validation_samples: int = Field(default=64, gt=0)
+    validation_rollout: int = Field(default=0, ge=0)
+    patience: int = Field(default=0, ge=0)
+    kept: Literal["last", "best"] = "last"
     checkpoint_every: int = Field(default=0, ge=0)
     keep: int = Field(default=2, gt=0)
     background_save: bool = True
     damaged: Literal["stop", "previous"] = "stop"
     ledger: bool = False
     log_every: int = Field(default=10, gt=0)
+
+    @model_validator(mode="after")
+    def _choices_have_validations(self) -> Self:
+        if (self.patience or self.kept == "best") and not self.validate_every:
+            raise ValueError("patience and kept=best go by validations on the way: set validate_every")
+        return self
 
     @property
     def blocks(self) -> int:
@@ -87,8 +100,7 @@ class Trainer:
         config: LoopConfig,
         schedule: ScheduleConfig,
         engine: Engine,
-        signature: Signature,
-        losses: Mapping[str, Loss],
+        objective: Objective,
         tracker: Tracker,
         folder: Path,
         seed: int = 0,
@@ -100,17 +112,15 @@ class Trainer:
             config: how long to train.
             schedule: of the learning rate.
             engine: that steps the network.
-            signature: of the network.
-            losses: by dataset.
+            objective: what is minimised.
             tracker: that is told what happens.
             folder: of checkpoints.
             seed: of what is drawn at random during training.
             record: what checkpoints say of the run, beside the state.
         """
         self.config, self.schedule, self.engine = config, schedule, engine
-        self.signature, self.losses = signature, losses
-        self.tracker, self.folder = tracker, folder
-        self.average = Average(engine, config.ema)
+        self.objective, self.tracker, self.folder = objective, tracker, folder
+        self.average, self.best = Average(engine, config.ema), Best()
         self.step = 0
         self._seed, self._record = seed, dict(record or {})
         self._writer = checkpoint.Writer(folder, config.keep, background=config.background_save)
@@ -138,10 +148,17 @@ class Trainer:
             raise DataError(f"checkpoint {path} belongs to another configuration")
         self.engine.load(tensors["weights"], tensors["moments"], step)
         self.average.load(tensors["average"])
+        self.best.load(values["best"], tensors.get("best", {}) if distributed.rank() == 0 else {})
         self.step = step
 
-    def run(self, order: Order, validation: Order | None, digest: str, title: str) -> None:
+    def run(self, order: Order, held_out: Mapping[str, Order], digest: str, title: str) -> None:
         """Train to the last step; a checkpoint is written at the end and on the way.
+
+        Args:
+            order: of the training samples.
+            held_out: samples to validate on, by the name of their score; the last decides which weights are best.
+            digest: of the configuration, which checkpoints must match.
+            title: of the progress bar.
 
         When this returns or raises, all checkpoints that were begun are on disk.
 
@@ -154,7 +171,7 @@ class Trainer:
         stream = iter(Loader(order, rank=rank, world=world, start_step=self.step, num_steps=steps))
         started, first = time.monotonic(), self.step
         with bar(title, self.config.steps, rank == 0) as show, stop_request() as request, self._writer:
-            while self.step < self.config.steps:
+            while not self._over():
                 numbers = range(
                     self.step * self.config.blocks + rank, (self.step + 1) * self.config.blocks, world
                 )
@@ -165,12 +182,12 @@ class Trainer:
                 self.step += 1
                 self._ledger.record(self.step, zip(numbers, micro.seen, strict=True))
                 self.average.update(self.step)
+                if self._due(self.config.validate_every):
+                    self._validate(held_out)
                 if self._due(self.config.log_every):
                     loss = self._log(info, time.monotonic() - started, self.step - first)
                     show(self.step, f"loss {loss:.4f}")
-                if self._due(self.config.validate_every):
-                    self._validate(iter(Loader(validation, rank=rank, world=world)) if validation else ())
-                stop = request.agreed() and self.step < self.config.steps
+                stop = request.agreed() and not self._over()
                 if stop or self._due(self.config.checkpoint_every):
                     self._save(digest)
                 if stop:
@@ -190,39 +207,43 @@ class Trainer:
         self.tracker.metrics(values, self.step)
         return loss
 
+    def _over(self) -> bool:
+        hopeless = bool(self.config.patience) and self.best.waited >= self.config.patience
+        return hopeless or self.step == self.config.steps
+
     def _due(self, every: int) -> bool:
-        return self.step == self.config.steps or bool(every and self.step % every == 0)
+        return self._over() or bool(every and self.step % every == 0)
 
     def _rate(self, group: Mapping[str, Any]) -> float:
         return float(group["peak"]) * self.schedule.factor(self.step, self.config.steps)
 
     def _task(self, batch: Batch) -> Callable[[nn.Module], Tensor]:
-        return lambda network: self._loss(network, batch)
+        return lambda network: self.objective.training(network, batch)
 
-    def _loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        told = context(self.signature, batch.layout, batch.scalars)
-        forecast = network(batch.inputs, batch.lead_time, told)
-        return self.losses[batch.layout.dataset](forecast.float(), batch.targets, batch.mask)
+    def _validate(self, held_out: Mapping[str, Order]) -> None:
+        """Report held-out errors of the mean weights, and keep those that are the best so far."""
+        means: dict[str, float] = {}
+        with self.average.network() as network:
+            for score, order in held_out.items():
+                means = self._errors(network, order)
+                self.tracker.metrics({f"{score}/{name}": mean for name, mean in means.items()}, self.step)
+        if not means or not (self.config.patience or self.config.kept == "best"):
+            return
+        if self.best.improved(sum(means.values()) / len(means), self.step):
+            self.best.weights = self.average.state()
 
     @torch.no_grad()
-    def _validate(self, batches: Iterable[Batch]) -> None:
-        """Mean loss of the averaged weights over a fixed set, a number a dataset."""
-        sums = {name: [0.0, 0.0] for name in self.losses}
-        with self.average.network() as network:
-            for batch in batches:
-                batch = batch.to(distributed.device())
-                with self.engine.autocast():
-                    loss = self._loss(network, batch)
-                sums[batch.layout.dataset][0] += float(loss) * len(batch)
-                sums[batch.layout.dataset][1] += len(batch)
+    def _errors(self, network: nn.Module, order: Order) -> dict[str, float]:
+        """The mean error over the samples of each dataset."""
+        sums = {dataset.layout.dataset: [0.0, 0.0] for dataset in order.datasets}
+        for batch in Loader(order, rank=distributed.rank(), world=distributed.world()):
+            batch = batch.to(distributed.device())
+            with self.engine.autocast():
+                error = self.objective.validation(network, batch)
+            sums[batch.layout.dataset][0] += float(error) * len(batch)
+            sums[batch.layout.dataset][1] += len(batch)
         totals = distributed.all_sum([value for pair in sums.values() for value in pair])
-        means = {
-            f"valid/{name}": totals[2 * i] / totals[2 * i + 1]
-            for i, name in enumerate(sums)
-            if totals[2 * i + 1]
-        }
-        if means:
-            self.tracker.metrics(means, self.step)
+        return {name: totals[2 * i] / totals[2 * i + 1] for i, name in enumerate(sums)}
 
     def _save(self, digest: str) -> None:
         tensors = {
@@ -230,11 +251,14 @@ class Trainer:
             "average": self.average.state(),
             "moments": self.engine.moments(),
         }
+        if self.best.weights:
+            tensors["best"] = self.best.weights
         if distributed.rank() == 0:
             values = {
                 "fingerprint": digest,
                 "samples": self.step * self.config.batch_size,
                 "processes": distributed.world(),
+                "best": self.best.values(),
                 **self._record,
             }
             self._writer.save(self.step, tensors, values)

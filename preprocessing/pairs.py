@@ -46,6 +46,11 @@ class PairSampling(Config):
         return 1
 
     @property
+    def spacing(self) -> int:
+        """The shortest step of a forecast, in frames."""
+        return self.stride
+
+    @property
     def shortest(self) -> int:
         """The smallest lead, in strides."""
         return 0 if self.identity else 1

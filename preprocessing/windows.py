@@ -55,6 +55,11 @@ class Window(Config):
         return 1
 
     @property
+    def spacing(self) -> int:
+        """The shortest step of a forecast, in frames."""
+        return self.lead
+
+    @property
     def shortest(self) -> int:
         """From the initial to the last frame of every window, in frames."""
         return self.steps * self.lead

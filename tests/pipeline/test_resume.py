@@ -14,6 +14,7 @@ import runs
 
 from pelagos.pipeline import checkpoint
 from pelagos.pipeline.ledger import read
+from pelagos.pipeline.tracking import history
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +104,49 @@ def test_a_checkpoint_says_which_run_and_code_it_is_of(alone: Path) -> None:
     assert set(tensors) == {"weights", "average", "moments"}
     assert set(tensors["weights"]) == set(tensors["average"])
     json.dumps(values)
+
+
+RECIPE = (
+    "data.0.sampling={kind: rollouts, steps: 2, curriculum: [[0, 1], [6, 2]]}",
+    "objective={noise: 0.05, gradient: pushforward}",
+    "loop.validate_every=4",
+    "loop.validation_rollout=3",
+    "loop.kept=best",
+)
+
+
+def held_out(run: Path) -> dict[int, float]:
+    """Rollout scores by step."""
+    return {r["step"]: r["valid_rollout/waves"] for r in history(run) if "valid_rollout/waves" in r}
+
+
+def test_rollouts_noise_curriculum_and_the_best_weights_survive_a_kill(folder: Path) -> None:
+    whole = runs.finish(folder, "recipe", 1, *RECIPE)
+    team = runs.start(folder, "recipe-killed", 1, *RECIPE)
+    runs.kill_when(team, lambda: runs.reached(folder / "recipe-killed") >= 9)
+    killed = runs.finish(folder, "recipe-killed", 1, *RECIPE)
+    scores = held_out(whole)
+    assert list(scores) == [4, 8, 12, 16]
+    assert held_out(killed) == scores
+    for run in (whole, killed):
+        newest = checkpoint.latest(run / "checkpoints")
+        assert newest is not None
+        tensors, values = checkpoint.load(newest)
+        assert values["best"]["score"] == min(scores.values())
+        assert scores[values["best"]["step"]] == min(scores.values())
+        assert all(torch.equal(tensors["best"][name], tensor) for name, tensor in runs.weights(run).items())
+    assert all(torch.equal(runs.weights(killed)[name], t) for name, t in runs.weights(whole).items())
+
+
+def test_a_run_without_better_scores_ends_early_and_keeps_the_best(folder: Path) -> None:
+    overrides = ("optimizer.lr=3", "loop.validate_every=1", "loop.patience=2", "loop.kept=best", "loop.ema=0")
+    run = runs.finish(folder, "patient", 1, *overrides)
+    scores = {r["step"]: r["valid/waves"] for r in history(run) if "valid/waves" in r}
+    last, best = max(scores), min(scores, key=lambda step: scores[step])
+    assert last == best + 2 < runs.STEPS
+    newest = checkpoint.latest(run / "checkpoints")
+    assert newest is not None
+    tensors, values = checkpoint.load(newest)
+    assert (values["step"], values["best"]["step"]) == (last, best)
+    assert all(torch.equal(tensors["best"][name], tensor) for name, tensor in runs.weights(run).items())
+    assert any(not torch.equal(tensors["weights"][n], tensor) for n, tensor in runs.weights(run).items())
