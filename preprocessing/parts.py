@@ -5,6 +5,7 @@ Shapes: N trajectories, T times, C channels, H rows, W columns.
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -89,9 +90,12 @@ def write_part(root: Path, plan: Plan, part: Part) -> Entry:
     has_static = plan.static_cell(part) is not None
     static = fields.read_static(rows) if has_static else np.empty((0, *plan.static.frame), np.float32)
     check_values(plan, fields.static, static[:, None], part)
-    measures = measure_part(plan, part, block, static, before)
     contents = zip(shard_files(plan, part), [(block, plan.state), (static, plan.static)], strict=False)
-    checksums = {path: _write(root / path, values, layout) for path, (values, layout) in contents}
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        # The disk is waited for while the processor measures.
+        measuring = beside.submit(measure_part, plan, part, block, static, before)
+        checksums = {path: _write(root / path, values, layout) for path, (values, layout) in contents}
+        measures = measuring.result()
     entry = Entry(plan.fingerprint, checksums, measures, rounding)
     _write_entry(root / PROGRESS / f"{part.name}.json", entry)
     return entry

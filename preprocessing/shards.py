@@ -8,12 +8,13 @@ of the leading axes; its inner chunks split it along the channels at most.
 import json
 import struct
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import google_crc32c
 import numcodecs.blosc  # type: ignore[import-untyped]
@@ -29,7 +30,9 @@ numcodecs.blosc.use_threads = False
 CodecName = Literal["none", "blosc-lz4"]
 Cell = tuple[int, ...]
 MISSING = 2**64 - 1
-_GROUP = 1 << 20  # bytes of small chunks that are written together
+_GROUP = 1 << 20  # bytes of chunks that are encoded and written together
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 class UnsupportedLayoutError(Exception):
@@ -148,8 +151,8 @@ def write_shard(path: Path, block: NDArray[np.float32], layout: ShardLayout) -> 
             footer = _footer(index)
             hasher.update(footer)
             write_all(descriptor, footer)
-            # The digest ends before the file takes its name: what has a name has a checksum.
-            return hasher.result()
+        # Not before the file is on the disk: the digest takes half as long as that and runs beside it.
+        return hasher.result()
     finally:
         hasher.close()
 
@@ -164,25 +167,34 @@ def _encoded(
 ) -> Iterator[tuple[Bytes, list[tuple[int, int]]]]:
     """Buffers to write one after the other, each with the numbers and lengths of its chunks."""
     held = [-(-size // chunk) for size, chunk in zip(block.shape, layout.chunk, strict=True)]
-    positions = product(*map(range, held))
-    numbers = np.arange(prod(layout.chunks)).reshape(layout.chunks)[tuple(map(slice, held))].ravel()
+    numbers = np.arange(prod(layout.chunks)).reshape(layout.chunks)[tuple(map(slice, held))].ravel().tolist()
+    length = 4 * prod(layout.chunk)
     if layout.codec == "none":
         # C order throughout: the chunks lie in the block as they will lie in the file.
-        length = 4 * prod(layout.chunk)
-        yield block.reshape(-1).view(np.uint8), [(int(number), length) for number in numbers]
+        yield block.reshape(-1).view(np.uint8), [(number, length) for number in numbers]
         return
-    group: list[bytes] = []
-    entries: list[tuple[int, int]] = []
-    for number, position in zip(numbers, positions, strict=True):
-        origin = [p * c for p, c in zip(position, layout.chunk, strict=True)]
-        chunk = block[tuple(slice(o, o + c) for o, c in zip(origin, layout.chunk, strict=True))]
-        group.append(numcodecs.blosc.compress(chunk, b"lz4", 5, numcodecs.blosc.SHUFFLE))
-        entries.append((int(number), len(group[-1])))
-        if sum(length for _, length in entries) >= _GROUP:
-            yield np.frombuffer(b"".join(group), np.uint8), entries
-            group, entries = [], []
-    if group:
-        yield np.frombuffer(b"".join(group), np.uint8), entries
+    chunks = block.reshape(len(numbers), -1)  # whole along y and x, and cut along the channels at most
+    step = max(1, _GROUP // length)
+    groups = [slice(start, start + step) for start in range(0, len(numbers), step)]
+    for group, encoded in zip(groups, _ahead(_compress, [chunks[group] for group in groups]), strict=True):
+        entries = zip(numbers[group], map(len, encoded), strict=True)
+        yield np.frombuffer(b"".join(encoded), np.uint8), list(entries)
+
+
+def _compress(chunks: NDArray[np.float32]) -> list[bytes]:
+    return [numcodecs.blosc.compress(chunk, b"lz4", 5, numcodecs.blosc.SHUFFLE) for chunk in chunks]
+
+
+def _ahead(function: Callable[[_In], _Out], items: Sequence[_In]) -> Iterator[_Out]:
+    """Results in order, computed by two threads at most four ahead: they are small beside a shard."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        waiting: deque[Future[_Out]] = deque()
+        for item in items:
+            if len(waiting) == 4:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(function, item))
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
