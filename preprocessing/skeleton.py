@@ -166,10 +166,10 @@ def write_attributes(
         _channel_attrs(channel, error)
         for channel, error in zip(plan.fields.state, rounding.tolist(), strict=True)
     ]
-    group["state"].attrs.update({"long_name": "fields that depend on time, one a channel", "channels": state})
+    group["state"].attrs.put({"long_name": "fields that depend on time, one a channel", "channels": state})
     if plan.fields.static:
         static = [_channel_attrs(channel, 0.0) for channel in plan.fields.static]
-        group["static"].attrs.update({"long_name": "fields without time, one a channel", "channels": static})
+        group["static"].attrs.put({"long_name": "fields without time, one a channel", "channels": static})
     config, source = plan.config, plan.fields.dataset.attrs
     documentation = {
         "title": config.title or str(source.get("title", "")) or config.dataset,

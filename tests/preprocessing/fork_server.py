@@ -2,7 +2,7 @@
 
 Reads orders as lines of JSON, `{"configs": [...], "kill_after": seconds or null, "await": path or null}`: one
 build a configuration, side by side, each in a session of its own, so that its Dask workers die with it. The
-time runs from the moment that something lies in the folder `await`. Answers with the exit codes; minus nine
+time runs from the moment that one file more lies in the folder `await`. Answers with the exit codes; minus nine
 is a build that was killed.
 """
 
@@ -41,11 +41,15 @@ def ended(process: int) -> bool:
     return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
+def count(folder: Path) -> int:
+    return len(list(folder.glob("*.json")))
+
+
 def serve(order: dict[str, Any]) -> list[int]:
+    before = count(Path(order["await"])) if order["await"] else 0
     processes = [begin(config) for config in order["configs"]]
     if order["await"]:
-        folder = Path(order["await"])
-        while not (folder.is_dir() and any(folder.iterdir())) and not all(map(ended, processes)):
+        while count(Path(order["await"])) == before and not all(map(ended, processes)):
             time.sleep(0.001)
     if order["kill_after"] is not None:
         time.sleep(order["kill_after"])
