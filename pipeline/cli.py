@@ -170,13 +170,18 @@ def import_(
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="A Zarr store that `pelagos build` wrote.")]
 
 
+Archive = Annotated[
+    str, typer.Argument(metavar="PATH", help="A store, or an archive: a file, folder or quoted pattern.")
+]
+
+
 @app.command()
-def inspect(store: Store) -> None:
-    """Say what is in a store."""
+def inspect(path: Archive) -> None:
+    """Say what is in a store, or what an archive is, with a configuration to build it."""
     with reported():
         from pelagos.preprocessing.inspection import inspect as describe
 
-        print(describe(store))
+        print(describe(path))
 
 
 @app.command()

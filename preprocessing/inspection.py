@@ -1,18 +1,26 @@
-"""Inspection: what a store holds, in one screen of text."""
+"""Inspection: what a store holds, in one screen of text; what any other archive is taken for."""
 
 from pathlib import Path
 
-from pelagos.preprocessing.manifest import Manifest, read_manifest
+from pelagos.preprocessing.manifest import MANIFEST, Manifest, read_manifest
+from pelagos.preprocessing.proposal import propose
 from pelagos.preprocessing.store import Store, open_store
 
 
 def inspect(path: Path | str) -> str:
     """Dimensions, variables with units and statistics, splits, size and provenance of a store.
 
+    Of anything else, what it is taken for and a configuration for `pelagos build`.
+
     Raises:
-        MissingFileError: there is no complete store.
+        MissingFileError: there is nothing, or no complete store.
         DamagedFileError: a file of it is missing or damaged.
+        DataError: no format knows what is there.
     """
+    whole = Path(path)
+    growing = whole.with_name(f"{whole.name}.building")
+    if not (whole / MANIFEST.parent).is_dir() and not growing.is_dir():
+        return propose(path).rstrip("\n")
     store = open_store(path)
     manifest = read_manifest(store.path)
     sections = (_head(store, manifest), _variables(store), _splits(store), _provenance(manifest))

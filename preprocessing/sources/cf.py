@@ -1,9 +1,10 @@
-"""CF: weather and climate archives in netCDF-3, netCDF-4 and Zarr, as one trajectory.
+"""CF: weather and climate archives in netCDF-3, netCDF-4, Zarr and GRIB.
 
 Files may hold one variable or several, all times or some. Axes are recognised by what the CF
 conventions (cfconventions.org) prescribe, `axis`, `standard_name` and units, then by common names.
 Grids are of latitudes and longitudes, or projected with x and y. Values are unpacked, fill
-values become NaN; units and the orientation of latitudes stay as in the files.
+values become NaN; units and the orientation of latitudes stay as in the files. What was observed or
+analysed is one trajectory over dates; of forecasts each start is a trajectory over lead times.
 """
 
 import re
@@ -21,26 +22,40 @@ from pydantic import Field
 
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.grid import Grid, Sides
-from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources import convention, grib_file, zarr_array
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.files import Files, missing
+from pelagos.preprocessing.sources.glance import Finding, Glance
 from pelagos.preprocessing.sources.lazy import Index, variable
 
-Axis = Literal["time", "level", "y", "x"]
+Axis = Literal["trajectory", "time", "level", "y", "x"]
 
 _LATITUDE = ("latitude", "degrees_north", "degree_north")
 _LONGITUDE = ("longitude", "degrees_east", "degree_east")
 _SIGNS: dict[Axis, tuple[str, ...]] = {
+    "trajectory": (),
     "time": ("T", "time", "forecast_reference_time"),
     "level": ("Z", "air_pressure", "height", "altitude", "depth", "model_level_number", "hPa", "millibars"),
     "y": ("Y", *_LATITUDE, "projection_y_coordinate", "grid_latitude"),
     "x": ("X", *_LONGITUDE, "projection_x_coordinate", "grid_longitude"),
 }
 _NAMES: dict[Axis, tuple[str, ...]] = {
+    "trajectory": (),
     "time": ("time", "valid_time"),
     "level": ("level", "lev", "plev", "pressure", "pressure_level", "isobaricInhPa", "hybrid"),
     "y": ("y", "lat", "latitude"),
     "x": ("x", "lon", "longitude"),
+}
+
+_LEADS = ("prediction_timedelta", "step", "lead_time", "forecast_period")
+_PER_HOUR = {
+    "hours": 1,
+    "hour": 1,
+    "h": 1,
+    "minutes": 60,
+    "seconds": 3600,
+    "days": 1 / 24,
+    "nanoseconds": 3.6e12,
 }
 
 
@@ -79,6 +94,8 @@ class _Packed:
         return f"{self.path}: {self.key}"
 
     def read(self, index: Index) -> NDArray[Any]:
+        if self.path.is_dir():
+            return self.unpack(zarr_array.ZarrArray(self.path, self.key, self.shape, self.dtype).read(index))
         with _open(self.path) as ds:
             try:
                 return self.unpack(ds.variables[self.key][index].values)
@@ -129,20 +146,20 @@ class _Contents:
     skipped: list[str] = field(default_factory=list)
 
 
-class CF(Files):
-    """Reads weather archives; several files are merged on equal coordinates, or joined in time.
+class Gridded(Files):
+    """What all sources of gridded weather share; files are merged on equal coordinates, or joined in time.
 
     Attributes:
-        kind: "cf".
+        kind: of the source.
         variables: fields to read, by their new names; all fields of the files if empty.
         rename: new names by the files' own names; goes before standard names.
         standard_names: whether a variable is called by its standard name where it has one.
-        axes: the files' names of `time`, `level`, `y` or `x` where they cannot be recognised.
+        axes: the files' names of `trajectory`, `time`, `level`, `y` or `x` where they cannot be recognised.
         latitude: order of the rows; as in the files by default.
         boundary: beyond the edges; replaces what the grid says.
     """
 
-    kind: Literal["cf"] = "cf"
+    kind: str
     variables: tuple[str, ...] = ()
     rename: dict[str, str] = Field(default_factory=dict)
     standard_names: bool = True
@@ -164,6 +181,7 @@ class CF(Files):
         coordinates = _merged(fields)
         grid = self._grid(coordinates["y"], coordinates["x"])
         sizes = {"trajectory": 1} | {axis: len(values) for axis, values in coordinates.items()}
+        starts = coordinates.get("trajectory")
         ds = convention.assemble(
             {name: _variable(name, stored, sizes) for name, stored in fields.items()},
             grid=grid,
@@ -171,13 +189,15 @@ class CF(Files):
             time_units=str(coordinates["time"].attrs.get("units", "1")),
             level=coordinates.get("level"),
             dataset=self.identifier(),
-            source_format="cf",
+            source_format=self.kind,
             sources=self.files(),
-            num_trajectories=1,
+            num_trajectories=sizes["trajectory"],
             license=self.license or _documented(files[0], "license", "licence"),
             references=self.references or _documented(files[0], "references", "reference"),
             not_read=_skipped(files),
         )
+        if starts is not None:
+            ds = ds.assign_coords(trajectory=_labels(starts.values))
         return self._ordered(ds)
 
     def _fields(self, files: Sequence[_Contents]) -> dict[str, list[_Stored]]:
@@ -202,7 +222,7 @@ class CF(Files):
         if self.boundary:
             sides = self.boundary.y, self.boundary.x
         elif latlon:
-            sides = _poles(rows), ("periodic", "periodic") if _global(columns) else ("open", "open")
+            sides = beyond_edges(rows, columns)
         units = "degrees" if latlon else str(x.attrs.get("units", "1"))
         return Grid("latlon" if latlon else "cartesian", rows, columns, *sides, units)
 
@@ -218,6 +238,23 @@ class CF(Files):
         return ds.isel(y=slice(None, None, -1)).assign_attrs(boundary_y=f"{high},{low}")
 
 
+class CF(Gridded):
+    """Reads weather archives in files that follow the CF conventions; see `Gridded` for the options."""
+
+    kind: Literal["cf"] = "cf"
+
+    @classmethod
+    def recognise(cls, glance: Glance) -> Finding | None:
+        """netCDF-3 and Zarr, and HDF5 in which netCDF has marked its dimensions."""
+        marked = glance.container == "hdf5" and "_NCProperties" in glance.attrs
+        if glance.container not in ("netcdf3", "zarr") and not marked:
+            return None
+        axes = [key for key in glance.shapes if any(key in names for names in _NAMES.values())]
+        word = {"hdf5": "netCDF-4", "netcdf3": "netCDF-3", "zarr": "a Zarr group"}[glance.container]
+        evidence = f"{word} with {glance.listed(*axes) or 'no coordinates of a common name'}"
+        return Finding("cf", "likely" if len(axes) > 2 else "possible", evidence)
+
+
 @contextmanager
 def _open(path: Path) -> Iterator[xr.Dataset]:
     """The file or store as it is stored: nothing unpacked, no dates.
@@ -229,6 +266,9 @@ def _open(path: Path) -> Iterator[xr.Dataset]:
     if not path.exists():
         raise missing(path)
     engine = _engine(path)
+    if engine == "cfgrib":
+        yield grib_file.opened(path)
+        return
     more: dict[str, Any] = {"consolidated": False} if engine == "zarr" else {}
     try:
         ds = xr.open_dataset(path, engine=engine, decode_cf=False, cache=False, **more)
@@ -259,15 +299,19 @@ def _engine(path: Path) -> str:
         return "scipy"
     if magic == b"\x89HDF\r\n\x1a\n":
         return "h5netcdf"
-    raise DamagedFileError(f"{path}: neither netCDF-3 nor netCDF-4 nor a Zarr store; fetch or make it again")
+    if magic[:4] == b"GRIB":
+        return "cfgrib"
+    raise DamagedFileError(f"{path}: neither netCDF nor GRIB nor a Zarr store; fetch or make it again")
 
 
-def _contents(path: Path, config: CF) -> _Contents:
+def _contents(path: Path, config: Gridded) -> _Contents:
     with _open(path) as stored_ds:
         ds = _dated(path, stored_ds)
         axes = _axes(path, ds, config.axes)
         dims = {dim: axis for axis, dim in axes.items()}
         coordinates = {axis: _coordinate(path, dim, ds, axis) for axis, dim in axes.items()}
+        if _is_lead(ds, axes.get("time")):
+            coordinates["time"] = _hours(path, coordinates["time"])
         moment = None if "time" in axes else _moment(ds)
         if moment:
             coordinates["time"] = _coordinate(path, moment, ds, "time")
@@ -304,6 +348,9 @@ def _axes(path: Path, ds: xr.Dataset, given: Mapping[Axis, str]) -> dict[Axis, s
         if axis in found:
             raise DataError(f"{path}: is {found[axis]} or {dim} its {axis}? Say axes: {{{axis}: {dim}}}")
         found[axis] = dim
+    lead = next((str(dim) for dim in ds.dims if _is_lead(ds, str(dim)) and dim not in found.values()), None)
+    if lead and "time" in found and "trajectory" not in found:
+        found = {**found, "trajectory": found["time"], "time": lead}
     if absent := [axis for axis in ("y", "x") if axis not in found]:
         dims = ", ".join(map(str, ds.dims)) or "none"
         raise DataError(f"{path}: which dimension is {' and which '.join(absent)}? It has {dims}; say axes")
@@ -320,6 +367,27 @@ def _recognise(dim: str, coordinate: xr.Variable | None) -> Axis | None:
                 if word in signs:
                     return axis
     return next((axis for axis, names in _NAMES.items() if dim in names), None)
+
+
+def _is_lead(ds: xr.Dataset, dim: str | None) -> bool:
+    """Whether a dimension counts from the start of a forecast."""
+    if dim in _LEADS:
+        return True
+    return dim in ds.variables and ds.variables[dim].attrs.get("standard_name") == "forecast_period"
+
+
+def _hours(path: Path, leads: xr.Variable) -> xr.Variable:
+    unit = str(leads.attrs.get("units", "")).split(" ")[0]
+    if unit not in _PER_HOUR:
+        raise DataError(f"{path}: lead times are in '{unit}'; {', '.join(_PER_HOUR)} are known")
+    return xr.Variable(("time",), leads.values / _PER_HOUR[unit], {"units": "h"})
+
+
+def _labels(starts: NDArray[Any]) -> NDArray[Any]:
+    """Names of trajectories: the dates at which forecasts start, to the minute."""
+    if starts.dtype.kind != "M":
+        return starts.astype(np.int64)
+    return np.datetime_as_string(starts, unit="m")
 
 
 def _moment(ds: xr.Dataset) -> str | None:
@@ -348,7 +416,7 @@ def _coordinate(path: Path, name: str, ds: xr.Dataset, axis: Axis) -> xr.Variabl
     return xr.Variable((axis,), values, {"standard_name": said} | own)
 
 
-def _name(key: str, stored: xr.Variable, config: CF) -> str:
+def _name(key: str, stored: xr.Variable, config: Gridded) -> str:
     standard = str(stored.attrs.get("standard_name", ""))
     usable = config.standard_names and re.fullmatch(r"\w+", standard) and standard != "unknown"
     return config.rename.get(key, standard if usable else key)
@@ -439,6 +507,12 @@ def _global(longitudes: NDArray[np.float64]) -> bool:
     steps = np.diff(longitudes)
     even = len(steps) > 0 and np.allclose(steps, steps.mean(), rtol=1e-3)
     return bool(even and np.isclose(abs(steps.mean()) * len(longitudes), 360, rtol=1e-4))
+
+
+def beyond_edges(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> tuple[Sides, Sides]:
+    """What lies beyond rows of latitudes and columns of longitudes: poles, the first column again, or more."""
+    around: Sides = ("periodic", "periodic") if _global(longitudes) else ("open", "open")
+    return _poles(latitudes), around
 
 
 def _poles(latitudes: NDArray[np.float64]) -> Sides:

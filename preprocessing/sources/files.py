@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError, MissingFileError
+from pelagos.preprocessing.sources.glance import Finding, Glance
 
 
 def _listed(value: object) -> object:
@@ -33,6 +34,11 @@ class Files(Config):
     dataset: str = ""
     license: str = ""
     references: str = ""
+
+    @classmethod
+    def recognise(cls, glance: Glance) -> Finding | None:
+        """What this format takes an archive for; None if it cannot be one of its own."""
+        return None
 
     def files(self) -> tuple[Path, ...]:
         """The existing files, sorted by name with numbers in numerical order (`v_2` before `v_10`).

@@ -232,7 +232,7 @@ class LazyArray(BackendArray):
             return [(self.parts[0], index | {self.along: slice(0, 0)})]
         owners, firsts = np.unique(np.searchsorted(self.starts, positions, "right") - 1, return_index=True)
         return [
-            (self.parts[owner], index | {self.along: _slice(local - self.starts[owner])})
+            (self.parts[owner], index | {self.along: slice_of(local - self.starts[owner])})
             for owner, local in zip(owners, np.split(positions, firsts[1:]), strict=True)
         ]
 
@@ -248,7 +248,13 @@ class LazyArray(BackendArray):
         return values if values.shape == shape else np.broadcast_to(values, shape).copy()
 
 
-def _slice(positions: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+def take(values: NDArray[Any], index: Index) -> NDArray[Any]:
+    """The block of an array in memory: NumPy would move axes where an int and an array index together."""
+    fixed = tuple(one if isinstance(one, int) else slice(None) for one in index)
+    return values[fixed][tuple(one for one in index if not isinstance(one, int))]
+
+
+def slice_of(positions: NDArray[np.int64]) -> slice | NDArray[np.int64]:
     """An equivalent slice where positions are evenly spaced: HDF5 reads it in one go."""
     steps = np.unique(np.diff(positions))
     if len(steps) > 1:

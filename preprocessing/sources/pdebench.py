@@ -27,6 +27,7 @@ from pelagos.preprocessing.grid import Boundary, Grid
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.convention import Boundaries, BoundaryOption, FieldRole
 from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.glance import Finding, Glance
 from pelagos.preprocessing.sources.lazy import Hdf5Dataset, member, open_hdf5, variable
 from pelagos.preprocessing.sources.writer import BlockWriter, constant, write_all
 
@@ -117,6 +118,26 @@ class PDEBench(Files):
     axes: Axes | None = None
     boundary: BoundaryOption | None = None
     parameters: dict[str, float] = Field(default_factory=dict)
+
+    @classmethod
+    def recognise(cls, glance: Glance) -> Finding | None:
+        """Numbered groups with `data`, or arrays beside `x-coordinate`."""
+        if glance.container != "hdf5":
+            return None
+        seeds = [key for key in glance.shapes if re.fullmatch(r"\d+/data", key)]
+        if seeds:
+            evidence = f"HDF5 with numbered groups: {glance.listed(*seeds[:2])}"
+            if named := [problem for problem in _PROBLEMS if problem in glance.path.name]:
+                return Finding("pdebench", "certain", evidence, {"problem": named[0]})
+            channels = glance.shapes[seeds[0]][-1]
+            fitting = [name for name, one in _PROBLEMS.items() if len(one.channels) == channels]
+            return Finding("pdebench", "likely", evidence, ask={"problem": " or ".join(fitting)})
+        held = [key for key in (*_LAYOUTS, *_FLOW.values()) if key in glance.shapes]
+        if not held or "x-coordinate" not in glance.shapes:
+            return None
+        return Finding(
+            "pdebench", "certain", f"HDF5 with x-coordinate and {glance.listed(*dict.fromkeys(held))}"
+        )
 
     def open(self) -> xr.Dataset:
         """The dataset in the convention; reads coordinates and parameters, no field.

@@ -25,6 +25,7 @@ from pelagos.preprocessing.grid import Boundary, Grid
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.convention import Boundaries, BoundaryOption
 from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.glance import Finding, Glance
 from pelagos.preprocessing.sources.lazy import Hdf5Dataset, Index, Part, member, open_hdf5, variable
 from pelagos.preprocessing.sources.writer import BlockWriter, write_all
 
@@ -122,6 +123,33 @@ class PDEGym(Files):
     boundary: BoundaryOption | None = None
     axes: Axes | None = None
     length: PositiveFloat = 1.0
+
+    @classmethod
+    def recognise(cls, glance: Glance) -> Finding | None:
+        """HDF5 with one of the arrays of the table, and no coordinates."""
+        if glance.container != "hdf5":
+            return None
+        if glance.has("Sample_0/u", "Sample_0/a"):
+            return Finding("pdegym", "certain", "HDF5 with groups Sample_0, ...", {"dataset": "Helmholtz"})
+        keys = [key for key in ("velocity", "data", "solution") if glance.rank(key) in (3, 4, 5)]
+        if len(keys) != 1 or set(glance.shapes) - {
+            *keys,
+            "c",
+            "source",
+            "sample",
+            "time",
+            "channel",
+            "x",
+            "y",
+        }:
+            return None
+        evidence = f"HDF5 with {glance.listed(*keys, 'c', 'source')} and no coordinates"
+        named = [name for name in SETS if name in (glance.path.stem, *glance.path.resolve().parts)]
+        named += [name for name in SETS if glance.path.stem.startswith(f"{name}_")]
+        if named:
+            return Finding("pdegym", "certain", f"{evidence}, named {named[0]}", {"dataset": named[0]})
+        ask = {"dataset": f"its set, one of {', '.join(SETS)}; or key, variables, boundary and dt"}
+        return Finding("pdegym", "possible", evidence, ask=ask)
 
     def open(self) -> xr.Dataset:
         """The dataset in the convention; reads no field.

@@ -6,15 +6,61 @@ from pydantic import Field
 
 from pelagos.preprocessing.external import ExternalSource
 from pelagos.preprocessing.sources import pdebench, pdegym, the_well
+from pelagos.preprocessing.sources.anemoi import Anemoi
+from pelagos.preprocessing.sources.apebench import APEBench
 from pelagos.preprocessing.sources.cf import CF
+from pelagos.preprocessing.sources.cfdbench import CFDBench
+from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.fno import FNO
 from pelagos.preprocessing.sources.neuralop import NeuralOp
+from pelagos.preprocessing.sources.pdearena import PDEArena
 from pelagos.preprocessing.sources.pdebench import PDEBench
 from pelagos.preprocessing.sources.pdegym import PDEGym
+from pelagos.preprocessing.sources.realpdebench import RealPDEBench
 from pelagos.preprocessing.sources.the_well import TheWell
+from pelagos.preprocessing.sources.torch_cfd import TorchCFD
+from pelagos.preprocessing.sources.weather import CREDIT, GRIB, WeatherBench
 from pelagos.preprocessing.sources.writer import BlockWriter
 
-Source = Annotated[PDEGym | PDEBench | TheWell | NeuralOp | CF | ExternalSource, Field(discriminator="kind")]
+Source = Annotated[
+    PDEGym
+    | PDEBench
+    | TheWell
+    | PDEArena
+    | FNO
+    | NeuralOp
+    | TorchCFD
+    | APEBench
+    | CFDBench
+    | RealPDEBench
+    | WeatherBench
+    | Anemoi
+    | CREDIT
+    | GRIB
+    | CF
+    | ExternalSource,
+    Field(discriminator="kind"),
+]
 """Any source's configuration; `open()` gives the dataset in the one convention."""
+
+FORMATS: tuple[type[Files], ...] = (
+    PDEGym,
+    PDEBench,
+    TheWell,
+    PDEArena,
+    FNO,
+    NeuralOp,
+    TorchCFD,
+    APEBench,
+    CFDBench,
+    RealPDEBench,
+    WeatherBench,
+    Anemoi,
+    CREDIT,
+    GRIB,
+    CF,
+)
+"""Those of files, in the order in which they are asked for what an archive is."""
 
 WRITERS: dict[str, type[BlockWriter]] = {
     "pdegym": pdegym.Writer,

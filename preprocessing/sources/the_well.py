@@ -24,6 +24,7 @@ from pelagos.preprocessing.grid import Boundary, Grid, Sides
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.glance import Finding, Glance
 from pelagos.preprocessing.sources.lazy import Hdf5Dataset, floating, member, open_hdf5, variable
 from pelagos.preprocessing.sources.writer import BlockWriter, write_all
 
@@ -74,6 +75,15 @@ class TheWell(Files):
     rename: dict[str, str] = Field(default_factory=dict)
     axes: dict[Literal["y", "x"], str] = Field(default_factory=dict)
     boundary: BoundaryOption | None = None
+
+    @classmethod
+    def recognise(cls, glance: Glance) -> Finding | None:
+        """HDF5 whose root counts trajectories and names its grid."""
+        if glance.container != "hdf5" or not {"n_trajectories", "grid_type"} <= set(glance.attrs):
+            return None
+        fields = [key for key in glance.shapes if key.startswith(("t0_", "t1_", "t2_"))]
+        evidence = f"HDF5 with the attributes n_trajectories and grid_type, and {', '.join(fields[:4])}"
+        return Finding("the_well", "certain", evidence)
 
     def open(self) -> xr.Dataset:
         """The dataset in the convention; reads coordinates, scalars and masks, no field.

@@ -13,11 +13,21 @@ import xarray as xr
 import yaml
 from pydantic import TypeAdapter
 
+from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.proposal import propose
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.registry import Source
 from pelagos.preprocessing.sources.writer import BlockWriter
+from pelagos.preprocessing.store import open_store, verify
+
+
+def copy(path: Path, to: Path) -> None:
+    if path.is_dir():
+        shutil.copytree(path, to)
+    else:
+        shutil.copy(path, to)
 
 
 class SourceContract:
@@ -74,24 +84,51 @@ class SourceContract:
 
     def test_a_missing_file_is_named_with_its_neighbour(self, source: Files, tmp_path: Path) -> None:
         here = tmp_path / source.files()[0].name
-        shutil.copy(source.files()[0], here)
+        copy(source.files()[0], here)
         wrong = here.with_name(here.name.replace(here.stem, here.stem + "1"))
         with pytest.raises(MissingFileError, match=f"{wrong.name}.*did you mean {here.name}"):
             source.model_copy(update={"paths": (str(wrong),)}).open()
 
-    @pytest.mark.parametrize("kept", [0, 60, 0.5])
+    def test_the_configuration_that_inspect_prints_builds(
+        self, source: Files, ds: xr.Dataset, tmp_path: Path
+    ) -> None:
+        text = propose(source.paths[0])
+        values = yaml.safe_load(text) | {"root": tmp_path}
+        assert values.pop("command") == "build"
+        assert values["source"]["kind"] == source.kind
+        if "before it can be built" in text or len(source.paths) > 1:
+            values["source"] |= source.model_dump(mode="json", exclude_defaults=True)
+        path = build(BuildConfig.model_validate(values))
+        assert verify(path) == []
+        store = open_store(path)
+        names = [variable.key for variable in store.variables]
+        frames = store.read(store.num_trajectories - 1, 0, store.num_times)
+        for name in convention.in_role(ds, "prognostic", "diagnostic"):
+            for field in [ds[name]] if "level" not in ds[name].dims else ds[name].transpose("level", ...):
+                key = f"{name}@{float(field.level):g}" if "level" in field.coords else name
+                expected = field[-1].values.astype(np.float32)
+                np.testing.assert_array_equal(frames[:, names.index(key)], expected)
+
+    @pytest.mark.parametrize("kept", [0, 60, 0.45])
     def test_a_truncated_file_is_named(self, source: Files, tmp_path: Path, kept: float) -> None:
-        content = source.files()[0].read_bytes()
         torn = tmp_path / source.files()[0].name
-        torn.write_bytes(content[: int(kept if kept >= 1 else kept * len(content))])
+        copy(source.files()[0], torn)
+        file = self.vital(torn)
+        content = file.read_bytes()
+        file.write_bytes(content[: int(kept if kept >= 1 else kept * len(content))])
         with pytest.raises(DamagedFileError, match=torn.name):
             source.model_copy(update={"paths": (str(torn),)}).open().compute()
 
     def test_a_file_of_another_format_is_named(self, source: Files, tmp_path: Path) -> None:
         page = tmp_path / source.files()[0].name
-        page.write_text("<html>404: not found</html>" * 100)
+        copy(source.files()[0], page)
+        self.vital(page).write_text("<html>404: not found</html>" * 100)
         with pytest.raises(DamagedFileError, match=page.name):
-            source.model_copy(update={"paths": (str(page),)}).open()
+            source.model_copy(update={"paths": (str(page),)}).open().compute()
+
+    def vital(self, path: Path) -> Path:
+        """The file itself, or of a folder one that holds a field."""
+        return path
 
 
 class WriterContract:

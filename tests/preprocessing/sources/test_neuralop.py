@@ -77,7 +77,7 @@ def test_viscosities_belong_to_their_trajectories(tmp_path: Path) -> None:
     [
         ({"x": torch.ones(2)}, r"a\.pt: no tensor 'y'; it holds x"),
         ({"x": torch.ones(2), "y": torch.ones(2, 3)}, r"y has shape \(2, 3\); \(sample, time, x\) or"),
-        ([torch.ones(2)], r"holds a list; a dictionary with x and y"),
+        ([torch.ones(2)], r"holds a list; a dictionary of tensors would be right"),
         ({"x": Path("a")}, r"a\.pt: holds more than tensors"),
     ],
 )

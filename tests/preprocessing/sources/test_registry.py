@@ -3,20 +3,21 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from pelagos.preprocessing.sources.registry import WRITERS, Source
+from pelagos.preprocessing.sources.registry import FORMATS, WRITERS, Source
 from pelagos.preprocessing.sources.writer import BlockWriter
 
 ADAPTER: TypeAdapter[object] = TypeAdapter(Source)
 
 
-@pytest.mark.parametrize("kind", ["pdegym", "pdebench", "the_well", "neuralop", "cf"])
-def test_kind_chooses_the_format(kind: str) -> None:
-    assert ADAPTER.validate_python({"kind": kind, "paths": "a"}).kind == kind
+def test_kind_chooses_the_format() -> None:
+    for format_ in FORMATS:
+        kind = format_.model_fields["kind"].default
+        assert type(ADAPTER.validate_python({"kind": kind, "paths": "a"})) is format_
 
 
 def test_an_unknown_kind_or_option_is_named() -> None:
-    with pytest.raises(ValidationError, match="'pdegym', 'pdebench', 'the_well', 'neuralop', 'cf'"):
-        ADAPTER.validate_python({"kind": "grib", "paths": "a"})
+    with pytest.raises(ValidationError, match="'pdegym', 'pdebench', 'the_well', 'pdearena'"):
+        ADAPTER.validate_python({"kind": "gribs", "paths": "a"})
     with pytest.raises(ValidationError, match=r"cf\.latitudes\s+Extra inputs"):
         ADAPTER.validate_python({"kind": "cf", "paths": "a", "latitudes": "keep"})
 

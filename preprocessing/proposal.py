@@ -1,0 +1,128 @@
+"""Proposal: what an unknown archive is taken for, and a build configuration to start from.
+
+What is printed is YAML as a whole: all that is said about the archive stands in comments.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import yaml
+from pydantic import ValidationError
+
+from pelagos.preprocessing.errors import DataError, PelagosError
+from pelagos.preprocessing.plan import BuildConfig, make_plan
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.glance import Finding, Glance
+from pelagos.preprocessing.sources.recognition import recognise
+
+_SHARES = (0.8, 0.1)
+"""Of the proposed splits: the training's, then the validation's."""
+
+
+def propose(path: str | Path) -> str:
+    """A configuration for `pelagos build`, with what it rests on in comments.
+
+    Raises:
+        MissingFileError: there is nothing at `path`.
+        DamagedFileError: it cannot be read.
+        DataError: no format knows it.
+    """
+    seen, findings = recognise(path)
+    if not findings:
+        raise DataError(_unknown(seen))
+    best = findings[0]
+    head = [f"{path}: {best.sureness} {best.kind}", f"because it is {best.evidence}"]
+    head += [f"it may also be {other.kind}: {other.evidence}" for other in findings[1:]]
+    values: dict[str, Any] = {
+        "command": "build",
+        "dataset": _identifier(best, seen),
+        "source": {"kind": best.kind, "paths": seen.paths, **best.options},
+    }
+    asked = [f"source.{option}: {question}" for option, question in best.ask.items()]
+    if not asked:
+        described, more, asked = _tried(values)
+        head, values = head + described, values | more
+    if asked:
+        head += ["", "before it can be built, say below or as KEY=VALUE:", *(f"  {one}" for one in asked)]
+    else:
+        head += ["", "pelagos build accepts this as it is"]
+    return "".join(f"# {line}".rstrip() + "\n" for line in head) + _yaml(values, best.ask)
+
+
+def _yaml(values: Mapping[str, Any], ask: Mapping[str, str]) -> str:
+    """The configuration, with a commented line for each option of the source that must be set."""
+    parts = []
+    for key, value in values.items():
+        parts.append(yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=100))
+        if key == "source":
+            parts += [f"  # {option}:  # {question}\n" for option, question in ask.items()]
+    return "".join(parts)
+
+
+def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any], list[str]]:
+    """What the archive holds, further options, and what is asked; opens the archive, reads one frame."""
+    try:
+        ds = _validated(values).source.open()
+        more = _missing(ds) | {"splits": _splits(ds)}
+        make_plan(_validated({**values, **more}))
+    except PelagosError as error:
+        return [], {}, [str(error)]
+    fields = ", ".join(f"{name} ({ds[name].attrs['role']})" for name in ds.data_vars)
+    times = f"{ds.sizes['time']} times from {ds.time.values[0]} to {ds.time.values[-1]}"
+    shape = f"{ds.sizes['y']} x {ds.sizes['x']} points, {ds.sizes['trajectory']} trajectories, {times}"
+    sides = f"beyond the edges: y {ds.attrs['boundary_y']}; x {ds.attrs['boundary_x']}"
+    return [f"it holds {fields}", shape, sides], more, []
+
+
+def _validated(values: Mapping[str, Any]) -> BuildConfig:
+    try:
+        return BuildConfig.model_validate({key: one for key, one in values.items() if key != "command"})
+    except ValidationError as error:
+        raise DataError("; ".join(f"{one['loc']}: {one['msg']}" for one in error.errors())) from error
+
+
+def _missing(ds: xr.Dataset) -> dict[str, Any]:
+    """`missing: keep` where the first frame of a field has missing values."""
+    for name in convention.in_role(ds, "prognostic", "diagnostic", "forcing", "static"):
+        first = ds[name].isel({dim: 0 for dim in ("trajectory", "time") if dim in ds[name].dims})
+        if np.isnan(first.values).any():
+            return {"missing": "keep"}
+    return {}
+
+
+def _splits(ds: xr.Dataset) -> dict[str, Any]:
+    """The last tenth of the trajectories, or of the times of a single one, for each of valid and test."""
+    count, frames = ds.sizes["trajectory"], ds.sizes["time"]
+    if count > 2:
+        rest = max(1, round(_SHARES[1] * count))
+        return {"kind": "trajectories", "valid": rest, "test": rest}
+    if count == 1 and frames > 9:
+        first = round(_SHARES[0] * frames)
+        second = first + max(1, round(_SHARES[1] * frames))
+        one, two = (_moment(ds, i) for i in (first, second))
+        return {"kind": "time", "train": [None, one], "valid": [one, two], "test": [two, None]}
+    return {"kind": "trajectories"}
+
+
+def _moment(ds: xr.Dataset, i: int) -> int | str:
+    time = ds.time.values[i]
+    return str(np.datetime_as_string(time, unit="s")) if time.dtype.kind == "M" else i
+
+
+def _identifier(finding: Finding, seen: Glance) -> str:
+    own = str(finding.options.get("dataset") or seen.path.stem)
+    if seen.paths != str(seen.path) or own in ("data", "output"):
+        own = str(finding.options.get("dataset") or seen.path.resolve().parent.name)
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", own).strip("_.-") or "dataset"
+
+
+def _unknown(seen: Glance) -> str:
+    listed = ", ".join(f"{key or 'array'} {shape}" for key, shape in list(seen.shapes.items())[:10])
+    what = {"unknown": "its first bytes are of no format that is read"}.get(
+        seen.container, f"it is {seen.container} and holds {listed or 'nothing'}"
+    )
+    return f"{seen.path}: no format knows it: {what}; kind: external reads anything, see docs/own-data.md"

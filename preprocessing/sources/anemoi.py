@@ -1,0 +1,201 @@
+"""Anemoi datasets (ecmwf/anemoi-datasets, layout "gridded"): Zarr 2 with all variables in one array.
+
+`data` (time, variable, ensemble, cell) with `dates`, `latitudes` and `longitudes` (cell); the root's
+attributes name the variables (`2t`, `t_500`: temperature at 500 hPa) and give the shape of the grid. The
+members of an ensemble become trajectories. Statistics of such a store cover a part of its dates (80 per
+cent by default) and are not read; `missing_dates` are rows of NaN. Stores are read with zarr-python 3
+directly, since anemoi-datasets needs zarr 2.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.sources import convention, zarr_array
+from pelagos.preprocessing.sources.cf import beyond_edges
+from pelagos.preprocessing.sources.convention import FieldRole
+from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.glance import Finding, Glance
+from pelagos.preprocessing.sources.lazy import Index, variable
+from pelagos.preprocessing.sources.zarr_array import ZarrArray
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some variables of `data`, (time, level, ensemble, y, x): the cells laid out as rows and columns."""
+
+    data: ZarrArray
+    positions: tuple[int, ...]
+    grid: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        times, _, members, _ = self.data.shape
+        return times, len(self.positions), members, *self.grid
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    @property
+    def name(self) -> str:
+        return self.data.name
+
+    def read(self, index: Index) -> NDArray[Any]:
+        time, level, member, y, x = index
+        chosen = np.atleast_1d(np.array(self.positions)[level])
+        blocks = [self._field(time, int(one), member)[..., y, :][..., x] for one in chosen]
+        return blocks[0] if isinstance(level, int) else np.stack(blocks, axis=1)
+
+    def _field(self, time: Any, position: int, member: Any) -> NDArray[Any]:
+        cells = self.data.read((time, position, member, slice(None)))
+        return cells.reshape(*cells.shape[:-1], *self.grid)
+
+
+class Anemoi(Files):
+    """Reads an Anemoi dataset.
+
+    Attributes:
+        kind: "anemoi".
+        variables: fields to read by their new names, those at levels without the level; all if empty.
+        rename: new names by the names that would be used.
+    """
+
+    kind: Literal["anemoi"] = "anemoi"
+    variables: tuple[str, ...] = ()
+    rename: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def recognise(cls, glance: Glance) -> Finding | None:
+        """Zarr groups with `data`, `dates` and the names of variables."""
+        if glance.container != "zarr" or not glance.has("data", "dates", "latitudes", "longitudes"):
+            return None
+        if "variables" not in glance.attrs:
+            return None
+        names = ", ".join(map(str, glance.attrs["variables"][:5]))
+        evidence = f"a Zarr group with {glance.listed('data', 'dates', 'latitudes')} and variables {names}"
+        return Finding("anemoi", "certain", evidence)
+
+    def open(self) -> xr.Dataset:
+        """The dataset in the convention; reads dates and positions, no field.
+
+        Raises:
+            DataError: the cells are no grid of latitudes and longitudes, or there are several stores.
+        """
+        if len(self.files()) > 1:
+            raise DataError(f"paths: {len(self.files())} stores; an Anemoi dataset is one")
+        (path,) = self.files()
+        group = zarr_array.open_group(path)
+        facts = dict(group.attrs)
+        data = zarr_array.array(path, group, "data")
+        if len(data.shape) != 4 or data.shape[1] != len(facts.get("variables", ())):
+            raise DataError(
+                f"{data.name} has shape {data.shape}; (time, variable, ensemble, cell) with the variables"
+                f" {', '.join(facts.get('variables', ()))} would be right"
+            )
+        grid = _grid(path, group, facts)
+        levels, plan = _fields(facts)
+        variables = dict(self._variables(plan, data, grid, levels, facts))
+        ds = convention.assemble(
+            variables,
+            grid=grid,
+            time=group["dates"][:],
+            level=xr.Variable(("level",), levels, {"units": "hPa"}) if levels else None,
+            dataset=self.identifier(),
+            source_format="anemoi",
+            sources=self.files(),
+            num_trajectories=data.shape[2],
+            license=self.license or str(facts.get("licence") or facts.get("license") or ""),
+            references=self.references,
+            attribution=str(facts.get("attribution") or ""),
+        )
+        return convention.select(ds, self.variables)
+
+    def _variables(
+        self,
+        plan: Mapping[str, Sequence[int]],
+        data: ZarrArray,
+        grid: Grid,
+        levels: Sequence[float],
+        facts: Mapping[str, Any],
+    ) -> Any:
+        sizes = {"trajectory": data.shape[2], "time": data.shape[0], "level": len(levels)}
+        sizes |= {"y": grid.shape[0], "x": grid.shape[1]}
+        for own, positions in plan.items():
+            key = facts["variables"][positions[0]]
+            role, units = _role(key, facts), str(_metadata(key, facts).get("units") or "1")
+            part = _Rows(data, tuple(positions), grid.shape)
+            name = self.rename.get(own, own)
+            attrs = convention.attrs(name, role, units=units)
+            if role == "static":
+                yield name, variable(("y", "x"), [part], (0, 0, 0, "y", "x"), sizes, attrs)
+                continue
+            at_levels = own != key
+            dims = convention.LEVEL_DIMS if at_levels else convention.TIME_DIMS
+            layout = ("time", "level" if at_levels else 0, "trajectory", "y", "x")
+            yield name, variable(dims, [part], layout, sizes, attrs)
+
+
+def _metadata(key: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = facts.get("variables_metadata", {}).get(key, {})
+    return found if isinstance(found, dict) else {}
+
+
+def _role(key: str, facts: Mapping[str, Any]) -> FieldRole:
+    metadata = _metadata(key, facts)
+    if key in facts.get("constant_fields", ()) or metadata.get("constant_in_time"):
+        return "static"
+    return "forcing" if metadata.get("computed_forcing") else "prognostic"
+
+
+def _fields(facts: Mapping[str, Any]) -> tuple[list[float], dict[str, list[int]]]:
+    """The levels, and the positions in `data` of each field.
+
+    Fields that are there at all levels of the longest list have an axis of levels; those at others
+    keep the store's names (`q_850`).
+    """
+    names = facts["variables"]
+    columns: dict[str, dict[float, int]] = {}
+    for position, key in enumerate(names):
+        match = re.fullmatch(r"(.+)_(\d+)", key)
+        mars = _metadata(key, facts).get("mars", {})
+        if match and mars.get("levtype", "pl") in ("pl", "ml") and _role(key, facts) != "static":
+            columns.setdefault(match[1], {})[float(match[2])] = position
+    levels = sorted(max((list(column) for column in columns.values()), key=_count, default=[]))
+    whole = {
+        name: [column[level] for level in levels]
+        for name, column in columns.items()
+        if sorted(column) == levels
+    }
+    taken = {position for positions in whole.values() for position in positions}
+    return levels, whole | {key: [i] for i, key in enumerate(names) if i not in taken}
+
+
+def _count(levels: list[float]) -> int:
+    return len(levels)
+
+
+def _grid(path: Path, group: Any, facts: Mapping[str, Any]) -> Grid:
+    shape = tuple(facts.get("field_shape") or ())
+    y, x = (
+        np.asarray(zarr_array.array(path, group, key).read((slice(None),)))
+        for key in ("latitudes", "longitudes")
+    )
+    if len(shape) != 2 or shape[0] * shape[1] != len(y):
+        raise DataError(f"{path}: its {len(y)} cells are no rows and columns (field_shape {list(shape)})")
+    rows, columns = y.reshape(shape), x.reshape(shape)
+    if (rows != rows[:, :1]).any() or (columns != columns[:1]).any():
+        raise DataError(
+            f"{path}: its cells are no grid of latitudes and longitudes, but projected or rotated"
+        )
+    y, x = rows[:, 0].astype(np.float64), columns[0].astype(np.float64)
+    return Grid("latlon", y, x, *beyond_edges(y, x), "degrees")

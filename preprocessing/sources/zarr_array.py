@@ -1,0 +1,86 @@
+"""Arrays of Zarr groups, formats 2 and 3, opened by path at each access."""
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.errors import DamagedFileError, DataError
+from pelagos.preprocessing.sources.files import missing
+from pelagos.preprocessing.sources.lazy import Index
+
+
+@dataclass(frozen=True)
+class ZarrArray:
+    """One array of a group."""
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def name(self) -> str:
+        """Store and key, for messages."""
+        return f"{self.path}: {self.key}"
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """The block at `index`; raises DamagedFileError if its bytes cannot be read, or are not all there."""
+        array = open_group(self.path)[self.key]
+        _check_chunks(self, array, index)
+        try:
+            return np.asarray(array.get_orthogonal_selection(index))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DamagedFileError(f"{self.name}: cannot be read ({error})") from error
+
+
+def _check_chunks(stored: ZarrArray, array: Any, index: Index) -> None:
+    """Compare sizes of chunks with what Blosc noted: a truncated one would be decoded to anything."""
+    names = [type(one).__name__ for one in array.compressors]
+    if names[-1:] not in (["Blosc"], ["BloscCodec"]) or array.shards is not None:
+        return
+    cells = [
+        np.unique(np.atleast_1d(np.arange(length)[one]) // chunk)
+        for length, chunk, one in zip(array.shape, array.chunks, index, strict=True)
+    ]
+    for cell in product(*cells):
+        file = stored.path / stored.key / array.metadata.encode_chunk_key(cell)
+        if not file.is_file():  # nothing but fill values
+            continue
+        with file.open("rb") as opened:
+            noted = int.from_bytes(opened.read(16)[12:], "little")
+        if noted != file.stat().st_size:
+            raise DamagedFileError(
+                f"{file}: has {file.stat().st_size} of {noted} bytes; fetch or make it again"
+            )
+
+
+def open_group(path: Path) -> Any:
+    """The group, read-only, its metadata read array by array.
+
+    Raises:
+        MissingFileError: there is nothing at `path`.
+        DamagedFileError: there is no Zarr group.
+    """
+    if not path.exists():
+        raise missing(path)
+    try:
+        return zarr.open_group(path, mode="r", use_consolidated=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{path}: cannot be read as zarr ({error}); fetch or make it again") from error
+
+
+def array(path: Path, group: Any, key: str) -> ZarrArray:
+    """The reader of one array of an open group.
+
+    Raises:
+        DataError: if there is none; the message lists what there is.
+    """
+    found = group.get(key)
+    if not isinstance(found, zarr.Array):
+        raise DataError(f"{path}: no array '{key}'; it holds {', '.join(sorted(group)) or 'nothing'}")
+    return ZarrArray(path, key, found.shape, np.dtype(found.dtype))
