@@ -170,7 +170,9 @@ def _fields(facts: Mapping[str, Any]) -> tuple[list[float], dict[str, list[int]]
         mars = _metadata(key, facts).get("mars", {})
         if match and mars.get("levtype", "pl") in ("pl", "ml") and _role(key, facts) != "static":
             columns.setdefault(match[1], {})[float(match[2])] = position
-    levels = sorted(max((list(column) for column in columns.values()), key=_count, default=[]))
+    levels: list[float] = []
+    for column in columns.values():
+        levels = sorted(column) if len(column) > len(levels) else levels
     whole = {
         name: [column[level] for level in levels]
         for name, column in columns.items()
@@ -178,10 +180,6 @@ def _fields(facts: Mapping[str, Any]) -> tuple[list[float], dict[str, list[int]]
     }
     taken = {position for positions in whole.values() for position in positions}
     return levels, whole | {key: [i] for i, key in enumerate(names) if i not in taken}
-
-
-def _count(levels: list[float]) -> int:
-    return len(levels)
 
 
 def _grid(path: Path, group: Any, facts: Mapping[str, Any]) -> Grid:
