@@ -12,9 +12,8 @@ name (`ns_V1e-3_N5000_T50.mat`).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -27,8 +26,9 @@ from pelagos.preprocessing.sources import convention, mat_file, torch_file
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
-from pelagos.preprocessing.sources.lazy import Index, Part, floating, slice_of
+from pelagos.preprocessing.sources.lazy import Part, floating
 from pelagos.preprocessing.sources.pieces import Piece, Stored, even, join
+from pelagos.preprocessing.sources.window import InitialFirst, WithLastAxis
 
 Layout = Literal["navier_stokes", "burgers", "darcy", "solution"]
 
@@ -38,37 +38,6 @@ _BOUNDARIES: dict[str, Boundary] = {
     "darcy": "wall",
     "solution": "unknown",
 }
-
-
-@dataclass(frozen=True)
-class InitialFirst:
-    """Frames (N, .., t) after their initial values (N, ..), as (N, .., 1 + t)."""
-
-    initial: Part
-    rest: Part
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-        return (*self.rest.shape[:-1], 1 + self.rest.shape[-1])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the elements."""
-        return self.rest.dtype
-
-    @property
-    def name(self) -> str:
-        """File and key of the frames, for messages."""
-        return self.rest.name
-
-    def read(self, index: Index) -> NDArray[Any]:
-        """The block at `index`."""
-        frames = np.arange(self.shape[-1])[index[-1]]
-        blocks = [self.initial.read(index[:-1])[..., None]] if 0 in frames else []
-        if len(later := frames[frames > 0]):
-            blocks.append(self.rest.read((*index[:-1], slice_of(later - 1))))
-        return np.concatenate(blocks, axis=-1) if blocks else self.rest.read((*index[:-1], slice(0, 0)))
 
 
 class FNO(Files):
@@ -127,7 +96,7 @@ class FNO(Files):
             return _solution(path, held)
         if layout == "burgers":
             axes: tuple[str, ...] = ("trajectory", "x", "time")
-            part: Part = InitialFirst(floating(held["a"]), _Last(floating(held["u"])))
+            part: Part = InitialFirst(floating(held["a"]), WithLastAxis(floating(held["u"])))
             return _flow(path, "u", axes, part, np.array([0.0, 1.0]))
         axes = ("trajectory", "x", "y", "time")
         times, part = self._times(path, held), floating(held["u"])
@@ -145,28 +114,6 @@ class FNO(Files):
         if len(times) != count or count < 2:
             raise DataError(f"{path}: t has {len(times)} values for {count} frames of u")
         return times
-
-
-@dataclass(frozen=True)
-class _Last:
-    """Another part with a further axis of length 1 at the end."""
-
-    part: Part
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (*self.part.shape, 1)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.part.dtype
-
-    @property
-    def name(self) -> str:
-        return self.part.name
-
-    def read(self, index: Index) -> NDArray[Any]:
-        return self.part.read(index[:-1])[..., None][..., index[-1]]
 
 
 _KEYS: dict[Layout, tuple[str, ...]] = {

@@ -2,6 +2,7 @@
 
 - one group a seed: 2-D diffusion-reaction, 2-D shallow water, 1-D diffusion-sorption;
 - one array a variable: compressible flow in 1-D and 2-D;
+- `velocity`, `particles`, `force`: inhomogeneous incompressible flow in 2-D;
 - `tensor`: 1-D advection, Burgers, reaction-diffusion; with `nu` Darcy flow.
 
 1-D fields have one row. Traps, from the benchmark's own generators: `t-coordinate` is one longer
@@ -29,6 +30,7 @@ from pelagos.preprocessing.sources.convention import Boundaries, BoundaryOption,
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
 from pelagos.preprocessing.sources.lazy import Hdf5Dataset, member, open_hdf5, variable
+from pelagos.preprocessing.sources.pieces import one_row
 from pelagos.preprocessing.sources.writer import BlockWriter, constant, write_all
 
 Problem = Literal["diff-react", "rdb", "diff-sorp"]
@@ -75,6 +77,7 @@ _FLOW = {"density": "density", "pressure": "pressure", "velocity_x": "Vx", "velo
 _FLOW_PARAMETERS = {"eta": "shear_viscosity", "zeta": "bulk_viscosity", "M": "mach_number"}
 _TENSOR_PARAMETERS = {"beta": "advection_speed", "Nu": "viscosity", "rho": "reaction_rate"}
 _SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it: ten times faster
+_EXTRAPOLATIONS: dict[str, Boundary] = {"ZERO": "wall", "PERIODIC": "periodic", "BOUNDARY": "open"}
 _SIDES: dict[str, Boundary] = {"periodic": "periodic", "trans": "open"}
 
 
@@ -133,6 +136,9 @@ class PDEBench(Files):
             fitting = [name for name, one in _PROBLEMS.items() if len(one.channels) == channels]
             return Finding("pdebench", "likely", evidence, ask={"problem": " or ".join(fitting)})
         held = [key for key in (*_LAYOUTS, *_FLOW.values()) if key in glance.shapes]
+        if glance.has("velocity", "particles", "force"):
+            evidence = f"HDF5 with {glance.listed('velocity', 'particles', 'force', 't')}"
+            return Finding("pdebench", "certain", evidence)
         if not held or "x-coordinate" not in glance.shapes:
             return None
         return Finding(
@@ -204,14 +210,10 @@ def _contents(path: Path, config: PDEBench) -> _Contents:
         for key, layout in _LAYOUTS.items():
             if key in keys:
                 return layout(path, file, config)
-        if "particles" in keys:
-            raise DataError(
-                f"{path}: PDEBench's incompressible flow is not read: its files hold no coordinates"
-            )
         found = ", ".join(sorted(keys)[:10])
         raise DataError(
             f"{path} holds {found or 'nothing'}; PDEBench's files hold groups 0000, 0001, ...,"
-            " or density, or tensor"
+            " or density, or velocity and particles, or tensor"
         )
 
 
@@ -337,8 +339,36 @@ def _tensor(path: Path, file: Any, config: PDEBench) -> _Contents:
     return _Contents(path, "tensor", tensor.shape[0], coordinates, _named_boundary(path), scalars, stored)
 
 
+def _incompressible(path: Path, file: Any, config: PDEBench) -> _Contents:
+    """Cells have side 1, as PhiFlow's box has it; t is repeated for each trajectory."""
+    axes = config.axes or "xy"
+    velocity, particles, force = (
+        Hdf5Dataset.of(member(file, key)) for key in ("velocity", "particles", "force")
+    )
+    frames, latest = velocity.shape[1], int(file.attrs.get("latestIndex", velocity.shape[1] - 1))
+    if latest != frames - 1:
+        raise DataError(f"{path}: its generator stopped after frame {latest} of {frames}; make it again")
+    settings = yaml.load(file.attrs.get("config", "{}"), _SAFE_LOADER) or {}  # noqa: S506  # it is safe
+    coordinates = {"time": one_row(path, "t", member(file, "t")[()])}
+    coordinates |= {
+        axis: np.linspace(0.5, n - 0.5, n) for axis, n in zip(axes, velocity.shape[2:4], strict=True)
+    }
+    along = ("trajectory", "time", *axes)
+    stored = {
+        "velocity_x": _Stored("prognostic", (*along, 0), [velocity]),
+        "velocity_y": _Stored("prognostic", (*along, 1), [velocity]),
+        "tracer": _Stored("prognostic", (*along, 0), [particles]),
+        "force_x": _Stored("static", ("trajectory", *axes, 0), [force]),
+        "force_y": _Stored("static", ("trajectory", *axes, 1), [force]),
+    }
+    scalars = {"viscosity": np.array(float(settings["NU"]))} if "NU" in settings else {}
+    boundary = _EXTRAPOLATIONS.get(str(settings.get("velocity_extrapolation")), "unknown")
+    return _Contents(path, "incompressible", velocity.shape[0], coordinates, boundary, scalars, stored)
+
+
 _LAYOUTS: dict[str, Callable[[Path, Any, PDEBench], _Contents]] = {
     "density": _flow,
+    "particles": _incompressible,
     "nu": _darcy,
     "tensor": _tensor,
 }

@@ -10,8 +10,10 @@ from pelagos.preprocessing.sources.anemoi import Anemoi
 from pelagos.preprocessing.sources.apebench import APEBench
 from pelagos.preprocessing.sources.cf import CF
 from pelagos.preprocessing.sources.cfdbench import CFDBench
+from pelagos.preprocessing.sources.credit import CREDIT
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.fno import FNO
+from pelagos.preprocessing.sources.grib import GRIB
 from pelagos.preprocessing.sources.neuralop import NeuralOp
 from pelagos.preprocessing.sources.pdearena import PDEArena
 from pelagos.preprocessing.sources.pdebench import PDEBench
@@ -19,7 +21,7 @@ from pelagos.preprocessing.sources.pdegym import PDEGym
 from pelagos.preprocessing.sources.realpdebench import RealPDEBench
 from pelagos.preprocessing.sources.the_well import TheWell
 from pelagos.preprocessing.sources.torch_cfd import TorchCFD
-from pelagos.preprocessing.sources.weather import CREDIT, GRIB, WeatherBench
+from pelagos.preprocessing.sources.weatherbench import WeatherBench
 from pelagos.preprocessing.sources.writer import BlockWriter
 
 Source = Annotated[

@@ -1,4 +1,4 @@
-"""Parts of parts: the first frames of an array, and arrays that stand in no file."""
+"""Parts of parts: some frames of an array, frames of two arrays, and arrays that stand in no file."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.sources.lazy import Index, Part, take
+from pelagos.preprocessing.sources.lazy import Index, Part, slice_of, take
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,63 @@ class FirstFrames:
         if isinstance(first, slice):
             first = slice(*first.indices(self.count))
         return self.part.read((first, *index[1:]))
+
+
+@dataclass(frozen=True)
+class InitialFirst:
+    """Frames (N, .., t) after their initial values (N, ..), as (N, .., 1 + t)."""
+
+    initial: Part
+    rest: Part
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return (*self.rest.shape[:-1], 1 + self.rest.shape[-1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return self.rest.dtype
+
+    @property
+    def name(self) -> str:
+        """File and key of the frames, for messages."""
+        return self.rest.name
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """The block at `index`."""
+        frames = np.arange(self.shape[-1])[index[-1]]
+        blocks = [self.initial.read(index[:-1])[..., None]] if 0 in frames else []
+        if len(later := frames[frames > 0]):
+            blocks.append(self.rest.read((*index[:-1], slice_of(later - 1))))
+        return np.concatenate(blocks, axis=-1) if blocks else self.rest.read((*index[:-1], slice(0, 0)))
+
+
+@dataclass(frozen=True)
+class WithLastAxis:
+    """Another part with a further axis of length 1 at the end."""
+
+    part: Part
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return (*self.part.shape, 1)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return self.part.dtype
+
+    @property
+    def name(self) -> str:
+        """File and key, for messages."""
+        return self.part.name
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """The block at `index`."""
+        return self.part.read(index[:-1])[..., None][..., index[-1]]
 
 
 @dataclass(frozen=True, eq=False)

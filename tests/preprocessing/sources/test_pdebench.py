@@ -238,13 +238,10 @@ def test_one_dimensional_fields_have_one_row(tmp_path: Path) -> None:
 def test_layouts_that_are_not_read_are_refused_with_the_reason(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "3d.hdf5", "w") as file:
         file.update({key: values(1, 2, 3, 3, 3) for key in ("density", "pressure", "Vx", "Vy", "Vz")})
-    with h5py.File(tmp_path / "ns.h5", "w") as file:
-        file["velocity"], file["particles"] = values(1, 2, 4, 4, 2), values(1, 2, 4, 4, 1)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["flux"] = 1
     for name, message in (
         ("3d.hdf5", r"3d\.hdf5: /density has shape \(1, 2, 3, 3, 3\): 3-D flow"),
-        ("ns.h5", r"ns\.h5: PDEBench's incompressible flow is not read"),
         ("other.h5", r"other\.h5 holds flux; PDEBench's files hold groups 0000"),
     ):
         with pytest.raises(DataError, match=message):
@@ -356,3 +353,41 @@ def test_what_the_format_cannot_hold_is_refused(
     with pytest.raises(DataError, match=re.escape(message)):
         pdebench.write(ds, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def incompressible(path: Path, latest: int = 4) -> dict[str, np.ndarray]:
+    """As PDEBench's data_io.py lays it out; `t` and settings included."""
+    shapes = {"velocity": (2, 5, 8, 6, 2), "particles": (2, 5, 8, 6, 1), "force": (2, 8, 6, 2)}
+    fields = {key: values(*shape) for key, shape in shapes.items()}
+    with h5py.File(path, "w") as file:
+        for key, value in fields.items():
+            file.create_dataset(key, data=value, compression="lzf", shuffle=True)
+        file["t"] = np.tile(np.arange(5, dtype="f4") / 4, (2, 1))
+        file.attrs["config"] = "sim_name: ns_incom_inhom_2d_8\nNU: 0.01\nvelocity_extrapolation: ZERO\n"
+        file.attrs["latestIndex"] = latest
+    return fields
+
+
+class TestIncompressible(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+        folder = tmp_path_factory.mktemp("ns")
+        for seed in range(2):
+            incompressible(folder / f"ns_incom_inhom_2d_8-{seed}.h5")
+        return PDEBench(paths=f"{folder}/*.h5")
+
+
+def test_incompressible_flow_is_split_into_components_with_a_steady_force(tmp_path: Path) -> None:
+    fields = incompressible(tmp_path / "ns.h5")
+    ds = PDEBench(paths=str(tmp_path / "ns.h5")).open()
+    np.testing.assert_array_equal(ds.velocity_y, fields["velocity"][..., 1].swapaxes(-1, -2))
+    np.testing.assert_array_equal(ds.tracer, fields["particles"][..., 0].swapaxes(-1, -2))
+    np.testing.assert_array_equal(ds.force_x, fields["force"][..., 0].swapaxes(-1, -2))
+    np.testing.assert_array_equal(ds.time, [0, 0.25, 0.5, 0.75, 1])
+    assert (float(ds.x[-1]), float(ds.viscosity), ds.attrs["boundary_x"]) == (7.5, 0.01, "wall,wall")
+
+
+def test_incompressible_flow_that_was_not_completed_is_refused(tmp_path: Path) -> None:
+    incompressible(tmp_path / "ns.h5", latest=2)
+    with pytest.raises(DataError, match=r"ns\.h5: its generator stopped after frame 2 of 5"):
+        PDEBench(paths=str(tmp_path / "ns.h5")).open()
