@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all test-crash check install clean
+.PHONY: demo test test-all test-crash bench-training check install clean
 
 install: $(INSTALLED)
 
@@ -31,6 +31,10 @@ test-all: $(INSTALLED)
 # Builds and runs that are killed at random moments, a hundred times.
 test-crash: $(INSTALLED)
 	$(BIN)/python -m pytest -m crash -s $(ARGS)
+
+# What training costs beside the network's arithmetic, on one and two processes.
+bench-training: $(INSTALLED)
+	$(BIN)/python -m benchmarks.training
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

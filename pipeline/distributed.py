@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import cache
 
 import torch
 import torch.distributed as dist
@@ -39,6 +40,8 @@ def start(timeout_minutes: float = 30.0) -> None:
     """Join the process group: NCCL with GPUs, gloo without; a group of one needs no launcher."""
     if dist.is_initialized():
         return
+    if has_gpu():
+        torch.cuda.set_device(device())
     for name, value in (("RANK", rank()), ("WORLD_SIZE", world()), ("LOCAL_RANK", local_rank())):
         os.environ.setdefault(name, str(value))
     if "MASTER_ADDR" not in os.environ:
@@ -51,12 +54,18 @@ def start(timeout_minutes: float = 30.0) -> None:
 
 
 def _backend() -> str:
-    return "nccl" if torch.cuda.is_available() else "gloo"
+    return "nccl" if has_gpu() else "gloo"
+
+
+@cache
+def has_gpu() -> bool:
+    """Whether this process has a GPU; torch asks the driver anew each time, for a millisecond."""
+    return torch.cuda.is_available()
 
 
 def device() -> torch.device:
     """The device of this process."""
-    return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+    return torch.device("cuda", local_rank()) if has_gpu() else torch.device("cpu")
 
 
 def stop() -> None:

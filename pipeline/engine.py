@@ -28,7 +28,9 @@ class EngineConfig(Config):
 
     Attributes:
         zero_stage: 0 replicates everything, 1 shards the optimiser's moments over processes, 2 also
-            the gradients, 3 also the weights. Nothing is sharded over one process.
+            the gradients, 3 also the weights. Nothing is sharded over one process. With 2 and 3 all
+            processes must use the same weights at the same time: networks of which datasets use
+            different weights want 0 or 1.
         precision: `bf16` computes the forward pass under autocast; weights and moments stay float32.
         clip: largest norm of the gradient, 0 for no limit.
     """
@@ -76,7 +78,7 @@ class StepInfo:
 
     Attributes:
         loss: this process's mean over its micro-batches.
-        grad_norm: of all processes, before clipping; not finite where the step was not taken for that.
+        grad_norm: of all processes, before clipping; where it is not finite, no weight was moved.
         losses: this process's micro-batches.
     """
 
@@ -138,8 +140,8 @@ class Engine:
             found.append(loss.detach().float())
         norm = self._zero.step()
         # One transfer from the device, after everything was queued on it.
-        *values, norm = torch.stack([*found, norm.float()]).tolist()
-        return StepInfo(sum(values) / len(values), norm, tuple(values))
+        *values, grad_norm = torch.stack([*found, norm.to(found[0])]).tolist()
+        return StepInfo(sum(values) / len(values), grad_norm, tuple(values))
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context of forward passes."""
@@ -250,15 +252,16 @@ class Packed:
         gradients = self._packing.publish()
         if distributed.world() > 1:
             self._engine.allreduce_gradients()
-        norm = torch.tensor(0.0) if self._sharded else self._clipped(gradients)
-        self._engine.step()
+        if self._sharded:
+            self._engine.step()
+            norm = _norm(self._engine)
+        else:
+            norm = torch.nn.utils.get_total_norm(gradients)
+            if norm.isfinite():
+                if self._clip:
+                    torch.nn.utils.clip_grads_with_norm_(list(self._packing.flats), self._clip, norm)
+                self._engine.step()
         self._packing.clear()
-        return torch.as_tensor(self._engine.get_global_grad_norm()) if self._sharded else norm
-
-    def _clipped(self, gradients: list[Tensor]) -> Tensor:
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if self._clip:
-            torch.nn.utils.clip_grads_with_norm_(list(self._packing.flats), self._clip, norm)
         return norm
 
     @contextmanager
@@ -302,7 +305,10 @@ class Hooked:
 
     def step(self) -> Tensor:
         """See Zero."""
-        return torch.as_tensor(self._engine.get_global_grad_norm())
+        if self._partitioned:
+            # DeepSpeed would give weights without a gradient in the next step the one of this.
+            self._engine.optimizer.grad_partitions_flat_buffer.zero_()
+        return _norm(self._engine)
 
     @contextmanager
     def rewriting(self) -> Iterator[None]:
@@ -319,6 +325,11 @@ class Hooked:
             zero._reassign_or_swap_out_partitioned_parameters(group)
         if zero.persistent_parameters:
             zero.persistent_parameters[0].all_gather(zero.persistent_parameters)
+
+
+def _norm(engine: Any) -> Tensor:
+    """The norm of the last step's gradient, which DeepSpeed has clipped; infinite where it took no step."""
+    return torch.as_tensor(float("inf") if engine.optimizer.overflow else engine.get_global_grad_norm())
 
 
 def _hollow(network: nn.Module) -> nn.Module:

@@ -17,6 +17,21 @@ STEPS, BATCH = 6, 24
 STAGES = (0, 1, 2, 3)
 
 
+class Branched(torch.nn.Module):
+    """Two layers and a branch that only some steps use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(5, 16), torch.nn.Linear(16, 3)
+        self.branch = torch.nn.Linear(5, 16)
+
+    def forward(self, x: torch.Tensor, branch: bool) -> torch.Tensor:
+        """(B, 5) to (B, 3)."""
+        hidden = self.first(x) + (self.branch(x) if branch else 0)
+        out: torch.Tensor = self.last(torch.nn.functional.gelu(hidden))
+        return out
+
+
 def program(runs: list[dict[str, Any]]) -> None:
     """What each process does: one run after the other."""
     from pelagos.pipeline import distributed
@@ -35,14 +50,18 @@ def train(
     stop: int,
     after: str = "",
     precision: str = "float32",
+    poison: bool = False,
 ) -> None:
     """Steps start to stop of a small run, after the state of another; keeps losses and states by name."""
     from pelagos.pipeline import distributed
     from pelagos.pipeline.engine import EngineConfig
 
     torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.GELU(), torch.nn.Linear(16, 3))
-    groups = [{"params": network[i].parameters(), "peak": rate} for i, rate in ((0, 1e-2), (2, 3e-3))]
+    network = Branched()
+    groups = [
+        {"params": [*network.first.parameters(), *network.branch.parameters()], "peak": 1e-2},
+        {"params": network.last.parameters(), "peak": 3e-3},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=1e-2, weight_decay=0.1)
     config = EngineConfig(zero_stage=zero_stage, clip=0.5, precision=precision)
     world, rank = distributed.world(), distributed.rank()
@@ -54,8 +73,15 @@ def train(
         x = torch.randn(BATCH, 5, generator=torch.Generator().manual_seed(step))
         blocks = x.split(2)[rank::world]
         tasks = [
-            lambda net, block=block: (net(block) - block[:, :3].sin()).square().mean() for block in blocks
+            lambda net, block=block, step=step: (
+                (net(block, step % 2 == 0) - block[:, :3].sin()).square().mean()
+            )
+            for block in blocks
         ]
+        if poison and step == 3:
+            # In one micro-batch of one process.
+            bad = [*tasks[:-1], lambda net, task=tasks[-1]: task(net) / (rank != 0)]
+            assert not np.isfinite(engine.step(bad, lambda group: group["peak"]).grad_norm)
         info = engine.step(tasks, lambda group, step=step: group["peak"] * (1 - step / STEPS))
         losses.append([distributed.all_sum([info.loss / world])[0], info.grad_norm])
     weights, moments = engine.weights(), engine.moments()
@@ -71,7 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of two processes, then runs of one that continue them."""
     path = tmp_path_factory.mktemp("engine")
 
-    def run(name: str, zero_stage: int, start: int, stop: int, **more: str) -> dict[str, Any]:
+    def run(name: str, zero_stage: int, start: int, stop: int, **more: object) -> dict[str, Any]:
         return {
             "folder": str(path),
             "name": name,
@@ -86,6 +112,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     two += [run(f"again{stage}", stage, 3, STEPS, after=f"head{stage}") for stage in STAGES]
     two += [run(f"tail{stage}", (stage + 1) % 4, 3, STEPS, after=f"head{stage}") for stage in STAGES]
     two += [run(f"whole{stage}", stage, 0, STEPS) for stage in STAGES]
+    two += [run(f"poisoned{stage}", stage, 0, STEPS, poison=True) for stage in STAGES]
     one = [run("one", 0, 0, STEPS), run("bf16", 1, 0, STEPS, precision="bf16")]
     one += [run(f"alone{stage}", 0, 3, STEPS, after=f"head{stage}") for stage in STAGES]
     three = [run(f"three{stage}", stage, 3, STEPS, after=f"head{stage}") for stage in STAGES]
@@ -117,6 +144,12 @@ def test_training_continues_on_other_processes_and_another_zero_stage(
 def test_the_same_layout_continues_with_identical_losses(folder: Path, zero_stage: int) -> None:
     continued = losses(folder, f"head{zero_stage}", f"again{zero_stage}")
     np.testing.assert_array_equal(continued, losses(folder, f"whole{zero_stage}"))
+
+
+@pytest.mark.parametrize("zero_stage", STAGES)
+def test_a_gradient_that_is_not_finite_moves_nothing(folder: Path, zero_stage: int) -> None:
+    poisoned = losses(folder, f"poisoned{zero_stage}")
+    np.testing.assert_array_equal(poisoned, losses(folder, f"whole{zero_stage}"))
 
 
 @pytest.mark.parametrize("zero_stage", STAGES)

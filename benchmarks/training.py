@@ -1,0 +1,262 @@
+"""What training costs beside the network's arithmetic; `make bench-training` prints the table.
+
+The demo's network on random fields of its size, a global batch of 16 in micro-batches of 8, float32 on
+the CPU, one thread a process. Alternatives are timed in turn within the same processes, so that what
+else the machine does meets all alike; both the clock's time and the processor's are given.
+"""
+
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pelagos.models.context import Context, Signature
+from pelagos.pipeline import checkpoint, distributed
+from pelagos.pipeline.average import Average
+from pelagos.pipeline.config import apply_overrides, check, find, read
+from pelagos.pipeline.engine import EngineConfig
+from pelagos.pipeline.launch import environments
+from pelagos.pipeline.optimizer import OptimizerConfig
+from pelagos.pipeline.pretrain import PretrainStage, run
+from pelagos.preprocessing.build import BuildConfig, build
+from pelagos.preprocessing.simulate import SimulateConfig, simulate
+from pelagos.preprocessing.sources import the_well
+
+MICRO_BATCH, BLOCKS, SIZE = 8, 2, 64
+ROUNDS = 5
+Step = Callable[[], object]
+
+
+def demo_stage() -> dict[str, Any]:
+    """The demo's pretraining."""
+    return {**read(find("demo"))["stages"]["pretrain"], "seed": 0}
+
+
+def make_network() -> nn.Module:
+    """The demo's network."""
+    torch.manual_seed(0)
+    channels = ("velocity_x", "velocity_y", "density", "pressure")
+    config = check(demo_stage(), PretrainStage, "demo").network
+    return config.build(Signature(channels, channels, (), (SIZE, SIZE)))
+
+
+def make_losses(blocks: int) -> list[Callable[[nn.Module], Tensor]]:
+    """Losses of so many micro-batches."""
+    context = Context(inputs=(0, 1, 2, 3), outputs=(0, 1, 2, 3), residual=(0, 1, 2, 3), periodic=(True, True))
+    x_BCHW, y_BCHW = torch.randn(2, MICRO_BATCH, 4, SIZE, SIZE)
+    lead_time_B = torch.rand(MICRO_BATCH) + 0.1
+    return [lambda network: (network(x_BCHW, lead_time_B, context) - y_BCHW).square().mean()] * blocks
+
+
+def bare_step(*, alone: bool) -> Step:
+    """A step as one writes it down with torch: all of the work here, or a process's share of it."""
+    network = make_network()
+    optimizer = OptimizerConfig().build(network)
+    parameters = list(network.parameters())
+    world = 1 if alone else distributed.world()
+    losses = make_losses(BLOCKS // world)
+
+    def step() -> object:
+        for loss in losses:
+            (loss(network) / len(losses)).backward()
+        if world > 1:
+            flat = torch.cat([parameter.grad.view(-1) for parameter in parameters])
+            torch.distributed.all_reduce(flat)
+            flat /= world
+            pieces = flat.split([parameter.numel() for parameter in parameters])
+            for parameter, piece in zip(parameters, pieces, strict=True):
+                parameter.grad = piece.view_as(parameter)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(norm)
+
+    return step
+
+
+def engine_step(zero_stage: int) -> Step:
+    """The same step by the engine."""
+    network = make_network()
+    optimizer = OptimizerConfig().build(network)
+    losses = make_losses(BLOCKS // distributed.world())
+    engine = EngineConfig(zero_stage=zero_stage).build(network, optimizer, MICRO_BATCH, len(losses))
+    return lambda: engine.step(losses, lambda group: group["peak"])
+
+
+def interleave(steps: dict[str, Step], rounds: int) -> dict[str, list[list[float]]]:
+    """[clock, processor] seconds of each step in each round."""
+    seconds: dict[str, list[list[float]]] = {name: [] for name in steps}
+    for turn in range(rounds + 2):
+        for name, step in steps.items():
+            distributed.barrier()
+            clock, processor = time.perf_counter(), time.process_time()
+            step()
+            spent = [time.perf_counter() - clock, time.process_time() - processor]
+            if turn >= 2:
+                seconds[name].append(spent)
+    return seconds
+
+
+def measure_steps() -> dict[str, list[list[float]]]:
+    """Steps of a bare loop and of the engine, and with several processes one that works alone."""
+    if distributed.world() == 1:
+        return interleave({"bare": bare_step(alone=True), "engine": engine_step(1)}, ROUNDS)
+    # The process that works alone must not wait for the other's processor: the other does nothing meanwhile.
+    alone = bare_step(alone=True) if distributed.rank() == 0 else (lambda: None)
+    steps: dict[str, Step] = {"alone": alone, "bare": bare_step(alone=False)}
+    steps |= {f"engine{stage}": engine_step(stage) for stage in range(4)}
+    return interleave(steps, ROUNDS)
+
+
+def allocated() -> int:
+    """Bytes of all tensors that are alive."""
+    gc.collect()
+    storages = {}
+    for thing in gc.get_objects():
+        # Of other things not even the class may be asked for: some warn.
+        if issubclass(type(thing), Tensor) and thing.device.type == "cpu":
+            storage = thing.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            if thing.grad is not None:
+                storage = thing.grad.untyped_storage()
+                storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def measure_memory(zero_stage: int) -> dict[str, float]:
+    """Bytes of tensors after a step [MiB], for a running mean too, and of the weights alone."""
+    before = allocated()
+    network = make_network()
+    weights = sum(parameter.numel() * 4 for parameter in network.parameters())
+    optimizer = OptimizerConfig().build(network)
+    losses = make_losses(BLOCKS // distributed.world())
+    fields = allocated() - before - weights
+    engine = EngineConfig(zero_stage=zero_stage).build(network, optimizer, MICRO_BATCH, len(losses))
+    average = Average(engine, 0.99)
+    engine.step(losses, lambda group: group["peak"])
+    average.update(1)
+    del network
+    return {"weights": weights / 2**20, "total": (allocated() - before - fields) / 2**20}
+
+
+def measure_saves(folder: Path) -> dict[str, list[float]]:
+    """Seconds of a step, of what a checkpoint keeps it waiting, and of writing it."""
+    network = make_network()
+    optimizer = OptimizerConfig().build(network)
+    losses = make_losses(BLOCKS // distributed.world())
+    engine = EngineConfig().build(network, optimizer, MICRO_BATCH, len(losses))
+    average, writer = Average(engine, 0.99), checkpoint.Writer(folder, keep=2)
+    found: dict[str, list[float]] = {"step": [], "stall": [], "write": []}
+    for turn in range(ROUNDS):
+        begun = time.perf_counter()
+        engine.step(losses, lambda group: group["peak"])
+        found["step"].append(time.perf_counter() - begun)
+        distributed.barrier()
+        begun = time.perf_counter()
+        tensors = {"weights": engine.weights(), "average": average.state(), "moments": engine.moments()}
+        if distributed.rank() == 0:
+            writer.save(turn, tensors, {})
+        found["stall"].append(time.perf_counter() - begun)
+        writer.wait()
+        found["write"].append(time.perf_counter() - begun)
+    return found
+
+
+def measure_loading(folder: Path) -> float:
+    """The share of a pretraining run's time in which it waits for samples."""
+    stage = demo_stage()
+    overrides = [f"output={folder / 'run'}", "loop.steps=30", "loop.validate_every=0", "threads=1"]
+    stage |= {"data": [{"path": str(folder / "store"), "time_scale": 0.3}]}
+    stage |= {"tracking": {"uri": f"sqlite:///{folder}/mlflow.db"}}
+    run(check(apply_overrides(stage, overrides), PretrainStage, "demo"))
+    if distributed.rank() != 0:
+        return 0.0
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    return float([record for record in map(json.loads, lines) if "loader_wait" in record][-1]["loader_wait"])
+
+
+def make_store(folder: Path) -> None:
+    """Some trajectories of two-dimensional turbulence in the demo's size."""
+    config = SimulateConfig(
+        equation={"kind": "navier_stokes"}, num_trajectories=10, num_frames=8, interval=0.04
+    )
+    the_well.write(simulate(config), folder / "flow.hdf5")
+    values = {
+        "dataset": "flow",
+        "source": {"kind": "the_well", "paths": str(folder / "flow.hdf5")},
+        "root": str(folder / "stores"),
+        "splits": {"kind": "trajectories", "valid": 2},
+    }
+    (folder / "store").symlink_to(build(BuildConfig.model_validate(values)))
+
+
+def work(folder: Path) -> None:
+    """What each process does; rank 0 leaves the results in the folder."""
+    torch.set_num_threads(1)
+    distributed.start()
+    results: dict[str, Any] = {"steps": measure_steps(), "saves": measure_saves(folder / "checkpoints")}
+    results["memory"] = {stage: measure_memory(stage) for stage in range(4)}
+    results["loader_wait"] = measure_loading(folder)
+    if distributed.rank() == 0:
+        (folder / "results.json").write_text(json.dumps(results))
+    distributed.barrier()
+    distributed.stop()
+
+
+def measure(processes: int) -> dict[str, Any]:
+    """The results with so many processes."""
+    with tempfile.TemporaryDirectory(prefix="pelagos-bench-") as name:
+        folder = Path(name)
+        make_store(folder)
+        command = [sys.executable, "-m", "benchmarks.training", str(folder)]
+        children = [subprocess.Popen(command, env=environment) for environment in environments(processes)]
+        codes = [child.wait() for child in children]
+        if any(codes):
+            raise SystemExit(f"a measurement with {processes} processes failed")
+        return dict(json.loads((folder / "results.json").read_text()))
+
+
+def main() -> None:
+    """Print the table."""
+    one, two = measure(1), measure(2)
+    print("| | bar | clock | processor |\n|---|---|---|---|")
+
+    def row(name: str, bar: str, slow: Any, fast: Any, scale: float = 1.0) -> None:
+        cells = []
+        for kind in (0, 1):
+            ratios = [scale * b[kind] / a[kind] for a, b in zip(slow, fast, strict=True)]
+            cells.append(f"{statistics.median(ratios):.3f}")
+        print(f"| {name} | {bar} | {' | '.join(cells)} |")
+
+    alone, pair = one["steps"], two["steps"]
+    row("engine / bare loop, 1 process", "< 1.10", alone["bare"], alone["engine"])
+    for stage in range(4):
+        row(f"engine / bare loop, 2 processes, ZeRO {stage}", "< 1.10", pair["bare"], pair[f"engine{stage}"])
+    row(
+        "efficiency of 2 processes, ZeRO 1 (bare loop alone / 2 engine)",
+        "",
+        pair["engine1"],
+        pair["alone"],
+        0.5,
+    )
+    for processes, found in ((1, one), (2, two)):
+        print(f"| loader wait / run, {processes} process(es) | < 0.02 | {found['loader_wait']:.4f} | |")
+        step, stall, write = (statistics.median(found["saves"][key]) for key in ("step", "stall", "write"))
+        print(f"| checkpoint's stall / step, {processes} process(es) | < 1 | {stall / step:.3f} | |")
+        print(f"| checkpoint's writing / step, {processes} process(es) | | {write / step:.3f} | |")
+    print("\n| model states a process, 2 processes | MiB | times the weights |\n|---|---|---|")
+    for stage, memory in two["memory"].items():
+        print(f"| ZeRO {stage} | {memory['total']:.1f} | {memory['total'] / memory['weights']:.2f} |")
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1])) if len(sys.argv) > 1 else main()
