@@ -32,7 +32,7 @@ from pelagos.preprocessing.simulate import SimulateConfig, simulate
 from pelagos.preprocessing.sources import the_well
 
 MICRO_BATCH, BLOCKS, SIZE = 8, 2, 64
-ROUNDS = 5
+ROUNDS = 10
 Step = Callable[[], object]
 
 
@@ -126,7 +126,7 @@ def allocated() -> int:
         if issubclass(type(thing), Tensor) and thing.device.type == "cpu":
             storage = thing.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
-            if thing.grad is not None:
+            if thing.is_leaf and thing.grad is not None:
                 storage = thing.grad.untyped_storage()
                 storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())

@@ -20,7 +20,8 @@ from pelagos.pipeline.shards import Member, Shards, consecutive, interleaved
 from pelagos.preprocessing.config import Config
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-LARGEST_BUCKET = 500_000_000
+LARGEST_BUCKET = 50_000_000
+"""Numbers that are summed over processes at a time: 200 MB, where a network's bandwidth is long reached."""
 
 
 class EngineConfig(Config):
@@ -52,7 +53,6 @@ class EngineConfig(Config):
     def deepspeed(self, micro_batch: int, accumulation: int, world: int, elements: int) -> dict[str, Any]:
         """DeepSpeed's JSON for a network of so many trained numbers."""
         stage = self.stage(world)
-        bucket = min(LARGEST_BUCKET, elements)
         return {
             "train_micro_batch_size_per_gpu": micro_batch,
             # Up to stage 1 gradients add up in one place, and DeepSpeed sees the sum.
@@ -61,8 +61,10 @@ class EngineConfig(Config):
             "gradient_clipping": self.clip if stage else 0.0,
             "zero_optimization": {
                 "stage": stage,
-                # Buffers are allocated in this size, whatever the network's.
-                "reduce_bucket_size": bucket,
+                # A buffer is allocated in this size, whatever the network's.
+                "reduce_bucket_size": min(LARGEST_BUCKET, max(1, elements // 8)),
+                # Smaller tensors stay whole everywhere: DeepSpeed's 100 000 is all of a small network.
+                "stage3_param_persistence_threshold": min(100_000, elements // 1000),
                 # Slices of one tensor are contiguous already.
                 "contiguous_gradients": stage > 1,
             },

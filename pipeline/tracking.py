@@ -107,8 +107,11 @@ class MlflowTracker(Tracker):
         """See Tracker.params."""
         from mlflow.entities import Param
 
-        # MLflow refuses to change a parameter, and takes at most 100 at once.
-        flat = [Param(key, str(value)[:6000]) for key, value in flatten(values).items()]
+        # MLflow refuses to change a parameter, which those without an effect on the result may do when a
+        # run is continued, and takes at most 100 at once.
+        known: set[str] = set()
+        self._call(lambda: known.update(self._client.get_run(self.run_id).data.params))
+        flat = [Param(key, str(value)[:6000]) for key, value in flatten(values).items() if key not in known]
         for start in range(0, len(flat), 100):
             chunk = flat[start : start + 100]
             self._call(lambda chunk=chunk: self._client.log_batch(self.run_id, params=chunk))

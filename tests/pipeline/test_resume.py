@@ -1,6 +1,8 @@
 """Exact and elastic resume: killed processes, other numbers of processes, other ZeRO stages."""
 
 import json
+import os
+import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
@@ -14,7 +16,7 @@ import runs
 
 from pelagos.pipeline import checkpoint
 from pelagos.pipeline.ledger import read
-from pelagos.pipeline.tracking import history
+from pelagos.pipeline.tracking import TrackingConfig, history
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,24 @@ def test_a_run_killed_again_and_again_has_the_same_losses_and_weights_to_the_las
     runs.finish(folder, "killed", 2, "engine.zero_stage=2")
     assert runs.losses(run) == runs.losses(pair)
     assert all(torch.equal(runs.weights(run)[key], tensor) for key, tensor in runs.weights(pair).items())
+
+
+@pytest.mark.slow
+def test_torchrun_trains_the_same(folder: Path, pair: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "pelagos.pipeline", "pretrain", str(folder / "train.yaml")]
+    command += [f"output={folder / 'torchrun'}", "engine.zero_stage=2"]
+    paths = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert runs.losses(folder / "torchrun") == runs.losses(pair)
+
+
+def test_the_tracking_server_takes_what_changes_when_a_run_goes_on(elastic: Path, folder: Path) -> None:
+    client = TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db").client()
+    recorded = client.get_metric_history((elastic / "mlflow_run").read_text(), "train/loss")
+    assert {metric.step for metric in recorded} == set(range(1, runs.STEPS + 1))
 
 
 def test_a_checkpoint_says_which_run_and_code_it_is_of(alone: Path) -> None:
