@@ -10,13 +10,16 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from pelagos.preprocessing.batch import Batch, Layout
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.frames import FrameReader
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.pairs import Ints, PairIndex, PairSampling, Sampling, index_pairs
+from pelagos.preprocessing.pool import TrajectoryPool
+from pelagos.preprocessing.shard_reader import ShardReader
 from pelagos.preprocessing.store import Store, open_store
 from pelagos.preprocessing.variables import keys, with_role
 
@@ -37,6 +40,8 @@ class DatasetConfig(Config):
         time_unit: of `time_scale`: that of the store, or its frames.
         limit: at most so many samples, spread evenly: for validation.
         weight: how often a mixture takes a sample of this dataset, relative to the others.
+        pool: for cold disks and remote stores: so many trajectories are drawn from before others are, and
+            each process holds them in memory, read whole. Pays from a dozen samples of a trajectory on.
     """
 
     path: Path
@@ -47,6 +52,7 @@ class DatasetConfig(Config):
     time_unit: Literal["physical", "frames"] = "physical"
     limit: PositiveInt | None = None
     weight: PositiveFloat = 1.0
+    pool: NonNegativeInt = 0
 
     def open(self, normalizer: Normalizer | None = None) -> "Dataset":
         """The samples, scaled by the statistics of the store where no normaliser is given."""
@@ -113,6 +119,7 @@ class Dataset:
             raise ConfigError(
                 f"{store.path}: a rollout needs prognostic variables, which are input and output"
             )
+        self._frames = _pooled(store, config.pool)
         self._index = self._make_index()
         self.num_samples = min(self._index.num_pairs, config.limit or self._index.num_pairs)
 
@@ -128,6 +135,12 @@ class Dataset:
         if self.num_samples < self._index.num_pairs:
             samples = samples * self._index.num_pairs // self.num_samples
         return self._index.pairs(samples)
+
+    @property
+    def run_ends(self) -> Ints:
+        """(R,) where the samples of each trajectory, or of each run of frames in it, end."""
+        # Sample s is pair s * num_pairs // num_samples.
+        return -(-self._index.ends * self.num_samples // self._index.num_pairs)
 
     def describe(self, sample: int) -> str:
         """Where a sample comes from, for messages."""
@@ -178,21 +191,34 @@ class Dataset:
         Raises:
             DamagedFileError: a shard is missing or damaged.
         """
-        index, num, steps = self.pairs(samples), len(samples), steps or self.steps
-        lead = (index[:, 2] - index[:, 1]) // self.steps
-        index[:, 2] = index[:, 1] + steps * lead
+        self.read(samples, buffers, steps)
+        return self.wrap(samples, buffers, steps)
+
+    def read(self, samples: Ints, buffers: Buffers, steps: int | None = None) -> None:
+        """Read the samples into the buffers, which `wrap` makes a batch of, here or in another process.
+
+        Raises:
+            DamagedFileError: a shard is missing or damaged.
+        """
+        index, leads, steps = self._frames_of(samples, steps or self.steps)
+        for n, ((trajectory, initial, _), lead) in enumerate(
+            zip(index.tolist(), leads.tolist(), strict=True)
+        ):
+            self._read_inputs(trajectory, initial, buffers.inputs[n])
+            for k in range(steps):
+                forcing = buffers.forcings[n, k] if k < steps - 1 else None
+                place = n if self.sampling.kind == "pairs" else (n, k)
+                frame = initial + (k + 1) * lead
+                self._read_targets(trajectory, frame, buffers.targets[place], buffers.mask[place], forcing)
+
+    def wrap(self, samples: Ints, buffers: Buffers, steps: int | None = None) -> Batch:
+        """The batch of samples (B,) that have been read into the buffers."""
+        index, leads, steps = self._frames_of(samples, steps or self.steps)
         inputs, targets, mask, forcings = (
-            part[:num] for part in (buffers.inputs, buffers.targets, buffers.mask, buffers.forcings)
+            part[: len(samples)] for part in (buffers.inputs, buffers.targets, buffers.mask, buffers.forcings)
         )
         if self.sampling.kind != "pairs":
             targets, mask, forcings = targets[:, :steps], mask[:, :steps], forcings[:, : steps - 1]
-        for n, (trajectory, initial, _) in enumerate(index.tolist()):
-            self._read_inputs(trajectory, initial, inputs[n])
-            for k in range(steps):
-                forcing = forcings[n, k] if k < steps - 1 else None
-                frame = initial + (k + 1) * int(lead[n])
-                place = n if self.sampling.kind == "pairs" else (n, k)
-                self._read_targets(trajectory, frame, targets[place], mask[place], forcing)
         scalars = self.store.scalar_values[index[:, 0]].astype(np.float32)
         return Batch(
             layout=self.layout,
@@ -200,11 +226,18 @@ class Dataset:
             targets=torch.from_numpy(targets),
             mask=torch.from_numpy(mask),
             forcings=torch.from_numpy(forcings),
-            lead_time=torch.from_numpy(self._lead_times(lead, steps)),
+            lead_time=torch.from_numpy(self._lead_times(leads, steps)),
             scalars=torch.from_numpy(scalars),
             index=torch.from_numpy(index),
             kind=self.sampling.kind,
         )
+
+    def _frames_of(self, samples: Ints, steps: int) -> tuple[Ints, Ints, int]:
+        """(B, 3) trajectory, initial and last valid frame; (B,) frames of one step; how many steps."""
+        index = self.pairs(samples)
+        leads = (index[:, 2] - index[:, 1]) // self.steps
+        index[:, 2] = index[:, 1] + steps * leads
+        return index, leads, steps
 
     def _lead_times(self, lead: Ints, steps: int) -> Frames:
         """(B,), or (B, K) of windows."""
@@ -245,7 +278,18 @@ class Dataset:
     def _read_state(self, trajectory: int, frame: int, parts: tuple[Frames, ...]) -> None:
         buffers = [part for part in parts if len(part)]
         if buffers:
-            self.store.frames.read_frame((trajectory, frame), buffers)
+            self._frames.read_frame((trajectory, frame), buffers)
+
+
+def _pooled(store: Store, size: int) -> FrameReader:
+    if not size:
+        return store.frames
+    if isinstance(store.frames, ShardReader) and store.frames.layout.cells[1] > 1:
+        raise ConfigError(
+            f"pool: a trajectory of {store.path} spans several shards: too long to be held whole"
+        )
+    shape = (store.num_times, len(store.variables), *store.grid.shape)
+    return TrajectoryPool(store.frames, shape, size)
 
 
 def _time_scale(store: Store, config: DatasetConfig) -> float:

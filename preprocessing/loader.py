@@ -1,52 +1,33 @@
-"""Loader: one rank's batches in order, read ahead by threads into a ring of reused buffers.
-
-Shapes: B samples, C channels, H rows, W columns.
-"""
+"""Loader: one rank's batches in order, read ahead into a ring of reused buffers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from math import prod
 from threading import Condition, Thread
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
 
 from pelagos.preprocessing.batch import Batch
-from pelagos.preprocessing.dataset import Buffers, Dataset
+from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.mixture import Block, Order
+from pelagos.preprocessing.reading_process import ReadingProcess, SharedMemory
+from pelagos.preprocessing.ring import RingShape, Slot
 
 
-@dataclass(eq=False)
-class _Slot:
-    """One place of the ring: memory for a batch of any of the datasets."""
+class LoaderConfig(Config):
+    """How batches are read ahead.
 
-    inputs: NDArray[np.float32]
-    targets: NDArray[np.float32]
-    mask: NDArray[np.bool_]
-    forcings: NDArray[np.float32]
-    views: dict[int, Buffers] = field(default_factory=dict)
-    number: int = -1
-    batch: Batch | None = None
-    error: BaseException | None = None
-    copied: Any = None
+    Attributes:
+        threads: that read.
+        processes: whether each of them has a process of its own, which pays where decoding binds: for
+            `blosc-lz4` on more than two cores. They take seconds to start, and their memory is not pinned.
+        depth: batches that are read ahead, and their buffers.
+    """
 
-    def buffers(self, number: int, dataset: Dataset, num: int, present: NDArray[np.bool_]) -> Buffers:
-        """The memory in the shape of a dataset's batch."""
-        if number not in self.views:
-            mask = present if dataset.complete else self.mask
-            self.views[number] = Buffers(
-                inputs=_carved(self.inputs, (num, *dataset.input_shape)),
-                targets=_carved(self.targets, (num, *dataset.target_shape)),
-                mask=_carved(mask, (num, *dataset.target_shape)),
-                forcings=_carved(self.forcings, (num, *dataset.forcings_shape)),
-            )
-        return self.views[number]
-
-
-def _carved(flat: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    return flat[: prod(shape)].reshape(shape)
+    threads: PositiveInt = 2
+    processes: bool = False
+    depth: int = Field(default=4, ge=2)
 
 
 class Loader:
@@ -65,6 +46,7 @@ class Loader:
         start_step: int = 0,
         num_steps: int | None = None,
         threads: int = 2,
+        processes: bool = False,
         depth: int = 4,
     ) -> None:
         """Make the memory; reading starts with the iteration.
@@ -76,6 +58,7 @@ class Loader:
             start_step: the first global batch.
             num_steps: how many; all that the order has by default.
             threads: that read.
+            processes: whether each of them has a process of its own.
             depth: batches that are read ahead, and their buffers.
 
         Raises:
@@ -87,23 +70,11 @@ class Loader:
         self.order = order
         self._range = (rank, world, start_step, num_steps)
         self._threads = threads
-        inputs, targets, forcings = (
-            max(prod(shape) for shape in shapes) * order.micro_batch
-            for shapes in zip(
-                *((d.input_shape, d.target_shape, d.forcings_shape) for d in order.datasets), strict=True
-            )
-        )
-        # Masks of datasets that miss nothing share one memory, which nobody writes to.
-        self._present = np.ones(targets, bool)
-        self._slots = [
-            _Slot(
-                _memory(inputs, torch.float32),
-                _memory(targets, torch.float32),
-                _memory(targets, torch.bool),
-                _memory(forcings, torch.float32),
-            )
-            for _ in range(depth)
-        ]
+        self._shape = RingShape.fitting(order.datasets, order.micro_batch, depth)
+        self._shared = SharedMemory(self._shape.bytes) if processes else None
+        memory = self._shared.values if self._shared else _memory(self._shape.bytes)
+        self._slots = self._shape.slots(memory)
+        self._present = np.ones(self._shape.targets, bool)
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches in order.
@@ -112,7 +83,8 @@ class Loader:
             DamagedFileError: a batch cannot be read; raised in its place, after those before it.
         """
         reading = _Reading(self.order, self.order.blocks(*self._range), self._slots, self._present)
-        threads = [Thread(target=reading.run, daemon=True) for _ in range(self._threads)]
+        readers = [self._reader() for _ in range(self._threads)]
+        threads = [Thread(target=reading.run, args=[reader], daemon=True) for reader in readers]
         for thread in threads:
             thread.start()
         try:
@@ -121,12 +93,19 @@ class Loader:
                 reading.release()
         finally:
             reading.stop()
-            for thread in threads:
+            for thread, reader in zip(threads, readers, strict=True):
                 thread.join()
+                if reader is not None:
+                    reader.close()
+
+    def _reader(self) -> ReadingProcess | None:
+        if self._shared is None:
+            return None
+        return ReadingProcess(self._shared, self._shape, self.order.datasets)
 
 
-def _memory(size: int, dtype: torch.dtype) -> NDArray[Any]:
-    return torch.empty(size, dtype=dtype, pin_memory=torch.cuda.is_available()).numpy()
+def _memory(size: int) -> NDArray[np.uint8]:
+    return np.asarray(torch.empty(size, dtype=torch.uint8, pin_memory=torch.cuda.is_available()).numpy())
 
 
 class _Reading:
@@ -136,7 +115,7 @@ class _Reading:
     """
 
     def __init__(
-        self, order: Order, blocks: Iterator[Block], slots: list[_Slot], present: NDArray[np.bool_]
+        self, order: Order, blocks: Iterator[Block], slots: list[Slot], present: NDArray[np.bool_]
     ) -> None:
         self._order, self._blocks, self._slots, self._present = order, blocks, slots, present
         self._changed = Condition()
@@ -148,13 +127,13 @@ class _Reading:
         for slot in slots:
             slot.number, slot.batch, slot.error = -1, None, None
 
-    def run(self) -> None:
-        """Take blocks and fill slots until there are no more."""
+    def run(self, reader: ReadingProcess | None) -> None:
+        """Take blocks and fill slots, here or in another process, until there are no more."""
         while (ticket := self._take()) is not None:
             number, block = ticket
             slot = self._slots[number % len(self._slots)]
             try:
-                slot.batch = self._fill(slot, block)
+                slot.batch = self._fill(slot, block, reader)
             except Exception as error:
                 slot.error = error
             with self._changed:
@@ -184,12 +163,16 @@ class _Reading:
     def _closed(self) -> bool:
         return self._stopped or self._end is not None
 
-    def _fill(self, slot: _Slot, block: Block) -> Batch:
+    def _fill(self, slot: Slot, block: Block, reader: ReadingProcess | None) -> Batch:
         if slot.copied is not None:
             slot.copied.synchronize()
         dataset = self._order.datasets[block.dataset]
         buffers = slot.buffers(block.dataset, dataset, self._order.micro_batch, self._present)
-        return dataset.fill(block.samples, buffers, block.steps)
+        if reader is None:
+            dataset.read(block.samples, buffers, block.steps)
+        else:
+            reader.fill(self._slots.index(slot), block)
+        return dataset.wrap(block.samples, buffers, block.steps)
 
     def release(self) -> None:
         """Let threads fill the batch that the consumer had last."""

@@ -6,7 +6,7 @@ other in rounds, each a random order of all n_d, and its blocks cut this stream:
 and each round holds every sample exactly once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
@@ -20,7 +20,7 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.normalize import Normalizer
-from pelagos.preprocessing.permutation import Permutation
+from pelagos.preprocessing.permutation import GroupedPermutation, Permutation
 from pelagos.preprocessing.store import open_store
 
 Ints = NDArray[np.int64]
@@ -119,6 +119,9 @@ class Mixture:
         self.shares = _shares(sizes, weights or [1.0] * len(sizes), temperature)
         self._seed = seed
         self._group = lru_cache(maxsize=4)(self._draw_group)
+        self._pooled = np.array([dataset.config.pool > 0 for dataset in self.datasets])
+        self._turns = lru_cache(maxsize=2)(self._draw_turns)
+        self._round_order = lru_cache(maxsize=2 * len(self.datasets))(self._draw_round)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -182,9 +185,26 @@ class Mixture:
         counts = self._first_blocks(epoch + 1) - starts
         ends = np.cumsum(counts)
         within = numbers - starts.sum()
-        drawn = self._epoch_order(epoch, int(ends[-1]))(within[(within >= 0) & (within < ends[-1])])
+        within = within[(within >= 0) & (within < ends[-1])]
+        drawn = self._epoch_order(epoch, int(ends[-1]))(within)
         datasets = np.searchsorted(ends, drawn, side="right")
-        return datasets, (starts + drawn[:, None] - (ends - counts))[np.arange(len(drawn)), datasets]
+        places = drawn - (ends - counts)[datasets]
+        if self._pooled.any():
+            # Whoever keeps a pool must meet its blocks in their order.
+            rows = self._pooled[datasets]
+            places[rows] = self._turns(epoch)[within[rows]]
+        return datasets, starts[datasets] + places
+
+    def _draw_turns(self, epoch: int) -> Ints:
+        """For each block of an epoch, how many of those before it are of the same dataset."""
+        counts = self._first_blocks(epoch + 1) - self._first_blocks(epoch)
+        ends = np.cumsum(counts)
+        drawn = self._epoch_order(epoch, int(ends[-1]))(np.arange(ends[-1]))
+        datasets = np.searchsorted(ends, drawn, side="right")
+        sorted_blocks = np.argsort(datasets, kind="stable")
+        turns = np.empty_like(drawn)
+        turns[sorted_blocks] = np.arange(ends[-1]) - (ends - counts)[datasets[sorted_blocks]]
+        return turns
 
     def _samples(self, dataset: int, positions: Ints) -> Ints:
         """What stands at positions of a dataset's endless stream of rounds."""
@@ -198,8 +218,11 @@ class Mixture:
     def _epoch_order(self, epoch: int, num_blocks: int) -> Permutation:
         return Permutation(max(1, num_blocks), (self._seed, 0, epoch))
 
-    def _round_order(self, dataset: int, turn: int) -> Permutation:
-        return Permutation(self.datasets[dataset].num_samples, (self._seed, 1, dataset, turn))
+    def _draw_round(self, dataset: int, turn: int) -> Callable[[Ints], Ints]:
+        drawn, key = self.datasets[dataset], (self._seed, 1, dataset, turn)
+        if drawn.config.pool:
+            return GroupedPermutation(drawn.run_ends, drawn.config.pool, key)
+        return Permutation(drawn.num_samples, key)
 
 
 def _shares(sizes: Ints, weights: Sequence[float], temperature: float) -> Ints:

@@ -37,3 +37,37 @@ class Permutation:
             values = (values * factor + term) & self._mask
             values ^= values >> self._shift
         return values
+
+
+class GroupedPermutation:
+    """A bijection of 0, ..., n - 1 that meets runs of neighbours group by group.
+
+    The runs come in a random order, `size` of them make a group, and a group's members are met in a random
+    order before any of the next one: whoever keeps `size` runs at hand needs each of them once.
+    """
+
+    def __init__(self, ends: Ints, size: int, key: tuple[int, ...]) -> None:
+        """Draw the groups.
+
+        Args:
+            ends: (R,) where each run ends; the last one at n.
+            size: runs of a group.
+            key: as of `Permutation`.
+        """
+        runs = Permutation(len(ends), (*key, 0))(np.arange(len(ends)))
+        lengths = np.diff(ends, prepend=0)
+        self._key = (*key, 1)
+        self._begins = (ends - lengths)[runs]
+        self._places = np.concatenate([[0], np.cumsum(lengths[runs])])
+        self._edges = np.append(self._places[:-1:size], self._places[-1])
+
+    def __call__(self, positions: Ints) -> Ints:
+        """What stands at these positions."""
+        places = np.empty_like(positions)
+        groups = np.searchsorted(self._edges, positions, side="right") - 1
+        for group in np.unique(groups):
+            rows, (start, stop) = groups == group, self._edges[group : group + 2]
+            within = Permutation(int(stop - start), (*self._key, int(group)))
+            places[rows] = start + within(positions[rows] - start)
+        runs = np.searchsorted(self._places, places, side="right") - 1
+        return np.asarray(self._begins[runs] + places - self._places[runs])

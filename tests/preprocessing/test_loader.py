@@ -12,7 +12,7 @@ from pelagos.preprocessing.errors import ConfigError, DamagedFileError
 from pelagos.preprocessing.loader import Loader
 from pelagos.preprocessing.mixture import Mixture, MixtureConfig, Sweep
 from pelagos.preprocessing.pairs import PairSampling
-from pelagos.preprocessing.permutation import Permutation
+from pelagos.preprocessing.permutation import GroupedPermutation, Permutation
 
 Drawn = list[tuple[int, int]]
 
@@ -270,3 +270,65 @@ def test_a_curriculum_lengthens_rollouts_at_the_said_steps(paths: list[Path]) ->
         found, values = rest[number % 2][number // 2]
         assert found == index
         assert np.array_equal(values, targets)
+
+
+# ---------------------------------------------------------------- processes and pools
+
+
+@pytest.mark.parametrize("kind", ["pairs", "rollouts"])
+def test_processes_fill_the_same_batches(tmp_path: Path, kind: str) -> None:
+    source = {"names": ["velocity_x", "heating"], "static": "varying", "scalars": True, "sea": 1}
+    path = build(configuration(tmp_path, source, codec="blosc-lz4", missing="keep"))
+    sampling = {"kind": "rollouts", "steps": 2} if kind == "rollouts" else {"kind": "pairs"}
+    dataset = DatasetConfig.model_validate({"path": path, "sampling": sampling}).open()
+    found, expected = (
+        [
+            [
+                getattr(batch, name).numpy().copy()
+                for name in ("inputs", "targets", "mask", "forcings", "lead_time")
+            ]
+            for batch in Loader(mixture([dataset]), num_steps=2, processes=processes, depth=3)
+        ]
+        for processes in (True, False)
+    )
+    assert len(found) == len(expected) == 8
+    for one, other in zip(found, expected, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_an_error_of_a_process_reaches_the_consumer(tmp_path: Path) -> None:
+    path = build(configuration(tmp_path))
+    (path / "state/c/0/0/0/0/0").unlink()
+    loader = Loader(Sweep([DatasetConfig(path=path).open()], 5), threads=1, processes=True)
+    with pytest.raises(DamagedFileError, match="state/c/0/0/0/0/0: the shard is missing"):
+        next(iter(loader))
+
+
+def test_groups_of_runs_are_met_one_after_the_other() -> None:
+    ends = np.cumsum([3, 0, 5, 2, 7, 1, 4])
+    order = GroupedPermutation(ends, 2, (5,))(np.arange(22))
+    assert sorted(order.tolist()) == list(range(22))
+    runs = np.searchsorted(ends, order, side="right")
+    # A run's members lie within those of one other run at most.
+    for run in np.unique(runs):
+        first, last = np.flatnonzero(runs == run)[[0, -1]]
+        assert len(set(runs[first : last + 1].tolist())) <= 2
+    assert order.tolist() != GroupedPermutation(ends, 2, (6,))(np.arange(22)).tolist()
+
+
+def test_a_pool_reads_each_trajectory_once_and_changes_no_sample(paths: list[Path]) -> None:
+    pooled, plain = (DatasetConfig(path=paths[1], pool=pool).open() for pool in (2, 0))
+    samples = np.arange(plain.num_samples)
+    assert np.array_equal(pooled.batch(samples).inputs, plain.batch(samples).inputs)
+    assert np.array_equal(pooled.batch(samples).targets, plain.batch(samples).targets)
+    order = mixture([DatasetConfig(path=paths[1], pool=2).open()], micro_batch=5, batch_size=5)
+    drawn_samples = np.concatenate([block.samples for block in order.blocks(0, 1, 0, 14)])
+    assert sorted(drawn_samples.tolist()) == samples.tolist()
+    trajectories = plain.pairs(drawn_samples)[:, 0]
+    assert sum(len(set(trajectories[i : i + 20].tolist())) for i in range(0, 60, 20)) == 6
+
+
+def test_a_trajectory_that_spans_shards_has_no_pool(tmp_path: Path) -> None:
+    path = build(configuration(tmp_path, {"times": 9}, shard_bytes=1024))
+    with pytest.raises(ConfigError, match=r"pool: a trajectory of .* spans several shards"):
+        DatasetConfig(path=path, pool=2).open()

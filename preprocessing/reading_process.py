@@ -1,0 +1,128 @@
+"""Reading in processes of their own, into memory that is shared: for codecs whose decoding binds.
+
+Each is `python -m pelagos.preprocessing.reading_process` and speaks JSON lines: it is told once where the
+memory is and which datasets there are, then which samples go into which slot. It ends with its input, so
+never outlives whoever started it.
+"""
+
+import json
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing import errors
+from pelagos.preprocessing.dataset import Dataset, DatasetConfig
+from pelagos.preprocessing.errors import PelagosError
+from pelagos.preprocessing.mixture import Block
+from pelagos.preprocessing.normalize import Normalizer
+from pelagos.preprocessing.ring import RingShape
+
+
+class SharedMemory:
+    """Memory without a name: the system frees it with the last process that has it, however that ends."""
+
+    def __init__(self, size: int) -> None:
+        self.descriptor = os.memfd_create("pelagos-ring")
+        os.ftruncate(self.descriptor, size)
+        self.values = mapped(self.descriptor, size)
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+def mapped(descriptor: int, size: int) -> NDArray[np.uint8]:
+    """Shared memory as an array."""
+    return np.frombuffer(mmap.mmap(descriptor, size), np.uint8)
+
+
+class ReadingProcess:
+    """One process that fills slots, one at a time."""
+
+    def __init__(self, memory: SharedMemory, shape: RingShape, datasets: Sequence[Dataset]) -> None:
+        setup = {
+            "descriptor": memory.descriptor,
+            "shape": asdict(shape),
+            "datasets": [
+                {"config": d.config.model_dump(mode="json"), "normalizer": d.normalizer.to_json()}
+                for d in datasets
+            ],
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __spec__.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=[memory.descriptor],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            start_new_session=True,  # an interrupt from the keyboard is for whoever started it
+        )
+        self._send(setup)
+
+    def fill(self, slot: int, block: Block) -> None:
+        """Have a block read into a slot; waits until it is there.
+
+        Raises:
+            DamagedFileError: a shard is missing or damaged.
+            PelagosError: the process is gone.
+        """
+        task = {
+            "slot": slot,
+            "dataset": block.dataset,
+            "samples": block.samples.tolist(),
+            "steps": block.steps,
+        }
+        self._send(task)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise PelagosError(
+                f"a process that reads batches ended with status {self._process.wait()}, perhaps for want of "
+                "memory; its own message, if any, stands above"
+            )
+        answer = json.loads(line)
+        if "error" in answer:
+            raise getattr(errors, answer["error"], RuntimeError)(answer["message"])
+
+    def _send(self, values: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            print(json.dumps(values), file=self._process.stdin, flush=True)
+        except BrokenPipeError:
+            return  # the answer that is missing tells
+
+    def close(self) -> None:
+        """Let the process end."""
+        self._process.communicate()
+
+
+def main() -> None:
+    """Fill slots as the lines of the standard input ask."""
+    setup = json.loads(sys.stdin.readline())
+    shape = RingShape(**setup["shape"])
+    slots = shape.slots(mapped(setup["descriptor"], shape.bytes))
+    present = np.ones(shape.targets, bool)
+    datasets = [
+        DatasetConfig.model_validate(values["config"]).open(Normalizer.from_json(values["normalizer"]))
+        for values in setup["datasets"]
+    ]
+    for line in sys.stdin:
+        task = json.loads(line)
+        number, samples = task["dataset"], np.array(task["samples"])
+        buffers = slots[task["slot"]].buffers(number, datasets[number], shape.micro_batch, present)
+        answer = {}
+        try:
+            datasets[number].read(samples, buffers, task["steps"])
+        except Exception as error:
+            answer = {"error": type(error).__name__, "message": str(error)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
