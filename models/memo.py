@@ -23,6 +23,10 @@ class Memo:
     With gradients on, the tensor is computed afresh and the kept one dropped: so neither an optimiser
     that writes past autograd's version counter nor a second pass through one graph can meet a stale one.
     The owner calls `clear` when it moves or changes between training and evaluation.
+
+    One write is not seen: through `parameter.data`, in evaluation, between two calls without gradients.
+    Whoever writes so calls the network's `eval()` (or `train()`) again, which forgets all of its memos;
+    optimisers, `load_state_dict`, averages of weights and moves to devices need no such care.
     """
 
     def __init__(self) -> None:

@@ -3,18 +3,22 @@
 Legend: B batch, N tokens of the grid, P places in all windows, n windows, M places in a window, D channels.
 """
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache, wraps
-from typing import ParamSpec, TypeVar
+from functools import wraps
+from threading import Lock
+from typing import TypeVar, TypeVarTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result", bound=tuple[Tensor, ...])
+KEPT_BYTES = 2**28
+"""Enough for the masks of a grid of 720 x 1440 pixels at all levels."""
 
 
 @dataclass(frozen=True)
@@ -121,14 +125,14 @@ class Windows:
         if pad_rows or pad_columns:
             x_BHWD = torch.unflatten(x_BND, 1, (self.rows.tokens, self.columns.tokens))
             x_BND = F.pad(x_BHWD, (0, 0, 0, pad_columns, 0, pad_rows)).flatten(1, 2)
-        places, tokens, _ = self.tables(x_BND.device)
+        places, tokens = _tables(self, x_BND.device)
         return self._take(x_BND, places, tokens)
 
     def join(self, x_BPD: Tensor) -> Tensor:
         """(B, P, D) to (B, N, D): the inverse of `cut`, without the padding."""
         if self.rows.plain and self.columns.plain:
             return x_BPD
-        places, tokens, _ = self.tables(x_BPD.device)
+        places, tokens = _tables(self, x_BPD.device)
         x_BND = self._take(x_BPD, tokens, places)
         if self.rows.padding or self.columns.padding:
             height, width = (axis.tokens + axis.padding for axis in (self.rows, self.columns))
@@ -138,11 +142,7 @@ class Windows:
 
     def mask(self, device: torch.device) -> Tensor:
         """(n, M, M), `hidden` where a place must not see another, 0 elsewhere."""
-        return self.tables(device)[2]
-
-    def tables(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens of places (P,), places of (padded) tokens (N,), and the mask."""
-        return _tables(self, device)
+        return _mask(self, device)[0]
 
     def _take(self, x_BND: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
         if len(index) == len(inverse):
@@ -170,34 +170,52 @@ class _Permute(torch.autograd.Function):
         return grad_BND.index_select(1, inverse), None, None
 
 
-def kept(build: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """The function with its results kept between calls, for tensors that depend on its arguments alone.
+def kept(build: Callable[[*Arguments], Result]) -> Callable[[*Arguments], Result]:
+    """The function with its latest results kept, for tensors that depend on its arguments alone.
 
-    In a graph that is being compiled the tensors are made anew: there they cost nothing or are fused.
+    Together they take at most `KEPT_BYTES`, or are one result. In a graph that is being compiled the tensors are
+    made anew: there they cost nothing or are fused.
     """
+    results: OrderedDict[tuple[object, ...], Result] = OrderedDict()
+    lock = Lock()
 
-    def make(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        # Tensors that are made in inference mode could not be used in training later.
-        with torch.inference_mode(mode=False):
-            return build(*args, **kwargs)
-
-    remembered: Callable[..., Result] = lru_cache(maxsize=64)(make)
+    def remembered(*args: *Arguments) -> Result:
+        with lock:
+            if args not in results:
+                # Tensors that are made in inference mode could not be used in training later.
+                with torch.inference_mode(mode=False):
+                    results[args] = build(*args)
+                while len(results) > 1 and _bytes(results.values()) > KEPT_BYTES:
+                    results.popitem(last=False)
+            results.move_to_end(args)
+            return results[args]
 
     @wraps(build)
-    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        return (build if torch.compiler.is_compiling() else remembered)(*args, **kwargs)
+    def call(*args: *Arguments) -> Result:
+        return (build if torch.compiler.is_compiling() else remembered)(*args)
 
     return call
 
 
+def _bytes(results: Iterable[tuple[Tensor, ...]]) -> int:
+    return sum(tensor.nbytes for tensors in results for tensor in tensors)
+
+
 @kept
-def _tables(windows: Windows, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _tables(windows: Windows, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tokens of places (P,), and places of (padded) tokens (N,)."""
     rows, columns = windows.rows, windows.columns
     width = columns.tokens + columns.padding
     sources = windows._by_window(rows.sources(device)[:, None] * width + columns.sources(device)).flatten()
     order = windows._by_window(torch.arange(rows.places * columns.places, device=device)).flatten()
     ranks = torch.argsort(order).view(rows.places, columns.places)
     targets = ranks[rows.targets(device)[:, None], columns.targets(device)].flatten()
+    return sources, targets
+
+
+@kept
+def _mask(windows: Windows, device: torch.device) -> tuple[Tensor]:
+    rows, columns = windows.rows, windows.columns
     regions = windows._by_window(3 * rows.regions(device)[:, None] + columns.regions(device))
     apart = regions[:, :, None] != regions[:, None, :]
-    return sources, targets, torch.zeros(apart.shape, device=device).masked_fill_(apart, windows.hidden)
+    return (torch.zeros(apart.shape, device=device).masked_fill_(apart, windows.hidden),)

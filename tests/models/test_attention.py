@@ -237,3 +237,13 @@ def test_layers_first_used_in_inference_mode_can_be_trained() -> None:
         layer(tokens(1, 42), grid, (False, False))
     layer(tokens(1, 42), grid, (False, False)).sum().backward()
     assert layer.key.weight.grad is not None
+
+
+def test_after_a_write_through_data_in_evaluation_eval_forgets_the_position_bias() -> None:
+    layer = attention(Tiling(4))
+    before = outputs(layer)
+    layer.continuous_position_bias_mlp[2].weight.data.mul_(-1)
+    layer.eval()
+    after = outputs(layer)
+    assert_close(after, fresh_outputs(layer), rtol=0, atol=0)
+    assert (after - before).abs().max() > 1e-6
