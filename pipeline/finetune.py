@@ -40,6 +40,8 @@ class FinetuneStage(TrainingStage):
 def run(config: FinetuneStage) -> Path:
     """Fine-tune, or continue where an interrupted run was; returns the model's folder."""
     source = load(registry.resolve(config.model, config.tracking))
+    if any(domain.frames > 1 for domain in source.domains.values()):
+        raise DataError(f"{config.model} is of a network of several frames; samples for training have one")
     digest = prepare(config, [config.data.path])
     normalizer = _normalizer(config, source)
     mixture = mixture_of(config, [config.data], normalizer)

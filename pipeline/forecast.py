@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pelagos.models.rollout import rollout
 from pelagos.pipeline import distributed, registry
-from pelagos.pipeline.model import Domain, Model, context, load
+from pelagos.pipeline.model import Domain, Model, context, earlier, load
 from pelagos.pipeline.progress import bar
 from pelagos.pipeline.tracking import TrackingConfig
 from pelagos.preprocessing import transform
@@ -141,7 +141,9 @@ class Forecaster:
         _check_variables(self.domain, store)
         self.layout = Layout(
             store.dataset,
-            self.domain.inputs,
+            tuple(
+                earlier(variable, age) for age in range(self.domain.frames) for variable in self.domain.inputs
+            ),
             self.domain.outputs,
             store.grid,
             self.domain.scalars,
@@ -162,6 +164,7 @@ class Forecaster:
     @torch.inference_mode()
     def forecast(self, plan: Plan) -> xr.Dataset:
         """(trajectory, start, lead_time, y, x) fields of all output variables; missing points are NaN."""
+        self._check_history(plan)
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         samples = [(i, s) for i in plan.trajectories for s in plan.starts]
@@ -183,16 +186,31 @@ class Forecaster:
         static = self._normalised(
             [static_fields(self.store, i, self.static) for i, _ in samples], self.static
         )
-        values = [scalars(self.store, i, self.domain.scalars) for i, _ in samples]
-        told = context(self.signature, self.layout, torch.as_tensor(np.stack(values), device=device))
+        values = np.stack([scalars(self.store, i, self.domain.scalars) for i, _ in samples])
+        scalars_BS = torch.as_tensor(values, device=device)
+
+        def fields(step: int, variables: Sequence[Variable]) -> Tensor:
+            frames = [self._frame(i, s + step * plan.stride, variables) for i, s in samples]
+            return self._normalised(frames, variables).nan_to_num(0.0)
 
         def forcing(step: int) -> Tensor:
-            frames = [self._frame(i, s + step * plan.stride, self.forcing) for i, s in samples]
-            return self._normalised(frames, self.forcing).nan_to_num(0.0)
+            return fields(step, self.forcing)
+
+        history = [
+            torch.cat([fields(-age, self.prognostic), static.nan_to_num(0.0), forcing(-age)], dim=1)
+            for age in range(1, self.domain.frames)
+        ]
 
         def network(fields_BCHW: Tensor, lead: Tensor) -> Tensor:
-            result: Tensor = self.network(fields_BCHW, lead, told)
+            told = context(self.signature, self.layout, scalars_BS, lead)
+            seen = torch.cat([fields_BCHW, *history], dim=1) if history else fields_BCHW
+            result: Tensor = self.network(seen, lead, told)
             return result
+
+        def advance(fields_BCHW: Tensor) -> Tensor:
+            frame = network(fields_BCHW, lead)
+            history[:] = [fields_BCHW, *history][: len(history)]
+            return frame
 
         step_lead = lead_times(self.store, plan)[0] / self.domain.time_scale
         self._check_lead(step_lead)
@@ -208,7 +226,7 @@ class Forecaster:
         else:
             frames = list(
                 rollout(
-                    lambda fields: network(fields, lead),
+                    advance,
                     start,
                     static.nan_to_num(0.0),
                     forcing if self.forcing else None,
@@ -216,8 +234,16 @@ class Forecaster:
                     plan.steps,
                 )
             )
-        fields = torch.stack(frames, dim=1).float().cpu().numpy()
-        return self._physical(fields, valid.cpu().numpy())
+        forecasts = torch.stack(frames, dim=1).float().cpu().numpy()
+        return self._physical(forecasts, valid.cpu().numpy())
+
+    def _check_history(self, plan: Plan) -> None:
+        first = (self.domain.frames - 1) * plan.stride
+        if min(plan.starts) < first:
+            raise DataError(
+                f"{self.store.path}: the model sees {self.domain.frames} frames, {plan.stride} apart, so that "
+                f"frame {first} is the first that it can start from, not {min(plan.starts)}: see starts.first"
+            )
 
     def _check_lead(self, step_lead: float) -> None:
         if getattr(self.network, "one_step", False) and (self.mode == "direct" or abs(step_lead - 1) > 1e-6):

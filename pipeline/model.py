@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -24,6 +24,9 @@ from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.variables import Variable, keys
 
 FORMAT = 1
+Derived = Literal["spacing_y", "spacing_x", "duration"]
+"""Scalars that follow from a batch: distances of grid points in the grid's units, and the lead time in the
+store's units of time."""
 _NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
 
 
@@ -44,6 +47,7 @@ class Domain(Config):
         scalars: names of the parameters that go with each sample.
         time_scale: physical duration of lead time 1, in the store's units of time.
         max_lead: the longest lead time seen in training, in the store's units of time.
+        frames: of the input, a step apart, the last at the initial time; more than one in published weights alone.
     """
 
     inputs: tuple[Variable, ...]
@@ -52,6 +56,7 @@ class Domain(Config):
     scalars: tuple[str, ...] = ()
     time_scale: float = 1.0
     max_lead: float = 0.0
+    frames: int = Field(default=1, gt=0)
 
     def normalizer(self, variables: Iterable[Variable]) -> Normalizer:
         """The scales of some of the variables."""
@@ -136,6 +141,12 @@ def load(folder: Path) -> Model:
     return Model(config, network.eval(), signature, domains, values["history"])
 
 
+def earlier(variable: Variable, steps: int) -> Variable:
+    """A variable as it was so many steps before the initial time: an input channel of its own."""
+    name = f"{variable.key}[-{steps}]"
+    return variable.model_copy(update={"name": name, "level": None}) if steps else variable
+
+
 def signature_from(values: dict[str, Any]) -> Signature:
     """A signature from its JSON form."""
     shape = values["shape"]
@@ -147,13 +158,14 @@ def signature_from(values: dict[str, Any]) -> Signature:
     )
 
 
-def signature_of(layouts: Iterable[Layout]) -> Signature:
-    """The union of the variables and scalars of several datasets, each in the order of first mention."""
+def signature_of(layouts: Iterable[Layout], conditions: tuple[Derived, ...] = ()) -> Signature:
+    """The union of the variables and scalars of several datasets, in the order of first mention, and conditions."""
     return union(
         *(
             Signature(keys(layout.inputs), keys(layout.outputs), layout.scalars, layout.grid.shape)
             for layout in layouts
-        )
+        ),
+        Signature((), (), conditions),
     )
 
 
@@ -171,8 +183,10 @@ def union(*signatures: Signature) -> Signature:
     )
 
 
-def context(signature: Signature, layout: Layout, scalars_BS: Tensor | None) -> Context:
+def context(signature: Signature, layout: Layout, scalars_BS: Tensor | None, lead_time_B: Tensor) -> Context:
     """What a network of this signature is told about a batch of this layout.
+
+    Scalars that the signature has and the dataset has not are missing, unless they are `Derived`.
 
     Raises:
         DataError: the network has no weights for one of the variables.
@@ -190,16 +204,24 @@ def context(signature: Signature, layout: Layout, scalars_BS: Tensor | None) -> 
         outputs=tuple(signature.outputs.index(name) for name in wanted),
         residual=tuple(given.index(name) if name in given else -1 for name in wanted),
         periodic=layout.grid.periodic,
-        scalars=_scalars(signature, layout, scalars_BS),
+        scalars=_scalars(signature, layout, scalars_BS, lead_time_B),
     )
 
 
-def _scalars(signature: Signature, layout: Layout, scalars_BS: Tensor | None) -> Tensor | None:
-    """The batch's scalars in the signature's order, NaN where the dataset has none of that name."""
-    if not signature.scalars or scalars_BS is None:
+def _scalars(
+    signature: Signature, layout: Layout, scalars_BS: Tensor | None, lead_time_B: Tensor
+) -> Tensor | None:
+    if not signature.scalars:
         return None
-    values_BS = scalars_BS.new_full((len(scalars_BS), len(signature.scalars)), torch.nan)
+    spacing_y, spacing_x = (abs(step) for step in layout.grid.spacing)
+    known: dict[str, float | Tensor] = {
+        "spacing_y": spacing_y,
+        "spacing_x": spacing_x,
+        "duration": lead_time_B * layout.time_scale,
+    }
+    if scalars_BS is not None:
+        known |= dict(zip(layout.scalars, scalars_BS.unbind(1), strict=True))
+    values_BS = lead_time_B.new_full((len(lead_time_B), len(signature.scalars)), torch.nan)
     for column, name in enumerate(signature.scalars):
-        if name in layout.scalars:
-            values_BS[:, column] = scalars_BS[:, layout.scalars.index(name)]
+        values_BS[:, column] = known.get(name, torch.nan)
     return values_BS.float()

@@ -68,14 +68,14 @@ class Objective:
 
     def _direct(self, network: nn.Module, batch: Batch, inputs: Tensor) -> Tensor:
         """(B, C, H, W) forecasts of pairs, (B K, C, H, W) of windows, each from the initial frame."""
-        repeats = batch.lead_time[0].numel()
-        told = context(self.signature, batch.layout, batch.scalars.repeat_interleave(repeats, 0))
-        frame: Tensor = network(inputs.repeat_interleave(repeats, 0), batch.lead_time.reshape(-1), told)
+        lead, repeats = batch.lead_time.reshape(-1), batch.lead_time[0].numel()
+        told = context(self.signature, batch.layout, batch.scalars.repeat_interleave(repeats, 0), lead)
+        frame: Tensor = network(inputs.repeat_interleave(repeats, 0), lead, told)
         return frame
 
     def _rollout(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> Iterator[Tensor]:
         """(B, C, H, W) forecasts of steps 1, 2, ..., with gradients through the last ones."""
-        told = context(self.signature, batch.layout, batch.scalars)
+        told = context(self.signature, batch.layout, batch.scalars, batch.lead_time)
         num_prognostic, num_forcing = (
             len(with_role(batch.layout.inputs, role)) for role in ("prognostic", "forcing")
         )

@@ -14,7 +14,7 @@ from pelagos.models.losses import LossConfig
 from pelagos.models.network import NetworkConfig
 from pelagos.pipeline import distributed, stage
 from pelagos.pipeline.engine import EngineConfig
-from pelagos.pipeline.model import Domain, Model, Scale, signature_of
+from pelagos.pipeline.model import Derived, Domain, Model, Scale, signature_of
 from pelagos.pipeline.objective import ObjectiveConfig
 from pelagos.pipeline.optimizer import OptimizerConfig
 from pelagos.pipeline.provenance import provenance
@@ -71,6 +71,7 @@ class PretrainStage(TrainingStage):
         data: stores, with weights and what makes a sample.
         temperature: shares of datasets go with (weight and) their number of samples to the power 1 / temperature.
         normalization: whether each dataset has its own scales, or all share one for each variable.
+        conditions: what the network is told of each sample beside the stores' own scalars.
     """
 
     command: Literal["pretrain"] = "pretrain"
@@ -78,6 +79,7 @@ class PretrainStage(TrainingStage):
     data: tuple[DatasetConfig, ...] = Field(min_length=1)
     temperature: float = Field(default=1.0, gt=0)
     normalization: Literal["dataset", "pooled"] = "pooled"
+    conditions: tuple[Derived, ...] = ()
 
     @model_validator(mode="after")
     def _datasets_differ(self) -> "PretrainStage":
@@ -94,7 +96,7 @@ def run(config: PretrainStage) -> Path:
     if config.normalization == "pooled":
         normalizer = Normalizer.pooled([open_store(dataset.path) for dataset in config.data])
     mixture = mixture_of(config, config.data, normalizer, config.temperature)
-    signature = signature_of([dataset.layout for dataset in mixture.datasets])
+    signature = signature_of([dataset.layout for dataset in mixture.datasets], config.conditions)
     network = config.network.build(signature)
     domains = {dataset.layout.dataset: domain_of(dataset) for dataset in mixture.datasets}
     model = Model(config.network, network, signature, domains, {"pretrained": config.model_dump(mode="json")})

@@ -21,7 +21,7 @@ from pelagos.models.compat_scot import scot_arguments
 from pelagos.models.context import Signature
 from pelagos.models.network import NetworkConfig
 from pelagos.pipeline import config as configuration
-from pelagos.pipeline.model import Domain, Model, Scale
+from pelagos.pipeline.model import Domain, Model, Scale, earlier
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import sha256
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
@@ -61,13 +61,17 @@ class Facts(Config):
     time_scales: dict[str, PositiveFloat] = Field(min_length=1)
     channels: tuple[Channel, ...] = Field(min_length=1)
 
-    def signature(self, shape: tuple[int, int]) -> Signature:
-        """What the network is built for."""
+    def signature(self, shape: tuple[int, int], num_frames: int) -> Signature:
+        """What the network is built for; the frames of an input are neighbouring channels, the oldest first."""
         variables = [channel.variable() for channel in self.channels]
-        inputs = with_role(variables, "prognostic", "static", "forcing")
+        inputs = [
+            earlier(variable, age)
+            for variable in with_role(variables, "prognostic", "static", "forcing")
+            for age in reversed(range(num_frames))
+        ]
         return Signature(keys(inputs), keys(with_role(variables, "prognostic", "diagnostic")), shape=shape)
 
-    def domain(self, time_scale: float) -> Domain:
+    def domain(self, time_scale: float, num_frames: int) -> Domain:
         """What a model has to know of one of the datasets."""
         variables = [channel.variable() for channel in self.channels]
         prognostic = with_role(variables, "prognostic")
@@ -76,11 +80,12 @@ class Facts(Config):
             outputs=(*prognostic, *with_role(variables, "diagnostic")),
             scales={channel.key: Scale(mean=channel.mean, std=channel.std) for channel in self.channels},
             time_scale=time_scale,
+            frames=num_frames,
         )
 
 
 class Published(NamedTuple):
-    """A network as a folder has it: `num_inputs` and `num_outputs` channels on a grid of `shape`."""
+    """A network as a folder has it: `num_inputs` channels in `num_frames` to `num_outputs`, on a grid of `shape`."""
 
     reference: str
     arguments: dict[str, Any]
@@ -90,6 +95,7 @@ class Published(NamedTuple):
     num_inputs: int
     num_outputs: int
     shape: tuple[int, int]
+    num_frames: int
 
 
 def convert(source: Path, folder: Path, facts: Path | None) -> Path:
@@ -147,7 +153,7 @@ def _poseidon(source: Path) -> Published:
     counts = len(net.signature.inputs), len(net.signature.outputs)
     size = net.image_size
     assert size is not None
-    return Published("Poseidon", arguments, weights, net.config, net, *counts, (size, size))
+    return Published("Poseidon", arguments, weights, net.config, net, *counts, (size, size), 1)
 
 
 def _credit(source: Path, file: Path) -> Published:
@@ -157,14 +163,15 @@ def _credit(source: Path, file: Path) -> Published:
     weights = _one_of(source, CREDIT)
     load = load_fuxi if arguments["type"] == "fuxi" else load_crossformer
     net = load(arguments, tensors(weights))
-    if net.num_frames != (1, 1):
+    frames, output_frames = net.num_frames
+    if output_frames != 1:
         raise ConfigError(
-            f"{file}: the network maps {net.num_frames[0]} frames to {net.num_frames[1]}; samples and forecasts "
-            "of Pelagos start from one frame and make one. In Python pelagos.models.compat serves it"
+            f"{file}: the network makes {output_frames} frames at once; forecasts of Pelagos make one a step. "
+            "In Python pelagos.models.compat serves it"
         )
     signature = net.network.signature
-    counts = len(signature.inputs), len(signature.outputs)
-    return Published("CREDIT", arguments, weights, net.config, net.network, *counts, net.shape)
+    counts = len(signature.inputs) // frames, len(signature.outputs)
+    return Published("CREDIT", arguments, weights, net.config, net.network, *counts, net.shape, frames)
 
 
 def _one_of(source: Path, names: tuple[str, ...]) -> Path:
@@ -196,10 +203,10 @@ def tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _model(published: Published, facts: Facts, file: Path) -> Model:
-    signature = facts.signature(published.shape)
+    now = facts.signature(published.shape, 1)
     for kind, names, count in (
-        ("input", signature.inputs, published.num_inputs),
-        ("output", signature.outputs, published.num_outputs),
+        ("input", now.inputs, published.num_inputs),
+        ("output", now.outputs, published.num_outputs),
     ):
         if len(names) != count:
             raise DataError(
@@ -209,6 +216,7 @@ def _model(published: Published, facts: Facts, file: Path) -> Model:
             raise DataError(
                 f"{file}: two channels are the same variable at the same level: {', '.join(names)}"
             )
+    signature = facts.signature(published.shape, published.num_frames)
     with torch.device("meta"):
         network = published.config.build(signature)
     network.load_state_dict(published.network.state_dict(), assign=True)
@@ -217,5 +225,5 @@ def _model(published: Published, facts: Facts, file: Path) -> Model:
         "arguments": published.arguments,
         "sha256": {published.weights.name: sha256(published.weights)},
     }
-    domains = {name: facts.domain(scale) for name, scale in facts.time_scales.items()}
+    domains = {name: facts.domain(scale, published.num_frames) for name, scale in facts.time_scales.items()}
     return Model(published.config, network.float().eval(), signature, domains, {"imported": origin})

@@ -72,9 +72,9 @@ def test_training_falls_below_persistence(store: Path, tmp_path: Path, kind: str
     dataset = held_out(store)
     batch = dataset.batch(torch.arange(dataset.num_samples).numpy())
     loss = LossConfig(kind="mse").build(dataset.layout)
-    told = context(trained.signature, dataset.layout, batch.scalars)
+    told = context(trained.signature, dataset.layout, batch.scalars, batch.lead_time)
     with torch.no_grad():
         forecast = trained.network(batch.inputs, batch.lead_time, told)
     error = loss(forecast, batch.targets, batch.mask)
     unchanged = loss(batch.inputs[:, : len(dataset.layout.outputs)], batch.targets, batch.mask)
-    assert error < 0.0 * unchanged, float(error / unchanged)
+    assert error < 0.8 * unchanged, float(error / unchanged)

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-from pelagos.models.compat import save_scot
-from pelagos.models.compat_scot import load_scot
+from pelagos.models.compat import load_fuxi, load_scot, save_scot
 from pelagos.models.context import Signature
 from pelagos.models.scot import ScOTConfig
-from pelagos.pipeline import forecast, model
+from pelagos.pipeline import finetune, forecast, model
 from pelagos.pipeline.cli import app
 from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.grid import Grid
@@ -70,15 +69,17 @@ def facts(roles: list[str], time_scale: float = STEP) -> dict[str, Any]:
     return {"time_scales": {"frames": time_scale}, "channels": channels}
 
 
-def store(folder: Path, said: dict[str, Any], x_BCHW: NDArray[Any], *, latlon: bool = False) -> Path:
-    """A store whose first frames are these inputs, normalised as said; later frames are zero."""
+def store(folder: Path, said: dict[str, Any], *frames_BCHW: NDArray[Any], latlon: bool = False) -> Path:
+    """A store whose first frames are these inputs, normalised as said; three more are zero."""
     inputs = [channel for channel in said["channels"] if channel["role"] != "diagnostic"]
     fields = {}
     for channel in said["channels"]:
-        first = np.zeros_like(x_BCHW[:, 0])
+        known = np.zeros((len(frames_BCHW), *frames_BCHW[0][:, 0].shape))
         if channel in inputs:
-            first = x_BCHW[:, inputs.index(channel)] * channel["std"] + channel["mean"]
-        fields[channel["name"]] = np.stack([first, 0 * first], 1).astype(np.float32)
+            frames = [x_BCHW[:, inputs.index(channel)] for x_BCHW in frames_BCHW]
+            known = np.stack(frames) * channel["std"] + channel["mean"]
+        zeros = np.zeros((3, *known.shape[1:]))
+        fields[channel["name"]] = np.concatenate([known, zeros]).swapaxes(0, 1).astype(np.float32)
     np.savez(folder / "frames.npz", **fields)
     roles = {channel["name"]: channel["role"] for channel in said["channels"]}
     args = {"file": str(folder / "frames.npz"), "roles": roles, "latlon": latlon}
@@ -103,18 +104,22 @@ def imported(folder: Path, said: dict[str, Any]) -> Path:
     return folder / "model"
 
 
-def forecasts(folder: Path, said: dict[str, Any], trained: Path, data: Path, **options: Any) -> NDArray[Any]:
-    """(trajectory, channel, y, x) one step ahead, normalised as said."""
+def forecasts(
+    folder: Path, said: dict[str, Any], trained: Path, data: Path, mode: str = "rollout", **starts: int
+) -> NDArray[Any]:
+    """(step, trajectory, channel, y, x) forecasts, normalised as said."""
     values = {
         "model": str(trained),
         "store": data,
         "output": folder / "forecasts.zarr",
-        "starts": {"split": "train"},
+        "overwrite": True,
+        "mode": mode,
+        "starts": {"split": "train", **starts},
     }
-    made = forecast.read(forecast.run(forecast.ForecastStage.model_validate(values | options)))
+    made = forecast.read(forecast.run(forecast.ForecastStage.model_validate(values)))
     outputs = [c for c in said["channels"] if c["role"] in ("prognostic", "diagnostic")]
-    fields = [(made[c["name"]].values[:, 0, 0] - c["mean"]) / c["std"] for c in outputs]
-    return np.stack(fields, 1)
+    fields = [(made[c["name"]].values[:, 0] - c["mean"]) / c["std"] for c in outputs]
+    return np.stack(fields, 2).swapaxes(0, 1)
 
 
 def publish_poseidon(folder: Path, fixture: Path, file: str) -> tuple[dict[str, Any], Any]:
@@ -149,19 +154,17 @@ def test_forecasts_of_poseidons_folders_are_the_references_outputs(
         ["prognostic"] * num_outputs + ["static"] * (num_inputs - num_outputs), time_scale=STEP / time
     )
     data = store(tmp_path, said, files["pixel_values"][:1])
-    found = forecasts(tmp_path, said, imported(tmp_path, said), data)
+    [found] = forecasts(tmp_path, said, imported(tmp_path, said), data)
     np.testing.assert_allclose(found, files["output_f32"][:1], rtol=0, atol=2e-3)
 
 
-@pytest.mark.parametrize(("name", "kind", "bare"), [("a", "wxformer", False), ("c", "crossformer", True)])
-def test_forecasts_of_credits_folders_are_the_references_outputs(
-    shared: Path, tmp_path: Path, name: str, kind: str, bare: bool
-) -> None:
-    fixture = shared / "fixtures/credit" / name
+def publish_credit(
+    folder: Path, fixture: Path, kind: str, *, bare: bool = False
+) -> tuple[dict[str, Any], Any]:
+    """The fixture's network as CREDIT's are published; its arguments and tensors."""
     arguments = json.loads((fixture / "config.json").read_text())["model"]
-    files = np.load(fixture / "io.npz")
     state = load_file(fixture / "weights.safetensors")
-    published = tmp_path / "published"
+    published = folder / "published"
     published.mkdir()
     text = yaml.safe_dump({"save_loc": "/somewhere", "model": {"type": kind, **arguments}})
     (published / "model.yml").write_text(text)
@@ -169,25 +172,44 @@ def test_forecasts_of_credits_folders_are_the_references_outputs(
         torch.save(state, published / "model_checkpoint.pt")
     else:
         torch.save({"epoch": 3, "model_state_dict": state}, published / "checkpoint.pt")
+    return arguments, np.load(fixture / "io.npz")
+
+
+@pytest.mark.parametrize(("name", "kind", "bare"), [("a", "wxformer", False), ("c", "crossformer", True)])
+def test_forecasts_of_credits_folders_are_the_references_outputs(
+    shared: Path, tmp_path: Path, name: str, kind: str, bare: bool
+) -> None:
+    arguments, files = publish_credit(tmp_path, shared / "fixtures/credit" / name, kind, bare=bare)
     diagnostic = ["diagnostic"] * arguments["output_only_channels"]
     said = facts(["prognostic"] * 6 + ["static", "forcing"] + diagnostic)
     data = store(tmp_path, said, files["x"][:, :, 0], latlon=True)
     trained = imported(tmp_path, said)
-    found = forecasts(tmp_path, said, trained, data)
+    [found] = forecasts(tmp_path, said, trained, data)
     np.testing.assert_allclose(found, files["y"][:, :, 0], rtol=0, atol=5e-5)
     with pytest.raises(ValueError, match=r"knows one step of 0.5 s alone; .* steps of 0.5 in mode direct"):
-        forecasts(tmp_path, said, trained, data, mode="direct", overwrite=True)
+        forecasts(tmp_path, said, trained, data, mode="direct")
 
 
-def test_networks_of_two_frames_are_refused_with_what_can_be_done(shared: Path, tmp_path: Path) -> None:
+def test_a_network_of_two_frames_sees_the_last_two_of_a_rollout(shared: Path, tmp_path: Path) -> None:
     fixture = shared / "fixtures/credit/d"
-    arguments = json.loads((fixture / "config.json").read_text())["model"]
-    (tmp_path / "model.yml").write_text(yaml.safe_dump({"model": {"type": "fuxi", **arguments}}))
-    torch.save(load_file(fixture / "weights.safetensors"), tmp_path / "checkpoint.pt")
-    result = run("import", tmp_path, tmp_path / "model")
-    assert result.exit_code == 2
-    assert "the network maps 2 frames to 1" in result.output
-    assert "pelagos.models.compat" in result.output
+    arguments, files = publish_credit(tmp_path, fixture, "fuxi")
+    said = facts(["prognostic"] * 6 + ["forcing"] * 2 + ["diagnostic"])
+    first, second = files["x"][:, :, 0], files["x"][:, :, 1]
+    third = np.random.default_rng(0).normal(size=first.shape).astype(np.float32)
+    data = store(tmp_path, said, first, second, third, latlon=True)
+    trained = imported(tmp_path, said)
+    found = forecasts(tmp_path, said, trained, data, first=1, steps=2)
+    np.testing.assert_allclose(found[0], files["y"][:, :, 0], rtol=0, atol=5e-5)
+    net = load_fuxi(arguments, load_file(fixture / "weights.safetensors")).double()
+    reached = np.concatenate([files["y"][:, :6, 0], third[:, 6:]], 1)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(np.stack([second, reached], 2)).double())
+    np.testing.assert_allclose(found[1], expected[:, :, 0], rtol=0, atol=5e-5)
+    with pytest.raises(ValueError, match="sees 2 frames, 1 apart, so that frame 1 is the first"):
+        forecasts(tmp_path, said, trained, data)
+    values = {"model": str(trained), "output": tmp_path / "run", "data": {"path": data}, "loop": {"steps": 1}}
+    with pytest.raises(ValueError, match="network of several frames; samples for training have one"):
+        finetune.run(finetune.FinetuneStage.model_validate(values))
 
 
 def test_a_store_in_other_units_is_refused(shared: Path, tmp_path: Path) -> None:
