@@ -16,7 +16,7 @@ from pelagos.preprocessing.dataset import DatasetConfig
 from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.normalize import Normalizer
-from pelagos.preprocessing.store import open_store
+from pelagos.preprocessing.store import Store, open_store
 
 
 class FinetuneStage(TrainingStage):
@@ -60,15 +60,29 @@ def run(config: FinetuneStage) -> Path:
 
 def _normalizer(config: FinetuneStage, source: Model) -> Normalizer:
     """The store's scales, replaced by the model's where all its domains agree on one."""
-    own = Normalizer.of(open_store(config.data.path))
+    store = open_store(config.data.path)
+    own = Normalizer.of(store)
     if config.scales == "store":
         return own
+    for domain in source.domains.values():
+        _check_units(store, domain)
     mean, std = own.mean.copy(), own.std.copy()
     for position, key in enumerate(own.keys):
         known = _known_scales(source.domains.values(), key)
         if len(known) == 1:
             [(mean[position], std[position])] = known
     return Normalizer(own.keys, mean, std)
+
+
+def _check_units(store: Store, domain: Domain) -> None:
+    known = {variable.key: variable for variable in (*domain.inputs, *domain.outputs)}
+    for found in (*store.variables, *store.static_variables):
+        wanted = known.get(found.key, found)
+        if not found.same_values(wanted):
+            raise DataError(
+                f"{store.path} has {found.key} in {found.describe_values()}, the model's scale is in "
+                f"{wanted.describe_values()}: build the store in the model's units, or use scales: store"
+            )
 
 
 def _known_scales(domains: Iterable[Domain], key: str) -> set[tuple[float, float]]:

@@ -256,6 +256,38 @@ def test_a_model_remembers_where_it_came_from_and_loads_as_any_other(published: 
     assert set(again.state_dict()) == set(loaded.network.state_dict())
 
 
+def tuned(folder: Path, trained: Path, data: Path) -> Path:
+    """Where two steps of fine-tuning end."""
+    values = {
+        "model": str(trained),
+        "output": folder / "run",
+        "data": {"path": data},
+        "loop": {"steps": 2, "batch_size": 2, "micro_batch": 2},
+        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
+    }
+    return finetune.run(finetune.FinetuneStage.model_validate(values))
+
+
+def test_an_imported_model_is_fine_tuned_to_a_store_with_a_variable_more(published: Path) -> None:
+    folder = published.parent
+    more = facts(["prognostic", "static", "prognostic"])
+    data = store(folder, more, np.random.default_rng(0).normal(size=(2, 3, 16, 16)))
+    model_folder = tuned(folder, imported(folder, SAID), data)
+    loaded = model.load(model_folder)
+    assert loaded.signature.inputs == ("field_0", "field_1", "field_2")
+    # The scale of a variable that the model knew is the one that its weights were trained with.
+    assert loaded.domain("frames").scales["field_0"].mean == SAID["channels"][0]["mean"]
+    assert loaded.history["imported"]["reference"] == "Poseidon"
+
+
+def test_fine_tuning_with_scales_of_other_units_is_refused(published: Path) -> None:
+    folder = published.parent
+    data = store(folder, SAID, np.zeros((2, 2, 16, 16)))
+    said = SAID | {"channels": [{**SAID["channels"][0], "units": "K"}, SAID["channels"][1]]}
+    with pytest.raises(ValueError, match=r"has field_0 in 1, the model's scale is in K: .* scales: store"):
+        tuned(folder, imported(folder, said), data)
+
+
 def test_facts_that_are_missing_are_asked_for(published: Path) -> None:
     result = run("import", published, published.parent / "model")
     assert result.exit_code == 2
