@@ -192,6 +192,7 @@ class CreditNetwork(nn.Module):
         network: the same network behind Pelagos' call.
         num_frames: of the input and of the output.
         shape: (H, W) of the fields.
+        nested: whether the reference's names of cross embeddings are the deeper ones.
         cube_embedding: what the reference allocates and never uses.
     """
 
@@ -205,6 +206,7 @@ class CreditNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.arguments, self.config = dict(arguments), config
+        self.nested = isinstance(config, WXFormerConfig) and config.decoder == "pixel_shuffle"
         self.num_frames = (shape.frames, getattr(shape, "output_frames", 1))
         self.shape = (shape.image_height, shape.image_width)
         self.network = network
@@ -280,7 +282,8 @@ def load_crossformer(arguments: Mapping[str, Any], state: State) -> CreditNetwor
     decoder: Decoder = "pixel_shuffle" if any(k.startswith("up_block4.0.") for k in state) else "transposed"
     with torch.device("meta"):
         network = build_crossformer(arguments, decoder)
-    return _loaded(network, {_LEGACY.sub(r"\1.", key): value for key, value in state.items()})
+    network.nested = any(map(_NESTED.match, state))
+    return _loaded(network, {_NESTED.sub(r"\1.", key): value for key, value in state.items()})
 
 
 def load_fuxi(arguments: Mapping[str, Any], state: State) -> CreditNetwork:
@@ -291,9 +294,9 @@ def load_fuxi(arguments: Mapping[str, Any], state: State) -> CreditNetwork:
 
 
 def save_crossformer(network: CreditNetwork) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The arguments and the state dict that miles-credit's CrossFormer loads."""
+    """The arguments and the state dict that miles-credit's CrossFormer loads, its names as they were loaded."""
     arguments, state = save_fuxi(network)
-    if any(key.startswith("up_block4.0.") for key in state):
+    if network.nested:
         state = {_CONVS.sub(r"\1.1.", key): value for key, value in state.items()}
     return arguments, state
 
@@ -309,7 +312,7 @@ def save_fuxi(network: CreditNetwork) -> tuple[dict[str, Any], dict[str, Tensor]
 SOURCE = "miles-credit"
 _IDLE = "cube_embedding."
 _CONVS = re.compile(r"^(layers\.\d\.0\.convs\.\d+)\.")
-_LEGACY = re.compile(r"^(layers\.\d\.0\.convs\.\d+)\.1\.")
+_NESTED = re.compile(r"^(layers\.\d\.0\.convs\.\d+)\.1\.")
 
 
 def _read(kind: type[Arguments], arguments: Mapping[str, Any]) -> Arguments:
