@@ -67,6 +67,16 @@ def config_class(command: str) -> Any:
     return getattr(import_module(f"pelagos.pipeline.{stage.module}"), stage.config)
 
 
+def command_of(config: str) -> str:
+    """The command that a configuration is for."""
+    from pelagos.pipeline.config import find, read
+
+    command = read(find(config)).get("command")
+    if command not in STAGES:
+        raise ConfigError(f"{config}: `command` must be one of {', '.join(STAGES)}, not {command!r}")
+    return str(command)
+
+
 @contextmanager
 def reported() -> Iterator[None]:
     """End the command as CONTRIBUTING.md says: what the user can mend is one message, without a traceback."""
@@ -142,13 +152,50 @@ for _name, _stage in STAGES.items():
 @app.command()
 def check(config: Configuration, overrides: Overrides = None) -> None:
     """Print the resolved configuration, or every error in it."""
-    from pelagos.pipeline.config import dump, find, load, read
+    from pelagos.pipeline.config import dump, load
 
     with reported():
-        command = read(find(config)).get("command")
-        if command not in STAGES:
-            raise ConfigError(f"{config}: `command` must be one of {', '.join(STAGES)}, not {command!r}")
-        print(dump(load(config, overrides or [], config_class(command))), end="")
+        print(dump(load(config, overrides or [], config_class(command_of(config)))), end="")
+
+
+@app.command()
+def submit(
+    config: Configuration,
+    overrides: Overrides = None,
+    slurm: Annotated[str, typer.Option(metavar="FILE", help="YAML of what to ask of SLURM.")] = "",
+    nodes: Annotated[int | None, typer.Option(help="Machines.")] = None,
+    tasks_per_node: Annotated[int | None, typer.Option(help="Processes on each; as many as GPUs.")] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs of each node.")] = None,
+    time: Annotated[str | None, typer.Option(help="Limit, such as 1-12:00:00.")] = None,
+    partition: Annotated[str | None, typer.Option(help="To run in.")] = None,
+    account: Annotated[str | None, typer.Option(help="To charge.")] = None,
+    parts: Annotated[int | None, typer.Option(help="Tasks of an array that share a build.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job, submit nothing.")] = False,
+) -> None:
+    """Submit a stage to SLURM; it goes on by itself after a time limit, a preemption or a dead node.
+
+    Everything else that SLURM can be asked is set in FILE, or by slurm.KEY=VALUE.
+    """
+    options = {
+        "nodes": nodes,
+        "tasks_per_node": tasks_per_node,
+        "gpus": gpus,
+        "time": time,
+        "partition": partition,
+        "account": account,
+        "parts": parts,
+    }
+    with reported():
+        from pelagos.pipeline import submit as submission
+        from pelagos.pipeline.config import load
+
+        command = command_of(config)
+        asked, others = submission.resolve(slurm, overrides or [], options)
+        job = submission.plan(command, load(config, others, config_class(command)), asked)
+        if dry_run:
+            print(job.describe(), end="")
+        else:
+            print(f"queued {', '.join(submission.submit(job))}: {job.script}, output in {job.base}-JOB.log")
 
 
 @app.command("import")

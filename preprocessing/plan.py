@@ -18,6 +18,7 @@ from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.fields import Fields
 from pelagos.preprocessing.selection import select
 from pelagos.preprocessing.shards import CodecName, ShardLayout
+from pelagos.preprocessing.slurm_workers import Workers
 from pelagos.preprocessing.sources.registry import Source
 from pelagos.preprocessing.split import SPLITS, Codes, Split, TrajectorySplit
 
@@ -50,7 +51,7 @@ class BuildConfig(FieldOptions):
         shard_bytes: what one task writes, before compression; it needs at most 1.2 times this memory, or
             a few frames if these are larger.
         checksum_sources: whether SHA-256 of the sources is recorded, which reads them once more.
-        workers: processes that build side by side; 0 builds in this one.
+        workers: processes that build side by side, 0 builds in this one; or jobs of SLURM (`kind: slurm`).
         scheduler: address of a running Dask scheduler (`tcp://host:port`) to build on instead.
         part: `i/n`: only this share of the shards, for arrays of jobs; the last one completes the store.
         overwrite: whether a store, or a half-finished build, that differs is replaced.
@@ -68,7 +69,7 @@ class BuildConfig(FieldOptions):
     codec: CodecName = "none"
     shard_bytes: PositiveInt = 64 << 20
     checksum_sources: bool = True
-    workers: int = Field(0, ge=0)
+    workers: Workers = 0
     scheduler: str = Field("", pattern=r"^$|^(tcp|tls|ucx)://.+:\d+$")
     part: str = Field("1/1", pattern=r"^[1-9]\d*/[1-9]\d*$")
     overwrite: bool = False

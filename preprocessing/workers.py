@@ -1,4 +1,4 @@
-"""Workers: the shards of a build, in this process, on processes of this machine or on a Dask cluster.
+"""Workers: the shards of a build, in this process, on processes of this machine, on a Dask cluster or SLURM.
 
 Tasks open the source by its configuration; no data pass through the graph.
 """
@@ -14,6 +14,7 @@ from distributed import Client, LocalCluster, as_completed
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.parts import is_written, write_part
 from pelagos.preprocessing.plan import BuildConfig, Part, Plan, make_plan
+from pelagos.preprocessing.slurm_workers import SlurmWorkers
 
 Progress = Callable[[int, int], None]
 
@@ -28,7 +29,7 @@ def run_parts(root: Path, plan: Plan, parts: Sequence[Part], progress: Progress)
         return
     numbers = [plan.parts.index(part) for part in parts]
     arguments = (root, plan.config.model_dump_json(), plan.fingerprint)
-    with _client(plan.config) as client:
+    with _client(plan.config, root.parent) as client:
         # Not pure: a task that was done in an earlier build must look at the disk again.
         futures = [client.submit(_run_remotely, *arguments, number, pure=False) for number in numbers]
         for done, future in enumerate(as_completed(futures), start=1):
@@ -58,9 +59,13 @@ def _plan(config: str) -> Plan:
 
 
 @contextmanager
-def _client(config: BuildConfig) -> Iterator[Client]:
+def _client(config: BuildConfig, logs: Path) -> Iterator[Client]:
     if config.scheduler:
         with Client(config.scheduler) as client:
+            yield client
+        return
+    if isinstance(config.workers, SlurmWorkers):
+        with config.workers.cluster(logs) as cluster, Client(cluster) as client:
             yield client
         return
     local = {

@@ -7,6 +7,7 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -60,6 +61,19 @@ def test_parts_of_an_array_of_jobs_make_the_same_bytes(tmp_path: Path, undisturb
     path = build(configuration(tmp_path, RICH, part="3/3"))
     assert path.name == "analytic-1.zarr"
     assert contents(path) == undisturbed
+
+
+def test_workers_on_slurm_without_slurm_are_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configuration(tmp_path, RICH, workers={"kind": "slurm", "jobs": 2})
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", SimpleNamespace(SLURMCluster=None))
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ConfigError, match="there is no sbatch on this machine"):
+        build(config)
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
+    with pytest.raises(ConfigError, match=r"needs dask-jobqueue: pip install 'pelagos\[slurm\]'"):
+        build(config)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
