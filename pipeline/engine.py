@@ -229,7 +229,7 @@ class Packed:
     def __init__(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any], clip: float
     ) -> None:
-        self.model, self._optimizer, self._clip = network, optimizer, clip
+        self.model, self._clip = network, clip
         self._packing = Packing(network, optimizer.param_groups)
         self._engine = _initialize(self._packing, optimizer, values)
         self._packing.link()

@@ -39,7 +39,7 @@ def torment(run: Path, start: Callable[[], Team]) -> None:
     for kill in range(KILLS):
         team, begun, before = start(), time.monotonic(), runs.reached(run)
         if moments.random() < 0.25:
-            deadline = begun + moments.uniform(0, 2)
+            deadline = begun + moments.uniform(0, 1.2)
         else:
             last = before + moments.randint(1, 6)
             while runs.reached(run) < last:

@@ -135,27 +135,41 @@ RECIPE = (
 )
 
 
+@pytest.fixture(scope="module")
+def recipe(folder: Path) -> Path:
+    """Such a run that nothing disturbs."""
+    return runs.finish(folder, "recipe", 1, *RECIPE)
+
+
 def held_out(run: Path) -> dict[int, float]:
     """Rollout scores by step."""
     return {r["step"]: r["valid_rollout/waves"] for r in history(run) if "valid_rollout/waves" in r}
 
 
-def test_rollouts_noise_curriculum_and_the_best_weights_survive_a_kill(folder: Path) -> None:
-    whole = runs.finish(folder, "recipe", 1, *RECIPE)
+def test_rollouts_with_noise_are_the_same_on_two_processes_that_share_weights(
+    folder: Path, recipe: Path
+) -> None:
+    shared = runs.finish(folder, "recipe-shared", 2, *RECIPE, "engine.zero_stage=3")
+    mine, wanted = runs.losses(shared), runs.losses(recipe)
+    np.testing.assert_allclose([mine[step] for step in wanted], list(wanted.values()), rtol=1e-4)
+    np.testing.assert_allclose(list(held_out(shared).values()), list(held_out(recipe).values()), rtol=1e-4)
+
+
+def test_rollouts_noise_curriculum_and_the_best_weights_survive_a_kill(folder: Path, recipe: Path) -> None:
     team = runs.start(folder, "recipe-killed", 1, *RECIPE)
     runs.kill_when(team, lambda: runs.reached(folder / "recipe-killed") >= 9)
     killed = runs.finish(folder, "recipe-killed", 1, *RECIPE)
-    scores = held_out(whole)
+    scores = held_out(recipe)
     assert list(scores) == [4, 8, 12, 16]
     assert held_out(killed) == scores
-    for run in (whole, killed):
+    for run in (recipe, killed):
         newest = checkpoint.latest(run / "checkpoints")
         assert newest is not None
         tensors, values = checkpoint.load(newest)
         assert values["best"]["score"] == min(scores.values())
         assert scores[values["best"]["step"]] == min(scores.values())
         assert all(torch.equal(tensors["best"][name], tensor) for name, tensor in runs.weights(run).items())
-    assert all(torch.equal(runs.weights(killed)[name], t) for name, t in runs.weights(whole).items())
+    assert all(torch.equal(runs.weights(killed)[name], t) for name, t in runs.weights(recipe).items())
 
 
 def test_a_run_without_better_scores_ends_early_and_keeps_the_best(folder: Path) -> None:
