@@ -89,6 +89,10 @@ def reported() -> Iterator[None]:
         else:
             print(f"error: {error}", file=sys.stderr)
         _leave(error.exit_code)
+    except BrokenPipeError:
+        # Who reads the output has enough, as in `| head`; at exit Python would try to write the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(1)
     except KeyboardInterrupt:
         print("interrupted; what is finished is kept, the same command continues", file=sys.stderr)
         _leave(INTERRUPTED)

@@ -121,9 +121,10 @@ def compare(first: Path | str, second: Path | str, tolerance: float = 0.0) -> Co
     about = [*_variables(a, b), *_grids(a, b)]
     members = _matched("trajectory", view["trajectory"].values, other["trajectory"].values, about)
     frames = _matched("time", view["time"].values, other["time"].values, about)
-    about += [*_splits(a, b, members, frames), *_scalars(a, b, members), *_statistics(a, b, tolerance)]
+    about += [*_splits(a, b, members, frames), *_scalars(a, b, members)]
     if a.grid.shape != b.grid.shape:
         return Comparison([*about, "the fields are on different grids and were not compared"], [], 0)
+    about += _statistics(a, b, tolerance)
     found = list(_fields(a, b, view, members, frames, tolerance))
     return Comparison(about, [one for one in found if one.num], sum(one.of for one in found))
 
@@ -210,11 +211,14 @@ def _statistics(a: Store, b: Store, tolerance: float) -> Iterator[str]:
         ("static_", a.static_variables, b.static_variables),
     ):
         for i, j in zip(*_channels(ours, theirs), strict=True):
+            different = []
             for name in _STATISTICS[: 4 if prefix else None]:
                 one, two = (getattr(s.stats, prefix + name)[k] for s, k in ((a, i), (b, j)))
                 allowed = tolerance * getattr(a.stats, f"{prefix}std")[i]
                 if abs(one - two) > allowed or np.isnan(one) != np.isnan(two):
-                    yield f"statistics: {prefix}{name} of {ours[i].key} is {one:.9g} and {two:.9g}"
+                    different.append(f"{name} {one:.9g} and {two:.9g}")
+            if different:
+                yield f"statistics: {ours[i].key}: {'; '.join(different)}"
 
 
 def _channels(ours: Sequence[Variable], theirs: Sequence[Variable]) -> tuple[list[int], list[int]]:

@@ -60,7 +60,9 @@ def test_training_data_that_differ_show_in_the_statistics(tmp_path: Path, poked:
     one = store(tmp_path, "1")
     poked(50, *((0, t, 0, 0) for t in range(5)))
     result = compare(one, store(tmp_path, "2"))
-    assert any(line.startswith("statistics: maximum of velocity_y is") for line in result.about)
+    assert any(
+        line.startswith("statistics: velocity_y: mean") and "; maximum " in line for line in result.about
+    )
     assert "in 5 frames: trajectory 100, time 0.5; trajectory 100, time 0.75; " in str(result)
     assert "; and 2 more" in str(result)
 
