@@ -1,5 +1,6 @@
 """The commands. Each parses, loads a configuration and calls one stage; nothing heavy is imported before."""
 
+import errno
 import os
 import sys
 import traceback
@@ -43,6 +44,17 @@ STAGES = {
 }
 PARALLEL = ("pretrain", "finetune")
 INTERRUPTED = 130
+_PATH_FAULTS = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
+"""What a path that the user gave may lead to; a full disk is no such thing."""
 FAULT = 70
 """The exit code of a fault of Pelagos or of the machine, EX_SOFTWARE of sysexits.h: a job may try again."""
 
@@ -92,6 +104,15 @@ def reported() -> Iterator[None]:
     except BrokenPipeError:
         # Who reads the output has enough, as in `| head`; at exit Python would try to write the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(1)
+    except OSError as error:
+        if error.errno not in _PATH_FAULTS:
+            traceback.print_exc()
+            _leave(FAULT)
+        print(
+            f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}",
+            file=sys.stderr,
+        )
         _leave(1)
     except KeyboardInterrupt:
         print("interrupted; what is finished is kept, the same command continues", file=sys.stderr)
@@ -245,9 +266,10 @@ def verify(store: Store) -> None:
         found = damages(store)
         if found:
             listing = "\n".join(f"  {damage}" for damage in found)
-            raise DamagedFileError(
-                f"{store}: {len(found)} fault(s)\n{listing}\nmend with: pelagos repair {store}"
-            )
+            # Without its manifest nobody knows what a store was built from.
+            lost = any(damage.kind == "manifest" for damage in found)
+            advice = "build it again with overwrite=true" if lost else f"mend with: pelagos repair {store}"
+            raise DamagedFileError(f"{store}: {len(found)} fault(s)\n{listing}\n{advice}")
         print(f"{store}: every shard is as it was written")
 
 

@@ -39,8 +39,7 @@ def find(path: str | Path) -> Path:
     'demo.yaml'
     """
     path = Path(path)
-    candidates = [path, SHIPPED / path.with_suffix(".yaml")]
-    for candidate in candidates:
+    for candidate in (path, SHIPPED / path.parent / f"{path.stem}.yaml"):
         if candidate.is_file():
             return candidate
     shipped = sorted(str(p.relative_to(SHIPPED).with_suffix("")) for p in SHIPPED.rglob("*.yaml"))
@@ -50,19 +49,23 @@ def find(path: str | Path) -> Path:
     )
 
 
-def read(file: Path) -> dict[str, Any]:
+def read(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The mapping in a YAML file, merged over the file that its `extends` names."""
+    if file.resolve() in extended_by:
+        raise ConfigError(f"{file}: extends itself, by way of {', '.join(map(str, extended_by))}")
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{file} must hold a mapping of keys to values, not {type(values).__name__}")
     base = values.pop("extends", None)
     if base is None:
         return values
+    if not isinstance(base, str):
+        raise ConfigError(f"{file}: extends must name one file, not {base!r}")
     beside = file.parent / base
-    return merge(read(beside if beside.is_file() else find(base)), values)
+    return merge(read(beside if beside.is_file() else find(base), (*extended_by, file.resolve())), values)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +101,8 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
         if not separator or not key:
             raise ConfigError(f"an override has the form key=value, not {text!r}")
         try:
-            value = yaml.safe_load(raw)
+            # In YAML an alias, at a user's hand a pattern of file names.
+            value = raw if raw.startswith("*") else yaml.safe_load(raw)
         except yaml.YAMLError as error:
             raise ConfigError(f"the value of the override {text!r} is not valid YAML: {error}") from error
         if isinstance(value, str):
@@ -135,7 +139,10 @@ def check(values: Mapping[str, Any], cls: type[C], where: str) -> C:
     try:
         return TypeAdapter(cls).validate_python(_floats(values))
     except ValidationError as error:
-        lines = [_line(detail, cls) for detail in error.errors()]
+        faults: dict[str, list[str]] = {}
+        for detail in filter(_is_told, error.errors()):
+            faults.setdefault(_key(detail, values), []).append(_fault(detail, cls))
+        lines = [f"  {key}: {', or '.join(dict.fromkeys(told))}" for key, told in faults.items()]
         raise ConfigError(f"{where} has {len(lines)} error(s):\n" + "\n".join(lines)) from error
 
 
@@ -150,18 +157,44 @@ def _floats(values: Any) -> Any:
     return values
 
 
-def _line(detail: ErrorDetails, cls: type[Config]) -> str:
-    key = ".".join(str(part) for part in detail["loc"]) or "(top level)"
-    if detail["type"] == "extra_forbidden":
-        known = _known_keys(cls)
-        near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"  {key}: unknown key{hint}"
+def _is_told(detail: ErrorDetails) -> bool:
+    """Not of a list that is too short only because its items have errors of their own."""
+    return detail["type"] != "too_short" or len(detail["input"]) < detail["ctx"]["min_length"]
+
+
+def _key(detail: ErrorDetails, values: Any) -> str:
+    """The dotted key as the user has it, without the names that pydantic gives to the forms of a union."""
+    parts, node, last = [], values, len(detail["loc"]) - 1
+    for number, part in enumerate(detail["loc"]):
+        listed = isinstance(node, list) and isinstance(part, int) and part < len(node)
+        if listed or (isinstance(node, Mapping) and part in node):
+            node = node[part]
+        elif number < last or detail["type"] != "missing":
+            continue
+        parts.append(str(part))
     if detail["type"] == "union_tag_not_found":
-        tag = detail["ctx"]["discriminator"].strip("'")
-        return f"  {key}.{tag}: missing; it says which of its forms the section has"
-    found = "" if detail["type"] == "missing" else f" (found {detail['input']!r:.80})"
-    return f"  {key}: {detail['msg']}{found}"
+        parts.append(detail["ctx"]["discriminator"].strip("'"))
+    return ".".join(parts) or "(top level)"
+
+
+def _fault(detail: ErrorDetails, cls: type[Config]) -> str:
+    found = f" (found {detail['input']!r:.80})"
+    match detail["type"]:
+        case "extra_forbidden":
+            near = difflib.get_close_matches(str(detail["loc"][-1]), _known_keys(cls), n=1)
+            elsewhere = bool(near) and near[0] == detail["loc"][-1]
+            return f"unknown key; did you mean {near[0]!r}?" if near and not elsewhere else "unknown key"
+        case "union_tag_not_found":
+            return "missing; it says which of its forms the section has"
+        case "missing":
+            return detail["msg"]
+        case "value_error":
+            return f"{detail['ctx']['error']}{found}"
+        case "tuple_type" | "list_type":
+            return f"Input should be a list{found}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"Input should be a mapping of keys to values{found}"
+    return f"{detail['msg']}{found}"
 
 
 def _known_keys(cls: type[Config]) -> list[str]:

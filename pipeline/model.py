@@ -126,7 +126,7 @@ def load(folder: Path) -> Model:
     for path in (file, weights):
         if not path.is_file():
             raise MissingFileError(f"{folder} holds no model: {path.name} is missing")
-    values = json.loads(file.read_text(encoding="utf-8"))
+    values = _description(file)
     if values["format"] > FORMAT:
         raise DataError(
             f"{file} has format {values['format']}; this Pelagos reads up to {FORMAT}: upgrade it"
@@ -145,6 +145,17 @@ def earlier(variable: Variable, steps: int) -> Variable:
     """A variable as it was so many steps before the initial time: an input channel of its own."""
     name = f"{variable.key}[-{steps}]"
     return variable.model_copy(update={"name": name, "level": None}) if steps else variable
+
+
+def _description(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedFileError(f"{file} is not JSON: {error}") from error
+    wanted = ("format", "network", "signature", "domains", "history", "sha256")
+    if absent := [key for key in wanted if not isinstance(values, dict) or key not in values]:
+        raise DamagedFileError(f"{file} does not describe a model: {', '.join(absent)} missing")
+    return dict(values)
 
 
 def signature_from(values: dict[str, Any]) -> Signature:

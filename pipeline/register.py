@@ -1,8 +1,11 @@
 """Registering: a model folder becomes a version in the MLflow registry, with an alias."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
+
+from pydantic import Field, field_validator
 
 from pelagos.pipeline import model, registry
 from pelagos.pipeline.tracking import TrackingConfig
@@ -22,10 +25,34 @@ class RegisterStage(Config):
 
     command: Literal["register"] = "register"
     model: Path
-    name: str
+    name: str = Field(min_length=1)
     alias: str = "champion"
     output: Path | None = None
     tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _nameable(cls, name: str) -> str:
+        if set(name) & set("/:@"):
+            raise ValueError("a model's name has none of / : @")
+        return name
+
+    @field_validator("alias")
+    @classmethod
+    def _pointable(cls, alias: str) -> str:
+        # MLflow's own rules, told before anything is uploaded.
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", alias) or re.fullmatch(r"(?i)latest|v\d+", alias):
+            raise ValueError(
+                "an alias has letters, digits, - and _, and is neither `latest` nor a version's v1"
+            )
+        return alias
+
+    @field_validator("model")
+    @classmethod
+    def _folder(cls, folder: Path) -> Path:
+        if str(folder).startswith("models:"):
+            raise ValueError("only the folder of a model can be registered, this is registered already")
+        return folder
 
 
 def run(config: RegisterStage) -> registry.Version:

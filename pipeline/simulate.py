@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -53,7 +53,7 @@ def run(config: SimulateStage) -> Path:
     with bar(simulation.equation.kind, simulation.num_trajectories) as show:
         writer: BlockWriter | None = None
         for made in _blocks(simulation, starts, config.workers):
-            made = made.drop_vars(config.drop)
+            made = _without(made, config.drop)
             if writer is None:
                 writer = WRITERS[config.format](config.output, made, simulation.num_trajectories)
                 writer.__enter__()
@@ -62,6 +62,14 @@ def run(config: SimulateStage) -> Path:
         assert writer is not None
         writer.close()
     return config.output
+
+
+def _without(made: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    if unknown := [name for name in names if name not in made.data_vars]:
+        raise ConfigError(
+            f"drop: no variable {unknown[0]!r}; there are {', '.join(map(str, made.data_vars))}"
+        )
+    return made.drop_vars(names)
 
 
 def _blocks(simulation: SimulateConfig, starts: range, workers: int) -> Iterator[xr.Dataset]:

@@ -39,15 +39,21 @@ def claim(folder: Path, config: Config, digest: str) -> None:
     file = folder / "run.json"
     if file.is_file():
         held = json.loads(file.read_text(encoding="utf-8"))["fingerprint"]
-        if held != digest:
+        if held != digest and not _is_bare(folder):
             raise ConfigError(
                 f"{folder} holds a run of another configuration (see {folder / 'config.yaml'}): "
                 "give this one another output=FOLDER, or delete that folder"
             )
-        return
+        if held == digest:
+            return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(dump(config), encoding="utf-8")
     write_json(file, {"fingerprint": digest})
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a run only took the folder and then failed, as with a mistake in its configuration."""
+    return {file.name for file in folder.iterdir()} <= {"run.json", "config.yaml"}
 
 
 def finish(folder: Path, digest: str, summary: Mapping[str, Any]) -> None:

@@ -3,11 +3,14 @@
 import json
 import math
 import os
+import re
 import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import field_validator
 
 from pelagos.preprocessing.config import Config
 
@@ -22,6 +25,13 @@ class TrackingConfig(Config):
 
     uri: str = "sqlite:///runs/mlflow.db"
     experiment: str = "pelagos"
+
+    @field_validator("uri")
+    @classmethod
+    def _known(cls, uri: str) -> str:
+        if not re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?:///?|https?://|databricks", uri):
+            raise ValueError("MLflow takes sqlite:///FILE, http(s)://HOST:PORT or the address of a database")
+        return uri
 
     def build(self, name: str, folder: Path, active: bool = True) -> "Tracker":
         """A tracker of the run with this name and folder; an inactive one, for all ranks but 0, is silent."""

@@ -52,7 +52,7 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
     position, count = config.share
     if position >= count or (count > 1 and config.overwrite):
         raise ConfigError(f"part: {config.part} must be one of {count}, and cannot overwrite")
-    config.path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(config.path.parent)
     lock = config.path.with_name(f".{config.path.name}.lock")
     building = config.path.with_name(f"{config.path.name}.building")
     with durable.lock(lock, shared=count > 1):
@@ -64,6 +64,13 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
         if count == 1:
             return _complete(building, plan, sources)
     return _complete_if_last(lock, building, plan, sources)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"root: {folder} cannot be made: {error.strerror}") from error
 
 
 def _is_complete(config: BuildConfig) -> bool:

@@ -101,10 +101,10 @@ class FieldOptions(Config):
         missing: whether NaN is an error or stays, as over sea; infinite values always are errors.
     """
 
-    variables: tuple[str, ...] | None = None
+    variables: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     rename: dict[str, str] = Field(default_factory=dict)
     roles: dict[str, Role] = Field(default_factory=dict)
-    levels: tuple[float, ...] | None = None
+    levels: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
     convert: dict[str, Conversion] = Field(default_factory=dict)
     transforms: dict[str, Log1p] = Field(default_factory=dict)
     forcings: tuple[ForcingName, ...] = ()

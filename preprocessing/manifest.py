@@ -48,7 +48,7 @@ def read_manifest(root: Path) -> Manifest:
     """
     file = root / MANIFEST
     if not file.is_file():
-        raise MissingFileError(f"{file}: missing; {root} is no complete store of Pelagos")
+        raise MissingFileError(f"{file}: missing; {root} is no complete store, or no store at all")
     try:
         values = json.loads(file.read_bytes())
         found, found_format = values.pop("checksum"), values.pop("format")
@@ -95,7 +95,7 @@ def verify(path: Path, *, sha256: bool = False) -> list[Damage]:
     try:
         manifest = read_manifest(path)
     except (MissingFileError, DamagedFileError) as error:
-        return [Damage(str(MANIFEST), "manifest", str(error))]
+        return [Damage(str(MANIFEST), "manifest", str(error).removeprefix(f"{path / MANIFEST}: "))]
     found = (_damage(path, name, expected, sha256) for name, expected in sorted(manifest.files.items()))
     return [damage for damage in found if damage] + [
         Damage(name, "unexpected", "the manifest does not know this file")

@@ -1,5 +1,6 @@
 """Plan: what a build will write, who writes what, and all that can be checked before the first byte."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, ValidationError, field_validator
 
 from pelagos.preprocessing.channels import FieldOptions
 from pelagos.preprocessing.durable import json_checksum
@@ -26,7 +27,23 @@ FORMAT = 1
 _CHUNK = 1 << 20  # bytes: larger frames are cut along the channels
 _MANNER = {"root", "workers", "scheduler", "part", "overwrite"}
 _ATTRIBUTES = {"Conventions", "id", "product_version", "source", "history", "provenance", "pelagos"}
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+def _like(pattern: str, what: str) -> AfterValidator:
+    """Accepts texts of a pattern; the message says in words what they are."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"Input should be {what}")
+        return text
+
+    return AfterValidator(check)
+
+
+_Name = Annotated[
+    str,
+    _like(r"[A-Za-z0-9][A-Za-z0-9_.-]*", "a name of letters, digits, and dots, dashes or underscores within"),
+]
 
 
 def _text(value: Any) -> Any:
@@ -57,8 +74,8 @@ class BuildConfig(FieldOptions):
         overwrite: whether a store, or a half-finished build, that differs is replaced.
     """
 
-    dataset: str = Field(pattern=_NAME)
-    version: Annotated[str, BeforeValidator(_text), Field(pattern=_NAME)] = "1"
+    dataset: _Name
+    version: Annotated[_Name, BeforeValidator(_text)] = "1"
     source: Source
     root: Path = Path("stores")
     splits: Split = TrajectorySplit()
@@ -70,8 +87,8 @@ class BuildConfig(FieldOptions):
     shard_bytes: PositiveInt = 64 << 20
     checksum_sources: bool = True
     workers: Workers = 0
-    scheduler: str = Field("", pattern=r"^$|^(tcp|tls|ucx)://.+:\d+$")
-    part: str = Field("1/1", pattern=r"^[1-9]\d*/[1-9]\d*$")
+    scheduler: Annotated[str, _like(r"|(tcp|tls|ucx)://.+:\d+", "an address such as tcp://host:8786")] = ""
+    part: Annotated[str, _like(r"[1-9]\d*/[1-9]\d*", "i/n, counted from 1, such as 2/16")] = "1/1"
     overwrite: bool = False
 
     @property

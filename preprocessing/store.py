@@ -279,4 +279,6 @@ def _values(path: Path, name: str) -> NDArray[Any]:
     try:
         return np.asarray(zarr.open_array(path / name, mode="r")[...])
     except (OSError, ValueError) as error:
-        raise DamagedFileError(f"{path / name}: cannot be read: {error}") from error
+        raise DamagedFileError(
+            f"{path / name}: cannot be read: {error}; `pelagos repair` mends the store"
+        ) from error

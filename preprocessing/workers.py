@@ -11,11 +11,12 @@ from pathlib import Path
 
 from distributed import Client, LocalCluster, as_completed
 
-from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.parts import is_written, write_part
 from pelagos.preprocessing.plan import BuildConfig, Part, Plan, make_plan
 from pelagos.preprocessing.slurm_workers import SlurmWorkers
 
+_PATIENCE = 15  # seconds to wait for a scheduler
 Progress = Callable[[int, int], None]
 
 
@@ -58,10 +59,19 @@ def _plan(config: str) -> Plan:
     return make_plan(BuildConfig.model_validate_json(config))
 
 
+def _connected(scheduler: str) -> Client:
+    try:
+        return Client(scheduler, timeout=_PATIENCE)
+    except OSError as error:
+        raise ConfigError(
+            f"scheduler: nobody answers at {scheduler}; is `dask scheduler` running there? ({error})"
+        ) from error
+
+
 @contextmanager
 def _client(config: BuildConfig, logs: Path) -> Iterator[Client]:
     if config.scheduler:
-        with Client(config.scheduler) as client:
+        with _connected(config.scheduler) as client:
             yield client
         return
     if isinstance(config.workers, SlurmWorkers):

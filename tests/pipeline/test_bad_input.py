@@ -76,7 +76,7 @@ def store(folder: Path) -> Path:
 
 def test_an_unknown_key_and_a_wrong_type_are_named_together(folder: Path) -> None:
     result = run("build", "build.yaml", "codeq=none", "workers=many")
-    fails(result, 2, "2 error(s)", "codeq: unknown key; did you mean 'codec'?", "workers.number: ", "'many'")
+    fails(result, 2, "2 error(s)", "codeq: unknown key; did you mean 'codec'?", "workers: ", "'many'")
 
 
 def test_a_missing_configuration_and_a_missing_archive_are_named(folder: Path) -> None:
