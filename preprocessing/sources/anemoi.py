@@ -109,7 +109,7 @@ class Anemoi(Files):
             variables,
             grid=grid,
             time=group["dates"][:],
-            level=xr.Variable(("level",), levels, {"units": "hPa"}) if levels else None,
+            level=xr.Variable(("level",), levels, {"units": _level_units(facts)}) if levels else None,
             dataset=self.identifier(),
             source_format="anemoi",
             sources=self.files(),
@@ -180,6 +180,12 @@ def _fields(facts: Mapping[str, Any]) -> tuple[list[float], dict[str, list[int]]
     }
     taken = {position for positions in whole.values() for position in positions}
     return levels, whole | {key: [i] for i, key in enumerate(names) if i not in taken}
+
+
+def _level_units(facts: Mapping[str, Any]) -> str:
+    """Levels are pressures unless the store says that they are those of a model."""
+    kinds = {_metadata(key, facts).get("mars", {}).get("levtype") for key in facts["variables"]}
+    return "1" if "ml" in kinds else "hPa"
 
 
 def _grid(path: Path, group: Any, facts: Mapping[str, Any]) -> Grid:

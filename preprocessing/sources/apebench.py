@@ -24,7 +24,7 @@ from pelagos.preprocessing.sources.npy_file import NpyArray
 from pelagos.preprocessing.sources.pieces import Piece, Stored, even, join
 
 _VORTICITY = ("kolm_flow", "decay_turb")
-_PARAMETERS = {"diffusivity": "viscosity", "drag": "drag"}
+_PARAMETERS = ("diffusivity", "drag")
 
 
 class APEBench(Files):
@@ -92,8 +92,8 @@ class APEBench(Files):
         coordinates = {"time": np.arange(shape[1], dtype=np.float64) * dt}
         coordinates |= {axis: even(n, length) for axis, n in zip(spatial, shape[3:], strict=True)}
         scalars = {
-            name: np.array(float(info[key]))
-            for key, name in _PARAMETERS.items()
+            "viscosity" if key == "diffusivity" and "vorticity" in fields else key: np.array(float(info[key]))
+            for key in _PARAMETERS
             if isinstance(info.get(key), int | float)
         }
         return Piece(path, shape[0], coordinates, fields, scalars)

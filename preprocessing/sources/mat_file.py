@@ -19,7 +19,7 @@ _TYPES = {"double": "f8", "single": "f4", "logical": "b1"} | {
 
 @dataclass(frozen=True)
 class MatArray:
-    """One array of a version 5 file, which can only be read whole: the last one read is kept."""
+    """One array of a version 5 file, which can only be read whole: the last two read are kept."""
 
     path: Path
     key: str
@@ -119,7 +119,7 @@ def _damaged(path: Path, reason: object) -> DamagedFileError:
     return DamagedFileError(f"{path}: not a whole MATLAB file ({reason}); fetch or make it again")
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _whole(path: Path, key: str, modified: int) -> NDArray[Any]:
     """The array, read again once the file has changed."""
     import scipy.io

@@ -1,12 +1,14 @@
 """Recognition: what formats take an unknown archive for, from its keys, shapes and attributes alone."""
 
 import glob
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import h5py
 import numpy as np
+import xarray as xr
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError
 from pelagos.preprocessing.sources import mat_file, npy_file, torch_file, zarr_array
@@ -93,7 +95,16 @@ def _container(path: Path) -> Container:
         return "zarr" if _is_zarr(path) else "cases"
     with path.open("rb") as file:
         head = file.read(16)
-    return next((container for magic, container in _MAGIC if head.startswith(magic)), "unknown")
+    container: Container = next((word for magic, word in _MAGIC if head.startswith(magic)), "unknown")
+    return "unknown" if container == "torch" and _is_other_zip(path) else container
+
+
+def _is_other_zip(path: Path) -> bool:
+    """Whether a whole zip file lacks what torch.save puts into its own."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as file:
+        return not any(name.endswith("data.pkl") for name in file.namelist())
 
 
 def _is_zarr(path: Path) -> bool:
@@ -115,7 +126,7 @@ def _pattern(folder: Path) -> str:
             f"{folder} holds {listed}: {'files of several kinds' if suffixes else 'no file of a known kind'};"
             " name a file, or a pattern in quotes"
         )
-    return str(folder / f"*{suffixes[0]}")
+    return f"{glob.escape(str(folder))}/*{suffixes[0]}"
 
 
 def _members(group: Any, above: str = "", depth: int = 3) -> Iterator[tuple[str, Any]]:
@@ -128,17 +139,14 @@ def _members(group: Any, above: str = "", depth: int = 3) -> Iterator[tuple[str,
 
 
 def _netcdf3(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    from scipy.io import netcdf_file
-
     try:
-        with netcdf_file(path, "r", mmap=False) as file:
-            held = {key: (stored.shape, stored.typecode()) for key, stored in file.variables.items()}
+        with xr.open_dataset(path, engine="scipy", decode_cf=False, cache=False) as ds:
+            shapes = {str(key): held.shape for key, held in ds.variables.items()}
+            return shapes, {str(key): held.dtype.str for key, held in ds.variables.items()}
     except (OSError, TypeError, ValueError, KeyError, IndexError, AssertionError) as error:
         raise DamagedFileError(
             f"{path}: cannot be read as netCDF-3 ({error}); fetch or make it again"
         ) from error
-    shapes = {key: tuple(shape) for key, (shape, _) in held.items()}
-    return shapes, {key: code for key, (_, code) in held.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.sources import zarr_array
 from pelagos.preprocessing.sources.cf import Gridded
 from pelagos.preprocessing.sources.glance import Finding, Glance
 
@@ -41,14 +42,14 @@ class WeatherBench(Gridded):
             DataError: as for `cf`, and for climatologies, which have no times.
         """
         ds = super().open()
-        stores = [_attributes(path) for path in self.files()]
+        stores = [dict(zarr_array.open_group(path).attrs) for path in self.files()]
         starts, stops = (
             [str(one[key]) for one in stores if key in one] for key in ("valid_time_start", "valid_time_stop")
         )
         if ds.time.dtype.kind != "M" or not (starts or stops):
             return ds
-        # A date alone stands for its whole day.
-        stop = np.datetime64(max(stops)) + np.timedelta64(1, "D") if stops else None
+        # The last day, or hour, that is named is valid as a whole.
+        stop = np.datetime64(max(stops)) + 1 if stops else None
         inside = np.ones(ds.sizes["time"], bool)
         if starts:
             inside &= ds.time.values >= np.datetime64(min(starts))
@@ -58,8 +59,3 @@ class WeatherBench(Gridded):
             raise DataError(f"{self.files()[0]}: no time is within its valid ones, {starts} to {stops}")
         first, last = np.flatnonzero(inside)[[0, -1]]
         return ds.isel(time=slice(int(first), int(last) + 1))
-
-
-def _attributes(path: object) -> dict[str, object]:
-    with xr.open_zarr(path, chunks=None, consolidated=False, decode_cf=False) as ds:
-        return dict(ds.attrs)

@@ -1,5 +1,6 @@
 """Recognition: what is proposed for unknown archives says why, asks what it must, and is YAML throughout."""
 
+import glob
 from pathlib import Path
 
 import h5py
@@ -61,13 +62,15 @@ def test_sets_of_pdegym_are_known_by_their_names(tmp_path: Path) -> None:
 
 
 def test_a_folder_or_a_pattern_of_files_is_one_archive(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "run[1]"
+    tmp_path.mkdir()
     for i in range(3):
         torch.save({"x": torch.ones(2, 4, 4) > 0, "y": torch.zeros(2, 4, 4)}, tmp_path / f"part_{i}.pt")
     (tmp_path / "README").write_text("about")
-    for path in (tmp_path, f"{tmp_path}/part_*.pt"):
+    for path in (tmp_path, f"{glob.escape(str(tmp_path))}/part_*.pt"):
         text = propose(path)
         assert "6 trajectories" in text
-        assert yaml.safe_load(text)["dataset"] == tmp_path.name
+        assert yaml.safe_load(text)["dataset"] == "run_1"
     np.save(tmp_path / "a.npy", np.zeros((2, 3, 1, 4)))
     with pytest.raises(DataError, match="files of several kinds; name a file, or a pattern in quotes"):
         look(tmp_path)
@@ -112,6 +115,9 @@ def test_what_nobody_knows_is_said_with_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(bytes(range(64)))
     with pytest.raises(DataError, match=r"a\.bin: no format knows it: its first bytes.* docs/own-data\.md"):
         propose(tmp_path / "a.bin")
+    np.savez(tmp_path / "a.npz", u=np.zeros(3))
+    with pytest.raises(DataError, match=r"a\.npz: no format knows it"):
+        propose(tmp_path / "a.npz")
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["group/w"] = np.zeros((3, 4))
     with pytest.raises(DataError, match=r"it is hdf5 and holds group/w \(3, 4\)"):

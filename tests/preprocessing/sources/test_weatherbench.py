@@ -84,6 +84,9 @@ def test_arco_is_cut_to_its_valid_times(tmp_path: Path) -> None:
     given.attrs = {"valid_time_start": "2020-01-01T12", "valid_time_stop": "2020-01-02"}
     ds = WeatherBench(paths=save(given, tmp_path / "a.zarr")).open()
     np.testing.assert_array_equal(ds.time, given.time[2:8])
+    given.attrs["valid_time_stop"] = "2020-01-02T06"
+    ds = WeatherBench(paths=save(given, tmp_path / "hour.zarr")).open()
+    np.testing.assert_array_equal(ds.time, given.time[2:6])
     assert np.isfinite(ds["2m_temperature"]).all()
     given.attrs["valid_time_start"] = "2021-01-01"
     with pytest.raises(DataError, match=r"b\.zarr: no time is within its valid ones"):
