@@ -30,6 +30,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "fuxi": {"dim": 32, "depth": 2, "num_heads": 4, "window": 4, "patch": (2, 2), "groups": 4},
     "sfno": {"width": 8, "modes": (6, 6, 2), "latent_steps": 4, "num_layers": 2},
 }
+CONDITIONS = {"fno": ("duration", "spacing_x")}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,7 @@ def test_training_falls_below_persistence(store: Path, tmp_path: Path, kind: str
             "network": {"kind": kind, **NETWORKS[kind]},
             "data": [{"path": store, "sampling": {"kind": "pairs", "max_lead": 2}}],
             "normalization": "dataset",
+            "conditions": CONDITIONS.get(kind, ()),
             "loop": {"steps": 40, "batch_size": 16, "micro_batch": 16, "ema": 0.9},
             "optimizer": {"lr": 5e-3},
             "loss": {"kind": "mse"},
@@ -69,6 +71,7 @@ def test_training_falls_below_persistence(store: Path, tmp_path: Path, kind: str
         }
     )
     trained = model.load(pretrain.run(config))
+    assert set(CONDITIONS.get(kind, ())) <= set(trained.signature.scalars)
     dataset = held_out(store)
     batch = dataset.batch(torch.arange(dataset.num_samples).numpy())
     loss = LossConfig(kind="mse").build(dataset.layout)
