@@ -363,7 +363,7 @@ def peak_of_a_task(folder: Path, trajectories: int, **options: Any) -> float:
     """Memory that one task needs, from the opening of the source on, in units of what it writes."""
     path = archive(folder / f"2D_CFD_{trajectories}_periodic.hdf5", trajectories)
     values = {"dataset": "large", "source": {"kind": "pdebench", "paths": str(path)}, "root": folder}
-    config = BuildConfig.model_validate({**values, "shard_bytes": 16 << 20, **options})
+    config = BuildConfig.model_validate({**values, "shard_bytes": 32 << 20, **options})
     plan = make_plan(config)
     root = folder / f"root-{trajectories}"
     write_skeleton(root, plan)
@@ -384,9 +384,10 @@ def peak_of_a_task(folder: Path, trajectories: int, **options: Any) -> float:
     ids=["plain", "compressed", "regridded"],
 )
 def test_a_task_needs_little_more_memory_than_its_shard(tmp_path: Path, options: dict[str, Any]) -> None:
-    peaks = [peak_of_a_task(tmp_path, trajectories, **options) for trajectories in (20, 200)]
+    peaks = [peak_of_a_task(tmp_path, trajectories, **options) for trajectories in (40, 400)]
     assert 1 < peaks[0] <= 1.2
-    assert peaks[1] == pytest.approx(peaks[0], abs=0.005), "flat as the archive grows tenfold"
+    # Flat as the archive grows tenfold; how many small buffers of the writing threads live at once varies.
+    assert peaks[1] == pytest.approx(peaks[0], abs=0.03)
 
 
 def test_static_fields_count_as_part_of_what_a_task_writes(tmp_path: Path) -> None:
