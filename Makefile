@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH ?= .venv-bench
 
 .PHONY: demo test test-all test-crash bench-training check install clean
 
@@ -42,5 +43,18 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# In an environment of its own, which sees the pinned packages: the peers ask for versions that they do not need.
+$(BENCH)/.installed: $(INSTALLED)
+	$(BIN)/python -m venv $(BENCH)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')')" \
+	  > $$($(BENCH)/bin/python -c 'import site; print(site.getsitepackages()[0])')/pelagos.pth
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  the-well==1.2.0 xbatcher==0.4.0 tensorstore==0.1.86 ml_dtypes==0.6.0
+	@touch $@
+
+# Reading, loading and writing beside a memory map, the disk and other packages; wants 2 GB of a local disk.
+bench-io: $(BENCH)/.installed
+	OMP_NUM_THREADS=1 $(BENCH)/bin/python -m benchmarks.io $(ARGS)
+
 clean:
-	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(BENCH) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache

@@ -36,7 +36,7 @@ NEUTRAL: dict[str, Any] = {
     "threads": True,
     "tracking": True,
     "engine": {"zero_stage"},
-    "loop": {"checkpoint_every", "keep", "background_save", "damaged", "ledger", "log_every"},
+    "loop": {"checkpoint_every", "keep", "background_save", "damaged", "ledger", "log_every", "loader"},
 }
 """What may change when a run is continued: nothing of it has an effect on what is learnt."""
 

@@ -24,7 +24,7 @@ from pelagos.pipeline.tracking import Tracker
 from pelagos.preprocessing.batch import Batch
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError, StoppedError
-from pelagos.preprocessing.loader import Loader
+from pelagos.preprocessing.loader import Loader, LoaderConfig
 from pelagos.preprocessing.mixture import Order
 
 
@@ -49,6 +49,7 @@ class LoopConfig(Config):
         damaged: whether to `stop` where the newest checkpoint is damaged, or go on from the `previous` one.
         ledger: write down which samples each step used, in `ledger/` of the run's folder.
         log_every: steps between reports.
+        loader: how batches are read ahead.
     """
 
     steps: int = Field(gt=0)
@@ -66,6 +67,7 @@ class LoopConfig(Config):
     damaged: Literal["stop", "previous"] = "stop"
     ledger: bool = False
     log_every: int = Field(default=10, gt=0)
+    loader: LoaderConfig = LoaderConfig()
 
     @model_validator(mode="after")
     def _choices_have_validations(self) -> Self:
@@ -168,7 +170,8 @@ class Trainer:
         """
         rank, world = distributed.rank(), distributed.world()
         steps = self.config.steps - self.step
-        stream = iter(Loader(order, rank=rank, world=world, start_step=self.step, num_steps=steps))
+        reading = self.config.loader.model_dump()
+        stream = iter(Loader(order, rank=rank, world=world, start_step=self.step, num_steps=steps, **reading))
         started, first = time.monotonic(), self.step
         with bar(title, self.config.steps, rank == 0) as show, stop_request() as request, self._writer:
             while not self._over():

@@ -68,6 +68,19 @@ def test_zarr_opens_it_with_and_without_consolidated_metadata(store: Store) -> N
     assert plain["state"].attrs["channels"][1]["name"] == "heating"
 
 
+@pytest.mark.parametrize("codec", ["none", "blosc-lz4"])
+def test_tensorstore_opens_it_without_us(tmp_path: Path, codec: str) -> None:
+    tensorstore = pytest.importorskip(
+        "tensorstore", reason="needs tensorstore, which `make bench-io` installs"
+    )
+    path = build(configuration(tmp_path, SOURCE, codec=codec))
+    kvstore = {"driver": "file", "path": str(path / "state")}
+    array = tensorstore.open({"driver": "zarr3", "kvstore": kvstore}).result()
+    assert np.array_equal(
+        array[2:4].read().result(), np.stack([open_store(path).read(n, 0, 5) for n in (2, 3)])
+    )
+
+
 def test_to_xarray_is_in_the_convention_and_equal_to_the_source(store: Store) -> None:
     ds, source = store.to_xarray(), Analytic(**SOURCE).open()
     convention.check(ds)
@@ -137,6 +150,20 @@ def test_a_flipped_bit_is_found_and_exactly_that_file_is_mended(path: Path, plac
     after = {file: (file.stat().st_ino, file.read_bytes()) for file in path.rglob("*") if file.is_file()}
     assert {file: content for file, (_, content) in after.items()} == {f: c for f, (_, c) in before.items()}
     assert [file for file in after if after[file][0] != before[file][0]] == [path / name]
+
+
+def test_a_flipped_byte_in_any_shard_is_found_and_mended(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shards = sorted(file for file in path.glob("st*/c/**/*") if file.is_file())
+    assert len(shards) > 6
+    whole = [shard.read_bytes() for shard in shards]
+    for shard, content in zip(shards, whole, strict=True):
+        place = int(rng.integers(len(content)))
+        shard.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+    names = [str(shard.relative_to(path)) for shard in shards]
+    assert [damage.path for damage in verify(path)] == names
+    assert repair(path) == names
+    assert [shard.read_bytes() for shard in shards] == whole
 
 
 def test_lost_and_shortened_files_are_found_and_mended(path: Path) -> None:

@@ -1,0 +1,368 @@
+"""How fast we read, load and write, beside a memory map, the disk itself and what others use: `make bench-io`.
+
+Equal data for all; bit equality is asserted before anything is timed. Ratios are of the same run.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import h5py
+import numpy as np
+import zarr
+
+from benchmarks import io_data
+from benchmarks.io_peers import BATCH, PEERS, drain
+from benchmarks.rounds import Rounds, load
+from pelagos.preprocessing.build import build
+from pelagos.preprocessing.dataset import DatasetConfig
+from pelagos.preprocessing.loader import Loader
+from pelagos.preprocessing.mixture import Mixture, MixtureConfig
+from pelagos.preprocessing.parts import PROGRESS, write_part
+from pelagos.preprocessing.plan import make_plan
+from pelagos.preprocessing.shards import write_shard
+from pelagos.preprocessing.skeleton import write_skeleton
+
+OURS, LZ4, LIMIT = "Pelagos, none", "Pelagos, blosc-lz4", "memory map"
+PAIRS = 256
+
+
+class Report:
+    """Tables for a person and gates for the exit code."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+
+    def show(self, title: str, lines: list[str]) -> None:
+        print(f"\n### {title} ({load()})\n", *lines, sep="\n", flush=True)
+
+    def gate(self, what: str, ratio: tuple[float, float], least: float) -> None:
+        """Missed only if the clock and the CPU both say so: neighbours slow the clock alone."""
+        met = max(ratio) >= least
+        self.failed += not met
+        print(f"- {'met' if met else 'MISSED'}: {what}: {ratio[0]:.2f} (CPU {ratio[1]:.2f}), bar {least}")
+
+
+def read(root: Path, rounds: int, report: Report) -> None:
+    rng = np.random.default_rng(1)
+    limit = np.load(root / "limit.npy", mmap_mode="r")
+    num, length, *frame = limit.shape
+    out = np.empty((2, *frame), np.float32)
+    direct, other = (io_data.store(root, codec) for codec in ("none", "blosc-lz4"))
+    array = zarr.open_array(direct.path / "state", mode="r")
+    h5 = h5py.File(root / "poseidon.h5")["data"]
+
+    def copy(n: int, t: int, to: Any) -> None:
+        to[:] = limit[n, t]
+
+    readers: dict[str, Callable[[int, int, Any], None]] = {
+        LIMIT: copy,
+        OURS: lambda n, t, to: direct.frames.read_frame((n, t), [to]),
+        LZ4: lambda n, t, to: other.frames.read_frame((n, t), [to]),
+        "h5py read_direct": lambda n, t, to: h5.read_direct(to, np.s_[n, t]),
+        f"zarr {zarr.__version__}": lambda n, t, to: np.copyto(to, array[n, t]),
+    }
+    for n, t in zip(rng.integers(num, size=16), rng.integers(length, size=16), strict=True):
+        for name, reader in readers.items():
+            reader(n, t, out[0])
+            assert np.array_equal(out[0], limit[n, t]), name
+
+    def call(reader: Callable[[int, int, Any], None]) -> Callable[[], None]:
+        def pairs() -> None:
+            places = zip(
+                rng.integers(num, size=PAIRS).tolist(),
+                rng.integers(length, size=(PAIRS, 2)).tolist(),
+                strict=True,
+            )
+            for n, times in places:
+                for t, to in zip(times, out, strict=True):
+                    reader(n, t, to)
+
+        return pairs
+
+    timed = Rounds(PAIRS).run({name: call(reader) for name, reader in readers.items()}, rounds)
+    report.show("Readers, warm, one thread, random pairs of frames", timed.table(LIMIT, "pairs"))
+    report.gate("reader, uncompressed, to a copy from a memory map", timed.ratio(OURS, LIMIT), 0.90)
+    report.gate("reader, blosc-lz4, to a copy from a memory map", timed.ratio(LZ4, LIMIT), 0.20)
+
+
+def loader(root: Path, rounds: int, report: Report) -> None:
+    batches = PAIRS // BATCH
+    sets = {
+        OURS: io_data.dataset(root, "none"),
+        LZ4: io_data.dataset(root, "blosc-lz4"),
+        LIMIT: io_data.dataset(root, "none", mapped=True),
+    }
+    samples = np.arange(0, sets[OURS].num_samples, 397)[:16]
+    assert all(
+        np.array_equal(d.batch(samples).inputs, sets[LIMIT].batch(samples).inputs) for d in sets.values()
+    )
+    orders = {name: Mixture([d], batch_size=BATCH, micro_batch=BATCH) for name, d in sets.items()}
+    calls: dict[str, Callable[[], object]] = {
+        name: partial(consume, Loader(order, num_steps=batches)) for name, order in orders.items()
+    }
+    ahead = Loader(orders[LZ4], processes=True, depth=4)
+    stream = iter(ahead)
+    calls[f"{LZ4}, 2 processes"] = drain(stream, batches)
+    calls |= {name: drain(peer(root, sets[OURS]), batches) for name, peer in PEERS.items()}
+    timed = Rounds(PAIRS).run(calls, rounds)
+    stream.close()  # type: ignore[attr-defined]
+    report.show("Loaders, warm, batches of 16 pairs, normalised", timed.table(OURS, "pairs", slower=True))
+    report.gate("loader, to the same ring over a memory map", timed.ratio(OURS, LIMIT), 0.75)
+    bars = dict(zip(PEERS, (3, 5, 12, 35), strict=True))
+    for name, bar in bars.items():
+        report.gate(f"loader, to {name}", timed.ratio(OURS, name), bar)
+
+
+def consume(batches: Loader) -> None:
+    for _ in batches:
+        pass
+
+
+def forget(root: Path) -> None:
+    """Take all files out of the page cache."""
+    for file in root.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def cold(root: Path, rounds: int, report: Report) -> None:
+    rng = np.random.default_rng(2)
+    limit = np.load(root / "limit.npy", mmap_mode="r")
+    num, length, *frame = limit.shape
+    with (root / "limit.npy").open("rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        header = file.tell()
+    descriptor = os.open(root / "limit.npy", os.O_RDONLY)
+    size = 4 * int(np.prod(frame))
+
+    def places() -> list[tuple[int, int]]:
+        chosen = rng.choice(num * length, 128, replace=False)
+        return [(int(k) // length, int(k) % length) for k in chosen]
+
+    def preadv() -> None:
+        out = np.empty(frame, np.float32)
+        for n, t in places():
+            os.preadv(descriptor, [out], header + (n * length + t) * size)  # type: ignore[list-item]
+
+    def mapped() -> None:
+        out = np.empty(frame, np.float32)
+        for n, t in places():
+            out[:] = limit[n, t]
+
+    def threads(codec: str) -> Callable[[], None]:
+        frames = io_data.store(root, codec).frames
+
+        def some(mine: list[tuple[int, int]]) -> None:
+            out = np.empty(frame, np.float32)
+            for place in mine:
+                frames.read_frame(place, [out])
+
+        def call() -> None:
+            todo = places()
+            running = [Thread(target=some, args=[todo[k::4]]) for k in range(4)]
+            for thread in running:
+                thread.start()
+            for thread in running:
+                thread.join()
+
+        return call
+
+    calls: dict[str, Callable[[], object]] = {
+        "preadv, one thread": preadv,
+        "memory map copy": mapped,
+        f"{OURS}, 4 threads": threads("none"),
+        f"{LZ4}, 4 threads": threads("blosc-lz4"),
+    }
+    timed = Rounds(128).run(calls, rounds, before=lambda: forget(root))
+    report.show("Cold: single frames out of the page cache", timed.table("preadv, one thread", "frames"))
+    os.close(descriptor)
+    direct, pooled = (
+        Mixture([io_data.dataset(root, "none", pool=pool)], batch_size=BATCH, micro_batch=BATCH)
+        for pool in (0, 4)
+    )
+    calls = {
+        "frame by frame": partial(consume, Loader(direct, num_steps=64)),
+        "pool of 4 trajectories": partial(consume, Loader(pooled, num_steps=64)),
+    }
+    timed = Rounds(64 * BATCH).run(calls, max(3, rounds // 3), before=lambda: forget(root))
+    report.show("Cold: 1024 pairs through the loader", timed.table("frame by frame", "pairs"))
+
+
+def write(root: Path, rounds: int, report: Report) -> None:
+    plans = {
+        codec: make_plan(io_data.configuration(root / "limit.npy", root, codec=codec))
+        for codec in ("none", "blosc-lz4")
+    }
+    state = plans["none"].state
+    block = np.ascontiguousarray(np.load(root / "limit.npy", mmap_mode="r")[: state.shard[0]])
+    folder = root / "written"
+    folder.mkdir()
+
+    def raw() -> None:
+        descriptor = os.open(folder / "raw", os.O_WRONLY | os.O_CREAT)
+        content, done = block.reshape(-1).view(np.uint8).data, 0
+        while done < len(content):
+            done += os.write(descriptor, content[done:])
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+    def clean() -> None:
+        for file in folder.iterdir():
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+    def through_zarr() -> None:
+        array = zarr.create_array(
+            folder / "z",
+            shape=block.shape,
+            shards=block.shape,
+            chunks=state.chunk,
+            dtype="f4",
+            compressors=None,
+        )
+        array[:] = block
+        for file in (folder / "z").rglob("*"):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+
+    calls: dict[str, Callable[[], object]] = {
+        "write + fsync": raw,
+        OURS: lambda: write_shard(folder / "none", block, plans["none"].state),
+        LZ4: lambda: write_shard(folder / "lz4", block, plans["blosc-lz4"].state),
+        f"zarr {zarr.__version__} + fsync": through_zarr,
+    }
+    timed = Rounds(block.nbytes // 1_000_000).run(calls, rounds, before=clean)
+    report.show(
+        f"Writers, one shard of {block.nbytes / 1e6:.0f} MB, durable", timed.table("write + fsync", "MB")
+    )
+    for name, bar in ((OURS, 0.9), (LZ4, 0.6)):
+        wall, _ = timed.ratio(name, "write + fsync")
+        # The disk is waited for, so CPU time is no measure here; the best rounds are those without neighbours.
+        best = timed.best(name) / timed.best("write + fsync")
+        report.gate(
+            f"write with fsync, CRC-32C and SHA-256, {name}, median (and best rounds)", (wall, best), bar
+        )
+
+
+def memory(root: Path, rounds: int, report: Report) -> None:
+    lines = ["| trajectories | codec | peak beyond the start, in shards |", "|---|---|---|"]
+    worst = 0.0
+    source = root / "long.npy"
+    values = np.load(root / "limit.npy", mmap_mode="r")[:8]
+    for num in (16, 160):
+        np.save(source, np.concatenate([values] * (num // 8)))
+        for codec in ("none", "blosc-lz4"):
+            command = [sys.executable, "-m", "benchmarks.io", "--root", str(root), "task", codec]
+            peak = float(
+                subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+            )
+            worst = max(worst, peak)
+            lines.append(f"| {num} | {codec} | {peak:.2f} |")
+    source.unlink()
+    report.show("Memory of one task", lines)
+    report.gate("1.2 shards to the peak of a task", (1.2 / worst, 1.2 / worst), 1.0)
+
+
+def task(root: Path, codec: str) -> None:
+    """One task in a process of its own; prints the resident peak beyond the start, in shards."""
+    plan = make_plan(io_data.configuration(root / "long.npy", root, codec=codec))
+    folder = Path(tempfile.mkdtemp(dir=root))
+    write_skeleton(folder, plan)
+    (folder / PROGRESS).mkdir(parents=True)
+    write_part(folder, plan, plan.parts[0])  # what is imported and allocated once
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("RssAnon")
+    peak, going = 0, True
+
+    def watch() -> None:
+        nonlocal peak
+        while going:
+            peak = max(peak, _status("RssAnon"))
+            time.sleep(0.001)
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    write_part(folder, plan, plan.parts[1])
+    going = False
+    watcher.join()
+    shutil.rmtree(folder)
+    print((peak - before) * 1024 / (4 * np.prod(plan.state.shard)))
+
+
+def _status(name: str) -> int:
+    """Of anonymous memory: pages of the mapped source are the system's, which it takes back as it likes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+def opening(root: Path, rounds: int, report: Report) -> None:
+    source, paths = root / "many.npy", {}
+    for num in (320, 32_000):
+        np.save(source, io_data.turbulence(320, 5, 2, 8).repeat(num // 320, axis=0))
+        paths[num] = build(io_data.configuration(source, root, version=f"{num}", shard_bytes=1 << 20))
+
+    def first(num: int) -> None:
+        mixture = MixtureConfig(
+            datasets=(DatasetConfig(path=paths[num]),), batch_size=BATCH, micro_batch=BATCH
+        )
+        next(iter(Loader(mixture.build(), num_steps=1)))
+
+    names = {num: f"{num:,} trajectories" for num in paths}
+    timed = Rounds(1).run({name: partial(first, num) for num, name in names.items()}, rounds)
+    report.show("Opening a mixture and drawing the first batch", timed.table(names[320], "times"))
+
+
+SECTIONS = {
+    "read": read,
+    "loader": loader,
+    "write": write,
+    "cold": cold,
+    "memory": memory,
+    "opening": opening,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, help="where to put 2 GB; a folder of a local disk")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--trajectories", type=int, default=64, help="of 5.5 MB each")
+    parser.add_argument("sections", nargs="*", default=list(SECTIONS))
+    arguments = parser.parse_args()
+    if arguments.sections[0] == "task":
+        task(arguments.root, arguments.sections[1])
+        return
+    root = Path(tempfile.mkdtemp(prefix="pelagos-bench-", dir=arguments.root or Path.cwd()))
+    report = Report()
+    packages = ", ".join(
+        f"{name} {version(name)}" for name in ("numpy", "torch", "zarr", "numcodecs", "h5py")
+    )
+    print(
+        f"{time.strftime('%Y-%m-%d %H:%M')}, {platform.machine()}, Python {platform.python_version()}, {packages}"
+    )
+    try:
+        io_data.make(root, arguments.trajectories)
+        for name in arguments.sections:
+            SECTIONS[name](root, arguments.rounds, report)
+    finally:
+        shutil.rmtree(root)
+    sys.exit(report.failed > 0)
+
+
+if __name__ == "__main__":
+    main()
