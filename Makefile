@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH ?= .venv-bench
 
-.PHONY: demo test test-all test-crash bench-training check install clean
+.PHONY: demo test test-all test-crash bench-training bench-io check install clean
 
 install: $(INSTALLED)
 
