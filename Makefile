@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH ?= .venv-bench
 
-.PHONY: demo test test-all test-crash bench-training bench-io check install clean
+.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io check install clean
 
 install: $(INSTALLED)
 
@@ -49,12 +49,22 @@ $(BENCH)/.installed: $(INSTALLED)
 	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')')" \
 	  > $$($(BENCH)/bin/python -c 'import site; print(site.getsitepackages()[0])')/pelagos.pth
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	  the-well==1.2.0 xbatcher==0.4.0 tensorstore==0.1.86 ml_dtypes==0.6.0
+	  the-well==1.2.0 xbatcher==0.4.0 tensorstore==0.1.86 ml_dtypes==0.6.0 miles-credit==2026.2.0
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable '.[bench]'
 	@touch $@
 
 # Reading, loading and writing beside a memory map, the disk and other packages; wants 2 GB of a local disk.
 bench-io: $(BENCH)/.installed
 	OMP_NUM_THREADS=1 $(BENCH)/bin/python -m benchmarks.io $(ARGS)
+
+# The networks' speed and memory beside those of transformers and miles-credit.
+bench-networks: $(BENCH)/.installed
+	$(BENCH)/bin/python -m benchmarks.networks $(ARGS)
+
+# What the default network gains over Poseidon's initial weights and rules; needs the stores of `make demo`.
+bench-initialisation: $(INSTALLED)
+	$(BIN)/python -m benchmarks.initialisation $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(BENCH) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache

@@ -15,7 +15,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from pelagos.models.memo import full_precision
 
 SHORTEST = 1e-12
-LOGITS_AT_ONCE = 2**18
+LOGITS_AT_ONCE = 2**17
 """So many fit into a core's second cache, with their gradients."""
 LOGITS_KEPT = 2**19
 """Up to so many in a layer, keeping them takes less time than making them again."""
@@ -91,21 +91,32 @@ class _Attend(torch.autograd.Function):
         *qkv, bias_hMM, mask_nMM = ctx.saved_tensors  # type: ignore[attr-defined]
         grads = [torch.empty_like(tensor) for tensor in qkv]
         grad_hMM = torch.zeros_like(bias_hMM)
+        bias_nhMM = bias_hMM[None] if mask_nMM is None else bias_hMM + mask_nMM[:, None]
         step = max(1, LOGITS_AT_ONCE // bias_hMM.numel())
-        for part, windows in _parts(len(grad_ZhMd), 1 if mask_nMM is None else len(mask_nMM), step):
+        for part, windows in _parts(len(grad_ZhMd), len(bias_nhMM), step):
             q, k, v, grad = (tensor[part].to(bias_hMM.dtype) for tensor in (*qkv, grad_ZhMd))
-            logits = (q @ k.transpose(-2, -1)).add_(bias_hMM)
-            if mask_nMM is not None:
-                masks = mask_nMM[windows, None]
-                torch.unflatten(logits, 0, (-1, len(masks))).add_(masks)
-            weights = logits.softmax(-1)
+            logits = _logits(q, k, bias_nhMM[windows])
+            weights = torch.softmax(logits, -1, out=logits)
             grad_weights = grad @ v.transpose(-2, -1)
-            grad_logits = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+            grad_logits = torch._softmax_backward_data(
+                grad_weights, weights, -1, weights.dtype, grad_input=grad_weights
+            )
             grad_hMM += grad_logits.sum(0) if len(grad_logits) > 1 else grad_logits[0]
             grads[0][part] = grad_logits @ k
             grads[1][part] = grad_logits.transpose(-2, -1) @ q
             grads[2][part] = weights.transpose(-2, -1) @ grad
         return *grads, grad_hMM, None
+
+
+def _logits(q_ZhMd: Tensor, k_ZhMd: Tensor, bias_nhMM: Tensor) -> Tensor:
+    """Q k^T + bias for Z windows, a multiple of n."""
+    if len(q_ZhMd) > len(bias_nhMM):
+        logits = q_ZhMd @ k_ZhMd.transpose(-2, -1)
+        torch.unflatten(logits, 0, (-1, len(bias_nhMM))).add_(bias_nhMM)
+        return logits
+    # The product is added to a copy of the bias: one pass less.
+    q_zMd, k_zMd, bias_zMM = (tensor.flatten(0, 1) for tensor in (q_ZhMd, k_ZhMd, bias_nhMM))
+    return torch.baddbmm(bias_zMM, q_zMd, k_zMd.transpose(-2, -1)).view(len(q_ZhMd), *bias_nhMM.shape[1:])
 
 
 def _parts(total: int, period: int, step: int) -> Iterator[tuple[slice, slice]]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pelagos.models.attend import attend, directions
 from pelagos.models.memo import Derived, Memo, full_precision
+from pelagos.models.precision import Linear, exact_on_cpu
 from pelagos.models.windows import Axis, Windows, kept
 from pelagos.preprocessing.errors import ConfigError
 
@@ -72,9 +73,9 @@ class WindowAttention(Derived):
         self.num_heads, self.tiling = num_heads, tiling
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10.0)))
         self.continuous_position_bias_mlp = OffsetNetwork(bias_dim, num_heads)
-        self.query = nn.Linear(dim, dim, bias=qkv_bias)
-        self.key = nn.Linear(dim, dim, bias=False)
-        self.value = nn.Linear(dim, dim, bias=qkv_bias)
+        self.query = Linear(dim, dim, bias=qkv_bias)
+        self.key = Linear(dim, dim, bias=False)
+        self.value = Linear(dim, dim, bias=qkv_bias)
         self._memo = Memo()
         self._memo_windows: Windows | None = None
 
@@ -86,10 +87,14 @@ class WindowAttention(Derived):
             part(x_BPD).view(-1, windows.size, x_BPD.shape[-1]) for part in (self.query, self.key, self.value)
         )
         scale_h11 = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+        if x_BND.device.type == "cpu":
+            # What follows is no faster in bf16 there, and needs conversions.
+            q_ZMD, k_ZMD, v_ZMD = (part.to(scale_h11.dtype) for part in (q_ZMD, k_ZMD, v_ZMD))
         q_ZhMd, k_ZhMd = directions(q_ZMD, scale_h11), directions(k_ZMD, torch.ones_like(scale_h11))
         v_ZhMd = torch.unflatten(v_ZMD, -1, (self.num_heads, -1)).transpose(1, 2)
         mask_nMM = windows.mask(x_BND.device) if windows.masked else None
-        out_ZhMd = attend(q_ZhMd, k_ZhMd, v_ZhMd, self._bias(windows), mask_nMM)
+        with exact_on_cpu(q_ZhMd):
+            out_ZhMd = attend(q_ZhMd, k_ZhMd, v_ZhMd, self._bias(windows), mask_nMM)
         return windows.join(out_ZhMd.transpose(1, 2).reshape(x_BPD.shape))
 
     def _bias(self, windows: Windows) -> Tensor:

@@ -8,11 +8,11 @@ a patch, K conditions.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pelagos.models.conditioning import layer_norm
 from pelagos.models.padding import Fill, convolve, pad
+from pelagos.models.precision import Linear, linear
 
 Pair = tuple[int, int]
 Flags = tuple[bool, bool]
@@ -40,7 +40,7 @@ class PatchProjection(nn.Module):
         p = weight_DCpp.shape[-1]
         x_BChpwp = torch.unflatten(torch.unflatten(x_BCHW, 3, (-1, p)), 2, (-1, p))
         patches = x_BChpwp.permute(0, 2, 4, 1, 3, 5).flatten(3)
-        return F.linear(patches, weight_DCpp.flatten(1), self.projection.bias)
+        return linear(patches, weight_DCpp.flatten(1), self.projection.bias)
 
 
 class PatchEmbedding(nn.Module):
@@ -73,7 +73,7 @@ class PatchMerging(nn.Module):
 
     def __init__(self, dim: int, num_conditions: int, eps: float) -> None:
         super().__init__()
-        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = Linear(4 * dim, 2 * dim, bias=False)
         self.norm = layer_norm(2 * dim, num_conditions, eps)
 
     def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> Tensor:
@@ -92,8 +92,8 @@ class PatchUnmerging(nn.Module):
 
     def __init__(self, dim: int, num_conditions: int, eps: float) -> None:
         super().__init__()
-        self.upsample = nn.Linear(dim, 2 * dim, bias=False)
-        self.mixup = nn.Linear(dim // 2, dim // 2, bias=False)
+        self.upsample = Linear(dim, 2 * dim, bias=False)
+        self.mixup = Linear(dim // 2, dim // 2, bias=False)
         self.norm = layer_norm(dim // 2, num_conditions, eps)
 
     def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, grid: Pair) -> Tensor:
@@ -118,7 +118,7 @@ class PatchRecovery(nn.Module):
         assert self.projection.bias is not None
         bias_C = take(self.projection.bias, outputs, 0)
         p = weight_DCpp.shape[-1]
-        patches = F.linear(x_BhwD, weight_DCpp.flatten(1).t(), bias_C.repeat_interleave(p * p))
+        patches = linear(x_BhwD, weight_DCpp.flatten(1).t(), bias_C.repeat_interleave(p * p))
         y_BChpwp = torch.unflatten(patches, 3, (-1, p, p)).permute(0, 3, 1, 4, 2, 5)
         y_BCHW = y_BChpwp.flatten(4).flatten(2, 3)[:, :, : size[0], : size[1]]
         weight_CC55 = take(take(self.mixup.weight, outputs, 0), outputs, 1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pelagos.models.conditioning import layer_norm
 from pelagos.models.padding import convolve, pad
+from pelagos.models.precision import Linear, exact_on_cpu
 
 Flags = tuple[bool, bool]
 
@@ -23,8 +24,8 @@ class ConvNeXtBlock(nn.Module):
         self.weight = nn.Parameter(torch.full((dim,), layer_scale))
         self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
         self.norm = layer_norm(dim, num_conditions, eps)
-        self.pwconv1 = nn.Linear(dim, 4 * dim)
-        self.pwconv2 = nn.Linear(4 * dim, dim)
+        self.pwconv1 = Linear(dim, 4 * dim)
+        self.pwconv2 = Linear(4 * dim, dim)
 
     def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> Tensor:
         """(B, h, w, D) to the same shape."""
@@ -32,9 +33,10 @@ class ConvNeXtBlock(nn.Module):
         rows, columns = ((3, 3) if wraps else (0, 0) for wraps in periodic)
         wrapped_BDhw = pad(x_BhwD, rows, columns, periodic, axes=(1, 2)).permute(0, 3, 1, 2)
         margins = [0 if wraps else 3 for wraps in periodic]
-        y_BDhw = F.conv2d(
-            wrapped_BDhw, self.dwconv.weight, self.dwconv.bias, padding=margins, groups=self.dwconv.groups
-        )
+        with exact_on_cpu(wrapped_BDhw):
+            y_BDhw = F.conv2d(
+                wrapped_BDhw, self.dwconv.weight, self.dwconv.bias, padding=margins, groups=self.dwconv.groups
+            )
         y_BhwD = self.norm(y_BDhw.permute(0, 2, 3, 1), conditions_BK)
         return torch.addcmul(x_BhwD, self.pwconv2(F.gelu(self.pwconv1(y_BhwD))), self.weight)
 

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from pelagos.models.attention import Tiling, WindowAttention
 from pelagos.models.conditioning import layer_norm
 from pelagos.models.patches import PatchMerging, PatchUnmerging
+from pelagos.models.precision import Linear
 
 Pair = tuple[int, int]
 Flags = tuple[bool, bool]
@@ -45,7 +46,7 @@ class Dense(nn.Module):
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(dim_in, dim_out)
+        self.dense = Linear(dim_in, dim_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """(*, D) to (*, D')."""
