@@ -37,7 +37,7 @@ train() {
   # Not --kill-on-bad-exit: processes that stop on request end with 75, some a little before others.
   srun --wait=120 "$PELAGOS_PYTHON" -m pelagos.pipeline "$@" || code=$?
   # A job that was cancelled, preempted or is out of time is RUNNING no more; SLURM knows what becomes of it.
-  if worth_another_try "$run" "$code" && [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
+  if [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ] && worth_another_try "$run" "$code"; then
     echo "exit code $code: back into the queue, to go on from the newest checkpoint"
     scontrol requeue "$SLURM_JOB_ID"
   fi
@@ -48,11 +48,11 @@ train() {
 worth_another_try() {
   local checkpoint
   case $2 in
-    75) return 0 ;;      # it was asked to stop (--signal) and has left a checkpoint
+    75) return 0 ;;  # it was asked to stop (--signal) and has left a checkpoint
     0 | 1 | 2) return 1 ;;  # it is done, or has told what you have to mend
   esac
   # A process died. Where this happens again and again after the same checkpoint, the cause stays.
-  checkpoint=$(tr -d ' \n' <"$1/checkpoints/latest.json" 2>/dev/null)
+  checkpoint=$(tr -d ' \n' 2>/dev/null <"$1/checkpoints/latest.json")
   echo "${checkpoint:-none}" >>"$1.failures"
   [ "$(grep --count --fixed-strings --line-regexp "${checkpoint:-none}" "$1.failures")" -le "$RETRIES" ]
 }
