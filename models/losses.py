@@ -6,9 +6,9 @@ units are the business of evaluation. A mask is True where a target exists; what
 False, NaN included, changes neither loss nor gradient.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Protocol, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -19,8 +19,24 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.variables import Variable
 
 Groups = tuple[tuple[int, ...], ...]
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(prediction, target, mask), each (B, C, H, W), to a scalar."""
+
+
+class Loss(Protocol):
+    """From (prediction, target, mask), each (B, C, H, W), to numbers.
+
+    Attributes:
+        pooled: whether the loss of a batch is something else than the mean over its samples.
+    """
+
+    pooled: ClassVar[bool]
+
+    def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
+        """A scalar."""
+        ...
+
+    def per_sample(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
+        """(B,) losses of the samples, each alone."""
+        ...
 
 
 class LossConfig(Config):
@@ -85,6 +101,7 @@ class RelativeLoss:
         weights: (C,) factors on errors.
     """
 
+    pooled: ClassVar[bool] = False
     groups: Groups
     p: Literal[1, 2] = 1
     epsilon: float = 1e-2
@@ -126,6 +143,7 @@ class MeanSquaredLoss:
         weights: (C,) weights of channels.
     """
 
+    pooled: ClassVar[bool] = False
     area: Tensor | float = 1.0
     weights: Tensor | float = 1.0
 
@@ -151,17 +169,26 @@ class PooledRelativeLoss:
     output stays what it is. Source: arXiv 2405.19101 and its released code.
     """
 
+    pooled: ClassVar[bool] = True
     groups: Groups
     p: Literal[1, 2] = 1
 
     def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
         """The mean over groups; a sample's share depends on the others of its batch."""
-        error_C = _valid(prediction_BCHW - target_BCHW, mask_BCHW).abs().pow(self.p).mean((0, 2, 3))
-        truth_C = target_BCHW.abs().pow(self.p).mean((0, 2, 3))
+        return self._ratio(prediction_BCHW, target_BCHW, mask_BCHW, (0, 2, 3))
+
+    def per_sample(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
+        """(B,) what each sample would give as a batch of its own."""
+        return self._ratio(prediction_BCHW, target_BCHW, mask_BCHW, (2, 3))
+
+    def _ratio(self, prediction: Tensor, target: Tensor, mask: Tensor, pooled: tuple[int, ...]) -> Tensor:
+        error_C = _valid(prediction - target, mask).abs().pow(self.p).mean(pooled)
+        truth_C = target.abs().pow(self.p).mean(pooled)
         ratios = [
-            error_C[list(group)].mean() / (truth_C[list(group)].mean() + 1e-10) for group in self.groups
+            error_C[..., list(group)].mean(-1) / (truth_C[..., list(group)].mean(-1) + 1e-10)
+            for group in self.groups
         ]
-        return torch.stack(ratios).mean()
+        return torch.stack(ratios).mean(0)
 
 
 def _valid(field_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:

@@ -4,10 +4,26 @@ import os
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import cache
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+class Store(Protocol):
+    """Where processes leave words for each other."""
+
+    def set(self, key: str, value: str) -> None:
+        """Leave a word."""
+
+    def get(self, key: str) -> bytes:
+        """The word that was left."""
+        ...
+
+    def check(self, keys: list[str]) -> bool:
+        """Whether words were left."""
+        ...
 
 
 def rank() -> int:
@@ -123,3 +139,12 @@ def all_gather(part: Tensor) -> list[Tensor]:
     parts = [torch.empty_like(part) for _ in range(world())]
     dist.all_gather(parts, part.contiguous())
     return parts
+
+
+def store_client(timeout_seconds: float) -> Store:
+    """A connection of its own to the store in which processes have found each other, for another thread."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    timeout = timedelta(seconds=timeout_seconds)
+    return torch._C._distributed_c10d.TCPStore(
+        address, port, is_master=False, timeout=timeout, wait_for_workers=False
+    )

@@ -44,8 +44,8 @@ class Objective:
     def __init__(self, config: ObjectiveConfig, signature: Signature, losses: Mapping[str, Loss]) -> None:
         self.config, self.signature, self.losses = config, signature, losses
 
-    def training(self, network: nn.Module, batch: Batch) -> Tensor:
-        """The scalar loss, with noise and cut gradients."""
+    def training(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The scalar loss, with noise and cut gradients, and (B,) those of the samples."""
         steps = batch.targets.shape[1] if batch.kind == "rollouts" else 1
         tracked = {"all": steps, "pushforward": 1}.get(str(self.config.gradient), self.config.gradient)
         assert isinstance(tracked, int)
@@ -53,18 +53,24 @@ class Objective:
 
     def validation(self, network: nn.Module, batch: Batch) -> Tensor:
         """The scalar error without noise, over all steps of a rollout."""
-        return self._mean(network, batch, batch.inputs, batch.targets.shape[1])
+        return self._mean(network, batch, batch.inputs, batch.targets.shape[1])[0]
 
-    def _mean(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> Tensor:
+    def _mean(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> tuple[Tensor, Tensor]:
         loss = self.losses[batch.layout.dataset]
         if batch.kind == "rollouts":
             frames = enumerate(self._rollout(network, batch, inputs, tracked))
             first = batch.targets.shape[1] - tracked
-            terms = [loss(f.float(), batch.targets[:, k], batch.mask[:, k]) for k, f in frames if k >= first]
-            return torch.stack(terms).mean()
+            terms = [
+                _losses(loss, f.float(), batch.targets[:, k], batch.mask[:, k])
+                for k, f in frames
+                if k >= first
+            ]
+            totals, samples = zip(*terms, strict=True)
+            return torch.stack(totals).mean(), torch.stack(samples).mean(0)
         frame = self._direct(network, batch, inputs)
         shape = frame.shape
-        return loss(frame.float(), batch.targets.reshape(shape), batch.mask.reshape(shape))
+        total, each = _losses(loss, frame.float(), batch.targets.reshape(shape), batch.mask.reshape(shape))
+        return total, each.reshape(len(batch), -1).mean(1)
 
     def _direct(self, network: nn.Module, batch: Batch, inputs: Tensor) -> Tensor:
         """(B, C, H, W) forecasts of pairs, (B K, C, H, W) of windows, each from the initial frame."""
@@ -98,3 +104,11 @@ class Objective:
         present = (batch.mask if batch.kind == "pairs" else batch.mask.any(1))[:, :num]
         noise = torch.randn_like(batch.inputs[:, :num]) * self.config.noise
         return torch.cat([batch.inputs[:, :num] + noise * present, batch.inputs[:, num:]], 1)
+
+
+def _losses(loss: Loss, forecast: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The scalar loss, and (B,) those of the samples without a graph."""
+    if loss.pooled:
+        return loss(forecast, target, mask), loss.per_sample(forecast.detach(), target, mask)
+    samples_B = loss.per_sample(forecast, target, mask)
+    return samples_B.mean(), samples_B.detach()

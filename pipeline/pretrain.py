@@ -14,9 +14,12 @@ from pelagos.models.losses import LossConfig
 from pelagos.models.network import NetworkConfig
 from pelagos.pipeline import distributed, stage
 from pelagos.pipeline.engine import EngineConfig
+from pelagos.pipeline.guard import Guard, GuardConfig
+from pelagos.pipeline.meter import Meter
 from pelagos.pipeline.model import Derived, Domain, Model, Scale, signature_of
 from pelagos.pipeline.objective import ObjectiveConfig
 from pelagos.pipeline.optimizer import OptimizerConfig
+from pelagos.pipeline.outline import outline
 from pelagos.pipeline.provenance import provenance
 from pelagos.pipeline.schedule import ScheduleConfig
 from pelagos.pipeline.tracking import TrackingConfig
@@ -36,7 +39,17 @@ NEUTRAL: dict[str, Any] = {
     "threads": True,
     "tracking": True,
     "engine": {"zero_stage"},
-    "loop": {"checkpoint_every", "keep", "background_save", "damaged", "ledger", "log_every", "loader"},
+    "loop": {
+        "checkpoint_every",
+        "keep",
+        "background_save",
+        "damaged",
+        "ledger",
+        "log_every",
+        "loader",
+        "peak_flops",
+        "stalled_after",
+    },
 }
 """What may change when a run is continued: nothing of it has an effect on what is learnt."""
 
@@ -60,6 +73,7 @@ class TrainingStage(Config):
     engine: EngineConfig = EngineConfig()
     loss: LossConfig = LossConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    guard: GuardConfig = GuardConfig()
     tracking: TrackingConfig = TrackingConfig()
     threads: int = Field(default=0, ge=0)
 
@@ -158,21 +172,28 @@ def domain_of(dataset: Dataset) -> Domain:
 def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, title: str) -> Path:
     """Train a model's network on a mixture and keep it; returns its folder, `output/model`."""
     folder = config.output / "model"
-    if stage.finished(config.output, digest):
-        return folder
     rank, world = distributed.rank(), distributed.world()
-    tracker = config.tracking.build(config.name or config.output.name, config.output, active=rank == 0)
+    name = config.name or config.output.name
+    if stage.finished(config.output, digest):
+        if rank == 0:
+            config.tracking.catch_up(name, config.output)
+        return folder
+    tracker = config.tracking.build(name, config.output, active=rank == 0)
     tracker.params(config.model_dump(mode="json"))
     loop = config.loop
+    meter = _meter(model, mixture, loop)
     engine = config.engine.build(
         model.network, config.optimizer.build(model.network), loop.micro_batch, loop.accumulation(world)
     )
     losses = {dataset.layout.dataset: config.loss.build(dataset.layout) for dataset in mixture.datasets}
+    tracker.params({"peak_flops": meter.peak, "peak_flops_from": "matmul" if meter.measured else "given"})
     trainer = Trainer(
         loop,
         config.schedule,
         engine,
         config.objective.build(model.signature, losses),
+        Guard(config.guard, mixture.datasets, config.output / "skipped.jsonl"),
+        meter,
         tracker,
         config.output / "checkpoints",
         seed=config.seed,
@@ -194,6 +215,14 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, ti
     tracker.close()
     distributed.barrier()
     return folder
+
+
+def _meter(model: Model, mixture: Mixture, loop: LoopConfig) -> Meter:
+    if distributed.rank() != 0:
+        return Meter({}, 1.0)  # only rank 0 reports
+    layouts = [dataset.layout for dataset in mixture.datasets]
+    flops = outline(model.network, model.signature, layouts).flops
+    return Meter(flops, loop.peak_flops)
 
 
 def _held_out(mixture: Mixture, loop: LoopConfig) -> dict[str, Order]:

@@ -1,6 +1,5 @@
 """The training loop that pretraining and fine-tuning share."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +14,15 @@ from pelagos.pipeline.average import Average
 from pelagos.pipeline.best import Best
 from pelagos.pipeline.draws import seed_draws
 from pelagos.pipeline.engine import Engine, StepInfo
+from pelagos.pipeline.guard import Guard, Judged
 from pelagos.pipeline.interruption import stop_request
 from pelagos.pipeline.ledger import Ledger
+from pelagos.pipeline.meter import Meter
 from pelagos.pipeline.objective import Objective
 from pelagos.pipeline.progress import bar
 from pelagos.pipeline.schedule import ScheduleConfig
 from pelagos.pipeline.tracking import Tracker
+from pelagos.pipeline.watchdog import Watchdog, watchdog
 from pelagos.preprocessing.batch import Batch
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError, StoppedError
@@ -50,6 +52,9 @@ class LoopConfig(Config):
         ledger: write down which samples each step used, in `ledger/` of the run's folder.
         log_every: steps between reports.
         loader: how batches are read ahead.
+        stalled_after: seconds without progress after which the process that the others wait for is named; 0 for
+            never.
+        peak_flops: operations a second that a process could do, for the share that it does; 0 measures it.
     """
 
     steps: int = Field(gt=0)
@@ -68,6 +73,8 @@ class LoopConfig(Config):
     ledger: bool = False
     log_every: int = Field(default=10, gt=0)
     loader: LoaderConfig = LoaderConfig()
+    stalled_after: float = Field(default=300.0, ge=0)
+    peak_flops: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _choices_have_validations(self) -> Self:
@@ -103,6 +110,8 @@ class Trainer:
         schedule: ScheduleConfig,
         engine: Engine,
         objective: Objective,
+        guard: Guard,
+        meter: Meter,
         tracker: Tracker,
         folder: Path,
         seed: int = 0,
@@ -115,20 +124,23 @@ class Trainer:
             schedule: of the learning rate.
             engine: that steps the network.
             objective: what is minimised.
+            guard: that judges each step.
+            meter: of speed.
             tracker: that is told what happens.
             folder: of checkpoints.
             seed: of what is drawn at random during training.
             record: what checkpoints say of the run, beside the state.
         """
         self.config, self.schedule, self.engine = config, schedule, engine
-        self.objective, self.tracker, self.folder = objective, tracker, folder
+        self.objective, self.guard, self.meter = objective, guard, meter
+        self.tracker, self.folder = tracker, folder
         self.average, self.best = Average(engine, config.ema), Best()
         self.step = 0
+        self._watchdog = Watchdog(0.0)
         self._seed, self._record = seed, dict(record or {})
         self._writer = checkpoint.Writer(folder, config.keep, background=config.background_save)
         file = folder.with_name("ledger") / f"rank-{distributed.rank()}.jsonl"
         self._ledger = Ledger(file, active=config.ledger)
-        self._waited = 0.0
 
     def resume(self, digest: str) -> None:
         """Continue from the newest checkpoint of the folder, if there is one.
@@ -148,7 +160,8 @@ class Trainer:
         tensors, values = checkpoint.load(path, verify=False)
         if values["fingerprint"] != digest:
             raise DataError(f"checkpoint {path} belongs to another configuration")
-        self.engine.load(tensors["weights"], tensors["moments"], step)
+        self.guard.load(values["guard"])
+        self.engine.load(tensors["weights"], tensors["moments"], step - self.guard.skipped)
         self.average.load(tensors["average"])
         self.best.load(values["best"], tensors.get("best", {}) if distributed.rank() == 0 else {})
         self.step = step
@@ -167,29 +180,35 @@ class Trainer:
         Raises:
             StoppedError: a signal asked for it; the last step done has a checkpoint.
             UnwrittenError: a checkpoint could not be written.
+            DataError: a step was bad, and the guard's configuration says that training stops there.
         """
         rank, world = distributed.rank(), distributed.world()
         steps = self.config.steps - self.step
         reading = self.config.loader.model_dump()
         stream = iter(Loader(order, rank=rank, world=world, start_step=self.step, num_steps=steps, **reading))
-        started, first = time.monotonic(), self.step
-        with bar(title, self.config.steps, rank == 0) as show, stop_request() as request, self._writer:
+        self.meter.start()
+        with (
+            bar(title, self.config.steps, rank == 0) as show,
+            stop_request() as request,
+            watchdog(self.config.stalled_after) as self._watchdog,
+            self._writer,
+        ):
             while not self._over():
                 numbers = range(
                     self.step * self.config.blocks + rank, (self.step + 1) * self.config.blocks, world
                 )
-                micro = _MicroBatches(stream, numbers, self._seed)
-                info = self.engine.step(map(self._task, micro), self._rate)
-                self._waited += micro.waited
-                _require_finite(info.loss, self.step + 1, micro.seen)
+                micro = _MicroBatches(stream, numbers, self._seed, self._mark)
+                judged: list[Judged] = []
+                info = self.engine.step((self._task(batch, judged) for batch in micro), self._rate)
+                self.guard.judge(self.step + 1, info.grad_norm, judged)
+                self.meter.count(micro.seen, micro.waited)
                 self.step += 1
                 self._ledger.record(self.step, zip(numbers, micro.seen, strict=True))
                 self.average.update(self.step)
                 if self._due(self.config.validate_every):
                     self._validate(held_out)
                 if self._due(self.config.log_every):
-                    loss = self._log(info, time.monotonic() - started, self.step - first)
-                    show(self.step, f"loss {loss:.4f}")
+                    show(self.step, f"loss {self._log(info):.4f}")
                 stop = request.agreed() and not self._over()
                 if stop or self._due(self.config.checkpoint_every):
                     self._save(digest)
@@ -198,14 +217,17 @@ class Trainer:
                         f"{request.reason}: stopped after step {self.step}, kept in {self.folder}"
                     )
 
-    def _log(self, info: StepInfo, seconds: float, steps: int) -> float:
+    def _mark(self, activity: str) -> None:
+        self._watchdog.mark(self.step + 1, activity)
+
+    def _log(self, info: StepInfo) -> float:
         [loss] = distributed.all_sum([info.loss / distributed.world()])
         values = {
             "train/loss": loss,
             "train/grad_norm": info.grad_norm,
-            "samples_per_second": steps * self.config.batch_size / seconds,
-            "loader_wait": self._waited / seconds,
+            "train/skipped": self.guard.skipped,
             "lr": self._rate({"peak": 1.0}),
+            **self.meter.report(),
         }
         self.tracker.metrics(values, self.step)
         return loss
@@ -220,8 +242,15 @@ class Trainer:
     def _rate(self, group: Mapping[str, Any]) -> float:
         return float(group["peak"]) * self.schedule.factor(self.step, self.config.steps)
 
-    def _task(self, batch: Batch) -> Callable[[nn.Module], Tensor]:
-        return lambda network: self.objective.training(network, batch)
+    def _task(self, batch: Batch, judged: list[Judged]) -> Callable[[nn.Module], Tensor]:
+        dataset = batch.layout.dataset
+
+        def loss_of(network: nn.Module) -> Tensor:
+            loss, losses_B = self.objective.training(network, batch)
+            judged.append(Judged(dataset, batch.index, losses_B))
+            return self.guard.screened(loss, dataset, self.step + 1)
+
+        return loss_of
 
     def _validate(self, held_out: Mapping[str, Order]) -> None:
         """Report held-out errors of the mean weights, and keep those that are the best so far."""
@@ -240,6 +269,7 @@ class Trainer:
         """The mean error over the samples of each dataset."""
         sums = {dataset.layout.dataset: [0.0, 0.0] for dataset in order.datasets}
         for batch in Loader(order, rank=distributed.rank(), world=distributed.world()):
+            self._mark("validates")
             batch = batch.to(distributed.device())
             with self.engine.autocast():
                 error = self.objective.validation(network, batch)
@@ -249,6 +279,7 @@ class Trainer:
         return {name: totals[2 * i] / totals[2 * i + 1] for i, name in enumerate(sums)}
 
     def _save(self, digest: str) -> None:
+        self._mark("writes a checkpoint")
         tensors = {
             "weights": self.engine.weights(),
             "average": self.average.state(),
@@ -262,6 +293,7 @@ class Trainer:
                 "samples": self.step * self.config.batch_size,
                 "processes": distributed.world(),
                 "best": self.best.values(),
+                "guard": self.guard.state(),
                 **self._record,
             }
             self._writer.save(self.step, tensors, values)
@@ -273,8 +305,10 @@ class _MicroBatches:
     What is drawn at random while one is used depends on its number and the seed alone.
     """
 
-    def __init__(self, stream: Iterator[Batch], numbers: Sequence[int], seed: int) -> None:
-        self._stream, self._numbers, self._seed = stream, numbers, seed
+    def __init__(
+        self, stream: Iterator[Batch], numbers: Sequence[int], seed: int, mark: Callable[[str], None]
+    ) -> None:
+        self._stream, self._numbers, self._seed, self._mark = stream, numbers, seed, mark
         self.waited = 0.0
         # Of a batch only the index and the layout outlive it; the fields' memory is filled again.
         self.seen: list[Batch] = []
@@ -282,19 +316,10 @@ class _MicroBatches:
     def __iter__(self) -> Iterator[Batch]:
         for number in self._numbers:
             before = time.monotonic()
+            self._mark("reads data")
             batch = next(self._stream)
             self.waited += time.monotonic() - before
             self.seen.append(batch)
             seed_draws(self._seed, number)
+            self._mark("computes")
             yield batch.to(distributed.device())
-
-
-def _describe(batch: Batch) -> str:
-    pairs = ", ".join(f"trajectory {i} frames {a}->{b}" for i, a, b in batch.index.tolist())
-    return f"dataset {batch.layout.dataset}: {pairs}"
-
-
-def _require_finite(loss: float, step: int, batches: list[Batch]) -> None:
-    if not math.isfinite(loss):
-        samples = "; ".join(map(_describe, batches))
-        raise DataError(f"the loss is {loss} at step {step}; its samples were: {samples}")

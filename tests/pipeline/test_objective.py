@@ -66,7 +66,7 @@ def objective(batch: Batch, **options: Any) -> Objective:
 @pytest.mark.parametrize(("gradient", "tracked"), [("all", 3), (2, 2), ("pushforward", 1), (1, 1), (9, 3)])
 def test_gradients_flow_through_the_last_steps_alone(gradient: Any, tracked: int) -> None:
     batch, network = make(3), Growth()
-    objective(batch, gradient=gradient).training(network, batch).backward()
+    objective(batch, gradient=gradient).training(network, batch)[0].backward()
     factor = torch.tensor(1.5, requires_grad=True)
     state, wanted = batch.inputs[:, :1] * 1.5 ** (3 - tracked), []
     for k in range(3 - tracked, 3):
@@ -80,7 +80,7 @@ def test_a_rollout_of_one_step_is_a_pair() -> None:
     batch = make(1)
     pair = replace(batch, targets=batch.targets[:, 0], mask=batch.mask[:, 0], kind="pairs")
     trained = objective(batch)
-    assert trained.training(Growth(), batch) == trained.training(Growth(), pair)
+    assert trained.training(Growth(), batch)[0] == trained.training(Growth(), pair)[0]
 
 
 def test_a_window_is_one_forecast_from_the_initial_frame_for_each_lead_time() -> None:
@@ -94,8 +94,8 @@ def test_a_window_is_one_forecast_from_the_initial_frame_for_each_lead_time() ->
         for k in range(3)
     ]
     network = Growth()
-    mean = sum(trained.training(network, pair) for pair in pairs) / 3
-    torch.testing.assert_close(trained.training(network, batch), mean)
+    mean = sum(trained.training(network, pair)[0] for pair in pairs) / 3
+    torch.testing.assert_close(trained.training(network, batch)[0], mean)
 
 
 def test_noise_is_on_known_prognostic_values_in_training_alone() -> None:
@@ -117,7 +117,7 @@ def test_noise_follows_from_the_seed_of_the_draws() -> None:
     losses = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        losses.append(trained.training(Growth(), batch).item())
+        losses.append(trained.training(Growth(), batch)[0].item())
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -138,3 +138,18 @@ def test_every_step_starts_from_the_forcing_of_its_time() -> None:
     for k in (1, 2):
         assert torch.equal(network.seen[k][:, 2:], batch.forcings[:, k - 1])
         assert torch.equal(network.seen[k][:, 1:2], batch.inputs[:, 1:2])
+
+
+@pytest.mark.parametrize("kind", ["mse", "poseidon"])
+@pytest.mark.parametrize("form", ["pairs", "windows", "rollouts"])
+def test_the_sample_whose_loss_is_no_number_can_be_told(kind: Any, form: Any) -> None:
+    batch = replace(make(3, samples=4), kind=form)
+    if form == "pairs":
+        batch = replace(batch, targets=batch.targets[:, 0], mask=batch.mask[:, 0])
+    if form == "windows":
+        batch = replace(batch, lead_time=torch.arange(1.0, 4.0).expand(4, -1))
+    batch.targets[2] = torch.nan
+    loss = {"d": LossConfig(kind=kind).build(batch.layout)}
+    total, samples_B = ObjectiveConfig().build(signature_of([batch.layout]), loss).training(Growth(), batch)
+    assert not total.isfinite()
+    assert samples_B.isfinite().tolist() == [True, True, False, True]
