@@ -66,8 +66,15 @@ def read(root: Path, rounds: int, report: Report) -> None:
     def copy(n: int, t: int, to: Any) -> None:
         to[:] = limit[n, t]
 
+    descriptor = os.open(root / "limit.npy", os.O_RDONLY)
+    header, size = limit.offset, 4 * int(np.prod(frame))
+
+    def preadv(n: int, t: int, to: Any) -> None:
+        os.preadv(descriptor, [to], header + (n * length + t) * size)
+
     readers: dict[str, Callable[[int, int, Any], None]] = {
         LIMIT: copy,
+        "preadv of the same file": preadv,
         OURS: lambda n, t, to: direct.frames.read_frame((n, t), [to]),
         LZ4: lambda n, t, to: other.frames.read_frame((n, t), [to]),
         "h5py read_direct": lambda n, t, to: h5.read_direct(to, np.s_[n, t]),
@@ -143,12 +150,8 @@ def cold(root: Path, rounds: int, report: Report) -> None:
     rng = np.random.default_rng(2)
     limit = np.load(root / "limit.npy", mmap_mode="r")
     num, length, *frame = limit.shape
-    with (root / "limit.npy").open("rb") as file:
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        header = file.tell()
     descriptor = os.open(root / "limit.npy", os.O_RDONLY)
-    size = 4 * int(np.prod(frame))
+    header, size = limit.offset, 4 * int(np.prod(frame))
 
     def places() -> list[tuple[int, int]]:
         chosen = rng.choice(num * length, 128, replace=False)

@@ -95,9 +95,11 @@ class ShardReader:
         cell, number = self._locate(position)
         shard = self._shards.get(cell) or self._open(cell)
         shard.used = True
-        offset = int(shard.offsets[number])
+        offset = shard.offsets.item(number)
         if offset >= 0:
-            self._fill(shard, cell, offset, buffers)
+            # Arrays are buffers, but from Python 3.12 on only do their annotations say so.
+            if os.preadv(shard.descriptor, buffers, offset) != self._frame_bytes:  # type: ignore[arg-type]
+                self._fill(shard, cell, offset, buffers)
             return
         wanted = sum(buffer.nbytes for buffer in buffers)
         first = number * self._chunks_per_frame
@@ -130,13 +132,15 @@ class ShardReader:
 
     def _locate(self, position: tuple[int, ...]) -> tuple[Cell, int]:
         """The shard that holds a frame, and the frame's number in it."""
-        cell, number = [], 0
+        cell: Cell = ()
+        number = 0
         for value, (size, per_shard) in zip(position, self._leading, strict=True):
             if not 0 <= value < size:
                 raise IndexError(f"{self.path.name}{position}: the array has the shape {self.layout.shape}")
-            cell.append(value // per_shard)
-            number = number * per_shard + value % per_shard
-        return tuple(cell), number
+            shard, within = divmod(value, per_shard)
+            cell += (shard,)
+            number = number * per_shard + within
+        return cell, number
 
     def _open(self, cell: Cell) -> _Shard:
         shard = _Shard(self._file(cell), self._indices.get(cell), prod(self.layout.chunks), self.layout)

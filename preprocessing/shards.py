@@ -30,7 +30,7 @@ numcodecs.blosc.use_threads = False
 CodecName = Literal["none", "blosc-lz4"]
 Cell = tuple[int, ...]
 MISSING = 2**64 - 1
-_GROUP = 1 << 20  # bytes of chunks that are encoded and written together
+_GROUP = 1 << 19  # bytes of chunks that are encoded and written together
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -186,11 +186,11 @@ def _compress(chunks: NDArray[np.float32]) -> list[bytes]:
 
 
 def _ahead(function: Callable[[_In], _Out], items: Sequence[_In]) -> Iterator[_Out]:
-    """Results in order, computed by two threads at most four ahead: they are small beside a shard."""
+    """Results in order, computed by two threads at most three ahead: they are small beside a shard."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         waiting: deque[Future[_Out]] = deque()
         for item in items:
-            if len(waiting) == 4:
+            if len(waiting) == 3:
                 yield waiting.popleft().result()
             waiting.append(pool.submit(function, item))
         while waiting:
