@@ -1,17 +1,14 @@
 """Pretraining under fire: SIGKILL at random moments of its life, many times over."""
 
 import random
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 import runs
+import torch
 from processes import Team
 
 from pelagos.pipeline import checkpoint

@@ -1,17 +1,14 @@
 """The engine: training does not depend on how it is spread, and continues where it stopped."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-
-sys.path.insert(0, str(Path(__file__).parent))
-import processes
 
 STEPS, BATCH = 6, 24
 STAGES = (0, 1, 2, 3)

@@ -2,20 +2,17 @@
 
 import json
 import math
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import torch
 
 from pelagos.pipeline.guard import Guard, GuardConfig, Judged
 from pelagos.preprocessing.batch import Layout
 from pelagos.preprocessing.errors import DataError
-
-sys.path.insert(0, str(Path(__file__).parent))
-import processes
 
 
 class Waves:

@@ -2,17 +2,14 @@
 
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 
+import processes
 import pytest
 
 from pelagos.pipeline import distributed
 from pelagos.pipeline.interruption import SIGNALS, stop_request
-
-sys.path.insert(0, str(Path(__file__).parent))
-import processes
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 import runs
+import torch
 
 from pelagos.pipeline import checkpoint
 from pelagos.pipeline.ledger import read

@@ -2,18 +2,15 @@
 
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 
 from pelagos.pipeline import distributed
 from pelagos.pipeline.watchdog import Watchdog
-
-sys.path.insert(0, str(Path(__file__).parent))
-import processes
 
 
 def dog(monkeypatch: pytest.MonkeyPatch, rank: int, world: int = 3) -> Watchdog:
