@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +80,11 @@ def in_fresh_process(module: str, arguments: Sequence[str]) -> float:
     return float(json.loads(output.splitlines()[-1]))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+def line(cells: Iterable[object]) -> str:
+    """A line of a table in Markdown."""
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def heading(names: Sequence[str]) -> str:
+    """The first lines of a table in Markdown."""
+    return f"{line(names)}\n{line(['---'] * len(names))}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.harness import table
+from benchmarks.harness import heading, line
 from pelagos.pipeline.launch import run
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -39,8 +39,9 @@ def held_out_losses(
         file = root / "config.yaml"
         file.write_text(yaml.safe_dump(config))
         run(["pretrain", str(file)], processes=1)
-        last = json.loads((root / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-    return {name.removeprefix("valid/"): loss for name, loss in last.items() if name.startswith("valid/")}
+        lines = (root / "run" / "metrics.jsonl").read_text().splitlines()
+    last = {name: value for line in lines for name, value in json.loads(line).items()}
+    return {name.removeprefix("valid/"): last[name] for name in last if name.startswith("valid/")}
 
 
 def main() -> None:
@@ -63,7 +64,9 @@ def main() -> None:
         rows.append((title, *(f"{statistics.mean(x):.3f} ({min(x):.3f}-{max(x):.3f})" for x in losses)))
         print(rows[-1], flush=True)
     print(f"\n{options.steps} steps of {options.batch} samples, {options.seeds} seeds\n")
-    print(table(("network", *datasets, "mean"), rows))
+    print(heading(("network", *datasets, "mean")))
+    for row in rows:
+        print(line(row))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import Call, in_fresh_process, interleave, peak_mebibytes, table
+from benchmarks.harness import Call, heading, in_fresh_process, interleave, line, peak_mebibytes
 from benchmarks.network_peers import TransformersScOT, credit_crossformer
 from pelagos.models.compat_credit import load_crossformer
 from pelagos.models.context import Signature
@@ -156,7 +156,9 @@ def main() -> None:
         return
     check_wxformer()
     print(f"PyTorch {torch.__version__}, threads: {options.threads}, rounds: {options.rounds}\n")
-    print(table(HEADER, list(rows(options.rounds))))
+    print(heading(HEADER))
+    for row in rows(options.rounds):
+        print(line(row), flush=True)
 
 
 if __name__ == "__main__":

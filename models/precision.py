@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pelagos.models.memo import full_precision
+from pelagos.models.memo import Derived, Memo, full_precision
 
 INTENSITY = 32
-"""Products per number read or written from which bf16 repays its conversions (Xeon with AMX; docs/benchmarks.md)."""
+"""Products per number converted from which bf16 repays the conversion (Xeon with AMX; docs/benchmarks.md)."""
 
 
 def exact_on_cpu(x: Tensor) -> AbstractContextManager[object]:
@@ -22,24 +22,38 @@ def exact_on_cpu(x: Tensor) -> AbstractContextManager[object]:
 
 def linear(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Tensor:
     """(*, D) to (*, E)."""
-    if _converts_in_vain(x_ND, weight_ED):
-        with full_precision(x_ND):
-            return F.linear(x_ND.to(weight_ED.dtype), weight_ED, bias_E)
+    if _converts(x_ND) and not _pays(x_ND, weight_ED, converted=weight_ED.numel()):
+        return _exactly(x_ND, weight_ED, bias_E)
     return F.linear(x_ND, weight_ED, bias_E)
 
 
-def _converts_in_vain(x_ND: Tensor, weight_ED: Tensor) -> bool:
-    if x_ND.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return False
-    outputs, inputs = weight_ED.shape
-    rows = x_ND.numel() // inputs
-    numbers = rows * (inputs + outputs) + inputs * outputs
-    return rows * inputs * outputs < INTENSITY * numbers
+class Linear(Derived, nn.Linear):
+    """A linear layer as above, which keeps its weight in low precision while no gradient is asked for."""
 
-
-class Linear(nn.Linear):
-    """A layer of `linear`."""
+    def __init__(self, dim_in: int, dim_out: int, *, bias: bool = True) -> None:
+        super().__init__(dim_in, dim_out, bias)
+        self._memo = Memo()
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """(*, D) to (*, E)."""
-        return linear(x_ND, self.weight, self.bias)
+        if torch.is_grad_enabled() or not _converts(x_ND):
+            return linear(x_ND, self.weight, self.bias)
+        if not _pays(x_ND, self.weight, converted=0):
+            return _exactly(x_ND, self.weight, self.bias)
+        dtype = torch.get_autocast_dtype("cpu")
+        return F.linear(x_ND, self._memo([self.weight], lambda: self.weight.to(dtype)), self.bias)
+
+
+def _converts(x_ND: Tensor) -> bool:
+    return x_ND.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+
+
+def _pays(x_ND: Tensor, weight_ED: Tensor, converted: int) -> bool:
+    outputs, inputs = weight_ED.shape
+    rows = x_ND.numel() // inputs
+    return rows * inputs * outputs >= INTENSITY * (rows * (inputs + outputs) + converted)
+
+
+def _exactly(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None) -> Tensor:
+    with full_precision(x_ND):
+        return F.linear(x_ND.to(weight_ED.dtype), weight_ED, bias_E)

@@ -29,3 +29,20 @@ def test_a_layer_too_thin_for_bf16_is_exact_under_autocast_whatever_it_is_given(
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(x)
     torch.testing.assert_close(y, layer(x.float()))
+
+
+def test_a_weight_kept_in_low_precision_is_not_stale_after_an_optimiser_step() -> None:
+    layer = Linear(384, 1536).eval()
+    x = torch.randn(16, 384)
+
+    def low_precision() -> torch.Tensor:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            return layer(x)
+
+    before = low_precision()
+    optimiser = torch.optim.SGD(layer.parameters(), lr=1.0)
+    layer(x).sum().backward()
+    optimiser.step()
+    assert low_precision().dtype == torch.bfloat16
+    assert not torch.equal(low_precision(), before)
+    torch.testing.assert_close(low_precision().float(), layer(x), rtol=0.02, atol=0.5)
