@@ -175,12 +175,26 @@ for _name, _stage in STAGES.items():
 
 
 @app.command()
-def check(config: Configuration, overrides: Overrides = None) -> None:
-    """Print the resolved configuration, or every error in it."""
+def check(
+    config: Configuration,
+    overrides: Overrides = None,
+    processes: Annotated[int, typer.Option(min=1, help="That a training run will have.")] = 1,
+    deep: Annotated[bool, typer.Option("--deep", help="Take two real steps of the worst case.")] = False,
+) -> None:
+    """Print the resolved configuration, or every error in it; of training also what it reads and takes."""
     from pelagos.pipeline.config import dump, load
 
     with reported():
-        print(dump(load(config, overrides or [], config_class(command_of(config)))), end="")
+        command = command_of(config)
+        loaded = load(config, overrides or [], config_class(command))
+        if command in PARALLEL:
+            from pelagos.pipeline.check import report
+
+            report(loaded, processes, deep=deep)
+            return
+        if deep:
+            raise ConfigError(f"--deep takes steps of training; {config} is for {command}")
+        print(dump(loaded), end="")
 
 
 @app.command()

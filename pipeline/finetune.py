@@ -15,6 +15,7 @@ from pelagos.pipeline.pretrain import TrainingStage, domain_of, mixture_of, prep
 from pelagos.preprocessing.dataset import DatasetConfig
 from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.mixture import Mixture
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.store import Store, open_store
 
@@ -39,10 +40,27 @@ class FinetuneStage(TrainingStage):
 
 def run(config: FinetuneStage) -> Path:
     """Fine-tune, or continue where an interrupted run was; returns the model's folder."""
+    source = source_of(config)
+    digest = prepare(config, [config.data.path])
+    title = "scratch" if config.scratch else "finetune"
+    return train(config, *assemble(config, source), digest, title)
+
+
+def source_of(config: FinetuneStage) -> Model:
+    """The model that is adapted.
+
+    Raises:
+        MissingFileError: there is none.
+        DataError: it cannot be trained.
+    """
     source = load(registry.resolve(config.model, config.tracking))
     if any(domain.frames > 1 for domain in source.domains.values()):
         raise DataError(f"{config.model} is of a network of several frames; samples for training have one")
-    digest = prepare(config, [config.data.path])
+    return source
+
+
+def assemble(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
+    """The network of a run with the model's weights, and its samples; says in the run's folder which are new."""
     normalizer = _normalizer(config, source)
     mixture = mixture_of(config, [config.data], normalizer)
     [dataset] = mixture.datasets
@@ -54,8 +72,7 @@ def run(config: FinetuneStage) -> Path:
     if not config.scratch:
         domains = {**source.domains, **domains}
     history = {**({} if config.scratch else source.history), "finetuned": config.model_dump(mode="json")}
-    model = Model(source.config, network, signature, domains, history)
-    return train(config, model, mixture, digest, "scratch" if config.scratch else "finetune")
+    return Model(source.config, network, signature, domains, history), mixture
 
 
 def _normalizer(config: FinetuneStage, source: Model) -> Normalizer:

@@ -22,7 +22,7 @@ from pelagos.pipeline.optimizer import OptimizerConfig
 from pelagos.pipeline.outline import outline
 from pelagos.pipeline.provenance import provenance
 from pelagos.pipeline.schedule import ScheduleConfig
-from pelagos.pipeline.tracking import TrackingConfig
+from pelagos.pipeline.tracking import Tracker, TrackingConfig
 from pelagos.pipeline.training import LoopConfig, Trainer
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.dataset import Dataset, DatasetConfig
@@ -106,6 +106,11 @@ class PretrainStage(TrainingStage):
 def run(config: PretrainStage) -> Path:
     """Pretrain, or continue where an interrupted run of the same folder was; returns the model's folder."""
     digest = prepare(config, [dataset.path for dataset in config.data])
+    return train(config, *assemble(config), digest, "pretrain")
+
+
+def assemble(config: PretrainStage) -> tuple[Model, Mixture]:
+    """The untrained network of a run, and its samples."""
     normalizer = None
     if config.normalization == "pooled":
         normalizer = Normalizer.pooled([open_store(dataset.path) for dataset in config.data])
@@ -113,8 +118,8 @@ def run(config: PretrainStage) -> Path:
     signature = signature_of([dataset.layout for dataset in mixture.datasets], config.conditions)
     network = config.network.build(signature)
     domains = {dataset.layout.dataset: domain_of(dataset) for dataset in mixture.datasets}
-    model = Model(config.network, network, signature, domains, {"pretrained": config.model_dump(mode="json")})
-    return train(config, model, mixture, digest, "pretrain")
+    history = {"pretrained": config.model_dump(mode="json")}
+    return Model(config.network, network, signature, domains, history), mixture
 
 
 def prepare(config: TrainingStage, stores: Sequence[Path]) -> str:
@@ -172,7 +177,7 @@ def domain_of(dataset: Dataset) -> Domain:
 def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, title: str) -> Path:
     """Train a model's network on a mixture and keep it; returns its folder, `output/model`."""
     folder = config.output / "model"
-    rank, world = distributed.rank(), distributed.world()
+    rank = distributed.rank()
     name = config.name or config.output.name
     if stage.finished(config.output, digest):
         if rank == 0:
@@ -182,26 +187,11 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, ti
     tracker.params(config.model_dump(mode="json"))
     loop = config.loop
     meter = _meter(model, mixture, loop)
-    engine = config.engine.build(
-        model.network, config.optimizer.build(model.network), loop.micro_batch, loop.accumulation(world)
-    )
-    losses = {dataset.layout.dataset: config.loss.build(dataset.layout) for dataset in mixture.datasets}
     tracker.params({"peak_flops": meter.peak, "peak_flops_from": "matmul" if meter.measured else "given"})
-    trainer = Trainer(
-        loop,
-        config.schedule,
-        engine,
-        config.objective.build(model.signature, losses),
-        Guard(config.guard, mixture.datasets, config.output / "skipped.jsonl"),
-        meter,
-        tracker,
-        config.output / "checkpoints",
-        seed=config.seed,
-        record={**provenance(), "config": config.model_dump(mode="json")} if rank == 0 else {},
-    )
+    trainer = trainer_of(config, model, mixture, meter, tracker)
     trainer.resume(digest)
     try:
-        trainer.run(mixture, _held_out(mixture, loop), digest, title)
+        trainer.run(mixture, held_out(mixture, loop), digest, title)
     except StoppedError:
         tracker.close("KILLED")
         raise
@@ -217,6 +207,31 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, ti
     return folder
 
 
+def trainer_of(
+    config: TrainingStage, model: Model, mixture: Mixture, meter: Meter, tracker: Tracker
+) -> Trainer:
+    """A trainer of a model's network, at step 0, that keeps its files in the run's folder."""
+    loop = config.loop
+    accumulation = loop.accumulation(distributed.world())
+    engine = config.engine.build(
+        model.network, config.optimizer.build(model.network), loop.micro_batch, accumulation
+    )
+    losses = {dataset.layout.dataset: config.loss.build(dataset.layout) for dataset in mixture.datasets}
+    record = {**provenance(), "config": config.model_dump(mode="json")} if distributed.rank() == 0 else {}
+    return Trainer(
+        loop,
+        config.schedule,
+        engine,
+        config.objective.build(model.signature, losses),
+        Guard(config.guard, mixture.datasets, config.output / "skipped.jsonl"),
+        meter,
+        tracker,
+        config.output / "checkpoints",
+        seed=config.seed,
+        record=record,
+    )
+
+
 def _meter(model: Model, mixture: Mixture, loop: LoopConfig) -> Meter:
     if distributed.rank() != 0:
         return Meter({}, 1.0)  # only rank 0 reports
@@ -225,7 +240,7 @@ def _meter(model: Model, mixture: Mixture, loop: LoopConfig) -> Meter:
     return Meter(flops, loop.peak_flops)
 
 
-def _held_out(mixture: Mixture, loop: LoopConfig) -> dict[str, Order]:
+def held_out(mixture: Mixture, loop: LoopConfig) -> dict[str, Order]:
     """Bounded, fixed sets of samples of each dataset that has a validation split, by the name of their score.
 
     Raises:
