@@ -20,6 +20,9 @@ from pelagos.pipeline.rehearsal import Load, Rehearsal, rehearse
 from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.mixture import Mixture
 
+_MISFITS = (ArithmeticError, RuntimeError, ValueError)
+"""What networks raise where a grid, or a device, does not suit them."""
+
 
 def report(config: TrainingStage, processes: int, *, deep: bool) -> None:
     """Print the resolved configuration and, as YAML comments behind it, what is found.
@@ -58,7 +61,7 @@ def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[
     load = Load(mixture, counted.flops, config.loop.steps)
     yield from _described(config, mixture, counted, load)
     if deep:
-        yield from _measured(config, processes, rehearse(_assembled, config, load, processes))
+        yield from _measured(config, processes, rehearse(_assembled, present, load, processes))
 
 
 def _present(config: TrainingStage) -> tuple[TrainingStage | None, list[str]]:
@@ -70,7 +73,8 @@ def _present(config: TrainingStage) -> tuple[TrainingStage | None, list[str]]:
     assert isinstance(config, FinetuneStage)
     missing = [] if config.data.path.exists() else [_absent(config.data.path)]
     try:
-        registry.resolve(config.model, config.tracking)
+        # A registered model is fetched once.
+        config = config.model_copy(update={"model": str(registry.resolve(config.model, config.tracking))})
     except MissingFileError as error:
         missing.append(str(error))
     return (None if missing else config), missing
@@ -89,7 +93,7 @@ def outlined(config: TrainingStage) -> tuple[Mixture, Outline]:
     """
     try:
         return _outlined(config, "meta")
-    except (RuntimeError, ValueError):
+    except _MISFITS:
         # A network that looks at values has none on this device; with values, only what is wrong fails.
         return _outlined(config, "cpu")
 
@@ -109,7 +113,7 @@ def _outlined(config: TrainingStage, device: str) -> tuple[Mixture, Outline]:
         config.loss.build(layout)
         try:
             counted = outline(network, model.signature, [layout])
-        except (RuntimeError, ValueError) as error:
+        except _MISFITS as error:
             height, width = layout.grid.shape
             raise DataError(
                 f"dataset {layout.dataset} ({dataset.store.path}): the network cannot take its grid of"

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from pelagos.pipeline import checkpoint
 from pelagos.pipeline.cli import app
 from pelagos.pipeline.rehearsal import Load
+from pelagos.pipeline.tracking import Tracker, TrackingConfig
 from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.pairs import PairSampling
 from pelagos.preprocessing.simulate import SimulateConfig, simulate
@@ -79,12 +80,29 @@ def found(pattern: str, text: str) -> str:
     return match[1]
 
 
+def train(folder: Path, name: str, *overrides: str) -> Path:
+    """A finished run of the configuration, of which MLflow hears nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrackingConfig, "build", lambda *_, **__: Tracker())
+        result = invoke("pretrain", "train.yaml", f"output={name}", *overrides)
+    assert result.exit_code == 0, result.output
+    return folder / name
+
+
+def size_of_checkpoint(run: Path) -> int:
+    newest = checkpoint.latest(run / "checkpoints")
+    assert newest is not None
+    return sum(file.stat().st_size for file in newest.iterdir())
+
+
+def told_size(output: str) -> float:
+    size, unit = re.search(r"checkpoint: (\S+) (\wB)", output).groups()
+    return float(size) * UNITS[unit]
+
+
 @pytest.fixture
 def trained(folder: Path) -> Path:
-    """A finished run of the configuration."""
-    result = invoke("pretrain", "train.yaml", "output=trained")
-    assert result.exit_code == 0, result.output
-    return folder / "trained"
+    return train(folder, "trained")
 
 
 def test_a_run_is_described_behind_its_configuration(folder: Path) -> None:
@@ -159,26 +177,20 @@ def test_two_steps_tell_what_a_run_takes(folder: Path, trained: Path) -> None:
     assert float(found(r"step time: (\S+) s", output)) > 0
     assert float(found(r"peak memory: (\S+) [MG]B", output)) > 0
     assert re.search(r"wall time: about \d+:\d\d:\d\d for 4 steps .*, \d+:\d\d:\d\d if every step", output)
-    size, unit = re.search(r"checkpoint: (\S+) (\wB)", output).groups()
-    written = checkpoint.latest(trained / "checkpoints")
-    assert float(size) * UNITS[unit] == pytest.approx(
-        sum(f.stat().st_size for f in written.iterdir()), rel=0.01
-    )
+    assert told_size(output) == pytest.approx(size_of_checkpoint(trained), rel=0.01)
     weights = load_file(trained / "model" / "weights.safetensors")
     assert int(found(r"network: (\d+) parameters", output)) == sum(
         map(len, (w.ravel() for w in weights.values()))
     )
     assert not (folder / "run").exists()
+    assert not (folder / "mlflow.db").exists()
 
 
 def test_the_best_weights_are_part_of_a_checkpoint(folder: Path) -> None:
     best = ("loop.validate_every=2", "loop.kept=best")
-    result = invoke("pretrain", "train.yaml", "output=best", *best)
-    assert result.exit_code == 0, result.output
-    size, unit = re.search(r"checkpoint: (\S+) (\wB)", checked("train.yaml", "--deep", *best)).groups()
-    written = checkpoint.latest(folder / "best" / "checkpoints")
-    assert float(size) * UNITS[unit] == pytest.approx(
-        sum(f.stat().st_size for f in written.iterdir()), rel=0.01
+    run = train(folder, "best", *best)
+    assert told_size(checked("train.yaml", "--deep", *best)) == pytest.approx(
+        size_of_checkpoint(run), rel=0.01
     )
 
 
