@@ -94,6 +94,8 @@ def reported() -> Iterator[None]:
     """End the command as CONTRIBUTING.md says: what the user can mend is one message, without a traceback."""
     try:
         yield
+        # At exit it would be too late to tell a reader who has gone from a fault.
+        sys.stdout.flush()
     except PelagosError as error:
         if isinstance(error, StoppedError):
             if os.environ.get("RANK", "0") == "0":

@@ -22,6 +22,8 @@ rendezvous() {
   MASTER_ADDR=$(scontrol show node "$first" --oneliner | sed -n 's/.* NodeAddr=\([^ ]*\).*/\1/p')
   MASTER_PORT=$("$PELAGOS_PYTHON" -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
   export MASTER_ADDR MASTER_PORT
+  # sbatch passes on the environment of the shell that submits, where another launcher may have left its own.
+  unset RANK WORLD_SIZE LOCAL_RANK
 }
 
 # train COMMAND CONFIG [KEY=VALUE ...] trains with one process a task, over NCCL on GPUs and gloo on CPUs.
