@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
+import small_runs
 import torch
 from processes import Team
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.crash
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data, and a configuration with many steps, each of which is kept."""
     path = tmp_path_factory.mktemp("crash")
-    runs.prepare(path, STEPS)
+    small_runs.prepare(path, STEPS)
     return path
 
 
@@ -34,12 +34,12 @@ def torment(run: Path, start: Callable[[], Team]) -> None:
     """
     moments, torn, furthest = random.Random(1), 0, -1
     for kill in range(KILLS):
-        team, begun, before = start(), time.monotonic(), runs.reached(run)
+        team, begun, before = start(), time.monotonic(), small_runs.reached(run)
         if moments.random() < 0.25:
             deadline = begun + moments.uniform(0, 1.2)
         else:
             last = before + moments.randint(1, 6)
-            while runs.reached(run) < last:
+            while small_runs.reached(run) < last:
                 assert team.alive, team.join()
                 time.sleep(0.002)
             deadline = time.monotonic() + moments.uniform(0, 0.05)
@@ -50,36 +50,38 @@ def torment(run: Path, start: Callable[[], Team]) -> None:
         newest = checkpoint.latest(run / "checkpoints")
         if newest is not None:
             checkpoint.check(newest)
-        assert runs.reached(run) >= furthest
-        furthest = runs.reached(run)
+        assert small_runs.reached(run) >= furthest
+        furthest = small_runs.reached(run)
         print(f"kill {kill + 1}: step {furthest}, {torn} in the middle of writing or deleting")
     assert torn > 0
 
 
 def test_the_same_layout_ends_with_the_same_weights_to_the_last_bit(folder: Path) -> None:
-    wanted = runs.weights(runs.finish(folder, "undisturbed-pair", 2, "loop.log_every=50"))
-    torment(folder / "killed", lambda: runs.start(folder, "killed", 2, "loop.log_every=50"))
-    found = runs.weights(runs.finish(folder, "killed", 2, "loop.log_every=50"))
+    wanted = small_runs.weights(small_runs.finish(folder, "undisturbed-pair", 2, "loop.log_every=50"))
+    torment(folder / "killed", lambda: small_runs.start(folder, "killed", 2, "loop.log_every=50"))
+    found = small_runs.weights(small_runs.finish(folder, "killed", 2, "loop.log_every=50"))
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
 
 
 def test_other_numbers_of_processes_and_zero_stages_end_with_the_same_weights(folder: Path) -> None:
-    wanted = runs.finish(folder, "undisturbed", 1, "loop.log_every=50")
+    wanted = small_runs.finish(folder, "undisturbed", 1, "loop.log_every=50")
     layouts = random.Random(2)
 
     def start() -> Team:
         stage = f"engine.zero_stage={layouts.randrange(4)}"
-        return runs.start(folder, "changed", layouts.randint(1, 4), stage, "loop.log_every=50")
+        return small_runs.start(folder, "changed", layouts.randint(1, 4), stage, "loop.log_every=50")
 
     torment(folder / "changed", start)
-    found = runs.finish(folder, "changed", 1, "loop.log_every=50")
+    found = small_runs.finish(folder, "changed", 1, "loop.log_every=50")
     ledger = read(found / "ledger")
-    assert list(ledger) == list(range(STEPS * runs.BATCH))
+    assert list(ledger) == list(range(STEPS * small_runs.BATCH))
     assert ledger == read(wanted / "ledger")
     # Sums in another order, amplified by 250 steps of AdamW.
-    steps = sorted(runs.losses(wanted))
+    steps = sorted(small_runs.losses(wanted))
     np.testing.assert_allclose(
-        [runs.losses(found)[step] for step in steps], [runs.losses(wanted)[step] for step in steps], rtol=2e-2
+        [small_runs.losses(found)[step] for step in steps],
+        [small_runs.losses(wanted)[step] for step in steps],
+        rtol=2e-2,
     )
-    for name, tensor in runs.weights(wanted).items():
-        torch.testing.assert_close(runs.weights(found)[name], tensor, rtol=2e-2, atol=2e-3)
+    for name, tensor in small_runs.weights(wanted).items():
+        torch.testing.assert_close(small_runs.weights(found)[name], tensor, rtol=2e-2, atol=2e-3)
