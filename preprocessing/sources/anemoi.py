@@ -25,30 +25,22 @@ from pelagos.preprocessing.sources.cf import beyond_edges
 from pelagos.preprocessing.sources.convention import FieldRole
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
-from pelagos.preprocessing.sources.lazy import Index, variable
+from pelagos.preprocessing.sources.lazy import Index, View, variable
 from pelagos.preprocessing.sources.zarr_array import ZarrArray
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _Rows(View):
     """Some variables of `data`, (time, level, ensemble, y, x): the cells laid out as rows and columns."""
 
-    data: ZarrArray
+    part: ZarrArray
     positions: tuple[int, ...]
     grid: tuple[int, int]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        times, _, members, _ = self.data.shape
+        times, _, members, _ = self.part.shape
         return times, len(self.positions), members, *self.grid
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.data.dtype
-
-    @property
-    def name(self) -> str:
-        return self.data.name
 
     def read(self, index: Index) -> NDArray[Any]:
         time, level, member, y, x = index
@@ -57,7 +49,7 @@ class _Rows:
         return blocks[0] if isinstance(level, int) else np.stack(blocks, axis=1)
 
     def _field(self, time: Any, position: int, member: Any) -> NDArray[Any]:
-        cells = self.data.read((time, position, member, slice(None)))
+        cells = self.part.read((time, position, member, slice(None)))
         return cells.reshape(*cells.shape[:-1], *self.grid)
 
 

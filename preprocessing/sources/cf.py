@@ -26,7 +26,7 @@ from pelagos.preprocessing.sources import convention, grib_file, zarr_array
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.files import Files, missing
 from pelagos.preprocessing.sources.glance import Finding, Glance
-from pelagos.preprocessing.sources.lazy import Index, variable
+from pelagos.preprocessing.sources.lazy import Index, Stored, variable
 
 Axis = Literal["trajectory", "time", "level", "y", "x"]
 
@@ -60,13 +60,9 @@ _PER_HOUR = {
 
 
 @dataclass(frozen=True)
-class _Packed:
+class _Packed(Stored):
     """One variable of one file: opened by path at each access, unpacked, NaN where it is missing."""
 
-    path: Path
-    key: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
     fill: tuple[float, ...]
     scale: float
     offset: float
@@ -88,10 +84,6 @@ class _Packed:
         marks = (np.ravel(attrs.get(name, ())) for name in ("_FillValue", "missing_value"))
         fill = tuple(float(one) for some in marks if some.dtype.kind in "iuf" for one in some if one == one)
         return cls(path, key, stored.shape, dtype, fill, scale, offset)
-
-    @property
-    def name(self) -> str:
-        return f"{self.path}: {self.key}"
 
     def read(self, index: Index) -> NDArray[Any]:
         if self.path.is_dir():

@@ -96,12 +96,12 @@ class FNO(Files):
             return _solution(path, held)
         if layout == "burgers":
             axes: tuple[str, ...] = ("trajectory", "x", "time")
-            part: Part = InitialFirst(floating(held["a"]), WithLastAxis(floating(held["u"])))
+            part: Part = InitialFirst(WithLastAxis(floating(held["u"])), floating(held["a"]))
             return _flow(path, "u", axes, part, np.array([0.0, 1.0]))
         axes = ("trajectory", "x", "y", "time")
         times, part = self._times(path, held), floating(held["u"])
         if "a" in held and np.isclose(times[0], times[1] - times[0]):
-            times, part = np.append(0.0, times), InitialFirst(floating(held["a"]), part)
+            times, part = np.append(0.0, times), InitialFirst(part, floating(held["a"]))
         return _flow(path, "vorticity", axes, part, times)
 
     def _times(self, path: Path, held: Mapping[str, Part]) -> NDArray[np.float64]:

@@ -82,13 +82,45 @@ def member(file: Any, key: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Hdf5Dataset:
-    """One dataset of an HDF5 file, opened by path at each access."""
+class Stored:
+    """What is known of an array in a file: enough to open it at each access."""
 
     path: Path
     key: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+
+    @property
+    def name(self) -> str:
+        """File and key, for messages."""
+        return f"{self.path}: {self.key}"
+
+
+@dataclass(frozen=True)
+class View:
+    """Another part seen in another way: what differs is for subclasses to say."""
+
+    part: Part
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self.part.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return self.part.dtype
+
+    @property
+    def name(self) -> str:
+        """File and key, for messages."""
+        return self.part.name
+
+
+@dataclass(frozen=True)
+class Hdf5Dataset(Stored):
+    """One dataset of an HDF5 file, opened by path at each access."""
 
     @classmethod
     def of(cls, dataset: Any) -> "Hdf5Dataset":
@@ -101,11 +133,6 @@ class Hdf5Dataset:
         if not isinstance(dataset, h5py.Dataset):
             raise DataError(f"{path}: '{dataset.name}' is a group where an array was expected")
         return cls(path, dataset.name, dataset.shape, dataset.dtype)
-
-    @property
-    def name(self) -> str:
-        """File and key, for messages."""
-        return f"{self.path}: {self.key}"
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`; raises DamagedFileError if its bytes cannot be read."""

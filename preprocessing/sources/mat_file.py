@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.sources.files import missing
-from pelagos.preprocessing.sources.lazy import Hdf5Dataset, Index, Part, open_hdf5, take
+from pelagos.preprocessing.sources.lazy import Hdf5Dataset, Index, Part, Stored, View, open_hdf5, take
 
 _TYPES = {"double": "f8", "single": "f4", "logical": "b1"} | {
     f"{sign}int{8 * size}": f"{sign[:1] or 'i'}{size}" for sign in ("", "u") for size in (1, 2, 4, 8)
@@ -18,18 +18,8 @@ _TYPES = {"double": "f8", "single": "f4", "logical": "b1"} | {
 
 
 @dataclass(frozen=True)
-class MatArray:
+class MatArray(Stored):
     """One array of a version 5 file, which can only be read whole: the last two read are kept."""
-
-    path: Path
-    key: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def name(self) -> str:
-        """File and key, for messages."""
-        return f"{self.path}: {self.key}"
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
@@ -37,25 +27,13 @@ class MatArray:
 
 
 @dataclass(frozen=True)
-class Reversed:
+class Reversed(View):
     """Another part with its axes in reverse order."""
-
-    part: Part
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
         return self.part.shape[::-1]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the elements."""
-        return self.part.dtype
-
-    @property
-    def name(self) -> str:
-        """File and key, for messages."""
-        return self.part.name
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`; positions along axes with integers are dropped, as NumPy does."""

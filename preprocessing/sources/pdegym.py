@@ -26,7 +26,7 @@ from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.convention import Boundaries, BoundaryOption
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
-from pelagos.preprocessing.sources.lazy import Hdf5Dataset, Index, Part, member, open_hdf5, variable
+from pelagos.preprocessing.sources.lazy import Hdf5Dataset, Index, Part, View, member, open_hdf5, variable
 from pelagos.preprocessing.sources.writer import BlockWriter, write_all
 
 Axes = Literal["yx", "xy"]
@@ -291,25 +291,17 @@ def _kolmogorov(grid: Grid) -> xr.Variable:
 
 
 @dataclass(frozen=True)
-class _OutsideAirfoil:
+class _OutsideAirfoil(View):
     """The density of SE-AF, (sample, y, x), missing inside the airfoil, where channel 0 is 1."""
 
-    array: Hdf5Dataset
+    part: Hdf5Dataset
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.array.shape[:1] + self.array.shape[2:]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.array.dtype
-
-    @property
-    def name(self) -> str:
-        return self.array.name
+        return self.part.shape[:1] + self.part.shape[2:]
 
     def read(self, index: Index) -> NDArray[Any]:
-        both = self.array.read((index[0], slice(0, 2), *index[1:]))
+        both = self.part.read((index[0], slice(0, 2), *index[1:]))
         return np.where(both[:, 0] == 1, np.array(np.nan, self.dtype), both[:, 1])
 
 

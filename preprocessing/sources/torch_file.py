@@ -12,22 +12,12 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError
 from pelagos.preprocessing.sources.files import missing
-from pelagos.preprocessing.sources.lazy import Index, take
+from pelagos.preprocessing.sources.lazy import Index, Stored, take
 
 
 @dataclass(frozen=True)
-class TorchTensor:
+class TorchTensor(Stored):
     """One tensor of a `.pt` file, mapped into memory at each access."""
-
-    path: Path
-    key: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def name(self) -> str:
-        """File and key, for messages."""
-        return f"{self.path}: {self.key}"
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""

@@ -6,30 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.sources.lazy import Index, Part, slice_of, take
+from pelagos.preprocessing.sources.lazy import Index, Part, View, slice_of, take
 
 
 @dataclass(frozen=True)
-class FirstFrames:
+class FirstFrames(View):
     """The first `count` positions along the first axis of another part."""
 
-    part: Part
     count: int
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
         return (self.count, *self.part.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the elements."""
-        return self.part.dtype
-
-    @property
-    def name(self) -> str:
-        """File and key, for messages."""
-        return self.part.name
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
@@ -40,56 +29,33 @@ class FirstFrames:
 
 
 @dataclass(frozen=True)
-class InitialFirst:
+class InitialFirst(View):
     """Frames (N, .., t) after their initial values (N, ..), as (N, .., 1 + t)."""
 
     initial: Part
-    rest: Part
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
-        return (*self.rest.shape[:-1], 1 + self.rest.shape[-1])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the elements."""
-        return self.rest.dtype
-
-    @property
-    def name(self) -> str:
-        """File and key of the frames, for messages."""
-        return self.rest.name
+        return (*self.part.shape[:-1], 1 + self.part.shape[-1])
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
         frames = np.arange(self.shape[-1])[index[-1]]
         blocks = [self.initial.read(index[:-1])[..., None]] if 0 in frames else []
         if len(later := frames[frames > 0]):
-            blocks.append(self.rest.read((*index[:-1], slice_of(later - 1))))
-        return np.concatenate(blocks, axis=-1) if blocks else self.rest.read((*index[:-1], slice(0, 0)))
+            blocks.append(self.part.read((*index[:-1], slice_of(later - 1))))
+        return np.concatenate(blocks, axis=-1) if blocks else self.part.read((*index[:-1], slice(0, 0)))
 
 
 @dataclass(frozen=True)
-class WithLastAxis:
+class WithLastAxis(View):
     """Another part with a further axis of length 1 at the end."""
-
-    part: Part
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
         return (*self.part.shape, 1)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the elements."""
-        return self.part.dtype
-
-    @property
-    def name(self) -> str:
-        """File and key, for messages."""
-        return self.part.name
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""

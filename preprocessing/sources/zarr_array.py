@@ -11,22 +11,12 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError
 from pelagos.preprocessing.sources.files import missing
-from pelagos.preprocessing.sources.lazy import Index
+from pelagos.preprocessing.sources.lazy import Index, Stored
 
 
 @dataclass(frozen=True)
-class ZarrArray:
+class ZarrArray(Stored):
     """One array of a group."""
-
-    path: Path
-    key: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def name(self) -> str:
-        """Store and key, for messages."""
-        return f"{self.path}: {self.key}"
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`; raises DamagedFileError if its bytes cannot be read, or are not all there."""
