@@ -119,6 +119,7 @@ class _Reading:
     ) -> None:
         self._order, self._blocks, self._slots, self._present = order, blocks, slots, present
         self._changed = Condition()
+        self._copies = torch.cuda.is_available()  # asking costs too much to do it for every batch
         self._taken = 0  # the next block that a thread will take
         self._current = 0  # the next batch that the consumer will get; those before it are released
         self._end: int | None = None  # the number of blocks, once known
@@ -183,7 +184,7 @@ class _Reading:
 
     def _mark_copies(self) -> None:
         """Note when the copies to the device end that may still read from the batch."""
-        if torch.cuda.is_available():
+        if self._copies:
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             self._slots[self._current % len(self._slots)].copied = event
