@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorstore
 import xarray as xr
 import zarr
 from analytic_source import Analytic, configuration
@@ -70,9 +71,6 @@ def test_zarr_opens_it_with_and_without_consolidated_metadata(store: Store) -> N
 
 @pytest.mark.parametrize("codec", ["none", "blosc-lz4"])
 def test_tensorstore_opens_it_without_us(tmp_path: Path, codec: str) -> None:
-    tensorstore = pytest.importorskip(
-        "tensorstore", reason="needs tensorstore, which `make bench-io` installs"
-    )
     path = build(configuration(tmp_path, SOURCE, codec=codec))
     kvstore = {"driver": "file", "path": str(path / "state")}
     array = tensorstore.open({"driver": "zarr3", "kvstore": kvstore}).result()
