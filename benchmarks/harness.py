@@ -1,12 +1,14 @@
 """Timing of alternatives side by side, and the memory that each needs in a process of its own."""
 
 import json
+import os
+import random
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 Call = Callable[[], object]
@@ -28,34 +30,65 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Timings:
-    """CPU seconds of each alternative in each round."""
+    """Seconds of each alternative in each round, by the clock and by the processor (all threads together).
 
-    seconds: dict[str, list[float]]
+    The processor's hardly change when others want it too, but say nothing of what is waited for.
+    """
 
-    def milliseconds(self, name: str) -> float:
-        """The median."""
-        return 1e3 * statistics.median(self.seconds[name])
+    clock: dict[str, list[float]] = field(default_factory=dict)
+    processor: dict[str, list[float]] = field(default_factory=dict)
+
+    def clock_ratio(self, slow: str, fast: str) -> Ratio:
+        """How many times as long `slow` takes as `fast` does, by the clock."""
+        return _ratio(self.clock[slow], self.clock[fast])
 
     def ratio(self, slow: str, fast: str) -> Ratio:
-        """How many times as long `slow` takes as `fast` does."""
-        pairs = zip(self.seconds[slow], self.seconds[fast], strict=True)
-        low, median, high = statistics.quantiles((a / b for a, b in pairs), n=4, method="inclusive")
-        return Ratio(median, low, high)
+        """The same by the processor."""
+        return _ratio(self.processor[slow], self.processor[fast])
+
+    def milliseconds(self, name: str) -> float:
+        """The median by the processor."""
+        return 1e3 * statistics.median(self.processor[name])
 
 
-def interleave(calls: dict[str, Call], rounds: int, warm_up: int = 2) -> Timings:
+def _ratio(slow: Sequence[float], fast: Sequence[float]) -> Ratio:
+    ratios = [a / b for a, b in zip(slow, fast, strict=True)]
+    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return Ratio(median, low, high)
+
+
+def nothing() -> None:
+    """Prepares nothing."""
+
+
+def interleave(calls: dict[str, Call], rounds: int, warm_up: int = 2, before: Call = nothing) -> Timings:
     """Time all calls in turn, round after round, so that what else the machine does meets all alike.
 
-    CPU time of the process is taken, not the clock's: it hardly changes when others want the processor too.
+    Args:
+        calls: the alternatives.
+        rounds: that count.
+        warm_up: rounds before those.
+        before: prepares each call, and is not timed.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    timings, names = Timings({name: [] for name in calls}, {name: [] for name in calls}), list(calls)
+    # The same order in all processes that call this together.
+    order = random.Random(0)
     for turn in range(warm_up + rounds):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
+        order.shuffle(names)
+        for name in names:
+            before()
+            clock, processor = time.perf_counter(), time.process_time()
+            calls[name]()
+            clock, processor = time.perf_counter() - clock, time.process_time() - processor
             if turn >= warm_up:
-                seconds[name].append(time.process_time() - start)
-    return Timings(seconds)
+                timings.clock[name].append(clock)
+                timings.processor[name].append(processor)
+    return timings
+
+
+def load() -> str:
+    """The machine's load, for a reader to judge the figures by."""
+    return "load " + " ".join(f"{value:.1f}" for value in os.getloadavg()) + f" on {os.cpu_count()} cores"
 
 
 def peak_mebibytes(prepare: Callable[[], Call], calls: int = 3) -> float:

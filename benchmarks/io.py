@@ -7,6 +7,7 @@ import argparse
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,8 +24,8 @@ import numpy as np
 import zarr
 
 from benchmarks import io_data
+from benchmarks.harness import Call, heading, interleave, line, load, nothing
 from benchmarks.io_peers import BATCH, PEERS, drain
-from benchmarks.rounds import Rounds, load
 from pelagos.preprocessing.build import build
 from pelagos.preprocessing.dataset import DatasetConfig
 from pelagos.preprocessing.loader import Loader
@@ -36,6 +37,38 @@ from pelagos.preprocessing.skeleton import write_skeleton
 
 OURS, LZ4, LIMIT = "Pelagos, none", "Pelagos, blosc-lz4", "memory map"
 PAIRS = 256
+
+
+class Rates:
+    """How fast alternatives were, each call of which handles so many items."""
+
+    def __init__(self, items: int, calls: dict[str, Call], rounds: int, before: Call = nothing) -> None:
+        self.items, self.timings = items, interleave(calls, rounds, warm_up=1, before=before)
+
+    def best(self, name: str) -> float:
+        """Items a second in the best round."""
+        return self.items / min(self.timings.clock[name])
+
+    def ratio(self, name: str, to: str) -> tuple[float, float]:
+        """How many times as fast as `to`, by the clock and by the processor."""
+        return self.timings.clock_ratio(to, name).median, self.timings.ratio(to, name).median
+
+    def table(self, to: str, unit: str, slower: bool = False) -> list[str]:
+        """Rates and ratios to one alternative, or of it to the others where these are `slower`."""
+        ratio = f"{to} is faster by" if slower else f"to {to}"
+        lines = [heading(("", f"{unit}/s median (best)", "processor us", f"{ratio}: clock", "processor"))]
+        rates = {name: self.items / statistics.median(clock) for name, clock in self.timings.clock.items()}
+        for name, rate in sorted(rates.items(), key=lambda pair: -pair[1]):
+            clock, processor = self.ratio(to, name) if slower else self.ratio(name, to)
+            cost = 1e3 * self.timings.milliseconds(name) / self.items
+            cells = (
+                f"{rate:,.0f} ({self.best(name):,.0f})",
+                f"{cost:,.0f}",
+                f"{clock:.2f}",
+                f"{processor:.2f}",
+            )
+            lines.append(line((name, *cells)))
+        return lines
 
 
 class Report:
@@ -98,7 +131,7 @@ def read(root: Path, rounds: int, report: Report) -> None:
 
         return pairs
 
-    timed = Rounds(PAIRS).run({name: call(reader) for name, reader in readers.items()}, rounds)
+    timed = Rates(PAIRS, {name: call(reader) for name, reader in readers.items()}, rounds)
     report.show("Readers, warm, one thread, random pairs of frames", timed.table(LIMIT, "pairs"))
     report.gate("reader, uncompressed, to a copy from a memory map", timed.ratio(OURS, LIMIT), 0.90)
     report.gate("reader, blosc-lz4, to a copy from a memory map", timed.ratio(LZ4, LIMIT), 0.20)
@@ -116,14 +149,14 @@ def loader(root: Path, rounds: int, report: Report) -> None:
         np.array_equal(d.batch(samples).inputs, sets[LIMIT].batch(samples).inputs) for d in sets.values()
     )
     orders = {name: Mixture([d], batch_size=BATCH, micro_batch=BATCH) for name, d in sets.items()}
-    calls: dict[str, Callable[[], object]] = {
+    calls: dict[str, Call] = {
         name: partial(consume, Loader(order, num_steps=batches)) for name, order in orders.items()
     }
     ahead = Loader(orders[LZ4], processes=True, depth=4)
     stream = iter(ahead)
     calls[f"{LZ4}, 2 processes"] = drain(stream, batches)
     calls |= {name: drain(peer(root, sets[OURS]), batches) for name, peer in PEERS.items()}
-    timed = Rounds(PAIRS).run(calls, rounds)
+    timed = Rates(PAIRS, calls, rounds)
     stream.close()  # type: ignore[attr-defined]
     report.show("Loaders, warm, batches of 16 pairs, normalised", timed.table(OURS, "pairs", slower=True))
     report.gate("loader, to the same ring over a memory map", timed.ratio(OURS, LIMIT), 0.75)
@@ -185,13 +218,13 @@ def cold(root: Path, rounds: int, report: Report) -> None:
 
         return call
 
-    calls: dict[str, Callable[[], object]] = {
+    calls: dict[str, Call] = {
         "preadv, one thread": preadv,
         "memory map copy": mapped,
         f"{OURS}, 4 threads": threads("none"),
         f"{LZ4}, 4 threads": threads("blosc-lz4"),
     }
-    timed = Rounds(128).run(calls, rounds, before=lambda: forget(root))
+    timed = Rates(128, calls, rounds, before=lambda: forget(root))
     report.show("Cold: single frames out of the page cache", timed.table("preadv, one thread", "frames"))
     os.close(descriptor)
     direct, pooled = (
@@ -202,7 +235,7 @@ def cold(root: Path, rounds: int, report: Report) -> None:
         "frame by frame": partial(consume, Loader(direct, num_steps=64)),
         "pool of 4 trajectories": partial(consume, Loader(pooled, num_steps=64)),
     }
-    timed = Rounds(64 * BATCH).run(calls, max(3, rounds // 3), before=lambda: forget(root))
+    timed = Rates(64 * BATCH, calls, max(3, rounds // 3), before=lambda: forget(root))
     report.show("Cold: 1024 pairs through the loader", timed.table("frame by frame", "pairs"))
 
 
@@ -243,13 +276,13 @@ def write(root: Path, rounds: int, report: Report) -> None:
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
 
-    calls: dict[str, Callable[[], object]] = {
+    calls: dict[str, Call] = {
         "write + fsync": raw,
         OURS: lambda: write_shard(folder / "none", block, plans["none"].state),
         LZ4: lambda: write_shard(folder / "lz4", block, plans["blosc-lz4"].state),
         f"zarr {zarr.__version__} + fsync": through_zarr,
     }
-    timed = Rounds(block.nbytes // 1_000_000).run(calls, rounds, before=clean)
+    timed = Rates(block.nbytes // 1_000_000, calls, rounds, before=clean)
     report.show(
         f"Writers, one shard of {block.nbytes / 1e6:.0f} MB, durable", timed.table("write + fsync", "MB")
     )
@@ -326,7 +359,7 @@ def opening(root: Path, rounds: int, report: Report) -> None:
         next(iter(Loader(mixture.build(), num_steps=1)))
 
     names = {num: f"{num:,} trajectories" for num in paths}
-    timed = Rounds(1).run({name: partial(first, num) for num, name in names.items()}, rounds)
+    timed = Rates(1, {name: partial(first, num) for num, name in names.items()}, rounds)
     report.show("Opening a mixture and drawing the first batch", timed.table(names[320], "times"))
 
 

@@ -13,12 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness import Call, Timings, heading, interleave, line, load
 from pelagos.models.context import Context, Signature
 from pelagos.pipeline import checkpoint, distributed
 from pelagos.pipeline.average import Average
@@ -33,7 +35,6 @@ from pelagos.preprocessing.sources import the_well
 
 MICRO_BATCH, BLOCKS, SIZE = 8, 2, 64
 ROUNDS = 10
-Step = Callable[[], object]
 
 
 def demo_stage() -> dict[str, Any]:
@@ -57,7 +58,7 @@ def make_losses(blocks: int) -> list[Callable[[nn.Module], Tensor]]:
     return [lambda network: (network(x_BCHW, lead_time_B, context) - y_BCHW).square().mean()] * blocks
 
 
-def bare_step(*, alone: bool) -> Step:
+def bare_step(*, alone: bool) -> Call:
     """A step as one writes it down with torch: all of the work here, or a process's share of it."""
     network = make_network()
     optimizer = OptimizerConfig().build(network)
@@ -83,7 +84,7 @@ def bare_step(*, alone: bool) -> Step:
     return step
 
 
-def engine_step(zero_stage: int) -> Step:
+def engine_step(zero_stage: int) -> Call:
     """The same step by the engine."""
     network = make_network()
     optimizer = OptimizerConfig().build(network)
@@ -92,29 +93,15 @@ def engine_step(zero_stage: int) -> Step:
     return lambda: engine.step(losses, lambda group: group["peak"])
 
 
-def interleave(steps: dict[str, Step], rounds: int) -> dict[str, list[list[float]]]:
-    """[clock, processor] seconds of each step in each round."""
-    seconds: dict[str, list[list[float]]] = {name: [] for name in steps}
-    for turn in range(rounds + 2):
-        for name, step in steps.items():
-            distributed.barrier()
-            clock, processor = time.perf_counter(), time.process_time()
-            step()
-            spent = [time.perf_counter() - clock, time.process_time() - processor]
-            if turn >= 2:
-                seconds[name].append(spent)
-    return seconds
-
-
-def measure_steps() -> dict[str, list[list[float]]]:
+def measure_steps() -> Timings:
     """Steps of a bare loop and of the engine, and with several processes one that works alone."""
     if distributed.world() == 1:
         return interleave({"bare": bare_step(alone=True), "engine": engine_step(1)}, ROUNDS)
     # The process that works alone must not wait for the other's processor: the other does nothing meanwhile.
     alone = bare_step(alone=True) if distributed.rank() == 0 else (lambda: None)
-    steps: dict[str, Step] = {"alone": alone, "bare": bare_step(alone=False)}
+    steps: dict[str, Call] = {"alone": alone, "bare": bare_step(alone=False)}
     steps |= {f"engine{stage}": engine_step(stage) for stage in range(4)}
-    return interleave(steps, ROUNDS)
+    return interleave(steps, ROUNDS, before=distributed.barrier)
 
 
 def allocated() -> int:
@@ -203,7 +190,10 @@ def work(folder: Path) -> None:
     """What each process does; rank 0 leaves the results in the folder."""
     torch.set_num_threads(1)
     distributed.start()
-    results: dict[str, Any] = {"steps": measure_steps(), "saves": measure_saves(folder / "checkpoints")}
+    results: dict[str, Any] = {
+        "steps": asdict(measure_steps()),
+        "saves": measure_saves(folder / "checkpoints"),
+    }
     results["memory"] = {stage: measure_memory(stage) for stage in range(4)}
     results["loader_wait"] = measure_loading(folder)
     if distributed.rank() == 0:
@@ -226,36 +216,30 @@ def measure(processes: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     one, two = measure(1), measure(2)
-    print("| | bar | clock | processor |\n|---|---|---|---|")
+    alone, pair = Timings(**one["steps"]), Timings(**two["steps"])
+    print(load(), "\n")
+    print(heading(("", "bar", "clock", "processor")))
 
-    def row(name: str, bar: str, slow: Any, fast: Any, scale: float = 1.0) -> None:
-        cells = []
-        for kind in (0, 1):
-            ratios = [scale * b[kind] / a[kind] for a, b in zip(slow, fast, strict=True)]
-            cells.append(f"{statistics.median(ratios):.3f}")
-        print(f"| {name} | {bar} | {' | '.join(cells)} |")
+    def row(name: str, bar: str, timings: Timings, slow: str, fast: str, scale: float = 1.0) -> None:
+        ratios = (timings.clock_ratio(slow, fast), timings.ratio(slow, fast))
+        print(line((name, bar, *(f"{scale * ratio.median:.3f}" for ratio in ratios))))
 
-    alone, pair = one["steps"], two["steps"]
-    row("engine / bare loop, 1 process", "< 1.10", alone["bare"], alone["engine"])
+    row("engine / bare loop, 1 process", "< 1.10", alone, "engine", "bare")
     for stage in range(4):
-        row(f"engine / bare loop, 2 processes, ZeRO {stage}", "< 1.10", pair["bare"], pair[f"engine{stage}"])
-    row(
-        "efficiency of 2 processes, ZeRO 1 (bare loop alone / 2 engine)",
-        "",
-        pair["engine1"],
-        pair["alone"],
-        0.5,
-    )
+        row(f"engine / bare loop, 2 processes, ZeRO {stage}", "< 1.10", pair, f"engine{stage}", "bare")
+    row("efficiency of 2 processes, ZeRO 1 (bare loop alone / 2 engine)", "", pair, "alone", "engine1", 0.5)
     for processes, found in ((1, one), (2, two)):
-        print(f"| loader wait / run, {processes} process(es) | < 0.02 | {found['loader_wait']:.4f} | |")
+        waits = f"{found['loader_wait']:.4f}"
+        print(line((f"loader wait / run, {processes} process(es)", "< 0.02", waits, "")))
         step, stall, write = (statistics.median(found["saves"][key]) for key in ("step", "stall", "write"))
-        print(f"| checkpoint's stall / step, {processes} process(es) | < 1 | {stall / step:.3f} | |")
-        print(f"| checkpoint's writing / step, {processes} process(es) | | {write / step:.3f} | |")
-    print("\n| model states a process, 2 processes | MiB | times the weights |\n|---|---|---|")
+        print(line((f"checkpoint's stall / step, {processes} process(es)", "< 1", f"{stall / step:.3f}", "")))
+        print(line((f"checkpoint's writing / step, {processes} process(es)", "", f"{write / step:.3f}", "")))
+    print(f"\n{heading(('model states a process, 2 processes', 'MiB', 'times the weights'))}")
     for stage, memory in two["memory"].items():
-        print(f"| ZeRO {stage} | {memory['total']:.1f} | {memory['total'] / memory['weights']:.2f} |")
+        times = memory["total"] / memory["weights"]
+        print(line((f"ZeRO {stage}", f"{memory['total']:.1f}", f"{times:.2f}")))
 
 
 if __name__ == "__main__":
