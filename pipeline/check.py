@@ -55,11 +55,11 @@ def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[
     )
     if present is None:
         return
-    mixture, counted = outlined(present)
+    mixture, counted, groups = outlined(present)
     if not missing:
         held_out(mixture, config.loop)
     load = Load(mixture, counted.flops, config.loop.steps)
-    yield from _described(config, mixture, counted, load)
+    yield from _described(config, mixture, counted, groups, load)
     if deep:
         yield from _measured(config, processes, rehearse(_assembled, present, load, processes))
 
@@ -84,8 +84,8 @@ def _absent(path: Path) -> str:
     return f"the store {path} does not exist yet"
 
 
-def outlined(config: TrainingStage) -> tuple[Mixture, Outline]:
-    """The samples of a run, and what its network takes for one of each dataset.
+def outlined(config: TrainingStage) -> tuple[Mixture, Outline, list[str]]:
+    """The samples of a run, what its network takes for one of each dataset, and the optimiser's groups.
 
     Raises:
         PelagosError: there is no such network, or no such samples.
@@ -98,7 +98,7 @@ def outlined(config: TrainingStage) -> tuple[Mixture, Outline]:
         return _outlined(config, "cpu")
 
 
-def _outlined(config: TrainingStage, device: str) -> tuple[Mixture, Outline]:
+def _outlined(config: TrainingStage, device: str) -> tuple[Mixture, Outline, list[str]]:
     with TemporaryDirectory(prefix="pelagos-check-") as folder:
         # A model that is adapted has weights, which cannot be loaded into a network without memory.
         bare: AbstractContextManager[Any] = (
@@ -120,7 +120,8 @@ def _outlined(config: TrainingStage, device: str) -> tuple[Mixture, Outline]:
                 f" {height} x {width}: {error}"
             ) from error
         flops |= counted.flops
-    return mixture, Outline(counted.parameters, flops)
+    groups = list(map(str, config.optimizer.grouped(network)))
+    return mixture, Outline(counted.parameters, flops), groups
 
 
 def _assembled(config: TrainingStage) -> tuple[Model, Mixture]:
@@ -130,7 +131,9 @@ def _assembled(config: TrainingStage) -> tuple[Model, Mixture]:
     return finetune.assemble(config, finetune.source_of(config))
 
 
-def _described(config: TrainingStage, mixture: Mixture, counted: Outline, load: Load) -> Iterator[str]:
+def _described(
+    config: TrainingStage, mixture: Mixture, counted: Outline, groups: list[str], load: Load
+) -> Iterator[str]:
     for dataset, share in zip(mixture.datasets, mixture.shares, strict=True):
         (height, width), layout = dataset.layout.grid.shape, dataset.layout
         yield (
@@ -144,6 +147,7 @@ def _described(config: TrainingStage, mixture: Mixture, counted: Outline, load: 
         f" the run's {config.loop.steps} steps are {epochs:.2f} epochs"
     )
     yield f"network: {counted.parameters} parameters"
+    yield from (f"optimizer: {group}" for group in groups)
     # A backward pass is two products for each of the forward pass.
     flops = 3 * config.loop.batch_size * load.mean
     yield f"arithmetic: {flops:.3g} floating-point operations a step, over all processes, mean of the run"

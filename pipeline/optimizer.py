@@ -1,27 +1,58 @@
 """Parameter groups by role, and AdamW over them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
+from pelagos.models.conditioning import ConditionalLayerNorm
+from pelagos.models.scot import ScOT
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
 
 Role = Literal["embedding", "norm", "body"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters of one role, learning rate and weight decay.
+
+    Attributes:
+        role: what they do.
+        rate: their highest learning rate.
+        decay: of weights.
+        parameters: by name.
+    """
+
+    role: Role
+    rate: float
+    decay: float
+    parameters: dict[str, nn.Parameter]
+
+    def __str__(self) -> str:
+        numbers = sum(parameter.numel() for parameter in self.parameters.values())
+        return (
+            f"{self.role}, learning rate up to {self.rate:g}, weight decay {self.decay:g}:"
+            f" {numbers} parameters in {len(self.parameters)} tensors"
+        )
 
 
 class OptimizerConfig(Config):
     """AdamW with one learning rate a role.
 
     Attributes:
+        groups: who is decayed: by `pelagos`, matrices and kernels; by `poseidon`, of scOT, what Poseidon's code
+            decays, which goes by names.
         lr: the highest learning rate of the body.
         lr_embedding: of what reads and writes variables, `lr` where absent.
         lr_norm: of norms and their conditioning, `lr` where absent.
-        weight_decay: on matrices and kernels only.
+        weight_decay: of those that are decayed.
     """
 
+    groups: Literal["pelagos", "poseidon"] = "pelagos"
     lr: float = Field(default=1e-3, gt=0)
     lr_embedding: float | None = Field(default=None, gt=0)
     lr_norm: float | None = Field(default=None, gt=0)
@@ -30,32 +61,74 @@ class OptimizerConfig(Config):
     eps: float = Field(default=1e-8, gt=0)
 
     def build(self, network: nn.Module) -> torch.optim.AdamW:
-        """The optimiser; each group carries its role and its highest learning rate as `peak`."""
-        groups = list(self._groups(network))
+        """The optimiser; each group carries its role and its highest learning rate as `peak`.
+
+        Raises:
+            ConfigError: the groups are not for such a network.
+        """
+        groups = [
+            {
+                "params": list(group.parameters.values()),
+                "role": group.role,
+                "lr": group.rate,
+                "peak": group.rate,
+                "weight_decay": group.decay,
+            }
+            for group in self.grouped(network)
+        ]
         return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
-    def _groups(self, network: nn.Module) -> Iterable[dict[str, object]]:
+    def grouped(self, network: nn.Module) -> Iterator[Group]:
+        """What `build` gives each learning rate and decay.
+
+        Raises:
+            ConfigError: the groups are not for such a network.
+        """
         rates = {"embedding": self.lr_embedding or self.lr, "norm": self.lr_norm or self.lr, "body": self.lr}
-        members: dict[tuple[Role, bool], list[nn.Parameter]] = {}
-        for name, parameter in network.named_parameters():
+        members: dict[tuple[Role, bool], dict[str, nn.Parameter]] = {}
+        for name, parameter, role, decayed in self._members(network):
             if parameter.requires_grad:
-                members.setdefault(_member(name, parameter), []).append(parameter)
+                members.setdefault((role, decayed), {})[name] = parameter
         for (role, decayed), parameters in sorted(members.items()):
-            decay = self.weight_decay if decayed else 0.0
-            rate = rates[role]
-            yield {"params": parameters, "role": role, "lr": rate, "peak": rate, "weight_decay": decay}
+            yield Group(role, rates[role], self.weight_decay if decayed else 0.0, parameters)
+
+    def _members(self, network: nn.Module) -> Iterator[tuple[str, nn.Parameter, Role, bool]]:
+        """Each parameter, its role, and whether it is decayed."""
+        if self.groups == "poseidon":
+            if not isinstance(network, ScOT):
+                raise ConfigError(
+                    f"optimizer.groups: poseidon goes by the names of scOT's weights, and the network is a"
+                    f" {type(network).__name__}; take groups: pelagos, or a network of kind scot"
+                )
+            yield from _poseidon(network, apart=self.lr_embedding is not None)
+            return
+        for name, parameter in network.named_parameters():
+            norm = "norm" in name
+            role = _role(name, norm=norm)
+            kernel = parameter.ndim == 2 or (parameter.ndim > 2 and parameter.shape[-1] > 1)
+            yield name, parameter, role, not norm and (kernel or (role == "embedding" and parameter.ndim > 2))
 
 
-def _member(name: str, parameter: nn.Parameter) -> tuple[Role, bool]:
-    """The role by the module's name, and whether weight decay applies.
+def _poseidon(network: ScOT, *, apart: bool) -> Iterator[tuple[str, nn.Parameter, Role, bool]]:
+    """The groups of Poseidon's code (camlab-ethz/poseidon at b8fa28f), which its paper describes otherwise.
 
-    Poseidon exempts by the word "bias" in a name, which spares its position-bias networks too;
-    here everything that scales or shifts is exempt and every kernel is decayed.
+    Norms are exempt from decay, and so is every name with "bias" in it: the networks of position biases,
+    too, but neither logit scales nor layer scales. A learning rate of their own puts all that reads and
+    writes variables into one group (`apart`), which then is decayed, the norm of the embedding included.
     """
-    parts = name.split(".")
-    if parts[0] in ("embeddings", "patch_recovery"):
-        return "embedding", parameter.ndim > 1
-    if any("norm" in part for part in parts):
-        return "norm", False
-    matrix = (parameter.ndim > 1 and parameter.shape[-1] > 1) or parameter.ndim == 2
-    return "body", matrix
+    norms: dict[nn.Parameter, bool] = {
+        parameter: isinstance(module, ConditionalLayerNorm)
+        for module in network.modules()
+        if isinstance(module, ConditionalLayerNorm | nn.LayerNorm)
+        for parameter in module.parameters()
+    }
+    for name, parameter in network.named_parameters():
+        role = _role(name, norm=norms.get(parameter, False))
+        exempt = parameter in norms or "bias" in name
+        yield name, parameter, role, not exempt or (apart and role == "embedding")
+
+
+def _role(name: str, *, norm: bool) -> Role:
+    if name.startswith(("embeddings.", "patch_recovery.")):
+        return "embedding"
+    return "norm" if norm else "body"

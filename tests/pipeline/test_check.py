@@ -116,6 +116,9 @@ def test_a_run_is_described_behind_its_configuration(folder: Path) -> None:
     assert "8 samples an optimiser step, in micro-batches of 2: 2 on each of 2 process(es)" in output
     assert "epoch: 72 samples, 9.0 steps; the run's 4 steps are 0.44 epochs" in output
     assert float(found(r"arithmetic: (\S+) floating-point", output)) > 0
+    groups = re.findall(r"optimizer: body, .*, weight decay (\S+): (\d+) parameters in \d+ tensors", output)
+    assert sorted(decay for decay, _ in groups) == ["0", "0.01"]
+    assert sum(int(number) for _, number in groups) <= int(found(r"network: (\d+) parameters", output))
     assert not (folder / "run").exists()
 
 
