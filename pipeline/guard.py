@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +27,8 @@ class GuardConfig(Config):
     Attributes:
         bad: whether training stops at a bad step or skips it: neither weights nor moments then change.
         spike: a micro-batch's loss is bad above this many times the running mean of its dataset; 0 for only
-            those that are no numbers.
-        warmup: steps before spikes are looked for.
+            those that are no numbers. The mean begins anew when a curriculum lengthens the dataset's samples.
+        warmup: steps that a mean has seen before spikes are looked for.
         patience: training stops after so many bad steps in a row.
     """
 
@@ -44,13 +44,33 @@ class Judged:
 
     Attributes:
         dataset: its identifier.
+        steps: frames of a sample that were forecast.
         index: (B, 3) trajectory, initial and last valid frame of its samples.
         losses: (B,) theirs.
     """
 
     dataset: str
+    steps: int
     index: Tensor
     losses: Tensor
+
+
+@dataclass
+class _Mean:
+    """The running mean of a dataset's losses over samples of so many forecast steps, after some steps."""
+
+    steps: int = 0
+    sum: float = 0.0
+    weight: float = 0.0
+    seen: int = 0
+
+    def take(self, loss: float, steps: int) -> None:
+        """Include a step's loss; one over longer samples is not to be compared with those before."""
+        if steps != self.steps:
+            self.steps, self.sum, self.weight, self.seen = steps, 0.0, 0.0, 0
+        self.sum = MEMORY * self.sum + (1 - MEMORY) * loss
+        self.weight = MEMORY * self.weight + (1 - MEMORY)
+        self.seen += 1
 
 
 class Guard:
@@ -63,38 +83,32 @@ class Guard:
     def __init__(self, config: GuardConfig, datasets: Sequence[Dataset], file: Path) -> None:
         self._config, self._file = config, file
         self._datasets = {dataset.layout.dataset: dataset for dataset in datasets}
-        self._means = dict.fromkeys(self._datasets, 0.0)
-        self._weights = dict.fromkeys(self._datasets, 0.0)
+        self._means = {name: _Mean() for name in self._datasets}
         self.skipped, self._in_a_row = 0, 0
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps, in JSON's types."""
-        return {
-            "means": self._means,
-            "weights": self._weights,
-            "skipped": self.skipped,
-            "in_a_row": self._in_a_row,
-        }
+        means = {name: asdict(mean) for name, mean in self._means.items()}
+        return {"means": means, "skipped": self.skipped, "in_a_row": self._in_a_row}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from a state."""
-        self._means, self._weights = dict(state["means"]), dict(state["weights"])
+        self._means = {name: _Mean(**values) for name, values in state["means"].items()}
         self.skipped, self._in_a_row = state["skipped"], state["in_a_row"]
 
-    def limit(self, dataset: str, step: int) -> float:
-        """The largest loss of a micro-batch that is not bad, at a step."""
-        weight = self._weights[dataset]
-        if not self._config.spike or step <= self._config.warmup or not weight:
-            return math.inf
-        return self._config.spike * self._means[dataset] / weight
+    def limit(self, dataset: str, steps: int) -> float:
+        """The largest loss of a micro-batch over so many forecast steps that is not bad."""
+        mean = self._means[dataset]
+        known = mean.steps == steps and mean.seen >= max(1, self._config.warmup)
+        return self._config.spike * mean.sum / mean.weight if self._config.spike and known else math.inf
 
-    def screened(self, loss: Tensor, dataset: str, step: int) -> Tensor:
+    def screened(self, loss: Tensor, dataset: str, steps: int) -> Tensor:
         """The loss, NaN where it is a spike.
 
         So its gradient and the norm over all processes are no numbers, and no process takes the step:
         they agree without a message of their own, and the device is not waited for.
         """
-        limit = self.limit(dataset, step)
+        limit = self.limit(dataset, steps)
         return loss if limit == math.inf else torch.where(loss.detach() > limit, loss * math.nan, loss)
 
     def judge(self, step: int, grad_norm: float, judged: Sequence[Judged]) -> bool:
@@ -107,7 +121,7 @@ class Guard:
             self._in_a_row = 0
             self._remember(judged)
             return True
-        culprits = [text for part in judged for text in self._culprits(part, step)]
+        culprits = [text for part in judged for text in self._culprits(part)]
         [known] = distributed.all_sum([float(len(culprits))])
         self.skipped, self._in_a_row = self.skipped + 1, self._in_a_row + 1
         message = self._message(step, culprits, known > 0, judged)
@@ -126,10 +140,10 @@ class Guard:
         samples = "; ".join(self._located(part, row) for part in judged for row in range(len(part.index)))
         return f"the gradient at step {step} is not finite, though every loss is; its samples: {samples}"
 
-    def _culprits(self, judged: Judged, step: int) -> list[str]:
+    def _culprits(self, judged: Judged) -> list[str]:
         """The samples that are no numbers, or above the limit, with their losses."""
         values = judged.losses.tolist()
-        limit = self.limit(judged.dataset, step)
+        limit = self.limit(judged.dataset, judged.steps)
         rows = [row for row, value in enumerate(values) if not math.isfinite(value)]
         if not rows and sum(values) / len(values) > limit:
             rows = [row for row, value in enumerate(values) if value > limit]
@@ -148,13 +162,14 @@ class Guard:
         if not self._config.spike:
             return
         names = list(self._datasets)
-        sums = [0.0] * (2 * len(names))
+        sums = torch.zeros(3, len(names), dtype=torch.float64)
         for part in judged:
-            place = names.index(part.dataset)
-            sums[place] += float(part.losses.sum())
-            sums[len(names) + place] += len(part.index)
-        totals = distributed.all_sum(sums)
-        for name, total, count in zip(names, totals[: len(names)], totals[len(names) :], strict=True):
+            number = len(part.index)
+            found = (float(part.losses.sum()), number, number * part.steps)
+            sums[:, names.index(part.dataset)] += torch.tensor(found, dtype=torch.float64)
+        totals = distributed.all_sum(sums.flatten().tolist())
+        losses, counts, steps = (totals[k * len(names) : (k + 1) * len(names)] for k in range(3))
+        for name, loss, count, many in zip(names, losses, counts, steps, strict=True):
             if count:
-                self._means[name] = MEMORY * self._means[name] + (1 - MEMORY) * total / count
-                self._weights[name] = MEMORY * self._weights[name] + (1 - MEMORY)
+                # All samples of a dataset in a step are equally long.
+                self._means[name].take(loss / count, round(many / count))

@@ -46,20 +46,19 @@ class Objective:
 
     def training(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The scalar loss, with noise and cut gradients, and (B,) those of the samples."""
-        steps = batch.targets.shape[1] if batch.kind == "rollouts" else 1
-        tracked = {"all": steps, "pushforward": 1}.get(str(self.config.gradient), self.config.gradient)
+        tracked = {"all": batch.steps, "pushforward": 1}.get(str(self.config.gradient), self.config.gradient)
         assert isinstance(tracked, int)
-        return self._mean(network, batch, self._noisy(batch), min(steps, tracked))
+        return self._mean(network, batch, self._noisy(batch), min(batch.steps, tracked))
 
     def validation(self, network: nn.Module, batch: Batch) -> Tensor:
         """The scalar error without noise, over all steps of a rollout."""
-        return self._mean(network, batch, batch.inputs, batch.targets.shape[1])[0]
+        return self._mean(network, batch, batch.inputs, batch.steps)[0]
 
     def _mean(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> tuple[Tensor, Tensor]:
         loss = self.losses[batch.layout.dataset]
         if batch.kind == "rollouts":
             frames = enumerate(self._rollout(network, batch, inputs, tracked))
-            first = batch.targets.shape[1] - tracked
+            first = batch.steps - tracked
             terms = [
                 _losses(loss, f.float(), batch.targets[:, k], batch.mask[:, k])
                 for k, f in frames
@@ -92,7 +91,7 @@ class Objective:
             static,
             lambda done: batch.forcings[:, done - 1] if done else forcing,
             batch.mask.any(1),
-            num_steps=batch.targets.shape[1],
+            num_steps=batch.steps,
             gradient=tracked,
         )
 

@@ -247,8 +247,8 @@ class Trainer:
 
         def loss_of(network: nn.Module) -> Tensor:
             loss, losses_B = self.objective.training(network, batch)
-            judged.append(Judged(dataset, batch.index, losses_B))
-            return self.guard.screened(loss, dataset, self.step + 1)
+            judged.append(Judged(dataset, batch.steps, batch.index, losses_B))
+            return self.guard.screened(loss, dataset, batch.steps)
 
         return loss_of
 

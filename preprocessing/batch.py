@@ -63,6 +63,11 @@ class Batch:
     index: Tensor
     kind: Literal["pairs", "windows", "rollouts"] = "pairs"
 
+    @property
+    def steps(self) -> int:
+        """K, the frames of a sample that are forecast."""
+        return 1 if self.kind == "pairs" else self.targets.shape[1]
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
         return replace(

@@ -28,9 +28,9 @@ def guard(tmp_path: Path, **options: Any) -> Guard:
     return Guard(GuardConfig(**options), [Waves()], tmp_path / "skipped.jsonl")  # type: ignore[list-item]
 
 
-def judged(*losses: float) -> list[Judged]:
+def judged(*losses: float, steps: int = 1) -> list[Judged]:
     index = torch.tensor([[n, 2, 5] for n in range(len(losses))])
-    return [Judged("waves", index, torch.tensor(losses))]
+    return [Judged("waves", steps, index, torch.tensor(losses))]
 
 
 def test_the_sample_that_is_no_number_is_named(tmp_path: Path) -> None:
@@ -72,13 +72,26 @@ def test_a_loss_far_above_what_it_was_is_a_spike(tmp_path: Path) -> None:
     watchful = guard(tmp_path, spike=4.0, warmup=5)
     for step in range(1, 21):
         loss = torch.tensor(3.0)
-        assert torch.equal(watchful.screened(loss, "waves", step), loss)
+        assert torch.equal(watchful.screened(loss, "waves", 1), loss)
         assert watchful.judge(step, 1.0, judged(3.0, 3.0))
-    assert watchful.limit("waves", 21) == pytest.approx(12.0)
-    assert watchful.screened(torch.tensor(11.9), "waves", 21).isfinite()
-    assert watchful.screened(torch.tensor(12.1), "waves", 21).isnan()
+    assert watchful.limit("waves", 1) == pytest.approx(12.0)
+    assert watchful.screened(torch.tensor(11.9), "waves", 1).isfinite()
+    assert watchful.screened(torch.tensor(12.1), "waves", 1).isnan()
     with pytest.raises(DataError, match=r"trajectory 1, frames 2->5, times 0->1 s \(loss 30\)"):
         watchful.judge(21, math.nan, judged(3.0, 30.0))
+
+
+def test_longer_rollouts_are_not_held_against_shorter_ones(tmp_path: Path) -> None:
+    watchful = guard(tmp_path, spike=4.0, warmup=3)
+    for step in range(1, 11):
+        assert watchful.judge(step, 1.0, judged(1.0))
+    assert watchful.screened(torch.tensor(4.1), "waves", 1).isnan()
+    for step in range(11, 14):
+        # Twice as many steps, and an error that has grown tenfold.
+        assert watchful.screened(torch.tensor(10.0), "waves", 2).isfinite()
+        assert watchful.judge(step, 1.0, judged(10.0, steps=2))
+    assert watchful.limit("waves", 2) == pytest.approx(40.0)
+    assert watchful.screened(torch.tensor(41.0), "waves", 2).isnan()
 
 
 def test_a_guard_continues_from_its_state(tmp_path: Path) -> None:
@@ -88,7 +101,7 @@ def test_a_guard_continues_from_its_state(tmp_path: Path) -> None:
     second = guard(tmp_path, spike=4.0, warmup=0, bad="skip")
     second.load(json.loads(json.dumps(first.state())))
     assert second.state() == first.state()
-    assert second.limit("waves", 3) == first.limit("waves", 3)
+    assert second.limit("waves", 1) == first.limit("waves", 1) == pytest.approx(12.0)
 
 
 def program(folder: str, zero_stage: int) -> None:
