@@ -18,6 +18,7 @@ from pelagos.pipeline.outline import Outline, outline
 from pelagos.pipeline.pretrain import PretrainStage, TrainingStage, held_out
 from pelagos.pipeline.rehearsal import Load, Rehearsal, rehearse
 from pelagos.preprocessing.errors import DataError, MissingFileError
+from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.mixture import Mixture
 
 _MISFITS = (ArithmeticError, RuntimeError, ValueError)
@@ -80,7 +81,7 @@ def _present(config: TrainingStage) -> tuple[TrainingStage | None, list[str]]:
     return (None if missing else config), missing
 
 
-def _absent(path: Path) -> str:
+def _absent(path: Path | Url) -> str:
     return f"the store {path} does not exist yet"
 
 

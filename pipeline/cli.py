@@ -255,7 +255,9 @@ def import_(
         print(f"model: {convert(source, folder, facts)}")
 
 
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="A Zarr store that `pelagos build` wrote.")]
+Store = Annotated[
+    str, typer.Argument(metavar="STORE", help="A Zarr store that `pelagos build` wrote, or its URL.")
+]
 
 
 Archive = Annotated[
@@ -277,9 +279,10 @@ def verify(store: Store) -> None:
     """Check every shard of a store against its checksum."""
     with reported():
         from pelagos.preprocessing.errors import DamagedFileError
+        from pelagos.preprocessing.store import located
         from pelagos.preprocessing.store import verify as damages
 
-        found = damages(store)
+        found = damages(located(store))
         if found:
             listing = "\n".join(f"  {damage}" for damage in found)
             # Without its manifest nobody knows what a store was built from.
@@ -294,15 +297,16 @@ def repair(store: Store) -> None:
     """Build the damaged shards of a store anew from its sources."""
     with reported():
         from pelagos.preprocessing.repair import repair as mend
+        from pelagos.preprocessing.store import located
 
-        mended = mend(store)
+        mended = mend(located(store))
         print(f"{store}: {len(mended)} shard(s) built anew")
 
 
 @app.command()
 def compare(
     store: Store,
-    other: Annotated[Path, typer.Argument(metavar="OTHER", help="Another store.")],
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="Another store.")],
     tolerance: Annotated[
         float, typer.Option(min=0, help="Standard deviations of a variable by which its values may differ.")
     ] = 0.0,

@@ -21,6 +21,7 @@ from pelagos.pipeline.tracking import TrackingConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.location import Folder, Location
 from pelagos.preprocessing.store import Store, open_store
 
 Baseline = Literal["persistence", "climatology", "stencil"]
@@ -43,8 +44,8 @@ class EvaluateStage(Config):
 
     command: Literal["evaluate"] = "evaluate"
     models: dict[str, str] = Field(min_length=1)
-    store: Path
-    output: Path
+    store: Location
+    output: Folder
     starts: StartsConfig = StartsConfig()
     baselines: tuple[Baseline, ...] = ("persistence",)
     training: str = "train"

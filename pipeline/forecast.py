@@ -23,6 +23,7 @@ from pelagos.preprocessing import transform
 from pelagos.preprocessing.batch import Layout
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.location import Folder, Location
 from pelagos.preprocessing.store import Store, open_store
 from pelagos.preprocessing.variables import Variable, keys, with_role
 
@@ -95,8 +96,8 @@ class ForecastStage(Config):
 
     command: Literal["forecast"] = "forecast"
     model: str
-    store: Path
-    output: Path
+    store: Location
+    output: Folder
     starts: StartsConfig = StartsConfig()
     mode: Literal["rollout", "direct"] = "rollout"
     batch: int = Field(default=16, gt=0)

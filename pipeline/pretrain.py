@@ -1,5 +1,6 @@
 """Pretraining: one network on a mixture of stores, over any number of processes."""
 
+import hashlib
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -26,8 +27,8 @@ from pelagos.pipeline.tracking import Tracker, TrackingConfig
 from pelagos.pipeline.training import LoopConfig, Trainer
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.dataset import Dataset, DatasetConfig
-from pelagos.preprocessing.durable import sha256
 from pelagos.preprocessing.errors import ConfigError, StoppedError
+from pelagos.preprocessing.location import Folder, Url
 from pelagos.preprocessing.mixture import Mixture, MixtureConfig, Order, Sweep
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.store import open_store
@@ -64,7 +65,7 @@ class TrainingStage(Config):
         threads: of the processor for each process; 0 leaves it to the launcher.
     """
 
-    output: Path
+    output: Folder
     name: str = ""
     seed: int = Field(default=0, ge=0)
     loop: LoopConfig
@@ -122,7 +123,7 @@ def assemble(config: PretrainStage) -> tuple[Model, Mixture]:
     return Model(config.network, network, signature, domains, history), mixture
 
 
-def prepare(config: TrainingStage, stores: Sequence[Path]) -> str:
+def prepare(config: TrainingStage, stores: Sequence[Path | Url]) -> str:
     """Join the process group, seed, and claim the run folder; returns the run's fingerprint."""
     distributed.start()
     if config.threads:
@@ -135,9 +136,9 @@ def prepare(config: TrainingStage, stores: Sequence[Path]) -> str:
     return digest
 
 
-def store_fingerprint(path: Path) -> str:
+def store_fingerprint(path: Path | Url) -> str:
     """Changes when the content of a store does."""
-    return sha256(open_store(path).path / "zarr.json")
+    return hashlib.sha256((open_store(path).path / "zarr.json").read_bytes()).hexdigest()
 
 
 def mixture_of(

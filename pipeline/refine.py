@@ -3,7 +3,6 @@
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +21,7 @@ from pelagos.pipeline.tracking import TrackingConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.location import Folder, Location
 from pelagos.preprocessing.physics.equation import PDE
 from pelagos.preprocessing.physics.registry import Equation
 from pelagos.preprocessing.store import Store, open_store
@@ -44,9 +44,9 @@ class RefineStage(Config):
 
     command: Literal["refine"] = "refine"
     model: str
-    store: Path
+    store: Location
     equation: Equation
-    output: Path
+    output: Folder
     starts: StartsConfig = StartsConfig(trajectories=4, steps=8)
     mode: Literal["rollout", "direct"] = "rollout"
     dt: float | None = Field(default=None, gt=0)

@@ -11,6 +11,7 @@ from pelagos.pipeline import model, registry
 from pelagos.pipeline.tracking import TrackingConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import write_json
+from pelagos.preprocessing.location import Folder
 
 
 class RegisterStage(Config):
@@ -27,7 +28,7 @@ class RegisterStage(Config):
     model: Path
     name: str = Field(min_length=1)
     alias: str = "champion"
-    output: Path | None = None
+    output: Folder | None = None
     tracking: TrackingConfig = TrackingConfig()
 
     @field_validator("name")

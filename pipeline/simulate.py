@@ -13,6 +13,7 @@ from pydantic import Field
 from pelagos.pipeline.progress import bar
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.location import Folder
 from pelagos.preprocessing.simulate import SimulateConfig, block
 from pelagos.preprocessing.sources.registry import WRITERS
 from pelagos.preprocessing.sources.writer import BlockWriter
@@ -34,7 +35,7 @@ class SimulateStage(Config):
     command: Literal["simulate"] = "simulate"
     simulation: SimulateConfig
     format: Literal["pdegym", "pdebench_flow", "pdebench_diffusion_reaction", "the_well"]
-    output: Path
+    output: Folder
     drop: tuple[str, ...] = ()
     workers: int = Field(default=1, gt=0)
     overwrite: bool = False

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.split import SPLITS, UNUSED
 from pelagos.preprocessing.store import Store, open_store
 from pelagos.preprocessing.variables import Variable, keys
@@ -102,13 +103,13 @@ class Comparison:
         return "\n".join([*self.about, *map(str, self.fields)])
 
 
-def compare(first: Path | str, second: Path | str, tolerance: float = 0.0) -> Comparison:
+def compare(first: Path | Url | str, second: Path | Url | str, tolerance: float = 0.0) -> Comparison:
     """Compare the content of two stores; how they are cut into shards and compressed makes no difference.
 
     Variables are matched by key, trajectories by identifier and frames by time.
 
     Args:
-        first: a store.
+        first: a store, or the URL of one.
         second: another.
         tolerance: differences up to so many standard deviations of a variable count as none.
 

@@ -3,8 +3,8 @@
 Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W columns, S scalars.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,10 +15,12 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from pelagos.preprocessing.batch import Batch, Layout
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.frames import FrameReader
+from pelagos.preprocessing.frames import FrameReader, Gathering
+from pelagos.preprocessing.location import Location
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.pairs import Ints, PairIndex, PairSampling, Sampling, index_pairs
 from pelagos.preprocessing.pool import TrajectoryPool
+from pelagos.preprocessing.remote_frames import RemoteFrames
 from pelagos.preprocessing.shard_reader import ShardReader
 from pelagos.preprocessing.store import Store, open_store
 from pelagos.preprocessing.variables import keys, with_role
@@ -31,7 +33,7 @@ class DatasetConfig(Config):
     """Samples of one store.
 
     Attributes:
-        path: of the store.
+        path: of the store, or its URL.
         split: which frames.
         sampling: which of their pairs, or windows, are samples. In a store of steady problems every trajectory
             is one sample with lead time 1, whatever the sampling.
@@ -44,7 +46,7 @@ class DatasetConfig(Config):
             each process holds them in memory, read whole. Pays from a dozen samples of a trajectory on.
     """
 
-    path: Path
+    path: Location
     split: Literal["train", "valid", "test"] = "train"
     sampling: Sampling = PairSampling()
     num_trajectories: PositiveInt | None = None
@@ -201,15 +203,32 @@ class Dataset:
             DamagedFileError: a shard is missing or damaged.
         """
         index, leads, steps = self._frames_of(samples, steps or self.steps)
+        near = self._at_hand(index, leads, steps)
         for n, ((trajectory, initial, _), lead) in enumerate(
             zip(index.tolist(), leads.tolist(), strict=True)
         ):
-            self._read_inputs(trajectory, initial, buffers.inputs[n])
+            near._read_inputs(trajectory, initial, buffers.inputs[n])
             for k in range(steps):
                 forcing = buffers.forcings[n, k] if k < steps - 1 else None
                 place = n if self.sampling.kind == "pairs" else (n, k)
                 frame = initial + (k + 1) * lead
-                self._read_targets(trajectory, frame, buffers.targets[place], buffers.mask[place], forcing)
+                near._read_targets(trajectory, frame, buffers.targets[place], buffers.mask[place], forcing)
+
+    def _at_hand(self, index: Ints, leads: Ints, steps: int) -> "Dataset":
+        """This dataset, or a copy that has fetched the frames of these samples at once, where that pays."""
+        near, static = self, self.store.static_frames
+        if isinstance(self._frames, Gathering):
+            frames = index[:, 1, None] + leads[:, None] * np.arange(steps + 1)
+            wanted = [
+                (i, t) for i, row in zip(index[:, 0].tolist(), frames.tolist(), strict=True) for t in row
+            ]
+            near = copy(self)
+            near._frames = self._frames.gather(wanted)
+        if isinstance(static, Gathering):
+            fields = static.gather([self.store.static_position(i) for i in index[:, 0].tolist()])
+            near = copy(near)
+            near.store = replace(self.store, static_frames=fields)
+        return near
 
     def wrap(self, samples: Ints, buffers: Buffers, steps: int | None = None) -> Batch:
         """The batch of samples (B,) that have been read into the buffers."""
@@ -284,7 +303,7 @@ class Dataset:
 def _pooled(store: Store, size: int) -> FrameReader:
     if not size:
         return store.frames
-    if isinstance(store.frames, ShardReader) and store.frames.layout.cells[1] > 1:
+    if isinstance(store.frames, ShardReader | RemoteFrames) and store.frames.layout.cells[1] > 1:
         raise ConfigError(
             f"pool: a trajectory of {store.path} spans several shards: too long to be held whole"
         )

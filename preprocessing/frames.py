@@ -1,15 +1,18 @@
 """Frames of an array on disk, by the direct reader where it can and through zarr-python where it cannot."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.remote_frames import RemoteFrames
+from pelagos.preprocessing.server_store import zarr_store
 from pelagos.preprocessing.shard_reader import ShardReader
 from pelagos.preprocessing.shards import ShardLayout, UnsupportedLayoutError, read_metadata
 
@@ -26,6 +29,14 @@ class FrameReader(Protocol):
         """Fill (T, C, H, W) with consecutive frames along the last of the leading axes."""
 
 
+@runtime_checkable
+class Gathering(FrameReader, Protocol):
+    """A reader for which many frames at once are cheaper than one after the other."""
+
+    def gather(self, positions: Iterable[tuple[int, ...]]) -> FrameReader:
+        """A reader of these frames alone, which are fetched."""
+
+
 class NoFrames:
     """Frames without channels."""
 
@@ -39,9 +50,9 @@ class NoFrames:
 class ZarrFrames:
     """Reads any array that zarr-python can open: other codecs, other chunks; slower by an order."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | Url) -> None:
         self._path = path
-        self._array = zarr.open_array(path, mode="r")
+        self._array = zarr.open_array(zarr_store(path), mode="r")
 
     def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
         """Fill buffers one after the other from the start of one frame."""
@@ -62,14 +73,37 @@ class ZarrFrames:
             raise DamagedFileError(f"{self._path}{position}: cannot be read: {error}") from error
 
 
-def open_frames(path: Path) -> FrameReader:
-    """A reader of the array in a folder.
+class SharedFrame:
+    """The one frame of an array that all trajectories share, read once: for servers."""
+
+    def __init__(self, frames: FrameReader, shape: tuple[int, ...]) -> None:
+        self._values = np.empty(shape, np.float32)
+        frames.read_frame((0,), [self._values])
+
+    def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
+        """Fill buffers one after the other from the start of the frame."""
+        start = 0
+        for buffer in buffers:
+            buffer.reshape(-1)[:] = self._values.reshape(-1)[start : start + buffer.size]
+            start += buffer.size
+
+    def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
+        """Fill (1, C, H, W)."""
+        out[:] = self._values
+
+
+def open_frames(path: Path | Url) -> FrameReader:
+    """A reader of the array in a folder or on a server.
 
     Raises:
         DamagedFileError: the folder holds no array.
     """
     try:
-        return ShardReader(path, ShardLayout.from_metadata(read_metadata(path)))
+        layout = ShardLayout.from_metadata(read_metadata(path))
     except UnsupportedLayoutError as reason:
         _log.warning("%s is read through zarr-python, which is slower: %s", path, reason)
         return ZarrFrames(path)
+    if isinstance(path, Path):
+        return ShardReader(path, layout)
+    frames = RemoteFrames(path, layout)
+    return SharedFrame(frames, layout.frame) if layout.shape[:-3] == (1,) else frames

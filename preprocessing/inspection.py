@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from pelagos.preprocessing.errors import MissingFileError
+from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.manifest import MANIFEST, Manifest, read_manifest
 from pelagos.preprocessing.proposal import propose
-from pelagos.preprocessing.store import Store, open_store
+from pelagos.preprocessing.store import Store, located, open_store
 
 
-def inspect(path: Path | str) -> str:
+def inspect(path: Path | Url | str) -> str:
     """Dimensions, variables with units and statistics, splits, size and provenance of a store.
 
     Of anything else, what it is taken for and a configuration for `pelagos build`.
@@ -17,14 +19,24 @@ def inspect(path: Path | str) -> str:
         DamagedFileError: a file of it is missing or damaged.
         DataError: no format knows what is there.
     """
-    whole = Path(path)
-    growing = whole.with_name(f"{whole.name}.building")
-    if not (whole / MANIFEST.parent).is_dir() and not growing.is_dir():
-        return propose(path).rstrip("\n")
-    store = open_store(path)
+    whole = located(path)
+    if not _is_store(whole):
+        return propose(str(path)).rstrip("\n")
+    store = open_store(whole)
     manifest = read_manifest(store.path)
     sections = (_head(store, manifest), _variables(store), _splits(store), _provenance(manifest))
     return "\n\n".join("\n".join(section) for section in sections)
+
+
+def _is_store(path: Path | Url) -> bool:
+    """Whether a store is there, perhaps one that is not complete."""
+    if isinstance(path, Path):
+        return (path / MANIFEST.parent).is_dir() or path.with_name(f"{path.name}.building").is_dir()
+    try:
+        read_manifest(path)
+    except MissingFileError:
+        return False
+    return True
 
 
 def _head(store: Store, manifest: Manifest) -> list[str]:

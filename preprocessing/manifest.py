@@ -1,16 +1,22 @@
 """Manifest: the size and checksums of every file of a store, and what is wrong with those on disk."""
 
+import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import google_crc32c
+
 from pelagos.preprocessing import durable
 from pelagos.preprocessing.durable import Checksum
 from pelagos.preprocessing.errors import DamagedFileError, MissingFileError
+from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.plan import FORMAT
 
 MANIFEST = Path("_build", "manifest.json")
+_FETCHED = 4  # files of a server that are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Manifest:
         durable.write_bytes(root / MANIFEST, content.encode())
 
 
-def read_manifest(root: Path) -> Manifest:
+def read_manifest(root: Path | Url) -> Manifest:
     """The manifest of a store.
 
     Raises:
@@ -47,10 +53,12 @@ def read_manifest(root: Path) -> Manifest:
         DamagedFileError: it fails its own checksum.
     """
     file = root / MANIFEST
-    if not file.is_file():
-        raise MissingFileError(f"{file}: missing; {root} is no complete store, or no store at all")
     try:
-        values = json.loads(file.read_bytes())
+        content = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFileError(f"{file}: missing; {root} is no complete store, or no store at all") from error
+    try:
+        values = json.loads(content)
         found, found_format = values.pop("checksum"), values.pop("format")
         if found != durable.json_checksum({"format": found_format, **values}):
             raise ValueError("it fails its own checksum")
@@ -80,15 +88,18 @@ class Damage:
         return f"{self.path}: {self.detail}"
 
 
-def verify(path: Path, *, sha256: bool = False) -> list[Damage]:
+def verify(path: Path | Url, *, sha256: bool = False) -> list[Damage]:
     """All that is wrong with a store: every file's size and CRC-32C, the manifest, files too many.
 
+    Of a store on a server every file is fetched; files too many are not looked for, since servers need not list.
+
     Args:
-        path: of the store.
+        path: of the store, or its URL.
         sha256: whether to compare SHA-256 as well, which takes six times as long.
 
     Raises:
         MissingFileError: there is no store.
+        DamagedFileError: its server is gone.
     """
     if not path.is_dir():
         raise MissingFileError(f"{path}: no such store")
@@ -96,6 +107,8 @@ def verify(path: Path, *, sha256: bool = False) -> list[Damage]:
         manifest = read_manifest(path)
     except (MissingFileError, DamagedFileError) as error:
         return [Damage(str(MANIFEST), "manifest", str(error).removeprefix(f"{path / MANIFEST}: "))]
+    if isinstance(path, Url):
+        return _remote_damages(path, manifest, sha256)
     found = (_damage(path, name, expected, sha256) for name, expected in sorted(manifest.files.items()))
     return [damage for damage in found if damage] + [
         Damage(name, "unexpected", "the manifest does not know this file")
@@ -114,9 +127,34 @@ def _damage(root: Path, name: str, expected: Checksum, sha256: bool) -> Damage |
     if not file.is_file():
         return Damage(name, "missing", "the file is missing")
     if (size := file.stat().st_size) != expected.bytes:
-        return Damage(name, "size", f"{size} bytes where {expected.bytes} were written")
-    if (crc := durable.crc32c(file)) != expected.crc32c:
+        return _wrong_size(name, size, expected)
+    found = durable.crc32c(file), durable.sha256(file) if sha256 else expected.sha256
+    return _wrong_content(name, *found, expected)
+
+
+def _remote_damages(root: Url, manifest: Manifest, sha256: bool) -> list[Damage]:
+    def one(item: tuple[str, Checksum]) -> Damage | None:
+        name, expected = item
+        try:
+            content = (root / name).read_bytes()
+        except MissingFileError:
+            return Damage(name, "missing", "the file is missing")
+        if len(content) != expected.bytes:
+            return _wrong_size(name, len(content), expected)
+        digest = hashlib.sha256(content).hexdigest() if sha256 else expected.sha256
+        return _wrong_content(name, f"{google_crc32c.value(content):08x}", digest, expected)
+
+    with ThreadPoolExecutor(_FETCHED) as pool:
+        return [damage for damage in pool.map(one, sorted(manifest.files.items())) if damage]
+
+
+def _wrong_size(name: str, size: int, expected: Checksum) -> Damage:
+    return Damage(name, "size", f"{size} bytes where {expected.bytes} were written")
+
+
+def _wrong_content(name: str, crc: str, digest: str, expected: Checksum) -> Damage | None:
+    if crc != expected.crc32c:
         return Damage(name, "checksum", f"CRC-32C {crc} where {expected.crc32c} was written")
-    if sha256 and durable.sha256(file) != expected.sha256:
+    if digest != expected.sha256:
         return Damage(name, "checksum", f"SHA-256 differs from {expected.sha256}")
     return None

@@ -17,6 +17,7 @@ from pelagos.preprocessing.channels import FieldOptions
 from pelagos.preprocessing.durable import json_checksum
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.fields import Fields
+from pelagos.preprocessing.location import Folder
 from pelagos.preprocessing.selection import select
 from pelagos.preprocessing.shards import CodecName, ShardLayout
 from pelagos.preprocessing.slurm_workers import Workers
@@ -77,7 +78,7 @@ class BuildConfig(FieldOptions):
     dataset: _Name
     version: Annotated[_Name, BeforeValidator(_text)] = "1"
     source: Source
-    root: Path = Path("stores")
+    root: Folder = Path("stores")
     splits: Split = TrajectorySplit()
     title: str = ""
     license: str = ""

@@ -4,7 +4,8 @@ For cold disks and remote stores, where a request costs more than the bytes that
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.frames import FrameReader
+
+_READERS = 4
 
 
 @dataclass(eq=False)
@@ -61,6 +64,18 @@ class TrajectoryPool:
         """
         trajectory, frame = position
         out[:] = self._values(trajectory)[frame : frame + len(out)]
+
+    def gather(self, positions: Iterable[tuple[int, ...]]) -> "TrajectoryPool":
+        """The pool itself, with the trajectories of these positions in it, read side by side.
+
+        Raises:
+            DamagedFileError: a shard is missing or damaged.
+        """
+        wanted = list(dict.fromkeys(trajectory for trajectory, _ in positions))[: self._size]
+        if any(trajectory not in self._held for trajectory in wanted):
+            with ThreadPoolExecutor(min(len(wanted), _READERS)) as readers:
+                list(readers.map(self._values, wanted))
+        return self
 
     def _values(self, trajectory: int) -> NDArray[np.float32]:
         with self._lock:

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing import durable
-from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.manifest import Manifest, read_manifest, verify
 from pelagos.preprocessing.measures import Measures, total
 from pelagos.preprocessing.parts import PROGRESS, measure_part, shard_files, write_part
@@ -17,16 +18,19 @@ from pelagos.preprocessing.shard_reader import ShardReader
 from pelagos.preprocessing.skeleton import write_attributes, write_skeleton, write_statistics
 
 
-def repair(path: Path) -> list[str]:
+def repair(path: Path | Url) -> list[str]:
     """Rebuild the damaged and missing files of a store from its sources, and nothing else.
 
     Returns:
         The files that were mended.
 
     Raises:
+        ConfigError: the store is on a server.
         DamagedFileError: the manifest itself is damaged, or a source cannot be read.
         DataError: the sources are not those of the store any more.
     """
+    if isinstance(path, Url):
+        raise ConfigError(f"{path}: a store on a server is only read; repair the copy that it was made from")
     damaged = {damage.path for damage in verify(path) if damage.kind != "unexpected"}
     if not damaged:
         return []

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.durable import Bytes, Checksum, Hasher, replacing, write_all
 from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.location import Url
 
 # With threads, blosc lays its blocks out in the order in which they were finished: bytes would vary.
 numcodecs.blosc.use_threads = False
@@ -197,7 +198,7 @@ def _ahead(function: Callable[[_In], _Out], items: Sequence[_In]) -> Iterator[_O
             yield waiting.popleft().result()
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path | Url) -> dict[str, Any]:
     """What the `zarr.json` of an array or group says.
 
     Raises:

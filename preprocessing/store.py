@@ -14,12 +14,17 @@ import zarr
 from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
+from zarr.abc.buffer import Buffer
+from zarr.buffer import cpu
+from zarr.storage import MemoryStore
 
-from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.frames import FrameReader, NoFrames, open_frames
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.location import Url, locate, read_all
 from pelagos.preprocessing.manifest import Damage, verify
 from pelagos.preprocessing.plan import FORMAT
+from pelagos.preprocessing.server_store import zarr_store
 from pelagos.preprocessing.shards import read_metadata
 from pelagos.preprocessing.split import SPLITS
 from pelagos.preprocessing.transform import Log1p
@@ -67,12 +72,15 @@ class Statistics:
     static_constant: NDArray[np.bool_]
 
 
+_STATISTICS = tuple(field.name for field in fields(Statistics))
+
+
 @dataclass(frozen=True, eq=False)
 class Store:
     """One dataset in one version, immutable; safe to share between threads.
 
     Attributes:
-        path: of the Zarr group.
+        path: of the Zarr group, in a folder or on a server.
         dataset: identifier.
         version: of the store.
         variables: channels of the state: prognostic, then forcing, then diagnostic.
@@ -91,7 +99,7 @@ class Store:
         scalar_values: (N, S), NaN where missing.
     """
 
-    path: Path
+    path: Path | Url
     dataset: str
     version: str
     variables: tuple[Variable, ...]
@@ -156,7 +164,7 @@ class Store:
 
     def to_xarray(self) -> xr.Dataset:
         """All fields, their physical values, and scalars in the one convention again; no field is read."""
-        raw = xr.open_zarr(self.path, chunks=None, decode_timedelta=False)
+        raw = xr.open_zarr(zarr_store(self.path), chunks=None, decode_timedelta=False)
         arrays = _unstacked(raw, "state", "channel", self.variables)
         if self.static_variables:
             arrays |= _unstacked(raw, "static", "static_channel", self.static_variables)
@@ -216,15 +224,18 @@ class _Inverse(BackendArray):
         return self.transform.inverse(self.stored[key].values).astype(self.dtype)
 
 
-def open_store(path: Path | str) -> Store:
+def open_store(path: Path | Url | str) -> Store:
     """Open a complete store; reads metadata, coordinates, splits and statistics.
+
+    Args:
+        path: of a folder, or a URL.
 
     Raises:
         MissingFileError: there is no store, or its build is not complete.
-        DamagedFileError: a file of it is missing or damaged.
+        DamagedFileError: a file of it is missing or damaged, or its server is gone.
         DataError: the folder holds something else, or a format that this version does not know.
     """
-    path = Path(path)
+    path = located(path)
     if not path.is_dir():
         raise MissingFileError(f"{path}: no such store{_hint(path)}")
     about = read_metadata(path).get("attributes", {}).get("pelagos")
@@ -232,9 +243,11 @@ def open_store(path: Path | str) -> Store:
         raise DataError(f"{path}: a Zarr group, but not one that `pelagos build` has written")
     if about["format"] != FORMAT:
         raise DataError(f"{path}: of format {about['format']}; this version of Pelagos reads format {FORMAT}")
-    codes, axis = _values(path, "split"), _values(path, "time")
     static = tuple(Variable(**fields) for fields in about["static_variables"])
-    num_trajectories = len(codes)
+    stats = [name for name in _STATISTICS if static or not name.startswith("static_")]
+    own = ["split", "time", "mask", *(["params"] if about["params"] else [])]
+    values = _values(path, [*own, *(f"stats/{name}" for name in stats)])
+    axis = values["time"]
     return Store(
         path=path,
         dataset=about["dataset"],
@@ -245,40 +258,65 @@ def open_store(path: Path | str) -> Store:
         grid=Grid.from_json(about["grid"]),
         times=(axis - axis[0]).astype(np.float64),
         time_units=about["time_units"],
-        splits={name: codes == code for code, name in enumerate(SPLITS)},
-        stats=_statistics(path, bool(static)),
-        mask=_values(path, "mask"),
+        splits={name: values["split"] == code for code, name in enumerate(SPLITS)},
+        stats=Statistics(**{name: values.get(f"stats/{name}", np.empty(0)) for name in _STATISTICS}),
+        mask=values["mask"],
         num_missing=about["num_missing"],
         frames=open_frames(path / "state"),
         static_frames=open_frames(path / "static") if static else NoFrames(),
         static_varies=about["static_varies"],
-        scalar_values=_values(path, "params") if about["params"] else np.empty((num_trajectories, 0)),
+        scalar_values=values.get("params", np.empty((len(values["split"]), 0))),
     )
 
 
-def _hint(path: Path) -> str:
+def located(path: Path | Url | str) -> Path | Url:
+    """Where a store lies; raises ConfigError for a URL that nobody can read."""
+    try:
+        return locate(path)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _hint(path: Path | Url) -> str:
     if path.with_name(f"{path.name}.building").is_dir():
         return "; its build is not complete: run `pelagos build` again to go on"
-    others = sorted(other.name for other in path.parent.glob("*.zarr"))
+    others = sorted(other.name for other in path.parent.glob("*.zarr")) if isinstance(path, Path) else ()
     return f"; there are {', '.join(others)}" if others else ""
 
 
-def _statistics(path: Path, static: bool) -> Statistics:
-    names = [field.name for field in fields(Statistics)]
-    present = [name for name in names if static or not name.startswith("static_")]
-    values = {name: _values(path, f"stats/{name}") for name in present}
-    return Statistics(**{name: values.get(name, np.empty(0)) for name in names})
+def _values(path: Path | Url, names: list[str]) -> dict[str, NDArray[Any]]:
+    """Small arrays of one chunk; zarr-python would take a missing file for zeros."""
+    metadata = _read(path, [f"{name}/zarr.json" for name in names])
+    chunks = [_chunk(path, name, text) for name, text in zip(names, metadata, strict=True)]
+    values = {}
+    for name, text, key, content in zip(names, metadata, chunks, _read(path, chunks), strict=True):
+        held: dict[str, Buffer] = {
+            "zarr.json": cpu.Buffer.from_bytes(text),
+            key.removeprefix(f"{name}/"): cpu.Buffer.from_bytes(content),
+        }
+        try:
+            values[name] = np.asarray(zarr.open_array(MemoryStore(held), mode="r")[...])
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise DamagedFileError(
+                f"{path / name}: cannot be read: {error}; `pelagos repair` mends the store"
+            ) from error
+    return values
 
 
-def _values(path: Path, name: str) -> NDArray[Any]:
-    """A small array of one chunk; zarr-python would take a missing file for zeros."""
-    dims = len(read_metadata(path / name)["shape"])
-    chunk = path / name / "c" / Path(*["0"] * dims)
-    if not chunk.is_file():
-        raise DamagedFileError(f"{chunk}: missing; `pelagos repair` mends the store")
+def _chunk(path: Path | Url, name: str, metadata: bytes) -> str:
     try:
-        return np.asarray(zarr.open_array(path / name, mode="r")[...])
-    except (OSError, ValueError) as error:
+        dims = len(json.loads(metadata)["shape"])
+    except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(
-            f"{path / name}: cannot be read: {error}; `pelagos repair` mends the store"
+            f"{path / name}/zarr.json: damaged: {error}; `pelagos repair` mends the store"
         ) from error
+    return "/".join((name, "c", *["0"] * dims))
+
+
+def _read(path: Path | Url, names: list[str]) -> list[bytes]:
+    found = []
+    for name, content in zip(names, read_all([path / name for name in names]), strict=True):
+        if content is None:
+            raise DamagedFileError(f"{path / name}: missing; `pelagos repair` mends the store")
+        found.append(content)
+    return found

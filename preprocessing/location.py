@@ -1,0 +1,261 @@
+"""Location: where a store or an archive lies, in a folder of this machine or on a server.
+
+What lies on a server has a URL of any protocol that fsspec knows (https, s3, gs, ...) and is only read, by
+ranges of bytes. Credentials and endpoints are fsspec's affair: of the environment (AWS_PROFILE,
+FSSPEC_S3_ANON=true, ...) or its configuration files, never part of a URL.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+import fsspec
+from pydantic import BeforeValidator, PlainSerializer, PlainValidator
+
+from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
+
+WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before a request that failed is tried again; after the last it is an error."""
+_SILENCE = 60.0  # seconds without a byte after which a request has failed
+_IN_FLIGHT = 32  # requests at a time
+_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+_EXTRA = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
+_MENDABLE = (408, 425, 429)  # refusals for the moment; others below 500 are for good
+_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, TypeError, ValueError)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Url:
+    """A place on a server: of what `Path` is on a disk the part that reading needs."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __truediv__(self, below: str | Path) -> "Url":
+        return Url(f"{self.text}/{below}")
+
+    @property
+    def protocol(self) -> str:
+        """What stands before `://`."""
+        return self.text.partition("://")[0]
+
+    @property
+    def name(self) -> str:
+        """What stands behind the last slash."""
+        return self.text.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return Path(self.name).stem
+
+    @property
+    def parent(self) -> "Url":
+        """The folder."""
+        return Url(self.text.rpartition("/")[0])
+
+    def with_name(self, name: str) -> "Url":
+        """A neighbour."""
+        return self.parent / name
+
+    def exists(self) -> bool:
+        """Whether there is a Zarr group or array: other folders cannot be told from nothing."""
+        return any(content is not None for content in look([Span(self / name) for name in _ZARR]))
+
+    is_dir = exists
+
+    def read_bytes(self) -> bytes:
+        """All of a file; errors as of `fetch`."""
+        return fetch([Span(self)])[0]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Some or all bytes of a file on a server.
+
+    Attributes:
+        url: of the file.
+        start: first byte; counted from the end where negative.
+        stop: one behind the last byte; the end of the file where absent.
+    """
+
+    url: Url
+    start: int | None = None
+    stop: int | None = None
+
+    def __str__(self) -> str:
+        if self.start is None:
+            return str(self.url)
+        if self.stop is None:
+            return f"{self.url}, from byte {self.start} on"
+        return f"{self.url}, bytes {self.start} to {self.stop}"
+
+    @property
+    def length(self) -> int | None:
+        """In bytes, where it is known."""
+        if self.start is None or (self.stop is None and self.start >= 0):
+            return None
+        return -self.start if self.stop is None else self.stop - self.start
+
+
+def locate(value: Path | Url | str) -> Path | Url:
+    """What a text means: a URL has a protocol, all else is a path.
+
+    Raises:
+        ValueError: nobody knows the protocol, or the URL has more than a place.
+
+    >>> locate("file:///data/a%20store.zarr"), locate("https://host/data/a.zarr/").name
+    (PosixPath('/data/a store.zarr'), 'a.zarr')
+    """
+    if not isinstance(value, str):
+        return value
+    protocol, separator, rest = value.partition("://")
+    if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", protocol):
+        return Path(value).expanduser()
+    protocol = protocol.lower()
+    if protocol in ("file", "local"):
+        return Path(unquote(rest))
+    if protocol not in fsspec.available_protocols():
+        raise ValueError(f"no protocol {protocol!r} is known; https, s3 and gs are, and others of fsspec")
+    if "?" in rest or "#" in rest:
+        raise ValueError(
+            "a URL of a place alone, without ? or #, is wanted; credentials belong into the environment"
+        )
+    return Url(f"{protocol}://{rest.rstrip('/')}")
+
+
+def _located(value: Any) -> Path | Url:
+    if not isinstance(value, str | Path | Url):
+        raise ValueError("Input should be a path or a URL")
+    return locate(value)
+
+
+def _local(value: Any) -> Any:
+    if isinstance(value, Url) or (isinstance(value, str) and isinstance(locate(value), Url)):
+        raise ValueError("what is written goes to a folder of this machine; copy it to a server afterwards")
+    return locate(value) if isinstance(value, str) else value
+
+
+Location = Annotated[Path | Url, PlainValidator(_located), PlainSerializer(str, when_used="json")]
+"""Of what is read: a path, or a URL."""
+Folder = Annotated[Path, BeforeValidator(_local)]
+"""Of what is written: a path."""
+
+
+def fetch(spans: Sequence[Span]) -> list[bytes]:
+    """Contents, several at a time; what fails is tried again for some seconds.
+
+    Raises:
+        ConfigError: a package is missing that speaks the protocol.
+        MissingFileError: there is no such file.
+        DamagedFileError: the server is gone or refuses, or a file ends too early.
+        DataError: the server sends whole files where parts are asked for.
+    """
+    contents = look(spans)
+    for span, content in zip(spans, contents, strict=True):
+        if content is None:
+            raise MissingFileError(f"{span.url}: no such file on the server")
+    return [content for content in contents if content is not None]
+
+
+def look(spans: Sequence[Span]) -> list[bytes | None]:
+    """The same, with None for files that do not exist; other errors as of `fetch`."""
+    found: dict[int, bytes | None] = {}
+    waits: list[float | None] = [*WAITS, None]
+    for wait in waits:
+        missing = [number for number in range(len(spans)) if number not in found]
+        failures = []
+        for number, result in zip(missing, _request([spans[number] for number in missing]), strict=True):
+            if isinstance(result, FileNotFoundError):
+                found[number] = None
+            elif isinstance(result, BaseException):
+                failures.append((spans[number], result))
+            else:
+                found[number] = _checked(spans[number], result)
+        if not failures:
+            break
+        _pause(*failures[0], wait)
+    return [found[number] for number in range(len(spans))]
+
+
+def _request(spans: Sequence[Span]) -> list[bytes | BaseException]:
+    if not spans:
+        return []
+    system = _filesystem(spans[0].url)
+    urls, starts, stops = zip(*((str(span.url), span.start, span.stop) for span in spans), strict=True)
+    more = {"batch_size": _IN_FLIGHT} if system.async_impl else {}
+    return list(system.cat_ranges(list(urls), list(starts), list(stops), on_error="return", **more))
+
+
+def _filesystem(url: Url) -> Any:
+    with speaking(url):  # fsspec keeps one a process for each protocol
+        return fsspec.filesystem(url.protocol, **options(url))
+
+
+@contextmanager
+def speaking(url: Url) -> Iterator[None]:
+    """Say what to install where a package is missing that speaks the URL's protocol."""
+    try:
+        yield
+    except ImportError as error:
+        wanted = _EXTRA.get(url.protocol)
+        advice = f"pip install 'pelagos[remote]', which brings {wanted}" if wanted else error
+        raise ConfigError(f"{url}: a package is missing that reads {url.protocol}://: {advice}") from error
+
+
+def options(url: Url) -> dict[str, Any]:
+    """Of fsspec's file system for a URL."""
+    if url.protocol not in ("http", "https"):
+        return {}
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
+    # A range is of the file's bytes, not of those that a server has compressed.
+    return {"client_kwargs": {"timeout": timeout}, "headers": {"Accept-Encoding": "identity"}}
+
+
+def _checked(span: Span, content: bytes) -> bytes:
+    if span.length is None or len(content) == span.length:
+        return content
+    if len(content) > span.length:
+        raise DataError(
+            f"{span}: the server sends {len(content)} bytes: it ignores ranges, without which a store "
+            "cannot be read; copy the store to this machine"
+        )
+    raise DamagedFileError(f"{span}: the file ends after {len(content)} bytes of these")
+
+
+def _pause(span: Span, error: BaseException, wait: float | None) -> None:
+    """Wait before the next try, if there is to be one."""
+    if not isinstance(error, Exception):
+        raise error
+    status = getattr(error, "status", None)
+    final = isinstance(error, _FINAL) if status is None else status < 500 and status not in _MENDABLE
+    if final or wait is None:
+        tries = "" if final else f", tried {len(WAITS) + 1} times"
+        said = getattr(error, "message", "") or str(error) or type(error).__name__
+        told = f"{status} {said}" if status else said
+        raise DamagedFileError(f"{span}: the server does not give it{tries}: {told}") from error
+    _log.warning("%s: %s; trying again in %g s", span, error or type(error).__name__, wait)
+    time.sleep(wait)
+
+
+def read_all(files: Sequence[Path | Url]) -> Iterator[bytes | None]:
+    """Contents of files of one place, those on a server several at a time; None for missing ones."""
+    urls = [file for file in files if isinstance(file, Url)]
+    remote: Mapping[Url, bytes | None] = dict(zip(urls, look([Span(url) for url in urls]), strict=True))
+    for file in files:
+        if isinstance(file, Url):
+            yield remote[file]
+        else:
+            yield file.read_bytes() if file.is_file() else None

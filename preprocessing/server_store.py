@@ -1,0 +1,71 @@
+"""Groups and arrays on a server as zarr-python and xarray want them: read-only, and patient."""
+
+import asyncio
+from typing import Any
+
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import FsspecStore, WrapperStore
+
+from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.location import Span, Url, look, options, speaking
+
+
+class ServerStore(WrapperStore[FsspecStore]):
+    """The store under a URL; a request that fails is tried again, as all of ours are.
+
+    Attributes:
+        blosc: names of arrays whose chunks are compared with the sizes that Blosc noted in them: one that
+            is cut short would be decoded to anything.
+    """
+
+    def __init__(self, store: FsspecStore, url: Url) -> None:
+        super().__init__(store)
+        self.url = url
+        self.blosc: set[str] = set()
+
+    @classmethod
+    def at(cls, url: Url) -> "ServerStore":
+        """The store of a group or array.
+
+        Raises:
+            ConfigError: a package is missing that speaks the protocol.
+        """
+        with speaking(url):
+            return cls(FsspecStore.from_url(str(url), storage_options=options(url), read_only=True), url)
+
+    def _with_store(self, store: FsspecStore) -> "ServerStore":
+        return ServerStore(store, self.url)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """All or some bytes of a file; None where there is none."""
+        span = _span(self.url / key if key else self.url, byte_range)
+        [content] = await asyncio.to_thread(look, [span])
+        if content is None:
+            return None
+        self._check(key, content)
+        return prototype.buffer.from_bytes(content)
+
+    def _check(self, key: str, content: bytes) -> None:
+        name, _, rest = key.rpartition("/c/") if "/c/" in key else key.rpartition("/")
+        if name not in self.blosc or rest.startswith(".") or rest == "zarr.json":
+            return
+        if (noted := int.from_bytes(content[12:16], "little")) != len(content):
+            raise DamagedFileError(f"{self.url / key}: has {len(content)} of {noted} bytes")
+
+
+def _span(url: Url, wanted: ByteRequest | None) -> Span:
+    if wanted is None:
+        return Span(url)
+    if isinstance(wanted, RangeByteRequest):
+        return Span(url, wanted.start, wanted.end)
+    if isinstance(wanted, OffsetByteRequest):
+        return Span(url, wanted.offset)
+    return Span(url, -wanted.suffix)
+
+
+def zarr_store(place: Any) -> Any:
+    """What zarr-python and xarray open: the path itself, or a store of the URL."""
+    return ServerStore.at(place) if isinstance(place, Url) else place
