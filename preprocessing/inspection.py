@@ -87,6 +87,8 @@ def _provenance(manifest: Manifest) -> list[str]:
     for record in manifest.sources[:8]:
         digest = f", sha256 {record['sha256'][:16]}" if record["sha256"] else ""
         size = f"{record['bytes']} bytes" if record["bytes"] >= 0 else "not local"
+        if digest_of_metadata := record.get("metadata_sha256"):
+            digest = f", metadata's sha256 {digest_of_metadata[:16]}"
         lines.append(f"            {record['path']} ({size}{digest})")
     if len(manifest.sources) > 8:
         lines.append(f"            and {len(manifest.sources) - 8} more")

@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from pelagos.preprocessing.errors import DataError, PelagosError
+from pelagos.preprocessing.location import Url, locate
 from pelagos.preprocessing.plan import BuildConfig, make_plan
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.glance import Finding, Glance
@@ -115,7 +116,8 @@ def _moment(ds: xr.Dataset, i: int) -> int | str:
 
 def _identifier(finding: Finding, seen: Glance) -> str:
     own = str(finding.options.get("dataset") or seen.path.stem)
-    if seen.paths != str(seen.path) or own in ("data", "output"):
+    remote = isinstance(locate(seen.paths), Url)
+    if not remote and (seen.paths != str(seen.path) or own in ("data", "output")):
         own = str(finding.options.get("dataset") or seen.path.resolve().parent.name)
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", own).strip("_.-") or "dataset"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pelagos
 from pelagos.preprocessing import durable
+from pelagos.preprocessing.sources import zarr_array
 
 
 @dataclass(frozen=True)
@@ -20,17 +21,21 @@ class SourceRecord:
         path: as the source gave it.
         bytes: its size, of all files in a folder; -1 for what is not on this machine's disks.
         modified: the latest time of modification in nanoseconds.
-        sha256: of the content, of a folder's sorted names and contents; empty if not asked for.
+        sha256: of the content, of a folder's sorted names and contents; empty if not asked for, or on a server.
+        metadata_sha256: of a Zarr group that was read from a server, whose content would have to be fetched
+            once more, the digest of its root's metadata; empty otherwise.
     """
 
     path: str
     bytes: int
     modified: int
     sha256: str = ""
+    metadata_sha256: str = ""
 
     def published(self) -> dict[str, Any]:
         """What the finished store tells of it: nothing that differs between copies."""
-        return {"path": self.path, "bytes": self.bytes, "sha256": self.sha256}
+        told = {"path": self.path, "bytes": self.bytes, "sha256": self.sha256}
+        return told | ({"metadata_sha256": self.metadata_sha256} if self.metadata_sha256 else {})
 
     def to_json(self) -> dict[str, Any]:
         """All attributes."""
@@ -45,7 +50,7 @@ def record_sources(paths: Iterable[str]) -> list[SourceRecord]:
 def _stat(path: str) -> SourceRecord:
     stats = [file.stat() for file in _files(Path(path))]
     if not stats:
-        return SourceRecord(path, bytes=-1, modified=0)
+        return SourceRecord(path, bytes=-1, modified=0, metadata_sha256=zarr_array.fingerprint(path))
     return SourceRecord(path, sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats))
 
 

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention, zarr_array
 from pelagos.preprocessing.sources.cf import beyond_edges
 from pelagos.preprocessing.sources.convention import FieldRole
@@ -83,9 +84,9 @@ class Anemoi(Files):
         Raises:
             DataError: the cells are no grid of latitudes and longitudes, or there are several stores.
         """
-        if len(self.files()) > 1:
-            raise DataError(f"paths: {len(self.files())} stores; an Anemoi dataset is one")
-        (path,) = self.files()
+        if len(self.places()) > 1:
+            raise DataError(f"paths: {len(self.places())} stores; an Anemoi dataset is one")
+        (path,) = self.places()
         group = zarr_array.open_group(path)
         facts = dict(group.attrs)
         data = zarr_array.array(path, group, "data")
@@ -104,7 +105,7 @@ class Anemoi(Files):
             level=xr.Variable(("level",), levels, {"units": _level_units(facts)}) if levels else None,
             dataset=self.identifier(),
             source_format="anemoi",
-            sources=self.files(),
+            sources=self.places(),
             num_trajectories=data.shape[2],
             license=self.license or str(facts.get("licence") or facts.get("license") or ""),
             references=self.references,
@@ -180,7 +181,7 @@ def _level_units(facts: Mapping[str, Any]) -> str:
     return "1" if "ml" in kinds else "hPa"
 
 
-def _grid(path: Path, group: Any, facts: Mapping[str, Any]) -> Grid:
+def _grid(path: Path | Url, group: Any, facts: Mapping[str, Any]) -> Grid:
     shape = tuple(facts.get("field_shape") or ())
     y, x = (
         np.asarray(zarr_array.array(path, group, key).read((slice(None),)))

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.grid import Grid, Sides
+from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention, grib_file, zarr_array
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.files import Files, missing
@@ -68,7 +69,7 @@ class _Packed(Stored):
     offset: float
 
     @classmethod
-    def of(cls, path: Path, key: str, stored: xr.Variable) -> "_Packed":
+    def of(cls, path: Path | Url, key: str, stored: xr.Variable) -> "_Packed":
         """The reader of an undecoded variable."""
         attrs = stored.attrs
         if str(attrs.get("_Unsigned", "false")).lower() == "true":
@@ -86,7 +87,7 @@ class _Packed(Stored):
         return cls(path, key, stored.shape, dtype, fill, scale, offset)
 
     def read(self, index: Index) -> NDArray[Any]:
-        if self.path.is_dir():
+        if _is_group(self.path):
             return self.unpack(zarr_array.ZarrArray(self.path, self.key, self.shape, self.dtype).read(index))
         with _open(self.path) as ds:
             try:
@@ -129,7 +130,7 @@ class _Contents:
         skipped: own names of what is no field.
     """
 
-    path: Path
+    path: Path | Url
     coordinates: dict[Axis, xr.Variable]
     snapshot: bool
     attrs: Mapping[str, Any]
@@ -168,7 +169,7 @@ class Gridded(Files):
             DataError: if axes cannot be recognised, files differ in coordinates or overlap in
                 time, or names are ambiguous.
         """
-        files = [_contents(path, self) for path in self.files()]
+        files = [_contents(path, self) for path in self.places()]
         fields = self._fields(files)
         coordinates = _merged(fields)
         grid = self._grid(coordinates["y"], coordinates["x"])
@@ -182,7 +183,7 @@ class Gridded(Files):
             level=coordinates.get("level"),
             dataset=self.identifier(),
             source_format=self.kind,
-            sources=self.files(),
+            sources=self.places(),
             num_trajectories=sizes["trajectory"],
             license=self.license or _documented(files[0], "license", "licence"),
             references=self.references or _documented(files[0], "references", "reference"),
@@ -248,13 +249,16 @@ class CF(Gridded):
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[xr.Dataset]:
+def _open(path: Path | Url) -> Iterator[xr.Dataset]:
     """The file or store as it is stored: nothing unpacked, no dates.
 
     Raises:
         MissingFileError: if there is none.
         DamagedFileError: if it is truncated or of another format.
     """
+    if isinstance(path, Url):
+        yield _open_remote(path)
+        return
     if not path.exists():
         raise missing(path)
     engine = _engine(path)
@@ -274,7 +278,23 @@ def _open(path: Path) -> Iterator[xr.Dataset]:
         yield ds
 
 
-def _dated(path: Path, ds: xr.Dataset) -> xr.Dataset:
+def _is_group(path: Path | Url) -> bool:
+    return isinstance(path, Url) or path.is_dir()
+
+
+def _open_remote(url: Url) -> xr.Dataset:
+    group = zarr_array.open_group(url)
+    if not list(group.array_keys()):
+        raise DataError(
+            f"{url}: a group of no arrays; where servers do not list, metadata must be consolidated"
+        )
+    consolidated = group.metadata.consolidated_metadata is not None
+    return xr.open_dataset(
+        group.store, engine="zarr", decode_cf=False, cache=False, consolidated=consolidated
+    )
+
+
+def _dated(path: Path | Url, ds: xr.Dataset) -> xr.Dataset:
     """The dataset with dates for times, and with the auxiliary coordinates that it names as coordinates."""
     try:
         return xr.decode_cf(ds, mask_and_scale=False, decode_timedelta=False)
@@ -296,7 +316,7 @@ def _engine(path: Path) -> str:
     raise DamagedFileError(f"{path}: neither netCDF nor GRIB nor a Zarr store; fetch or make it again")
 
 
-def _contents(path: Path, config: Gridded) -> _Contents:
+def _contents(path: Path | Url, config: Gridded) -> _Contents:
     with _open(path) as stored_ds:
         ds = _dated(path, stored_ds)
         axes = _axes(path, ds, config.axes)
@@ -309,7 +329,9 @@ def _contents(path: Path, config: Gridded) -> _Contents:
             coordinates["time"] = _coordinate(path, moment, ds, "time")
         file = _Contents(path, coordinates, bool(moment), dict(ds.attrs))
         bounds = {variable.attrs.get("bounds") for variable in ds.variables.values()}
-        for key in (str(key) for key in ds.variables if key not in ds.dims):
+        keys = [str(key) for key in ds.variables if key not in ds.dims]
+        # A Zarr group lists its arrays as its folder does, which differs between copies.
+        for key in sorted(keys) if _is_group(path) else keys:
             stored, name = ds.variables[key], _name(key, ds.variables[key], config)
             if key in bounds or not _on_grid(stored, dims, bool(moment)):
                 file.skipped.append(key)
@@ -326,7 +348,7 @@ def _contents(path: Path, config: Gridded) -> _Contents:
     return file
 
 
-def _axes(path: Path, ds: xr.Dataset, given: Mapping[Axis, str]) -> dict[Axis, str]:
+def _axes(path: Path | Url, ds: xr.Dataset, given: Mapping[Axis, str]) -> dict[Axis, str]:
     """The file's dimensions by axis.
 
     Raises:
@@ -368,7 +390,7 @@ def _is_lead(ds: xr.Dataset, dim: str | None) -> bool:
     return dim in ds.variables and ds.variables[dim].attrs.get("standard_name") == "forecast_period"
 
 
-def _hours(path: Path, leads: xr.Variable) -> xr.Variable:
+def _hours(path: Path | Url, leads: xr.Variable) -> xr.Variable:
     unit = str(leads.attrs.get("units", "")).split(" ")[0]
     if unit not in _PER_HOUR:
         raise DataError(f"{path}: lead times are in '{unit}'; {', '.join(_PER_HOUR)} are known")
@@ -389,7 +411,7 @@ def _moment(ds: xr.Dataset) -> str | None:
     return next(iter([*valid, *scalar]), None)
 
 
-def _coordinate(path: Path, name: str, ds: xr.Dataset, axis: Axis) -> xr.Variable:
+def _coordinate(path: Path | Url, name: str, ds: xr.Dataset, axis: Axis) -> xr.Variable:
     if name not in ds.variables:
         raise DataError(f"{path}: its dimension {name} has no coordinate; {axis} must have one")
     stored = ds.variables[name]
@@ -455,9 +477,9 @@ def _joined(name: str, found: list[_Stored]) -> list[_Stored]:
 
 def _merged(fields: Mapping[str, list[_Stored]]) -> dict[Axis, xr.Variable]:
     """The coordinates of all fields; raises DataError where two files differ."""
-    merged: dict[Axis, tuple[Path, xr.Variable]] = {}
+    merged: dict[Axis, tuple[Path | Url, xr.Variable]] = {}
     for pieces in fields.values():
-        own: list[tuple[Axis, Path, xr.Variable]] = [
+        own: list[tuple[Axis, Path | Url, xr.Variable]] = [
             (axis, piece.part.path, piece.file.coordinates[axis])
             for piece in pieces
             for axis in piece.axes

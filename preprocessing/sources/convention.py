@@ -19,6 +19,7 @@ from pydantic import BeforeValidator
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Boundary, Grid, Kind, Sides
+from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.variables import known
 
 FieldRole = Literal["prognostic", "static", "forcing", "diagnostic", "scalar"]
@@ -80,7 +81,7 @@ def assemble(
     time: NDArray[Any],
     dataset: str,
     source_format: str,
-    sources: Sequence[Path],
+    sources: Sequence[Path | Url],
     num_trajectories: int,
     time_units: str = "1",
     level: xr.Variable | None = None,

@@ -10,20 +10,24 @@ from pydantic import BeforeValidator, Field
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError, MissingFileError
+from pelagos.preprocessing.location import Url, locate
 from pelagos.preprocessing.sources.glance import Finding, Glance
 
 
 def _listed(value: object) -> object:
-    if isinstance(value, str | Path):
-        return (str(value),)
-    return tuple(str(one) for one in value) if isinstance(value, list | tuple) else value
+    many = (value,) if isinstance(value, str | Path) else value
+    if not isinstance(many, list | tuple):
+        return value
+    for one in many:
+        locate(str(one))  # raises where it could be no place
+    return tuple(str(one) for one in many)
 
 
 class Files(Config):
     """The part of its configuration that all sources share.
 
     Attributes:
-        paths: a path, a pattern (`data/velocity_*.nc`) or a list of both.
+        paths: a path, a pattern (`data/velocity_*.nc`) or a list of both; of Zarr stores also URLs.
         dataset: the identifier; where empty the archive's own name, else the file's, or that of the
             folder of several files.
         license: recorded with the data where the archive does not state it.
@@ -41,7 +45,21 @@ class Files(Config):
         return None
 
     def files(self) -> tuple[Path, ...]:
-        """The existing files, sorted by name with numbers in numerical order (`v_2` before `v_10`).
+        """The same for formats that need the files on this machine's disks.
+
+        Raises:
+            MissingFileError, DataError: as for `places`; a place is on a server.
+        """
+        places = self.places()
+        if remote := [place for place in places if isinstance(place, Url)]:
+            raise DataError(
+                f"{remote[0]}: of this format files on this machine alone are read, fetch it first; from "
+                "servers go the Zarr stores of cf, weatherbench, credit and anemoi"
+            )
+        return tuple(place for place in places if isinstance(place, Path))
+
+    def places(self) -> tuple[Path | Url, ...]:
+        """The existing files and all that is on servers, by name, with numbers in order (`v_2` before `v_10`).
 
         Raises:
             MissingFileError: if a path, or a match of a pattern, does not exist.
@@ -55,20 +73,28 @@ class Files(Config):
 
     def identifier(self, own: str = "") -> str:
         """The dataset's identifier: as configured, else `own`, the archive's, else from the paths."""
-        files = self.files()
-        return self.dataset or own or (files[0].stem if len(files) == 1 else files[0].resolve().parent.name)
+        files = self.places()
+        return self.dataset or own or (files[0].stem if len(files) == 1 else _absolute(files[0]).parent.name)
 
 
-def _natural(path: Path) -> list[str | int]:
+def _absolute(place: Path | Url) -> Path | Url:
+    return place.resolve() if isinstance(place, Path) else place
+
+
+def _natural(path: Path | Url) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
 
 
-def _expand(entry: str) -> list[Path]:
-    path = Path(entry).expanduser()
+def _expand(entry: str) -> list[Path | Url]:
+    path = locate(entry)
+    if isinstance(path, Url):
+        if glob.has_magic(entry):
+            raise DataError(f"{entry}: patterns are of this machine's files; list the URLs")
+        return [path]
     if path.exists():
         return [path]
     if glob.has_magic(entry):
-        matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+        matches: list[Path | Url] = [Path(match) for match in glob.glob(str(path), recursive=True)]
         if matches:
             return matches
         raise MissingFileError(f"{entry}: no file matches this pattern{_neighbours(path)}")

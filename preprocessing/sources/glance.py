@@ -14,7 +14,7 @@ class Glance:
     """What can be told of an archive without reading a field.
 
     Attributes:
-        path: a file or store of it, the first of several.
+        path: a file or store of it, the first of several; of a store on a server its name alone.
         paths: what the configuration's `paths` would be: the path, or a pattern.
         container: how its bytes are laid out.
         shapes: of its arrays, by key with slashes.

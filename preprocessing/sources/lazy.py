@@ -20,6 +20,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError
+from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources.files import missing
 
 Index = tuple[int | slice | NDArray[np.int64], ...]
@@ -85,7 +86,7 @@ def member(file: Any, key: str) -> Any:
 class Stored:
     """What is known of an array in a file: enough to open it at each access."""
 
-    path: Path
+    path: Path | Url
     key: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -121,6 +122,8 @@ class View:
 @dataclass(frozen=True)
 class Hdf5Dataset(Stored):
     """One dataset of an HDF5 file, opened by path at each access."""
+
+    path: Path
 
     @classmethod
     def of(cls, dataset: Any) -> "Hdf5Dataset":

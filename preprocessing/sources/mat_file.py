@@ -21,6 +21,8 @@ _TYPES = {"double": "f8", "single": "f4", "logical": "b1"} | {
 class MatArray(Stored):
     """One array of a version 5 file, which can only be read whole: the last two read are kept."""
 
+    path: Path
+
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
         return np.array(take(_whole(self.path, self.key, self.path.stat().st_mtime_ns), index))

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError
+from pelagos.preprocessing.location import Url, locate
 from pelagos.preprocessing.sources import mat_file, npy_file, torch_file, zarr_array
 from pelagos.preprocessing.sources.files import Files, missing
 from pelagos.preprocessing.sources.glance import Container, Finding, Glance, Sureness
@@ -34,7 +35,7 @@ def recognise(path: str | Path) -> tuple[Glance, list[Finding]]:
     """A glance at an archive and what the formats take it for, the surest first.
 
     Args:
-        path: a file, a store, a folder of files of one kind, or a pattern.
+        path: a file, a store or its URL, a folder of files of one kind, or a pattern.
 
     Raises:
         MissingFileError: there is nothing.
@@ -50,6 +51,8 @@ def recognise(path: str | Path) -> tuple[Glance, list[Finding]]:
 def look(path: str | Path) -> Glance:
     """What can be told of an archive without reading a field; errors as of `recognise`."""
     paths = str(path)
+    if isinstance(place := locate(paths), Url):
+        return _glance_at_group(Path(place.name), paths, zarr_array.open_group(place))
     if glob.has_magic(paths) and not Path(paths).exists():
         return _glance(Files(paths=(paths,)).files()[0], paths)
     found = Path(paths).expanduser()
@@ -72,10 +75,7 @@ def _glance(path: Path, paths: str) -> Glance:
             for key, item in _members(file):
                 shapes[key], types[key] = item.shape, item.dtype.str
     elif container == "zarr":
-        group = zarr_array.open_group(path)
-        attrs = dict(group.attrs)
-        for key, array in group.arrays():
-            shapes[key], types[key] = array.shape, np.dtype(array.dtype).str
+        return _glance_at_group(path, paths, zarr_array.open_group(path))
     elif container == "netcdf3":
         shapes, types = _netcdf3(path)
     elif container == "npy":
@@ -88,6 +88,13 @@ def _glance(path: Path, paths: str) -> Glance:
             {key: part.dtype.str for key, part in held.items()},
         )
     return Glance(path, paths, container, shapes, types, attrs)
+
+
+def _glance_at_group(path: Path, paths: str, group: Any) -> Glance:
+    arrays = dict(sorted(group.arrays()))
+    shapes = {key: array.shape for key, array in arrays.items()}
+    types = {key: np.dtype(array.dtype).str for key, array in arrays.items()}
+    return Glance(path, paths, "zarr", shapes, types, dict(group.attrs))
 
 
 def _container(path: Path) -> Container:

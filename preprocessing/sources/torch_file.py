@@ -19,6 +19,8 @@ from pelagos.preprocessing.sources.lazy import Index, Stored, take
 class TorchTensor(Stored):
     """One tensor of a `.pt` file, mapped into memory at each access."""
 
+    path: Path
+
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
         return np.array(take(_load(self.path)[self.key].numpy(), index))

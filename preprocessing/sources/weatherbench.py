@@ -1,4 +1,4 @@
-"""WeatherBench 2 (arXiv:2308.15560) and ARCO-ERA5: Zarr stores of reanalyses and forecasts on disk."""
+"""WeatherBench 2 (arXiv:2308.15560) and ARCO-ERA5: Zarr stores of reanalyses and forecasts."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ _ERA5 = ("geopotential", "temperature", "2m_temperature", "u_component_of_wind",
 
 
 class WeatherBench(Gridded):
-    """Reads Zarr stores of WeatherBench 2 (arXiv:2308.15560) and ARCO-ERA5, local copies or parts of them.
+    """Reads Zarr stores of WeatherBench 2 (arXiv:2308.15560) and ARCO-ERA5, in buckets, or local copies or parts.
 
     Coarse stores have axes (time, [level], longitude, latitude) with latitudes ascending, ARCO-ERA5 has
     (time, level, latitude, longitude), descending; both are read by name. Variables keep their own names,
@@ -42,7 +42,7 @@ class WeatherBench(Gridded):
             DataError: as for `cf`, and for climatologies, which have no times.
         """
         ds = super().open()
-        stores = [dict(zarr_array.open_group(path).attrs) for path in self.files()]
+        stores = [dict(zarr_array.open_group(path).attrs) for path in self.places()]
         starts, stops = (
             [str(one[key]) for one in stores if key in one] for key in ("valid_time_start", "valid_time_stop")
         )
@@ -56,6 +56,6 @@ class WeatherBench(Gridded):
         if stop is not None:
             inside &= ds.time.values < stop
         if not inside.any():
-            raise DataError(f"{self.files()[0]}: no time is within its valid ones, {starts} to {stops}")
+            raise DataError(f"{self.places()[0]}: no time is within its valid ones, {starts} to {stops}")
         first, last = np.flatnonzero(inside)[[0, -1]]
         return ds.isel(time=slice(int(first), int(last) + 1))

@@ -1,6 +1,8 @@
-"""Arrays of Zarr groups, formats 2 and 3, opened by path at each access."""
+"""Arrays of Zarr groups, formats 2 and 3, on disk or on a server; those on disk opened at each access."""
 
+import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.errors import DamagedFileError, DataError
+from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.location import Span, Url, look
+from pelagos.preprocessing.server_store import ServerStore
 from pelagos.preprocessing.sources.files import missing
 from pelagos.preprocessing.sources.lazy import Index, Stored
 
@@ -21,24 +25,27 @@ class ZarrArray(Stored):
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`; raises DamagedFileError if its bytes cannot be read, or are not all there."""
         array = open_group(self.path)[self.key]
-        _check_chunks(self, array, index)
+        _check_chunks(self.path / self.key, array, index)
         try:
             return np.asarray(array.get_orthogonal_selection(index))
         except (OSError, RuntimeError, ValueError) as error:
             raise DamagedFileError(f"{self.name}: cannot be read ({error})") from error
 
 
-def _check_chunks(stored: ZarrArray, array: Any, index: Index) -> None:
+def _check_chunks(folder: Path | Url, array: Any, index: Index) -> None:
     """Compare sizes of chunks with what Blosc noted: a truncated one would be decoded to anything."""
     names = [type(one).__name__ for one in array.compressors]
     if names[-1:] not in (["Blosc"], ["BloscCodec"]) or array.shards is not None:
+        return
+    if isinstance(folder, Url):  # fetched chunks are checked as they come
+        array.store.blosc.add(folder.name)
         return
     cells = [
         np.unique(np.atleast_1d(np.arange(length)[one]) // chunk)
         for length, chunk, one in zip(array.shape, array.chunks, index, strict=True)
     ]
     for cell in product(*cells):
-        file = stored.path / stored.key / array.metadata.encode_chunk_key(cell)
+        file = folder / array.metadata.encode_chunk_key(cell)
         if not file.is_file():  # nothing but fill values
             continue
         with file.open("rb") as opened:
@@ -49,13 +56,15 @@ def _check_chunks(stored: ZarrArray, array: Any, index: Index) -> None:
             )
 
 
-def open_group(path: Path) -> Any:
-    """The group, read-only, its metadata read array by array.
+def open_group(path: Path | Url) -> Any:
+    """The group, read-only; its metadata read array by array, or of a server once, consolidated if they are.
 
     Raises:
-        MissingFileError: there is nothing at `path`.
+        MissingFileError: there is nothing at `path`, or on a server no Zarr group.
         DamagedFileError: there is no Zarr group.
     """
+    if isinstance(path, Url):
+        return _open_remote(path)
     if not path.exists():
         raise missing(path)
     try:
@@ -64,7 +73,32 @@ def open_group(path: Path) -> Any:
         raise DamagedFileError(f"{path}: cannot be read as zarr ({error}); fetch or make it again") from error
 
 
-def array(path: Path, group: Any, key: str) -> ZarrArray:
+_METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zattrs")
+_read: set[str] = set()
+
+
+def fingerprint(url: str) -> str:
+    """SHA-256 of the metadata of a group that this process has read from a server, empty for anything else."""
+    if url not in _read:
+        return ""
+    contents = look([Span(Url(url) / name) for name in _METADATA])
+    return hashlib.sha256(b"\0".join(content or b"" for content in contents)).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _open_remote(url: Url) -> Any:
+    _read.add(str(url))
+    try:
+        return zarr.open_group(ServerStore.at(url), mode="r")
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            f"{url}: no Zarr group is there; other files have to be fetched first"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{url}: cannot be read as zarr ({error})") from error
+
+
+def array(path: Path | Url, group: Any, key: str) -> ZarrArray:
     """The reader of one array of an open group.
 
     Raises:

@@ -18,6 +18,7 @@ class Site(ThreadingHTTPServer):
         folder: that is served.
         asked: paths and ranges, in the order of their arrival.
         failures: so many requests are answered 503 before one is answered.
+        failing: the end of paths that are answered 503.
         lasts: so many ranges are answered before all requests fail.
         ranges: whether they are answered.
         together: if given, requests of ranges wait for each other.
@@ -32,6 +33,7 @@ class Site(ThreadingHTTPServer):
         self.asked: list[tuple[str, str]] = []
         self.connections: list[Any] = []
         self.failures, self.lasts, self.ranges = 0, 0, True
+        self.failing = ""
         self.together: Barrier | None = None
 
     @property
@@ -70,6 +72,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.failures = 1 << 20
         if self.server.failures > 0:
             self.server.failures -= 1
+            self._answer(503, b"busy")
+            return
+        if self.server.failing and self.path.endswith(self.server.failing):
             self._answer(503, b"busy")
             return
         file = self.server.folder / unquote(self.path).lstrip("/")

@@ -387,6 +387,18 @@ def test_both_versions_of_zarr_are_read(tmp_path: Path, version: int) -> None:
     np.testing.assert_array_equal(found.time, ds.time)
 
 
+def test_fields_of_a_zarr_group_do_not_come_in_the_order_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weather("u", "t", "q").to_zarr(tmp_path / "a.zarr", consolidated=False)
+    original = Path.iterdir
+    for reverse in (False, True):
+        monkeypatch.setattr(
+            Path, "iterdir", lambda path, back=reverse: iter(sorted(original(path), reverse=back))
+        )
+        assert list(CF(paths=str(tmp_path / "a.zarr")).open()) == ["q", "t", "u"]
+
+
 def test_a_folder_that_is_no_store_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.zarr").mkdir()
     with pytest.raises(DamagedFileError, match=r"a\.zarr: cannot be read as zarr"):
