@@ -143,7 +143,7 @@ def _located(value: Any) -> Path | Url:
 def _local(value: Any) -> Any:
     if isinstance(value, Url) or (isinstance(value, str) and isinstance(locate(value), Url)):
         raise ValueError("what is written goes to a folder of this machine; copy it to a server afterwards")
-    return locate(value) if isinstance(value, str) else value
+    return str(locate(value)) if isinstance(value, str) else value
 
 
 Location = Annotated[Path | Url, PlainValidator(_located), PlainSerializer(str, when_used="json")]

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from range_server import Site, serving
 
 from pelagos.preprocessing import location
-from pelagos.preprocessing.build import build
+from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.comparison import compare
 from pelagos.preprocessing.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
@@ -278,7 +278,9 @@ def test_credentials_in_a_url_are_refused(url: str) -> None:
 def test_what_is_written_stays_here(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="what is written goes to a folder of this machine"):
         configuration("s3://bucket/stores")  # type: ignore[arg-type]
-    assert configuration(tmp_path.as_uri()).root == tmp_path  # type: ignore[arg-type]
+    here = configuration(tmp_path.as_uri())  # type: ignore[arg-type]
+    assert here.root == tmp_path
+    assert BuildConfig.model_validate_json(here.model_dump_json()) == here
 
 
 def test_a_place_survives_the_configuration() -> None:
