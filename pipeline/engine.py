@@ -3,11 +3,10 @@
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import repeat
 from typing import Any, Literal, Protocol
 
 import torch
@@ -62,7 +61,7 @@ class EngineConfig(Config):
             "zero_optimization": {
                 "stage": stage,
                 # A buffer is allocated in this size, whatever the network's.
-                "reduce_bucket_size": min(LARGEST_BUCKET, max(1, elements // 8)),
+                "reduce_bucket_size": min(LARGEST_BUCKET, max(1, elements // 4)),
                 # Smaller tensors stay whole everywhere: DeepSpeed's 100 000 is all of a small network.
                 "stage3_param_persistence_threshold": min(100_000, elements // 1000),
                 # Slices of one tensor are contiguous already.
@@ -116,7 +115,7 @@ class Engine:
         stage = config.stage(distributed.world())
         elements = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
         values = config.deepspeed(micro_batch, accumulation, distributed.world(), elements)
-        cls = Packed if stage < 2 else Hooked
+        cls = (Packed, Packed, Reduced, Gathered)[stage]
         self._zero: Zero = cls(self.network, optimizer, values, config.clip)
         self._accumulation = accumulation
         self.pieces, self.shards = self._zero.pieces, self._zero.shards
@@ -136,9 +135,10 @@ class Engine:
             group["lr"] = rate(group)
         found = []
         for loss_function in losses:
-            with self.autocast():
-                loss = loss_function(self._zero.model)
-            self._zero.backward(loss / self._accumulation)
+            with self._zero.computing():
+                with self.autocast():
+                    loss = loss_function(self._zero.model)
+                self._zero.backward(loss / self._accumulation)
             found.append(loss.detach().float())
         norm = self._zero.step()
         # One transfer from the device, after everything was queued on it.
@@ -210,6 +210,10 @@ class Zero(Protocol):
     pieces: list[Tensor]
     shards: Shards
 
+    def computing(self) -> AbstractContextManager[None]:
+        """The context of a micro-batch's forward and backward pass."""
+        ...
+
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a micro-batch's loss, which was divided by their number."""
         ...
@@ -233,6 +237,7 @@ class Packed:
         self._packing = Packing(network, optimizer.param_groups)
         self._engine = _initialize(self._packing, optimizer, values)
         self._packing.link()
+        self._packing.link_gradients()
         self._sharded = self._engine.zero_optimization()
         if self._sharded:
             self.pieces = list(self._engine.optimizer.single_partition_of_fp32_groups)
@@ -244,6 +249,10 @@ class Packed:
             lambda rank: consecutive(self._packing.vectors, sizes, rank if self._sharded else 0),
             split=self._sharded,
         )
+
+    def computing(self) -> AbstractContextManager[None]:
+        """See Zero."""
+        return nullcontext()
 
     def backward(self, loss: Tensor) -> None:
         """See Zero."""
@@ -274,31 +283,35 @@ class Packed:
             self._engine.optimizer.update_lp_params()
 
 
-class Hooked:
-    """ZeRO 2 and 3: DeepSpeed takes each gradient, and with 3 each weight, away where it is not needed."""
+class Reduced:
+    """ZeRO 2: DeepSpeed sees some packed parameters, and takes away the gradient of each as soon as it is whole."""
 
     def __init__(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any], clip: float
     ) -> None:
         shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
-        names = {id(parameter): name for name, parameter in network.named_parameters()}
-        self._engine = self.model = _initialize(network, optimizer, values)
+        # Two to a bucket, so that one fills while the next is being put together.
+        largest = values["zero_optimization"]["reduce_bucket_size"] // 2
+        self._packing = Packing(network, optimizer.param_groups, largest)
+        members = dict(zip(self._packing.flats, self._packing.vectors, strict=True))
+        self._engine, self.model = _initialize(self._packing, optimizer, values), network
+        self._packing.link()
         zero = self._engine.optimizer
+        self.pieces = list(zero.single_partition_of_fp32_groups)
+        vectors = [
+            [
+                replace(m, offset=start + m.offset)
+                for flat, start in zip(*group, strict=False)
+                for m in members[flat]
+            ]
+            for group in zip(zero.bit16_groups, zero.round_robin_bit16_offsets, strict=True)
+        ]
+        sizes = [piece.numel() for piece in self.pieces]
+        self.shards = Shards(shapes, partial(consecutive, vectors, sizes), split=True)
 
-        def members(parameters: Iterable[nn.Parameter], offsets: Iterable[int]) -> list[Member]:
-            pairs = zip(parameters, offsets, strict=False)
-            return [Member(names[id(p)], offset, shapes[names[id(p)]].numel()) for p, offset in pairs]
-
-        self._partitioned = values["zero_optimization"]["stage"] == 3
-        if self._partitioned:
-            self.pieces = list(zero.fp32_partitioned_groups_flat)
-            vectors = [members(group, repeat(0)) for group in zero.fp16_groups]
-            layout = partial(interleaved, vectors, distributed.world())
-        else:
-            self.pieces = list(zero.single_partition_of_fp32_groups)
-            vectors = list(map(members, zero.bit16_groups, zero.round_robin_bit16_offsets))
-            layout = partial(consecutive, vectors, [piece.numel() for piece in self.pieces])
-        self.shards = Shards(shapes, layout, split=True)
+    def computing(self) -> AbstractContextManager[None]:
+        """See Zero."""
+        return self._packing.unpacked()
 
     def backward(self, loss: Tensor) -> None:
         """See Zero."""
@@ -307,19 +320,51 @@ class Hooked:
 
     def step(self) -> Tensor:
         """See Zero."""
-        if self._partitioned:
-            # DeepSpeed would give weights without a gradient in the next step the one of this.
-            self._engine.optimizer.grad_partitions_flat_buffer.zero_()
+        return _norm(self._engine)
+
+    @contextmanager
+    def rewriting(self) -> Iterator[None]:
+        """See Zero."""
+        yield
+        self._engine.optimizer.update_lp_params()
+
+
+class Gathered:
+    """ZeRO 3: DeepSpeed takes each gradient and each weight away where it is not needed."""
+
+    def __init__(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any], clip: float
+    ) -> None:
+        shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+        names = {id(parameter): name for name, parameter in network.named_parameters()}
+        self._engine = self.model = _initialize(network, optimizer, values)
+        zero = self._engine.optimizer
+        self.pieces = list(zero.fp32_partitioned_groups_flat)
+        vectors = [
+            [Member(names[id(parameter)], 0, shapes[names[id(parameter)]].numel()) for parameter in group]
+            for group in zero.fp16_groups
+        ]
+        self.shards = Shards(shapes, partial(interleaved, vectors, distributed.world()), split=True)
+
+    def computing(self) -> AbstractContextManager[None]:
+        """See Zero."""
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """See Zero."""
+        self._engine.backward(loss, scale_wrt_gas=False)
+        self._engine.step()
+
+    def step(self) -> Tensor:
+        """See Zero."""
+        # DeepSpeed would give weights without a gradient in the next step the one of this.
+        self._engine.optimizer.grad_partitions_flat_buffer.zero_()
         return _norm(self._engine)
 
     @contextmanager
     def rewriting(self) -> Iterator[None]:
         """See Zero."""
         zero = self._engine.optimizer
-        if not self._partitioned:
-            yield
-            zero.update_lp_params()
-            return
         zero.parameter_offload.partition_all_parameters()
         yield
         # As at the end of DeepSpeed's own step: the partitions, then small weights, which are whole everywhere.

@@ -1,11 +1,12 @@
-"""Packing: the parameters of an optimiser's group as slices of one tensor, and their gradients of another.
+"""Packing: the parameters of an optimiser's group as slices of one tensor, or of a few.
 
 What is done to every parameter, one after the other, takes as long for a thousand numbers as for one:
 in networks of many small tensors, summing gradients over processes, clipping, AdamW and running means
 would take longer than the arithmetic. On slices of one tensor each is a single operation a group.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,41 +20,60 @@ ALIGNMENT = 16
 
 
 class Packing(nn.Module):
-    """One parameter a group; those of the network become slices of it.
+    """A few parameters a group, of which those of the network become slices.
 
     Attributes:
         flats: the groups' parameters, in the groups' order.
         vectors: which slices they have.
     """
 
-    def __init__(self, network: nn.Module, groups: Sequence[dict[str, Any]]) -> None:
+    def __init__(
+        self, network: nn.Module, groups: Sequence[dict[str, Any]], largest: float = float("inf")
+    ) -> None:
         """Pack, and put the packed parameters into the groups.
+
+        Args:
+            network: whose parameters are packed.
+            groups: of the optimiser.
+            largest: numbers in a packed parameter, unless one of the network has more.
 
         Raises:
             ConfigError: the parameters of a group have several types.
         """
         super().__init__()
-        self._parameters_of = [list(group["params"]) for group in groups]
         names = {parameter: name for name, parameter in network.named_parameters()}
-        self.vectors = [_members(members, names) for members in self._parameters_of]
-        self.flats = nn.ParameterList(map(_flat, self._parameters_of, self.vectors))
-        for group, flat in zip(groups, self.flats, strict=True):
-            group["params"] = [flat]
-        self._gradients = [torch.zeros_like(flat) for flat in self.flats]
+        self._parameters_of: list[list[nn.Parameter]] = []
+        self.vectors: list[list[Member]] = []
+        self.flats = nn.ParameterList()
+        for group in groups:
+            packs = list(_packs(group["params"], largest))
+            vectors = [_members(pack, names) for pack in packs]
+            group["params"] = list(map(_flat, packs, vectors))
+            self._parameters_of += packs
+            self.vectors += vectors
+            self.flats += group["params"]
+        self._places: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}
+        for module in network.modules():
+            for key, parameter in module._parameters.items():
+                if parameter is not None:
+                    self._places.setdefault(parameter, []).append((module, key))
+        self._gradients: list[Tensor] = []
 
     def link(self) -> None:
-        """Make the network's parameters and gradients slices of the packed ones, wherever those are now."""
-        for parameters, members, flat, gradient in zip(
-            self._parameters_of, self.vectors, self.flats, self._gradients, strict=True
-        ):
-            for parameter, member in zip(parameters, members, strict=True):
-                place = slice(member.offset, member.offset + member.size)
-                shape = parameter.shape
-                parameter.data = flat.data[place].view(shape)
-                parameter.grad = gradient[place].view(shape)
+        """Make the network's parameters slices of the packed ones, wherever those are now."""
+        for parameters, slices in zip(self._parameters_of, self._slices(self.flats), strict=True):
+            for parameter, part in zip(parameters, slices, strict=True):
+                parameter.data = part
+
+    def link_gradients(self) -> None:
+        """Make their gradients slices of one tensor for each packed one, to which backward passes add."""
+        self._gradients = [torch.zeros_like(flat) for flat in self.flats]
+        for parameters, slices in zip(self._parameters_of, self._slices(self._gradients), strict=True):
+            for parameter, part in zip(parameters, slices, strict=True):
+                parameter.grad = part
 
     def clear(self) -> None:
-        """Set all gradients to zero; they stay where they are, so that backward passes add to them."""
+        """Set all gradients to zero; they stay where they are."""
         torch._foreach_zero_(self._gradients)
 
     def publish(self) -> list[Tensor]:
@@ -62,6 +82,73 @@ class Packing(nn.Module):
             # DeepSpeed may point the gradient that it is given at other memory.
             flat.grad = gradient.detach()
         return self._gradients
+
+    @contextmanager
+    def unpacked(self) -> Iterator[None]:
+        """The context in which the network computes with the packed parameters, and these get the gradients.
+
+        Each gets its gradient in one piece, once the backward pass has those of all its slices.
+        """
+        try:
+            for parameters, flat, members in zip(self._parameters_of, self.flats, self.vectors, strict=True):
+                shapes = [parameter.shape for parameter in parameters]
+                parts: tuple[Tensor, ...] = _Unpack.apply(flat, members, shapes)
+                for parameter, part in zip(parameters, parts, strict=True):
+                    self._place(parameter, part)
+            yield
+        finally:
+            for parameter in self._places:
+                self._place(parameter, parameter)
+
+    def _place(self, parameter: nn.Parameter, tensor: Tensor) -> None:
+        for module, key in self._places[parameter]:
+            module._parameters[key] = tensor  # type: ignore[assignment]
+
+    def _slices(self, flats: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+        for parameters, members, flat in zip(self._parameters_of, self.vectors, flats, strict=True):
+            yield _slices(flat.data, members, [parameter.shape for parameter in parameters])
+
+
+class _Unpack(torch.autograd.Function):
+    """Slices of a tensor; their gradients are put together at once, not added to zeros one by one."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, flat: Tensor, members: Sequence[Member], shapes: Sequence[torch.Size]
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.members, ctx.like = members, flat.detach()
+        return tuple(_slices(flat, members, shapes))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None, None]:
+        whole = torch.zeros_like(ctx.like)
+        present = [
+            (whole[member.offset : member.offset + member.size], gradient.reshape(-1))
+            for member, gradient in zip(ctx.members, gradients, strict=True)
+            if gradient is not None
+        ]
+        torch._foreach_copy_([target for target, _ in present], [gradient for _, gradient in present])
+        return whole, None, None
+
+
+def _slices(flat: Tensor, members: Sequence[Member], shapes: Sequence[torch.Size]) -> list[Tensor]:
+    return [
+        flat[member.offset : member.offset + member.size].view(shape)
+        for member, shape in zip(members, shapes, strict=True)
+    ]
+
+
+def _packs(parameters: Sequence[nn.Parameter], largest: float) -> Iterator[list[nn.Parameter]]:
+    """Parameters in their order, so many together that they have no more than the largest number."""
+    pack: list[nn.Parameter] = []
+    for parameter in parameters:
+        if pack and sum(part.numel() for part in pack) + parameter.numel() > largest:
+            yield pack
+            pack = []
+        pack.append(parameter)
+    if pack:
+        yield pack
 
 
 def _members(parameters: Sequence[nn.Parameter], names: dict[nn.Parameter, str]) -> list[Member]:
