@@ -275,14 +275,17 @@ def inspect(path: Archive) -> None:
 
 
 @app.command()
-def verify(store: Store) -> None:
+def verify(
+    store: Store,
+    sha256: Annotated[bool, typer.Option("--sha256", help="Compare SHA-256 as well as CRC-32C.")] = False,
+) -> None:
     """Check every shard of a store against its checksum."""
     with reported():
         from pelagos.preprocessing.errors import DamagedFileError
         from pelagos.preprocessing.store import located
         from pelagos.preprocessing.store import verify as damages
 
-        found = damages(located(store))
+        found = damages(located(store), sha256=sha256)
         if found:
             listing = "\n".join(f"  {damage}" for damage in found)
             # Without its manifest nobody knows what a store was built from.

@@ -370,7 +370,7 @@ def initial(store: Store, plan: Plan, variables: Sequence[Variable]) -> xr.Datas
 def _read(store: Store, plan: Plan, variables: Sequence[Variable], frames: Sequence[int]) -> Array:
     chosen = channels(store, variables)
     rows = [
-        np.stack([store.read(i, s + frame, s + frame + 1)[0, chosen] for frame in frames])
+        store.take(i, [s + frame for frame in frames])[:, chosen]
         for i in plan.trajectories
         for s in plan.starts
     ]

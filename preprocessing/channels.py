@@ -125,7 +125,7 @@ class Channel:
         level: position on the level axis.
         conversion: of units; the variable's transform comes after it.
         bits: of mantissa that are kept.
-        attrs: CF attributes of the source that the variable does not carry.
+        attrs: of the source's, what the variable does not carry.
     """
 
     variable: Variable

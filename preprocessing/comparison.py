@@ -239,7 +239,9 @@ def _fields(
     for i, j in zip(*members, strict=True):
         for start in range(0, len(frames[0]), step):
             chosen = tuple(axis[start : start + step] for axis in frames)
-            one, two = (_read(s, k, axis) for s, k, axis in zip((a, b), (i, j), chosen, strict=True))
+            one, two = (
+                s.take(int(k), axis.tolist()) for s, k, axis in zip((a, b), (i, j), chosen, strict=True)
+            )
             for t, frame in enumerate(chosen[0]):
                 for difference, c, d in zip(found, ours, theirs, strict=True):
                     allowed = tolerance * a.stats.std[c]
@@ -252,11 +254,3 @@ def _fields(
         for difference, c, d in zip(found, ours, theirs, strict=True):
             difference.add(one[c], two[d], tolerance * a.stats.static_std[c], (str(names[i]), "any"))
     yield from found
-
-
-def _read(store: Store, trajectory: int, frames: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(T, C, H, W) frames of one trajectory, from the first to the last and then those wanted."""
-    first, last = int(frames[0]), int(frames[-1]) + 1
-    if last - first == len(frames):
-        return store.read(int(trajectory), first, last)
-    return np.concatenate([store.read(int(trajectory), int(t), int(t) + 1) for t in frames])

@@ -18,6 +18,9 @@ from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.split import resolve
 from pelagos.preprocessing.variables import Role, Variable, keys, known
 
+_KEPT = ("standard_name", "cell_methods", "poseidon_offset")
+"""Attributes of a source's fields that a store's channels have as well."""
+
 _ORDER: tuple[Role, ...] = ("prognostic", "forcing", "diagnostic")
 
 
@@ -124,7 +127,9 @@ def _channels(ds: xr.Dataset, name: str, options: FieldOptions) -> Iterator[Chan
         long_name=array.attrs.get("long_name", table.long_name),
         transform=options.transforms.get(name),
     )
-    attrs = {key: str(array.attrs[key]) for key in ("standard_name", "cell_methods") if key in array.attrs}
+    attrs = {key: str(array.attrs[key]) for key in _KEPT if key in array.attrs}
+    if conversion is not None:
+        attrs.pop("poseidon_offset", None)  # of the values as they were
     levels = ds["level"].values.tolist() if "level" in array.dims else [None]
     for position, level in enumerate(levels):
         yield Channel(

@@ -4,6 +4,7 @@ Shapes: N trajectories, T times, C channels, H rows, W columns, S scalars.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from zarr.buffer import cpu
 from zarr.storage import MemoryStore
 
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
-from pelagos.preprocessing.frames import FrameReader, NoFrames, open_frames
+from pelagos.preprocessing.frames import FrameReader, Gathering, NoFrames, open_frames
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.location import Url, locate, read_all
 from pelagos.preprocessing.manifest import Damage, verify
@@ -142,6 +143,23 @@ class Store:
             raise IndexError(f"frames {start} to {stop}: {self.path.name} has {self.num_times} frames")
         out = np.empty((stop - start, len(self.variables), *self.grid.shape), np.float32)
         self.frames.read_frames((trajectory, start), out)
+        return out
+
+    def take(self, trajectory: int, frames: Sequence[int]) -> NDArray[np.float32]:
+        """(T, C, H, W) some frames of one trajectory as stored, in rising order; a server is asked at once.
+
+        Raises:
+            DamagedFileError: a shard is missing or damaged.
+        """
+        first, last = frames[0], frames[-1] + 1
+        if last - first == len(frames):
+            return self.read(trajectory, first, last)
+        reader = self.frames
+        if isinstance(reader, Gathering):
+            reader = reader.gather([(trajectory, frame) for frame in frames])
+        out = np.empty((len(frames), len(self.variables), *self.grid.shape), np.float32)
+        for frame, values in zip(frames, out, strict=True):
+            reader.read_frame((trajectory, frame), [values])
         return out
 
     def static(self, trajectory: int) -> NDArray[np.float32]:

@@ -268,7 +268,7 @@ def _open_plain(config: PDEGym, layout: Layout) -> xr.Dataset:
         static = convention.attrs(name, "static")
         variables[name] = variable(dims, arrays[key], ("trajectory", *y_x), sizes, static)
     if layout.pressure_offset:
-        variables["pressure"].attrs["offset"] = str(layout.pressure_offset)
+        variables["pressure"].attrs["poseidon_offset"] = str(layout.pressure_offset)
     grid = config.grid((sizes["y"], sizes["x"]), layout.boundary)
     if config.dataset == "FNS-KF":
         variables["source"] = _kolmogorov(grid)

@@ -152,6 +152,7 @@ def test_a_trajectory_is_one_request(tmp_path: Path, options: dict[str, Any]) ->
         length = 5 * 2 * 4 * 8 * 8
         assert site.asked == [(f"{path.name}/state/c/0/0/0/0/0", f"bytes={length}-{2 * length - 1}")]
         assert np.array_equal(open_store(url).read(3, 1, 4), open_store(path).read(3, 1, 4))
+        assert np.array_equal(open_store(url).take(3, [0, 2]), open_store(path).take(3, [0, 2]))
         if options:
             del site.asked[:]
             dataset.batch(np.array([0, 1]))

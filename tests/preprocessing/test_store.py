@@ -40,6 +40,12 @@ def test_channels_are_prognostic_then_forcing_then_diagnostic(store: Store) -> N
         assert store.scalars(i).tolist() == [i // 2 + 0.5]
 
 
+def test_some_frames_are_those_that_are_read_one_by_one(store: Store) -> None:
+    for frames in ([0, 2, 3], [1, 2], [4]):
+        one_by_one = np.concatenate([store.read(3, frame, frame + 1) for frame in frames])
+        assert np.array_equal(store.take(3, frames), one_by_one)
+
+
 def test_times_count_from_the_first_frame(store: Store) -> None:
     assert store.times.tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert (store.dt, store.time_units) == (0.25, "s")

@@ -8,11 +8,14 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
+from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.sources import pdegym
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.pdegym import SETS, PDEGym, Writer
+from pelagos.preprocessing.store import open_store
 from tests.preprocessing.sources.contracts import SourceContract, WriterContract
 from tests.preprocessing.sources.datasets import dataset
 
@@ -89,7 +92,20 @@ def test_sets_released_without_their_last_channel_are_read(tmp_path: Path) -> No
     gas = values(2, 3, 4, 4, 4)
     ds = PDEGym(paths=str(store(tmp_path / "a.nc", data=gas)), dataset="CE-RP").open()
     assert list(ds) == ["density", "velocity_x", "velocity_y", "pressure"]
-    assert ds.pressure.attrs["offset"] == "0.215"
+    assert ds.pressure.attrs["poseidon_offset"] == "0.215"
+
+
+def test_what_poseidon_subtracts_from_the_pressure_is_kept_in_the_store(tmp_path: Path) -> None:
+    gas = values(2, 3, 4, 4, 4)
+    path = store(tmp_path / "a.nc", data=gas)
+    source = {"kind": "pdegym", "paths": str(path), "dataset": "CE-KH"}
+    config = {"dataset": "gas", "source": source, "root": tmp_path}
+    shifted = {"version": "2", "convert": {"pressure": {"units": "1", "offset": -1.0}}}
+    for changes, kept, expected in (({}, "1.0", gas[:, :, 3]), (shifted, None, gas[:, :, 3] - 1)):
+        built = open_store(build(BuildConfig.model_validate(config | changes)))
+        channels = zarr.open_array(built.path / "state", mode="r").attrs["channels"]
+        assert channels[3].get("poseidon_offset") == kept
+        np.testing.assert_allclose(built.read(1, 0, 3)[:, 3], expected[1], rtol=1e-6)
 
 
 def test_a_number_of_channels_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
