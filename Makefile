@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH ?= .venv-bench
 
-.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io check install clean
+.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io bench-online check install clean
 
 install: $(INSTALLED)
 
@@ -65,6 +65,10 @@ bench-networks: $(BENCH)/.installed
 # What the default network gains over Poseidon's initial weights and rules; needs the stores of `make demo`.
 bench-initialisation: $(INSTALLED)
 	$(BIN)/python -m benchmarks.initialisation $(ARGS)
+
+# What training on a running simulation gains over a fixed set at equal steps and memory.
+bench-online: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.online $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(BENCH) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache

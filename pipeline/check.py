@@ -1,7 +1,7 @@
 """Check: what a training run will read and compute, said before anyone queues for it."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,8 +18,8 @@ from pelagos.pipeline.outline import Outline, outline
 from pelagos.pipeline.pretrain import PretrainStage, TrainingStage, held_out
 from pelagos.pipeline.rehearsal import Load, Rehearsal, rehearse
 from pelagos.preprocessing.errors import DataError, MissingFileError
-from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.mixture import Mixture
+from pelagos.preprocessing.online import OnlineDataset
 
 _MISFITS = (ArithmeticError, RuntimeError, ValueError)
 """What networks raise where a grid, or a device, does not suit them."""
@@ -57,32 +57,32 @@ def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[
     if present is None:
         return
     mixture, counted, groups = outlined(present)
-    if not missing:
-        held_out(mixture, config.loop)
-    load = Load(mixture, counted.flops, config.loop.steps)
-    yield from _described(config, mixture, counted, groups, load)
+    with closing(mixture):
+        if not missing:
+            held_out(mixture, config.loop)
+        load = Load(mixture, counted.flops, config.loop.steps)
+        yield from _described(config, mixture, counted, groups, load, processes)
     if deep:
-        yield from _measured(config, processes, rehearse(_assembled, present, load, processes))
+        found = rehearse(_assembled, present, load, processes)
+        yield from _measured(config, processes, found)
+        yield from _demanded(config, mixture, processes, found)
 
 
 def _present(config: TrainingStage) -> tuple[TrainingStage | None, list[str]]:
     """The part of a run that can be looked at, and what does not exist yet."""
+    missing = [
+        f"the store {path} does not exist yet" for path in pretrain.stores_of(config) if not path.exists()
+    ]
     if isinstance(config, PretrainStage):
-        stores = tuple(dataset for dataset in config.data if dataset.path.exists())
-        missing = [_absent(dataset.path) for dataset in config.data if not dataset.path.exists()]
-        return (config.model_copy(update={"data": stores}) if stores else None), missing
+        data = tuple(data for data in config.data if data.kind == "online" or data.path.exists())
+        return (config.model_copy(update={"data": data}) if data else None), missing
     assert isinstance(config, FinetuneStage)
-    missing = [] if config.data.path.exists() else [_absent(config.data.path)]
     try:
         # A registered model is fetched once.
         config = config.model_copy(update={"model": str(registry.resolve(config.model, config.tracking))})
     except MissingFileError as error:
         missing.append(str(error))
     return (None if missing else config), missing
-
-
-def _absent(path: Path | Url) -> str:
-    return f"the store {path} does not exist yet"
 
 
 def outlined(config: TrainingStage) -> tuple[Mixture, Outline, list[str]]:
@@ -107,6 +107,14 @@ def _outlined(config: TrainingStage, device: str) -> tuple[Mixture, Outline, lis
         )
         with bare:
             model, mixture = _assembled(config.model_copy(update={"output": Path(folder)}))
+    with ExitStack() as unless_done:
+        unless_done.callback(mixture.close)
+        counted = _counted(config, model, mixture, device)
+        unless_done.pop_all()
+    return mixture, counted, list(map(str, config.optimizer.grouped(model.network)))
+
+
+def _counted(config: TrainingStage, model: Model, mixture: Mixture, device: str) -> Outline:
     network = model.network.to(device)
     flops: dict[str, float] = {}
     for dataset in mixture.datasets:
@@ -121,8 +129,7 @@ def _outlined(config: TrainingStage, device: str) -> tuple[Mixture, Outline, lis
                 f" {height} x {width}: {error}"
             ) from error
         flops |= counted.flops
-    groups = list(map(str, config.optimizer.grouped(network)))
-    return mixture, Outline(counted.parameters, flops), groups
+    return Outline(counted.parameters, flops)
 
 
 def _assembled(config: TrainingStage) -> tuple[Model, Mixture]:
@@ -133,14 +140,25 @@ def _assembled(config: TrainingStage) -> tuple[Model, Mixture]:
 
 
 def _described(
-    config: TrainingStage, mixture: Mixture, counted: Outline, groups: list[str], load: Load
+    config: TrainingStage, mixture: Mixture, counted: Outline, groups: list[str], load: Load, processes: int
 ) -> Iterator[str]:
     for dataset, share in zip(mixture.datasets, mixture.shares, strict=True):
         (height, width), layout = dataset.layout.grid.shape, dataset.layout
+        where = f"in its split {dataset.config.split}"
+        if isinstance(dataset, OnlineDataset):
+            where = f"in its reservoir of {dataset.online.reservoir} trajectories"
         yield (
-            f"data: {dataset.store.path}: {dataset.num_samples} samples in its split {dataset.config.split},"
+            f"data: {dataset.store.path}: {dataset.num_samples} samples {where},"
             f" {share} an epoch, {height} x {width}, {len(layout.inputs)} channels in and"
             f" {len(layout.outputs)} out"
+        )
+    for dataset, rate in _rates(config, mixture):
+        online = dataset.online
+        held = -(-online.reservoir // processes) + online.coming + online.valid
+        yield (
+            f"simulation: a new trajectory for every {dataset.uses} samples of {dataset.layout.dataset},"
+            f" {rate * config.loop.steps:.0f} in the run beside the {online.reservoir} of the reservoir; a process"
+            f" holds {held}, with those ahead and held out, in {_size(dataset.trajectory_bytes * held)}"
         )
     epochs = config.loop.steps / mixture.steps_per_epoch
     yield (
@@ -178,6 +196,25 @@ def _measured(config: TrainingStage, processes: int, found: Rehearsal) -> Iterat
         f" {most} if every step were the worst; validations not counted"
     )
     yield f"checkpoint: {_size(found.checkpoint)}, of which the run keeps {config.loop.keep}"
+
+
+def _rates(config: TrainingStage, mixture: Mixture) -> Iterator[tuple[OnlineDataset, float]]:
+    """Each simulation, and how many new trajectories a step needs of it."""
+    for dataset, share in zip(mixture.datasets, mixture.shares, strict=True):
+        if isinstance(dataset, OnlineDataset):
+            yield dataset, config.loop.batch_size * float(share / mixture.shares.sum()) / dataset.uses
+
+
+def _demanded(config: TrainingStage, mixture: Mixture, processes: int, found: Rehearsal) -> Iterator[str]:
+    step = found.typical / config.loop.steps
+    for dataset, rate in _rates(config, mixture):
+        done = dataset.production()
+        each = done.seconds / done.simulated
+        needed = rate * each / step / processes
+        yield (
+            f"producers: {each:.3g} s a trajectory of {dataset.layout.dataset}, so that {needed:.2g} for each process"
+            f" keep up with training; there are {dataset.online.producers}"
+        )
 
 
 def _duration(seconds: float) -> str:

@@ -10,6 +10,6 @@ def seed_draws(seed: int, block: int) -> None:
     Micro-batches are numbered over all processes and steps since the beginning: so noise and dropout are
     the same on any number of processes, and after an interruption.
     """
-    # The order of samples is drawn with the keys 0 and 1.
+    # The order of samples is drawn with the keys 0, 1 and 3.
     [word] = np.random.SeedSequence((seed, 2, block)).generate_state(1, np.uint64)
     torch.manual_seed(int(word))

@@ -1,6 +1,7 @@
 """Fine-tuning: a model adapted to a store, with new variables if need be, from few trajectories."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, cast
@@ -11,13 +12,21 @@ from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.context import Signature
 from pelagos.pipeline import distributed, registry
 from pelagos.pipeline.model import Domain, Model, Scale, load, signature_of, union
-from pelagos.pipeline.pretrain import TrainingStage, domain_of, mixture_of, prepare, train
-from pelagos.preprocessing.dataset import DatasetConfig
+from pelagos.pipeline.pretrain import (
+    TrainingStage,
+    domain_of,
+    mixture_of,
+    open_sources,
+    prepare,
+    stores_of,
+    train,
+)
 from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.mixture import Mixture
 from pelagos.preprocessing.normalize import Normalizer
-from pelagos.preprocessing.store import Store, open_store
+from pelagos.preprocessing.online import DataConfig
+from pelagos.preprocessing.store import Store
 
 
 class FinetuneStage(TrainingStage):
@@ -25,7 +34,7 @@ class FinetuneStage(TrainingStage):
 
     Attributes:
         model: a folder, or models:/NAME@ALIAS of the registry.
-        data: the store; `num_trajectories` limits the training split to its first so many.
+        data: the store, or a simulation; `num_trajectories` limits the training split of a store to its first so many.
         scratch: start the same network from fresh weights instead, for comparison.
         scales: `model` keeps the scales of variables that the model knows, so that its weights mean
             the same; `store` takes all scales from the store.
@@ -33,17 +42,23 @@ class FinetuneStage(TrainingStage):
 
     command: Literal["finetune"] = "finetune"
     model: str
-    data: DatasetConfig
+    data: DataConfig
     scratch: bool = False
     scales: Literal["model", "store"] = "model"
+
+    @property
+    def sources(self) -> tuple[DataConfig, ...]:
+        """See TrainingStage."""
+        return (self.data,)
 
 
 def run(config: FinetuneStage) -> Path:
     """Fine-tune, or continue where an interrupted run was; returns the model's folder."""
     source = source_of(config)
-    digest = prepare(config, [config.data.path])
-    title = "scratch" if config.scratch else "finetune"
-    return train(config, *assemble(config, source), digest, title)
+    digest = prepare(config, stores_of(config))
+    model, mixture = assemble(config, source)
+    with closing(mixture):
+        return train(config, model, mixture, digest, "scratch" if config.scratch else "finetune")
 
 
 def source_of(config: FinetuneStage) -> Model:
@@ -61,8 +76,8 @@ def source_of(config: FinetuneStage) -> Model:
 
 def assemble(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     """The network of a run with the model's weights, and its samples; says in the run's folder which are new."""
-    normalizer = _normalizer(config, source)
-    mixture = mixture_of(config, [config.data], normalizer)
+    [store] = open_sources(config)
+    mixture = mixture_of(config, [store], _normalizer(config, source, store))
     [dataset] = mixture.datasets
     signature = union(source.signature, signature_of([dataset.layout]))
     network = source.config.build(signature)
@@ -75,9 +90,8 @@ def assemble(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     return Model(source.config, network, signature, domains, history), mixture
 
 
-def _normalizer(config: FinetuneStage, source: Model) -> Normalizer:
+def _normalizer(config: FinetuneStage, source: Model, store: Store) -> Normalizer:
     """The store's scales, replaced by the model's where all its domains agree on one."""
-    store = open_store(config.data.path)
     own = Normalizer.of(store)
     if config.scales == "store":
         return own

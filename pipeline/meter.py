@@ -2,12 +2,16 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 
+import numpy as np
 import psutil
 import torch
 
 from pelagos.pipeline import distributed
 from pelagos.preprocessing.batch import Batch
+from pelagos.preprocessing.dataset import Dataset
+from pelagos.preprocessing.online import OnlineDataset
 
 
 class Meter:
@@ -58,6 +62,27 @@ class Meter:
             values["model_teraflops"] = world * self._operations / seconds / 1e12
             values["utilisation"] = self._operations / seconds / self.peak
         return values
+
+
+def production(datasets: Sequence[Dataset]) -> dict[str, float]:
+    """What the simulations among the datasets do, over all processes, which must all ask; nothing without any."""
+    online = [dataset for dataset in datasets if isinstance(dataset, OnlineDataset)]
+    if not online:
+        return {}
+    done = [dataset.production() for dataset in online]
+    flat = distributed.all_sum([float(value) for one in done for value in astuple(one)])
+    values: dict[str, float] = {}
+    for dataset, sums in zip(online, np.array(flat).reshape(len(online), -1).tolist(), strict=True):
+        there, wanted, simulated, seconds, drawn, elapsed = sums
+        shares = {
+            "fill": there / max(wanted, 1),
+            "trajectories": simulated,
+            "trajectories_per_second": distributed.world() * simulated / elapsed,
+            "samples_per_trajectory": drawn / max(simulated, 1),
+            "producers_busy": seconds / (elapsed * dataset.online.producers),
+        }
+        values |= {f"online/{dataset.layout.dataset}/{name}": value for name, value in shares.items()}
+    return values
 
 
 def memory_bytes() -> int:

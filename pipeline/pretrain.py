@@ -1,11 +1,12 @@
-"""Pretraining: one network on a mixture of stores, over any number of processes."""
+"""Pretraining: one network on a mixture of stores and simulations, over any number of processes."""
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -26,12 +27,13 @@ from pelagos.pipeline.schedule import ScheduleConfig
 from pelagos.pipeline.tracking import Tracker, TrackingConfig
 from pelagos.pipeline.training import LoopConfig, Trainer
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.dataset import Dataset, DatasetConfig
+from pelagos.preprocessing.dataset import Dataset
 from pelagos.preprocessing.errors import ConfigError, StoppedError
 from pelagos.preprocessing.location import Folder, Url
-from pelagos.preprocessing.mixture import Mixture, MixtureConfig, Order, Sweep
+from pelagos.preprocessing.mixture import Mixture, Order, Sweep
 from pelagos.preprocessing.normalize import Normalizer
-from pelagos.preprocessing.store import open_store
+from pelagos.preprocessing.online import DataConfig
+from pelagos.preprocessing.store import Store, open_store
 from pelagos.preprocessing.windows import RolloutSampling
 
 NEUTRAL: dict[str, Any] = {
@@ -40,6 +42,7 @@ NEUTRAL: dict[str, Any] = {
     "threads": True,
     "tracking": True,
     "engine": {"zero_stage"},
+    "data": {"__all__": {"producers", "ahead"}, "producers": True, "ahead": True},
     "loop": {
         "checkpoint_every",
         "keep",
@@ -78,12 +81,31 @@ class TrainingStage(Config):
     tracking: TrackingConfig = TrackingConfig()
     threads: int = Field(default=0, ge=0)
 
+    @property
+    def sources(self) -> "tuple[DataConfig, ...]":
+        """Where samples come from."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _simulations_fit(self) -> Self:
+        online = [data for data in self.sources if data.kind == "online"]
+        if online and self.loop.loader.processes:
+            raise ValueError(
+                "loop.loader.processes is for stores: simulated trajectories are read in threads"
+            )
+        if small := [data.reservoir for data in online if data.reservoir < self.loop.blocks]:
+            raise ValueError(
+                f"data: a reservoir of {small[0]} trajectories for the {self.loop.blocks} micro-batches of a step; at"
+                " least one for each, better dozens, would be right"
+            )
+        return self
+
 
 class PretrainStage(TrainingStage):
     """A network, the data that it learns from, and how.
 
     Attributes:
-        data: stores, with weights and what makes a sample.
+        data: stores, or simulations that run beside training, with weights and what makes a sample.
         temperature: shares of datasets go with (weight and) their number of samples to the power 1 / temperature.
         normalization: whether each dataset has its own scales, or all share one for each variable.
         conditions: what the network is told of each sample beside the stores' own scalars.
@@ -91,14 +113,19 @@ class PretrainStage(TrainingStage):
 
     command: Literal["pretrain"] = "pretrain"
     network: NetworkConfig
-    data: tuple[DatasetConfig, ...] = Field(min_length=1)
+    data: tuple[DataConfig, ...] = Field(min_length=1)
     temperature: float = Field(default=1.0, gt=0)
     normalization: Literal["dataset", "pooled"] = "pooled"
     conditions: tuple[Derived, ...] = ()
 
+    @property
+    def sources(self) -> tuple[DataConfig, ...]:
+        """See TrainingStage."""
+        return self.data
+
     @model_validator(mode="after")
     def _datasets_differ(self) -> "PretrainStage":
-        paths = [dataset.path for dataset in self.data]
+        paths = [data.path for data in self.data if data.kind == "store"]
         if len(set(paths)) < len(paths):
             raise ValueError("data: a store is named twice")
         return self
@@ -106,21 +133,27 @@ class PretrainStage(TrainingStage):
 
 def run(config: PretrainStage) -> Path:
     """Pretrain, or continue where an interrupted run of the same folder was; returns the model's folder."""
-    digest = prepare(config, [dataset.path for dataset in config.data])
-    return train(config, *assemble(config), digest, "pretrain")
+    digest = prepare(config, stores_of(config))
+    model, mixture = assemble(config)
+    with closing(mixture):
+        return train(config, model, mixture, digest, "pretrain")
 
 
 def assemble(config: PretrainStage) -> tuple[Model, Mixture]:
     """The untrained network of a run, and its samples."""
-    normalizer = None
-    if config.normalization == "pooled":
-        normalizer = Normalizer.pooled([open_store(dataset.path) for dataset in config.data])
-    mixture = mixture_of(config, config.data, normalizer, config.temperature)
+    stores = open_sources(config)
+    normalizer = Normalizer.pooled(stores) if config.normalization == "pooled" else None
+    mixture = mixture_of(config, stores, normalizer, config.temperature)
     signature = signature_of([dataset.layout for dataset in mixture.datasets], config.conditions)
     network = config.network.build(signature)
     domains = {dataset.layout.dataset: domain_of(dataset) for dataset in mixture.datasets}
     history = {"pretrained": config.model_dump(mode="json")}
     return Model(config.network, network, signature, domains, history), mixture
+
+
+def stores_of(config: TrainingStage) -> list[Path | Url]:
+    """The paths of all stores that a run reads."""
+    return [data.path for data in config.sources if data.kind == "store"]
 
 
 def prepare(config: TrainingStage, stores: Sequence[Path | Url]) -> str:
@@ -141,22 +174,43 @@ def store_fingerprint(path: Path | Url) -> str:
     return hashlib.sha256((open_store(path).path / "zarr.json").read_bytes()).hexdigest()
 
 
+def open_sources(config: TrainingStage) -> list[Store]:
+    """The stores of a run, and what stands for them of its simulations.
+
+    Raises:
+        ConfigError: a simulation has the name of another dataset.
+        PelagosError: a store cannot be opened, or a trajectory not be simulated.
+    """
+    config.loop.accumulation(distributed.world())
+    # Stores first: a simulation takes time.
+    opened = {n: data.store() for n, data in enumerate(config.sources) if data.kind == "store"}
+    names = [
+        opened[n].dataset if data.kind == "store" else data.name for n, data in enumerate(config.sources)
+    ]
+    for data, name in zip(config.sources, names, strict=True):
+        if data.kind == "online" and names.count(name) > 1:
+            raise ConfigError(
+                f"data: two datasets are called {name}: give the simulation another name by simulation.dataset"
+            )
+    return [opened[n] if n in opened else data.store() for n, data in enumerate(config.sources)]
+
+
 def mixture_of(
-    config: TrainingStage,
-    data: Sequence[DatasetConfig],
-    normalizer: Normalizer | None,
-    temperature: float = 1.0,
+    config: TrainingStage, stores: Sequence[Store], normalizer: Normalizer | None, temperature: float = 1.0
 ) -> Mixture:
-    """The order of the training samples."""
+    """The order of the training samples of opened stores, by their own statistics without a normaliser."""
     loop = config.loop
-    loop.accumulation(distributed.world())
-    return MixtureConfig(
-        datasets=tuple(data),
+    return Mixture(
+        [
+            data.samples(store, normalizer or Normalizer.of(store))
+            for data, store in zip(config.sources, stores, strict=True)
+        ],
+        weights=[data.weight for data in config.sources],
         batch_size=loop.batch_size,
         micro_batch=loop.micro_batch,
         temperature=temperature,
         seed=config.seed,
-    ).build(normalizer)
+    )
 
 
 def domain_of(dataset: Dataset) -> Domain:

@@ -3,6 +3,7 @@
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import repeat
 from math import prod
@@ -102,7 +103,8 @@ def rehearse(assemble: Assemble, config: TrainingStage, load: Load, processes: i
         model, mixture = assemble(short)
         clock = _Clock()
         try:
-            _steps(short, model, mixture, load, clock, digest)
+            with closing(mixture):
+                _steps(short, model, mixture, load, clock, digest)
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 f"loop.micro_batch: {short.loop.micro_batch} samples with {load.calls} forecast step(s) need more"
@@ -165,7 +167,8 @@ class _Worst:
     def __init__(self, mixture: Mixture, load: Load) -> None:
         self.datasets, self.micro_batch = mixture.datasets, mixture.micro_batch
         samples = np.arange(self.micro_batch) % self.datasets[load.worst].num_samples
-        self._block = Block(load.worst, samples, load.calls)
+        lease = self.datasets[load.worst].lease(samples)
+        self._block = Block(load.worst, samples, load.calls, lease)
         self._blocks_per_step = mixture.blocks_per_step
 
     def blocks(self, rank: int, world: int, start_step: int, num_steps: int | None) -> Iterator[Block]:

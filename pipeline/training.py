@@ -17,7 +17,7 @@ from pelagos.pipeline.engine import Engine, StepInfo
 from pelagos.pipeline.guard import Guard, Judged
 from pelagos.pipeline.interruption import stop_request
 from pelagos.pipeline.ledger import Ledger
-from pelagos.pipeline.meter import Meter
+from pelagos.pipeline.meter import Meter, production
 from pelagos.pipeline.objective import Objective
 from pelagos.pipeline.progress import bar
 from pelagos.pipeline.schedule import ScheduleConfig
@@ -208,7 +208,7 @@ class Trainer:
                 if self._due(self.config.validate_every):
                     self._validate(held_out)
                 if self._due(self.config.log_every):
-                    show(self.step, f"loss {self._log(info):.4f}")
+                    show(self.step, f"loss {self._log(info, order):.4f}")
                 stop = request.agreed() and not self._over()
                 if stop or self._due(self.config.checkpoint_every):
                     self._save(digest)
@@ -220,7 +220,7 @@ class Trainer:
     def _mark(self, activity: str) -> None:
         self._watchdog.mark(self.step + 1, activity)
 
-    def _log(self, info: StepInfo) -> float:
+    def _log(self, info: StepInfo, order: Order) -> float:
         [loss] = distributed.all_sum([info.loss / distributed.world()])
         values = {
             "train/loss": loss,
@@ -228,6 +228,7 @@ class Trainer:
             "train/skipped": self.guard.skipped,
             "lr": self._rate({"peak": 1.0}),
             **self.meter.report(),
+            **production(order.datasets),
         }
         self.tracker.metrics(values, self.step)
         return loss

@@ -29,37 +29,54 @@ Frames = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 
-class DatasetConfig(Config):
+class SamplesConfig(Config):
+    """What makes a sample, wherever the frames come from.
+
+    Attributes:
+        sampling: which of the frames' pairs, or windows, are samples. In a store of steady problems every
+            trajectory is one sample with lead time 1, whatever the sampling.
+        time_scale: duration of lead time 1; the distance of two frames by default.
+        time_unit: of `time_scale`: that of the data, or their frames.
+        weight: how often a mixture takes a sample of this dataset, relative to the others.
+    """
+
+    sampling: Sampling = PairSampling()
+    time_scale: PositiveFloat | None = None
+    time_unit: Literal["physical", "frames"] = "physical"
+    weight: PositiveFloat = 1.0
+
+
+class DatasetConfig(SamplesConfig):
     """Samples of one store.
 
     Attributes:
         path: of the store, or its URL.
         split: which frames.
-        sampling: which of their pairs, or windows, are samples. In a store of steady problems every trajectory
-            is one sample with lead time 1, whatever the sampling.
         num_trajectories: only the first so many trajectories of the split.
-        time_scale: duration of lead time 1; the distance of two frames by default.
-        time_unit: of `time_scale`: that of the store, or its frames.
         limit: at most so many samples, spread evenly: for validation.
-        weight: how often a mixture takes a sample of this dataset, relative to the others.
         pool: for cold disks and remote stores: so many trajectories are drawn from before others are, and
             each process holds them in memory, read whole. Pays from a dozen samples of a trajectory on.
     """
 
+    kind: Literal["store"] = "store"
     path: Location
     split: Literal["train", "valid", "test"] = "train"
-    sampling: Sampling = PairSampling()
     num_trajectories: PositiveInt | None = None
-    time_scale: PositiveFloat | None = None
-    time_unit: Literal["physical", "frames"] = "physical"
     limit: PositiveInt | None = None
-    weight: PositiveFloat = 1.0
     pool: NonNegativeInt = 0
+
+    def store(self) -> Store:
+        """The store, opened."""
+        return open_store(self.path)
+
+    def samples(self, store: Store, normalizer: Normalizer) -> "Dataset":
+        """The samples of the opened store."""
+        return Dataset(store, self, normalizer)
 
     def open(self, normalizer: Normalizer | None = None) -> "Dataset":
         """The samples, scaled by the statistics of the store where no normaliser is given."""
-        store = open_store(self.path)
-        return Dataset(store, self, Normalizer.of(store) if normalizer is None else normalizer)
+        store = self.store()
+        return self.samples(store, Normalizer.of(store) if normalizer is None else normalizer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +255,6 @@ class Dataset:
         )
         if self.sampling.kind != "pairs":
             targets, mask, forcings = targets[:, :steps], mask[:, :steps], forcings[:, : steps - 1]
-        scalars = self.store.scalar_values[index[:, 0]].astype(np.float32)
         return Batch(
             layout=self.layout,
             inputs=torch.from_numpy(inputs),
@@ -246,10 +262,20 @@ class Dataset:
             mask=torch.from_numpy(mask),
             forcings=torch.from_numpy(forcings),
             lead_time=torch.from_numpy(self._lead_times(leads, steps)),
-            scalars=torch.from_numpy(scalars),
+            scalars=torch.from_numpy(self._scalars(index[:, 0])),
             index=torch.from_numpy(index),
             kind=self.sampling.kind,
         )
+
+    def lease(self, samples: Ints) -> object:
+        """What keeps samples at hand until they are read, for those that nothing else would keep."""
+        return None
+
+    def release(self) -> None:
+        """Nobody reads any more, for now."""
+
+    def close(self) -> None:
+        """Nobody will read again."""
 
     def _frames_of(self, samples: Ints, steps: int) -> tuple[Ints, Ints, int]:
         """(B, 3) trajectory, initial and last valid frame; (B,) frames of one step; how many steps."""
@@ -271,8 +297,7 @@ class Dataset:
         before, after = self._num_prognostic, len(out_CHW) - self._num_forcing
         self._read_state(trajectory, frame, (out_CHW[:before], out_CHW[after:]))
         if before < after:
-            position = self.store.static_position(trajectory)
-            self.store.static_frames.read_frame(position, [out_CHW[before:after]])
+            self._read_static(trajectory, out_CHW[before:after])
         self._input_scale.apply(out_CHW)
         if not self.complete:
             np.copyto(out_CHW, 0, where=np.isnan(out_CHW))
@@ -293,6 +318,12 @@ class Dataset:
         if not self.complete:
             np.isfinite(out_CHW, out=mask_CHW)
             np.copyto(out_CHW, 0, where=~mask_CHW)
+
+    def _read_static(self, trajectory: int, out_CHW: Frames) -> None:
+        self.store.static_frames.read_frame(self.store.static_position(trajectory), [out_CHW])
+
+    def _scalars(self, trajectories: Ints) -> Frames:
+        return self.store.scalar_values[trajectories].astype(np.float32)
 
     def _read_state(self, trajectory: int, frame: int, parts: tuple[Frames, ...]) -> None:
         buffers = [part for part in parts if len(part)]

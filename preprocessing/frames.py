@@ -37,6 +37,14 @@ class Gathering(FrameReader, Protocol):
         """A reader of these frames alone, which are fetched."""
 
 
+def spread(values: NDArray[np.float32], buffers: Sequence[NDArray[Any]]) -> None:
+    """Fill buffers one after the other from the start of a frame's values."""
+    values, start = values.reshape(-1), 0
+    for buffer in buffers:
+        buffer.reshape(-1)[:] = values[start : start + buffer.size]
+        start += buffer.size
+
+
 class NoFrames:
     """Frames without channels."""
 
@@ -45,6 +53,21 @@ class NoFrames:
 
     def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
         """Nothing to read."""
+
+
+class HeldFrames:
+    """Frames of an array in memory."""
+
+    def __init__(self, values: NDArray[np.float32]) -> None:
+        self._values = values
+
+    def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
+        """Fill buffers one after the other from the start of one frame."""
+        spread(self._values[position], buffers)
+
+    def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
+        """Fill (T, C, H, W) with consecutive frames along the last of the leading axes."""
+        out[:] = self._values[position[:-1]][position[-1] : position[-1] + len(out)]
 
 
 class ZarrFrames:
@@ -56,10 +79,7 @@ class ZarrFrames:
 
     def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
         """Fill buffers one after the other from the start of one frame."""
-        values, start = self._values(position), 0
-        for buffer in buffers:
-            buffer.reshape(-1)[:] = values[start : start + buffer.size]
-            start += buffer.size
+        spread(self._values(position), buffers)
 
     def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
         """Fill (T, C, H, W) with consecutive frames along the last of the leading axes."""

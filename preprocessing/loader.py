@@ -11,8 +11,9 @@ from pydantic import Field, PositiveInt
 from pelagos.preprocessing.batch import Batch
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.mixture import Block, Order
-from pelagos.preprocessing.reading_process import ReadingProcess, SharedMemory
+from pelagos.preprocessing.reading_process import ReadingProcess
 from pelagos.preprocessing.ring import RingShape, Slot
+from pelagos.preprocessing.shared_memory import SharedMemory
 
 
 class LoaderConfig(Config):
@@ -93,6 +94,8 @@ class Loader:
                 reading.release()
         finally:
             reading.stop()
+            for dataset in self.order.datasets:
+                dataset.release()
             for thread, reader in zip(threads, readers, strict=True):
                 thread.join()
                 if reader is not None:

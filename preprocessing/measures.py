@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.moments import Moments, merged, moments_of, tendency_moments_of
 
 Flags = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 Block = NDArray[np.float32]
 
 
@@ -68,6 +69,32 @@ def total(parts: Sequence[Measures]) -> Measures:
         mask=np.logical_or.reduce([part.mask for part in parts]),
         num_missing=sum(part.num_missing for part in parts),
     )
+
+
+def statistics(measures: Measures) -> dict[str, NDArray[Any]]:
+    """What a store tells of its channels, by name; of tendencies and static channels with a prefix.
+
+    A channel that is constant to rounding gets the standard deviation 1.
+    """
+    state, static = measures.state, measures.static
+    return {
+        **_described("", state, state.magnitude),
+        **_described("tendency_", measures.tendency, state.magnitude),
+        **_described("static_", static, static.magnitude),
+    }
+
+
+def _described(prefix: str, moments: Moments, magnitude: Floats) -> dict[str, NDArray[Any]]:
+    empty, constant = moments.count == 0, moments.constant(magnitude)
+    arrays = {
+        "count": moments.count,
+        "mean": moments.mean,
+        "std": np.where(constant, 1.0, np.sqrt(moments.variance)),
+        "minimum": np.where(empty, np.nan, moments.minimum),
+        "maximum": np.where(empty, np.nan, moments.maximum),
+        "constant": constant,
+    }
+    return {prefix + name: values for name, values in arrays.items()}
 
 
 def measure(block: Block, static: Block, training: Flags, before: Block, before_training: Flags) -> Measures:

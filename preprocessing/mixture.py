@@ -3,13 +3,14 @@
 Samples come in blocks of `micro_batch`, each of one dataset. An epoch of the mixture is a random
 order of as many blocks of each dataset as its share asks for. Dataset d's n_d samples follow each
 other in rounds, each a random order of all n_d, and its blocks cut this stream: every block is full,
-and each round holds every sample exactly once.
+and each round holds every sample exactly once. Of a simulation the samples are drawn from its reservoir instead
+(see reservoir.py).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import count
+from itertools import count, product
 from typing import Literal, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.normalize import Normalizer
+from pelagos.preprocessing.online import OnlineDataset
 from pelagos.preprocessing.permutation import GroupedPermutation, Permutation
 from pelagos.preprocessing.store import open_store
 
@@ -35,11 +37,13 @@ class Block:
         dataset: position in the mixture.
         samples: (B,) numbers in that dataset.
         steps: forecast steps of each.
+        lease: keeps the samples at hand while the block is.
     """
 
     dataset: int
     samples: Ints
     steps: int = 1
+    lease: object = None
 
 
 class Order(Protocol):
@@ -122,6 +126,18 @@ class Mixture:
         self._pooled = np.array([dataset.config.pool > 0 for dataset in self.datasets])
         self._turns = lru_cache(maxsize=2)(self._draw_turns)
         self._round_order = lru_cache(maxsize=2 * len(self.datasets))(self._draw_round)
+        self._lanes = {
+            position: dataset.lanes(self.blocks_per_step, micro_batch, (seed, 3, position))
+            for position, dataset in enumerate(self.datasets)
+            if isinstance(dataset, OnlineDataset)
+        }
+        self._lane_turns = lru_cache(maxsize=2 * len(self.datasets))(self._count_lane_turns)
+        self._lane_counts = {position: [np.zeros(self.blocks_per_step, np.int64)] for position in self._lanes}
+
+    def close(self) -> None:
+        """Nobody will read the datasets again."""
+        for dataset in self.datasets:
+            dataset.close()
 
     @property
     def steps_per_epoch(self) -> float:
@@ -148,12 +164,52 @@ class Mixture:
                 f"cannot be dealt to {world} ranks evenly"
             )
         steps = count(start_step) if num_steps is None else range(start_step, start_step + num_steps)
-        firsts = (step * self.blocks_per_step for step in steps)
-        return (
-            self.block(number)
-            for first in firsts
-            for number in range(first + rank, first + self.blocks_per_step, world)
-        )
+        return self._dealt(rank, world, steps)
+
+    def _dealt(self, rank: int, world: int, steps: Iterable[int]) -> Iterator[Block]:
+        lanes = range(rank, self.blocks_per_step, world)
+        followed: dict[tuple[int, int], int] = {}
+        for step in steps:
+            first = step * self.blocks_per_step
+            for position, lane in product(self._lanes, lanes):
+                generation = self._lanes[position].generation(lane, self._turn(position, first + lane))
+                if followed.get((position, lane)) != generation:
+                    self._follow(position, lane, generation, len(lanes))
+                    followed[position, lane] = generation
+            for lane in lanes:
+                block = self.block(first + lane)
+                yield replace(block, lease=self.datasets[block.dataset].lease(block.samples))
+
+    def _follow(self, position: int, lane: int, generation: int, num_lanes: int) -> None:
+        """Have the trajectories of one of so many lanes at hand."""
+        dataset, lanes = self.datasets[position], self._lanes[position]
+        assert isinstance(dataset, OnlineDataset)
+        coming = lanes.coming(lane, generation, -(-dataset.online.coming // num_lanes))
+        dataset.follow(lane, lanes.held(lane, generation), coming)
+
+    def _turn(self, dataset: int, number: int) -> int:
+        """How many blocks of a lane before this one are of a dataset."""
+        epoch = self._epoch_of(number)
+        return int(self._lane_turns(dataset, epoch)[number - self._first_blocks(epoch).sum()])
+
+    def _count_lane_turns(self, dataset: int, epoch: int) -> Ints:
+        """For each block of an epoch, how many of those before it in its lane are of a dataset."""
+        counts = self._lane_counts[dataset]
+        while len(counts) <= epoch:
+            earlier = self._lane_flags(dataset, len(counts) - 1)
+            counts.append(counts[-1] + earlier.sum(axis=0))
+        flags = self._lane_flags(dataset, epoch)
+        turns = counts[epoch] + np.cumsum(flags, axis=0) - flags
+        begin = int(self._first_blocks(epoch).sum()) % self.blocks_per_step
+        return np.asarray(turns.reshape(-1)[begin:], np.int64)
+
+    def _lane_flags(self, dataset: int, epoch: int) -> Ints:
+        """(S, L) which blocks of the steps that an epoch has part in are of a dataset, and in the epoch."""
+        first, last = (int(self._first_blocks(e).sum()) for e in (epoch, epoch + 1))
+        begin = first % self.blocks_per_step
+        flags = np.zeros(-(-(begin + last - first) // self.blocks_per_step) * self.blocks_per_step, np.int64)
+        flags[begin : begin + last - first] = self._datasets_of(epoch) == dataset
+        return flags.reshape(-1, self.blocks_per_step)
 
     def _first_blocks(self, epoch: int) -> Ints:
         """(D,) how many blocks of each dataset were drawn before an epoch."""
@@ -175,6 +231,9 @@ class Mixture:
         samples = np.empty((_GROUP, self.micro_batch), np.int64)
         for dataset in np.unique(datasets):
             rows = datasets == dataset
+            if dataset in self._lanes:
+                samples[rows] = [self._online_samples(int(dataset), int(n)) for n in numbers[rows]]
+                continue
             positions = places[rows, None] * self.micro_batch + np.arange(self.micro_batch)
             samples[rows] = self._samples(int(dataset), positions)
         return datasets, samples
@@ -198,13 +257,21 @@ class Mixture:
     def _draw_turns(self, epoch: int) -> Ints:
         """For each block of an epoch, how many of those before it are of the same dataset."""
         counts = self._first_blocks(epoch + 1) - self._first_blocks(epoch)
-        ends = np.cumsum(counts)
-        drawn = self._epoch_order(epoch, int(ends[-1]))(np.arange(ends[-1]))
-        datasets = np.searchsorted(ends, drawn, side="right")
+        datasets, ends = self._datasets_of(epoch), np.cumsum(counts)
         sorted_blocks = np.argsort(datasets, kind="stable")
-        turns = np.empty_like(drawn)
+        turns = np.empty_like(datasets)
         turns[sorted_blocks] = np.arange(ends[-1]) - (ends - counts)[datasets[sorted_blocks]]
         return turns
+
+    def _datasets_of(self, epoch: int) -> Ints:
+        """Of all blocks of an epoch."""
+        ends = np.cumsum(self._first_blocks(epoch + 1) - self._first_blocks(epoch))
+        drawn = self._epoch_order(epoch, int(ends[-1]))(np.arange(ends[-1]))
+        return np.searchsorted(ends, drawn, side="right")
+
+    def _online_samples(self, dataset: int, number: int) -> Ints:
+        lane = number % self.blocks_per_step
+        return self._lanes[dataset].samples(lane, self._turn(dataset, number))
 
     def _samples(self, dataset: int, positions: Ints) -> Ints:
         """What stands at positions of a dataset's endless stream of rounds."""

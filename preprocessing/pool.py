@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.frames import FrameReader
+from pelagos.preprocessing.frames import FrameReader, spread
 
 _READERS = 4
 
@@ -51,10 +51,7 @@ class TrajectoryPool:
             DamagedFileError: a shard is missing or damaged.
         """
         trajectory, frame = position
-        values, start = self._values(trajectory)[frame].reshape(-1), 0
-        for buffer in buffers:
-            buffer.reshape(-1)[:] = values[start : start + buffer.size]
-            start += buffer.size
+        spread(self._values(trajectory)[frame], buffers)
 
     def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
         """Fill (T, C, H, W) with consecutive frames of one trajectory.

@@ -6,7 +6,6 @@ never outlives whoever started it.
 """
 
 import json
-import mmap
 import os
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pelagos.preprocessing import errors
 from pelagos.preprocessing.dataset import Dataset, DatasetConfig
@@ -23,23 +21,7 @@ from pelagos.preprocessing.errors import PelagosError
 from pelagos.preprocessing.mixture import Block
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.ring import RingShape
-
-
-class SharedMemory:
-    """Memory without a name: the system frees it with the last process that has it, however that ends."""
-
-    def __init__(self, size: int) -> None:
-        self.descriptor = os.memfd_create("pelagos-ring")
-        os.ftruncate(self.descriptor, size)
-        self.values = mapped(self.descriptor, size)
-
-    def __del__(self) -> None:
-        os.close(self.descriptor)
-
-
-def mapped(descriptor: int, size: int) -> NDArray[np.uint8]:
-    """Shared memory as an array."""
-    return np.frombuffer(mmap.mmap(descriptor, size), np.uint8)
+from pelagos.preprocessing.shared_memory import SharedMemory, mapped
 
 
 class ReadingProcess:

@@ -4,7 +4,7 @@ Shapes: N trajectories, T frames, C fields, H rows, W columns.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -23,12 +23,11 @@ Progress = Callable[[int, int], None]
 """Called with the number of trajectories that are done and of all."""
 
 
-class SimulateConfig(Config):
-    """A set of trajectories; number i depends on `seed` and i, not on how many are made at once.
+class Simulation(Config):
+    """Trajectories without end; number i depends on `seed` and i, not on how many are made at once.
 
     Attributes:
         equation: what is simulated; its docstring names a good `interval`.
-        num_trajectories: how many.
         shape: (H, W) of the fields.
         num_frames: of each trajectory.
         interval: physical time between frames.
@@ -42,7 +41,6 @@ class SimulateConfig(Config):
     """
 
     equation: Equation
-    num_trajectories: int = Field(gt=0)
     shape: tuple[int, int] = (64, 64)
     num_frames: int = Field(default=21, gt=0)
     interval: float = Field(gt=0)
@@ -55,7 +53,7 @@ class SimulateConfig(Config):
     dataset: str = ""
 
     @model_validator(mode="after")
-    def _grids_fit(self) -> "SimulateConfig":
+    def _grids_fit(self) -> Self:
         if min(self.shape) < 4:
             raise ValueError(f"shape {self.shape} is too coarse: at least 4 x 4 points are needed")
         if self.solver_shape and (
@@ -63,6 +61,16 @@ class SimulateConfig(Config):
         ):
             raise ValueError(f"solver_shape {self.solver_shape} is coarser than shape {self.shape}")
         return self
+
+
+class SimulateConfig(Simulation):
+    """The first so many of them.
+
+    Attributes:
+        num_trajectories: how many.
+    """
+
+    num_trajectories: int = Field(gt=0)
 
 
 def _silent(done: int, total: int) -> None:
@@ -97,47 +105,73 @@ def block(config: SimulateConfig, start: int, stop: int) -> xr.Dataset:
         DataError: a trajectory becomes infinite or NaN; names the equation, trajectory and time.
     """
     assert 0 <= start < stop <= config.num_trajectories, (start, stop)
+    return trajectories(config, range(start, stop))
+
+
+def trajectories(config: Simulation, numbers: Sequence[int]) -> xr.Dataset:
+    """Those of these numbers, solved together: a pure function, in which no trajectory depends on the others.
+
+    Raises:
+        DataError: a trajectory becomes infinite or NaN; names the equation, trajectory and time.
+    """
     equation = config.equation.build()
     # The FFT rounds a lone field differently than one among several, so nothing is solved alone.
-    indices = [*range(start, stop), *([start] if stop == start + 1 else [])]
+    indices = [*numbers, *([numbers[0]] if len(numbers) == 1 else [])]
     dtype = torch.float32 if config.dtype == "float32" else torch.float64
     with torch.no_grad():
         state = equation.initial(config.seed, indices, config.solver_shape or config.shape, dtype)
         frames = list(_frames(config, equation, state, indices))
         static_NCHW = equation.coarsen_static(state.static, config.shape)
-    count = stop - start
+    count = len(numbers)
     fields_NTCHW = torch.stack(frames, dim=1)[:count]
-    return _dataset(config, equation, fields_NTCHW, static_NCHW[:count], state.scalars[:count], start)
+    return _dataset(config, equation, fields_NTCHW, static_NCHW[:count], state.scalars[:count], numbers)
 
 
-def _frames(config: SimulateConfig, equation: PDE, state: State, indices: Sequence[int]) -> Iterator[Tensor]:
+def template(config: Simulation) -> xr.Dataset:
+    """What a trajectory looks like: one of zeros, for which nothing is solved."""
+    equation = config.equation.build()
+    shapes = (
+        (1, config.num_frames, len(equation.variables), *config.shape),
+        (1, len(equation.static_variables), *config.shape),
+        (1, len(equation.scalars)),
+    )
+    fields_NTCHW, static_NCHW, scalars_NS = (torch.from_numpy(np.zeros(s, config.dtype)) for s in shapes)
+    return _dataset(config, equation, fields_NTCHW, static_NCHW, scalars_NS, [0])
+
+
+def _frames(config: Simulation, equation: PDE, state: State, indices: Sequence[int]) -> Iterator[Tensor]:
     fields_NCHW, time = state.fields, 0.0
     durations = [config.warmup, *[config.interval] * (config.num_frames - 1)]
     for duration in durations:
         if duration > 0:
             fields_NCHW = equation.propagate(fields_NCHW, state.static, state.scalars, duration, config.dt)
         time += duration
-        _check_finite(equation, fields_NCHW, indices, time)
+        _check_finite(equation, state, fields_NCHW, indices, time)
         yield equation.coarsen(fields_NCHW, config.shape)
 
 
-def _check_finite(equation: PDE, fields_NCHW: Tensor, indices: Sequence[int], time: float) -> None:
+def _check_finite(
+    equation: PDE, state: State, fields_NCHW: Tensor, indices: Sequence[int], time: float
+) -> None:
     finite = torch.isfinite(fields_NCHW).flatten(1).all(dim=1)
     if not finite.all():
-        index = indices[int(finite.int().argmin())]
+        place = int(finite.int().argmin())
+        scalars = zip(equation.scalars, state.scalars[place].tolist(), strict=True)
+        told = ", ".join(f"{name} {value:g}" for name, value in scalars)
         raise DataError(
-            f"equation {equation.kind}: trajectory {index} is not finite at time {time:g} since its start; "
+            f"equation {equation.kind}: trajectory {indices[place]}{f' ({told})' if told else ''} is not finite "
+            f"at time {time:g} since its start; "
             "a shorter dt, a finer solver_shape or tamer parameters would be right"
         )
 
 
 def _dataset(
-    config: SimulateConfig,
+    config: Simulation,
     equation: PDE,
     fields_NTCHW: Tensor,
     static_NCHW: Tensor,
     scalars_NS: Tensor,
-    start: int,
+    numbers: Sequence[int],
 ) -> xr.Dataset:
     variables = {}
     for variable, field in zip(equation.variables, fields_NTCHW.unbind(2), strict=True):
@@ -148,7 +182,6 @@ def _dataset(
         variables[name] = xr.Variable(
             ("trajectory",), values.numpy().copy(), convention.attrs(name, "scalar")
         )
-    count = len(fields_NTCHW)
     ds = convention.assemble(
         variables,
         grid=equation.grid(config.shape),
@@ -156,10 +189,10 @@ def _dataset(
         dataset=config.dataset or equation.kind,
         source_format="simulation",
         sources=(),
-        num_trajectories=count,
+        num_trajectories=len(numbers),
         simulation=config.model_dump_json(),
     )
-    return ds.assign_coords(trajectory=np.arange(start, start + count, dtype=np.int64))
+    return ds.assign_coords(trajectory=np.array(numbers, np.int64))
 
 
 def _variable(variable: Variable, dims: tuple[str, ...], values: Tensor) -> xr.Variable:

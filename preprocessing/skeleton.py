@@ -12,8 +12,7 @@ from zarr.codecs import BloscCodec
 from pelagos.preprocessing import durable
 from pelagos.preprocessing.channels import Channel
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.measures import Measures
-from pelagos.preprocessing.moments import Moments
+from pelagos.preprocessing.measures import Measures, statistics
 from pelagos.preprocessing.plan import FORMAT, Plan
 from pelagos.preprocessing.provenance import SourceRecord, software
 from pelagos.preprocessing.shards import ShardLayout, read_metadata
@@ -133,28 +132,10 @@ def write_statistics(folder: Path, plan: Plan, measures: Measures) -> None:
     attrs = {"long_name": "where a value ever exists in the training split"}
     _put(group, "mask", mask, ("channel", "y", "x"), attrs)
     stats = group.require_group("stats")
-    state, static = measures.state, measures.static
-    _put_moments(stats, "", state, state.magnitude, "channel")
-    _put_moments(stats, "tendency_", measures.tendency, state.magnitude, "channel")
-    if plan.fields.static:
-        _put_moments(stats, "static_", static, static.magnitude, "static_channel")
-
-
-def _put_moments(
-    group: zarr.Group, prefix: str, moments: Moments, magnitude: NDArray[np.float64], dim: str
-) -> None:
-    """Write moments; a channel that is constant to rounding gets the standard deviation 1."""
-    empty, constant = moments.count == 0, moments.constant(magnitude)
-    arrays = {
-        "count": moments.count,
-        "mean": moments.mean,
-        "std": np.where(constant, 1.0, np.sqrt(moments.variance)),
-        "minimum": np.where(empty, np.nan, moments.minimum),
-        "maximum": np.where(empty, np.nan, moments.maximum),
-        "constant": constant,
-    }
-    for name, values in arrays.items():
-        _put(group, prefix + name, values, (dim,))
+    for name, values in statistics(measures).items():
+        static = name.startswith("static_")
+        if plan.fields.static or not static:
+            _put(stats, name, values, ("static_channel" if static else "channel",))
 
 
 def write_attributes(
