@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pelagos.preprocessing import durable
+from pelagos.preprocessing import durable, leakage
 from pelagos.preprocessing.durable import LockedError
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.manifest import Manifest, files_of, read_manifest
@@ -169,6 +169,9 @@ def _complete(building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
         raise DataError(f"{building}: sources changed while they were read; begin again with overwrite=true")
     entries = [entry for part in plan.parts if (entry := read_entry(building, plan, part)) is not None]
     assert len(entries) == len(plan.parts)
+    digests = [digest for entry in entries for digest in entry.beginnings]
+    if len(digests) == len(plan.codes) and (leak := leakage.told(digests, plan.codes)):
+        _log.warning("%s: %s", path, leak)
     if plan.config.checksum_sources:
         sources = with_checksums(sources)
     _write_results(building, plan, entries, sources)

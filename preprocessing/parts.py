@@ -16,6 +16,7 @@ from pelagos.preprocessing import durable
 from pelagos.preprocessing.channels import Channel
 from pelagos.preprocessing.durable import Checksum
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.leakage import beginnings
 from pelagos.preprocessing.measures import Measures, measure
 from pelagos.preprocessing.plan import Part, Plan
 from pelagos.preprocessing.shards import ShardLayout, write_shard
@@ -33,12 +34,14 @@ class Entry:
         files: checksums of its shards, by path in the store.
         measures: its share of the statistics.
         rounding: (C,) largest relative errors of mantissa rounding.
+        beginnings: digests of the first frames of the trajectories that begin in it.
     """
 
     fingerprint: str
     files: dict[str, Checksum]
     measures: Measures
     rounding: NDArray[np.float64]
+    beginnings: list[str]
 
 
 def read_entry(root: Path, plan: Plan, part: Part) -> Entry | None:
@@ -54,6 +57,7 @@ def read_entry(root: Path, plan: Plan, part: Part) -> Entry | None:
         files={path: Checksum(**fields) for path, fields in values["files"].items()},
         measures=Measures.from_json(values["measures"], plan.state.frame),
         rounding=np.array(values["rounding"]),
+        beginnings=values.get("beginnings", []),  # none in builds that an earlier version began
     )
 
 
@@ -96,7 +100,9 @@ def write_part(root: Path, plan: Plan, part: Part) -> Entry:
         measuring = beside.submit(measure_part, plan, part, block, static, before)
         checksums = {path: _write(root / path, values, layout) for path, (values, layout) in contents}
         measures = measuring.result()
-    entry = Entry(plan.fingerprint, checksums, measures, rounding)
+    predicted = [i for i, channel in enumerate(fields.state) if channel.variable.role != "forcing"]
+    first = [] if start else beginnings(block, predicted)
+    entry = Entry(plan.fingerprint, checksums, measures, rounding, first)
     _write_entry(root / PROGRESS / f"{part.name}.json", entry)
     return entry
 
@@ -167,5 +173,6 @@ def _write_entry(file: Path, entry: Entry) -> None:
         "files": {path: asdict(value) for path, value in entry.files.items()},
         "measures": entry.measures.to_json(),
         "rounding": entry.rounding.tolist(),
+        "beginnings": entry.beginnings,
     }
     durable.write_bytes(file, json.dumps(values, sort_keys=True, allow_nan=False).encode())

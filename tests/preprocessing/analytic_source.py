@@ -42,6 +42,7 @@ class Analytic(Config):
     missing: tuple[int, int] | None = None
     infinite: tuple[int, int] | None = None
     sea: int = 0
+    repeats: int = 0
     path: str = ""
 
     def values(self, name: str) -> np.ndarray[Any, Any]:
@@ -60,6 +61,8 @@ class Analytic(Config):
         if self.missing is not None:
             field[self.missing[0], self.missing[1], :, 0, 1] = np.nan
         field[..., : self.sea] = np.nan
+        if self.repeats:
+            field[self.repeats :, 0] = field[: -self.repeats, 0]
         if self.infinite is not None:
             field[self.infinite[0], self.infinite[1], :, 0, 1] = np.inf
         return field.astype(self.dtype) if self.levels else field[:, :, 0].astype(self.dtype)

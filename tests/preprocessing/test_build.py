@@ -222,6 +222,23 @@ def test_channels_without_variation_are_not_scaled(tmp_path: Path) -> None:
     assert tendencies.tendency_std.tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("options", [{}, {"shard_bytes": 1024}, {"workers": 2}])
+def test_trajectories_that_begin_alike_in_different_splits_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    again = {"repeats": 3}  # trajectories 3, 4 and 5 begin as 0, 1 and 2; 4 validates and 5 tests
+    build(configuration(tmp_path, again, **options))
+    assert (
+        "trajectory 1 (train) and trajectory 4 (valid) begin with the same fields, and so do 1 more"
+        in caplog.text
+    )
+    caplog.clear()
+    together = {"train": [0, 2], "valid": [2, 3], "kind": "trajectories"}
+    build(configuration(tmp_path, again, version="2", splits=together, **options))
+    build(configuration(tmp_path, version="3", **options))
+    assert "begin with the same fields" not in caplog.text
+
+
 def test_missing_values_are_errors_that_name_the_place(tmp_path: Path) -> None:
     source = {"missing": (3, 2), "path": str(tmp_path / "archive")}
     (tmp_path / "archive").write_bytes(bytes(6))
