@@ -146,7 +146,7 @@ def speeds(options: argparse.Namespace) -> dict[tuple[str, int], Speed]:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--memory", type=int, default=16, help="trajectories that a variant may hold")
     parser.add_argument("--uses", type=int, default=20, help="samples drawn of a trajectory online")
     parser.add_argument("--seeds", type=int, default=3)
