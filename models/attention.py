@@ -8,10 +8,12 @@ h heads, d channels of a head, O offsets.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from pelagos.models.attend import attend, directions
 from pelagos.models.memo import Derived, Memo, full_precision
@@ -131,8 +133,45 @@ class OffsetNetwork(nn.Sequential):
         assert isinstance(last, nn.Linear)
         # Offsets run along rows, and the first layer's bias is a column of its weight: twice as fast on the CPU.
         offsets_3O = torch.cat([offsets_O2.t(), torch.ones_like(offsets_O2.t()[:1])])
-        hidden = torch.cat([first.weight, first.bias[:, None]], 1) @ offsets_3O
-        return 16 * torch.sigmoid(last.weight @ hidden.relu_())
+        first_H3 = torch.cat([first.weight, first.bias[:, None]], 1)
+        if torch.compiler.is_compiling() or offsets_3O.device.type != "cpu":
+            return 16 * torch.sigmoid(last.weight @ (first_H3 @ offsets_3O).relu_())
+        values_hO: Tensor = _TwoLayers.apply(offsets_3O, first_H3, last.weight)
+        return 16 * torch.sigmoid(values_hO)
+
+
+HIDDEN_AT_ONCE = 2**17
+"""So many fit into a core's second cache, with their gradients."""
+
+
+class _TwoLayers(torch.autograd.Function):
+    """The network without its sigmoid, some hidden channels H at a time: all of them would leave the cache."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, offsets_3O: Tensor, first_H3: Tensor, last_hH: Tensor) -> Tensor:
+        ctx.save_for_backward(offsets_3O, first_H3, last_hH)
+        out_hO = offsets_3O.new_zeros(len(last_hH), offsets_3O.shape[1])
+        for part in _hidden_parts(offsets_3O, first_H3):
+            out_hO.addmm_(last_hH[:, part], (first_H3[part] @ offsets_3O).relu_())
+        return out_hO
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad_hO: Tensor) -> tuple[Tensor | None, ...]:
+        offsets_3O, first_H3, last_hH = ctx.saved_tensors  # type: ignore[attr-defined]
+        grad_H3, grad_hH = torch.empty_like(first_H3), torch.empty_like(last_hH)
+        for part in _hidden_parts(offsets_3O, first_H3):
+            hidden = (first_H3[part] @ offsets_3O).relu_()
+            grad_hH[:, part] = grad_hO @ hidden.t()
+            grad = last_hH[:, part].t() @ grad_hO
+            torch.ops.aten.threshold_backward.grad_input(grad, hidden, 0, grad_input=grad)
+            grad_H3[part] = (offsets_3O @ grad.t()).t()
+        return None, grad_H3, grad_hH
+
+
+def _hidden_parts(offsets_3O: Tensor, first_H3: Tensor) -> Iterator[slice]:
+    step = max(1, HIDDEN_AT_ONCE // offsets_3O.shape[1])
+    return (slice(start, start + step) for start in range(0, len(first_H3), step))
 
 
 @kept

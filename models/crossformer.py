@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pelagos.models import products
 from pelagos.models.attend import attend
 from pelagos.models.memo import Derived, Memo, full_precision
+from pelagos.models.processor import may_have_amx
 from pelagos.models.resampling import ShuffleUpBlock, TransposedUpBlock, refined, shuffle_convolution
 from pelagos.preprocessing.errors import ConfigError, DataError
 
@@ -59,14 +61,17 @@ class StridedConv2d(nn.Conv2d):
             seen = self.kernel - self.step
             height, width = (size // self.step * self.step + seen for size in x_BCHW.shape[-2:])
             x_BCHW = F.pad(x_BCHW, (before, after, before, after))[..., :height, :width]
-            return _convolve_in_blocks(x_BCHW, self.weight, self.bias, self.step)
+            with full_precision(x_BCHW):
+                return _convolve_in_blocks(x_BCHW.to(self.weight.dtype), self.weight, self.bias, self.step)
         if odd:
             return super().forward(F.pad(x_BCHW, (before, after, before, after)))
         return F.conv2d(x_BCHW, self.weight, self.bias, self.step, before)
 
     def _in_blocks(self, x_BCHW: Tensor) -> bool:
         large = self.kernel > BLOCK and self.kernel % self.step == 0
-        return large and x_BCHW.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        # Without AMX bf16's gradients of so large kernels take twice as long as all of this.
+        exact = not torch.is_autocast_enabled("cpu") or (torch.is_grad_enabled() and not may_have_amx())
+        return large and x_BCHW.device.type == "cpu" and exact
 
 
 BLOCK = 8
@@ -110,7 +115,7 @@ class Pointwise(nn.Conv2d):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """(..., C) to (..., C')."""
-        return F.linear(x_BHWC, self.weight.flatten(1), self.bias)
+        return products.linear(x_BHWC, self.weight.flatten(1), self.bias)
 
 
 class PositionBias(Derived):

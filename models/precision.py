@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pelagos.models import products
 from pelagos.models.memo import Derived, Memo, full_precision
 
 INTENSITY = 32
@@ -24,7 +25,7 @@ def linear(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Ten
     """(*, D) to (*, E)."""
     if _converts(x_ND) and not _pays(x_ND, weight_ED, converted=weight_ED.numel()):
         return _exactly(x_ND, weight_ED, bias_E)
-    return F.linear(x_ND, weight_ED, bias_E)
+    return products.linear(x_ND, weight_ED, bias_E)
 
 
 class Linear(Derived, nn.Linear):
@@ -56,4 +57,4 @@ def _pays(x_ND: Tensor, weight_ED: Tensor, converted: int) -> bool:
 
 def _exactly(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None) -> Tensor:
     with full_precision(x_ND):
-        return F.linear(x_ND.to(weight_ED.dtype), weight_ED, bias_E)
+        return products.linear(x_ND.to(weight_ED.dtype), weight_ED, bias_E)

@@ -1,0 +1,51 @@
+"""Products are PyTorch's own to rounding, whichever library computes them."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.testing import assert_close
+
+from pelagos.models import products
+
+
+@pytest.fixture(autouse=True)
+def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever processor the tests run on."""
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
+
+
+def results(function: object, *inputs: Tensor) -> list[Tensor]:
+    """The output, and the gradients of its squares' sum."""
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in inputs]
+    out = function(*leaves)  # type: ignore[operator]
+    out.square().sum().backward()
+    return [out.detach(), *(leaf.grad for leaf in leaves)]
+
+
+@pytest.mark.parametrize("dims", [(8, 40), (40, 8), (24, 24)])
+@pytest.mark.parametrize("rows", [(1,), (3, 5), (2, 4, 30)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_outputs_and_gradients_are_those_of_pytorch(
+    dims: tuple[int, int], rows: tuple[int, ...], bias: bool
+) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(*rows, dims[0]), torch.randn(dims[::-1]), *([torch.randn(dims[1])] if bias else [])]
+    assert_close(results(products.linear, *inputs), results(F.linear, *inputs), rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        assert_close(products.linear(*inputs), F.linear(*inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_tensors_that_are_not_contiguous_are_served() -> None:
+    x_ND, weight_ED = torch.randn(12, 7).t(), torch.randn(12, 5).t()
+    assert_close(results(products.linear, x_ND, weight_ED), results(F.linear, x_ND, weight_ED))
+
+
+def test_other_precisions_are_left_to_pytorch() -> None:
+    x_ND, weight_ED = torch.randn(4, 6), torch.randn(5, 6)
+    exact = products.linear(x_ND.double(), weight_ED.double())
+    assert_close(exact, F.linear(x_ND.double(), weight_ED.double()), rtol=0, atol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert products.linear(x_ND, weight_ED).dtype == torch.bfloat16
