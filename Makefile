@@ -49,7 +49,7 @@ $(BENCH)/.installed: $(INSTALLED)
 	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')')" \
 	  > $$($(BENCH)/bin/python -c 'import site; print(site.getsitepackages()[0])')/pelagos.pth
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	  the-well==1.2.0 xbatcher==0.4.0 miles-credit==2026.2.0
+	  the-well==1.2.0 xbatcher==0.4.0 zarrs==0.2.3 miles-credit==2026.2.0
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --editable '.[bench]'
 	@touch $@

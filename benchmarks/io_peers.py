@@ -14,6 +14,8 @@ import tensorstore
 import torch
 import xarray as xr
 import xbatcher
+import zarr
+from numpy.typing import NDArray
 from the_well.data import WellDataset
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -75,28 +77,64 @@ def tensorstore_batches(root: Path, ours: Dataset) -> Stream:
     array = tensorstore.open(
         {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(ours.store.path / "state")}}
     ).result()
-    scale, rng = ours.input_normalizer, np.random.default_rng(0)
-    mean, std = (a.astype(np.float32)[:, None, None] for a in (scale.mean, scale.std))
+    drawn = draws(ours)
 
     def asked() -> list[Any]:
-        index = ours.pairs(rng.integers(ours.num_samples, size=BATCH)).tolist()
-        return [array[n, t].read() for n, *frames in index for t in frames]
+        return [array[place].read() for place in next(drawn)]
 
     waiting = [asked() for _ in range(3)]
     while True:
         frames = np.stack([future.result() for future in waiting.pop(0)])
         waiting.append(asked())
-        frames -= mean
-        frames /= std
-        yield torch.from_numpy(frames).reshape(BATCH, 2, *frames.shape[1:]).unbind(1)
+        yield normalised(frames, ours)
+
+
+def with_zarrs(path: Path) -> Any:
+    """An array that zarr-python reads through zarrs; which codecs it uses is decided when it is opened."""
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        return zarr.open_array(path, mode="r")
+
+
+def zarrs_batches(root: Path, ours: Dataset) -> Stream:
+    """Frame by frame, normalised as ours are."""
+    array, drawn = with_zarrs(ours.store.path / "state"), draws(ours)
+    while True:
+        yield normalised(np.stack([array[place] for place in next(drawn)]), ours)
+
+
+def draws(ours: Dataset) -> Iterator[list[tuple[int, int]]]:
+    """Places of both frames of a batch's pairs."""
+    rng = np.random.default_rng(0)
+    while True:
+        index = ours.pairs(rng.integers(ours.num_samples, size=BATCH)).tolist()
+        yield [(n, t) for n, *frames in index for t in frames]
+
+
+def normalised(frames: NDArray[np.float32], ours: Dataset) -> tuple[torch.Tensor, ...]:
+    """Inputs and targets."""
+    scale = ours.input_normalizer
+    mean, std = (a.astype(np.float32)[:, None, None] for a in (scale.mean, scale.std))
+    frames -= mean
+    frames /= std
+    return torch.from_numpy(frames).reshape(BATCH, 2, *frames.shape[1:]).unbind(1)
 
 
 PEERS: dict[str, Callable[[Path, Dataset], Stream]] = {
     "tensorstore 0.1.86, futures": tensorstore_batches,
     "Poseidon's pattern": poseidon,
+    "zarr 3.1.6 with zarrs 0.2.3": zarrs_batches,
     "xbatcher 0.4.0, adjacent frames": xbatcher_adjacent,
     "the_well 1.2.0": the_well,
 }
+
+
+BARS = {
+    "tensorstore 0.1.86, futures": 3,
+    "Poseidon's pattern": 5,
+    "xbatcher 0.4.0, adjacent frames": 12,
+    "the_well 1.2.0": 35,
+}
+"""How many times as fast as them our loader is to be."""
 
 
 def drain(stream: Stream, batches: int) -> Callable[[], None]:

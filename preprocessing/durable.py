@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,18 +43,16 @@ class LockedError(DataError):
 
 
 class Hasher:
-    """Checksums of a stream of buffers, computed in a thread beside the writing."""
+    """Checksums of a stream of buffers, each computed in a thread of its own beside the writing."""
 
     def __init__(self) -> None:
         self._bytes, self._crc, self._sha = 0, 0, hashlib.sha256()
-        # Short, so that waiting buffers do not add up to another shard.
-        self._queue: Queue[Bytes | None] = Queue(maxsize=2)
-        self._thread = Thread(target=self._digest, daemon=True)
-        self._thread.start()
+        self._digests = [_Digest(self._extend), _Digest(lambda buffer: self._sha.update(buffer.data))]
 
     def update(self, buffer: Bytes) -> None:
         """Append a buffer, which must not change until `result` or `close`."""
-        self._queue.put(buffer)
+        for digest in self._digests:
+            digest.queue.put(buffer)
 
     def result(self) -> Checksum:
         """The checksum of all buffers; the hasher is at its end."""
@@ -62,15 +60,31 @@ class Hasher:
         return Checksum(self._bytes, f"{self._crc:08x}", self._sha.hexdigest())
 
     def close(self) -> None:
-        """Let the thread end."""
-        self._queue.put(None)
-        self._thread.join()
+        """Let the threads end."""
+        for digest in self._digests:
+            digest.queue.put(None)
+        for digest in self._digests:
+            digest.join()
 
-    def _digest(self) -> None:
-        while (buffer := self._queue.get()) is not None:
-            self._bytes += buffer.nbytes
-            self._crc = google_crc32c.extend(self._crc, buffer)
-            self._sha.update(buffer.data)
+    def _extend(self, buffer: Bytes) -> None:
+        self._bytes += buffer.nbytes
+        self._crc = google_crc32c.extend(self._crc, buffer)
+
+
+class _Digest(Thread):
+    """Takes buffers in until there is None."""
+
+    def __init__(self, take: Callable[[Bytes], None]) -> None:
+        super().__init__(daemon=True)
+        self._take = take
+        # Short, so that waiting buffers do not add up to another shard.
+        self.queue: Queue[Bytes | None] = Queue(maxsize=1)
+        self.start()
+
+    def run(self) -> None:
+        """See Thread."""
+        while (buffer := self.queue.get()) is not None:
+            self._take(buffer)
 
 
 def checksum(path: Path) -> Checksum:

@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from pelagos.pipeline import checkpoint
-from pelagos.pipeline.tracking import history
+from pelagos.pipeline.tracking import TrackingConfig, history
 from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.simulate import SimulateConfig, simulate
 from pelagos.preprocessing.slurm_workers import SlurmWorkers
@@ -268,3 +268,46 @@ def test_weights_do_not_show_a_warning_a_preemption_and_a_dead_node(
     assert {record["step"]: record["train/loss"] for record in history(rough) if "train/loss" in record} == {
         record["step"]: record["train/loss"] for record in history(calm) if "train/loss" in record
     }
+
+
+def test_a_model_is_trained_without_a_tracking_server_then_adapted_and_scored_in_jobs(
+    cluster: Cluster, training: Path, tmp_path: Path
+) -> None:
+    values = yaml.safe_load(training.read_text())
+    first, adapted, scores = (tmp_path / name for name in ("first", "adapted", "scores"))
+    store, tracking = values["data"][0]["path"], values["tracking"]
+    loop = {"steps": 4, "batch_size": 4, "micro_batch": 4}
+
+    def job(name: str, **fields: object) -> str:
+        """The number of a job that runs a stage with these fields, and those that all have."""
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump({"command": name, "tracking": tracking, **fields}))
+        [number] = cluster.submit(file)
+        return number
+
+    # Nobody listens at this port.
+    away = "tracking.uri=http://127.0.0.1:9"
+    [number] = cluster.submit(training, f"output={first}", "loop.steps=10", away)
+    assert cluster.finish(number)["JobState"] == "COMPLETED", cluster.logs()
+    losses = [record["train/loss"] for record in history(first) if "train/loss" in record]
+    assert len(losses) == 2
+
+    number = job(
+        "finetune", model=f"{first}/model", data={"path": store}, loop=loop, output=str(adapted), threads=1
+    )
+    assert cluster.finish(number)["JobState"] == "COMPLETED", cluster.logs()
+    starts = {"split": "valid", "steps": 2}
+    number = job(
+        "evaluate", models={"adapted": f"{adapted}/model"}, store=store, starts=starts, output=str(scores)
+    )
+    assert cluster.finish(number)["JobState"] == "COMPLETED", cluster.logs()
+    assert (scores / "scores.json").exists()
+
+    # The same command, with a server: it gets what it missed.
+    again = [sys.executable, "-m", "pelagos.pipeline", "pretrain", str(training)]
+    cluster.call(*again, f"output={first}", "loop.steps=10")
+    client = TrackingConfig(**tracking).client()
+    [experiment] = [found for found in client.search_experiments() if found.name == "pelagos"]
+    runs = client.search_runs([experiment.experiment_id], "attributes.run_name = 'first'")
+    sent = [metric.value for metric in client.get_metric_history(runs[0].info.run_id, "train/loss")]
+    assert sent == pytest.approx(losses)
