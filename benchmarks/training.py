@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness import Call, Timings, heading, interleave, line, load
 from pelagos.models.context import Context, Signature
+from pelagos.models.scot import ScOTConfig
 from pelagos.pipeline import checkpoint, distributed
 from pelagos.pipeline.average import Average
 from pelagos.pipeline.config import apply_overrides, check, find, read
@@ -33,8 +34,18 @@ from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.simulate import SimulateConfig, simulate
 from pelagos.preprocessing.sources import the_well
 
-MICRO_BATCH, BLOCKS, SIZE = 8, 2, 64
-ROUNDS = 10
+ROUNDS, LARGE_ROUNDS = 12, 4
+CHANNELS = ("velocity_x", "velocity_y", "density", "pressure")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network of scOT's kind, on fields of so many points a side, and the micro-batches of a step."""
+
+    network: ScOTConfig
+    size: int
+    micro_batch: int
+    blocks: int = 2
 
 
 def demo_stage() -> dict[str, Any]:
@@ -42,29 +53,34 @@ def demo_stage() -> dict[str, Any]:
     return {**read(find("demo"))["stages"]["pretrain"], "seed": 0}
 
 
-def make_network() -> nn.Module:
-    """The demo's network."""
+DEMO = Case(ScOTConfig.model_validate(demo_stage()["network"]), size=64, micro_batch=8)
+LARGE = Case(ScOTConfig(), size=128, micro_batch=4)
+"""Poseidon-T's sizes: seventeen times the demo's weights."""
+
+
+def make_network(case: Case) -> nn.Module:
+    """With the same weights in all processes."""
     torch.manual_seed(0)
-    channels = ("velocity_x", "velocity_y", "density", "pressure")
-    config = check(demo_stage(), PretrainStage, "demo").network
-    return config.build(Signature(channels, channels, (), (SIZE, SIZE)))
+    return case.network.build(Signature(CHANNELS, CHANNELS, (), (case.size, case.size)))
 
 
-def make_losses(blocks: int) -> list[Callable[[nn.Module], Tensor]]:
-    """Losses of so many micro-batches."""
+def make_losses(case: Case, world: int) -> list[Callable[[nn.Module], Tensor]]:
+    """Losses of a process's micro-batches."""
     context = Context(inputs=(0, 1, 2, 3), outputs=(0, 1, 2, 3), residual=(0, 1, 2, 3), periodic=(True, True))
-    x_BCHW, y_BCHW = torch.randn(2, MICRO_BATCH, 4, SIZE, SIZE)
-    lead_time_B = torch.rand(MICRO_BATCH) + 0.1
-    return [lambda network: (network(x_BCHW, lead_time_B, context) - y_BCHW).square().mean()] * blocks
+    x_BCHW, y_BCHW = torch.randn(2, case.micro_batch, 4, case.size, case.size)
+    lead_time_B = torch.rand(case.micro_batch) + 0.1
+    return [lambda network: (network(x_BCHW, lead_time_B, context) - y_BCHW).square().mean()] * (
+        case.blocks // world
+    )
 
 
-def bare_step(*, alone: bool) -> Call:
+def bare_step(case: Case = DEMO, *, alone: bool) -> Call:
     """A step as one writes it down with torch: all of the work here, or a process's share of it."""
-    network = make_network()
+    network = make_network(case)
     optimizer = OptimizerConfig().build(network)
     parameters = list(network.parameters())
     world = 1 if alone else distributed.world()
-    losses = make_losses(BLOCKS // world)
+    losses = make_losses(case, world)
 
     def step() -> object:
         for loss in losses:
@@ -84,12 +100,12 @@ def bare_step(*, alone: bool) -> Call:
     return step
 
 
-def engine_step(zero_stage: int) -> Call:
+def engine_step(zero_stage: int, case: Case = DEMO) -> Call:
     """The same step by the engine."""
-    network = make_network()
+    network = make_network(case)
     optimizer = OptimizerConfig().build(network)
-    losses = make_losses(BLOCKS // distributed.world())
-    engine = EngineConfig(zero_stage=zero_stage).build(network, optimizer, MICRO_BATCH, len(losses))
+    losses = make_losses(case, distributed.world())
+    engine = EngineConfig(zero_stage=zero_stage).build(network, optimizer, case.micro_batch, len(losses))
     return lambda: engine.step(losses, lambda group: group["peak"])
 
 
@@ -102,6 +118,13 @@ def measure_steps() -> Timings:
     steps: dict[str, Call] = {"alone": alone, "bare": bare_step(alone=False)}
     steps |= {f"engine{stage}": engine_step(stage) for stage in range(4)}
     return interleave(steps, ROUNDS, before=distributed.barrier)
+
+
+def measure_large() -> Timings:
+    """Steps of a larger network on all processes."""
+    steps: dict[str, Call] = {"bare": bare_step(LARGE, alone=False)}
+    steps |= {f"engine{stage}": engine_step(stage, LARGE) for stage in (1, 2, 3)}
+    return interleave(steps, LARGE_ROUNDS, warm_up=1, before=distributed.barrier)
 
 
 def allocated() -> int:
@@ -122,12 +145,12 @@ def allocated() -> int:
 def measure_memory(zero_stage: int) -> dict[str, float]:
     """Bytes of tensors after a step [MiB], for a running mean too, and of the weights alone."""
     before = allocated()
-    network = make_network()
+    network = make_network(DEMO)
     weights = sum(parameter.numel() * 4 for parameter in network.parameters())
     optimizer = OptimizerConfig().build(network)
-    losses = make_losses(BLOCKS // distributed.world())
+    losses = make_losses(DEMO, distributed.world())
     fields = allocated() - before - weights
-    engine = EngineConfig(zero_stage=zero_stage).build(network, optimizer, MICRO_BATCH, len(losses))
+    engine = EngineConfig(zero_stage=zero_stage).build(network, optimizer, DEMO.micro_batch, len(losses))
     average = Average(engine, 0.99)
     engine.step(losses, lambda group: group["peak"])
     average.update(1)
@@ -137,10 +160,10 @@ def measure_memory(zero_stage: int) -> dict[str, float]:
 
 def measure_saves(folder: Path) -> dict[str, list[float]]:
     """Seconds of a step, of what a checkpoint keeps it waiting, and of writing it."""
-    network = make_network()
+    network = make_network(DEMO)
     optimizer = OptimizerConfig().build(network)
-    losses = make_losses(BLOCKS // distributed.world())
-    engine = EngineConfig().build(network, optimizer, MICRO_BATCH, len(losses))
+    losses = make_losses(DEMO, distributed.world())
+    engine = EngineConfig().build(network, optimizer, DEMO.micro_batch, len(losses))
     average, writer = Average(engine, 0.99), checkpoint.Writer(folder, keep=2)
     found: dict[str, list[float]] = {"step": [], "stall": [], "write": []}
     for turn in range(ROUNDS):
@@ -194,6 +217,8 @@ def work(folder: Path) -> None:
         "steps": asdict(measure_steps()),
         "saves": measure_saves(folder / "checkpoints"),
     }
+    if distributed.world() > 1:
+        results["large"] = asdict(measure_large())
     results["memory"] = {stage: measure_memory(stage) for stage in range(4)}
     results["loader_wait"] = measure_loading(folder)
     if distributed.rank() == 0:
@@ -229,6 +254,9 @@ def main() -> None:
     row("engine / bare loop, 1 process", "< 1.10", alone, "engine", "bare")
     for stage in range(4):
         row(f"engine / bare loop, 2 processes, ZeRO {stage}", "< 1.10", pair, f"engine{stage}", "bare")
+    large = Timings(**two["large"])
+    for stage in (1, 2, 3):
+        row(f"the same, Poseidon-T, ZeRO {stage}", "< 1.10", large, f"engine{stage}", "bare")
     row("efficiency of 2 processes, ZeRO 1 (bare loop alone / 2 engine)", "", pair, "alone", "engine1", 0.5)
     for processes, found in ((1, one), (2, two)):
         waits = f"{found['loader_wait']:.4f}"

@@ -5,12 +5,16 @@ PyTorch gives them to MKL, which keeps AVX-512 to Intel's processors; oneDNN use
 Legend: N rows, D channels in, E channels out.
 """
 
+from collections.abc import Sequence
 from functools import cache
+from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.utils.flop_counter import register_flop_formula
 
 from pelagos.models.processor import is_amd_with_avx512
 
@@ -39,6 +43,15 @@ def onednn_is_faster() -> bool:
 def _onednn(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None) -> Tensor:
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x_ND, weight_ED, bias_E, "none", [], "")
     return out
+
+
+def _count_flops(x_shape: Sequence[int], weight_shape: Sequence[int], *_: Any, **__: Any) -> int:
+    """Operations of oneDNN's product, which PyTorch's counter does not know."""
+    return 2 * prod(x_shape) * weight_shape[0]
+
+
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_count_flops)
 
 
 class _Linear(torch.autograd.Function):

@@ -187,11 +187,11 @@ def _compress(chunks: NDArray[np.float32]) -> list[bytes]:
 
 
 def _ahead(function: Callable[[_In], _Out], items: Sequence[_In]) -> Iterator[_Out]:
-    """Results in order, computed by two threads at most two ahead: they are small beside a shard."""
+    """Results in order, computed by two threads at most three ahead: they are small beside a shard."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         waiting: deque[Future[_Out]] = deque()
         for item in items:
-            if len(waiting) == 2:
+            if len(waiting) == 3:
                 yield waiting.popleft().result()
             waiting.append(pool.submit(function, item))
         while waiting:

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
 from pelagos.models import products
 
@@ -49,3 +50,13 @@ def test_other_precisions_are_left_to_pytorch() -> None:
     assert_close(exact, F.linear(x_ND.double(), weight_ED.double()), rtol=0, atol=0)
     with torch.autocast("cpu", torch.bfloat16):
         assert products.linear(x_ND, weight_ED).dtype == torch.bfloat16
+
+
+def test_operations_are_counted() -> None:
+    x_ND, weight_ED = torch.randn(12, 7), torch.randn(5, 7)
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        products.linear(x_ND, weight_ED)
+    assert forward.get_total_flops() == 2 * 12 * 7 * 5
+    with FlopCounterMode(display=False) as both:
+        results(products.linear, x_ND, weight_ED)
+    assert both.get_total_flops() == 3 * 2 * 12 * 7 * 5
