@@ -1,5 +1,7 @@
 """Products are PyTorch's own to rounding, whichever library computes them."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,10 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from pelagos.models import products
+from pelagos.models import processor, products
+
+is_faster = products.onednn_is_faster
+"""Before tests replace it."""
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +65,29 @@ def test_operations_are_counted() -> None:
     with FlopCounterMode(display=False) as both:
         results(products.linear, x_ND, weight_ED)
     assert both.get_total_flops() == 3 * 2 * 12 * 7 * 5
+
+
+@pytest.mark.parametrize(
+    ("told", "has_operator", "expected"),
+    [
+        ({"cpu_name": "AMD EPYC", "avx512_f": True}, True, True),
+        ({"cpu_name": "AMD EPYC", "avx512_f": True}, False, False),
+        ({"cpu_name": "AMD EPYC", "avx512_f": False}, True, False),
+        ({"cpu_name": "Intel Xeon", "avx512_f": True}, True, False),
+        ({}, True, False),
+    ],
+)
+def test_onednn_is_used_only_where_processor_and_operator_are_known(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, object], has_operator: bool, expected: bool
+) -> None:
+    monkeypatch.setattr(processor, "_capabilities", lambda: told)
+    operators = {"_linear_pointwise": None} if has_operator else {}
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(**operators))
+    assert is_faster.__wrapped__() is expected
+
+
+def test_products_are_pytorchs_where_onednn_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(products, "_onednn", lambda *_: pytest.fail("oneDNN was called"))
+    inputs = [torch.randn(4, 6), torch.randn(5, 6), torch.randn(5)]
+    assert_close(results(products.linear, *inputs), results(F.linear, *inputs), rtol=0, atol=0)
