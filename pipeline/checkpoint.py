@@ -1,5 +1,6 @@
 """Checkpoints: atomic, complete, checksummed, free of pickle, and independent of the cluster's size."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -48,7 +49,8 @@ def save(folder: Path, step: int, tensors: Tensors, values: dict[str, Any]) -> P
             save_file({name: tensor.contiguous() for name, tensor in group.items()}, path)
             digests[path.name] = sha256(path)
         sync_tree(partial)
-        write_json(partial / "state.json", {**values, "step": step, "sha256": digests})
+        state = {**values, "step": step, "sha256": digests}
+        write_json(partial / "state.json", {**state, "checksum": _checksum(state)})
         partial.rename(target)
         sync_directory(folder)
     write_json(folder / LATEST, {"checkpoint": target.name})
@@ -56,11 +58,22 @@ def save(folder: Path, step: int, tensors: Tensors, values: dict[str, Any]) -> P
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a run, if it has one."""
+    """The newest complete checkpoint of a run, if it has one.
+
+    Raises:
+        DamagedFileError: the file that names it is damaged.
+    """
     name = folder / LATEST
     if not name.is_file():
-        return None
-    return folder / str(json.loads(name.read_text())["checkpoint"])
+        # A checkpoint is complete before it is named, so that without a name the newest is as good.
+        whole = complete(folder)
+        return whole[-1] if whole else None
+    try:
+        return folder / str(json.loads(name.read_text())["checkpoint"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(
+            f"{name} is damaged: {error!r}; delete it to go on from the newest checkpoint of its folder"
+        ) from error
 
 
 def load(path: Path, *, verify: bool = True) -> tuple[Tensors, dict[str, Any]]:
@@ -93,9 +106,18 @@ def _values(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise MissingFileError(f"{path} is not a checkpoint: it has no state.json")
     try:
-        return dict(json.loads(file.read_text()))
-    except ValueError as error:
+        values = dict(json.loads(file.read_text()))
+    except (TypeError, ValueError) as error:
         raise DamagedFileError(f"checkpoint {path}: state.json is damaged: {error}") from error
+    if values.pop("checksum", None) != _checksum(values):
+        raise DamagedFileError(f"checkpoint {path}: state.json fails its checksum")
+    return values
+
+
+def _checksum(state: dict[str, Any]) -> str:
+    """The SHA-256 of what a file says, as it is read again."""
+    text = json.dumps(json.loads(json.dumps(state)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sound(folder: Path, *, previous: bool) -> Path | None:

@@ -41,6 +41,30 @@ def test_a_changed_byte_is_found(tmp_path: Path) -> None:
         checkpoint.load(path)
 
 
+@pytest.mark.parametrize("change", [{"guard": {"skipped": 3}}, {"checksum": ""}])
+def test_a_changed_state_is_found(tmp_path: Path, change: dict[str, object]) -> None:
+    file = (
+        checkpoint.save(tmp_path, 1, TENSORS, {"guard": {"skipped": 2}, "best": float("inf")}) / "state.json"
+    )
+    values = json.loads(file.read_text())
+    assert checkpoint.load(file.parent)[1]["guard"] == {"skipped": 2}
+    file.write_text(json.dumps(values | change))
+    with pytest.raises(DamagedFileError, match=r"state\.json fails its checksum"):
+        checkpoint.load(file.parent)
+
+
+def test_a_torn_name_of_the_newest_checkpoint_is_an_error_and_a_missing_one_does_no_harm(
+    tmp_path: Path,
+) -> None:
+    for step in (1, 2):
+        newest = checkpoint.save(tmp_path, step, TENSORS, {})
+    (tmp_path / checkpoint.LATEST).write_text("{")
+    with pytest.raises(DamagedFileError, match=r"latest\.json is damaged.*delete it"):
+        checkpoint.sound(tmp_path, previous=False)
+    (tmp_path / checkpoint.LATEST).unlink()
+    assert checkpoint.sound(tmp_path, previous=False) == newest
+
+
 def test_a_folder_without_a_state_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"state\.json"):
         checkpoint.load(tmp_path)
