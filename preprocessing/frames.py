@@ -93,25 +93,6 @@ class ZarrFrames:
             raise DamagedFileError(f"{self._path}{position}: cannot be read: {error}") from error
 
 
-class SharedFrame:
-    """The one frame of an array that all trajectories share, read once: for servers."""
-
-    def __init__(self, frames: FrameReader, shape: tuple[int, ...]) -> None:
-        self._values = np.empty(shape, np.float32)
-        frames.read_frame((0,), [self._values])
-
-    def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
-        """Fill buffers one after the other from the start of the frame."""
-        start = 0
-        for buffer in buffers:
-            buffer.reshape(-1)[:] = self._values.reshape(-1)[start : start + buffer.size]
-            start += buffer.size
-
-    def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
-        """Fill (1, C, H, W)."""
-        out[:] = self._values
-
-
 def open_frames(path: Path | Url) -> FrameReader:
     """A reader of the array in a folder or on a server.
 
@@ -126,4 +107,9 @@ def open_frames(path: Path | Url) -> FrameReader:
     if isinstance(path, Path):
         return ShardReader(path, layout)
     frames = RemoteFrames(path, layout)
-    return SharedFrame(frames, layout.frame) if layout.shape[:-3] == (1,) else frames
+    if layout.shape[:-3] != (1,):
+        return frames
+    # The one frame of an array that all trajectories share is fetched once.
+    values = np.empty(layout.shape, np.float32)
+    frames.read_frame((0,), [values])
+    return HeldFrames(values)
