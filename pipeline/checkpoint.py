@@ -1,6 +1,5 @@
 """Checkpoints: atomic, complete, checksummed, free of pickle, and independent of the cluster's size."""
 
-import hashlib
 import json
 import shutil
 import sys
@@ -11,7 +10,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pelagos.preprocessing.durable import sha256, sync_directory, sync_tree, write_json
+from pelagos.preprocessing.durable import json_checksum, sha256, sync_directory, sync_tree, write_json
 from pelagos.preprocessing.errors import DamagedFileError, MissingFileError, PelagosError
 
 LATEST = "latest.json"
@@ -50,7 +49,7 @@ def save(folder: Path, step: int, tensors: Tensors, values: dict[str, Any]) -> P
             digests[path.name] = sha256(path)
         sync_tree(partial)
         state = {**values, "step": step, "sha256": digests}
-        write_json(partial / "state.json", {**state, "checksum": _checksum(state)})
+        write_json(partial / "state.json", {**state, "checksum": json_checksum(state, finite=False)})
         partial.rename(target)
         sync_directory(folder)
     write_json(folder / LATEST, {"checkpoint": target.name})
@@ -109,15 +108,9 @@ def _values(path: Path) -> dict[str, Any]:
         values = dict(json.loads(file.read_text()))
     except (TypeError, ValueError) as error:
         raise DamagedFileError(f"checkpoint {path}: state.json is damaged: {error}") from error
-    if values.pop("checksum", None) != _checksum(values):
+    if values.pop("checksum", None) != json_checksum(values, finite=False):
         raise DamagedFileError(f"checkpoint {path}: state.json fails its checksum")
     return values
-
-
-def _checksum(state: dict[str, Any]) -> str:
-    """The SHA-256 of what a file says, as it is read again."""
-    text = json.dumps(json.loads(json.dumps(state)), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sound(folder: Path, *, previous: bool) -> Path | None:

@@ -204,7 +204,11 @@ def lock(path: Path, *, shared: bool = False) -> Iterator[None]:
         yield
 
 
-def json_checksum(value: Any) -> str:
-    """The SHA-256 of a JSON value in its canonical spelling."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def json_checksum(value: Any, *, finite: bool = True) -> str:
+    """The SHA-256 of a JSON value in its canonical spelling.
+
+    Raises:
+        ValueError: a number is NaN or infinite, where all must be finite.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=not finite)
     return hashlib.sha256(text.encode()).hexdigest()
