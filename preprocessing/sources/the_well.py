@@ -6,10 +6,7 @@ Boundaries are masks over the coordinates. The specification is docs/data_format
 PolymathicAI/the_well; files are read with h5py alone.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,50 +14,28 @@ import h5py
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
-from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.grid import Boundary, Grid, Sides
-from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.grid import Grid, Sides
+from pelagos.preprocessing.sources import convention, well_file
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
-from pelagos.preprocessing.sources.lazy import Hdf5Dataset, floating, member, open_hdf5, variable
+from pelagos.preprocessing.sources.lazy import Hdf5Dataset, floating, variable
+from pelagos.preprocessing.sources.well_file import Contents
 from pelagos.preprocessing.sources.writer import BlockWriter, write_all
 
-_ORDERS = {"scalars": 0, "t0_fields": 0, "t1_fields": 1, "t2_fields": 2}
-_KINDS: dict[str, Boundary] = {"periodic": "periodic", "wall": "wall", "open": "open"}
+Floats = NDArray[np.float64]
 _AXES: tuple[dict[str, str], ...] = ({"y": "y", "x": "x"}, {"y": "z", "x": "x"}, {"y": "theta", "x": "phi"})
-
-
-@dataclass(frozen=True)
-class _Array:
-    """One array of a file: its group, the axes it has before any components, and where it is."""
-
-    group: str
-    axes: tuple[str, ...]
-    part: Hdf5Dataset
-
-
-@dataclass(frozen=True, eq=False)
-class _Contents:
-    """What one file says about itself; a side is None where the masks do not give it one kind."""
-
-    path: Path
-    dataset: str
-    grid_type: str
-    num_trajectories: int
-    time: NDArray[np.float64]
-    coordinates: Mapping[str, NDArray[np.float64]]
-    sides: Mapping[str, tuple[Boundary | None, Boundary | None]]
-    arrays: Mapping[str, _Array]
 
 
 class TheWell(Files):
     """Reads files of The Well; several are laid end to end along the trajectories.
 
     Vectors become variables `name_x`, `name_y`, tensors `name_xx`, ..., after the file's axes. A
-    scalar that varies in time becomes a forcing that is uniform in space.
+    scalar that varies in time becomes a forcing that is uniform in space. Where trajectories start
+    at different times, time counts from each one's start, which is the scalar `start_time`.
 
     Attributes:
         kind: "the_well".
@@ -68,6 +43,7 @@ class TheWell(Files):
         rename: new names by the names that would be used.
         axes: which of the file's axes is y and which x, where their names do not say.
         boundary: beyond the edges, where the masks do not give each side one kind.
+        dt: of trajectories whose steps in time differ, those with this one are read.
     """
 
     kind: Literal["the_well"] = "the_well"
@@ -75,6 +51,7 @@ class TheWell(Files):
     rename: dict[str, str] = Field(default_factory=dict)
     axes: dict[Literal["y", "x"], str] = Field(default_factory=dict)
     boundary: BoundaryOption | None = None
+    dt: PositiveFloat | None = None
 
     @classmethod
     def recognise(cls, glance: Glance) -> Finding | None:
@@ -89,18 +66,22 @@ class TheWell(Files):
         """The dataset in the convention; reads coordinates, scalars and masks, no field.
 
         Raises:
-            DataError: for 3-D data, times that differ between trajectories, ambiguous axes or
+            ConfigError: no trajectory has the step `dt`.
+            DataError: for 3-D data, steps in time that differ between trajectories, ambiguous axes or
                 boundaries, and files that do not fit together.
         """
-        files = [_contents(path) for path in self.files()]
+        files = [well_file.contents(path) for path in self.files()]
         first = files[0]
         for other in files[1:]:
-            _compare(first, other)
+            well_file.compare(first, other)
+        time, starts, taken = _clock(files, self.dt)
         own = self._axes(first)
         grid = self._grid(first, own)
         variables = {}
-        for own_name, made in _variables(files, {name: axis for axis, name in own.items()}):
+        for own_name, made in _variables(files, {name: axis for axis, name in own.items()}, starts):
             name = self.rename.get(own_name, own_name)
+            if name in variables:
+                raise DataError(f"{first.path}: two arrays would be {name}; rename one of them")
             made.attrs = convention.attrs(name, made.attrs["role"])
             variables[name] = made
         if unknown := set(self.rename.values()) - set(variables):
@@ -111,7 +92,7 @@ class TheWell(Files):
         ds = convention.assemble(
             variables,
             grid=grid,
-            time=first.time,
+            time=time,
             dataset=self.identifier(first.dataset),
             source_format="the_well",
             sources=self.files(),
@@ -119,9 +100,9 @@ class TheWell(Files):
             license=self.license,
             references=self.references,
         )
-        return convention.select(ds, self.variables)
+        return convention.select(ds if taken.all() else ds.isel(trajectory=taken), self.variables)
 
-    def _axes(self, file: _Contents) -> dict[str, str]:
+    def _axes(self, file: Contents) -> dict[str, str]:
         """The file's names of y and x."""
         dims = tuple(file.coordinates)
         if len(dims) != 2:
@@ -136,7 +117,7 @@ class TheWell(Files):
             f" axes: {{y: {dims[1]}, x: {dims[0]}}} or the other way round"
         )
 
-    def _grid(self, file: _Contents, own: Mapping[str, str]) -> Grid:
+    def _grid(self, file: Contents, own: Mapping[str, str]) -> Grid:
         y, x = file.coordinates[own["y"]], file.coordinates[own["x"]]
         if file.grid_type == "cartesian":
             return Grid("cartesian", y, x, self._sides(file, own, "y"), self._sides(file, own, "x"))
@@ -147,7 +128,7 @@ class TheWell(Files):
         latitude = np.rad2deg(np.pi / 2 - y if y.min() >= 0 else y)
         return Grid("latlon", latitude, np.rad2deg(x), ("pole", "pole"), ("periodic", "periodic"), "degrees")
 
-    def _sides(self, file: _Contents, own: Mapping[str, str], axis: Literal["y", "x"]) -> Sides:
+    def _sides(self, file: Contents, own: Mapping[str, str], axis: Literal["y", "x"]) -> Sides:
         if self.boundary:
             return self.boundary.y if axis == "y" else self.boundary.x
         low, high = file.sides[own[axis]]
@@ -159,120 +140,73 @@ class TheWell(Files):
         return low, high
 
 
-def _contents(path: Path) -> _Contents:
-    with open_hdf5(path) as file:
-        dimensions = member(file, "dimensions")
-        dims = _words(_attribute(dimensions, "spatial_dims"))
-        for name in dims:
-            if _is(member(dimensions, name), "sample_varying") or _is(dimensions[name], "time_varying"):
-                raise DataError(f"{path}: coordinate {name} is not the same for all trajectories and times")
-        return _Contents(
-            path=path,
-            dataset=_text(file.attrs.get("dataset_name", "")),
-            grid_type=_text(file.attrs.get("grid_type", "cartesian")),
-            num_trajectories=int(_attribute(file, "n_trajectories")),
-            time=_time(path, np.asarray(member(dimensions, "time")[()], np.float64)),
-            coordinates={name: np.asarray(dimensions[name][()], np.float64) for name in dims},
-            sides=_sides(file, dims),
-            arrays=dict(_arrays(file, dims)),
-        )
-
-
-def _attribute(item: Any, name: str) -> Any:
-    if name not in item.attrs:
-        raise DataError(
-            f"{item.file.filename}: '{item.name}' lacks the attribute {name} of The Well's specification"
-        )
-    return item.attrs[name]
-
-
-def _is(item: Any, flag: str) -> bool:
-    """A boolean attribute; some files store it as text, some leave it out where it is false."""
-    return str(item.attrs.get(flag, False)) == "True"
-
-
-def _words(value: Any) -> tuple[str, ...]:
-    """A list of names; some files store it as the text of a NumPy array."""
-    if isinstance(value, str | bytes):
-        return tuple(re.findall(r"[^\s\[\]'\",]+", _text(value)))
-    return tuple(_text(one) for one in value)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _time(path: Path, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    rows = np.atleast_2d(values)
-    if np.all(rows == rows[0]):
-        return np.asarray(rows[0])
-    row, frame = np.argwhere(rows != rows[0])[0]
-    raise DataError(
-        f"{path}: times differ: frame {frame} is at {rows[0, frame]:g} in trajectory 0 and at"
-        f" {rows[row, frame]:g} in trajectory {row}; a dataset has one axis of times"
+def _clock(files: Sequence[Contents], dt: float | None) -> tuple[Floats, Floats | None, NDArray[np.bool_]]:
+    """(T,) the axis of time; (N,) when each trajectory starts, where that differs; (N,) which are read."""
+    times = np.concatenate(
+        [np.broadcast_to(file.times, (file.num_trajectories, file.times.shape[1])) for file in files]
     )
-
-
-def _sides(file: Any, dims: Sequence[str]) -> dict[str, tuple[Boundary | None, Boundary | None]]:
-    """For each axis the kinds of its low and high side, from the masks at both ends."""
-    found: dict[tuple[str, int], set[Boundary | None]] = {
-        (name, end): set() for name in dims for end in (0, -1)
-    }
-    for condition in file.get("boundary_conditions", {}).values():
-        kind = _KINDS.get(_text(_attribute(condition, "bc_type")).lower())
-        axes = _words(_attribute(condition, "associated_dims"))
-        varies = _is(condition, "sample_varying") or _is(condition, "time_varying")
-        mask = np.asarray(member(condition, "mask")[()], bool)
-        if kind == "periodic" and len(axes) == 1:
-            mask = np.ones_like(
-                mask
-            )  # an axis is periodic as a whole; the package's own example marks no point
-        for (axis, name), end in product(enumerate(axes), (0, -1)):
-            # A side's corners belong to two sides, and a mask of one marks them too.
-            side = mask.take(end, axis)[(slice(1, -1),) * (mask.ndim - 1)]
-            if varies or np.any(side):
-                found[name, end].add(None if varies or not np.all(side) else kind)
-    kinds = {where: set(found[where]) or {"unknown"} for where in found}
-    one = {where: next(iter(some)) if len(some) == 1 else None for where, some in kinds.items()}
-    return {name: (one[name, 0], one[name, -1]) for name in dims}
-
-
-def _arrays(file: Any, dims: Sequence[str]) -> Iterator[tuple[str, _Array]]:
-    for group in _ORDERS:
-        for name in _words(file[group].attrs.get("field_names", ())) if group in file else ():
-            stored = member(file[group], name)
-            axes = ["trajectory"] * _is(stored, "sample_varying") + ["time"] * _is(stored, "time_varying")
-            if group != "scalars":
-                varying = _attribute(stored, "dim_varying")
-                axes += [name for name, varies in zip(dims, varying, strict=True) if varies]
-            yield name, _Array(group, tuple(axes), Hdf5Dataset.of(stored))
-
-
-def _compare(first: _Contents, other: _Contents) -> None:
-    """Raise DataError unless two files can be laid end to end along the trajectories."""
-    if set(first.coordinates) != set(other.coordinates):
-        axes = [", ".join(file.coordinates) for file in (first, other)]
-        raise DataError(f"{first.path} has axes {axes[0]} but {other.path} {axes[1]}")
-    for name, values in first.coordinates.items():
-        convention.agree(name, (first.path, values), (other.path, other.coordinates[name]))
-    convention.agree("time", (first.path, first.time), (other.path, other.time))
-    held = [{name: array.axes for name, array in file.arrays.items()} for file in (first, other)]
-    if differing := sorted(name for name in {**held[0], **held[1]} if held[0].get(name) != held[1].get(name)):
-        raise DataError(f"{first.path} and {other.path} differ in the arrays {', '.join(differing)}")
-    if first.sides != other.sides:
+    taken = np.ones(len(times), bool) if dt is None else _with_step(files[0].path, times, dt)
+    rows = times[taken]
+    # What single precision rounds, and a thousandth of a step as for all axes of time.
+    rounded = np.finfo(np.float32).eps * float(np.abs(rows).max())
+    steps = np.diff(rows, axis=1)
+    allowed = 2 * rounded + 1e-3 * float(np.abs(steps).min(initial=np.inf if steps.size else 0.0))
+    if np.all(np.abs(rows - rows[0]) <= allowed):
+        return rows[0], None, taken
+    best = int(np.abs(rows).max(axis=1).argmin())  # rounded least
+    if len(odd := np.argwhere(np.abs(steps - steps[best]) > allowed)):
+        row, frame = odd[0]
+        one, two = (_place(files, int(np.flatnonzero(taken)[i])) for i in (best, row))
         raise DataError(
-            f"{first.path} and {other.path} differ in their boundary_conditions: make a dataset of each"
+            f"{two}: frames {frame} and {frame + 1} are {steps[row, frame]:g} apart, and"
+            f" {steps[best, frame]:g} in {one}: a dataset has one step in time, or lead times would be wrong."
+            f" Steps are {_listed(rows)}: make a dataset of each, as in dt: {_steps(rows)[0]:g}"
         )
+    return rows[best] - rows[best, 0], times[:, 0], taken
 
 
-def _variables(files: Sequence[_Contents], named: Mapping[str, str]) -> Iterator[tuple[str, xr.Variable]]:
+def _place(files: Sequence[Contents], row: int) -> str:
+    for file in files:
+        if row < file.num_trajectories:
+            return f"{file.path}, trajectory {row}"
+        row -= file.num_trajectories
+    raise IndexError(row)
+
+
+def _mean_steps(times: Floats) -> Floats:
+    return np.asarray((times[:, -1] - times[:, 0]) / max(1, times.shape[1] - 1))
+
+
+def _steps(times: Floats) -> list[float]:
+    """The steps in time that trajectories have on average, each once."""
+    found: list[float] = []
+    for step in np.sort(_mean_steps(times)):
+        if not found or step - found[-1] > 1e-3 * step:
+            found.append(float(step))
+    return found
+
+
+def _listed(times: Floats) -> str:
+    return ", ".join(f"{step:g}" for step in _steps(times))
+
+
+def _with_step(path: Path, times: Floats, dt: float) -> NDArray[np.bool_]:
+    taken = np.abs(_mean_steps(times) - dt) <= 1e-3 * dt
+    if not taken.any():
+        raise ConfigError(f"dt: no trajectory of {path} has steps of {dt:g}; there are {_listed(times)}")
+    return np.asarray(taken)
+
+
+def _variables(
+    files: Sequence[Contents], named: Mapping[str, str], starts: Floats | None
+) -> Iterator[tuple[str, xr.Variable]]:
     """The variables of all files, with roles; `named` gives y or x by the file's axis."""
     first = files[0]
     counts = [file.num_trajectories for file in files]
-    sizes = {"trajectory": sum(counts), "time": len(first.time)}
+    sizes = {"trajectory": sum(counts), "time": first.times.shape[1]}
     sizes |= {axis: len(first.coordinates[name]) for name, axis in named.items()}
-    for key, array in first.arrays.items():
-        stored = [file.arrays[key].part for file in files]
+    for path, array in first.arrays.items():
+        stored, key = [file.arrays[path].part for file in files], path.split("/", 1)[1]
         if array.group == "scalars" and "time" not in array.axes:
             yield key, _scalar(stored, counts)
             continue
@@ -280,10 +214,12 @@ def _variables(files: Sequence[_Contents], named: Mapping[str, str]) -> Iterator
         static = ("y", "x") if repeated else ("trajectory", "y", "x")
         dims = convention.TIME_DIMS if "time" in array.axes else static
         role = "forcing" if array.group == "scalars" else "prognostic" if "time" in array.axes else "static"
-        for suffix, position in _components(array, tuple(first.coordinates)):
+        for suffix, position in well_file.components(array, tuple(first.coordinates)):
             layout: list[str | int] = [*(named.get(axis, axis) for axis in array.axes), *position]
             parts = [floating(part) for part in stored]
             yield key + suffix, variable(dims, parts, layout, sizes, {"role": role}, counts=counts)
+    if starts is not None:
+        yield "start_time", xr.Variable(("trajectory",), starts, {"role": "scalar"})
 
 
 def _scalar(stored: Sequence[Hdf5Dataset], counts: Sequence[int]) -> xr.Variable:
@@ -292,21 +228,6 @@ def _scalar(stored: Sequence[Hdf5Dataset], counts: Sequence[int]) -> xr.Variable
         return xr.Variable((), values[0][0], {"role": "scalar"})
     rows = [np.broadcast_to(value, count) for value, count in zip(values, counts, strict=True)]
     return xr.Variable(("trajectory",), np.concatenate(rows), {"role": "scalar"})
-
-
-def _components(array: _Array, dims: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Suffix and position of each component; tensors have two axes for them or one, row by row."""
-    order, count = _ORDERS[array.group], len(dims)
-    shape = array.part.shape[len(array.axes) :]
-    flat = order == 2 and len(shape) == 1
-    if shape != ((count**2,) if flat else (count,) * order):
-        raise DataError(
-            f"{array.part.name} of {array.group} has shape {array.part.shape}, not"
-            f" ({', '.join(array.axes)}) and then {count} components for each of {order} directions"
-        )
-    for index in product(range(count), repeat=order):
-        position = (index[0] * count + index[1],) if flat else index
-        yield "_" * bool(order) + "".join(dims[i] for i in index), position
 
 
 class Writer(BlockWriter):

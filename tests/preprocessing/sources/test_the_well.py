@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.build import BuildConfig, build
+from pelagos.preprocessing.dataset import DatasetConfig
+from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.sources import the_well
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.the_well import TheWell, Writer
@@ -271,19 +273,80 @@ def test_three_dimensions_are_refused(tmp_path: Path) -> None:
         Well(tmp_path / "a.hdf5", ("x", "y", "z")).done().open()
 
 
-def test_times_of_each_trajectory_are_read_if_equal_and_refused_if_not(tmp_path: Path) -> None:
-    for late, name in ((0.0, "equal"), (0.125, "ragged")):
-        made = Well(tmp_path / f"{name}.hdf5")
-        made.array("t0_fields", "density", "sample time x y")
-        times = np.tile(np.arange(T) / 4, (N, 1))
-        times[1, 3:] += late
-        made.coordinate("time", times, sample_varying=True)
-        made.done()
-    np.testing.assert_array_equal(TheWell(paths=str(tmp_path / "equal.hdf5")).open().time, np.arange(T) / 4)
+def timed(path: Path, *rows: np.ndarray) -> TheWell:
+    """A file whose trajectories have times of their own, in single precision as the specification has them."""
+    made = Well(path, n_trajectories=len(rows))
+    made.file["t0_fields"].attrs["field_names"] = ["density"]
+    made.file["t0_fields/density"] = RNG.normal(size=(len(rows), len(rows[0]), X, Y)).astype(np.float32)
+    made.file["t0_fields/density"].attrs.update(
+        dim_varying=[True, True], sample_varying=True, time_varying=True
+    )
+    made.coordinate("time", np.stack(rows).astype(np.float32), sample_varying=True)
+    return made.done()
+
+
+def test_times_that_all_trajectories_share_are_kept(tmp_path: Path) -> None:
+    ds = timed(tmp_path / "a.hdf5", *[3 + np.arange(T) / 4] * 3).open()
+    np.testing.assert_array_equal(ds.time, 3 + np.arange(T) / 4)
+    assert list(ds) == ["density"]
+
+
+@pytest.mark.parametrize("step", [0.25, 0.01])
+def test_trajectories_that_start_at_different_times_count_from_their_start(
+    tmp_path: Path, step: float
+) -> None:
+    starts = [500.0, 0.0, 7.5]
+    source = timed(tmp_path / "a.hdf5", *[start + np.arange(T) * step for start in starts])
+    ds = source.open()
+    np.testing.assert_allclose(ds.time, np.arange(T) * step, rtol=1e-6)
+    np.testing.assert_array_equal(ds.start_time, starts)
+    assert (ds.start_time.dims, ds.start_time.attrs["role"]) == (("trajectory",), "scalar")
+    config = {"dataset": "well", "source": source.model_dump() | {"kind": "the_well"}, "root": tmp_path}
+    dataset = DatasetConfig(path=build(BuildConfig.model_validate(config)), time_scale=1.0).open()
+    batch = dataset.batch(np.arange(dataset.num_samples))
+    np.testing.assert_allclose(batch.lead_time, step * (batch.index[:, 2] - batch.index[:, 1]), rtol=1e-6)
+    np.testing.assert_array_equal(batch.scalars[:, 0], np.array(starts)[batch.index[:, 0]])
+
+
+def test_trajectories_of_different_steps_are_refused_until_one_step_is_chosen(tmp_path: Path) -> None:
+    rows = [np.arange(T) * step for step in (0.25, 0.5, 0.25)]
+    source = timed(tmp_path / "a.hdf5", *rows)
     with pytest.raises(
-        DataError, match=r"ragged\.hdf5: times differ: frame 3 is at 0\.75 in trajectory 0 and at 0\.875"
+        DataError,
+        match=r"a\.hdf5, trajectory 1: frames 0 and 1 are 0\.5 apart, and 0\.25 in .*a\.hdf5, trajectory 0: a"
+        r" dataset has one step.* Steps are 0\.25, 0\.5: make a dataset of each, as in dt: 0\.25",
     ):
-        TheWell(paths=str(tmp_path / "ragged.hdf5")).open()
+        source.open()
+    with h5py.File(tmp_path / "a.hdf5") as file:
+        density = file["t0_fields/density"][()]
+    for step, taken in ((0.25, [0, 2]), (0.5, [1])):
+        ds = source.model_copy(update={"dt": step}).open()
+        np.testing.assert_array_equal(ds.time, rows[taken[0]])
+        np.testing.assert_array_equal(ds.trajectory, taken)
+        np.testing.assert_array_equal(ds.density, density[taken].swapaxes(-1, -2))
+    with pytest.raises(
+        ConfigError, match=r"dt: no trajectory of .*a\.hdf5 has steps of 1; there are 0\.25, 0\.5"
+    ):
+        source.model_copy(update={"dt": 1.0}).open()
+
+
+def test_times_of_uneven_steps_that_differ_are_refused(tmp_path: Path) -> None:
+    late = np.array([0, 0.25, 0.5, 0.875, 1.125])
+    with pytest.raises(DataError, match=r"trajectory 1: frames 2 and 3 are 0\.375 apart, and 0\.25 in"):
+        timed(tmp_path / "a.hdf5", np.arange(T) / 4, late).open()
+
+
+def test_files_of_different_starts_and_steps_are_told_apart(tmp_path: Path) -> None:
+    for i, (start, step) in enumerate([(0, 0.25), (2, 0.25), (0, 0.5)]):
+        timed(tmp_path / f"p{i}.hdf5", start + np.arange(T) * step)
+    ds = TheWell(paths=[f"{tmp_path}/p0.hdf5", f"{tmp_path}/p1.hdf5"]).open()
+    np.testing.assert_array_equal(ds.start_time, [0, 2])
+    source = TheWell(paths=f"{tmp_path}/p*.hdf5")
+    with pytest.raises(
+        DataError, match=r"p2\.hdf5, trajectory 0: frames 0 and 1 are 0\.5 apart, and 0\.25 in"
+    ):
+        source.open()
+    assert source.model_copy(update={"dt": 0.25}).open().sizes["trajectory"] == 2
 
 
 def test_a_moving_grid_is_refused(well: Well) -> None:
@@ -314,12 +377,8 @@ def test_files_are_joined_and_what_is_constant_in_each_is_repeated(tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            lambda made: made.coordinate("time", np.arange(T) / 2),
-            r"p0\.hdf5 and .*p1\.hdf5 differ in time: point 1 is",
-        ),
         (lambda made: made.coordinate("time", np.arange(7) / 4), r"differ in time: 5 and 7 points"),
-        (lambda made: made.array("scalars", "nu", ""), r"differ in the arrays nu"),
+        (lambda made: made.array("scalars", "nu", ""), r"differ in the arrays scalars/nu"),
         (
             lambda made: made.boundary("x", "wall", ["x"], ends(X, 0, -1)),
             r"differ in their boundary_conditions",
@@ -345,6 +404,12 @@ def test_fields_can_be_renamed_and_selected(well: Well) -> None:
     assert ds.activator.attrs["long_name"] == "concentration of the activator"
     with pytest.raises(DataError, match=r"rename: nothing becomes inhibitor; .*small\.hdf5 has density, A"):
         source.model_copy(update={"rename": {"B": "inhibitor"}}).open()
+
+
+def test_two_arrays_of_one_name_are_an_error(well: Well) -> None:
+    well.array("scalars", "density", "sample")
+    with pytest.raises(DataError, match=r"small\.hdf5: two arrays would be density; rename one of them"):
+        well.done().open()
 
 
 def test_integer_masks_are_read_as_numbers(well: Well) -> None:

@@ -1,0 +1,172 @@
+"""One file of The Well: what it holds, by its groups and attributes.
+
+Each array says by attributes along which of trajectory, time and space it varies, and lacks the other axes.
+Boundaries are masks over the coordinates.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.grid import Boundary
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.lazy import Hdf5Dataset, member, open_hdf5
+
+_ORDERS = {"scalars": 0, "t0_fields": 0, "t1_fields": 1, "t2_fields": 2}
+_KINDS: dict[str, Boundary] = {"periodic": "periodic", "wall": "wall", "open": "open"}
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array of a file: its group, the axes it has before any components, and where it is."""
+
+    group: str
+    axes: tuple[str, ...]
+    part: Hdf5Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What one file says about itself.
+
+    Attributes:
+        path: of the file.
+        dataset: its name.
+        grid_type: `cartesian` or one of a sphere's.
+        num_trajectories: how many there are.
+        times: (N, T) of each trajectory, or (1, T) of all.
+        coordinates: by the names of the axes, in the order of the arrays' axes.
+        sides: of each axis, None where the masks do not give a side one kind.
+        arrays: by `group/name`.
+    """
+
+    path: Path
+    dataset: str
+    grid_type: str
+    num_trajectories: int
+    times: NDArray[np.float64]
+    coordinates: Mapping[str, NDArray[np.float64]]
+    sides: Mapping[str, tuple[Boundary | None, Boundary | None]]
+    arrays: Mapping[str, Array]
+
+
+def contents(path: Path) -> Contents:
+    """Read coordinates and masks, no field.
+
+    Raises:
+        DataError: the file is not as the specification has it, or its grid moves.
+    """
+    with open_hdf5(path) as file:
+        dimensions = member(file, "dimensions")
+        dims = _words(_attribute(dimensions, "spatial_dims"))
+        for name in dims:
+            if _is(member(dimensions, name), "sample_varying") or _is(dimensions[name], "time_varying"):
+                raise DataError(f"{path}: coordinate {name} is not the same for all trajectories and times")
+        return Contents(
+            path=path,
+            dataset=_text(file.attrs.get("dataset_name", "")),
+            grid_type=_text(file.attrs.get("grid_type", "cartesian")),
+            num_trajectories=int(_attribute(file, "n_trajectories")),
+            times=np.atleast_2d(np.asarray(member(dimensions, "time")[()], np.float64)),
+            coordinates={name: np.asarray(dimensions[name][()], np.float64) for name in dims},
+            sides=_sides(file, dims),
+            arrays=dict(_arrays(file, dims)),
+        )
+
+
+def _attribute(item: Any, name: str) -> Any:
+    if name not in item.attrs:
+        raise DataError(
+            f"{item.file.filename}: '{item.name}' lacks the attribute {name} of The Well's specification"
+        )
+    return item.attrs[name]
+
+
+def _is(item: Any, flag: str) -> bool:
+    """A boolean attribute; some files store it as text, some leave it out where it is false."""
+    return str(item.attrs.get(flag, False)) == "True"
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    """A list of names; some files store it as the text of a NumPy array."""
+    if isinstance(value, str | bytes):
+        return tuple(re.findall(r"[^\s\[\]'\",]+", _text(value)))
+    return tuple(_text(one) for one in value)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _sides(file: Any, dims: Sequence[str]) -> dict[str, tuple[Boundary | None, Boundary | None]]:
+    """For each axis the kinds of its low and high side, from the masks at both ends."""
+    found: dict[tuple[str, int], set[Boundary | None]] = {
+        (name, end): set() for name in dims for end in (0, -1)
+    }
+    for condition in file.get("boundary_conditions", {}).values():
+        kind = _KINDS.get(_text(_attribute(condition, "bc_type")).lower())
+        axes = _words(_attribute(condition, "associated_dims"))
+        varies = _is(condition, "sample_varying") or _is(condition, "time_varying")
+        mask = np.asarray(member(condition, "mask")[()], bool)
+        if kind == "periodic" and len(axes) == 1:
+            # An axis is periodic as a whole; the package's own example marks no point.
+            mask = np.ones_like(mask)
+        for (axis, name), end in product(enumerate(axes), (0, -1)):
+            # A side's corners belong to two sides, and a mask of one marks them too.
+            side = mask.take(end, axis)[(slice(1, -1),) * (mask.ndim - 1)]
+            if varies or np.any(side):
+                found[name, end].add(None if varies or not np.all(side) else kind)
+    kinds = {where: set(found[where]) or {"unknown"} for where in found}
+    one = {where: next(iter(some)) if len(some) == 1 else None for where, some in kinds.items()}
+    return {name: (one[name, 0], one[name, -1]) for name in dims}
+
+
+def _arrays(file: Any, dims: Sequence[str]) -> Iterator[tuple[str, Array]]:
+    for group in _ORDERS:
+        for name in _words(file[group].attrs.get("field_names", ())) if group in file else ():
+            stored = member(file[group], name)
+            axes = ["trajectory"] * _is(stored, "sample_varying") + ["time"] * _is(stored, "time_varying")
+            if group != "scalars":
+                varying = _attribute(stored, "dim_varying")
+                axes += [name for name, varies in zip(dims, varying, strict=True) if varies]
+            yield f"{group}/{name}", Array(group, tuple(axes), Hdf5Dataset.of(stored))
+
+
+def compare(first: Contents, other: Contents) -> None:
+    """Raise DataError unless two files can be laid end to end along the trajectories."""
+    if set(first.coordinates) != set(other.coordinates):
+        axes = [", ".join(file.coordinates) for file in (first, other)]
+        raise DataError(f"{first.path} has axes {axes[0]} but {other.path} {axes[1]}")
+    for name, values in first.coordinates.items():
+        convention.agree(name, (first.path, values), (other.path, other.coordinates[name]))
+    if other.times.shape[1] != first.times.shape[1]:
+        convention.agree("time", (first.path, first.times[0]), (other.path, other.times[0]))
+    held = [{name: array.axes for name, array in file.arrays.items()} for file in (first, other)]
+    if differing := sorted(name for name in {**held[0], **held[1]} if held[0].get(name) != held[1].get(name)):
+        raise DataError(f"{first.path} and {other.path} differ in the arrays {', '.join(differing)}")
+    if first.sides != other.sides:
+        raise DataError(
+            f"{first.path} and {other.path} differ in their boundary_conditions: make a dataset of each"
+        )
+
+
+def components(array: Array, dims: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Suffix and position of each component; tensors have two axes for them or one, row by row."""
+    order, count = _ORDERS[array.group], len(dims)
+    shape = array.part.shape[len(array.axes) :]
+    flat = order == 2 and len(shape) == 1
+    if shape != ((count**2,) if flat else (count,) * order):
+        raise DataError(
+            f"{array.part.name} of {array.group} has shape {array.part.shape}, not"
+            f" ({', '.join(array.axes)}) and then {count} components for each of {order} directions"
+        )
+    for index in product(range(count), repeat=order):
+        position = (index[0] * count + index[1],) if flat else index
+        yield "_" * bool(order) + "".join(dims[i] for i in index), position
