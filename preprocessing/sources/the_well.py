@@ -35,7 +35,9 @@ class TheWell(Files):
 
     Vectors become variables `name_x`, `name_y`, tensors `name_xx`, ..., after the file's axes. A
     scalar that varies in time becomes a forcing that is uniform in space. Where trajectories start
-    at different times, time counts from each one's start, which is the scalar `start_time`.
+    at different times, time counts from each one's start, which is the scalar `start_time`. A boundary
+    condition becomes the kind of the sides that it marks; one that marks other points, or has values
+    there, also the fields `NAME_mask` and `NAME_values`, static ones or forcings.
 
     Attributes:
         kind: "the_well".
@@ -82,7 +84,7 @@ class TheWell(Files):
             name = self.rename.get(own_name, own_name)
             if name in variables:
                 raise DataError(f"{first.path}: two arrays would be {name}; rename one of them")
-            made.attrs = convention.attrs(name, made.attrs["role"])
+            made.attrs = convention.attrs(name, **made.attrs)
             variables[name] = made
         if unknown := set(self.rename.values()) - set(variables):
             listed = ", ".join(variables)
@@ -210,16 +212,24 @@ def _variables(
         if array.group == "scalars" and "time" not in array.axes:
             yield key, _scalar(stored, counts)
             continue
-        repeated = "trajectory" not in array.axes and len(files) == 1
-        static = ("y", "x") if repeated else ("trajectory", "y", "x")
-        dims = convention.TIME_DIMS if "time" in array.axes else static
         role = "forcing" if array.group == "scalars" else "prognostic" if "time" in array.axes else "static"
+        dims = _dims(array.axes, len(files))
         for suffix, position in well_file.components(array, tuple(first.coordinates)):
             layout: list[str | int] = [*(named.get(axis, axis) for axis in array.axes), *position]
             parts = [floating(part) for part in stored]
             yield key + suffix, variable(dims, parts, layout, sizes, {"role": role}, counts=counts)
+    for key, field, shown in well_file.shown(files):
+        attrs = {"role": "forcing" if "time" in field.axes else "static", "long_name": field.long_name}
+        layout = [named.get(axis, axis) for axis in field.axes]
+        yield key, variable(_dims(field.axes, len(files)), shown, layout, sizes, attrs, counts=counts)
     if starts is not None:
         yield "start_time", xr.Variable(("trajectory",), starts, {"role": "scalar"})
+
+
+def _dims(axes: Sequence[str], num_files: int) -> tuple[str, ...]:
+    if "time" in axes:
+        return convention.TIME_DIMS
+    return ("y", "x") if "trajectory" not in axes and num_files == 1 else ("trajectory", "y", "x")
 
 
 def _scalar(stored: Sequence[Hdf5Dataset], counts: Sequence[int]) -> xr.Variable:

@@ -6,7 +6,7 @@ Boundaries are masks over the coordinates.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Boundary
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.lazy import Hdf5Dataset, member, open_hdf5
+from pelagos.preprocessing.sources.lazy import Hdf5Dataset, Part, member, open_hdf5
+from pelagos.preprocessing.sources.well_boundary import Condition, Field, Side, Zeros, condition
 
 _ORDERS = {"scalars": 0, "t0_fields": 0, "t1_fields": 1, "t2_fields": 2}
-_KINDS: dict[str, Boundary] = {"periodic": "periodic", "wall": "wall", "open": "open"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Contents:
         times: (N, T) of each trajectory, or (1, T) of all.
         coordinates: by the names of the axes, in the order of the arrays' axes.
         sides: of each axis, None where the masks do not give a side one kind.
+        conditions: at boundaries, by name.
         arrays: by `group/name`.
     """
 
@@ -54,6 +55,7 @@ class Contents:
     times: NDArray[np.float64]
     coordinates: Mapping[str, NDArray[np.float64]]
     sides: Mapping[str, tuple[Boundary | None, Boundary | None]]
+    conditions: Mapping[str, Condition]
     arrays: Mapping[str, Array]
 
 
@@ -69,6 +71,7 @@ def contents(path: Path) -> Contents:
         for name in dims:
             if _is(member(dimensions, name), "sample_varying") or _is(dimensions[name], "time_varying"):
                 raise DataError(f"{path}: coordinate {name} is not the same for all trajectories and times")
+        conditions = dict(_conditions(file, dims))
         return Contents(
             path=path,
             dataset=_text(file.attrs.get("dataset_name", "")),
@@ -76,7 +79,8 @@ def contents(path: Path) -> Contents:
             num_trajectories=int(_attribute(file, "n_trajectories")),
             times=np.atleast_2d(np.asarray(member(dimensions, "time")[()], np.float64)),
             coordinates={name: np.asarray(dimensions[name][()], np.float64) for name in dims},
-            sides=_sides(file, dims),
+            sides=_sides(conditions, dims),
+            conditions=conditions,
             arrays=dict(_arrays(file, dims)),
         )
 
@@ -105,34 +109,42 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _sides(file: Any, dims: Sequence[str]) -> dict[str, tuple[Boundary | None, Boundary | None]]:
-    """For each axis the kinds of its low and high side, from the masks at both ends."""
-    found: dict[tuple[str, int], set[Boundary | None]] = {
-        (name, end): set() for name in dims for end in (0, -1)
-    }
-    for condition in file.get("boundary_conditions", {}).values():
-        kind = _KINDS.get(_text(_attribute(condition, "bc_type")).lower())
-        axes = _words(_attribute(condition, "associated_dims"))
-        varies = _is(condition, "sample_varying") or _is(condition, "time_varying")
-        mask = np.asarray(member(condition, "mask")[()], bool)
-        if kind == "periodic" and len(axes) == 1:
-            # An axis is periodic as a whole; the package's own example marks no point.
-            mask = np.ones_like(mask)
-        for (axis, name), end in product(enumerate(axes), (0, -1)):
-            # A side's corners belong to two sides, and a mask of one marks them too.
-            side = mask.take(end, axis)[(slice(1, -1),) * (mask.ndim - 1)]
-            if varies or np.any(side):
-                found[name, end].add(None if varies or not np.all(side) else kind)
-    kinds = {where: set(found[where]) or {"unknown"} for where in found}
-    one = {where: next(iter(some)) if len(some) == 1 else None for where, some in kinds.items()}
-    return {name: (one[name, 0], one[name, -1]) for name in dims}
+def _conditions(file: Any, dims: Sequence[str]) -> Iterator[tuple[str, Condition]]:
+    for name, group in file.get("boundary_conditions", {}).items():
+        axes, fields = (
+            _words(value)
+            for value in (_attribute(group, "associated_dims"), group.attrs.get("associated_fields", ()))
+        )
+        if unknown := set(axes) - set(dims):
+            raise DataError(
+                f"{file.filename}: {group.name} is associated with {min(unknown)}; axes are {', '.join(dims)}"
+            )
+        member(group, "mask")
+        yield name, condition(group, _text(_attribute(group, "bc_type")), axes, _varying(group), fields)
+
+
+def _sides(
+    conditions: Mapping[str, Condition], dims: Sequence[str]
+) -> dict[str, tuple[Boundary | None, Boundary | None]]:
+    """For each axis the kinds of its low and high side; None where conditions differ or one is in places."""
+    found: dict[Side, set[Boundary | None]] = {side: set() for side in product(dims, (0, -1))}
+    for one in conditions.values():
+        for side, kind in one.sides.items():
+            found[side].add(kind)
+    kinds = {side: some or {"unknown"} for side, some in found.items()}
+    single = {side: next(iter(some)) if len(some) == 1 else None for side, some in kinds.items()}
+    return {name: (single[name, 0], single[name, -1]) for name in dims}
+
+
+def _varying(item: Any) -> list[str]:
+    return ["trajectory"] * _is(item, "sample_varying") + ["time"] * _is(item, "time_varying")
 
 
 def _arrays(file: Any, dims: Sequence[str]) -> Iterator[tuple[str, Array]]:
     for group in _ORDERS:
         for name in _words(file[group].attrs.get("field_names", ())) if group in file else ():
             stored = member(file[group], name)
-            axes = ["trajectory"] * _is(stored, "sample_varying") + ["time"] * _is(stored, "time_varying")
+            axes = _varying(stored)
             if group != "scalars":
                 varying = _attribute(stored, "dim_varying")
                 axes += [name for name, varies in zip(dims, varying, strict=True) if varies]
@@ -170,3 +182,29 @@ def components(array: Array, dims: Sequence[str]) -> Iterator[tuple[str, tuple[i
     for index in product(range(count), repeat=order):
         position = (index[0] * count + index[1],) if flat else index
         yield "_" * bool(order) + "".join(dims[i] for i in index), position
+
+
+def shown(files: Sequence[Contents]) -> Iterator[tuple[str, Field, list[Part]]]:
+    """Fields of the boundary conditions of which sides do not say all, and their values in each file.
+
+    Raises:
+        DataError: two files have one over different axes.
+    """
+    for name in sorted({name for file in files for name, one in file.conditions.items() if one.shown}):
+        held = [file.conditions[name].fields if name in file.conditions else {} for file in files]
+        for key, field in {key: field for fields in held for key, field in fields.items()}.items():
+            own = [fields.get(key) or _nothing(file, field) for file, fields in zip(files, held, strict=True)]
+            if different := next((one for one in own if one.axes != field.axes), None):
+                raise DataError(
+                    f"{field.part.name} varies along {', '.join(field.axes)}, but {different.part.name} along"
+                    f" {', '.join(different.axes)}: make a dataset of each"
+                )
+            yield key, field, [one.part for one in own]
+
+
+def _nothing(file: Contents, field: Field) -> Field:
+    """The field of a condition that a file does not have."""
+    lengths = {"trajectory": file.num_trajectories, "time": file.times.shape[1]}
+    lengths |= {name: len(values) for name, values in file.coordinates.items()}
+    part = Zeros(tuple(lengths[axis] for axis in field.axes), field.part.dtype, f"{file.path}: nothing")
+    return replace(field, part=part)

@@ -58,14 +58,29 @@ class Well:
         self.file[group].attrs["field_names"] = [*names, name]
         return values
 
-    def boundary(self, name: str, kind: str, dims: Any, mask: np.ndarray, **attrs: Any) -> None:
+    def boundary(
+        self,
+        name: str,
+        kind: str,
+        dims: Any,
+        mask: np.ndarray,
+        values: np.ndarray | None = None,
+        **attrs: Any,
+    ) -> None:
         group = self.file["boundary_conditions"].create_group(name)
         group.attrs.update({"bc_type": kind, "associated_dims": dims} | attrs)
         group["mask"] = mask
+        if values is not None:
+            group["values"] = values.astype(np.float32)
 
     def done(self, **options: Any) -> TheWell:
         self.file.close()
         return TheWell(paths=str(self.path), **options)
+
+
+def inside(*lengths: int) -> np.ndarray:
+    """A mask of all points but those at the sides."""
+    return np.pad(np.ones([n - 2 for n in lengths], bool), 1)
 
 
 def ends(length: int, *marked: int) -> np.ndarray:
@@ -91,6 +106,15 @@ class TestTheWell(SourceContract):
             made.array("t0_fields", "profile", "y")
             made.array("scalars", "clock", "time")
             made.array("scalars", "viscosity", "sample")
+            mask = RNG.random((X, Y)) < 0.2 * (i + 1)
+            made.boundary(
+                "body",
+                "WALL",
+                ["x", "y"],
+                mask & inside(X, Y),
+                RNG.normal(size=(N, (mask & inside(X, Y)).sum())),
+                sample_varying=True,
+            )
             made.done()
         return TheWell(paths=f"{folder}/part_*.hdf5")
 
@@ -205,6 +229,8 @@ def test_boundary_kinds_are_read_at_both_ends_of_the_masks(
         well.boundary(f"condition_{i}", *condition)
     ds = well.done().open()
     assert (ds.attrs["boundary_y"], ds.attrs["boundary_x"]) == (y, x)
+    beyond = [f"condition_{i}_mask" for i in range(len(conditions)) if "unknown,unknown" == x == y]
+    assert list(ds) == ["density", *beyond]
 
 
 @pytest.mark.parametrize(
@@ -227,6 +253,109 @@ def test_an_ambiguous_side_is_asked_about(well: Well, conditions: Any) -> None:
         {"paths": source.paths, "boundary": {"y": "periodic", "x": ["wall", "open"]}}
     )
     assert told.open().attrs["boundary_x"] == "wall,open"
+
+
+@pytest.mark.parametrize("dims", [("x", "y"), ("y", "x")])
+def test_values_at_a_boundary_lie_where_the_mask_marks_them(well: Well, dims: tuple[str, str]) -> None:
+    mask = RNG.random([SIZES[dim] for dim in dims]) < 0.5
+    values = 1 + RNG.random(mask.sum())
+    well.boundary("body", "WALL", dims, mask, values, associated_fields=["density", "heat"])
+    ds = well.done(boundary="wall").open()
+    expected = np.zeros(mask.shape, np.float32)
+    expected[mask] = values
+    order = [dims.index("y"), dims.index("x")]
+    np.testing.assert_array_equal(ds.body_mask, mask.transpose(order))
+    np.testing.assert_array_equal(ds.body_values, expected.transpose(order))
+    np.testing.assert_array_equal(ds.body_values[1:3, ::2], expected.transpose(order)[1:3, ::2])
+    assert ds.body_values.attrs["role"] == ds.body_mask.attrs["role"] == "static"
+    about = "boundary condition body (wall)"
+    assert ds.body_values.attrs["long_name"] == f"values of density, heat at the {about}"
+    assert ds.body_mask.attrs["long_name"] == f"where the {about} holds"
+
+
+def test_values_at_the_ends_of_one_axis_are_repeated_along_the_other(well: Well) -> None:
+    well.boundary("x_walls", "WALL", ["x"], ends(X, 0, -1), np.array([2.0, 3.0]))
+    ds = well.done().open()
+    assert ds.attrs["boundary_x"] == "wall,wall"
+    np.testing.assert_array_equal(ds.x_walls_values, np.tile([2, 0, 0, 0, 0, 3], (Y, 1)))
+
+
+@pytest.mark.parametrize("axes", ["sample", "time", "sample time"])
+@pytest.mark.parametrize("moves", ["mask", "values", "both"])
+def test_conditions_that_vary_are_fields_of_each_trajectory_and_time(
+    well: Well, axes: str, moves: str
+) -> None:
+    lengths = [SIZES[axis] for axis in axes.split()]
+    moving = moves != "values"
+    mask = np.zeros([*(lengths if moving else ()), X, Y], bool)
+    for index in np.ndindex(mask.shape[:-2]):
+        mask[index][tuple(RNG.permutation(np.argwhere(inside(X, Y)))[:3].T)] = True
+    values = 1 + RNG.random([*(lengths if moves != "mask" else ()), 3])
+    varying = {f"{axis}_varying": True for axis in axes.split()}
+    well.boundary("body", "WALL", ["x", "y"], mask, values, **varying)
+    ds = well.done().open()
+    expected = np.zeros([*lengths, X, Y], np.float32)
+    whole = np.broadcast_to(mask, expected.shape)
+    expected[whole] = np.broadcast_to(values, [*lengths, 3]).ravel()
+    assert ds.body_values.attrs["role"] == ("forcing" if "time" in axes else "static")
+    dims = ("trajectory", "time", "y", "x") if "time" in axes else ("trajectory", "y", "x")
+    assert ds.body_values.dims == dims
+    assert ds.body_mask.dims == (dims if moving else ("y", "x"))
+    named = [axis.replace("sample", "trajectory") for axis in axes.split()] + ["x", "y"]
+    for name, one in (("body_values", expected), ("body_mask", whole)):
+        assert bool((ds[name] == xr.DataArray(one, dims=named)).all())
+        np.testing.assert_array_equal(ds[name][1:, ..., 1:], ds[name].values[1:, ..., 1:])
+
+
+def test_sides_of_masks_that_vary_are_known_where_all_trajectories_agree(tmp_path: Path) -> None:
+    whole = np.stack([ends(X, 0, -1)] * N)
+    for name, mask in (("same", whole), ("other", whole & np.array([[True], [False]]))):
+        made = Well(tmp_path / f"{name}.hdf5")
+        made.array("t0_fields", "density", "sample time x y")
+        made.boundary("walls", "WALL", ["x"], mask, sample_varying=True)
+        made.done()
+    assert TheWell(paths=f"{tmp_path}/same.hdf5").open().attrs["boundary_x"] == "wall,wall"
+    source = TheWell(paths=f"{tmp_path}/other.hdf5")
+    with pytest.raises(
+        DataError, match=r"other\.hdf5: its boundary_conditions give a side of x several kinds"
+    ):
+        source.open()
+    ds = source.model_validate(source.model_dump() | {"boundary": "wall"}).open()
+    np.testing.assert_array_equal(
+        ds.walls_mask, np.broadcast_to((whole & [[True], [False]])[:, None], (N, Y, X))
+    )
+
+
+def test_values_that_are_not_one_a_point_are_left_out_with_a_warning(
+    well: Well, caplog: pytest.LogCaptureFixture
+) -> None:
+    well.boundary("walls", "WALL", ["x"], ends(X, 0, -1), np.ones((2, 3)))
+    well.boundary("body", "WALL", ["y"], ends(Y, 0, -1), np.ones(3))
+    ds = well.done().open()
+    assert (list(ds), ds.attrs["boundary_x"]) == (["density"], "wall,wall")
+    assert "walls: its values of shape (2, 3) are not one for each of the 2 points marked" in caplog.text
+    assert "body: its values of shape (3,) are not one for each of the 2 points marked" in caplog.text
+
+
+def test_values_that_do_not_fit_a_moving_mask_are_an_error_when_they_are_read(well: Well) -> None:
+    mask = np.zeros((N, X, Y), bool)
+    mask[0, 2, 1:3] = mask[1, 2, 1] = True
+    well.boundary("body", "WALL", ["x", "y"], mask, np.ones((N, 2)), sample_varying=True)
+    ds = well.done().open()
+    with pytest.raises(DataError, match=r"body/values has 2 values where .*body/mask marks 1 points"):
+        ds.body_values[1].load()
+
+
+def test_a_condition_of_one_file_is_absent_in_the_others(tmp_path: Path) -> None:
+    for i in range(2):
+        made = Well(tmp_path / f"p{i}.hdf5")
+        made.array("t0_fields", "density", "sample time x y")
+        if i:
+            made.boundary("body", "WALL", ["x", "y"], inside(X, Y), np.full((X - 2) * (Y - 2), 2.0))
+        made.done()
+    ds = TheWell(paths=f"{tmp_path}/p*.hdf5").open()
+    for name, factor in (("body_mask", 1), ("body_values", 2)):
+        np.testing.assert_array_equal(ds[name], [np.zeros((Y, X))] * N + [factor * inside(Y, X)] * N)
 
 
 def test_axes_are_recognised_or_asked_for(tmp_path: Path) -> None:

@@ -1,0 +1,172 @@
+"""Boundary conditions of The Well: masks over the coordinates, and values on the points that they mark."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.grid import Boundary
+from pelagos.preprocessing.sources.lazy import Hdf5Dataset, Index, Part, View, floating, take
+
+_log = logging.getLogger(__name__)
+_KINDS: dict[str, Boundary] = {"periodic": "periodic", "wall": "wall", "open": "open"}
+
+Side = tuple[str, int]
+"""An axis and one of its ends, 0 or -1."""
+
+
+@dataclass(frozen=True)
+class Scattered(View):
+    """Values (.., points) in their places: where a mask (.., space) marks them, in C order; 0 elsewhere.
+
+    Attributes:
+        part: the values; they, the mask, or both have the leading axes.
+        mask: of the places.
+        space: number of its axes in space.
+    """
+
+    mask: Hdf5Dataset
+    space: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        leading = self.mask.shape[: -self.space] or self.part.shape[:-1]
+        return (*leading, *self.mask.shape[-self.space :])
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """The block at `index`; raises DataError unless there are as many values as marked points."""
+        leading, inside = index[: -self.space], index[-self.space :]
+        everywhere = (slice(None),) * self.space
+        mask = self.mask.read(_own(self.mask, leading, everywhere)).astype(bool)
+        values = self.part.read(_own(self.part, leading, (slice(None),)))
+        lengths = np.broadcast_shapes(mask.shape[: -self.space], values.shape[:-1])
+        mask = np.broadcast_to(mask, (*lengths, *mask.shape[-self.space :]))
+        marked = mask.reshape(*lengths, -1).sum(axis=-1)
+        if np.any(marked != values.shape[-1]):
+            raise DataError(
+                f"{self.name} has {values.shape[-1]} values where {self.mask.name} marks {marked.max()} points"
+            )
+        placed = np.zeros(mask.shape, self.dtype)
+        placed[mask] = np.broadcast_to(values, (*lengths, values.shape[-1])).ravel()
+        return take(placed, (*(slice(None) for _ in leading), *inside))
+
+
+def _own(part: Part, leading: Index, inside: Index) -> Index:
+    """The index of a part that may lack the leading axes."""
+    return (*leading, *inside) if len(part.shape) > len(inside) else inside
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """An array of zeros: a condition that another file has."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    name: str
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """The block at `index`."""
+        return take(np.broadcast_to(np.zeros((), self.dtype), self.shape), index).copy()
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field that shows a condition: what it is, its axes, and its values, 0 where nothing is said."""
+
+    long_name: str
+    axes: tuple[str, ...]
+    part: Part
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One boundary condition.
+
+    Attributes:
+        sides: those that it marks, with its kind: None if only in places or at times.
+        fields: `NAME_mask` and `NAME_values`.
+        shown: whether these hold more than `sides`.
+    """
+
+    sides: Mapping[Side, Boundary | None]
+    fields: Mapping[str, Field]
+    shown: bool
+
+
+def condition(
+    group: Any, kind: str, axes: Sequence[str], varying: Sequence[str], of: Sequence[str]
+) -> Condition:
+    """The condition of an open h5py group.
+
+    Args:
+        group: holds `mask` and perhaps `values`.
+        kind: as the file spells it.
+        axes: of the mask in space.
+        varying: which of trajectory and time the mask, the values or both have before.
+        of: the fields whose values are given.
+    """
+    name, stored, known = group.name.rsplit("/", 1)[-1], group["mask"], _KINDS.get(kind.lower())
+    about = f"boundary condition {name} ({kind.lower()})"
+    if len(stored.shape) - len(axes) not in (0, len(varying)):
+        _log.warning("%s: its mask of shape %s is not understood, and left out", _label(group), stored.shape)
+        return Condition(dict.fromkeys(product(axes, (0, -1))), {}, shown=False)
+    mask, alone = Hdf5Dataset.of(stored), len(stored.shape) == len(axes)
+    own = () if alone else tuple(varying)
+    fields = {f"{name}_mask": Field(f"where the {about} holds", (*own, *axes), floating(mask))}
+    if (
+        values := _values(group, len(axes), varying, int(np.count_nonzero(stored[()])) if alone else None)
+    ) is not None:
+        leading = tuple(varying) if own or len(values.shape) > 1 else ()
+        what = f"values of {', '.join(of)}" if of else "values"
+        placed = Scattered(floating(values), mask, len(axes))
+        fields[f"{name}_values"] = Field(f"{what} at the {about}", (*leading, *axes), placed)
+    if known == "periodic" and len(axes) == 1:
+        # An axis is periodic as a whole; the package's own example marks no point.
+        return Condition({(axes[0], 0): known, (axes[0], -1): known}, fields, shown=values is not None)
+    sides, beyond = _sides(stored, known, axes)
+    return Condition(sides, fields, shown=beyond or values is not None)
+
+
+def _label(group: Any) -> str:
+    return f"{group.file.filename}: {group.name}"
+
+
+def _values(group: Any, space: int, varying: Sequence[str], marked: int | None) -> Hdf5Dataset | None:
+    """One number for each point that is marked (None: that varies), or nothing."""
+    stored = group.get("values")
+    if stored is None or not stored.size:
+        return None
+    if len(stored.shape) - 1 not in (0, len(varying)) or marked not in (None, stored.shape[-1]):
+        _log.warning(
+            "%s: its values of shape %s are not one for each of the %s points marked, and left out",
+            _label(group),
+            stored.shape,
+            "" if marked is None else marked,
+        )
+        return None
+    return Hdf5Dataset.of(stored)
+
+
+def _sides(
+    stored: Any, kind: Boundary | None, axes: Sequence[str]
+) -> tuple[dict[Side, Boundary | None], bool]:
+    """The sides that a mask marks, and whether it marks more than whole sides."""
+    leading = len(stored.shape) - len(axes)
+    rest = None if leading else np.array(stored[()], bool)
+    found: dict[Side, Boundary | None] = {}
+    for (axis, name), end in product(enumerate(axes, leading), (0, -1)):
+        layer = [slice(None)] * leading + [slice(1, max(1, n - 1)) for n in stored.shape[leading:]]
+        layer[axis] = slice(0, 1) if end == 0 else slice(stored.shape[axis] - 1, None)
+        # A side's corners belong to two sides, and a mask of one marks them too.
+        side = stored[tuple(layer)]
+        if np.any(side):
+            found[name, end] = kind if np.all(side) else None
+            if rest is not None and np.all(side):
+                rest[(slice(None),) * axis + (end,)] = False
+    return found, rest is None or bool(rest.any())
