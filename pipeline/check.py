@@ -60,7 +60,7 @@ def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[
     with closing(mixture):
         if not missing:
             held_out(mixture, config.loop)
-        load = Load(mixture, counted.flops, config.loop.steps)
+        load = Load(mixture, counted.flops, config.loop.steps, config.objective)
         yield from _described(config, mixture, counted, groups, load, processes)
     if deep:
         found = rehearse(_assembled, present, load, processes)
@@ -167,8 +167,7 @@ def _described(
     )
     yield f"network: {counted.parameters} parameters"
     yield from (f"optimizer: {group}" for group in groups)
-    # A backward pass is two products for each of the forward pass.
-    flops = 3 * config.loop.batch_size * load.mean
+    flops = config.loop.batch_size * load.mean
     yield f"arithmetic: {flops:.3g} floating-point operations a step, over all processes, mean of the run"
 
 

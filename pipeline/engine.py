@@ -39,6 +39,11 @@ class EngineConfig(Config):
     precision: Literal["float32", "bf16"] = "float32"
     clip: float = Field(default=1.0, ge=0)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the products of the forward pass."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
     def build(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, micro_batch: int, accumulation: int
     ) -> "Engine":

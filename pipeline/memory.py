@@ -1,9 +1,24 @@
-"""The memory that a command and all its processes use together."""
+"""The memory of a process, and of a command with all its processes, at most."""
 
+import re
+import resource
+import sys
 import threading
+from pathlib import Path
 from types import TracebackType
 
 import psutil
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has had in the host's memory (resident) since it began."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
+    if found:
+        return int(found[1]) * 1024
+    # On Linux this would include what the process that started this one had.
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 class PeakMemory:

@@ -1,14 +1,15 @@
 """Meter: how fast training goes, how much of that the hardware could do, and how much memory it takes."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 
 import numpy as np
-import psutil
 import torch
 
 from pelagos.pipeline import distributed
+from pelagos.pipeline.memory import peak_memory
+from pelagos.pipeline.objective import ObjectiveConfig
 from pelagos.preprocessing.batch import Batch
 from pelagos.preprocessing.dataset import Dataset
 from pelagos.preprocessing.online import OnlineDataset
@@ -17,26 +18,41 @@ from pelagos.preprocessing.online import OnlineDataset
 class Meter:
     """Counts what this process does; processes are dealt alike, so that all is that times their number.
 
+    Operations are the model's (model FLOP, as in Chowdhery et al. 2022, arXiv 2204.02311): forward passes, and
+    backward passes of the steps through which gradients flow. What activation checkpointing computes again does
+    not count, being no progress; it lowers the utilisation.
+
     Attributes:
         peak: operations a second that the process could do.
         measured: whether that was measured, with a product of matrices, rather than given.
     """
 
-    def __init__(self, flops: Mapping[str, float], peak: float = 0.0) -> None:
+    def __init__(
+        self,
+        flops: Mapping[str, float],
+        objective: ObjectiveConfig,
+        *,
+        peak: float = 0.0,
+        dtype: torch.dtype = torch.float32,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Begin at zero.
 
         Args:
             flops: operations of one call of the network for one sample, by dataset, where known.
+            objective: that says through which steps gradients flow.
             peak: see the class; 0 measures it.
+            dtype: of the products that it is measured with.
+            clock: in seconds.
         """
-        self._flops = flops
+        self._flops, self._objective, self._clock = flops, objective, clock
         self.measured = peak == 0
-        self.peak = peak or matmul_flops(distributed.device())
+        self.peak = peak or matmul_flops(distributed.device(), dtype)
         self.start()
 
     def start(self) -> None:
         """Count from now on."""
-        self._started = time.monotonic()
+        self._started = self._clock()
         self._samples, self._bytes, self._operations, self._waited = 0, 0, 0.0, 0.0
 
     def count(self, batches: Sequence[Batch], waited: float) -> None:
@@ -45,19 +61,20 @@ class Meter:
         for batch in batches:
             self._samples += len(batch)
             self._bytes += batch.inputs.nbytes + batch.targets.nbytes + batch.forcings.nbytes
-            # A backward pass is two products for each of the forward pass.
-            calls = 3 * (1 if batch.kind == "pairs" else batch.targets.shape[1]) * len(batch)
-            self._operations += calls * self._flops.get(batch.layout.dataset, 0.0)
+            passes = self._objective.passes(batch.kind, batch.steps) * len(batch)
+            self._operations += passes * self._flops.get(batch.layout.dataset, 0.0)
 
     def report(self) -> dict[str, float]:
-        """Rates over all processes since the start, shares of one, and its memory at most."""
-        seconds, world = time.monotonic() - self._started, distributed.world()
+        """Rates over all processes since the start, shares of one, and the most memory that it has had."""
+        seconds, world = self._clock() - self._started, distributed.world()
         values = {
             "samples_per_second": world * self._samples / seconds,
             "megabytes_per_second": world * self._bytes / seconds / 1e6,
             "loader_wait": self._waited / seconds,
-            "memory_gigabytes": memory_bytes() / 1e9,
+            "peak_memory_gigabytes": peak_memory() / 1e9,
         }
+        if distributed.has_gpu():
+            values["peak_gpu_memory_gigabytes"] = torch.cuda.max_memory_allocated() / 1e9
         if self._operations:
             values["model_teraflops"] = world * self._operations / seconds / 1e12
             values["utilisation"] = self._operations / seconds / self.peak
@@ -85,16 +102,11 @@ def production(datasets: Sequence[Dataset]) -> dict[str, float]:
     return values
 
 
-def memory_bytes() -> int:
-    """The most that this process has had on its device; on a CPU what it has now."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return int(psutil.Process().memory_info().rss)
-
-
-def matmul_flops(device: torch.device, size: int = 1024, repeats: int = 3) -> float:
-    """Operations a second of the fastest of a few products of float32 matrices."""
-    a = torch.ones(size, size, device=device)
+def matmul_flops(device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 3) -> float:
+    """Operations a second of the fastest of a few products of matrices."""
+    # A GPU does a smaller one sooner than it can be started.
+    size = 1024 if device.type == "cpu" else 8192
+    a = torch.ones(size, size, device=device, dtype=dtype)
     times = []
     for _ in range(repeats + 1):
         before = time.perf_counter()

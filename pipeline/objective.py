@@ -14,7 +14,7 @@ from pelagos.models.context import Signature
 from pelagos.models.losses import Loss
 from pelagos.models.rollout import rollout
 from pelagos.pipeline.model import context
-from pelagos.preprocessing.batch import Batch
+from pelagos.preprocessing.batch import Batch, Kind
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.variables import with_role
 
@@ -33,6 +33,19 @@ class ObjectiveConfig(Config):
     noise: float = Field(default=0.0, ge=0)
     gradient: Literal["all", "pushforward"] | PositiveInt = "all"
 
+    def tracked(self, kind: Kind, steps: int) -> int:
+        """Through how many of a sample's forecast steps gradients flow; all but a rollout's are independent."""
+        if kind != "rollouts" or self.gradient == "all":
+            return steps
+        return min(steps, 1 if self.gradient == "pushforward" else self.gradient)
+
+    def passes(self, kind: Kind, steps: int) -> int:
+        """Operations of training on a sample, in those of one forward pass.
+
+        A backward pass is two products for each of the forward pass, and is taken where gradients flow.
+        """
+        return steps + 2 * self.tracked(kind, steps)
+
     def build(self, signature: Signature, losses: Mapping[str, Loss]) -> "Objective":
         """The objective of a network with this signature and a loss by dataset."""
         return Objective(self, signature, losses)
@@ -46,9 +59,8 @@ class Objective:
 
     def training(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The scalar loss, with noise and cut gradients, and (B,) those of the samples."""
-        tracked = {"all": batch.steps, "pushforward": 1}.get(str(self.config.gradient), self.config.gradient)
-        assert isinstance(tracked, int)
-        return self._mean(network, batch, self._noisy(batch), min(batch.steps, tracked))
+        tracked = self.config.tracked(batch.kind, batch.steps)
+        return self._mean(network, batch, self._noisy(batch), tracked)
 
     def validation(self, network: nn.Module, batch: Batch) -> Tensor:
         """The scalar error without noise, over all steps of a rollout."""

@@ -241,7 +241,7 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, ti
     tracker = config.tracking.build(name, config.output, active=rank == 0)
     tracker.params(config.model_dump(mode="json"))
     loop = config.loop
-    meter = _meter(model, mixture, loop)
+    meter = _meter(config, model, mixture)
     tracker.params({"peak_flops": meter.peak, "peak_flops_from": "matmul" if meter.measured else "given"})
     trainer = trainer_of(config, model, mixture, meter, tracker)
     trainer.resume(digest)
@@ -287,12 +287,12 @@ def trainer_of(
     )
 
 
-def _meter(model: Model, mixture: Mixture, loop: LoopConfig) -> Meter:
+def _meter(config: TrainingStage, model: Model, mixture: Mixture) -> Meter:
     if distributed.rank() != 0:
-        return Meter({}, 1.0)  # only rank 0 reports
+        return Meter({}, config.objective, peak=1.0)  # only rank 0 reports
     layouts = [dataset.layout for dataset in mixture.datasets]
     flops = outline(model.network, model.signature, layouts).flops
-    return Meter(flops, loop.peak_flops)
+    return Meter(flops, config.objective, peak=config.loop.peak_flops, dtype=config.engine.dtype)
 
 
 def held_out(mixture: Mixture, loop: LoopConfig) -> dict[str, Order]:

@@ -1,6 +1,5 @@
 """Rehearsal: two real optimiser steps of a run's worst case, in a folder that is thrown away."""
 
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -14,8 +13,10 @@ import numpy as np
 import torch
 
 from pelagos.pipeline import checkpoint, distributed
+from pelagos.pipeline.memory import peak_memory
 from pelagos.pipeline.meter import Meter
 from pelagos.pipeline.model import Model
+from pelagos.pipeline.objective import ObjectiveConfig
 from pelagos.pipeline.pretrain import TrainingStage, prepare, trainer_of
 from pelagos.pipeline.tracking import Tracker
 from pelagos.preprocessing.batch import Layout
@@ -30,7 +31,7 @@ Assemble = Callable[[TrainingStage], tuple[Model, Mixture]]
 
 
 class Load:
-    """What the samples of a run cost, in operations of the forward pass.
+    """What the samples of a run cost, in operations of training on them.
 
     Attributes:
         worst: the position of the dataset whose samples cost most at the end of training, when rollouts are longest.
@@ -39,16 +40,22 @@ class Load:
         mean: that of a sample, over all datasets by their shares and over all of the run.
     """
 
-    def __init__(self, mixture: Mixture, flops: Mapping[str, float], steps: int) -> None:
+    def __init__(
+        self, mixture: Mixture, flops: Mapping[str, float], steps: int, objective: ObjectiveConfig
+    ) -> None:
         costs = np.array([flops[dataset.layout.dataset] for dataset in mixture.datasets])
+
+        def passes(dataset: Dataset, look: int) -> int:
+            return objective.passes(dataset.sampling.kind, dataset.sampling.steps_at(look))
+
         looks = range(0, steps, max(1, steps // _LOOKS))
-        means = [np.mean([d.sampling.steps_at(look) for look in looks]) for d in mixture.datasets]
-        longest = [dataset.sampling.steps_at(steps - 1) for dataset in mixture.datasets]
+        means = [np.mean([passes(dataset, look) for look in looks]) for dataset in mixture.datasets]
+        longest = [passes(dataset, steps - 1) for dataset in mixture.datasets]
         values = [_values(dataset.layout) for dataset in mixture.datasets]
         # Where nothing is counted, as in a network without products, the number of values decides.
         self.worst = max(range(len(costs)), key=lambda n: (longest[n] * costs[n], longest[n] * values[n]))
-        self.calls = longest[self.worst]
-        self.most = float(self.calls * costs[self.worst])
+        self.calls = mixture.datasets[self.worst].sampling.steps_at(steps - 1)
+        self.most = float(longest[self.worst] * costs[self.worst])
         self.mean = float(np.average(means * costs, weights=mixture.shares))
 
 
@@ -120,8 +127,7 @@ def rehearse(assemble: Assemble, config: TrainingStage, load: Load, processes: i
         seconds=seconds,
         typical=seconds * config.loop.steps * (load.mean / load.most if load.most else 1.0),
         most=seconds * config.loop.steps,
-        # Linux counts in KiB.
-        memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        memory=peak_memory(),
         allocated=torch.cuda.max_memory_allocated() if gpu else 0,
         reserved=torch.cuda.max_memory_reserved() if gpu else 0,
         checkpoint=size,
@@ -144,7 +150,7 @@ def _shortened(config: TrainingStage, folder: Path, processes: int) -> TrainingS
 def _steps(
     config: TrainingStage, model: Model, mixture: Mixture, load: Load, clock: "_Clock", digest: str
 ) -> None:
-    trainer = trainer_of(config, model, mixture, Meter({}, 1.0), clock)
+    trainer = trainer_of(config, model, mixture, Meter({}, config.objective, peak=1.0), clock)
     if config.loop.patience or config.loop.kept == "best":
         trainer.best.weights = trainer.average.state()  # as after a first validation
     trainer.run(_Worst(mixture, load), {}, digest, "check")

@@ -12,6 +12,8 @@ from torch import Tensor
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.variables import Variable
 
+Kind = Literal["pairs", "windows", "rollouts"]
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
@@ -61,7 +63,7 @@ class Batch:
     lead_time: Tensor
     scalars: Tensor
     index: Tensor
-    kind: Literal["pairs", "windows", "rollouts"] = "pairs"
+    kind: Kind = "pairs"
 
     @property
     def steps(self) -> int:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from pelagos.pipeline import checkpoint
 from pelagos.pipeline.cli import app
+from pelagos.pipeline.objective import ObjectiveConfig
 from pelagos.pipeline.rehearsal import Load
 from pelagos.pipeline.tracking import Tracker, TrackingConfig
 from pelagos.preprocessing.build import BuildConfig, build
@@ -235,7 +236,12 @@ def test_a_run_costs_what_its_datasets_do_by_their_shares() -> None:
         SimpleNamespace(layout=layouts["b"], sampling=curriculum),
     ]
     mixture: Any = SimpleNamespace(datasets=datasets, shares=np.array([3, 1]))
-    load = Load(mixture, {"a": 500.0, "b": 400.0}, steps=100)
-    # Of b, half of the run asks for one step and half for two; four are never reached.
-    assert (load.worst, load.calls, load.most) == (1, 2, 800)
-    assert load.mean == pytest.approx((3 * 500 + 1 * 400 * 1.5) / 4)
+    flops = {"a": 500.0, "b": 400.0}
+    load = Load(mixture, flops, 100, ObjectiveConfig())
+    # Of b, half of the run asks for one step and half for two; four are never reached. A backward pass is two.
+    assert (load.worst, load.calls, load.most) == (1, 2, 3 * 800)
+    assert load.mean == pytest.approx(3 * (3 * 500 + 1 * 400 * 1.5) / 4)
+    # Gradients through one step alone spare the backward pass of the other.
+    cut = Load(mixture, flops, 100, ObjectiveConfig(gradient="pushforward"))
+    assert (cut.worst, cut.calls, cut.most) == (1, 2, 4 * 400)
+    assert cut.mean == pytest.approx((3 * 1500 + 1 * 400 * (3 + 4) / 2) / 4)

@@ -1,0 +1,217 @@
+"""What a run says of its own speed: operations, their share of the peak, samples, bytes, waiting, memory."""
+
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pelagos.models.context import Context
+from pelagos.models.losses import LossConfig
+from pelagos.pipeline import pretrain
+from pelagos.pipeline.memory import peak_memory
+from pelagos.pipeline.meter import Meter
+from pelagos.pipeline.model import signature_of
+from pelagos.pipeline.objective import ObjectiveConfig
+from pelagos.pipeline.outline import outline
+from pelagos.pipeline.tracking import history
+from pelagos.preprocessing.batch import Batch, Layout
+from pelagos.preprocessing.build import BuildConfig, build
+from pelagos.preprocessing.dataset import Dataset
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.simulate import SimulateConfig, simulate
+from pelagos.preprocessing.sources import the_well
+from pelagos.preprocessing.variables import Variable
+
+GRID = Grid(kind="cartesian", y=np.arange(4.0), x=np.arange(4.0))
+LAYOUT = Layout("d", (Variable(name="u"),), (Variable(name="u"),), GRID)
+
+
+class Product(nn.Module):
+    """One product of matrices, whose factor is trained, too, so that its backward pass is two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(16))
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context) -> Tensor:
+        return ((self.scale * x_BCHW).flatten(1) @ self.weight).reshape(x_BCHW.shape)
+
+
+CALL = 2 * 16 * 16
+"""Operations of one for a sample."""
+PEAK = 1e12
+
+
+def make(kind: Any = "rollouts", steps: int = 4, samples: int = 3) -> Batch:
+    """A batch of random numbers."""
+    torch.manual_seed(0)
+    frames = (samples, 1, 4, 4) if kind == "pairs" else (samples, steps, 1, 4, 4)
+    lead_time = torch.ones(samples, steps) if kind == "windows" else torch.ones(samples)
+    return Batch(
+        layout=LAYOUT,
+        inputs=torch.randn(samples, 1, 4, 4),
+        targets=torch.randn(frames),
+        mask=torch.ones(frames, dtype=torch.bool),
+        forcings=torch.empty(samples, steps - 1, 0, 4, 4),
+        lead_time=lead_time,
+        scalars=torch.empty(samples, 0),
+        index=torch.zeros(samples, 3, dtype=torch.int64),
+        kind=kind,
+    )
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def operations(objective: ObjectiveConfig, *batches: Batch) -> float:
+    """What a meter counts in a second."""
+    clock = Clock()
+    flops = outline(Product(), signature_of([LAYOUT]), [LAYOUT]).flops
+    meter = Meter(flops, objective, peak=1e6, clock=clock)
+    meter.count(batches, 0.0)
+    clock.now += 1.0
+    report = meter.report()
+    assert report["utilisation"] == pytest.approx(report["model_teraflops"] * 1e12 / 1e6)
+    return report["model_teraflops"] * 1e12
+
+
+@pytest.mark.parametrize(
+    ("kind", "gradient", "passes"),
+    [
+        ("pairs", "all", 3),
+        ("pairs", "pushforward", 3),
+        ("windows", "all", 12),
+        ("windows", 2, 12),
+        ("rollouts", "all", 12),
+        ("rollouts", 9, 12),
+        ("rollouts", 2, 4 + 2 * 2),
+        ("rollouts", "pushforward", 4 + 2),
+    ],
+)
+def test_operations_are_those_of_the_passes_that_are_taken(kind: Any, gradient: Any, passes: int) -> None:
+    batch, config, network = make(kind), ObjectiveConfig(gradient=gradient), Product()
+    loss = LossConfig(kind="mse", area_weights=False).build(LAYOUT)
+    objective = config.build(signature_of([LAYOUT]), {"d": loss})
+    with FlopCounterMode(display=False) as counter:
+        objective.training(network, batch)[0].backward()
+    assert counter.get_total_flops() == passes * len(batch) * CALL
+    assert operations(config, batch) == pytest.approx(counter.get_total_flops())
+
+
+def test_rates_are_counts_by_seconds() -> None:
+    clock = Clock()
+    meter = Meter({}, ObjectiveConfig(), peak=1.0, clock=clock)
+    clock.now += 5.0
+    meter.start()
+    batches = [make("pairs", samples=3), make("rollouts", samples=2)]
+    meter.count(batches, 1.5)
+    meter.count(batches[:1], 0.5)
+    clock.now += 4.0
+    report = meter.report()
+    assert report["samples_per_second"] * 4.0 == pytest.approx(3 + 2 + 3)
+    # Numbers of four bytes: a pair is two frames of sixteen, a rollout an initial one and four later ones.
+    assert report["megabytes_per_second"] * 4.0 * 1e6 == pytest.approx((6 * 2 + 2 * 5) * 16 * 4)
+    assert report["loader_wait"] == pytest.approx(2.0 / 4.0)
+
+
+def test_a_network_without_counted_operations_has_no_utilisation() -> None:
+    meter = Meter({}, ObjectiveConfig(), peak=1.0)
+    meter.count([make()], 0.0)
+    assert not {"model_teraflops", "utilisation"} & set(meter.report())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_peak_is_measured_where_it_is_not_given(dtype: torch.dtype) -> None:
+    given = Meter({}, ObjectiveConfig(), peak=3e12, dtype=dtype)
+    found = Meter({}, ObjectiveConfig(), dtype=dtype)
+    assert (given.peak, given.measured, found.measured) == (3e12, False, True)
+    assert found.peak > 0
+
+
+def test_the_memory_told_is_the_most_of_this_process_and_stays_when_it_is_given_back() -> None:
+    program = """if True:
+        from pelagos.pipeline.memory import peak_memory
+        seen = [peak_memory()]
+        held = bytearray(300_000_000)
+        seen.append(peak_memory())
+        del held
+        print(*seen, peak_memory())
+    """
+    held = np.ones(50_000_000)
+    before, during, after = map(int, subprocess.check_output([sys.executable, "-c", program]).split())
+    assert before < held.nbytes
+    assert during > before + 250_000_000
+    # The kernel's counts lag by some pages.
+    assert after > during - 1_000_000
+    assert peak_memory() > held.nbytes
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> pretrain.PretrainStage:
+    """A short run on a store of travelling waves."""
+    folder = tmp_path_factory.mktemp("meter")
+    shape = {"num_trajectories": 4, "shape": (16, 16), "num_frames": 6, "interval": 0.02}
+    the_well.write(simulate(SimulateConfig(equation={"kind": "wave"}, **shape)), folder / "waves.hdf5")
+    source = {"kind": "the_well", "paths": str(folder / "waves.hdf5")}
+    splits = {"kind": "trajectories", "valid": 1}
+    values = {"dataset": "waves", "source": source, "root": str(folder / "stores"), "splits": splits}
+    network = {"kind": "fno", "width": 8, "modes": [4, 4], "num_layers": 2}
+    return pretrain.PretrainStage.model_validate(
+        {
+            "output": str(folder / "run"),
+            "network": network,
+            "data": [{"path": str(build(BuildConfig.model_validate(values)))}],
+            "loop": {"steps": 6, "batch_size": 4, "micro_batch": 4, "log_every": 1, "peak_flops": PEAK},
+            "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
+        }
+    )
+
+
+def logged(config: pretrain.PretrainStage, name: str) -> list[dict[str, float]]:
+    """What a run of this name writes down at each step."""
+    output = config.output.with_name(name)
+    pretrain.run(config.model_copy(update={"output": output}))
+    return [record for record in history(output) if "train/loss" in record]
+
+
+def test_a_run_tells_its_speed_and_a_slow_source_shows_in_the_wait(
+    config: pretrain.PretrainStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = logged(config, "quick")
+    assert len(quick) == 6
+    for record in quick:
+        assert 0 <= record["loader_wait"] < 1
+        assert record["samples_per_second"] > 0
+        assert record["peak_memory_gigabytes"] > 0.05
+        assert 0 < record["utilisation"] == pytest.approx(record["model_teraflops"] * 1e12 / PEAK)
+        # All samples are alike, so that rates are in proportion.
+        first = quick[0]["samples_per_second"], quick[0]["megabytes_per_second"], quick[0]["model_teraflops"]
+        now = record["samples_per_second"], record["megabytes_per_second"], record["model_teraflops"]
+        assert np.array(now) / now[0] == pytest.approx(np.array(first) / first[0])
+    memory = [record["peak_memory_gigabytes"] for record in quick]
+    assert (np.diff(memory) > -0.001).all()  # the kernel's counts lag by some pages
+
+    read = Dataset.read
+
+    def late(self: Dataset, *arguments: Any) -> None:
+        time.sleep(0.5)
+        read(self, *arguments)
+
+    monkeypatch.setattr(Dataset, "read", late)
+    slow = logged(config, "slow")
+    assert slow[-1]["loader_wait"] > quick[-1]["loader_wait"]
+    assert slow[-1]["samples_per_second"] < quick[-1]["samples_per_second"]
