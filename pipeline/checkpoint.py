@@ -1,6 +1,7 @@
 """Checkpoints: atomic, complete, checksummed, free of pickle, and independent of the cluster's size."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -68,11 +69,12 @@ def latest(folder: Path) -> Path | None:
         whole = complete(folder)
         return whole[-1] if whole else None
     try:
-        return folder / str(json.loads(name.read_text())["checkpoint"])
+        named = str(json.loads(name.read_text())["checkpoint"])
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedFileError(
-            f"{name} is damaged: {error!r}; delete it to go on from the newest checkpoint of its folder"
-        ) from error
+        raise DamagedFileError(f"{name} is damaged: {error!r}") from error
+    if not re.fullmatch(r"step-\d+", named):
+        raise DamagedFileError(f"{name} is damaged: it names {named!r}, not step-NUMBER")
+    return folder / named
 
 
 def load(path: Path, *, verify: bool = True) -> tuple[Tensors, dict[str, Any]]:
@@ -120,43 +122,44 @@ def sound(folder: Path, *, previous: bool) -> Path | None:
 
     Args:
         folder: where a run keeps its checkpoints.
-        previous: whether a damaged one is set aside, with a message, for the one before it.
+        previous: whether a damaged one is set aside, with a message, for the newest of the others; likewise
+            where the file that names the newest is damaged.
 
     Raises:
-        DamagedFileError: the newest is damaged, and `previous` is not set or there is no sound one.
+        DamagedFileError: the newest or what names it is damaged, and `previous` is not set or there is no
+            sound one.
         MissingFileError: likewise, of a checkpoint that is gone.
     """
     for leftover in folder.glob(".step-*.partial"):
         shutil.rmtree(leftover)
-    path = latest(folder)
-    while path is not None:
+    while True:
+        path = None
         try:
-            check(path)
+            path = latest(folder)
+            if path is not None:
+                check(path)
         except (DamagedFileError, MissingFileError) as error:
-            older = [other for other in complete(folder) if other.name < path.name]
-            if not older:
-                raise type(error)(
-                    f"{error}; there is none before it: delete {folder} to start afresh"
-                ) from error
-            if not previous:
-                raise type(error)(
-                    f"{error}; restore it from a copy, or set loop.damaged=previous to repeat the steps"
-                    f" since {older[-1].name}"
-                ) from error
-            print(f"WARNING: {error}; going back to {older[-1].name}", file=sys.stderr, flush=True)
-            _set_aside(path, older[-1])
-            path = older[-1]
+            _fall_back(folder, path, error, allowed=previous)
         else:
             return path
-    return None
 
 
-def _set_aside(path: Path, older: Path) -> None:
-    write_json(path.parent / LATEST, {"checkpoint": older.name})
-    if path.exists():
-        aside = path.with_name(f"damaged-{path.name}")
+def _fall_back(folder: Path, damaged: Path | None, error: PelagosError, *, allowed: bool) -> None:
+    """Name the newest of the other checkpoints instead of a damaged one, or of a damaged name."""
+    others = [other for other in complete(folder) if other != damaged]
+    if not others:
+        raise type(error)(f"{error}; there is no other: delete {folder} to start afresh") from error
+    newest = others[-1]
+    if not allowed:
+        raise type(error)(
+            f"{error}; restore it from a copy, or set loop.damaged=previous to go on from {newest.name}"
+        ) from error
+    print(f"WARNING: {error}; going on from {newest.name}", file=sys.stderr, flush=True)
+    write_json(folder / LATEST, {"checkpoint": newest.name})
+    if damaged is not None and damaged.exists():
+        aside = damaged.with_name(f"damaged-{damaged.name}")
         shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
+        damaged.rename(aside)
 
 
 def complete(folder: Path) -> list[Path]:

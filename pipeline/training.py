@@ -48,7 +48,8 @@ class LoopConfig(Config):
         checkpoint_every: steps between checkpoints, 0 for one at the end.
         keep: how many checkpoints to keep.
         background_save: write checkpoints while training goes on, from a copy in the host's memory.
-        damaged: whether to `stop` where the newest checkpoint is damaged, or go on from the `previous` one.
+        damaged: whether to `stop` where the newest checkpoint, or the file that names it, is damaged, or go on from
+            the `previous` one, the newest that is sound.
         ledger: write down which samples each step used, in `ledger/` of the run's folder.
         log_every: steps between reports.
         loader: how batches are read ahead.

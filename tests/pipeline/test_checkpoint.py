@@ -53,16 +53,76 @@ def test_a_changed_state_is_found(tmp_path: Path, change: dict[str, object]) -> 
         checkpoint.load(file.parent)
 
 
-def test_a_torn_name_of_the_newest_checkpoint_is_an_error_and_a_missing_one_does_no_harm(
-    tmp_path: Path,
+TORN = ["", "{", "null", "{}", '{"checkpoint": ""}', '{"checkpoint": "step-"}', '{"checkpoint": "../step-1"}']
+
+
+@pytest.mark.parametrize("content", [*TORN, b"\xff\x00"])
+def test_a_torn_name_of_the_newest_checkpoint_stops_a_run_or_gives_way_to_the_newest_that_is_sound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | bytes
 ) -> None:
     for step in (1, 2):
-        newest = checkpoint.save(tmp_path, step, TENSORS, {})
-    (tmp_path / checkpoint.LATEST).write_text("{")
-    with pytest.raises(DamagedFileError, match=r"latest\.json is damaged.*delete it"):
+        sound = checkpoint.save(tmp_path, step, TENSORS, {})
+    damage(checkpoint.save(tmp_path, 3, TENSORS, {}))
+    name = tmp_path / checkpoint.LATEST
+    name.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(
+        DamagedFileError, match=r"latest\.json is damaged.*loop\.damaged=previous to go on from step-00000003"
+    ):
         checkpoint.sound(tmp_path, previous=False)
+    assert checkpoint.sound(tmp_path, previous=True) == sound
+    warnings = capsys.readouterr().err.splitlines()
+    assert [line.rsplit("; ", 1)[1] for line in warnings] == [
+        "going on from step-00000003",
+        "going on from step-00000002",
+    ]
+    # From then on all is as if the checkpoint had always been the newest.
+    assert checkpoint.sound(tmp_path, previous=False) == checkpoint.latest(tmp_path) == sound
+
+
+def test_a_missing_name_of_the_newest_checkpoint_does_no_harm(tmp_path: Path) -> None:
+    for step in (1, 2):
+        newest = checkpoint.save(tmp_path, step, TENSORS, {})
     (tmp_path / checkpoint.LATEST).unlink()
     assert checkpoint.sound(tmp_path, previous=False) == newest
+    damage(newest)
+    older = checkpoint.path_of(tmp_path, 1)
+    with pytest.raises(DamagedFileError, match=r"loop\.damaged=previous to go on from step-00000001"):
+        checkpoint.sound(tmp_path, previous=False)
+    assert checkpoint.sound(tmp_path, previous=True) == older
+
+
+@pytest.mark.parametrize("named", [1, 9])
+def test_a_name_of_a_checkpoint_that_is_gone_stops_a_run_or_gives_way_to_the_newest_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], named: int
+) -> None:
+    for step in (2, 3):
+        newest = checkpoint.save(tmp_path, step, TENSORS, {})
+    (tmp_path / checkpoint.LATEST).write_text(json.dumps({"checkpoint": f"step-{named:08d}"}))
+    with pytest.raises(
+        MissingFileError, match=rf"step-0000000{named} is not a checkpoint.*from step-00000003"
+    ):
+        checkpoint.sound(tmp_path, previous=False)
+    assert checkpoint.sound(tmp_path, previous=True) == newest
+    assert "going on from step-00000003" in capsys.readouterr().err
+
+
+def test_a_state_that_fails_its_checksum_gives_way_to_the_one_before_where_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = checkpoint.save(tmp_path, 1, TENSORS, {"guard": {"skipped": 0}})
+    file = checkpoint.save(tmp_path, 2, TENSORS, {"guard": {"skipped": 2}}) / "state.json"
+    file.write_text(file.read_text().replace('"skipped": 2', '"skipped": 3'))
+    with pytest.raises(DamagedFileError, match=r"state\.json fails its checksum.*loop\.damaged=previous"):
+        checkpoint.sound(tmp_path, previous=False)
+    assert checkpoint.sound(tmp_path, previous=True) == older
+    assert "state.json fails its checksum; going on from step-00000001" in capsys.readouterr().err
+    assert checkpoint.load(older)[1]["guard"] == {"skipped": 0}
+
+
+def test_a_damaged_name_without_any_checkpoint_does_not_start_a_run_afresh(tmp_path: Path) -> None:
+    (tmp_path / checkpoint.LATEST).write_text("{")
+    with pytest.raises(DamagedFileError, match=r"latest\.json is damaged.*there is no other"):
+        checkpoint.sound(tmp_path, previous=True)
 
 
 def test_a_folder_without_a_state_is_no_checkpoint(tmp_path: Path) -> None:
@@ -97,7 +157,7 @@ def test_the_one_before_a_damaged_checkpoint_is_used_where_allowed(
     older = checkpoint.save(tmp_path, 1, TENSORS, {})
     damage(checkpoint.save(tmp_path, 2, TENSORS, {}))
     assert checkpoint.sound(tmp_path, previous=True) == older
-    assert "fails its checksum; going back to step-00000001" in capsys.readouterr().err
+    assert "fails its checksum; going on from step-00000001" in capsys.readouterr().err
     # The steps are repeated, and a sound checkpoint takes the damaged one's place.
     assert checkpoint.latest(tmp_path) == older
     again = checkpoint.save(tmp_path, 2, TENSORS, {})
@@ -123,7 +183,7 @@ def test_a_missing_or_torn_checkpoint_counts_as_damaged(tmp_path: Path) -> None:
 
 def test_a_run_whose_only_checkpoint_is_damaged_does_not_start_afresh_by_itself(tmp_path: Path) -> None:
     damage(checkpoint.save(tmp_path, 2, TENSORS, {}))
-    with pytest.raises(DamagedFileError, match="there is none before it"):
+    with pytest.raises(DamagedFileError, match="there is no other"):
         checkpoint.sound(tmp_path, previous=True)
 
 

@@ -155,10 +155,13 @@ def test_rollouts_with_noise_are_the_same_on_two_processes_that_share_weights(
     np.testing.assert_allclose(list(held_out(shared).values()), list(held_out(recipe).values()), rtol=1e-4)
 
 
-def test_rollouts_noise_curriculum_and_the_best_weights_survive_a_kill(folder: Path, recipe: Path) -> None:
+def test_rollouts_noise_curriculum_and_the_best_weights_survive_a_kill_and_a_torn_file(
+    folder: Path, recipe: Path
+) -> None:
     team = small_runs.start(folder, "recipe-killed", 1, *RECIPE)
     small_runs.kill_when(team, lambda: small_runs.reached(folder / "recipe-killed") >= 9)
-    killed = small_runs.finish(folder, "recipe-killed", 1, *RECIPE)
+    (folder / "recipe-killed" / "checkpoints" / checkpoint.LATEST).write_text('{"checkpoint"')
+    killed = small_runs.finish(folder, "recipe-killed", 1, *RECIPE, "loop.damaged=previous")
     scores = held_out(recipe)
     assert list(scores) == [4, 8, 12, 16]
     assert held_out(killed) == scores
