@@ -48,10 +48,24 @@ def _head(store: Store, manifest: Manifest) -> list[str]:
         f"frames, {len(store.variables)} channels, {height} x {width} points",
         f"time step   {store.dt:g}{'' if store.time_units == '1' else ' ' + store.time_units}",
         f"grid        {store.grid.kind}, beyond the edges: {sides}",
+        *_levels(store),
         f"size        {size / 1e6:.1f} MB in {len(manifest.files)} files",
         f"scalars     {', '.join(store.params) or 'none'}",
     ]
     return [*lines, f"missing     {store.num_missing} values"] if store.num_missing else lines
+
+
+def _levels(store: Store) -> list[str]:
+    """How many levels there are and what they are: pressures, or planes of 3-D fields."""
+    found = [variable.level for variable in store.variables if variable.level is not None]
+    if not found:
+        return []
+    attrs = store.level
+    what = attrs.get("long_name") or attrs.get("standard_name", "")
+    units = attrs.get("units", "1").removeprefix("1")
+    text = f"{len(set(found))} from {min(found):g} to {max(found):g} {units}".rstrip()
+    sides = f"; beyond: {attrs['boundary'].replace(',', ', ')}" if "boundary" in attrs else ""
+    return [f"levels      {text}{f', {what}' if what else ''}{sides}"]
 
 
 def _variables(store: Store) -> list[str]:

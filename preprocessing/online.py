@@ -132,6 +132,7 @@ def _store(
         static_frames=HeldFrames(static_NCHW[:num].copy()),
         static_varies=True,
         scalar_values=scalars_NS[:num],
+        level={},
         supply=supply,
     )
 

@@ -76,7 +76,21 @@ def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any], list[s
     times = f"{ds.sizes['time']} times from {ds.time.values[0]} to {ds.time.values[-1]}"
     shape = f"{ds.sizes['y']} x {ds.sizes['x']} points, {ds.sizes['trajectory']} trajectories, {times}"
     sides = f"beyond the edges: y {ds.attrs['boundary_y']}; x {ds.attrs['boundary_x']}"
-    return [f"it holds {fields}", shape, sides], more, []
+    return [f"it holds {fields}", shape, sides, *_planes(ds)], more, []
+
+
+def _planes(ds: xr.Dataset) -> list[str]:
+    """What becomes of levels; what lies beyond the first and last where they are planes of 3-D fields."""
+    fields = [name for name in ds.data_vars if "level" in ds[name].dims]
+    if not fields:
+        return []
+    level, attrs = ds["level"].values, ds["level"].attrs
+    what = f" ({attrs['long_name']}; beyond its ends: {attrs['boundary']})" if "boundary" in attrs else ""
+    return [
+        f"{len(level)} levels from {level[0]:g} to {level[-1]:g}{what}, each a channel such as"
+        f" {fields[0]}@{level[0]:g};",
+        "  levels: [...] or subset: {level: [least, greatest]} takes some of them",
+    ]
 
 
 def _validated(values: Mapping[str, Any]) -> BuildConfig:

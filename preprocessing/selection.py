@@ -87,10 +87,11 @@ def _subset(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
         ds = ds.isel(level=_inside(ds["level"].values, subset.level, "subset.level"))
     if options.levels is None:
         return ds
-    found = ds["level"].values.tolist()
-    if absent := [level for level in options.levels if level not in found]:
-        raise ConfigError(f"levels: no level {absent[0]:g}; there are {found}")
-    return ds.isel(level=[found.index(level) for level in options.levels])
+    # As channels name them: a coordinate in single precision is not what a person writes.
+    found = [f"{level:g}" for level in ds["level"].values]
+    if absent := [level for level in options.levels if f"{level:g}" not in found]:
+        raise ConfigError(f"levels: no level {absent[0]:g}; there are [{', '.join(found)}]")
+    return ds.isel(level=[found.index(f"{level:g}") for level in options.levels])
 
 
 def _times(axis: NDArray[Any], subset: Subset) -> slice:

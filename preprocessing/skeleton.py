@@ -21,6 +21,7 @@ from pelagos.preprocessing.variables import keys
 
 EPOCH = "seconds since 1970-01-01 00:00:00"
 _CONVENTIONS = "CF-1.12 ACDD-1.3"
+_LEVEL_ATTRS = ("units", "standard_name", "long_name", "positive", "boundary")
 
 
 def write_skeleton(folder: Path, plan: Plan) -> None:
@@ -234,7 +235,18 @@ def _description(plan: Plan, num_missing: int) -> dict[str, Any]:
         "time_units": fields.time_units,
         "num_missing": num_missing,
         "static_varies": fields.varying_static,
+        **_level(plan),
     }
+
+
+def _level(plan: Plan) -> dict[str, dict[str, str]]:
+    """What the numbers behind @ in the names of channels are, where the source says."""
+    channels = (*plan.fields.state, *plan.fields.static)
+    if all(channel.level is None for channel in channels):
+        return {}
+    attrs = plan.fields.dataset["level"].attrs
+    found = {name: str(attrs[name]) for name in _LEVEL_ATTRS if name in attrs}
+    return {"level": found} if found else {}
 
 
 def _consolidate(folder: Path) -> None:

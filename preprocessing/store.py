@@ -4,7 +4,7 @@ Shapes: N trajectories, T times, C channels, H rows, W columns, S scalars.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ class Store:
         static_frames: reads the static fields at (trajectory,), or at (0,) where all share them.
         static_varies: which of the two.
         scalar_values: (N, S), NaN where missing.
+        level: attributes of the levels' coordinate: `units`, `long_name`, for 3-D fields `boundary`, ...
     """
 
     path: Path | Url
@@ -117,6 +118,7 @@ class Store:
     static_frames: FrameReader
     static_varies: bool
     scalar_values: Floats
+    level: Mapping[str, str]
 
     @property
     def num_trajectories(self) -> int:
@@ -190,6 +192,8 @@ class Store:
             scalar = raw["params"].isel(param=number).drop_vars("param")
             arrays[name] = scalar.assign_attrs(role="scalar", units="1")
         ds = xr.Dataset(arrays).assign_coords({name: raw[name] for name in ("trajectory", "time", "y", "x")})
+        if "level" in ds.coords:
+            ds["level"].attrs |= dict(self.level)
         facts = {
             "dataset": self.dataset,
             "source_format": "pelagos",
@@ -284,6 +288,7 @@ def open_store(path: Path | Url | str) -> Store:
         static_frames=open_frames(path / "static") if static else NoFrames(),
         static_varies=about["static_varies"],
         scalar_values=values.get("params", np.empty((len(values["split"]), 0))),
+        level=about.get("level", {}),
     )
 
 

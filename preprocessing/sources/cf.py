@@ -437,7 +437,7 @@ def _name(key: str, stored: xr.Variable, config: Gridded) -> str:
 
 
 def _on_grid(stored: xr.Variable, dims: Mapping[str, Axis], dated: bool) -> bool:
-    """Whether a variable is a field of the convention: it has rows and columns, and levels only with time."""
+    """Whether a variable is read as a field: it has rows and columns, and levels only with time."""
     axes = {dims.get(str(dim)) for dim in stored.dims}
     fixed_levels = "level" in axes and not dated and axes <= {"level", "y", "x"}
     return stored.dtype.kind in "iufb" and {"y", "x"} <= axes and not fixed_levels

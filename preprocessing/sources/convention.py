@@ -1,9 +1,9 @@
 """The one xarray convention in which every source presents its archive.
 
 Fields that depend on time have dims (trajectory, time, [level,] y, x), static fields
-([trajectory,] y, x), scalar parameters ([trajectory]). Each variable carries `units` and `role`;
-the dataset carries its identifier, its format, the kind of its grid and what lies beyond each
-edge. Missing values are NaN.
+([trajectory,] [level,] y, x), scalar parameters ([trajectory]). Each variable carries `units` and
+`role`; the dataset carries its identifier, its format, the kind of its grid and what lies beyond
+each edge. Missing values are NaN. Of 3-D fields the third axis is `level`: see `planes`.
 """
 
 import json
@@ -28,7 +28,12 @@ TIME_DIMS = ("trajectory", "time", "y", "x")
 LEVEL_DIMS = ("trajectory", "time", "level", "y", "x")
 _DIMS = {
     "scalar": ((), ("trajectory",)),
-    "static": (("y", "x"), ("trajectory", "y", "x")),
+    "static": (
+        ("y", "x"),
+        ("trajectory", "y", "x"),
+        ("level", "y", "x"),
+        ("trajectory", "level", "y", "x"),
+    ),
     "prognostic": (TIME_DIMS, LEVEL_DIMS),
     "forcing": (TIME_DIMS, LEVEL_DIMS),
     "diagnostic": (TIME_DIMS, LEVEL_DIMS),
@@ -39,11 +44,18 @@ class Boundaries(Config):
     """What lies beyond the edges of each axis, low side first.
 
     In YAML one word stands for all sides (`wall`), one word an axis for both of its sides
-    (`{y: wall, x: periodic}`).
+    (`{y: wall, x: periodic}`). `level` is the third axis of 3-D fields.
     """
 
     y: Sides
     x: Sides
+    level: Sides | None = None
+
+    @property
+    def third(self) -> Sides | None:
+        """Of the third axis, where it is said: one word stands for its sides, too."""
+        alike = len({*self.y, *self.x}) == 1
+        return self.level or (self.x if alike else None)
 
 
 def _spread(value: object) -> object:
@@ -60,6 +72,18 @@ BoundaryOption = Annotated[Boundaries, BeforeValidator(_spread)]
 def everywhere(kind: Boundary) -> Boundaries:
     """The same kind of boundary on all four sides."""
     return Boundaries(y=(kind, kind), x=(kind, kind))
+
+
+def planes(name: str, values: NDArray[np.float64], sides: Sides, units: str = "1") -> xr.Variable:
+    """The coordinate `level` of 3-D fields, whose third axis is `name`.
+
+    Its attributes tell it from heights and pressures; `boundary` is what lies beyond its first and last plane.
+    """
+    return xr.Variable(
+        "level",
+        values,
+        {"units": units, "long_name": f"coordinate along {name}", "boundary": ",".join(sides)},
+    )
 
 
 def attrs(name: str, role: FieldRole, **more: str) -> dict[str, str]:
@@ -172,6 +196,10 @@ def check(ds: xr.Dataset) -> None:
             raise DataError(f"{ds.attrs['dataset']}: no one-dimensional coordinate '{name}'")
     for key, variable in ds.data_vars.items():
         _check_variable(f"{ds.attrs['dataset']}: variable {key}", variable)
+        if "level" in variable.dims and "level" not in ds.coords:
+            raise DataError(
+                f"{ds.attrs['dataset']}: variable {key} has levels; no coordinate 'level' says which"
+            )
     if not any("time" in variable.dims for variable in ds.data_vars.values()):
         raise DataError(f"{ds.attrs['dataset']}: no variable depends on time, so there is nothing to predict")
     _check_coordinates(ds)

@@ -1,4 +1,4 @@
-"""The Well, HDF5 specification v1 (Ohana et al. 2024, arXiv:2412.00568), read and written in 2-D.
+"""The Well, HDF5 specification v1 (Ohana et al. 2024, arXiv:2412.00568), read in 2-D and 3-D, written in 2-D.
 
 A file holds groups of scalars and of scalar, vector and tensor fields (t0, t1, t2). Each array
 says by attributes along which of trajectory, time and space it varies, and lacks the other axes.
@@ -7,6 +7,7 @@ PolymathicAI/the_well; files are read with h5py alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 
-from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid, Sides
 from pelagos.preprocessing.sources import convention, well_file
 from pelagos.preprocessing.sources.convention import BoundaryOption
@@ -24,10 +25,18 @@ from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
 from pelagos.preprocessing.sources.lazy import Hdf5Dataset, floating, variable
 from pelagos.preprocessing.sources.well_file import Contents
+from pelagos.preprocessing.sources.well_time import clock
 from pelagos.preprocessing.sources.writer import BlockWriter, write_all
 
 Floats = NDArray[np.float64]
-_AXES: tuple[dict[str, str], ...] = ({"y": "y", "x": "x"}, {"y": "z", "x": "x"}, {"y": "theta", "x": "phi"})
+Axis = Literal["level", "y", "x"]
+_AXES: tuple[dict[str, str], ...] = (
+    {"y": "y", "x": "x"},
+    {"y": "z", "x": "x"},
+    {"y": "theta", "x": "phi"},
+    {"level": "z", "y": "y", "x": "x"},
+    {"level": "r", "y": "theta", "x": "phi"},
+)
 
 
 class TheWell(Files):
@@ -37,13 +46,14 @@ class TheWell(Files):
     scalar that varies in time becomes a forcing that is uniform in space. Where trajectories start
     at different times, time counts from each one's start, which is the scalar `start_time`. A boundary
     condition becomes the kind of the sides that it marks; one that marks other points, or has values
-    there, also the fields `NAME_mask` and `NAME_values`, static ones or forcings.
+    there, also the fields `NAME_mask` and `NAME_values`, static ones or forcings. In 3-D the third
+    axis is `level`: z, or the radius.
 
     Attributes:
         kind: "the_well".
         variables: fields to read, all if empty.
         rename: new names by the names that would be used.
-        axes: which of the file's axes is y and which x, where their names do not say.
+        axes: which of the file's axes is y and which x (and which level), where their names do not say.
         boundary: beyond the edges, where the masks do not give each side one kind.
         dt: of trajectories whose steps in time differ, those with this one are read.
     """
@@ -51,7 +61,7 @@ class TheWell(Files):
     kind: Literal["the_well"] = "the_well"
     variables: tuple[str, ...] = ()
     rename: dict[str, str] = Field(default_factory=dict)
-    axes: dict[Literal["y", "x"], str] = Field(default_factory=dict)
+    axes: dict[Axis, str] = Field(default_factory=dict)
     boundary: BoundaryOption | None = None
     dt: PositiveFloat | None = None
 
@@ -69,14 +79,14 @@ class TheWell(Files):
 
         Raises:
             ConfigError: no trajectory has the step `dt`.
-            DataError: for 3-D data, steps in time that differ between trajectories, ambiguous axes or
-                boundaries, and files that do not fit together.
+            DataError: for steps in time that differ between trajectories, ambiguous axes or boundaries,
+                and files that do not fit together.
         """
         files = [well_file.contents(path) for path in self.files()]
         first = files[0]
         for other in files[1:]:
             well_file.compare(first, other)
-        time, starts, taken = _clock(files, self.dt)
+        time, starts, taken = clock(files, self.dt)
         own = self._axes(first)
         grid = self._grid(first, own)
         variables = {}
@@ -99,110 +109,73 @@ class TheWell(Files):
             source_format="the_well",
             sources=self.files(),
             num_trajectories=sum(file.num_trajectories for file in files),
+            level=self._level(first, own),
             license=self.license,
             references=self.references,
         )
         return convention.select(ds if taken.all() else ds.isel(trajectory=taken), self.variables)
 
     def _axes(self, file: Contents) -> dict[str, str]:
-        """The file's names of y and x."""
+        """The file's names of y and x, and of level in 3-D."""
         dims = tuple(file.coordinates)
-        if len(dims) != 2:
+        if len(dims) not in (2, 3):
             raise DataError(
-                f"{file.path} has {len(dims)} spatial axes ({', '.join(dims)}); only 2-D files are read"
+                f"{file.path} has {len(dims)} spatial axes ({', '.join(dims)}); 2-D and 3-D files are read"
             )
+        wanted = ("level", "y", "x")[-len(dims) :]
         for choice in [dict(self.axes)] if self.axes else _AXES:
-            if set(choice) == {"y", "x"} and set(choice.values()) == set(dims):
+            if set(choice) == set(wanted) and set(choice.values()) == set(dims):
                 return {str(axis): name for axis, name in choice.items()}
+        example = ", ".join(f"{axis}: {name}" for axis, name in zip(wanted, dims[::-1], strict=True))
         raise DataError(
-            f"{file.path}: which of its axes {', '.join(dims)} is y and which is x? Say"
-            f" axes: {{y: {dims[1]}, x: {dims[0]}}} or the other way round"
+            f"{file.path}: which of its axes {', '.join(dims)} is {' and which is '.join(wanted)}? Say"
+            f" axes: {{{example}}} or another way round"
         )
+
+    def _level(self, file: Contents, own: Mapping[str, str]) -> xr.Variable | None:
+        if "level" not in own:
+            return None
+        name = own["level"]
+        sides = (self.boundary.third if self.boundary else None) or self._known(file, name)
+        return convention.planes(name, file.coordinates[name], sides)
 
     def _grid(self, file: Contents, own: Mapping[str, str]) -> Grid:
         y, x = file.coordinates[own["y"]], file.coordinates[own["x"]]
         if file.grid_type == "cartesian":
             return Grid("cartesian", y, x, self._sides(file, own, "y"), self._sides(file, own, "x"))
-        if set(own.values()) != {"theta", "phi"}:
+        if {own["y"], own["x"]} != {"theta", "phi"}:
             raise DataError(
                 f"{file.path}: a {file.grid_type} grid over {own['y']}, {own['x']}; theta, phi can be read"
             )
         latitude = np.rad2deg(np.pi / 2 - y if y.min() >= 0 else y)
-        return Grid("latlon", latitude, np.rad2deg(x), ("pole", "pole"), ("periodic", "periodic"), "degrees")
+        grid = Grid("latlon", latitude, np.rad2deg(x), ("pole", "pole"), ("periodic", "periodic"), "degrees")
+        # A part of a sphere ends where its masks say how.
+        if np.any(90 - np.abs(latitude[[0, -1]]) > grid.spacing[0]):
+            grid = replace(grid, boundary_y=self._sides(file, own, "y"))
+        if np.ptp(grid.x) + 1.5 * grid.spacing[1] < 360:
+            grid = replace(grid, boundary_x=self._sides(file, own, "x"))
+        return grid
 
     def _sides(self, file: Contents, own: Mapping[str, str], axis: Literal["y", "x"]) -> Sides:
         if self.boundary:
             return self.boundary.y if axis == "y" else self.boundary.x
-        low, high = file.sides[own[axis]]
+        return self._known(file, own[axis])
+
+    def _known(self, file: Contents, name: str) -> Sides:
+        low, high = file.sides[name]
         if low is None or high is None:
+            third = ", level: open" * (len(file.sides) > 2)
             raise DataError(
-                f"{file.path}: its boundary_conditions give a side of {own[axis]} several kinds, or one"
-                " only in places; say what shall stand for it, as in boundary: {y: wall, x: [open, wall]}"
+                f"{file.path}: its boundary_conditions give a side of {name} several kinds, or one only in"
+                f" places; say what shall stand for it, as in boundary: {{y: wall, x: [open, wall]{third}}}"
             )
         return low, high
-
-
-def _clock(files: Sequence[Contents], dt: float | None) -> tuple[Floats, Floats | None, NDArray[np.bool_]]:
-    """(T,) the axis of time; (N,) when each trajectory starts, where that differs; (N,) which are read."""
-    times = np.concatenate(
-        [np.broadcast_to(file.times, (file.num_trajectories, file.times.shape[1])) for file in files]
-    )
-    taken = np.ones(len(times), bool) if dt is None else _with_step(files[0].path, times, dt)
-    rows = times[taken]
-    # What single precision rounds, and a thousandth of a step as for all axes of time.
-    rounded = np.finfo(np.float32).eps * float(np.abs(rows).max())
-    steps = np.diff(rows, axis=1)
-    allowed = 2 * rounded + 1e-3 * float(np.abs(steps).min(initial=np.inf if steps.size else 0.0))
-    if np.all(np.abs(rows - rows[0]) <= allowed):
-        return rows[0], None, taken
-    best = int(np.abs(rows).max(axis=1).argmin())  # rounded least
-    if len(odd := np.argwhere(np.abs(steps - steps[best]) > allowed)):
-        row, frame = odd[0]
-        one, two = (_place(files, int(np.flatnonzero(taken)[i])) for i in (best, row))
-        raise DataError(
-            f"{two}: frames {frame} and {frame + 1} are {steps[row, frame]:g} apart, and"
-            f" {steps[best, frame]:g} in {one}: a dataset has one step in time, or lead times would be wrong."
-            f" Steps are {_listed(rows)}: make a dataset of each, as in dt: {_steps(rows)[0]:g}"
-        )
-    return rows[best] - rows[best, 0], times[:, 0], taken
-
-
-def _place(files: Sequence[Contents], row: int) -> str:
-    for file in files:
-        if row < file.num_trajectories:
-            return f"{file.path}, trajectory {row}"
-        row -= file.num_trajectories
-    raise IndexError(row)
-
-
-def _mean_steps(times: Floats) -> Floats:
-    return np.asarray((times[:, -1] - times[:, 0]) / max(1, times.shape[1] - 1))
-
-
-def _steps(times: Floats) -> list[float]:
-    """The steps in time that trajectories have on average, each once."""
-    found: list[float] = []
-    for step in np.sort(_mean_steps(times)):
-        if not found or step - found[-1] > 1e-3 * step:
-            found.append(float(step))
-    return found
-
-
-def _listed(times: Floats) -> str:
-    return ", ".join(f"{step:g}" for step in _steps(times))
-
-
-def _with_step(path: Path, times: Floats, dt: float) -> NDArray[np.bool_]:
-    taken = np.abs(_mean_steps(times) - dt) <= 1e-3 * dt
-    if not taken.any():
-        raise ConfigError(f"dt: no trajectory of {path} has steps of {dt:g}; there are {_listed(times)}")
-    return np.asarray(taken)
 
 
 def _variables(
     files: Sequence[Contents], named: Mapping[str, str], starts: Floats | None
 ) -> Iterator[tuple[str, xr.Variable]]:
-    """The variables of all files, with roles; `named` gives y or x by the file's axis."""
+    """The variables of all files, with roles; `named` gives y, x or level by the file's axis."""
     first = files[0]
     counts = [file.num_trajectories for file in files]
     sizes = {"trajectory": sum(counts), "time": first.times.shape[1]}
@@ -213,23 +186,27 @@ def _variables(
             yield key, _scalar(stored, counts)
             continue
         role = "forcing" if array.group == "scalars" else "prognostic" if "time" in array.axes else "static"
-        dims = _dims(array.axes, len(files))
+        axes = tuple(named.get(axis, axis) for axis in array.axes)
+        dims = _dims(axes, len(files))
         for suffix, position in well_file.components(array, tuple(first.coordinates)):
-            layout: list[str | int] = [*(named.get(axis, axis) for axis in array.axes), *position]
             parts = [floating(part) for part in stored]
-            yield key + suffix, variable(dims, parts, layout, sizes, {"role": role}, counts=counts)
+            made = variable(dims, parts, (*axes, *position), sizes, {"role": role}, counts=counts)
+            yield key + suffix, made
     for key, field, shown in well_file.shown(files):
         attrs = {"role": "forcing" if "time" in field.axes else "static", "long_name": field.long_name}
-        layout = [named.get(axis, axis) for axis in field.axes]
-        yield key, variable(_dims(field.axes, len(files)), shown, layout, sizes, attrs, counts=counts)
+        axes = tuple(named.get(axis, axis) for axis in field.axes)
+        yield key, variable(_dims(axes, len(files)), shown, axes, sizes, attrs, counts=counts)
     if starts is not None:
         yield "start_time", xr.Variable(("trajectory",), starts, {"role": "scalar"})
 
 
 def _dims(axes: Sequence[str], num_files: int) -> tuple[str, ...]:
+    """Of a variable: what the array lacks of them is repeated, but not along levels."""
+    dims = convention.LEVEL_DIMS if "level" in axes else convention.TIME_DIMS
     if "time" in axes:
-        return convention.TIME_DIMS
-    return ("y", "x") if "trajectory" not in axes and num_files == 1 else ("trajectory", "y", "x")
+        return dims
+    own = "trajectory" in axes or num_files > 1
+    return tuple(dim for dim in dims if dim != "time" and (own or dim != "trajectory"))
 
 
 def _scalar(stored: Sequence[Hdf5Dataset], counts: Sequence[int]) -> xr.Variable:

@@ -243,7 +243,7 @@ def test_rounding_is_recorded_with_its_error(tmp_path: Path) -> None:
         ({}, {"bits": {"density": 3}}, "bits: no field 'density'"),
         ({"static": "common"}, {"bits": {"depth": 3}}, "bits: 'depth' is static"),
         ({}, {"levels": [500]}, "levels: no field has levels"),
-        ({"levels": [850]}, {"levels": [500]}, r"levels: no level 500; there are \[850.0\]"),
+        ({"levels": [850]}, {"levels": [500]}, r"levels: no level 500; there are \[850\]"),
         ({}, {"coarsen": 3}, "coarsen: 3 does not divide the 8 points along y"),
         ({}, {"forcings": ["cos_year"]}, "cos_year needs dates"),
         ({"dates": True}, {"forcings": ["cos_year"]}, "cos_year needs longitudes"),

@@ -26,6 +26,7 @@ def test_a_conforming_dataset_passes(ds: xr.Dataset) -> None:
     convention.check(ds.assign_coords(trajectory=["a", "b", "c"]))
     convention.check(ds.assign_coords(time=np.datetime64("2020-01-01", "ns") + np.arange(5)))
     convention.check(ds[["velocity_x"]].expand_dims(level=[500.0], axis=2))
+    convention.check(ds.assign(wave_speed=ds.wave_speed.expand_dims(level=[500.0], axis=1)))
 
 
 Change = Callable[[xr.Dataset], xr.Dataset]
@@ -56,6 +57,9 @@ BROKEN: dict[str, Change] = {
     "attribute boundary_x is 'periodic'; 'low,high' of": lambda ds: ds.assign_attrs(boundary_x="periodic"),
     "boundary_y is periodic on one side only": lambda ds: ds.assign_attrs(boundary_y="periodic,wall"),
     "attribute grid is 'gaussian'": lambda ds: ds.assign_attrs(grid="gaussian"),
+    "variable velocity_x has levels; no coordinate 'level' says which": lambda ds: ds.assign(
+        velocity_x=ds.velocity_x.expand_dims("level", axis=2)
+    ),
     "no one-dimensional coordinate 'x'": lambda ds: ds.drop_vars("x"),
     "coordinate y is float32": lambda ds: ds.assign_coords(y=ds.y.astype("f4")),
     "axis y must be one-dimensional and strictly monotonic": lambda ds: ds.assign_coords(y=ds.y * 0),

@@ -12,22 +12,25 @@ import xarray as xr
 from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.dataset import DatasetConfig
 from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.inspection import inspect
+from pelagos.preprocessing.proposal import propose
 from pelagos.preprocessing.sources import the_well
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.the_well import TheWell, Writer
+from pelagos.preprocessing.store import open_store, verify
 from tests.preprocessing.sources.contracts import SourceContract, WriterContract
 from tests.preprocessing.sources.datasets import dataset
 
 RNG = np.random.default_rng(0)
-N, T, X, Y = 2, 5, 6, 4
-SIZES = {"sample": N, "time": T, "x": X, "y": Y}
+N, T, X, Y, Z = 2, 5, 6, 4, 3
+SIZES = {"sample": N, "time": T, "x": X, "y": Y, "z": Z}
 
 
 class Well:
     """A file under construction, with the specification's groups; two trajectories, x longer than y."""
 
     def __init__(self, path: Path, dims: tuple[str, ...] = ("x", "y"), **attrs: Any) -> None:
-        self.path = path
+        self.path, self.dims = path, dims
         self.file = h5py.File(path, "w")
         self.file.attrs.update(
             {"n_trajectories": N, "grid_type": "cartesian", "dataset_name": "small"} | attrs
@@ -36,7 +39,7 @@ class Well:
             self.file.create_group(group)
         self.file["dimensions"].attrs["spatial_dims"] = list(dims)
         self.coordinate("time", np.arange(T) / 4)
-        for name, length in zip(dims, (X, Y, 3), strict=False):
+        for name, length in zip(dims, (X, Y, Z), strict=False):
             self.coordinate(name, np.arange(length) / 8)
 
     def coordinate(self, name: str, values: np.ndarray, **attrs: Any) -> None:
@@ -47,13 +50,13 @@ class Well:
         group[name].attrs.update({"sample_varying": False, "time_varying": False} | attrs)
 
     def array(self, group: str, name: str, varies: str, *components: int, **attrs: Any) -> np.ndarray:
-        """An array that varies with the axes named in `varies` (of sample, time, x, y)."""
+        """An array that varies with the axes named in `varies` (of sample, time, x, y, z)."""
         axes = varies.split()
         values = RNG.normal(size=(*(SIZES[axis] for axis in axes), *components)).astype(np.float32)
         stored = self.file[group].create_dataset(name, data=values)
         stored.attrs.update({"sample_varying": "sample" in axes, "time_varying": "time" in axes} | attrs)
         if group != "scalars":
-            stored.attrs["dim_varying"] = ["x" in axes, "y" in axes]
+            stored.attrs["dim_varying"] = [axis in axes for axis in "xyz"[: len(self.dims)]]
         names = list(self.file[group].attrs.get("field_names", []))
         self.file[group].attrs["field_names"] = [*names, name]
         return values
@@ -397,9 +400,146 @@ def test_a_sphere_becomes_latitudes_and_longitudes(tmp_path: Path) -> None:
         odd.done().open()
 
 
-def test_three_dimensions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.hdf5 has 3 spatial axes \(x, y, z\); only 2-D files are read"):
-        Well(tmp_path / "a.hdf5", ("x", "y", "z")).done().open()
+class TestTheWellIn3D(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+        made = Well(tmp_path_factory.mktemp("well") / "flow.hdf5", ("x", "y", "z"))
+        made.array("t1_fields", "velocity", "sample time x y z", 3)
+        made.array("t0_fields", "density", "sample time x y z")
+        made.array("t0_fields", "porosity", "x y z")
+        made.array("t0_fields", "lid", "time x y")
+        made.boundary(
+            "body", "WALL", ["x", "y", "z"], inside(X, Y, Z), RNG.normal(size=inside(X, Y, Z).sum())
+        )
+        return made.done()
+
+
+def test_planes_along_z_are_levels_and_every_axis_keeps_its_direction(tmp_path: Path) -> None:
+    made = Well(tmp_path / "a.hdf5", ("x", "y", "z"))
+    for name in ("t0_fields/density", "t1_fields/velocity", "t2_fields/stress"):
+        group, field = name.split("/")
+        components = (3,) * int(group[1])
+        made.array(group, field, "sample time x y z", *components)
+        n, t, x, y, z, *c = np.indices((N, T, X, Y, Z, *components))
+        number = sum(3**i * index for i, index in enumerate(c[::-1]))
+        made.file[name][...] = n + 2 * t + 10 * (x / 8) + 100 * (y / 8) + 1000 * (z / 8) + 10000 * number
+    made.boundary("x", "PERIODIC", ["x"], ends(X))
+    made.boundary("below", "WALL", ["z"], ends(Z, 0))
+    made.boundary("above", "OPEN", ["z"], ends(Z, -1))
+    ds = made.done().open()
+    tensor = [f"stress_{a}{b}" for a in "xyz" for b in "xyz"]
+    names = ["density", "velocity_x", "velocity_y", "velocity_z", *tensor]
+    assert list(ds) == names
+    time = np.arange(T)
+    for name in names:
+        number = {"d": 0, "v": "xyz".find(name[-1])}.get(name[0], tensor.index(name) if name in tensor else 0)
+        plane = ds.trajectory + 2 * xr.DataArray(time, dims="time") + 10 * ds.x + 100 * ds.y + 1000 * ds.level
+        assert ds[name].dims == ("trajectory", "time", "level", "y", "x")
+        assert bool((ds[name] == plane + 10000 * number).all())
+    assert ds.level.attrs == {"units": "1", "long_name": "coordinate along z", "boundary": "wall,open"}
+    assert (ds.attrs["boundary_y"], ds.attrs["boundary_x"]) == ("unknown,unknown", "periodic,periodic")
+    assert ds.velocity_z.attrs["group"] == "velocity"
+
+
+@pytest.mark.parametrize("space", ["x y z", "x y", "z", "y z"])
+@pytest.mark.parametrize("sample", ["", "sample"])
+def test_a_field_that_does_not_vary_along_z_has_one_plane(tmp_path: Path, sample: str, space: str) -> None:
+    made = Well(tmp_path / "a.hdf5", ("x", "y", "z"))
+    made.array("t0_fields", "density", "sample time x y z")
+    values = made.array("t0_fields", "field", f"{sample} {space}")
+    field = made.done().open().field
+    axes = f"{sample} {space}".split()
+    assert ("level" in field.dims) == ("z" in axes)
+    own = xr.DataArray(values, dims=[{"sample": "trajectory", "z": "level"}.get(axis, axis) for axis in axes])
+    assert bool((field == own).all())
+    assert set(field.sizes) >= {"y", "x"}
+
+
+def test_stores_of_3d_fields_hold_chosen_planes_and_say_what_they_are(tmp_path: Path) -> None:
+    made = Well(tmp_path / "a.hdf5", ("x", "y", "z"))
+    velocity = made.array("t1_fields", "velocity", "sample time x y z", 3)
+    porosity = made.array("t0_fields", "porosity", "x y z")
+    made.coordinate("z", np.array([0.1, 0.2, 0.3], np.float32))
+    made.boundary("z", "PERIODIC", ["z"], ends(Z))
+    config = {"dataset": "flow", "root": tmp_path, "levels": [0.3, 0.1], "bits": {"velocity_z": 22}}
+    path = build(BuildConfig.model_validate(config | {"source": made.done().model_dump()}))
+    assert verify(path) == []
+    store = open_store(path)
+    keys = [variable.key for variable in store.variables]
+    assert keys == [f"velocity_{axis}@{level}" for axis in "xyz" for level in (0.3, 0.1)]
+    assert [variable.key for variable in store.static_variables] == ["porosity@0.3", "porosity@0.1"]
+    expected = velocity[1][..., [2, 0], :].transpose(0, 4, 3, 2, 1).reshape(T, 6, Y, X)
+    np.testing.assert_array_equal(store.read(1, 0, T)[:, :4], expected[:, :4])
+    np.testing.assert_allclose(store.read(1, 0, T)[:, 4:], expected[:, 4:], rtol=2**-22)
+    np.testing.assert_array_equal(store.static(0), porosity[..., [2, 0]].transpose(2, 1, 0))
+    ds = store.to_xarray()
+    np.testing.assert_allclose(ds.level, [0.3, 0.1])
+    assert ds.level.attrs["boundary"] == "periodic,periodic"
+    assert ds.porosity.dims == ("level", "y", "x")
+    np.testing.assert_array_equal(ds.velocity_y[0, 1, 0], velocity[0, 1, :, :, 2, 1].T)
+    assert "levels      2 from 0.1 to 0.3, coordinate along z; beyond: periodic, periodic" in inspect(path)
+
+
+def test_inspect_says_what_becomes_of_planes(tmp_path: Path) -> None:
+    made = Well(tmp_path / "a.hdf5", ("x", "y", "z"))
+    made.array("t0_fields", "density", "sample time x y z")
+    made.boundary("z", "WALL", ["z"], ends(Z, 0, -1))
+    text = propose(made.done().paths[0])
+    assert "3 levels from 0 to 0.25 (coordinate along z; beyond its ends: wall,wall)" in text
+    assert "each a channel such as density@0;" in text
+
+
+def test_the_third_axis_may_be_another_one(tmp_path: Path) -> None:
+    made = Well(tmp_path / "a.hdf5", ("x", "y", "z"))
+    values = made.array("t1_fields", "velocity", "sample time x y z", 3)
+    options = {
+        "axes": {"level": "x", "y": "z", "x": "y"},
+        "boundary": {"y": "wall", "x": "open", "level": "periodic"},
+    }
+    ds = made.done(**options).open()
+    np.testing.assert_array_equal(ds.velocity_z, values[..., 2].transpose(0, 1, 2, 4, 3))
+    assert ds.level.attrs["long_name"] == "coordinate along x"
+    assert (ds.level.attrs["boundary"], ds.attrs["boundary_y"]) == ("periodic,periodic", "wall,wall")
+    other = Well(tmp_path / "b.hdf5", ("r", "s", "z"))
+    with pytest.raises(DataError, match=r"which of its axes r, s, z is level and which is y and which is x\? Say"
+                                        r" axes: {level: z, y: s, x: r} or another way round"):  # fmt: skip
+        other.done().open()
+
+
+@pytest.mark.parametrize(
+    ("boundary", "third"), [("wall", "wall,wall"), ({"y": "wall", "x": "open"}, "unknown,unknown")]
+)
+def test_one_word_for_all_sides_stands_for_those_of_the_third_axis_too(
+    tmp_path: Path, boundary: Any, third: str
+) -> None:
+    made = Well(tmp_path / "a.hdf5", ("x", "y", "z"))
+    made.array("t0_fields", "density", "sample time x y z")
+    assert made.done(boundary=boundary).open().level.attrs["boundary"] == third
+
+
+def test_a_part_of_a_sphere_has_shells_and_the_sides_of_its_masks(tmp_path: Path) -> None:
+    made = Well(tmp_path / "a.hdf5", ("r", "theta", "phi"), grid_type="spherical")
+    values = made.array("t0_fields", "density", "sample time x y z")
+    made.coordinate("r", np.geomspace(300, 6700, X))
+    made.coordinate("theta", np.pi / 4 + (np.arange(Y) + 0.5) * np.pi / 8)
+    made.coordinate("phi", (np.arange(Z) + 0.5) * np.pi / 3)
+    made.boundary("wedge", "PERIODIC", ["theta"], ends(Y))
+    made.boundary("inner", "WALL", ["r"], ends(X, 0))
+    ds = made.done().open()
+    np.testing.assert_array_equal(ds.density, values)
+    np.testing.assert_allclose(ds.y, [33.75, 11.25, -11.25, -33.75])
+    assert ds.level.attrs["boundary"] == "wall,unknown"
+    assert (ds.attrs["boundary_y"], ds.attrs["boundary_x"]) == ("periodic,periodic", "unknown,unknown")
+
+
+def test_four_dimensions_are_refused(tmp_path: Path) -> None:
+    made = Well(tmp_path / "a.hdf5", ("x", "y", "z"))
+    made.file["dimensions"].attrs["spatial_dims"] = ["x", "y", "z", "w"]
+    made.coordinate("w", np.arange(2.0))
+    with pytest.raises(
+        DataError, match=r"a\.hdf5 has 4 spatial axes \(x, y, z, w\); 2-D and 3-D files are read"
+    ):
+        made.done().open()
 
 
 def timed(path: Path, *rows: np.ndarray) -> TheWell:
