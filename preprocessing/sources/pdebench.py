@@ -1,13 +1,14 @@
 """PDEBench (Takamoto et al. 2022, arXiv:2210.07182): its HDF5 layouts, told apart by their content.
 
 - one group a seed: 2-D diffusion-reaction, 2-D shallow water, 1-D diffusion-sorption;
-- one array a variable: compressible flow in 1-D and 2-D;
+- one array a variable: compressible flow in 1-D, 2-D and 3-D;
 - `velocity`, `particles`, `force`: inhomogeneous incompressible flow in 2-D;
 - `tensor`: 1-D advection, Burgers, reaction-diffusion; with `nu` Darcy flow.
 
-1-D fields have one row. Traps, from the benchmark's own generators: `t-coordinate` is one longer
-than the data, arrays are (x, y) except those of diffusion-reaction, boundary kinds are found in
-file names alone, parameters there, in attributes or in a YAML text.
+1-D fields have one row, the planes along z of 3-D fields are levels. Traps, from the benchmark's
+own generators: `t-coordinate` is one longer than the data, arrays are (x, y) or (x, y, z) except
+those of diffusion-reaction, boundary kinds are found in file names alone, parameters there, in
+attributes or in a YAML text.
 """
 
 import re
@@ -34,7 +35,7 @@ from pelagos.preprocessing.sources.pieces import one_row
 from pelagos.preprocessing.sources.writer import BlockWriter, constant, write_all
 
 Problem = Literal["diff-react", "rdb", "diff-sorp"]
-Axes = Literal["yx", "xy"]
+Axes = Literal["yx", "xy", "xyz", "zyx"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ _PROBLEMS: dict[str, _Seeds] = {
     ),
 }
 _FLOW = {"density": "density", "pressure": "pressure", "velocity_x": "Vx", "velocity_y": "Vy"}
+_FLOW_ARRAYS = {**_FLOW, "velocity_z": "Vz"}
+_FLOW_AXES = {1: "x", 2: "xy", 3: "xyz"}
 _FLOW_PARAMETERS = {"eta": "shear_viscosity", "zeta": "bulk_viscosity", "M": "mach_number"}
 _TENSOR_PARAMETERS = {"beta": "advection_speed", "Nu": "viscosity", "rho": "reaction_rate"}
 _SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it: ten times faster
@@ -92,7 +95,7 @@ class _Stored:
 
 @dataclass(frozen=True, eq=False)
 class _Contents:
-    """What one file holds; without a coordinate y its fields are 1-D."""
+    """What one file holds; without a coordinate y its fields are 1-D, with one of z 3-D."""
 
     path: Path
     layout: str
@@ -150,7 +153,7 @@ class PDEBench(Files):
 
         Raises:
             ConfigError: if the problem must be named.
-            DataError: for 3-D data, files of several layouts or grids, and unknown layouts.
+            DataError: for files of several layouts or grids, and unknown layouts.
         """
         files = [_contents(path, self) for path in self.files()]
         first = files[0]
@@ -158,13 +161,15 @@ class PDEBench(Files):
             _compare(first, other)
         grid = self._grid(first)
         sizes = {"trajectory": sum(file.count for file in files), "time": len(first.coordinates["time"])}
-        sizes |= {"y": len(grid.y), "x": len(grid.x)}
+        sizes |= {"y": len(grid.y), "x": len(grid.x), "level": len(first.coordinates.get("z", ()))}
         variables = {}
         for name, stored in first.fields.items():
             parts = [part for file in files for part in file.fields[name].parts]
-            dims = ("trajectory", "y", "x") if stored.role == "static" else convention.TIME_DIMS
-            attrs = convention.attrs(name, stored.role)
-            variables[name] = variable(dims, parts, stored.layout, sizes, attrs)
+            layout = ["level" if axis == "z" else axis for axis in stored.layout]
+            dims: tuple[str, ...] = ("trajectory", "y", "x")
+            if stored.role != "static":
+                dims = convention.LEVEL_DIMS if "level" in layout else convention.TIME_DIMS
+            variables[name] = variable(dims, parts, layout, sizes, convention.attrs(name, stored.role))
         ds = convention.assemble(
             variables | self._scalars(files),
             grid=grid,
@@ -173,6 +178,7 @@ class PDEBench(Files):
             source_format="pdebench",
             sources=self.files(),
             num_trajectories=sizes["trajectory"],
+            level=self._level(first),
             license=self.license,
             references=self.references or "arXiv:2210.07182",
         )
@@ -186,6 +192,12 @@ class PDEBench(Files):
         boundary = self.boundary or known
         y = file.coordinates.get("y", np.zeros(1))
         return Grid("cartesian", y, file.coordinates["x"], boundary.y, boundary.x)
+
+    def _level(self, file: _Contents) -> xr.Variable | None:
+        if "z" not in file.coordinates:
+            return None
+        told = self.boundary.third if self.boundary else None
+        return convention.planes("z", file.coordinates["z"], told or (file.boundary, file.boundary))
 
     def _scalars(self, files: Sequence[_Contents]) -> dict[str, xr.Variable]:
         names = dict.fromkeys(name for file in files for name in file.scalars)
@@ -246,9 +258,8 @@ def _seeds(path: Path, file: Any, config: PDEBench) -> _Contents:
     settings = [_settings(file[seed]) for seed in seeds]
     problem = config.problem or _problem(path, settings[0])
     family = _PROBLEMS[problem]
-    axes = family.axes if len(family.axes) == 1 else config.axes or family.axes
     parts = [Hdf5Dataset.of(member(file[seed], "data")) for seed in seeds]
-    shape = parts[0].shape
+    shape, axes = parts[0].shape, _axes(config, parts[0], family.axes)
     if len(shape) != len(axes) + 2 or shape[-1] != len(family.channels):
         expected = ", ".join(["time", *axes, "/".join(family.channels)])
         raise DataError(f"{parts[0].name} has shape {shape}; {problem} has ({expected})")
@@ -294,12 +305,23 @@ def _check_axes(part: Hdf5Dataset, coordinates: Mapping[str, NDArray[np.float64]
         )
 
 
+def _axes(config: PDEBench, part: Hdf5Dataset, family: str) -> str:
+    """The spatial axes of an array: those of its family in their order or the option's."""
+    axes = config.axes if config.axes and len(family) > 1 else family
+    if sorted(axes) != sorted(family):
+        raise ConfigError(
+            f"axes: {part.name} of shape {part.shape} has the axes {family} or {family[::-1]}, not {axes}"
+        )
+    return axes
+
+
 def _flow(path: Path, file: Any, config: PDEBench) -> _Contents:
-    parts = {name: Hdf5Dataset.of(file[key]) for name, key in _FLOW.items() if key in file}
+    parts = {name: Hdf5Dataset.of(file[key]) for name, key in _FLOW_ARRAYS.items() if key in file}
     density = parts["density"]
-    if "Vz" in file or len(density.shape) not in (3, 4):
-        raise DataError(f"{density.name} has shape {density.shape}: 3-D flow; only 1-D and 2-D are read")
-    axes = "x" if len(density.shape) == 3 else config.axes or "xy"
+    known = _FLOW_AXES.get(len(density.shape) - 2)
+    if known is None:
+        raise DataError(f"{density.name} has shape {density.shape}; (sample, time, x, y, z) would be right")
+    axes = _axes(config, density, known)
     coordinates = _flow_coordinates(file, density, axes)
     stored = {
         name: _Stored("prognostic", ("trajectory", "time", *axes), [part]) for name, part in parts.items()
@@ -316,8 +338,8 @@ def _flow_coordinates(file: Any, part: Hdf5Dataset, axes: str) -> dict[str, NDAr
 
 
 def _darcy(path: Path, file: Any, config: PDEBench) -> _Contents:
-    axes = config.axes or "xy"
     permeability, solution = Hdf5Dataset.of(file["nu"]), Hdf5Dataset.of(member(file, "tensor"))
+    axes = _axes(config, permeability, "xy")
     coordinates = {axis: _coordinate(file, f"{axis}-coordinate") for axis in axes}
     _check_axes(permeability, coordinates, axes)
     stored = {
@@ -341,10 +363,10 @@ def _tensor(path: Path, file: Any, config: PDEBench) -> _Contents:
 
 def _incompressible(path: Path, file: Any, config: PDEBench) -> _Contents:
     """Cells have side 1, as PhiFlow's box has it; t is repeated for each trajectory."""
-    axes = config.axes or "xy"
     velocity, particles, force = (
         Hdf5Dataset.of(member(file, key)) for key in ("velocity", "particles", "force")
     )
+    axes = _axes(config, velocity, "xy")
     frames, latest = velocity.shape[1], int(file.attrs.get("latestIndex", velocity.shape[1] - 1))
     if latest != frames - 1:
         raise DataError(f"{path}: its generator stopped after frame {latest} of {frames}; make it again")

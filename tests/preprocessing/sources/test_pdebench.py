@@ -60,6 +60,58 @@ class TestFlow(SourceContract):
         return PDEBench(paths=f"{folder}/*.hdf5")
 
 
+def cube(path: Path, axes: str = "xyz") -> None:
+    """Compressible flow in 3-D as the generator writes it, a function of each axis: x is longest, z shortest."""
+    lengths = {"x": 6, "y": 4, "z": 3}
+    coordinates = np.meshgrid(*[np.arange(lengths[axis]) / 8 for axis in axes], indexing="ij")
+    x, y, z = (coordinates[axes.index(axis)] for axis in "xyz")
+    with h5py.File(path, "w") as file:
+        for number, key in enumerate(("density", "pressure", "Vx", "Vy", "Vz")):
+            n, t = np.indices((2, 5))[..., None, None, None]
+            file[key] = (n + 2 * t + 10 * x + 100 * y + 1000 * z + 10000 * number).astype(np.float32)
+        file["t-coordinate"] = np.arange(6, dtype=np.float32) / 4
+        file.update({f"{axis}-coordinate": np.arange(length) / 8 for axis, length in lengths.items()})
+
+
+class TestFlowIn3D(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+        folder = tmp_path_factory.mktemp("flow")
+        cube(folder / "3D_CFD_Rand_M1.0_Eta1e-08_Zeta1e-08_periodic_Train.hdf5")
+        return PDEBench(paths=f"{folder}/*.hdf5")
+
+
+@pytest.mark.parametrize("axes", ["xyz", "zyx"])
+def test_planes_along_z_are_levels_and_every_axis_keeps_its_direction(tmp_path: Path, axes: str) -> None:
+    cube(tmp_path / "3D_CFD_Turb_M1.0_trans_Train.hdf5", axes)
+    ds = PDEBench(paths=f"{tmp_path}/*.hdf5", axes=axes).open()
+    assert list(ds) == ["density", "pressure", "velocity_x", "velocity_y", "velocity_z", "mach_number"]
+    plane = ds.trajectory + 8 * ds.time + 10 * ds.x + 100 * ds.y + 1000 * ds.level
+    for number, name in enumerate(list(ds)[:5]):
+        assert ds[name].dims == ("trajectory", "time", "level", "y", "x")
+        assert bool((ds[name] == plane + 10000 * number).all())
+    assert ds.level.attrs == {"units": "1", "long_name": "coordinate along z", "boundary": "open,open"}
+    assert ds.attrs["boundary_x"] == "open,open"
+    told = PDEBench.model_validate(
+        {
+            "paths": f"{tmp_path}/*.hdf5",
+            "axes": axes,
+            "boundary": {"y": "wall", "x": "wall", "level": "periodic"},
+        }
+    )
+    assert told.open().level.attrs["boundary"] == "periodic,periodic"
+
+
+def test_axes_of_3d_flow_the_other_way_round_are_asked_about(tmp_path: Path) -> None:
+    cube(tmp_path / "a.hdf5", "zyx")
+    with pytest.raises(DataError, match=r"not \(\.\., x, y, z, \.\.\) = \(6, 4, 3\): .* set axes: zyx"):
+        PDEBench(paths=str(tmp_path / "a.hdf5")).open()
+    with pytest.raises(
+        ConfigError, match=r"axes: .*a\.hdf5: /density of shape .* has the axes xyz or zyx, not xy"
+    ):
+        PDEBench(paths=str(tmp_path / "a.hdf5"), axes="xy").open()
+
+
 class TestDiffusionReaction(SourceContract):
     @pytest.fixture
     def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
@@ -236,12 +288,12 @@ def test_one_dimensional_fields_have_one_row(tmp_path: Path) -> None:
 
 
 def test_layouts_that_are_not_read_are_refused_with_the_reason(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "3d.hdf5", "w") as file:
-        file.update({key: values(1, 2, 3, 3, 3) for key in ("density", "pressure", "Vx", "Vy", "Vz")})
+    with h5py.File(tmp_path / "4d.hdf5", "w") as file:
+        file.update({key: values(1, 2, 3, 3, 3, 3) for key in ("density", "pressure", "Vx", "Vy", "Vz")})
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["flux"] = 1
     for name, message in (
-        ("3d.hdf5", r"3d\.hdf5: /density has shape \(1, 2, 3, 3, 3\): 3-D flow"),
+        ("4d.hdf5", r"4d\.hdf5: /density has shape \(1, 2, 3, 3, 3, 3\); \(sample, time, x, y, z\) would be"),
         ("other.h5", r"other\.h5 holds flux; PDEBench's files hold groups 0000"),
     ):
         with pytest.raises(DataError, match=message):
