@@ -9,6 +9,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.buffers import spread
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.remote_frames import RemoteFrames
@@ -35,14 +36,6 @@ class Gathering(FrameReader, Protocol):
 
     def gather(self, positions: Iterable[tuple[int, ...]]) -> FrameReader:
         """A reader of these frames alone, which are fetched."""
-
-
-def spread(values: NDArray[np.float32], buffers: Sequence[NDArray[Any]]) -> None:
-    """Fill buffers one after the other from the start of a frame's values."""
-    values, start = values.reshape(-1), 0
-    for buffer in buffers:
-        buffer.reshape(-1)[:] = values[start : start + buffer.size]
-        start += buffer.size
 
 
 class NoFrames:

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Discriminator, NonNegativeInt, PositiveInt, Tag
 
+from pelagos.preprocessing.buffers import spread
 from pelagos.preprocessing.channels import FieldOptions
 from pelagos.preprocessing.dataset import Dataset, DatasetConfig, Frames, SamplesConfig
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields import Fields
-from pelagos.preprocessing.frames import HeldFrames, spread
+from pelagos.preprocessing.frames import HeldFrames
 from pelagos.preprocessing.measures import measure, statistics
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.pairs import Ints, PairIndex, index_pairs

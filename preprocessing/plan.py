@@ -25,7 +25,7 @@ from pelagos.preprocessing.sources.registry import Source
 from pelagos.preprocessing.split import SPLITS, Codes, Split, TrajectorySplit
 
 FORMAT = 1
-_CHUNK = 1 << 20  # bytes: larger frames are cut along the channels
+_CHUNK = 1 << 20  # bytes: larger frames are cut along the channels, larger channels along the rows
 _MANNER = {"root", "workers", "scheduler", "part", "overwrite"}
 _ATTRIBUTES = {"Conventions", "id", "product_version", "source", "history", "provenance", "pelagos"}
 
@@ -179,8 +179,12 @@ class Plan:
         return (part.cell[0], 0, 0, 0) if first and self.fields.static else None
 
 
-def make_plan(config: BuildConfig) -> Plan:
+def make_plan(config: BuildConfig, *, cut_rows: bool = True) -> Plan:
     """What the configuration asks for, checked against the source.
+
+    Args:
+        config: of the store.
+        cut_rows: whether large channels are cut along their rows, and static fields at all; once they were not.
 
     Raises:
         ConfigError: an option contradicts the data.
@@ -190,14 +194,15 @@ def make_plan(config: BuildConfig) -> Plan:
     num, length = fields.num_trajectories, len(fields.axis)
     codes = config.splits.codes(fields.axis, num, fields.params)
     static_bytes = 4 * len(fields.static) * prod(fields.grid.shape) if fields.varying_static else 0
-    state = _layout((num, length, len(fields.state), *fields.grid.shape), static_bytes, config)
+    shape = (num, length, len(fields.state), *fields.grid.shape)
+    leading = _leading(shape, static_bytes, config.shard_bytes)
     static_shape = (num if fields.varying_static else 1, len(fields.static), *fields.grid.shape)
-    static = ShardLayout(
-        shape=static_shape,
-        shard=(min(state.shard[0], static_shape[0]), *static_shape[1:]),
-        chunk=(1, *static_shape[1:]),
-        codec=config.codec,
-    )
+    chunks = chunk_of(shape[2:]), chunk_of(static_shape[1:])
+    uncut = (chunks[0][0], *fields.grid.shape), static_shape[1:]
+    if not cut_rows:
+        chunks = uncut
+    state = _layout(shape, leading, chunks[0], config.codec)
+    static = _layout(static_shape, (min(leading[0], static_shape[0]),), chunks[1], config.codec)
     parts = partition(state)
     check_partition(parts, state)
     identity = {
@@ -206,23 +211,42 @@ def make_plan(config: BuildConfig) -> Plan:
         "shape": state.shape,
         "channels": [channel.variable.key for channel in (*fields.state, *fields.static)],
     }
+    if chunks != uncut:
+        identity["chunks"] = chunks
     return Plan(config, fields, codes, state, static, parts, json_checksum(identity))
 
 
-def _layout(shape: tuple[int, ...], static_bytes: int, config: BuildConfig) -> ShardLayout:
-    """Whole trajectories a shard, or blocks of time where a trajectory is long; frames as chunks."""
-    num, length, num_channels, height, width = shape
+def _leading(shape: tuple[int, ...], static_bytes: int, shard_bytes: int) -> tuple[int, int]:
+    """Whole trajectories a shard, or blocks of time where a trajectory is long."""
+    num, length = shape[:2]
     frame_bytes = 4 * prod(shape[2:])
-    if frame_bytes * length <= 2 * config.shard_bytes:
+    if frame_bytes * length <= 2 * shard_bytes:
         # The task that writes the shard holds the static fields of its trajectories as well.
-        shard = (_clamp(config.shard_bytes / (frame_bytes * length + static_bytes), num), length)
-    else:
-        shard = (1, _clamp(config.shard_bytes / frame_bytes, length))
-    fitting = [
-        c for c in range(1, num_channels + 1) if num_channels % c == 0 and c * height * width * 4 <= _CHUNK
-    ]
-    chunk = (1, 1, max(fitting, default=1), height, width)
-    return ShardLayout(shape, (*shard, *shape[2:]), chunk, config.codec)
+        return _clamp(shard_bytes / (frame_bytes * length + static_bytes), num), length
+    return 1, _clamp(shard_bytes / frame_bytes, length)
+
+
+def chunk_of(frame: tuple[int, ...]) -> tuple[int, ...]:
+    """The chunks of a frame (C, H, W): some channels, or some rows of one that is large.
+
+    Of all numbers of rows that make 0.25 to 1 MiB it is the one that reaches least beyond the last row.
+    """
+    channels, height, width = frame
+    row = 4 * width
+    fitting = [c for c in range(1, channels + 1) if channels % c == 0 and c * height * row <= _CHUNK]
+    if fitting or not channels:
+        return (max(fitting, default=0), height, width)
+    least, most = -(-_CHUNK // (4 * row)), max(1, _CHUNK // row)
+    return 1, min(range(most, least - 1, -1), key=lambda rows: -height % rows), width
+
+
+def _layout(
+    shape: tuple[int, ...], leading: tuple[int, ...], chunk: tuple[int, ...], codec: CodecName
+) -> ShardLayout:
+    """Shards of so many whole frames, whose chunks may reach beyond the last row."""
+    channels, height, width = shape[-3:]
+    frame = (channels, -(-height // chunk[1]) * chunk[1], width)
+    return ShardLayout(shape, (*leading, *frame), (*(1 for _ in leading), *chunk), codec)
 
 
 def _clamp(value: float, upper: int) -> int:

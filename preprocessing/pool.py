@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.frames import FrameReader, spread
+from pelagos.preprocessing.buffers import spread
+from pelagos.preprocessing.frames import FrameReader
 
 _READERS = 4
 

@@ -15,6 +15,7 @@ import numcodecs.blosc  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.buffers import as_bytes, spread, windows
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.location import Span, Url, fetch, look
 from pelagos.preprocessing.shards import MISSING, Cell, ShardLayout
@@ -34,7 +35,6 @@ class RemoteFrames:
     def __init__(self, path: Url, layout: ShardLayout) -> None:
         self.path, self.layout = path, layout
         self._indices: dict[Cell, list[list[int]]] = {}
-        self._chunks_per_frame = layout.frame[0] // layout.chunk[-3]
         self._lock = Lock()
 
     def read_frame(self, position: Position, buffers: Sequence[NDArray[Any]]) -> None:
@@ -71,8 +71,8 @@ class RemoteFrames:
         return (*cell, 0, 0, 0), number
 
     def _places(self, cell: Cell, number: int) -> list[_Place]:
-        first = number * self._chunks_per_frame
-        entries = self._indices[cell][first : first + self._chunks_per_frame]
+        num = len(self.layout.pieces)
+        entries = self._indices[cell][number * num : (number + 1) * num]
         if any(offset == MISSING for offset, _ in entries):
             raise DamagedFileError(f"{self.path / self.layout.key(cell)}: a chunk was never written")
         return [(cell, offset, length) for offset, length in entries]
@@ -132,13 +132,10 @@ class Gathered:
         Raises:
             DamagedFileError: it cannot be decoded.
         """
-        wanted = sum(buffer.nbytes for buffer in buffers)
-        chunks = self._chunks[position][: -(-wanted // self._chunk_bytes)]
-        parts = [self._decoded(position, chunk) for chunk in chunks]
-        values, start = parts[0] if len(parts) == 1 else np.concatenate(parts), 0
-        for buffer in buffers:
-            buffer.reshape(-1).view(np.uint8)[:] = values[start : start + buffer.nbytes]
-            start += buffer.nbytes
+        flat = as_bytes(buffers)
+        for piece, chunk in zip(self._layout.pieces, self._chunks[position], strict=True):
+            if parts := windows(flat, *piece):
+                spread(self._decoded(position, chunk), parts)
 
     def read_frames(self, position: Position, out: NDArray[np.float32]) -> None:
         """Fill (T, C, H, W) with consecutive frames; errors as of `read_frame`."""

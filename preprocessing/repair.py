@@ -35,9 +35,7 @@ def repair(path: Path | Url) -> list[str]:
     if not damaged:
         return []
     manifest = read_manifest(path)
-    plan = make_plan(BuildConfig.model_validate(manifest.config))
-    if plan.fingerprint != manifest.fingerprint:
-        raise DataError(f"{path}: cannot be repaired: the sources hold other data than it was built from")
+    plan = _plan_of(path, manifest)
     scratch = path.with_name(f"{path.name}.repairing")
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -53,6 +51,15 @@ def repair(path: Path | Url) -> list[str]:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return sorted(damaged)
+
+
+def _plan_of(path: Path, manifest: Manifest) -> Plan:
+    config = BuildConfig.model_validate(manifest.config)
+    for cut_rows in (True, False):
+        plan = make_plan(config, cut_rows=cut_rows)
+        if plan.fingerprint == manifest.fingerprint:
+            return plan
+    raise DataError(f"{path}: cannot be repaired: the sources hold other data than it was built from")
 
 
 def _take(scratch: Path, path: Path, names: set[str], manifest: Manifest) -> None:

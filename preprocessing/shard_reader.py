@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from threading import Lock, local
-from typing import Any
 
 import google_crc32c
 import numcodecs.blosc  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.buffers import Buffer, as_bytes, spread, windows
 from pelagos.preprocessing.durable import Bytes
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.shards import MISSING, ShardLayout
 
-Buffer = NDArray[Any]
 Cell = tuple[int, ...]
 _Index = tuple[NDArray[np.uint64], NDArray[np.int64]]
 
@@ -49,10 +48,9 @@ class _Shard:
 
 
 def _frame_offsets(index: NDArray[np.uint64], layout: ShardLayout) -> NDArray[np.int64]:
-    entries = index.reshape(-1, layout.frame[0] // layout.chunk[-3], 2).astype(np.int64)
+    entries = index.reshape(-1, len(layout.pieces), 2).astype(np.int64)
     whole = entries[:, 0, 0] >= 0
-    if layout.codec != "none":
-        whole[:] = False
+    whole &= layout.in_one_piece
     whole &= (entries[:, 1:, 0] == entries[:, :-1].sum(axis=-1)).all(axis=1)
     return np.where(whole, entries[:, 0, 0], -1)
 
@@ -79,7 +77,6 @@ class ShardReader:
         self._indices: dict[Cell, _Index] = {}
         self._lock = Lock()
         self._scratch = local()
-        self._chunks_per_frame = layout.frame[0] // layout.chunk[-3]
         self._chunk_bytes = 4 * prod(layout.chunk)
         self._frame_bytes = 4 * prod(layout.frame)
         self._leading = tuple(zip(layout.shape[:-3], layout.shard[:-3], strict=True))
@@ -101,10 +98,7 @@ class ShardReader:
             if os.preadv(shard.descriptor, buffers, offset) != self._frame_bytes:  # type: ignore[arg-type]
                 self._fill(shard, cell, offset, buffers)
             return
-        wanted = sum(buffer.nbytes for buffer in buffers)
-        first = number * self._chunks_per_frame
-        entries = shard.index[first : first + -(-wanted // self._chunk_bytes)]
-        self._fill_by_chunk(shard, cell, entries, buffers)
+        self._fill_by_chunk(shard, cell, number, buffers)
 
     def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
         """Fill (T, C, H, W) with consecutive frames along the last of the leading axes.
@@ -175,32 +169,30 @@ class ShardReader:
                 done += count
             offset += done
 
-    def _fill_by_chunk(
-        self, shard: _Shard, cell: Cell, entries: NDArray[np.uint64], buffers: Sequence[Buffer]
-    ) -> None:
-        num_bytes = len(entries) * self._chunk_bytes
-        whole = len(buffers) == 1 and buffers[0].nbytes == num_bytes
-        target = buffers[0].reshape(-1).view(np.uint8) if whole else self._scratch_bytes("frame", num_bytes)
-        for number, (offset, length) in enumerate(entries.tolist()):
-            chunk = target[number * self._chunk_bytes : (number + 1) * self._chunk_bytes]
-            self._read_chunk(shard, cell, offset, length, chunk)
-        start = 0
-        for buffer in () if whole else buffers:
-            buffer.reshape(-1).view(np.uint8)[:] = target[start : start + buffer.nbytes]
-            start += buffer.nbytes
+    def _fill_by_chunk(self, shard: _Shard, cell: Cell, number: int, buffers: Sequence[Buffer]) -> None:
+        pieces, flat = self.layout.pieces, as_bytes(buffers)
+        entries = shard.index[number * len(pieces) : (number + 1) * len(pieces)].tolist()
+        for piece, (offset, length) in zip(pieces, entries, strict=True):
+            if not (parts := windows(flat, *piece)):
+                return
+            if offset == MISSING:
+                raise DamagedFileError(f"{self._file(cell)}: a chunk was never written")
+            if self.layout.codec == "none":
+                self._fill(shard, cell, offset, parts)
+            else:
+                self._decode(shard, cell, offset, length, parts)
 
-    def _read_chunk(self, shard: _Shard, cell: Cell, offset: int, length: int, out: Bytes) -> None:
-        if offset == MISSING:
-            raise DamagedFileError(f"{self._file(cell)}: a chunk was never written")
-        if self.layout.codec == "none":
-            self._fill(shard, cell, offset, [out])
-            return
+    def _decode(self, shard: _Shard, cell: Cell, offset: int, length: int, parts: list[Bytes]) -> None:
         encoded = self._scratch_bytes("encoded", length)
         self._fill(shard, cell, offset, [encoded])
+        whole = len(parts) == 1 and len(parts[0]) == self._chunk_bytes
+        values = parts[0] if whole else self._scratch_bytes("chunk", self._chunk_bytes)
         try:
-            numcodecs.blosc.decompress(encoded, out)
+            numcodecs.blosc.decompress(encoded, values)
         except (RuntimeError, ValueError) as error:
             raise DamagedFileError(f"{self._file(cell)}: a chunk cannot be decoded: {error}") from error
+        if not whole:
+            spread(values, parts)
 
     def _scratch_bytes(self, name: str, length: int) -> Bytes:
         """Memory of this thread that is used over and over: fresh pages cost more than decoding."""

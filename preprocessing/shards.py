@@ -2,16 +2,19 @@
 
 The files are those of the `sharding_indexed` codec (Zarr v3, ZEP 2): inner chunks in C order, then
 the index of (offset, length) pairs and its CRC-32C at the end. A frame is all values at one position
-of the leading axes; its inner chunks split it along the channels at most.
+of the leading axes; its inner chunks split it along the channels, and each channel along its rows where these
+are many. So a frame's bytes keep their order. Where the last chunk of a channel reaches beyond the rows, NaN fills it.
 """
 
 import json
 import struct
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -46,8 +49,8 @@ class ShardLayout:
 
     Attributes:
         shape: of the array: leading axes, then (channel, y, x).
-        shard: of a shard: whole along the last three axes.
-        chunk: of an inner chunk: 1 along the leading axes, whole along y and x.
+        shard: of a shard: along the last three axes one frame, and what the last chunk of rows reaches beyond it.
+        chunk: of an inner chunk: 1 along the leading axes, whole along x, and along y unless it has one channel.
         codec: of the inner chunks.
     """
 
@@ -70,6 +73,22 @@ class ShardLayout:
     def chunks(self) -> tuple[int, ...]:
         """The number of chunks of a shard along each axis."""
         return tuple(shard // chunk for shard, chunk in zip(self.shard, self.chunk, strict=True))
+
+    @property
+    def in_one_piece(self) -> bool:
+        """Whether the bytes of a shard are those of its frames in memory."""
+        return self.codec == "none" and self.shard[-3:] == self.frame
+
+    @cached_property
+    def pieces(self) -> list[tuple[int, int]]:
+        """The bytes of a frame, from the first to before the last, that each of its chunks holds."""
+        (channels, height, width), (step, rows, _) = self.frame, self.chunk[-3:]
+        row, field = 4 * width, 4 * width * height
+        return [
+            (channel * field + y * row, (channel + step - 1) * field + min(y + rows, height) * row)
+            for channel in range(0, channels, step)
+            for y in range(0, height, rows)
+        ]
 
     def key(self, cell: Cell) -> str:
         """The shard's path inside the array's folder."""
@@ -97,14 +116,15 @@ class ShardLayout:
                 codec=_codec_of(inner["codecs"]),
             )
             leading = (1,) * (len(layout.shape) - 3)
+            (channels, height, width), (step, rows, _) = layout.frame, layout.chunk[-3:]
             checks = {
                 "data type": metadata["data_type"] == "float32",
                 "keys": metadata["chunk_key_encoding"]["configuration"]["separator"] == "/",
                 "sharding": sharding["name"] == "sharding_indexed",
                 "index": [codec["name"] for codec in inner["index_codecs"]] == ["bytes", "crc32c"],
                 "index location": inner["index_location"] == "end",
-                "whole frames": layout.shard[-3:] == layout.frame,
-                "chunks": layout.chunk == (*leading, layout.chunk[-3], *layout.frame[1:]),
+                "whole frames": layout.shard[-3:] == (channels, -(-height // rows) * rows, width),
+                "chunks": layout.chunk == (*leading, step, rows, width) and (step == 1 or rows == height),
                 "byte order of this machine": sys.byteorder == "little",
             }
         except (KeyError, TypeError, ValueError) as error:
@@ -170,23 +190,41 @@ def _encoded(
     held = [-(-size // chunk) for size, chunk in zip(block.shape, layout.chunk, strict=True)]
     numbers = np.arange(prod(layout.chunks)).reshape(layout.chunks)[tuple(map(slice, held))].ravel().tolist()
     length = 4 * prod(layout.chunk)
-    if layout.codec == "none":
+    if layout.in_one_piece:
         # C order throughout: the chunks lie in the block as they will lie in the file.
         yield block.reshape(-1).view(np.uint8), [(number, length) for number in numbers]
         return
-    chunks = block.reshape(len(numbers), -1)  # whole along y and x, and cut along the channels at most
-    step = max(1, _GROUP // length)
-    groups = [slice(start, start + step) for start in range(0, len(numbers), step)]
-    for group, encoded in zip(groups, _ahead(_compress, [chunks[group] for group in groups]), strict=True):
-        entries = zip(numbers[group], map(len, encoded), strict=True)
+    chunks, step = _chunks(block, layout), max(1, _GROUP // length)
+    groups = iter(lambda: list(islice(chunks, step)), [])
+    start = 0
+    for encoded in _ahead(_copies if layout.codec == "none" else _compress, groups):
+        entries = zip(numbers[start : start + len(encoded)], map(len, encoded), strict=True)
         yield np.frombuffer(b"".join(encoded), np.uint8), list(entries)
+        start += len(encoded)
 
 
-def _compress(chunks: NDArray[np.float32]) -> list[bytes]:
+def _chunks(block: NDArray[np.float32], layout: ShardLayout) -> Iterator[NDArray[np.float32]]:
+    """Chunks in the order of the file; of a block they are views, unless they reach beyond its rows."""
+    if layout.shard[-3:] == layout.frame:
+        yield from block.reshape(-1, prod(layout.chunk))
+        return
+    rows = layout.chunk[-2]
+    for field in block.reshape(-1, *layout.frame[1:]):
+        for y in range(0, len(field), rows):
+            chunk = field[y : y + rows]
+            beyond = ((0, rows - len(chunk)), (0, 0))
+            yield np.pad(chunk, beyond, constant_values=np.nan) if len(chunk) < rows else chunk
+
+
+def _copies(chunks: Sequence[NDArray[np.float32]]) -> list[bytes]:
+    return [chunk.tobytes() for chunk in chunks]
+
+
+def _compress(chunks: Sequence[NDArray[np.float32]]) -> list[bytes]:
     return [numcodecs.blosc.compress(chunk, b"lz4", 5, numcodecs.blosc.SHUFFLE) for chunk in chunks]
 
 
-def _ahead(function: Callable[[_In], _Out], items: Sequence[_In]) -> Iterator[_Out]:
+def _ahead(function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
     """Results in order, computed by two threads at most three ahead: they are small beside a shard."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         waiting: deque[Future[_Out]] = deque()

@@ -21,7 +21,7 @@ from pelagos.preprocessing import durable, workers
 from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.manifest import read_manifest
-from pelagos.preprocessing.plan import Part, check_partition, make_plan
+from pelagos.preprocessing.plan import Part, check_partition, chunk_of, make_plan
 from pelagos.preprocessing.skeleton import write_skeleton
 from pelagos.preprocessing.store import open_store, verify
 
@@ -170,6 +170,35 @@ def test_shards_hold_whole_trajectories_or_blocks_of_time(tmp_path: Path) -> Non
         for bytes_ in (100, 1000, 1280, 2560, 5120, 10**9)
     }
     assert shards == {100: (1, 1), 1000: (1, 2), 1280: (1, 5), 2560: (1, 5), 5120: (2, 5), 10**9: (6, 5)}
+
+
+@pytest.mark.parametrize(
+    ("frame", "chunk"),
+    [
+        ((4, 128, 128), (4, 128, 128)),
+        ((5, 512, 512), (1, 512, 512)),
+        ((69, 721, 1440), (1, 103, 1440)),  # 721 = 7 x 103
+        ((3, 181, 360), (3, 181, 360)),
+        ((3, 1801, 3600), (1, 53, 3600)),  # 1801 is a prime; 34 x 53 = 1802
+        ((2, 1059, 1799), (1, 106, 1799)),  # 3 x 353; 10 x 106 = 1060
+        ((1, 1, 1 << 20), (1, 1, 1 << 20)),
+        ((0, 721, 1440), (0, 721, 1440)),
+    ],
+)
+def test_chunks_are_frames_or_channels_or_rows_of_a_mebibyte_at_most(
+    frame: tuple[int, int, int], chunk: tuple[int, int, int]
+) -> None:
+    assert chunk_of(frame) == chunk
+
+
+def test_chunks_of_rows_take_between_a_quarter_and_all_of_the_largest_size() -> None:
+    for height in range(2, 3000, 7):
+        for width in (1000, 1440, 3600):
+            channels, rows, _ = chunk_of((2, height, width))
+            if rows < height:
+                assert channels == 1
+                assert 1 << 18 <= 4 * rows * width <= 1 << 20
+                assert -height % rows <= 0.05 * height
 
 
 def test_blocks_of_time_hold_what_whole_trajectories_do(tmp_path: Path) -> None:

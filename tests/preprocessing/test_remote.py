@@ -91,11 +91,27 @@ def test_samples_are_those_of_the_folder(
     assert_same(DatasetConfig(path=path.as_uri(), **options).open(), here)
 
 
-def test_chunks_of_one_frame_may_be_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pelagos.preprocessing.plan._CHUNK", 300)  # a channel of 8 x 8 points takes 256 bytes
-    path = build(configuration(tmp_path, RICH, codec="blosc-lz4"))
-    assert zarr.open_array(path / "state", mode="r").chunks == (1, 1, 1, 8, 8)
-    assert_same(DatasetConfig(path=in_memory(path)).open(), DatasetConfig(path=path).open())
+@pytest.mark.parametrize("codec", ["none", "blosc-lz4"])
+@pytest.mark.parametrize(
+    ("size", "largest", "chunk"), [(8, 300, (1, 8, 8)), (8, 100, (1, 2, 8)), (11, 300, (1, 6, 11))]
+)
+def test_chunks_of_one_frame_may_be_several(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    codec: str,
+    size: int,
+    largest: int,
+    chunk: tuple[int, int, int],
+) -> None:
+    source = RICH | {"size": size}
+    whole = build(configuration(tmp_path, source, version="whole", shard_bytes=10_000))
+    monkeypatch.setattr("pelagos.preprocessing.plan._CHUNK", largest)
+    path = build(configuration(tmp_path, source, codec=codec, shard_bytes=10_000))
+    assert zarr.open_array(path / "state", mode="r").chunks == (1, 1, *chunk)
+    for options in ({}, {"pool": 2}, {"sampling": RolloutSampling(steps=3)}):
+        here = DatasetConfig(path=path, **options).open()
+        assert_same(here, DatasetConfig(path=whole, **options).open())
+        assert_same(DatasetConfig(path=in_memory(path), **options).open(), here)
 
 
 @pytest.mark.parametrize("processes", [False, True])

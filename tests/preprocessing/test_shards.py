@@ -1,3 +1,4 @@
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,25 @@ from pelagos.preprocessing.shards import ShardLayout, read_metadata, write_shard
 
 SHAPE = (5, 7, 4, 6, 8)
 CODECS = ["none", "blosc-lz4"]
+CHUNKS = [
+    (4, 6),
+    (2, 6),
+    (1, 6),
+    (1, 3),
+    (1, 4),
+    (1, 1),
+]  # channels and rows; 4 rows reach beyond the 6 there are
 
 
 def make_array(
-    folder: Path, codec: str, shard: tuple[int, int] = (2, 7), channels: int = 4
+    folder: Path, codec: str, shard: tuple[int, int] = (2, 7), chunk: tuple[int, int] = (4, 6)
 ) -> zarr.Array[Any]:
     blosc = BloscCodec(typesize=4, cname="lz4", clevel=5, shuffle="shuffle", blocksize=0)
     return zarr.create_array(
         folder,
         shape=SHAPE,
-        shards=(*shard, *SHAPE[2:]),
-        chunks=(1, 1, channels, *SHAPE[3:]),
+        shards=(*shard, 4, -(-6 // chunk[1]) * chunk[1], 8),
+        chunks=(1, 1, *chunk, 8),
         dtype="float32",
         compressors=None if codec == "none" else [blosc],
         fill_value=np.nan,
@@ -49,19 +58,21 @@ def values() -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("shard", [(2, 7), (1, 3), (8, 7)])
-@pytest.mark.parametrize("channels", [4, 2, 1])
+@pytest.mark.parametrize("chunk", CHUNKS)
 def test_zarr_reads_what_the_writer_writes(
-    tmp_path: Path, values: Any, codec: str, shard: tuple[int, int], channels: int
+    tmp_path: Path, values: Any, codec: str, shard: tuple[int, int], chunk: tuple[int, int]
 ) -> None:
-    make_array(tmp_path / "a", codec, shard, channels)
+    make_array(tmp_path / "a", codec, shard, chunk)
     write_all(tmp_path / "a", values)
     assert np.array_equal(zarr.open_array(tmp_path / "a", mode="r")[:], values)
 
 
 @pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.parametrize("channels", [4, 2])
-def test_the_reader_reads_what_zarr_writes(tmp_path: Path, values: Any, codec: str, channels: int) -> None:
-    make_array(tmp_path / "a", codec, (2, 3), channels)[:] = values
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_the_reader_reads_what_zarr_writes(
+    tmp_path: Path, values: Any, codec: str, chunk: tuple[int, int]
+) -> None:
+    make_array(tmp_path / "a", codec, (2, 3), chunk)[:] = values
     reader = open_frames(tmp_path / "a")
     assert isinstance(reader, ShardReader)
     out = np.empty(SHAPE[1:], np.float32)
@@ -71,11 +82,11 @@ def test_the_reader_reads_what_zarr_writes(tmp_path: Path, values: Any, codec: s
 
 
 @pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.parametrize("channels", [4, 2, 1])
+@pytest.mark.parametrize("chunk", CHUNKS)
 def test_a_frame_is_spread_over_several_buffers(
-    tmp_path: Path, values: Any, codec: str, channels: int
+    tmp_path: Path, values: Any, codec: str, chunk: tuple[int, int]
 ) -> None:
-    make_array(tmp_path / "a", codec, channels=channels)
+    make_array(tmp_path / "a", codec, chunk=chunk)
     reader = ShardReader(tmp_path / "a", write_all(tmp_path / "a", values))
     first, second = np.empty((1, 6, 8), np.float32), np.empty((2, 6, 8), np.float32)
     reader.read_frame((3, 5), [first, second])
@@ -83,17 +94,62 @@ def test_a_frame_is_spread_over_several_buffers(
     assert np.array_equal(second, values[3, 5, 1:3])
 
 
-def test_shards_lie_in_c_order_and_end_with_their_index(tmp_path: Path, values: Any) -> None:
-    make_array(tmp_path / "a", "none")
+@pytest.mark.parametrize("chunk", [(4, 6), (2, 6), (1, 3)])
+def test_shards_lie_in_c_order_and_end_with_their_index(
+    tmp_path: Path, values: Any, chunk: tuple[int, int]
+) -> None:
+    make_array(tmp_path / "a", "none", chunk=chunk)
     layout = write_all(tmp_path / "a", values)
     content = (tmp_path / "a" / layout.key((0, 0, 0, 0, 0))).read_bytes()
     assert content[: values[:2].nbytes] == values[:2].tobytes()
-    assert len(content) == values[:2].nbytes + 16 * 14 + 4
+    assert len(content) == values[:2].nbytes + 16 * 14 * (4 // chunk[0]) * (6 // chunk[1]) + 4
+
+
+@pytest.mark.parametrize("chunk", [(4, 6), (2, 6), (1, 3)])
+def test_frames_and_trajectories_are_one_system_call(
+    tmp_path: Path, values: Any, chunk: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_array(tmp_path / "a", "none", chunk=chunk)
+    reader = ShardReader(tmp_path / "a", write_all(tmp_path / "a", values))
+    calls: list[int] = []
+    preadv = os.preadv
+
+    def counted(*arguments: Any) -> int:
+        calls.append(preadv(*arguments))
+        return calls[-1]
+
+    monkeypatch.setattr(os, "preadv", counted)
+    first, second, trajectory = (np.empty((num, 6, 8), np.float32) for num in (1, 3, 28))
+    reader.read_frame((1, 2), [first, second])
+    reader.read_frames((3, 0), trajectory.reshape(7, 4, 6, 8))
+    assert calls == [values[0, 0].nbytes, values[0].nbytes]
+    assert np.array_equal(np.concatenate([first, second]), values[1, 2])
+    assert np.array_equal(trajectory.reshape(7, 4, 6, 8), values[3])
+
+
+def test_what_reaches_beyond_the_last_row_is_no_value(tmp_path: Path, values: Any) -> None:
+    make_array(tmp_path / "a", "none", chunk=(1, 4))
+    layout = write_all(tmp_path / "a", values)
+    stored = np.fromfile(tmp_path / "a" / layout.key((0, 0, 0, 0, 0)), np.float32, 2 * 7 * 4 * 8 * 8)
+    assert np.isnan(stored.reshape(2, 7, 4, 8, 8)[..., 6:, :]).all()
+    assert np.array_equal(stored.reshape(2, 7, 4, 8, 8)[..., :6, :], values[:2])
+
+
+@pytest.mark.parametrize("chunk", [(2, 3), (4, 4)])
+def test_other_chunks_are_read_through_zarr(tmp_path: Path, values: Any, chunk: tuple[int, int]) -> None:
+    make_array(tmp_path / "a", "none", chunk=chunk)[:] = values
+    reader, out = open_frames(tmp_path / "a"), np.empty(SHAPE[1:], np.float32)
+    assert isinstance(reader, ZarrFrames)
+    reader.read_frames((4, 0), out)
+    assert np.array_equal(out, values[4])
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_the_checksum_returned_is_that_of_the_file(tmp_path: Path, values: Any, codec: str) -> None:
-    make_array(tmp_path / "a", codec)
+@pytest.mark.parametrize("chunk", [(4, 6), (1, 4)])
+def test_the_checksum_returned_is_that_of_the_file(
+    tmp_path: Path, values: Any, codec: str, chunk: tuple[int, int]
+) -> None:
+    make_array(tmp_path / "a", codec, chunk=chunk)
     layout = ShardLayout.from_metadata(read_metadata(tmp_path / "a"))
     found = write_shard(tmp_path / "s", np.ascontiguousarray(values[:2]), layout)
     assert found == durable.checksum(tmp_path / "s")

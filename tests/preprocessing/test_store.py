@@ -1,4 +1,5 @@
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,20 @@ import xarray as xr
 import zarr
 from analytic_source import Analytic, configuration
 
-from pelagos.preprocessing.build import build
+from pelagos.preprocessing.build import BuildConfig, build
+from pelagos.preprocessing.comparison import compare
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.inspection import inspect
+from pelagos.preprocessing.plan import make_plan
 from pelagos.preprocessing.repair import repair
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.store import Store, open_store, verify
 
 SOURCE = {"names": ["heating", "density", "velocity_x"], "static": "varying", "scalars": True}
+
+
+CUTS = [(8, 1 << 20), (8, 300), (8, 100), (11, 300)]
+"""Points along each side and bytes of a chunk at most: frames, channels, rows, and rows that do not divide 11."""
 
 
 @pytest.fixture
@@ -76,13 +83,52 @@ def test_zarr_opens_it_with_and_without_consolidated_metadata(store: Store) -> N
 
 
 @pytest.mark.parametrize("codec", ["none", "blosc-lz4"])
-def test_tensorstore_opens_it_without_us(tmp_path: Path, codec: str) -> None:
-    path = build(configuration(tmp_path, SOURCE, codec=codec))
-    kvstore = {"driver": "file", "path": str(path / "state")}
-    array = tensorstore.open({"driver": "zarr3", "kvstore": kvstore}).result()
-    assert np.array_equal(
-        array[2:4].read().result(), np.stack([open_store(path).read(n, 0, 5) for n in (2, 3)])
+@pytest.mark.parametrize(("size", "largest"), CUTS)
+def test_zarr_xarray_and_tensorstore_read_all_chunks_without_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, size: int, largest: int
+) -> None:
+    monkeypatch.setattr("pelagos.preprocessing.plan._CHUNK", largest)
+    source = SOURCE | {"size": size}
+    path = build(configuration(tmp_path, source, codec=codec))
+    expected = np.stack([Analytic(**source).values(v.name) for v in open_store(path).variables], axis=2)
+    depth = Analytic(**source).values("depth")[:, :1]
+    for name, values in {"state": expected, "static": depth}.items():
+        kvstore = {"driver": "file", "path": str(path / name)}
+        array = tensorstore.open({"driver": "zarr3", "kvstore": kvstore}).result()
+        assert np.array_equal(array.read().result(), values)
+        assert np.array_equal(zarr.open_array(path / name, mode="r")[:], values)
+        assert np.array_equal(xr.open_zarr(path, chunks=None)[name].values, values)
+    assert all(np.array_equal(open_store(path).read(n, 0, 5), expected[n]) for n in range(6))
+    assert all(np.array_equal(open_store(path).static(n), depth[n]) for n in range(6))
+
+
+def test_frames_of_a_quarter_degree_are_cut_along_latitudes(tmp_path: Path) -> None:
+    x_HW = np.arange(721 * 1440, dtype=np.float32).reshape(721, 1440)
+    fields = xr.Dataset(
+        {
+            name: (("time", "latitude", "longitude"), x_HW[None] + [[[n]], [[7]]])
+            for n, name in enumerate("uv")
+        },
+        {
+            "time": np.datetime64("2000-01-01", "ns") + np.arange(2) * np.timedelta64(6, "h"),
+            "latitude": ("latitude", np.linspace(90, -90, 721), {"units": "degrees_north"}),
+            "longitude": ("longitude", np.arange(1440) / 4, {"units": "degrees_east"}),
+        },
     )
+    fields.to_netcdf(tmp_path / "fields.nc", engine="h5netcdf")
+    values = {
+        "dataset": "quarter",
+        "source": {"kind": "cf", "paths": str(tmp_path / "fields.nc")},
+        "root": tmp_path,
+        "splits": {"kind": "time", "train": (0, 2)},
+        "codec": "blosc-lz4",
+    }
+    path = build(BuildConfig.model_validate(values))
+    state = zarr.open_array(path / "state", mode="r")
+    assert (state.chunks, state.shards) == ((1, 1, 1, 103, 1440), (1, 2, 2, 721, 1440))
+    assert np.array_equal(open_store(path).read(0, 0, 2), state[0])
+    assert np.array_equal(state[0], np.stack([[x_HW, x_HW + 1], [x_HW + 7, x_HW + 7]]))
+    assert verify(path, sha256=True) == []
 
 
 def test_to_xarray_is_in_the_convention_and_equal_to_the_source(store: Store) -> None:
@@ -136,6 +182,41 @@ def test_to_xarray_undoes_transforms_where_it_is_read(tmp_path: Path) -> None:
 def test_a_new_store_is_whole(path: Path) -> None:
     assert verify(path, sha256=True) == []
     assert repair(path) == []
+
+
+@pytest.mark.parametrize("codec", ["none", "blosc-lz4"])
+@pytest.mark.parametrize(("size", "largest"), CUTS[1:])
+def test_stores_of_small_chunks_are_compared_verified_and_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, size: int, largest: int
+) -> None:
+    source = SOURCE | {"size": size}
+    whole = build(configuration(tmp_path, source, version="whole"))
+    monkeypatch.setattr("pelagos.preprocessing.plan._CHUNK", largest)
+    path = build(configuration(tmp_path, source, codec=codec))
+    assert compare(path, whole).same
+    assert verify(path, sha256=True) == []
+    shutil.rmtree(path / "stats")
+    (path / "state/c/1/0/0/0/0").unlink()
+    static = path / "static/c/0/0/0/0"
+    static.write_bytes(static.read_bytes()[:-40])
+    assert {"state/c/1/0/0/0/0", "static/c/0/0/0/0"} < set(repair(path))
+    assert verify(path, sha256=True) == []
+
+
+def test_a_store_from_before_rows_were_cut_is_read_and_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pelagos.preprocessing.plan._CHUNK", 100)
+    with monkeypatch.context() as earlier:
+        earlier.setattr("pelagos.preprocessing.build.make_plan", partial(make_plan, cut_rows=False))
+        path = build(configuration(tmp_path, SOURCE, codec="blosc-lz4"))
+    assert zarr.open_array(path / "state", mode="r").chunks == (1, 1, 1, 8, 8)
+    assert zarr.open_array(path / "static", mode="r").chunks == (1, 1, 8, 8)
+    assert np.array_equal(open_store(path).read(2, 0, 5)[:, 0], Analytic(**SOURCE).values("velocity_x")[2])
+    for name in ("state/c/1/0/0/0/0", "static/c/0/0/0/0", "state/zarr.json"):
+        (path / name).unlink()
+    assert len(repair(path)) == 3
+    assert verify(path, sha256=True) == []
 
 
 @pytest.mark.parametrize("place", ["shard", "static", "stats/mean/c/0", "zarr.json", "split/c/0/0"])
