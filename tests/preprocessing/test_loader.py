@@ -275,8 +275,11 @@ def test_a_curriculum_lengthens_rollouts_at_the_said_steps(paths: list[Path]) ->
 # ---------------------------------------------------------------- processes and pools
 
 
-@pytest.mark.parametrize("kind", ["pairs", "rollouts"])
-def test_processes_fill_the_same_batches(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "largest"), [("pairs", 1 << 20), ("rollouts", 1 << 20), ("pairs", 200)])
+def test_processes_fill_the_same_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, largest: int
+) -> None:
+    monkeypatch.setattr("pelagos.preprocessing.plan._CHUNK", largest)  # a channel takes 256 bytes
     source = {"names": ["velocity_x", "heating"], "static": "varying", "scalars": True, "sea": 1}
     path = build(configuration(tmp_path, source, codec="blosc-lz4", missing="keep"))
     sampling = {"kind": "rollouts", "steps": 2} if kind == "rollouts" else {"kind": "pairs"}
