@@ -36,7 +36,8 @@ class Simulation(Config):
         batch: trajectories solved at once; 4 to 16 fit a processor's cache at 64 x 64.
         dtype: of the solver and of the fields.
         solver_shape: (H, W) of a finer grid to solve on, whose frames are then filtered down to `shape`.
-        dt: longest time step, by default the equation's own choice.
+        dt: longest time step, by default the equation's own choice; flows and gas take shorter ones where longer ones
+            would be unstable.
         dataset: identifier, by default the equation's kind.
     """
 

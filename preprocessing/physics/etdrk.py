@@ -52,8 +52,8 @@ class Coefficients:
     last: Tensor
 
     @classmethod
-    def of(cls, symbol: Tensor, dt: float) -> "Coefficients":
-        """The coefficients for the linear operator `symbol` and the step `dt`."""
+    def of(cls, symbol: Tensor, dt: Tensor | float) -> "Coefficients":
+        """The coefficients for the linear operator `symbol` and the step `dt`, which broadcasts."""
         z = symbol * dt
         first, second, third = phi_functions(z)
         return cls(

@@ -6,7 +6,8 @@ transform. Coefficients are those of sum_k c_k exp(i k x), whatever the grid.
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import final
 
 import numpy as np
@@ -16,6 +17,11 @@ from torch import Tensor
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.physics.equation import PDE
 from pelagos.preprocessing.physics.etdrk import Coefficients, step
+
+_STRETCH = 4
+"""Steps between two looks at how long they may be."""
+_MOST = 16
+"""Times as many steps as asked for; what would need more becomes NaN."""
 
 
 class Modes:
@@ -95,11 +101,32 @@ def count_steps(duration: float, longest: float) -> int:
     return max(1, math.ceil(duration / longest - 1e-9))
 
 
+def step_lengths(length: float, num_steps: int, stable_N: Tensor | None) -> Iterator[tuple[float, ...]]:
+    """The lengths of successive steps, one for all trajectories or one for each.
+
+    Args:
+        length: of a step where that is stable.
+        num_steps: so many of them are the time to pass.
+        stable_N: (N,) the longest stable steps.
+    """
+    if stable_N is None or (stable_N >= length * (1 - 1e-9)).all():
+        yield from [(length,)] * num_steps
+        return
+    counts_N = torch.ceil(num_steps * length / stable_N - 1e-9).clamp(min=num_steps)
+    possible_N = counts_N <= _MOST * num_steps
+    # A ratio of one leaves the length as it is, to the last bit.
+    lengths_N = torch.where(possible_N, length * (num_steps / counts_N), torch.nan)
+    counts_N = torch.where(possible_N, counts_N, num_steps)
+    for done in range(int(counts_N.max())):
+        yield tuple(torch.where(done < counts_N, lengths_N, 0.0).tolist())
+
+
 class SpectralPDE(PDE):
     """A PDE d c/dt = L c + N(c) for Fourier coefficients c; an equation fills in L and N.
 
     Fields become coefficients by `encode` and come back by `decode`; both default to the plain
-    transform. Time stepping is ETDRK4 with equal steps.
+    transform. Time stepping is ETDRK4 with equal steps, or where they would be unstable for a trajectory
+    with more of them, which the others wait for with steps of zero, which change nothing.
     """
 
     @abstractmethod
@@ -112,7 +139,11 @@ class SpectralPDE(PDE):
 
     @abstractmethod
     def time_step(self, shape: tuple[int, int]) -> float:
-        """The longest step that is stable and accurate on this grid."""
+        """The longest step that is accurate on this grid."""
+
+    def stable_step(self, modes: Modes, coefficients_NCHK: Tensor) -> Tensor | None:
+        """(N,) the longest step that is stable from this state, in float64; None where any is."""
+        return None
 
     def encode(self, modes: Modes, fields_NCHW: Tensor) -> Tensor:
         """Coefficients (N, C', H, K) of the fields."""
@@ -135,19 +166,28 @@ class SpectralPDE(PDE):
         assert duration > 0, duration
         modes = Modes.of(fields_NCHW, self.length)
         num_steps = count_steps(duration, dt or self.time_step(modes.shape))
+        length = duration / num_steps
         # In float32 the differences in the coefficients would lose half of the digits.
         symbol = self.symbol(Modes.of(fields_NCHW, self.length, torch.float64), scalars_NS.double())
-        coefficients = Coefficients.of(symbol, duration / num_steps).map(
-            lambda factor: paired(factor.to(fields_NCHW.dtype))
-        )
         term = self.nonlinear(modes, static_NCHW, scalars_NS.to(fields_NCHW.dtype))
+
+        @lru_cache(maxsize=_STRETCH)
+        def coefficients(lengths: tuple[float, ...]) -> Coefficients:
+            lengths_N111 = symbol.new_tensor(lengths)[:, None, None, None]
+            return Coefficients.of(symbol, lengths_N111).map(
+                lambda factor: paired(factor.to(fields_NCHW.dtype))
+            )
 
         def real_term(u: Tensor) -> Tensor:
             return torch.view_as_real(term(torch.view_as_complex(u)))
 
         u = torch.view_as_real(self.encode(modes, fields_NCHW))
-        for _ in range(num_steps):
-            u = step(u, real_term, coefficients)
+        while num_steps:
+            stable_N = self.stable_step(modes, torch.view_as_complex(u.detach()))
+            stretch = num_steps if stable_N is None else min(_STRETCH, num_steps)
+            for lengths in step_lengths(length, stretch, stable_N):
+                u = step(u, real_term, coefficients(lengths))
+            num_steps -= stretch
         return self.decode(modes, torch.view_as_complex(u))
 
     @final

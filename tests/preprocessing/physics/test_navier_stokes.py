@@ -74,6 +74,54 @@ def test_errors_fall_with_the_fourth_power_of_the_step():
     assert math.log2(errors[0] / errors[1]) > 3.7
 
 
+# Of a default flow that is faster than `max_speed`: equal steps for that speed end in NaN from 128 points a side on.
+FAST = 79
+
+
+@pytest.mark.parametrize(("points", "duration"), [(64, 0.12), (128, 0.12), (256, 0.04)])
+def test_a_flow_faster_than_the_step_is_chosen_for_is_solved_on_every_grid(points, duration):
+    pde = equation()
+    start = pde.initial(0, [FAST, 78], (points, points), torch.float32)
+    assert start.fields[0].square().sum(0).amax().sqrt() > pde.config.max_speed
+    end = pde.propagate(start.fields, start.static, start.scalars, duration)
+    quarter = pde.time_step((points, points)) / 4
+    wanted = pde.propagate(start.fields.double(), start.static, start.scalars, duration, quarter)
+    error = (end - wanted).flatten(1).norm(dim=1) / wanted.flatten(1).norm(dim=1)
+    assert error.max() < 1e-4
+
+
+def test_a_flow_does_not_depend_on_a_faster_one_beside_it():
+    pde = equation()
+    start = pde.initial(0, [78, 77, FAST], (32, 32), torch.float32)
+    slow, fast = 0.3 * start.fields[:2], 2 * start.fields[2:]
+
+    def end(*fields):
+        return pde.propagate(torch.cat(fields), start.static[:1], start.scalars[:1], 0.2)
+
+    together = end(slow, fast, fast)
+    assert torch.equal(together[:2], end(slow))
+    assert torch.equal(together[2:], end(fast, fast))
+    assert together.isfinite().all()
+
+
+def test_a_flow_that_would_take_too_many_steps_is_given_up_alone():
+    pde, start = smooth_flow()
+    end = pde.propagate(torch.cat([start, 1e3 * start]), NO_STATIC, scalars(1e-3), 0.1)
+    assert end[1].isnan().all()
+    torch.testing.assert_close(end[:1], pde.propagate(start, NO_STATIC, scalars(1e-3), 0.1))
+
+
+def test_gradients_flow_through_the_shorter_steps_of_fast_flow():
+    pde, start = smooth_flow((8, 8))
+    fields = (torch.cat([start, 6 * start]) + 0.1).requires_grad_()
+    parameters = scalars(1e-2).requires_grad_()
+
+    def end(flow, values):
+        return pde.propagate(flow, NO_STATIC, values, 0.1)
+
+    assert torch.autograd.gradcheck(end, (fields, parameters), atol=1e-6, rtol=1e-4, fast_mode=True)
+
+
 @pytest.mark.parametrize("shape", [(32, 32), (27, 36)])
 def test_velocity_and_vorticity_are_inverse_and_the_mean_flow_is_kept(shape):
     pde, velocity = smooth_flow(shape, mean_speed=0.7)

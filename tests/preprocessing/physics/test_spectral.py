@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.physics.spectral import Modes, truncate
+from pelagos.preprocessing.physics.spectral import Modes, step_lengths, truncate
 
 SHAPES = [(16, 16), (15, 21), (12, 9), (9, 14)]
 
@@ -95,3 +95,17 @@ def test_truncation_removes_what_the_coarser_grid_cannot_hold():
 def test_truncation_to_a_finer_grid_is_refused():
     with pytest.raises(DataError, match="cannot coarsen a 8 x 8 grid to 8 x 9"):
         truncate(torch.zeros(8, 8), (8, 9))
+
+
+def test_steps_add_up_to_the_time_and_are_as_long_as_asked_for_where_that_is_stable():
+    asked = 0.1 / 3
+    stable = torch.tensor([1.0, asked, 0.033, 0.02, 1e-4, torch.nan], dtype=torch.float64)
+    steps = torch.tensor(list(step_lengths(asked, 3, stable)), dtype=torch.float64).T
+    for lengths, longest, count in zip(steps[:4], stable, [3, 3, 4, 5], strict=False):
+        assert (lengths[:count] == lengths[0]).all()
+        assert (lengths[count:] == 0).all()
+        assert lengths[0] <= longest * (1 + 1e-8)
+    assert (steps[:2, 0] == asked).all()
+    torch.testing.assert_close(steps[:4].sum(1), torch.full((4,), 0.1, dtype=torch.float64))
+    assert steps[4:].isnan().any(1).all()
+    assert list(step_lengths(asked, 3, None)) == list(step_lengths(asked, 3, stable[:2])) == [(asked,)] * 3
