@@ -1,9 +1,9 @@
 """APEBench (Koehler et al. 2024, arXiv:2411.00180): `NAME_train.npy`, beside it `NAME.json`.
 
-Arrays are (sample, time, channel, x[, y]), domains are periodic and leave out the right end. The JSON holds `info`, the
-settings of the scenario: physical scenarios (`2d_phy_..`) have `dt` and `domain_extent` there, those
-by difficulty have neither, and many a copy comes without its JSON. The horizons of training and test
-differ, so that each file becomes a dataset of its own.
+Arrays are (sample, time, channel, x[, y[, z]]), domains are periodic and leave out the right end. The
+JSON holds `info`, the settings of the scenario: physical scenarios (`2d_phy_..`) have `dt` and
+`domain_extent` there, those by difficulty have neither, and many a copy comes without its JSON. The
+horizons of training and test differ, so that each file becomes a dataset of its own.
 """
 
 import json
@@ -44,13 +44,15 @@ class APEBench(Files):
 
     @classmethod
     def recognise(cls, glance: Glance) -> Finding | None:
-        """`.npy` files of four or five axes."""
-        if glance.container != "npy" or glance.rank("") not in (4, 5) or "f" not in glance.types[""]:
+        """`.npy` files of four to six axes."""
+        if glance.container != "npy" or glance.rank("") not in _AXES or "f" not in glance.types[""]:
             return None
         info = _info(glance.path)
         named = re.fullmatch(r"\d\w*_(train|test)", glance.path.stem) is not None
         shape = glance.shapes[""]
-        evidence = f"an .npy file of shape {shape}, read as (sample, time, channel, {_AXES[len(shape)]})"
+        evidence = (
+            f"an .npy file of shape {shape}, read as (sample, time, channel, {', '.join(_AXES[len(shape)])})"
+        )
         evidence += ", named as APEBench's" * named + ", with its JSON" * bool(info)
         ask = {}
         if not info.get("dt"):
@@ -66,7 +68,7 @@ class APEBench(Files):
 
         Raises:
             ConfigError: if times, lengths or names of channels must be said.
-            DataError: for 3-D data, and files of several horizons.
+            DataError: for files of several horizons.
         """
         pieces = [self._piece(path) for path in self.files()]
         periodic = convention.everywhere("periodic")
@@ -77,13 +79,12 @@ class APEBench(Files):
         shape = part.shape
         if len(shape) not in _AXES:
             raise DataError(
-                f"{path} has shape {shape}; (sample, time, channel, x) or (.., x, y) would be right:"
-                " 3-D data are not read"
+                f"{path} has shape {shape}; (sample, time, channel, x), (.., x, y) or (.., x, y, z) would be right"
             )
         dt, length = (
             self._known(path, info, *options) for options in (("dt", "dt"), ("length", "domain_extent"))
         )
-        spatial = ("x", "y")[: len(shape) - 3]
+        spatial = tuple("level" if axis == "z" else axis for axis in _AXES[len(shape)])
         axes = ("trajectory", "time", "channel", *spatial)
         fields = {
             name: Stored("prognostic", tuple(i if axis == "channel" else axis for axis in axes), part)
@@ -117,7 +118,7 @@ class APEBench(Files):
         return names
 
 
-_AXES = {4: "x", 5: "x, y"}
+_AXES = {4: "x", 5: "xy", 6: "xyz"}
 
 
 def _channels(path: Path, count: int, dims: int) -> tuple[str, ...]:
@@ -125,7 +126,7 @@ def _channels(path: Path, count: int, dims: int) -> tuple[str, ...]:
     if count == 1:
         return ("vorticity" if any(name in path.stem for name in _VORTICITY) else "u",)
     burgers = "burgers" in path.stem and count == dims
-    return ("velocity_x", "velocity_y")[:count] if burgers else ()
+    return ("velocity_x", "velocity_y", "velocity_z")[:count] if burgers else ()
 
 
 def _json(path: Path) -> Path:

@@ -1,10 +1,12 @@
-"""PDEArena (Gupta and Brandstetter 2022, arXiv:2209.15616): smoke in 2-D, and shallow water on the sphere.
+"""PDEArena (Gupta and Brandstetter 2022, arXiv:2209.15616): smoke, shallow water on the sphere, Maxwell's equations.
 
 Navier-Stokes: HDF5 with a group `train`, `valid` or `test` of `u` (the smoke), `vx`, `vy` (N, t, x, y) in
 float64, the coordinates `t`, `x`, `y` once for each trajectory, `buo_y` (N) its buoyancy. Older releases
 have `Vx`, `Vy`, and everything at the root. Shallow water: netCDF of SpeedyWeather, one trajectory a
 file, `u`, `v`, `div`, `vor` (time, 1, lat, lon) and `pres` (time, lat, lon), or a Zarr group with a first
 dimension `b`; the first frames are not yet balanced (PDEArena leaves out four, see subset.time).
+Maxwell's equations in 3-D: `d_field` and `h_field` (N, t, x, y, z, 3) without coordinates, cut out of a larger
+periodic domain, so that sides are open. What its generator writes as `d_field` is the electric field.
 """
 
 from collections.abc import Mapping
@@ -14,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from pydantic import PositiveFloat
 
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.sources import convention, zarr_array
@@ -21,10 +24,16 @@ from pelagos.preprocessing.sources.convention import Boundaries, BoundaryOption
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
 from pelagos.preprocessing.sources.lazy import Hdf5Dataset, Part, member, open_hdf5
-from pelagos.preprocessing.sources.pieces import Piece, Stored, join, one_row
+from pelagos.preprocessing.sources.pieces import Piece, Stored, even, join, one_row
 
 _SMOKE = {"tracer": ("u",), "velocity_x": ("vx", "Vx"), "velocity_y": ("vy", "Vy")}
 _WATER = {"velocity_x": "u", "velocity_y": "v", "vorticity": "vor", "divergence": "div", "pressure": "pres"}
+_SMOKE_KEYS = tuple(key for keys in _SMOKE.values() for key in keys)
+_MAXWELL = ("d_field", "h_field")
+_ASKED = {
+    "dt": "time between frames; 1 counts in frames",
+    "length": "extent of the domain along each axis, 1.6e-5 in the generator's own settings; 1 counts in domains",
+}
 _SPLITS = ("train", "valid", "test")
 _POLES = Boundaries(y=("pole", "pole"), x=("periodic", "periodic"))
 
@@ -36,26 +45,34 @@ class PDEArena(Files):
         kind: "pdearena".
         split: the group to read, where a file has several.
         variables: fields to read, all if empty.
-        boundary: beyond the edges; by default walls around smoke, the globe for shallow water.
+        boundary: beyond the edges; by default walls around smoke, the globe for shallow water, open
+            for Maxwell's equations.
+        dt: time between frames of Maxwell's equations.
+        length: extent of their domain along each axis.
     """
 
     kind: Literal["pdearena"] = "pdearena"
     split: Literal["train", "valid", "test"] | None = None
     variables: tuple[str, ...] = ()
     boundary: BoundaryOption | None = None
+    dt: PositiveFloat | None = None
+    length: PositiveFloat | None = None
 
     @classmethod
     def recognise(cls, glance: Glance) -> Finding | None:
-        """HDF5 with velocities by a mode's name, or shallow water with a vorticity."""
-        for group in ("", *(f"{split}/" for split in _SPLITS)):
-            keys = [f"{group}{key}" for name in _SMOKE for key in _SMOKE[name]]
-            if sum(glance.rank(key) == 4 for key in keys) == 3 and glance.container == "hdf5":
-                held = [
-                    split for split in _SPLITS if any(key.startswith(f"{split}/") for key in glance.shapes)
-                ]
-                ask = {"split": f"one of {', '.join(held)}"} if len(held) > 1 else {}
-                evidence = f"HDF5 with {glance.listed(*keys)}"
-                return Finding("pdearena", "certain" if group else "likely", evidence, ask=ask)
+        """HDF5 with velocities by a mode's name, shallow water with a vorticity, or fields of Maxwell's equations."""
+        for group in ("", *(f"{split}/" for split in _SPLITS)) if glance.container == "hdf5" else ():
+            keys, maxwell = ([f"{group}{key}" for key in some] for some in (_SMOKE_KEYS, _MAXWELL))
+            ask = {}
+            if all(glance.rank(key) == 6 for key in maxwell):
+                keys, ask = maxwell, dict(_ASKED)
+            elif sum(glance.rank(key) == 4 for key in keys) != 3:
+                continue
+            held = [split for split in _SPLITS if any(key.startswith(f"{split}/") for key in glance.shapes)]
+            if len(held) > 1:
+                ask["split"] = f"one of {', '.join(held)}"
+            evidence = f"HDF5 with {glance.listed(*keys)}"
+            return Finding("pdearena", "certain" if group else "likely", evidence, ask=ask)
         if glance.container in ("hdf5", "zarr") and glance.has("vor", "div", "pres", "lat", "lon"):
             return Finding(
                 "pdearena", "certain", f"SpeedyWeather's shallow water: {glance.listed(*_WATER.values())}"
@@ -66,13 +83,19 @@ class PDEArena(Files):
         """The dataset in the convention; reads coordinates and parameters, no field.
 
         Raises:
-            ConfigError: if a file has several splits.
-            DataError: for 3-D data, and trajectories that differ in their coordinates.
+            ConfigError: if a file has several splits, or neither holds its coordinates nor is told them.
+            DataError: for trajectories that differ in their coordinates.
         """
         files = self.files()
         pieces = [self._of_zarr(path) if path.is_dir() else self._of_hdf5(path) for path in files]
         water = "vorticity" in pieces[0].fields
-        boundary = self.boundary or (_POLES if water else convention.everywhere("wall"))
+        maxwell = "level" in pieces[0].coordinates
+        if (self.dt or self.length) and not maxwell:
+            raise ConfigError(
+                f"{'dt' if self.dt else 'length'}: {files[0]} holds its coordinates; leave it out"
+            )
+        edges = convention.everywhere("open" if maxwell else "wall")
+        boundary = self.boundary or (_POLES if water else edges)
         ds = join(
             pieces,
             self,
@@ -101,7 +124,28 @@ class PDEArena(Files):
                 }
                 units = {key: _text(file[key].attrs.get("units", "")) for key in held}
                 return _water(path, held, units)
-            return _smoke(path, self._group(path, file))
+            group = self._group(path, file)
+            return self._maxwell(path, group) if set(_MAXWELL) & set(group) else _smoke(path, group)
+
+    def _maxwell(self, path: Path, group: Any) -> Piece:
+        if self.dt is None or self.length is None:
+            raise ConfigError(
+                f"{'length' if self.dt else 'dt'}: {path} has no coordinates; say dt, the time between frames,"
+                " and length, the extent of the domain along each axis (1 counts in frames, or domains)"
+            )
+        parts = {key: Hdf5Dataset.of(member(group, key)) for key in _MAXWELL}
+        shape = parts["d_field"].shape
+        if len(shape) != 6 or shape[-1] != 3:
+            raise DataError(f"{path}: d_field has shape {shape}; (sample, time, x, y, z, 3) would be right")
+        axes = ("trajectory", "time", "x", "y", "level")
+        coordinates = {axis: even(n, self.length) for axis, n in zip(axes[2:], shape[2:5], strict=True)}
+        coordinates["time"] = np.arange(shape[1], dtype=np.float64) * self.dt
+        fields = {
+            f"{key}_{component}": Stored("prognostic", (*axes, i), part)
+            for key, part in parts.items()
+            for i, component in enumerate("xyz")
+        }
+        return Piece(path, shape[0], coordinates, fields)
 
     def _group(self, path: Path, file: Any) -> Any:
         held = [split for split in _SPLITS if split in file]
@@ -117,8 +161,6 @@ def _text(value: Any) -> str:
 
 
 def _smoke(path: Path, group: Any) -> Piece:
-    if "d_field" in group or "h_field" in group:
-        raise DataError(f"{path}: Maxwell's equations in 3-D are not read; only 2-D data are")
     parts = {}
     for name, keys in _SMOKE.items():
         key = next((key for key in keys if key in group), keys[0])

@@ -38,7 +38,8 @@ class Piece:
     Attributes:
         path: for messages.
         count: its number of trajectories.
-        coordinates: of time, y and x; one without y holds fields with a single row.
+        coordinates: of time, y and x; one without y holds fields with a single row, one with level 3-D
+            ones, of which it is z.
         fields: by name.
         scalars: () or (count,) values by name.
     """
@@ -78,6 +79,11 @@ def join(
     grid = Grid(kind, y, first.coordinates["x"], boundary.y, boundary.x, units)  # type: ignore[arg-type]
     sizes = {"trajectory": sum(piece.count for piece in pieces), "time": len(first.coordinates["time"])}
     sizes |= {"y": len(y), "x": len(grid.x)}
+    level = None
+    if "level" in first.coordinates:
+        third = boundary.third or ("unknown", "unknown")
+        level = convention.planes("z", first.coordinates["level"], third, units)
+        sizes["level"] = len(level)
     variables = {name: _variable(name, pieces, sizes) for name in first.fields}
     return convention.assemble(
         variables | _scalars(pieces),
@@ -88,6 +94,7 @@ def join(
         source_format=source_format,
         sources=source.files(),
         num_trajectories=sizes["trajectory"],
+        level=level,
         license=source.license or license,
         references=source.references or references,
     )
@@ -108,7 +115,9 @@ def _compare(first: Piece, other: Piece) -> None:
 
 def _variable(name: str, pieces: Sequence[Piece], sizes: Mapping[str, int]) -> xr.Variable:
     stored = pieces[0].fields[name]
-    dims = ("trajectory", "y", "x") if stored.role == "static" else convention.TIME_DIMS
+    dims: tuple[str, ...] = convention.LEVEL_DIMS if "level" in stored.layout else convention.TIME_DIMS
+    if stored.role == "static":
+        dims = tuple(dim for dim in dims if dim != "time")
     attrs = convention.attrs(name, stored.role, units=stored.units)
     parts = [floating(piece.fields[name].part) for piece in pieces]
     counts = [piece.count for piece in pieces]

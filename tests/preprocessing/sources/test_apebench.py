@@ -90,9 +90,32 @@ def test_horizons_of_training_and_test_are_kept_apart(tmp_path: Path) -> None:
         APEBench(paths=f"{tmp_path}/*.npy", dt=1, length=1).open()
 
 
-def test_three_dimensions_and_objects_are_refused(tmp_path: Path) -> None:
-    save(tmp_path / "a.npy", 1, 2, 1, 4, 4, 4)
+class TestPhysicalIn3D(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+        path = tmp_path_factory.mktemp("ape") / "3d_phy_burgers_train.npy"
+        save(path, 3, 5, 3, 6, 5, 4, info={"dt": 0.1, "domain_extent": 2.0, "diffusivity": 1e-4})
+        return APEBench(paths=str(path))
+
+
+def test_planes_along_z_are_levels_and_every_axis_keeps_its_direction(tmp_path: Path) -> None:
+    n, t, c, x, y, z = np.indices((1, 2, 3, 6, 4, 3))
+    np.save(
+        tmp_path / "3d_phy_burgers_train.npy", (n + t + 10 * x + 100 * y + 1000 * z + 10000 * c).astype("f4")
+    )
+    ds = APEBench(paths=f"{tmp_path}/*.npy", dt=1, length=12).open()
+    indices = 10 * ds.x / 2 + 100 * ds.y / 3 + 1000 * ds.level / 4
+    for number, name in enumerate(("velocity_x", "velocity_y", "velocity_z")):
+        assert bool((ds[name] == ds.time + indices + 10000 * number).all())
+    assert ds.level.attrs["boundary"] == "periodic,periodic"
+
+
+def test_four_dimensions_and_objects_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "a.npy", 1, 2, 1, 4, 4, 4, 4)
     np.save(tmp_path / "b.npy", np.array([{}]), allow_pickle=True)
-    for name, message in (("a.npy", "3-D data are not read"), ("b.npy", "holds Python objects")):
+    for name, message in (
+        ("a.npy", r"or \(\.\., x, y, z\) would be right"),
+        ("b.npy", "holds Python objects"),
+    ):
         with pytest.raises(DataError, match=message):
             APEBench(paths=str(tmp_path / name), dt=1, length=1).open()

@@ -126,8 +126,44 @@ def test_shallow_water_lies_on_the_sphere_over_hours(tmp_path: Path) -> None:
     )
 
 
-def test_maxwells_equations_are_refused(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["train/d_field"] = np.zeros((1, 2, 4, 4, 4, 3))
-    with pytest.raises(DataError, match=r"a\.h5: Maxwell's equations in 3-D are not read"):
-        PDEArena(paths=str(tmp_path / "a.h5")).open()
+def maxwell(path: Path, group: str = "train/", shape: tuple[int, ...] = (2, 4, 6, 4, 3)) -> str:
+    """The fields are functions of each axis: z is the shortest."""
+    n, t, x, y, z, c = np.indices((*shape, 3))
+    with h5py.File(path, "w") as file:
+        for number, key in enumerate(("d_field", "h_field")):
+            file[f"{group}{key}"] = n + 2 * t + 10.0 * x + 100 * y + 1000 * z + 10000 * c + 1e5 * number
+    return str(path)
+
+
+class TestMaxwell(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+        path = maxwell(tmp_path_factory.mktemp("arena") / "Maxwell3D_train_42_2.h5")
+        return PDEArena(paths=path, dt=0.5, length=2.0)
+
+
+@pytest.mark.parametrize("group", ["", "valid/"])
+def test_planes_along_z_are_levels_and_every_axis_keeps_its_direction(tmp_path: Path, group: str) -> None:
+    ds = PDEArena(paths=maxwell(tmp_path / "a.h5", group), dt=0.5, length=12).open()
+    indices = ds.trajectory + 4 * ds.time + 5 * ds.x + 100 * ds.y / 3 + 1000 * ds.level / 4
+    names = [f"{key}_{axis}" for key in ("d_field", "h_field") for axis in "xyz"]
+    assert list(ds) == names
+    for number, name in enumerate(names):
+        assert bool((ds[name] == indices + 10000 * (number % 3) + 1e5 * (number // 3)).all())
+    assert ds.level.attrs == {"units": "1", "long_name": "coordinate along z", "boundary": "open,open"}
+    assert ds.attrs["boundary_y"] == "open,open"
+
+
+def test_coordinates_that_maxwells_equations_lack_are_asked_for(tmp_path: Path) -> None:
+    path = maxwell(tmp_path / "a.h5")
+    for given, missing in (({}, "dt"), ({"dt": 1.0}, "length")):
+        with pytest.raises(
+            ConfigError, match=rf"{missing}: .*a\.h5 has no coordinates; say dt, .* and length"
+        ):
+            PDEArena(paths=path, **given).open()
+    with pytest.raises(ConfigError, match=r"dt: .*b\.h5 holds its coordinates; leave it out"):
+        PDEArena(paths=save(tmp_path / "b.h5"), dt=1.0).open()
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["d_field"], file["h_field"] = np.zeros((1, 2, 4, 4, 3)), np.zeros((1, 2, 4, 4, 3))
+    with pytest.raises(DataError, match=r"d_field has shape \(1, 2, 4, 4, 3\); \(sample, time, x, y, z, 3\)"):
+        PDEArena(paths=str(tmp_path / "c.h5"), dt=1.0, length=1.0).open()
