@@ -3,6 +3,8 @@
 import hashlib
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -229,13 +231,93 @@ def newest(run: Path) -> int:
     return int(folder.name.removeprefix("step-")) if folder else 0
 
 
-def test_weights_do_not_show_a_warning_a_preemption_and_a_dead_node(
-    cluster: Cluster, training: Path, tmp_path: Path
-) -> None:
-    calm, rough = tmp_path / "calm", tmp_path / "rough"
-    [job] = cluster.submit(training, f"output={calm}", "--nodes", "2")
-    assert cluster.finish(job)["JobState"] == "COMPLETED", cluster.logs()
+DYING_SERVER = """
+import os, signal, sys
+from flask import request
+from mlflow.server import app, handlers
 
+@app.after_request
+def die_of_metrics(response):
+    # They are stored by now, but nobody is told.
+    if request.path.endswith("/log-batch") and request.json.get("metrics"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return response
+
+database, port = sys.argv[1:]
+handlers.initialize_backend_stores(database, database, "artifacts")
+app.run("127.0.0.1", int(port))
+"""
+
+
+def start_server(database: str, log: Path) -> tuple["subprocess.Popen[bytes]", str]:
+    """A tracking server that is killed when the first metrics have arrived, and its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", DYING_SERVER, database, str(port)]
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, cwd=log.parent, stdout=output, stderr=subprocess.STDOUT)
+    while True:
+        assert server.poll() is None, log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        else:
+            return server, f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def calm(cluster: Cluster, training: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a job that nothing disturbs but the death of the tracking server."""
+    run = tmp_path_factory.mktemp("calm") / "calm"
+    database = yaml.safe_load(training.read_text())["tracking"]["uri"]
+    server, address = start_server(database, run.with_name("server.log"))
+    try:
+        [job] = cluster.submit(training, f"output={run}", f"tracking.uri={address}", "--nodes", "2")
+        assert cluster.finish(job)["JobState"] == "COMPLETED", cluster.logs()
+        assert server.poll() == -signal.SIGKILL
+    finally:
+        server.kill()
+        server.wait()
+    return run
+
+
+def sent(training: Path, name: str) -> dict[int, float]:
+    """Losses by step that the tracking server has of a run; it has each once."""
+    client = TrackingConfig(**yaml.safe_load(training.read_text())["tracking"]).client()
+    [experiment] = [found for found in client.search_experiments() if found.name == "pelagos"]
+    [found] = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
+    metrics = client.get_metric_history(found.info.run_id, "train/loss")
+    assert len({metric.step for metric in metrics}) == len(metrics)
+    return {metric.step: metric.value for metric in metrics}
+
+
+def losses(run: Path) -> dict[int, float]:
+    return {int(record["step"]): record["train/loss"] for record in history(run) if "train/loss" in record}
+
+
+def go_on(cluster: Cluster, training: Path, *overrides: str) -> None:
+    """Give the command of a run that has ended again, outside the cluster."""
+    cluster.call(sys.executable, "-m", "pelagos.pipeline", "pretrain", str(training), *overrides)
+
+
+def test_a_job_goes_on_when_the_tracking_server_dies_and_the_server_gets_all_of_it_later(
+    cluster: Cluster, training: Path, calm: Path
+) -> None:
+    [log] = calm.parent.glob("calm-*.log")
+    assert log.read_text().count("does not answer; metrics are kept in") == 1
+    assert list(losses(calm)) == list(range(5, 101, 5))
+    early = sent(training, "calm")
+    assert 1 <= len(early) < len(losses(calm))
+    go_on(cluster, training, f"output={calm}")
+    assert sent(training, "calm") == losses(calm)
+
+
+def test_weights_do_not_show_a_warning_a_preemption_and_a_dead_node(
+    cluster: Cluster, training: Path, calm: Path, tmp_path: Path
+) -> None:
+    rough = tmp_path / "rough"
     [job] = cluster.submit(training, f"output={rough}", "--nodes", "2")
     log = tmp_path / f"rough-{job}.log"
 
@@ -265,9 +347,7 @@ def test_weights_do_not_show_a_warning_a_preemption_and_a_dead_node(
 
     weights, expected = (load_file(run / "model" / "weights.safetensors") for run in (rough, calm))
     assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
-    assert {record["step"]: record["train/loss"] for record in history(rough) if "train/loss" in record} == {
-        record["step"]: record["train/loss"] for record in history(calm) if "train/loss" in record
-    }
+    assert losses(rough) == losses(calm)
 
 
 def test_a_model_is_trained_without_a_tracking_server_then_adapted_and_scored_in_jobs(
@@ -289,8 +369,7 @@ def test_a_model_is_trained_without_a_tracking_server_then_adapted_and_scored_in
     away = "tracking.uri=http://127.0.0.1:9"
     [number] = cluster.submit(training, f"output={first}", "loop.steps=10", away)
     assert cluster.finish(number)["JobState"] == "COMPLETED", cluster.logs()
-    losses = [record["train/loss"] for record in history(first) if "train/loss" in record]
-    assert len(losses) == 2
+    assert list(losses(first)) == [5, 10]
 
     number = job(
         "finetune", model=f"{first}/model", data={"path": store}, loop=loop, output=str(adapted), threads=1
@@ -304,10 +383,5 @@ def test_a_model_is_trained_without_a_tracking_server_then_adapted_and_scored_in
     assert (scores / "scores.json").exists()
 
     # The same command, with a server: it gets what it missed.
-    again = [sys.executable, "-m", "pelagos.pipeline", "pretrain", str(training)]
-    cluster.call(*again, f"output={first}", "loop.steps=10")
-    client = TrackingConfig(**tracking).client()
-    [experiment] = [found for found in client.search_experiments() if found.name == "pelagos"]
-    runs = client.search_runs([experiment.experiment_id], "attributes.run_name = 'first'")
-    sent = [metric.value for metric in client.get_metric_history(runs[0].info.run_id, "train/loss")]
-    assert sent == pytest.approx(losses)
+    go_on(cluster, training, f"output={first}", "loop.steps=10")
+    assert sent(training, "first") == losses(first)
