@@ -15,7 +15,7 @@ from pelagos.preprocessing.durable import LockedError
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.manifest import Manifest, files_of, read_manifest
 from pelagos.preprocessing.measures import total
-from pelagos.preprocessing.parts import PROGRESS, Entry, read_entry
+from pelagos.preprocessing.parts import PLAN, PROGRESS, Entry, known_beginnings, read_entry
 from pelagos.preprocessing.plan import BuildConfig, Plan, make_plan
 from pelagos.preprocessing.provenance import SourceRecord, record_sources, with_checksums
 from pelagos.preprocessing.skeleton import write_attributes, write_skeleton, write_statistics
@@ -24,7 +24,6 @@ from pelagos.preprocessing.workers import Progress, run_parts
 __all__ = ["BuildConfig", "build"]
 
 _log = logging.getLogger(__name__)
-_PLAN = Path("_build", "plan.json")
 
 
 def _silent(done: int, num: int) -> None:
@@ -58,7 +57,7 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
     with durable.lock(lock, shared=count > 1):
         if _is_complete(config):  # by somebody who has just let go of the lock
             return config.path
-        plan = make_plan(config)
+        plan = make_plan(config, beginnings=() if config.overwrite else known_beginnings(building, config))
         sources = _prepare(building, plan)
         run_parts(building, plan, plan.parts[position::count], progress)
         if count == 1:
@@ -123,8 +122,9 @@ def _start(building: Path, plan: Plan, sources: list[SourceRecord]) -> None:
             "fingerprint": plan.fingerprint,
             "config": plan.config.content(),
             "sources": [record.to_json() for record in sources],
+            "beginnings": plan.beginnings,
         }
-        durable.write_bytes(folder / _PLAN, json.dumps(values).encode())
+        durable.write_bytes(folder / PLAN, json.dumps(values).encode())
         folder.chmod(0o755)
         folder.rename(building)
     except OSError:
@@ -137,7 +137,7 @@ def _start(building: Path, plan: Plan, sources: list[SourceRecord]) -> None:
 
 def _disagreement(building: Path, plan: Plan, sources: list[SourceRecord]) -> str:
     """How an earlier build differs from this plan; empty if it does not."""
-    earlier = json.loads((building / _PLAN).read_bytes())
+    earlier = json.loads((building / PLAN).read_bytes())
     if not plan.config.makes(earlier["config"]):
         return f"its configuration ({_difference(earlier['config'], plan.config.content())})"
     found = {record.path: record for record in sources}
@@ -205,7 +205,7 @@ def _write_results(building: Path, plan: Plan, entries: list[Entry], sources: li
 def _tidy(path: Path) -> None:
     """Remove what only the building needed."""
     shutil.rmtree(path / PROGRESS, ignore_errors=True)
-    (path / _PLAN).unlink(missing_ok=True)
+    (path / PLAN).unlink(missing_ok=True)
     left = [path.with_name(f"{path.name}.replaced"), *path.parent.glob(f".{path.name}.building.*")]
     for folder in left:
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,16 +6,49 @@ Shapes: N trajectories, T times, C channels, H rows, W columns.
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.channels import Channel
+from pelagos.preprocessing.fields import Fields
 from pelagos.preprocessing.split import SPLITS, Codes
 
+_BLOCK = 8 << 20  # bytes of first frames that are read at a time
 
-def beginnings(x_NTCHW: NDArray[np.float32], channels: Sequence[int]) -> list[str]:
-    """A digest of some channels of each trajectory's first frame; empty where all are uniform, as in flow from rest."""
-    return [_digest([frames[0, channel] for channel in channels]) for frames in x_NTCHW]
+
+def beginnings(x_NTCHW: NDArray[np.float32], channels: Sequence[Channel]) -> list[str]:
+    """A digest of each trajectory's initial condition; empty where it is uniform, as in flow from rest.
+
+    The initial condition is all prognostic channels of the first frame, or all that are predicted where none is.
+    """
+    compared = _compared(channels)
+    return [_digest([frames[0, channel] for channel in compared]) for frames in x_NTCHW]
+
+
+def read_beginnings(fields: Fields) -> list[str]:
+    """The same of all trajectories of a source.
+
+    Raises:
+        DamagedFileError: the source cannot be read.
+    """
+    fields = replace(fields, state=tuple(fields.state[channel] for channel in _compared(fields.state)))
+    step = max(1, _BLOCK // (4 * max(1, len(fields.state)) * prod(fields.grid.shape)))
+    digests: list[str] = []
+    for start in range(0, fields.num_trajectories, step):
+        rows = slice(start, min(start + step, fields.num_trajectories))
+        block = fields.read(rows, slice(0, 1))
+        fields.round(block)
+        digests += beginnings(block, fields.state)
+    return digests
+
+
+def _compared(channels: Sequence[Channel]) -> list[int]:
+    roles = [channel.variable.role for channel in channels]
+    wanted = "prognostic" if "prognostic" in roles else "diagnostic"
+    return [number for number, role in enumerate(roles) if role == wanted]
 
 
 def _digest(fields: Sequence[NDArray[np.float32]]) -> str:
@@ -41,7 +74,7 @@ def told(digests: Sequence[str], codes_NT: Codes) -> str:
     more = f", and so do {len(torn) - 1} more groups" if len(torn) > 1 else ""
     return (
         f"trajectory {one} ({here}) and trajectory {two} ({there}) begin with the same fields{more}: scores would "
-        "be of what was learnt; keep them in one split by splits.group_by or by ranges"
+        "be of what was learnt; keep them in one split by splits.group_by=[initial_condition] or by ranges"
     )
 
 

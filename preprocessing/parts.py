@@ -18,9 +18,10 @@ from pelagos.preprocessing.durable import Checksum
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.leakage import beginnings
 from pelagos.preprocessing.measures import Measures, measure
-from pelagos.preprocessing.plan import Part, Plan
+from pelagos.preprocessing.plan import BuildConfig, Part, Plan
 from pelagos.preprocessing.shards import ShardLayout, write_shard
 
+PLAN = Path("_build", "plan.json")
 PROGRESS = Path("_build", "shards")
 Block = NDArray[np.float32]
 
@@ -34,7 +35,7 @@ class Entry:
         files: checksums of its shards, by path in the store.
         measures: its share of the statistics.
         rounding: (C,) largest relative errors of mantissa rounding.
-        beginnings: digests of the first frames of the trajectories that begin in it.
+        beginnings: digests of the initial conditions of the trajectories that begin in it.
     """
 
     fingerprint: str
@@ -42,6 +43,15 @@ class Entry:
     measures: Measures
     rounding: NDArray[np.float64]
     beginnings: list[str]
+
+
+def known_beginnings(root: Path, config: BuildConfig) -> list[str]:
+    """Digests of the initial conditions that an unfinished build of this configuration has recorded, if any."""
+    if not (root / PLAN).exists():
+        return []
+    values = json.loads((root / PLAN).read_bytes())
+    found: list[str] = values.get("beginnings", [])
+    return found if config.makes(values["config"]) else []
 
 
 def read_entry(root: Path, plan: Plan, part: Part) -> Entry | None:
@@ -100,8 +110,7 @@ def write_part(root: Path, plan: Plan, part: Part) -> Entry:
         measuring = beside.submit(measure_part, plan, part, block, static, before)
         checksums = {path: _write(root / path, values, layout) for path, (values, layout) in contents}
         measures = measuring.result()
-    predicted = [i for i, channel in enumerate(fields.state) if channel.variable.role != "forcing"]
-    first = [] if start else beginnings(block, predicted)
+    first = [] if start else beginnings(block, fields.state)
     entry = Entry(plan.fingerprint, checksums, measures, rounding, first)
     _write_entry(root / PROGRESS / f"{part.name}.json", entry)
     return entry

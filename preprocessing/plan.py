@@ -17,12 +17,13 @@ from pelagos.preprocessing.channels import FieldOptions
 from pelagos.preprocessing.durable import json_checksum
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.fields import Fields
+from pelagos.preprocessing.leakage import read_beginnings
 from pelagos.preprocessing.location import Folder
 from pelagos.preprocessing.selection import select
 from pelagos.preprocessing.shards import CodecName, ShardLayout
 from pelagos.preprocessing.slurm_workers import Workers
 from pelagos.preprocessing.sources.registry import Source
-from pelagos.preprocessing.split import SPLITS, Codes, Split, TrajectorySplit
+from pelagos.preprocessing.split import INITIAL_CONDITION, SPLITS, Codes, Split, TrajectorySplit
 
 FORMAT = 1
 _CHUNK = 1 << 20  # bytes: larger frames are cut along the channels, larger channels along the rows
@@ -158,6 +159,7 @@ class Plan:
         static: layout of `static(trajectory, static_channel, y, x)`, its first axis 1 where all share one.
         parts: which together write every shard once.
         fingerprint: differs where the content would.
+        beginnings: digests of all initial conditions, where the splits depend on them.
     """
 
     config: BuildConfig
@@ -167,6 +169,7 @@ class Plan:
     static: ShardLayout
     parts: tuple[Part, ...]
     fingerprint: str
+    beginnings: tuple[str, ...]
 
     @property
     def training(self) -> NDArray[np.bool_]:
@@ -179,12 +182,13 @@ class Plan:
         return (part.cell[0], 0, 0, 0) if first and self.fields.static else None
 
 
-def make_plan(config: BuildConfig, *, cut_rows: bool = True) -> Plan:
+def make_plan(config: BuildConfig, *, cut_rows: bool = True, beginnings: Sequence[str] = ()) -> Plan:
     """What the configuration asks for, checked against the source.
 
     Args:
         config: of the store.
         cut_rows: whether large channels are cut along their rows, and static fields at all; once they were not.
+        beginnings: of the plan, where they are known; else they are read if the splits depend on them.
 
     Raises:
         ConfigError: an option contradicts the data.
@@ -192,7 +196,8 @@ def make_plan(config: BuildConfig, *, cut_rows: bool = True) -> Plan:
     """
     fields = select(config.source.open(), config)
     num, length = fields.num_trajectories, len(fields.axis)
-    codes = config.splits.codes(fields.axis, num, fields.params)
+    beginnings = _beginnings(config.splits, fields, beginnings)
+    codes = config.splits.codes(fields.axis, num, fields.params | _conditions(beginnings))
     static_bytes = 4 * len(fields.static) * prod(fields.grid.shape) if fields.varying_static else 0
     shape = (num, length, len(fields.state), *fields.grid.shape)
     leading = _leading(shape, static_bytes, config.shard_bytes)
@@ -213,7 +218,21 @@ def make_plan(config: BuildConfig, *, cut_rows: bool = True) -> Plan:
     }
     if chunks != uncut:
         identity["chunks"] = chunks
-    return Plan(config, fields, codes, state, static, parts, json_checksum(identity))
+    return Plan(config, fields, codes, state, static, parts, json_checksum(identity), tuple(beginnings))
+
+
+def _beginnings(splits: Split, fields: Fields, known: Sequence[str]) -> Sequence[str]:
+    """Digests of the initial conditions, none where the splits don't depend on them."""
+    names = splits.group_by if isinstance(splits, TrajectorySplit) else ()
+    if INITIAL_CONDITION not in names or INITIAL_CONDITION in fields.params:
+        return ()
+    return known if len(known) == fields.num_trajectories else read_beginnings(fields)
+
+
+def _conditions(beginnings: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The initial condition as one more scalar; those that are uniform agree with none."""
+    conditions = [digest or f"uniform, {number}" for number, digest in enumerate(beginnings)]
+    return {INITIAL_CONDITION: np.array(conditions)} if conditions else {}
 
 
 def _leading(shape: tuple[int, ...], static_bytes: int, shard_bytes: int) -> tuple[int, int]:

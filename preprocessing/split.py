@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from pelagos.preprocessing.errors import ConfigError
 
 SPLITS = ("train", "valid", "test")
 UNUSED = -1
+INITIAL_CONDITION = "initial_condition"
 Codes = NDArray[np.int8]
 
 
@@ -67,7 +68,8 @@ class TrajectorySplit(Config):
         train: how many, or [start, stop); all that remain by default.
         valid: likewise; none by default.
         test: likewise; none by default.
-        group_by: scalars: trajectories that agree in all of them stay in one split.
+        group_by: scalars, and `initial_condition`, the prognostic fields of the first frame: trajectories that
+            agree in all of these stay in one split.
     """
 
     kind: Literal["trajectories"] = "trajectories"
@@ -97,7 +99,9 @@ class TrajectorySplit(Config):
     def _groups(self, num_trajectories: int, scalars: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
         """(trajectory,) numbers of groups in order of their first member."""
         if missing := [name for name in self.group_by if name not in scalars]:
-            raise ConfigError(f"splits.group_by: no scalar {missing[0]!r}; there are {sorted(scalars)}")
+            raise ConfigError(
+                f"splits.group_by: no scalar {missing[0]!r}; there are {sorted({*scalars, INITIAL_CONDITION})}"
+            )
         if not self.group_by:
             return np.arange(num_trajectories)
         numbers: dict[Hashable, int] = {}
@@ -112,6 +116,8 @@ class TrajectorySplit(Config):
         for name, asked in (("test", self.test), ("valid", self.valid)):
             if isinstance(asked, int):
                 first = self._boundary(groups[order], last - asked, name, up=True)
+                if asked and first == last:
+                    self._refuse(name, asked, groups, order[last - 1])
                 members[name], last = order[first:last], first
             else:
                 members[name] = self._range(asked, num_trajectories, name)
@@ -125,7 +131,17 @@ class TrajectorySplit(Config):
                 f"splits: train asks for {self.train} of {num_trajectories} trajectories; "
                 f"valid and test leave {last}"
             )
-        return members | {"train": order[: self._boundary(groups[order], self.train, "train", up=False)]}
+        stop = self._boundary(groups[order], self.train, "train", up=False)
+        if self.train and not stop:
+            self._refuse("train", self.train, groups, order[0])
+        return members | {"train": order[:stop]}
+
+    def _refuse(self, name: str, asked: int, groups: NDArray[np.int64], member: int) -> NoReturn:
+        num = int((groups == groups[member]).sum())
+        raise ConfigError(
+            f"splits: {name} asks for {asked} trajectories and gets none: {num}, trajectory {member} among them, "
+            f"agree in {', '.join(self.group_by)} and stay together"
+        )
 
     def _boundary(self, ordered: NDArray[np.int64], position: int, name: str, *, up: bool) -> int:
         """The nearest position, in one direction, between two groups."""

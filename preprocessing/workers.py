@@ -12,7 +12,7 @@ from pathlib import Path
 from distributed import Client, LocalCluster, as_completed
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.parts import is_written, write_part
+from pelagos.preprocessing.parts import is_written, known_beginnings, write_part
 from pelagos.preprocessing.plan import BuildConfig, Part, Plan, make_plan
 from pelagos.preprocessing.slurm_workers import SlurmWorkers
 
@@ -44,7 +44,7 @@ def _run_part(root: Path, plan: Plan, part: Part) -> None:
 
 
 def _run_remotely(root: Path, config: str, fingerprint: str, number: int) -> None:
-    plan = _plan(config)
+    plan = _plan(root, config)
     if plan.fingerprint != fingerprint:
         raise DataError(f"{plan.config.dataset}: a worker sees other data or has another version of Pelagos")
     if not root.is_dir():
@@ -55,8 +55,9 @@ def _run_remotely(root: Path, config: str, fingerprint: str, number: int) -> Non
 
 
 @lru_cache(maxsize=1)
-def _plan(config: str) -> Plan:
-    return make_plan(BuildConfig.model_validate_json(config))
+def _plan(root: Path, config: str) -> Plan:
+    parsed = BuildConfig.model_validate_json(config)
+    return make_plan(parsed, beginnings=known_beginnings(root, parsed))
 
 
 def _connected(scheduler: str) -> Client:
@@ -81,7 +82,7 @@ def _client(config: BuildConfig, logs: Path) -> Iterator[Client]:
     local = {
         "processes": True,
         "threads_per_worker": 1,
-        "dashboard_address": None,
+        "scheduler_kwargs": {"dashboard": False, "dashboard_address": ":0"},  # None would be port 8787
         "silence_logs": logging.ERROR,
     }
     with LocalCluster(n_workers=config.workers, **local) as cluster, Client(cluster) as client:

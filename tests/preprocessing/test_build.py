@@ -20,8 +20,10 @@ from distributed import LocalCluster
 from pelagos.preprocessing import durable, workers
 from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
+from pelagos.preprocessing.leakage import read_beginnings
 from pelagos.preprocessing.manifest import read_manifest
 from pelagos.preprocessing.plan import Part, check_partition, chunk_of, make_plan
+from pelagos.preprocessing.repair import repair
 from pelagos.preprocessing.skeleton import write_skeleton
 from pelagos.preprocessing.store import open_store, verify
 
@@ -31,6 +33,13 @@ RICH = {"trajectories": 8, "static": "varying", "scalars": True}
 def contents(path: Path) -> dict[str, str]:
     files = (file for file in path.rglob("*") if file.is_file())
     return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def local_cluster(processes: bool) -> LocalCluster:
+    quiet = {"dashboard": False, "dashboard_address": ":0"}
+    return LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=processes, protocol="tcp://", scheduler_kwargs=quiet
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +55,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def test_a_dask_scheduler_makes_the_same_bytes(
     tmp_path: Path, undisturbed: dict[str, str], processes: bool
 ) -> None:
-    cluster = LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=processes, protocol="tcp://", dashboard_address=None
-    )
-    with cluster:
+    with local_cluster(processes) as cluster:
         path = build(configuration(tmp_path, RICH, scheduler=cluster.scheduler_address))
     assert contents(path) == undisturbed
 
@@ -268,6 +274,98 @@ def test_trajectories_that_begin_alike_in_different_splits_are_warned_of(
     assert "begin with the same fields" not in caplog.text
 
 
+# ---------------------------------------------------------------- initial conditions
+
+# Trajectories 3, 4 and 5 begin as 0, 1 and 2, with other viscosities.
+AGAIN = {"repeats": 3, "scalars": True, "names": ["velocity_x", "velocity_y", "density"]}
+TOGETHER = {"kind": "trajectories", "valid": 2, "test": 2, "group_by": ["initial_condition"]}
+
+
+def names_of_splits(path: Path) -> list[str]:
+    splits = open_store(path).splits
+    return [next(name for name in splits if splits[name][n].all()) for n in range(len(splits["train"]))]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"shard_bytes": 1024}, {"bits": {"velocity_x": 9}}, {"missing": "keep"}]
+)
+def test_equal_initial_conditions_stay_in_one_split(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    values = Analytic.values
+
+    def changed(self: Analytic, name: str) -> Any:
+        """What is only predicted differs from the first frame on."""
+        return values(self, name) + (np.arange(6)[:, None, None, None] if name == "density" else 0)
+
+    monkeypatch.setattr(Analytic, "values", changed)
+    source = AGAIN | {"sea": 2 * ("missing" in options)}
+    path = build(configuration(tmp_path, source, splits=TOGETHER, **options))
+    assert names_of_splits(path) == ["train", "valid", "test"] * 2
+    assert "begin with the same fields" not in caplog.text
+    apart = {"kind": "trajectories", "valid": 2, "test": 2}
+    build(configuration(tmp_path, source, version="2", splits=apart, **options))
+    assert "begin with the same fields" in caplog.text
+    (path / "split/c/0/0").unlink()
+    assert repair(path) == ["split/c/0/0"]
+    assert verify(path, sha256=True) == []
+
+
+@pytest.mark.parametrize("by", [["initial_condition"], ["initial_condition", "viscosity"]])
+@pytest.mark.parametrize(
+    "source", [{"scalars": True}, {"scalars": True, "size": 1}], ids=["plain", "uniform"]
+)
+def test_initial_conditions_that_differ_or_are_uniform_change_no_split(
+    tmp_path: Path, source: dict[str, Any], by: list[str]
+) -> None:
+    plain = configuration(tmp_path, source)
+    grouped = configuration(tmp_path, source, splits=plain.splits.model_dump() | {"group_by": by})
+    assert np.array_equal(make_plan(plain).codes, make_plan(grouped).codes)
+
+
+def test_a_scalar_of_that_name_is_meant_where_there_is_one(tmp_path: Path) -> None:
+    options = {"splits": TOGETHER, "rename": {"viscosity": "initial_condition"}}
+    plan = make_plan(configuration(tmp_path, AGAIN, **options))
+    assert plan.codes[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
+    assert plan.beginnings == ()
+
+
+def test_ranges_that_tear_initial_conditions_apart_are_refused(tmp_path: Path) -> None:
+    splits = {"kind": "trajectories", "test": (4, 6), "group_by": ["initial_condition"]}
+    with pytest.raises(
+        ConfigError, match=r"trajectories \[1, 4\] agree in initial_condition but are in different"
+    ):
+        build(configuration(tmp_path, AGAIN, splits=splits))
+
+
+def test_workers_parts_and_later_runs_share_the_initial_conditions_that_were_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = build(configuration(tmp_path / "whole", AGAIN, splits=TOGETHER))
+    build(configuration(tmp_path, AGAIN, splits=TOGETHER, part="1/3"))
+
+    def fail(fields: Any) -> Any:
+        raise AssertionError("they are known")
+
+    monkeypatch.setattr("pelagos.preprocessing.plan.read_beginnings", fail)
+    build(configuration(tmp_path, AGAIN, splits=TOGETHER, part="2/3"))
+    with local_cluster(processes=False) as cluster:
+        path = build(configuration(tmp_path, AGAIN, splits=TOGETHER, scheduler=cluster.scheduler_address))
+    assert contents(path) == contents(whole)
+
+
+def test_initial_conditions_are_read_in_little_memory(tmp_path: Path) -> None:
+    peaks = []
+    for trajectories in (100, 1000):
+        path = archive(tmp_path / f"2D_CFD_{trajectories}_periodic.hdf5", trajectories)
+        fields = make_plan(large(path)).fields
+        tracemalloc.start()
+        assert read_beginnings(fields) == [""] * trajectories
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0] < 32 << 20
+
+
 def test_missing_values_are_errors_that_name_the_place(tmp_path: Path) -> None:
     source = {"missing": (3, 2), "path": str(tmp_path / "archive")}
     (tmp_path / "archive").write_bytes(bytes(6))
@@ -405,11 +503,15 @@ def archive(path: Path, trajectories: int) -> Path:
     return path
 
 
+def large(path: Path, **options: Any) -> BuildConfig:
+    values = {"dataset": "large", "source": {"kind": "pdebench", "paths": str(path)}, "root": path.parent}
+    return BuildConfig.model_validate(values | options)
+
+
 def peak_of_a_task(folder: Path, trajectories: int, **options: Any) -> float:
     """Memory that one task needs, from the opening of the source on, in units of what it writes."""
     path = archive(folder / f"2D_CFD_{trajectories}_periodic.hdf5", trajectories)
-    values = {"dataset": "large", "source": {"kind": "pdebench", "paths": str(path)}, "root": folder}
-    config = BuildConfig.model_validate({**values, "shard_bytes": 32 << 20, **options})
+    config = large(path, shard_bytes=32 << 20, **options)
     plan = make_plan(config)
     root = folder / f"root-{trajectories}"
     write_skeleton(root, plan)

@@ -51,6 +51,16 @@ def test_ranges_that_tear_a_group_are_refused() -> None:
         split.codes(TIMES, 6, {"viscosity": np.array([1, 1, 2, 2, 3, 3])})
 
 
+def test_groups_of_which_none_is_small_enough_are_refused() -> None:
+    viscosity = np.array([1, 1, 1, 2, 2, 2])
+    for options, name in (({"test": 2}, "test"), ({"test": 3, "valid": 1}, "valid"), ({"train": 2}, "train")):
+        split = TrajectorySplit.model_validate(options | {"group_by": ["viscosity"]})
+        with pytest.raises(
+            ConfigError, match=rf"{name} asks for . trajectories and gets none: 3, trajectory \d "
+        ):
+            split.codes(TIMES, 6, {"viscosity": viscosity})
+
+
 @pytest.mark.parametrize(
     ("split", "message"),
     [
