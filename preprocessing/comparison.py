@@ -160,6 +160,11 @@ def _grids(a: Store, b: Store) -> Iterator[str]:
         sides = [",".join(getattr(grid, f"boundary_{axis}")) for grid in (a.grid, b.grid)]
         if sides[0] != sides[1]:
             yield f"grid: beyond the edges along {axis}: {sides[0]} and {sides[1]}"
+    if a.level and b.level:
+        for name in sorted({*a.level, *b.level}):
+            one, two = (store.level.get(name, "not told") for store in (a, b))
+            if one != two:
+                yield f"levels: {name} is {one} in the first store, {two} in the second"
 
 
 def _matched(name: str, one: NDArray[Any], two: NDArray[Any], about: list[str]) -> Common:

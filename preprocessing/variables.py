@@ -21,7 +21,8 @@ class Variable(Config):
     Attributes:
         name: the table's name where there is one (`velocity_x`), else the archive's own.
         units: UDUNITS style, "1" where the field has no dimension; of its physical values.
-        level: the height or pressure coordinate, absent for a field on a single surface.
+        level: the height or pressure coordinate, or that of a plane of a 3-D field; absent for a field on
+            a single surface.
         role: how samples use the field.
         group: fields of one group are scored together (the components of a vector).
         long_name: for people.

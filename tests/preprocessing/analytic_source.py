@@ -34,6 +34,7 @@ class Analytic(Config):
     size: int = 8
     names: tuple[str, ...] = ("velocity_x", "velocity_y")
     levels: tuple[float, ...] = ()
+    level_units: str = ""
     static: Literal["none", "common", "varying"] = "none"
     scalars: bool = False
     dates: bool = False
@@ -100,7 +101,8 @@ class Analytic(Config):
             if self.latlon
             else np.arange(self.size) / self.size,
         }
-        return coords | ({"level": list(self.levels)} if self.levels else {})
+        told = {"units": self.level_units} if self.level_units else {}
+        return coords | ({"level": ("level", list(self.levels), told)} if self.levels else {})
 
     def _attrs(self) -> dict[str, str]:
         return {

@@ -104,3 +104,12 @@ def test_units_grids_splits_and_scalars_are_compared(tmp_path: Path) -> None:
     assert "grid: 8 and 4 points along y" in text
     assert "scalars: viscosity and none" in text
     assert "on different grids and were not compared" in text
+
+
+def test_levels_of_another_kind_are_a_difference(tmp_path: Path) -> None:
+    paths = [
+        store(tmp_path, str(i), {"levels": [1.0, 2.0], "level_units": units})
+        for i, units in enumerate(("hPa", "m", ""))
+    ]
+    assert lines(compare(*paths[:2])) == "levels: units is hPa in the first store, m in the second"
+    assert compare(paths[0], paths[2]).same, "the levels of one do not say what they are"
