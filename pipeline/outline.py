@@ -1,7 +1,8 @@
 """Outline: what a network takes for one sample, counted in a single call."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -10,6 +11,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from pelagos.models.context import Signature
 from pelagos.pipeline.model import context
 from pelagos.preprocessing.batch import Layout
+
+
+def _attention_flops(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:
+    """Of two products, (..., M, d) (..., d, N) and (..., M, N) (..., N, e)."""
+    return 2 * prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
+
+
+UNKNOWN = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+"""What networks do without gradients and PyTorch's counter does not know."""
 
 
 class Outline(NamedTuple):
@@ -38,7 +48,7 @@ def outline(network: nn.Module, signature: Signature, layouts: Iterable[Layout])
         inputs = torch.zeros(1, len(layout.inputs), *layout.grid.shape, device=device)
         lead_time = torch.ones(1, device=device)
         told = context(signature, layout, torch.ones(1, len(layout.scalars), device=device), lead_time)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with FlopCounterMode(display=False, custom_mapping=UNKNOWN) as counter, torch.no_grad():
             network(inputs, lead_time, told)
         flops[layout.dataset] = float(counter.get_total_flops())
     network.train(training)

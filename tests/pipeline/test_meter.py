@@ -3,27 +3,31 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pelagos.models.context import Context
 from pelagos.models.losses import LossConfig
-from pelagos.pipeline import pretrain
+from pelagos.models.network import NetworkConfig
+from pelagos.pipeline import pretrain, training
 from pelagos.pipeline.memory import peak_memory
 from pelagos.pipeline.meter import Meter
-from pelagos.pipeline.model import signature_of
+from pelagos.pipeline.model import context, signature_of
 from pelagos.pipeline.objective import ObjectiveConfig
 from pelagos.pipeline.outline import outline
 from pelagos.pipeline.tracking import history
 from pelagos.preprocessing.batch import Batch, Layout
 from pelagos.preprocessing.build import BuildConfig, build
-from pelagos.preprocessing.dataset import Dataset
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.loader import Loader
 from pelagos.preprocessing.simulate import SimulateConfig, simulate
 from pelagos.preprocessing.sources import the_well
 from pelagos.preprocessing.variables import Variable
@@ -112,6 +116,35 @@ def test_operations_are_those_of_the_passes_that_are_taken(kind: Any, gradient: 
     assert operations(config, batch) == pytest.approx(counter.get_total_flops())
 
 
+NETWORKS: dict[str, dict[str, Any]] = {
+    "scot": {
+        "embed_dim": 16,
+        "depths": [1, 1],
+        "num_heads": [2, 2],
+        "skip_connections": [1, 0],
+        "window_size": 4,
+        "patch_size": 2,
+    },
+    "fuxi": {"dim": 32, "depth": 2, "num_heads": 4, "window": 4, "patch": (2, 2), "groups": 4},
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_call_is_counted_as_training_makes_it(kind: str, checkpointing: bool) -> None:
+    """Without gradients attention is done by other operations, and nothing is computed again."""
+    grid = Grid(kind="cartesian", y=np.arange(16.0), x=np.arange(16.0))
+    layout = replace(LAYOUT, grid=grid)
+    signature, lead_time = signature_of([layout]), torch.ones(1)
+    values = {"kind": kind, "checkpointing": checkpointing, **NETWORKS[kind]}
+    config: NetworkConfig = TypeAdapter(NetworkConfig).validate_python(values)
+    network = config.build(signature)
+    told = context(signature, layout, torch.empty(1, 0), lead_time)
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 1, 16, 16), lead_time, told)
+    assert outline(network, signature, [layout]).flops["d"] == counter.get_total_flops() > 0
+
+
 def test_rates_are_counts_by_seconds() -> None:
     clock = Clock()
     meter = Meter({}, ObjectiveConfig(), peak=1.0, clock=clock)
@@ -181,37 +214,36 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> pretrain.PretrainStage:
     )
 
 
-def logged(config: pretrain.PretrainStage, name: str) -> list[dict[str, float]]:
-    """What a run of this name writes down at each step."""
-    output = config.output.with_name(name)
-    pretrain.run(config.model_copy(update={"output": output}))
-    return [record for record in history(output) if "train/loss" in record]
+LATE = 0.1
 
 
-def test_a_run_tells_its_speed_and_a_slow_source_shows_in_the_wait(
+def late_loader(*arguments: Any, **options: Any) -> Iterator[Batch]:
+    """A loader each of whose batches is late when it is asked for."""
+    for batch in Loader(*arguments, **options):
+        time.sleep(LATE)
+        yield batch
+
+
+def test_a_run_tells_its_speed_and_how_long_it_waits_for_data(
     config: pretrain.PretrainStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = logged(config, "quick")
-    assert len(quick) == 6
-    for record in quick:
-        assert 0 <= record["loader_wait"] < 1
-        assert record["samples_per_second"] > 0
+    monkeypatch.setattr(training, "Loader", late_loader)
+    began = time.time()
+    pretrain.run(config)
+    records = [record for record in history(config.output) if "train/loss" in record]
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
+    seconds = [4 * record["step"] / record["samples_per_second"] for record in records]
+    assert seconds == sorted(seconds)
+    for record, elapsed in zip(records, seconds, strict=True):
+        assert elapsed < record["time"] - began
+        # Six late batches are six waits, whatever else the machine does.
+        assert LATE * record["step"] <= record["loader_wait"] * elapsed * (1 + 1e-9)
+        assert record["loader_wait"] < 1
         assert record["peak_memory_gigabytes"] > 0.05
         assert 0 < record["utilisation"] == pytest.approx(record["model_teraflops"] * 1e12 / PEAK)
-        # All samples are alike, so that rates are in proportion.
-        first = quick[0]["samples_per_second"], quick[0]["megabytes_per_second"], quick[0]["model_teraflops"]
-        now = record["samples_per_second"], record["megabytes_per_second"], record["model_teraflops"]
-        assert np.array(now) / now[0] == pytest.approx(np.array(first) / first[0])
-    memory = [record["peak_memory_gigabytes"] for record in quick]
+    # All samples are alike, so that bytes and operations go with their number.
+    for name in ("megabytes_per_second", "model_teraflops"):
+        ratios = [record[name] / record["samples_per_second"] for record in records]
+        assert ratios == pytest.approx([ratios[0]] * 6)
+    memory = [record["peak_memory_gigabytes"] for record in records]
     assert (np.diff(memory) > -0.001).all()  # the kernel's counts lag by some pages
-
-    read = Dataset.read
-
-    def late(self: Dataset, *arguments: Any) -> None:
-        time.sleep(0.5)
-        read(self, *arguments)
-
-    monkeypatch.setattr(Dataset, "read", late)
-    slow = logged(config, "slow")
-    assert slow[-1]["loader_wait"] > quick[-1]["loader_wait"]
-    assert slow[-1]["samples_per_second"] < quick[-1]["samples_per_second"]
