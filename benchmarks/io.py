@@ -36,6 +36,7 @@ from pelagos.preprocessing.shards import write_shard
 from pelagos.preprocessing.skeleton import write_skeleton
 
 OURS, LZ4, LIMIT = "Pelagos, none", "Pelagos, blosc-lz4", "memory map"
+RAW = "Pelagos, none, not normalised"
 PAIRS = 256
 
 
@@ -153,16 +154,21 @@ def loader(root: Path, rounds: int, report: Report) -> None:
     calls: dict[str, Call] = {
         name: partial(consume, Loader(order, num_steps=batches)) for name, order in orders.items()
     }
-    ahead = Loader(orders[LZ4], processes=True, depth=4)
-    stream = iter(ahead)
-    calls[f"{LZ4}, 2 processes"] = drain(stream, batches)
+    calls[RAW] = partial(consume, Loader(orders[OURS], num_steps=batches, scaled=False))
+    streams = {
+        f"{name}, 2 processes": iter(Loader(orders[of], processes=True, scaled=name != RAW))
+        for name, of in ((OURS, OURS), (RAW, OURS), (LZ4, LZ4))
+    }
+    calls |= {name: drain(stream, batches) for name, stream in streams.items()}
     calls |= {name: drain(peer(root, sets[OURS]), batches) for name, peer in PEERS.items()}
     timed = Rates(PAIRS, calls, rounds)
-    stream.close()  # type: ignore[attr-defined]
+    for stream in streams.values():
+        stream.close()  # type: ignore[attr-defined]
     report.show("Loaders, warm, batches of 16 pairs, normalised", timed.table(OURS, "pairs", slower=True))
     report.gate("loader, to the same ring over a memory map", timed.ratio(OURS, LIMIT), 0.75)
     for name, bar in BARS.items():
         report.gate(f"loader, to {name}", timed.ratio(OURS, name), bar)
+        report.gate(f"loader for a device that normalises, to {name}", timed.ratio(RAW, name), bar)
 
 
 def consume(batches: Loader) -> None:

@@ -186,7 +186,7 @@ class Trainer:
         rank, world = distributed.rank(), distributed.world()
         steps = self.config.steps - self.step
         reading = self.config.loader.model_dump()
-        stream = iter(Loader(order, rank=rank, world=world, start_step=self.step, num_steps=steps, **reading))
+        stream = iter(self._loader(order, start_step=self.step, num_steps=steps, **reading))
         self.meter.start()
         with (
             bar(title, self.config.steps, rank == 0) as show,
@@ -217,6 +217,11 @@ class Trainer:
                     raise StoppedError(
                         f"{request.reason}: stopped after step {self.step}, kept in {self.folder}"
                     )
+
+    def _loader(self, order: Order, **options: Any) -> Loader:
+        # A GPU normalises at no cost to the processor's cores, which read meanwhile.
+        scaled = distributed.device().type == "cpu"
+        return Loader(order, rank=distributed.rank(), world=distributed.world(), scaled=scaled, **options)
 
     def _mark(self, activity: str) -> None:
         self._watchdog.mark(self.step + 1, activity)
@@ -270,7 +275,7 @@ class Trainer:
     def _errors(self, network: nn.Module, order: Order) -> dict[str, float]:
         """The mean error over the samples of each dataset."""
         sums = {dataset.layout.dataset: [0.0, 0.0] for dataset in order.datasets}
-        for batch in Loader(order, rank=distributed.rank(), world=distributed.world()):
+        for batch in self._loader(order):
             self._mark("validates")
             batch = batch.to(distributed.device())
             with self.engine.autocast():

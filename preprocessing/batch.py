@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.scaling import Scaling
 from pelagos.preprocessing.variables import Variable
 
 Kind = Literal["pairs", "windows", "rollouts"]
@@ -40,6 +41,9 @@ class Layout:
 class Batch:
     """Samples of one dataset, in normalised units; missing values are zero and marked by `mask`.
 
+    With a `scaling`, fields are in physical units still, missing values NaN, and `mask` says nothing: `to`
+    normalises them where it brings them.
+
     Attributes:
         layout: what the channels are.
         inputs: (B, C_in, H, W) fields at the initial time.
@@ -53,6 +57,7 @@ class Batch:
         index: (B, 3) int64 trajectory, initial frame and (last) valid frame in the store.
         kind: pairs; windows, whose frames are forecast from the initial one directly; or rollouts, whose
             frames are forecast one from the other.
+        scaling: what has yet to normalise the fields.
     """
 
     layout: Layout
@@ -64,6 +69,7 @@ class Batch:
     scalars: Tensor
     index: Tensor
     kind: Kind = "pairs"
+    scaling: Scaling | None = None
 
     @property
     def steps(self) -> int:
@@ -71,15 +77,22 @@ class Batch:
         return 1 if self.kind == "pairs" else self.targets.shape[1]
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device."""
+        """The same batch on another device, normalised."""
+        moved = [part.to(device, non_blocking=True) for part in (self.inputs, self.targets, self.forcings)]
+        if self.scaling is None:
+            inputs, targets, forcings = moved
+            mask = self.mask.to(device, non_blocking=True)
+        else:
+            inputs, targets, mask, forcings = self.scaling.applied(*moved)
         return replace(
             self,
-            inputs=self.inputs.to(device, non_blocking=True),
-            targets=self.targets.to(device, non_blocking=True),
-            mask=self.mask.to(device, non_blocking=True),
-            forcings=self.forcings.to(device, non_blocking=True),
+            inputs=inputs,
+            targets=targets,
+            mask=mask,
+            forcings=forcings,
             lead_time=self.lead_time.to(device, non_blocking=True),
             scalars=self.scalars.to(device, non_blocking=True),
+            scaling=None,
         )
 
     def __len__(self) -> int:

@@ -5,6 +5,7 @@ Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W co
 
 from copy import copy
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -21,12 +22,14 @@ from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.pairs import Ints, PairIndex, PairSampling, Sampling, index_pairs
 from pelagos.preprocessing.pool import TrajectoryPool
 from pelagos.preprocessing.remote_frames import RemoteFrames
+from pelagos.preprocessing.scaling import Scaling
 from pelagos.preprocessing.shard_reader import ShardReader
 from pelagos.preprocessing.store import Store, open_store
 from pelagos.preprocessing.variables import keys, with_role
 
 Frames = NDArray[np.float32]
 Flags = NDArray[np.bool_]
+_GROUP_BYTES = 2 << 20  # of samples that are read, then normalised while a core's cache still holds them
 
 
 class SamplesConfig(Config):
@@ -116,6 +119,8 @@ class Dataset:
             with_role(store.variables, role) for role in ("prognostic", "forcing", "diagnostic")
         )
         self._num_prognostic, self._num_forcing = len(prognostic), len(forcing)
+        # A sample is frames as they lie on disk.
+        self._plain = len(prognostic) == len(store.variables) and not store.static_variables
         self._steady = not prognostic and store.num_times == 1
         self.layout = Layout(
             dataset=store.dataset,
@@ -129,8 +134,12 @@ class Dataset:
             raise ConfigError(f"{store.path}: no variables to predict from, or none to predict")
         self.input_normalizer = normalizer.select(keys(self.layout.inputs))
         self.output_normalizer = normalizer.select(keys(self.layout.outputs))
-        self._input_scale, self._output_scale = _Scale(self.input_normalizer), _Scale(self.output_normalizer)
-        self._forcing_scale = _Scale(normalizer.select(keys(forcing)))
+        self._scaling = Scaling(
+            self.input_normalizer,
+            self.output_normalizer,
+            normalizer.select(keys(forcing)),
+            complete=self.complete,
+        )
         # Of a steady problem the solution is paired with the fields that it belongs to.
         self.sampling = PairSampling(identity=True) if self._steady else config.sampling
         self.steps = self.sampling.steps
@@ -213,7 +222,7 @@ class Dataset:
         self.read(samples, buffers, steps)
         return self.wrap(samples, buffers, steps)
 
-    def read(self, samples: Ints, buffers: Buffers, steps: int | None = None) -> None:
+    def read(self, samples: Ints, buffers: Buffers, steps: int | None = None, *, scaled: bool = True) -> None:
         """Read the samples into the buffers, which `wrap` makes a batch of, here or in another process.
 
         Raises:
@@ -221,15 +230,34 @@ class Dataset:
         """
         index, leads, steps = self._frames_of(samples, steps or self.steps)
         near = self._at_hand(index, leads, steps)
-        for n, ((trajectory, initial, _), lead) in enumerate(
-            zip(index.tolist(), leads.tolist(), strict=True)
-        ):
-            near._read_inputs(trajectory, initial, buffers.inputs[n])
-            for k in range(steps):
-                forcing = buffers.forcings[n, k] if k < steps - 1 else None
-                place = n if self.sampling.kind == "pairs" else (n, k)
-                frame = initial + (k + 1) * lead
-                near._read_targets(trajectory, frame, buffers.targets[place], buffers.mask[place], forcing)
+        places = list(zip(index[:, 0].tolist(), index[:, 1].tolist(), leads.tolist(), strict=True))
+        group = max(1, _GROUP_BYTES // self._sample_bytes)
+        for start in range(0, len(places), group):
+            rows = slice(start, min(start + group, len(places)))
+            for n, (trajectory, initial, lead) in enumerate(places[rows], start):
+                near._read_inputs(trajectory, initial, buffers.inputs[n])
+                for k in range(steps):
+                    forcing = buffers.forcings[n, k] if k < steps - 1 else None
+                    place = n if self.sampling.kind == "pairs" else (n, k)
+                    near._read_targets(trajectory, initial + (k + 1) * lead, buffers.targets[place], forcing)
+            if scaled:
+                part = self._part(buffers, rows, steps)
+                self._scaling.apply(part.inputs, part.targets, part.mask, part.forcings)
+
+    @property
+    def _sample_bytes(self) -> int:
+        shapes = (self.input_shape, self.target_shape, self.forcings_shape)
+        return 4 * sum(map(prod, shapes))
+
+    def _part(self, buffers: Buffers, rows: slice, steps: int) -> Buffers:
+        """The memory of some samples and their first steps."""
+        later = rows if self.sampling.kind == "pairs" else (rows, slice(steps))
+        return Buffers(
+            inputs=buffers.inputs[rows],
+            targets=buffers.targets[later],
+            mask=buffers.mask[later],
+            forcings=buffers.forcings[rows, : steps - 1],
+        )
 
     def _at_hand(self, index: Ints, leads: Ints, steps: int) -> "Dataset":
         """This dataset, or a copy that has fetched the frames of these samples at once, where that pays."""
@@ -247,24 +275,23 @@ class Dataset:
             near.store = replace(self.store, static_frames=fields)
         return near
 
-    def wrap(self, samples: Ints, buffers: Buffers, steps: int | None = None) -> Batch:
-        """The batch of samples (B,) that have been read into the buffers."""
+    def wrap(
+        self, samples: Ints, buffers: Buffers, steps: int | None = None, *, scaled: bool = True
+    ) -> Batch:
+        """The batch of samples (B,) that have been read into the buffers, scaled or not."""
         index, leads, steps = self._frames_of(samples, steps or self.steps)
-        inputs, targets, mask, forcings = (
-            part[: len(samples)] for part in (buffers.inputs, buffers.targets, buffers.mask, buffers.forcings)
-        )
-        if self.sampling.kind != "pairs":
-            targets, mask, forcings = targets[:, :steps], mask[:, :steps], forcings[:, : steps - 1]
+        part = self._part(buffers, slice(len(samples)), steps)
         return Batch(
             layout=self.layout,
-            inputs=torch.from_numpy(inputs),
-            targets=torch.from_numpy(targets),
-            mask=torch.from_numpy(mask),
-            forcings=torch.from_numpy(forcings),
+            inputs=torch.from_numpy(part.inputs),
+            targets=torch.from_numpy(part.targets),
+            mask=torch.from_numpy(part.mask),
+            forcings=torch.from_numpy(part.forcings),
             lead_time=torch.from_numpy(self._lead_times(leads, steps)),
             scalars=torch.from_numpy(self._scalars(index[:, 0])),
             index=torch.from_numpy(index),
             kind=self.sampling.kind,
+            scaling=None if scaled else self._scaling,
         )
 
     def lease(self, samples: Ints) -> object:
@@ -292,32 +319,26 @@ class Dataset:
         return (frames * (self.store.dt / self.layout.time_scale)).astype(np.float32)
 
     def _read_inputs(self, trajectory: int, frame: int, out_CHW: Frames) -> None:
+        if self._plain:
+            self._frames.read_frame((trajectory, frame), (out_CHW,))
+            return
         # On disk a frame is prognostic, forcing, diagnostic: the last is not read, the others go
         # to either side of the static fields.
         before, after = self._num_prognostic, len(out_CHW) - self._num_forcing
         self._read_state(trajectory, frame, (out_CHW[:before], out_CHW[after:]))
         if before < after:
             self._read_static(trajectory, out_CHW[before:after])
-        self._input_scale.apply(out_CHW)
-        if not self.complete:
-            np.copyto(out_CHW, 0, where=np.isnan(out_CHW))
 
-    def _read_targets(
-        self, trajectory: int, frame: int, out_CHW: Frames, mask_CHW: Flags, forcing_FHW: Frames | None
-    ) -> None:
+    def _read_targets(self, trajectory: int, frame: int, out_CHW: Frames, forcing_FHW: Frames | None) -> None:
+        if self._plain:
+            self._frames.read_frame((trajectory, frame), (out_CHW,))
+            return
         before, height, width = self._num_prognostic, *self.layout.grid.shape
         # Forcings lie between the two; those after a sample's last step nobody looks at.
         between = forcing_FHW
         if between is None:
             between = np.empty((self._num_forcing, height, width), np.float32)
         self._read_state(trajectory, frame, (out_CHW[:before], between, out_CHW[before:]))
-        self._output_scale.apply(out_CHW)
-        if forcing_FHW is not None:
-            self._forcing_scale.apply(forcing_FHW)
-            np.copyto(forcing_FHW, 0, where=np.isnan(forcing_FHW))
-        if not self.complete:
-            np.isfinite(out_CHW, out=mask_CHW)
-            np.copyto(out_CHW, 0, where=~mask_CHW)
 
     def _read_static(self, trajectory: int, out_CHW: Frames) -> None:
         self.store.static_frames.read_frame(self.store.static_position(trajectory), [out_CHW])
@@ -346,15 +367,3 @@ def _time_scale(store: Store, config: DatasetConfig) -> float:
     if config.time_scale is None:
         return store.dt
     return config.time_scale * (store.dt if config.time_unit == "frames" else 1.0)
-
-
-class _Scale:
-    """Normalises in place, in the cache that the frame has just been read into."""
-
-    def __init__(self, normalizer: Normalizer) -> None:
-        self._mean = normalizer.mean[:, None, None].astype(np.float32)
-        self._inverse = (1 / normalizer.std)[:, None, None].astype(np.float32)
-
-    def apply(self, x_CHW: Frames) -> None:
-        np.subtract(x_CHW, self._mean, out=x_CHW)
-        np.multiply(x_CHW, self._inverse, out=x_CHW)

@@ -49,6 +49,7 @@ class Loader:
         threads: int = 2,
         processes: bool = False,
         depth: int = 4,
+        scaled: bool = True,
     ) -> None:
         """Make the memory; reading starts with the iteration.
 
@@ -61,6 +62,7 @@ class Loader:
             threads: that read.
             processes: whether each of them has a process of its own.
             depth: batches that are read ahead, and their buffers.
+            scaled: whether readers normalise, or leave it to `Batch.to`, for a device that does it quicker.
 
         Raises:
             ConfigError: the order cannot be dealt to so many ranks.
@@ -70,7 +72,7 @@ class Loader:
         order.blocks(rank, world, start_step, num_steps)
         self.order = order
         self._range = (rank, world, start_step, num_steps)
-        self._threads = threads
+        self._threads, self._scaled = threads, scaled
         self._shape = RingShape.fitting(order.datasets, order.micro_batch, depth)
         self._shared = SharedMemory(self._shape.bytes) if processes else None
         memory = self._shared.values if self._shared else _memory(self._shape.bytes)
@@ -83,7 +85,8 @@ class Loader:
         Raises:
             DamagedFileError: a batch cannot be read; raised in its place, after those before it.
         """
-        reading = _Reading(self.order, self.order.blocks(*self._range), self._slots, self._present)
+        blocks = self.order.blocks(*self._range)
+        reading = _Reading(self.order, blocks, self._slots, self._present, scaled=self._scaled)
         readers = [self._reader() for _ in range(self._threads)]
         threads = [Thread(target=reading.run, args=[reader], daemon=True) for reader in readers]
         for thread in threads:
@@ -114,13 +117,21 @@ def _memory(size: int) -> NDArray[np.uint8]:
 class _Reading:
     """What the reading threads and the consumer share during one iteration.
 
-    Blocks are numbered in the order of the batches; number n is filled into slot n modulo the depth.
+    Blocks are numbered in the order of the batches.
     """
 
     def __init__(
-        self, order: Order, blocks: Iterator[Block], slots: list[Slot], present: NDArray[np.bool_]
+        self,
+        order: Order,
+        blocks: Iterator[Block],
+        slots: list[Slot],
+        present: NDArray[np.bool_],
+        *,
+        scaled: bool,
     ) -> None:
-        self._order, self._blocks, self._slots, self._present = order, blocks, slots, present
+        self._order, self._blocks, self._present, self._scaled = order, blocks, present, scaled
+        self._slots, self._free = slots, list(slots)
+        self._filled: dict[int, Slot] = {}  # by the block's number, from when it is there to its release
         self._changed = Condition()
         self._copies = torch.cuda.is_available()  # asking costs too much to do it for every batch
         self._taken = 0  # the next block that a thread will take
@@ -129,25 +140,24 @@ class _Reading:
         self._stopped = False
         self._failure: BaseException | None = None  # of drawing blocks
         for slot in slots:
-            slot.number, slot.batch, slot.error = -1, None, None
+            slot.batch, slot.error = None, None
 
     def run(self, reader: ReadingProcess | None) -> None:
         """Take blocks and fill slots, here or in another process, until there are no more."""
         while (ticket := self._take()) is not None:
-            number, block = ticket
-            slot = self._slots[number % len(self._slots)]
+            number, block, slot = ticket
             try:
                 slot.batch = self._fill(slot, block, reader)
             except Exception as error:
                 slot.error = error
             with self._changed:
-                slot.number = number
+                self._filled[number] = slot
                 self._changed.notify_all()
 
-    def _take(self) -> tuple[int, Block] | None:
-        """The next block and its number, once its slot is free; None at the end."""
+    def _take(self) -> tuple[int, Block, Slot] | None:
+        """The next block, its number and a slot, once there is one; None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed() or self._taken < self._current + len(self._slots))
+            self._changed.wait_for(lambda: self._closed() or self._free)
             if self._closed():
                 return None
             try:
@@ -159,7 +169,9 @@ class _Reading:
                 self._changed.notify_all()
                 return None
             self._taken += 1
-            return self._taken - 1, block
+            # The slot released last is the one that the processor's cache still holds; copies to a device
+            # are over first in the one released first.
+            return self._taken - 1, block, self._free.pop(0 if self._copies else -1)
 
     def _ended(self, number: int) -> bool:
         return self._end is not None and self._end <= number
@@ -173,34 +185,36 @@ class _Reading:
         dataset = self._order.datasets[block.dataset]
         buffers = slot.buffers(block.dataset, dataset, self._order.micro_batch, self._present)
         if reader is None:
-            dataset.read(block.samples, buffers, block.steps)
+            dataset.read(block.samples, buffers, block.steps, scaled=self._scaled)
         else:
-            reader.fill(self._slots.index(slot), block)
-        return dataset.wrap(block.samples, buffers, block.steps)
+            reader.fill(self._slots.index(slot), block, scaled=self._scaled)
+        return dataset.wrap(block.samples, buffers, block.steps, scaled=self._scaled)
 
     def release(self) -> None:
-        """Let threads fill the batch that the consumer had last."""
+        """Let threads fill the memory of the batch that the consumer had last."""
         with self._changed:
             self._mark_copies()
+            self._free.append(self._filled.pop(self._current))
             self._current += 1
             self._changed.notify_all()
 
     def _mark_copies(self) -> None:
         """Note when the copies to the device end that may still read from the batch."""
-        if self._copies:
+        if self._copies and (slot := self._filled.get(self._current)):
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
-            self._slots[self._current % len(self._slots)].copied = event
+            slot.copied = event
 
     def wait(self) -> Batch | None:
         """The next batch; None at the end."""
         with self._changed:
-            slot, number = self._slots[self._current % len(self._slots)], self._current
-            self._changed.wait_for(lambda: slot.number == number or self._ended(number))
-            if slot.number != number:
-                if self._failure is not None:
-                    raise self._failure
-                return None
+            number = self._current
+            self._changed.wait_for(lambda: number in self._filled or self._ended(number))
+            slot = self._filled.get(number)
+        if slot is None:
+            if self._failure is not None:
+                raise self._failure
+            return None
         if slot.error is not None:
             raise slot.error
         return slot.batch

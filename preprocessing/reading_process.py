@@ -47,7 +47,7 @@ class ReadingProcess:
         )
         self._send(setup)
 
-    def fill(self, slot: int, block: Block) -> None:
+    def fill(self, slot: int, block: Block, *, scaled: bool) -> None:
         """Have a block read into a slot; waits until it is there.
 
         Raises:
@@ -59,6 +59,7 @@ class ReadingProcess:
             "dataset": block.dataset,
             "samples": block.samples.tolist(),
             "steps": block.steps,
+            "scaled": scaled,
         }
         self._send(task)
         assert self._process.stdout is not None
@@ -100,7 +101,7 @@ def main() -> None:
         buffers = slots[task["slot"]].buffers(number, datasets[number], shape.micro_batch, present)
         answer = {}
         try:
-            datasets[number].read(samples, buffers, task["steps"])
+            datasets[number].read(samples, buffers, task["steps"], scaled=task["scaled"])
         except Exception as error:
             answer = {"error": type(error).__name__, "message": str(error)}
         print(json.dumps(answer), flush=True)

@@ -81,8 +81,7 @@ class Slot:
         mask: likewise.
         forcings: likewise.
         views: the memory in the shape of each dataset's batches.
-        number: of the block that it holds.
-        batch: likewise.
+        batch: that it holds.
         error: why it holds none.
         copied: an event after which copies to the device have ended.
     """
@@ -92,7 +91,6 @@ class Slot:
     mask: NDArray[np.bool_]
     forcings: NDArray[np.float32]
     views: dict[int, Buffers] = field(default_factory=dict)
-    number: int = -1
     batch: Batch | None = None
     error: BaseException | None = None
     copied: Any = None

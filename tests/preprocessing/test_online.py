@@ -107,6 +107,16 @@ def agree(mine: Batch, theirs: Batch) -> None:
         assert torch.equal(getattr(mine, name), getattr(theirs, name)), name
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As `pelagos simulate` and producers compute: how sums are rounded depends on the threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("equation", "sampling"),
     [
