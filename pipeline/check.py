@@ -121,7 +121,7 @@ def _counted(config: TrainingStage, model: Model, mixture: Mixture, device: str)
         layout = dataset.layout
         config.loss.build(layout)
         try:
-            counted = outline(network, model.signature, [layout])
+            counted = outline(network, model.signature, [layout], config.loop.micro_batch)
         except _MISFITS as error:
             height, width = layout.grid.shape
             raise DataError(

@@ -39,7 +39,7 @@ class Meter:
         """Begin at zero.
 
         Args:
-            flops: operations of one call of the network for one sample, by dataset, where known.
+            flops: operations of one call of the network for each of its samples, by dataset, where known.
             objective: that says through which steps gradients flow.
             peak: see the class; 0 measures it.
             dtype: of the products that it is measured with.

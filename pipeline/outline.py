@@ -27,7 +27,7 @@ class Outline(NamedTuple):
 
     Attributes:
         parameters: trained numbers.
-        flops: operations of one call for one sample, by dataset: those of products of matrices and of
+        flops: operations of one call for each of its samples, by dataset: those of products of matrices and of
             convolutions; Fourier transforms and element-wise ones do not count.
     """
 
@@ -35,21 +35,34 @@ class Outline(NamedTuple):
     flops: dict[str, float]
 
 
-def outline(network: nn.Module, signature: Signature, layouts: Iterable[Layout]) -> Outline:
+def outline(network: nn.Module, signature: Signature, layouts: Iterable[Layout], samples: int) -> Outline:
     """Of a network on the grids of some datasets; it draws no random numbers and changes nothing.
+
+    Args:
+        network: that is called.
+        signature: of the network.
+        layouts: of the datasets.
+        samples: of a call.
 
     Raises:
         PelagosError: the network cannot take one of the grids.
     """
-    training, device = network.training, next(network.parameters()).device
-    network.eval()
-    flops = {}
+    training, flops = network.training, {}
     for layout in layouts:
-        inputs = torch.zeros(1, len(layout.inputs), *layout.grid.shape, device=device)
-        lead_time = torch.ones(1, device=device)
-        told = context(signature, layout, torch.ones(1, len(layout.scalars), device=device), lead_time)
-        with FlopCounterMode(display=False, custom_mapping=UNKNOWN) as counter, torch.no_grad():
-            network(inputs, lead_time, told)
-        flops[layout.dataset] = float(counter.get_total_flops())
+        one, two = (_operations(network, signature, layout, number) for number in (1, 2))
+        # What all samples share, such as position biases, is done once.
+        flops[layout.dataset] = two - one + (2 * one - two) / samples
     network.train(training)
     return Outline(sum(parameter.numel() for parameter in network.parameters()), flops)
+
+
+def _operations(network: nn.Module, signature: Signature, layout: Layout, samples: int) -> int:
+    """Of one call."""
+    network.eval()  # forgets what earlier calls have left to reuse
+    device = next(network.parameters()).device
+    inputs = torch.zeros(samples, len(layout.inputs), *layout.grid.shape, device=device)
+    lead_time = torch.ones(samples, device=device)
+    told = context(signature, layout, torch.ones(samples, len(layout.scalars), device=device), lead_time)
+    with FlopCounterMode(display=False, custom_mapping=UNKNOWN) as counter, torch.no_grad():
+        network(inputs, lead_time, told)
+    return int(counter.get_total_flops())

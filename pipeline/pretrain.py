@@ -291,7 +291,7 @@ def _meter(config: TrainingStage, model: Model, mixture: Mixture) -> Meter:
     if distributed.rank() != 0:
         return Meter({}, config.objective, peak=1.0)  # only rank 0 reports
     layouts = [dataset.layout for dataset in mixture.datasets]
-    flops = outline(model.network, model.signature, layouts).flops
+    flops = outline(model.network, model.signature, layouts, config.loop.micro_batch).flops
     return Meter(flops, config.objective, peak=config.loop.peak_flops, dtype=config.engine.dtype)
 
 

@@ -84,7 +84,7 @@ class Clock:
 def operations(objective: ObjectiveConfig, *batches: Batch) -> float:
     """What a meter counts in a second."""
     clock = Clock()
-    flops = outline(Product(), signature_of([LAYOUT]), [LAYOUT]).flops
+    flops = outline(Product(), signature_of([LAYOUT]), [LAYOUT], 3).flops
     meter = Meter(flops, objective, peak=1e6, clock=clock)
     meter.count(batches, 0.0)
     clock.now += 1.0
@@ -134,15 +134,17 @@ NETWORKS: dict[str, dict[str, Any]] = {
 def test_a_call_is_counted_as_training_makes_it(kind: str, checkpointing: bool) -> None:
     """Without gradients attention is done by other operations, and nothing is computed again."""
     grid = Grid(kind="cartesian", y=np.arange(16.0), x=np.arange(16.0))
-    layout = replace(LAYOUT, grid=grid)
-    signature, lead_time = signature_of([layout]), torch.ones(1)
+    layouts = [replace(LAYOUT, grid=grid, dataset=name) for name in "de"]
+    signature, lead_time = signature_of(layouts), torch.ones(3)
     values = {"kind": kind, "checkpointing": checkpointing, **NETWORKS[kind]}
     config: NetworkConfig = TypeAdapter(NetworkConfig).validate_python(values)
     network = config.build(signature)
-    told = context(signature, layout, torch.empty(1, 0), lead_time)
+    told = context(signature, layouts[0], torch.empty(3, 0), lead_time)
     with FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 1, 16, 16), lead_time, told)
-    assert outline(network, signature, [layout]).flops["d"] == counter.get_total_flops() > 0
+        network(torch.zeros(3, 1, 16, 16), lead_time, told)
+    counted = outline(network, signature, layouts, 3).flops
+    assert 3 * counted["d"] == pytest.approx(counter.get_total_flops())
+    assert counted["e"] == counted["d"] > 0
 
 
 def test_rates_are_counts_by_seconds() -> None:
