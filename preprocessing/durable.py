@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,16 +43,21 @@ class LockedError(DataError):
 
 
 class Hasher:
-    """Checksums of a stream of buffers, each computed in a thread of its own beside the writing."""
+    """Checksums of a stream of buffers: the CRC-32C at once, the SHA-256 in a thread beside the writing."""
 
     def __init__(self) -> None:
         self._bytes, self._crc, self._sha = 0, 0, hashlib.sha256()
-        self._digests = [_Digest(self._extend), _Digest(lambda buffer: self._sha.update(buffer.data))]
+        # Short, so that waiting buffers do not add up to another shard.
+        self._waiting: Queue[tuple[Bytes, ...] | None] = Queue(maxsize=1)
+        self._thread = Thread(target=self._digest, daemon=True)
+        self._thread.start()
 
-    def update(self, buffer: Bytes) -> None:
-        """Append a buffer, which must not change until `result` or `close`."""
-        for digest in self._digests:
-            digest.queue.put(buffer)
+    def update(self, *buffers: Bytes) -> None:
+        """Append buffers, which must not change until `result` or `close`."""
+        self._waiting.put(buffers)
+        for buffer in buffers:
+            self._bytes += buffer.nbytes
+            self._crc = google_crc32c.extend(self._crc, buffer)
 
     def result(self) -> Checksum:
         """The checksum of all buffers; the hasher is at its end."""
@@ -60,31 +65,14 @@ class Hasher:
         return Checksum(self._bytes, f"{self._crc:08x}", self._sha.hexdigest())
 
     def close(self) -> None:
-        """Let the threads end."""
-        for digest in self._digests:
-            digest.queue.put(None)
-        for digest in self._digests:
-            digest.join()
+        """Let the thread end."""
+        self._waiting.put(None)
+        self._thread.join()
 
-    def _extend(self, buffer: Bytes) -> None:
-        self._bytes += buffer.nbytes
-        self._crc = google_crc32c.extend(self._crc, buffer)
-
-
-class _Digest(Thread):
-    """Takes buffers in until there is None."""
-
-    def __init__(self, take: Callable[[Bytes], None]) -> None:
-        super().__init__(daemon=True)
-        self._take = take
-        # Short, so that waiting buffers do not add up to another shard.
-        self.queue: Queue[Bytes | None] = Queue(maxsize=1)
-        self.start()
-
-    def run(self) -> None:
-        """See Thread."""
-        while (buffer := self.queue.get()) is not None:
-            self._take(buffer)
+    def _digest(self) -> None:
+        while (buffers := self._waiting.get()) is not None:
+            for buffer in buffers:
+                self._sha.update(buffer.data)
 
 
 def checksum(path: Path) -> Checksum:
@@ -136,12 +124,16 @@ def replacing(path: Path) -> Iterator[int]:
     sync_directory(path.parent)
 
 
-def write_all(descriptor: int, buffer: Bytes) -> None:
-    """Write the whole buffer; the disk begins while the rest is still being handed over."""
-    written = 0
-    while written < len(buffer):
-        written += os.write(descriptor, buffer.data[written : written + _BLOCK])
-        _start_writeback(descriptor)
+def write_all(descriptor: int, *buffers: Bytes) -> None:
+    """Write buffers whole; the disk begins while the rest is still being handed over."""
+    position = os.lseek(descriptor, 0, os.SEEK_CUR)
+    for buffer in buffers:
+        written = 0
+        while written < len(buffer):
+            count = os.write(descriptor, buffer.data[written : written + _BLOCK])
+            written, before, position = written + count, position, position + count
+            if before // _BLOCK < position // _BLOCK:
+                _start_writeback(descriptor)
 
 
 def _start_writeback(descriptor: int) -> None:

@@ -163,12 +163,12 @@ def write_shard(path: Path, block: NDArray[np.float32], layout: ShardLayout) -> 
     hasher, position = Hasher(), 0
     try:
         with replacing(path) as descriptor:
-            for buffer, entries in _encoded(block, layout):
+            for buffers, entries in _encoded(block, layout):
                 for number, length in entries:
                     index[number] = position, length
                     position += length
-                hasher.update(buffer)
-                write_all(descriptor, buffer)
+                hasher.update(*buffers)
+                write_all(descriptor, *buffers)
             footer = _footer(index)
             hasher.update(footer)
             write_all(descriptor, footer)
@@ -185,21 +185,22 @@ def _footer(index: NDArray[np.uint64]) -> Bytes:
 
 def _encoded(
     block: NDArray[np.float32], layout: ShardLayout
-) -> Iterator[tuple[Bytes, list[tuple[int, int]]]]:
+) -> Iterator[tuple[list[Bytes], list[tuple[int, int]]]]:
     """Buffers to write one after the other, each with the numbers and lengths of its chunks."""
     held = [-(-size // chunk) for size, chunk in zip(block.shape, layout.chunk, strict=True)]
     numbers = np.arange(prod(layout.chunks)).reshape(layout.chunks)[tuple(map(slice, held))].ravel().tolist()
     length = 4 * prod(layout.chunk)
     if layout.in_one_piece:
         # C order throughout: the chunks lie in the block as they will lie in the file.
-        yield block.reshape(-1).view(np.uint8), [(number, length) for number in numbers]
+        yield [block.reshape(-1).view(np.uint8)], [(number, length) for number in numbers]
         return
     chunks, step = _chunks(block, layout), max(1, _GROUP // length)
     groups = iter(lambda: list(islice(chunks, step)), [])
     start = 0
     for encoded in _ahead(_copies if layout.codec == "none" else _compress, groups):
         entries = zip(numbers[start : start + len(encoded)], map(len, encoded), strict=True)
-        yield np.frombuffer(b"".join(encoded), np.uint8), list(entries)
+        # Not joined: memory that has just been used is quicker than new memory.
+        yield [np.frombuffer(chunk, np.uint8) for chunk in encoded], list(entries)
         start += len(encoded)
 
 
