@@ -19,6 +19,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.distributed.tensor import DTensor
 
 from benchmarks.harness import Call, Timings, heading, interleave, line, load
 from pelagos.models.context import Context, Signature
@@ -74,6 +78,16 @@ def make_losses(case: Case, world: int) -> list[Callable[[nn.Module], Tensor]]:
     )
 
 
+def sum_gradients(parameters: list[nn.Parameter]) -> None:
+    """Replace gradients by their mean over processes, summed as one vector."""
+    flat = torch.cat([parameter.grad.view(-1) for parameter in parameters])
+    torch.distributed.all_reduce(flat)
+    flat /= distributed.world()
+    pieces = flat.split([parameter.numel() for parameter in parameters])
+    for parameter, piece in zip(parameters, pieces, strict=True):
+        parameter.grad = piece.view_as(parameter)
+
+
 def bare_step(case: Case = DEMO, *, alone: bool) -> Call:
     """A step as one writes it down with torch: all of the work here, or a process's share of it."""
     network = make_network(case)
@@ -86,18 +100,50 @@ def bare_step(case: Case = DEMO, *, alone: bool) -> Call:
         for loss in losses:
             (loss(network) / len(losses)).backward()
         if world > 1:
-            flat = torch.cat([parameter.grad.view(-1) for parameter in parameters])
-            torch.distributed.all_reduce(flat)
-            flat /= world
-            pieces = flat.split([parameter.numel() for parameter in parameters])
-            for parameter, piece in zip(parameters, pieces, strict=True):
-                parameter.grad = piece.view_as(parameter)
+            sum_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         return float(norm)
 
     return step
+
+
+def sharded_step(zero_stage: int, case: Case = DEMO) -> Call:
+    """A step that shards what a ZeRO stage does, as one writes it down with torch's own means."""
+    network = make_network(case)
+    if zero_stage > 1:
+        _shard(network, layers=zero_stage == 3)
+    optimizer: torch.optim.Optimizer = OptimizerConfig().build(network)
+    if zero_stage == 1:
+        groups, options = optimizer.param_groups, {"fused": True, "parameters_as_bucket_view": True}
+        optimizer = ZeroRedundancyOptimizer(groups, optimizer_class=torch.optim.AdamW, **options)
+    parameters, losses = list(network.parameters()), make_losses(case, distributed.world())
+
+    def step() -> object:
+        for loss in losses:
+            (loss(network) / len(losses)).backward()
+        if zero_stage == 1:
+            sum_gradients(parameters)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+    return step
+
+
+def _shard(network: nn.Module, *, layers: bool) -> None:
+    """Shard the weights between steps, and those of layers whenever they are not used."""
+    mesh = init_device_mesh("cpu", (distributed.world(),))
+    lists = [module for module in network.modules() if layers and isinstance(module, nn.ModuleList)]
+    for layer in [layer for modules in reversed(lists) for layer in modules]:
+        if not isinstance(layer, nn.ModuleList | FSDPModule) and list(layer.parameters()):
+            fully_shard(layer, mesh=mesh)
+    fully_shard(network, mesh=mesh, reshard_after_forward=False)
+    for module in network.modules():
+        if isinstance(module, FSDPModule):
+            module.set_force_sum_reduction_for_comms(True)  # gloo takes no means
 
 
 def engine_step(zero_stage: int, case: Case = DEMO) -> Call:
@@ -117,6 +163,7 @@ def measure_steps() -> Timings:
     alone = bare_step(alone=True) if distributed.rank() == 0 else (lambda: None)
     steps: dict[str, Call] = {"alone": alone, "bare": bare_step(alone=False)}
     steps |= {f"engine{stage}": engine_step(stage) for stage in range(4)}
+    steps |= {f"torch{stage}": sharded_step(stage) for stage in (1, 2, 3)}
     return interleave(steps, ROUNDS, before=distributed.barrier)
 
 
@@ -124,6 +171,7 @@ def measure_large() -> Timings:
     """Steps of a larger network on all processes."""
     steps: dict[str, Call] = {"bare": bare_step(LARGE, alone=False)}
     steps |= {f"engine{stage}": engine_step(stage, LARGE) for stage in (1, 2, 3)}
+    steps |= {f"torch{stage}": sharded_step(stage, LARGE) for stage in (1, 2, 3)}
     return interleave(steps, LARGE_ROUNDS, warm_up=1, before=distributed.barrier)
 
 
@@ -257,6 +305,10 @@ def main() -> None:
     large = Timings(**two["large"])
     for stage in (1, 2, 3):
         row(f"the same, Poseidon-T, ZeRO {stage}", "< 1.10", large, f"engine{stage}", "bare")
+    for name, timings in (("the demo's network", pair), ("Poseidon-T", large)):
+        for stage in (1, 2, 3):
+            what = f"engine / torch's own sharding, {name}, ZeRO {stage}"
+            row(what, "< 1.10", timings, f"engine{stage}", f"torch{stage}")
     row("efficiency of 2 processes, ZeRO 1 (bare loop alone / 2 engine)", "", pair, "alone", "engine1", 0.5)
     for processes, found in ((1, one), (2, two)):
         waits = f"{found['loader_wait']:.4f}"

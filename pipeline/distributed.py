@@ -1,7 +1,7 @@
 """Rank, world, barriers and sums over processes: the only user of torch.distributed."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Protocol
@@ -102,6 +102,14 @@ def all_sum(values: Sequence[float]) -> list[float]:
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(tensor)
     return [float(value) for value in tensor.cpu()]
+
+
+def average(tensors: Iterable[Tensor]) -> None:
+    """Replace tensors by their mean over all processes, in place."""
+    if world() > 1:
+        works = [dist.all_reduce(tensor.div_(world()), async_op=True) for tensor in tensors]
+        for work in works:
+            work.wait()
 
 
 def agree(value: int) -> int:
