@@ -17,7 +17,7 @@ from pelagos.preprocessing.sources import convention
 Frame = NDArray[Any]
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float]
-_SLACK = 1e-6  # of the spacing: coordinates went through float32
+_SLACK = 1e-3  # of the spacing: coordinates went through float32
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,14 +84,25 @@ def _subset(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
     if "level" not in ds.dims:
         raise ConfigError(f"{'levels' if options.levels else 'subset.level'}: no field has levels")
     if subset.level is not None:
-        ds = ds.isel(level=_inside(ds["level"].values, subset.level, "subset.level"))
+        ds = _planes(ds, _inside(ds["level"].values, subset.level, "subset.level").tolist())
     if options.levels is None:
         return ds
     # As channels name them: a coordinate in single precision is not what a person writes.
     found = [f"{level:g}" for level in ds["level"].values]
     if absent := [level for level in options.levels if f"{level:g}" not in found]:
         raise ConfigError(f"levels: no level {absent[0]:g}; there are [{', '.join(found)}]")
-    return ds.isel(level=[found.index(f"{level:g}") for level in options.levels])
+    return _planes(ds, [found.index(f"{level:g}") for level in options.levels])
+
+
+def _planes(ds: xr.Dataset, positions: list[int]) -> xr.Dataset:
+    """Some of the levels; of 3-D fields an end that is left out is open from then on, as sides of a region are."""
+    kept = [end in positions for end in (0, ds.sizes["level"] - 1)]
+    ds = ds.isel(level=positions)
+    if "boundary" in ds["level"].attrs and not all(kept):
+        kinds = zip(kept, ds["level"].attrs["boundary"].split(","), strict=True)
+        ends = [kind if here and kind != "periodic" else "open" for here, kind in kinds]
+        ds = ds.assign_coords(level=ds["level"].assign_attrs(boundary=",".join(ends)))
+    return ds
 
 
 def _times(axis: NDArray[Any], subset: Subset) -> slice:
@@ -107,8 +118,8 @@ def _times(axis: NDArray[Any], subset: Subset) -> slice:
 
 def _inside(axis: NDArray[Any], bounds: tuple[float, float], name: str) -> NDArray[np.int64]:
     """Positions on an axis of values within bounds, both included."""
-    # Times such as 3 * 0.1 are what a person calls 0.3.
-    slack = 1e-9 * max(1.0, float(np.abs(axis).max()))
+    # Times such as 3 * 0.1, or 0.3 in single precision, are what a person calls 0.3.
+    slack = 1e-3 * float(np.abs(np.diff(axis)).min()) if len(axis) > 1 else 1e-6 * abs(float(axis[0]))
     inside = (axis >= min(bounds) - slack) & (axis <= max(bounds) + slack)
     if not inside.any():
         raise ConfigError(

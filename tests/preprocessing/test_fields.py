@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,40 @@ def test_values_bound_subsets(tmp_path: Path) -> None:
     assert fields(tmp_path, subset={"times": [0.75, 1.3]}).axis.tolist() == [0.75, 1.0, 1.25]
     found = fields(tmp_path, {"levels": [850, 500, 250]}, subset={"level": [300, 900]})
     assert [channel.variable.key for channel in found.state][:2] == ["velocity_x@850", "velocity_x@500"]
+
+
+@pytest.mark.parametrize("offset", [0.0, 50.0])
+def test_bounds_mean_coordinates_that_went_through_single_precision(tmp_path: Path, offset: float) -> None:
+    ds = Analytic(levels=(1, 2, 3, 4, 5)).open()
+    single = {
+        axis: ds[axis].copy(data=(offset + 0.1 * np.arange(ds.sizes[axis])).astype(np.float32).astype(float))
+        for axis in ("time", "level", "y", "x")
+    }
+    for first, last in itertools.combinations(range(5), 2):
+        bounds = [offset + first / 10, offset + last / 10]
+        subset = {"times": bounds, "level": bounds, "y": bounds, "x": bounds}
+        found = select(ds.assign_coords(single), configuration(tmp_path, subset=subset))
+        taken = last - first + 1
+        assert (len(found.axis), len(found.dataset.level), found.grid.shape) == (taken, taken, (taken, taken))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sides", "beyond"),
+    [
+        ({"subset": {"level": [0, 2]}}, "wall,open", "wall,open"),
+        ({"subset": {"level": [0, 1]}}, "wall,wall", "wall,open"),
+        ({"subset": {"level": [1, 2]}}, "periodic,periodic", "open,open"),
+        ({"levels": [2, 0]}, "periodic,periodic", "periodic,periodic"),
+        ({"levels": [1]}, "wall,wall", "open,open"),
+    ],
+)
+def test_ends_that_chosen_planes_leave_out_are_open(
+    tmp_path: Path, chosen: dict[str, Any], sides: str, beyond: str
+) -> None:
+    ds = Analytic(levels=(0, 1, 2)).open()
+    ds["level"].attrs["boundary"] = sides
+    assert select(ds, configuration(tmp_path, **chosen)).dataset["level"].attrs["boundary"] == beyond
+    assert ds["level"].attrs["boundary"] == sides
 
 
 def test_a_region_is_what_indexing_gives(tmp_path: Path) -> None:
