@@ -224,6 +224,9 @@ def _check_coordinates(ds: xr.Dataset) -> None:
     for name in {"y", "x", "level"} & set(ds.coords):
         if ds[name].dtype != np.float64:
             raise DataError(f"{label}: coordinate {name} is {ds[name].dtype}; it must be float64")
+        if len(unknown := np.flatnonzero(~np.isfinite(ds[name].values))):
+            i = int(unknown[0])
+            raise DataError(f"{label}: coordinate {name} is {ds[name].values[i]} at point {i}")
     if ds["trajectory"].dtype != np.int64 and ds["trajectory"].dtype.kind not in "UOT":
         raise DataError(
             f"{label}: trajectories are numbered in {ds['trajectory'].dtype}; int64 or text would be right"

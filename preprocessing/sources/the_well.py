@@ -213,6 +213,9 @@ def _scalar(stored: Sequence[Hdf5Dataset], counts: Sequence[int]) -> xr.Variable
     values = [np.asarray(part.read((slice(None),) * len(part.shape)), np.float64).ravel() for part in stored]
     if len(values) == 1 and stored[0].shape in ((), (1,)):
         return xr.Variable((), values[0][0], {"role": "scalar"})
+    for part, value, count in zip(stored, values, counts, strict=True):
+        if len(value) not in (1, count):
+            raise DataError(f"{part.name} has shape {part.shape}; () or (trajectory={count},) would be right")
     rows = [np.broadcast_to(value, count) for value, count in zip(values, counts, strict=True)]
     return xr.Variable(("trajectory",), np.concatenate(rows), {"role": "scalar"})
 

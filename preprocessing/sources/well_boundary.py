@@ -100,23 +100,24 @@ class Condition:
 
 
 def condition(
-    group: Any, kind: str, axes: Sequence[str], varying: Sequence[str], of: Sequence[str]
+    group: Any, kind: str, axes: Mapping[str, int], varying: Sequence[str], of: Sequence[str]
 ) -> Condition:
     """The condition of an open h5py group.
 
     Args:
         group: holds `mask` and perhaps `values`.
         kind: as the file spells it.
-        axes: of the mask in space.
+        axes: of the mask in space, with their lengths.
         varying: which of trajectory and time the mask, the values or both have before.
         of: the fields whose values are given.
     """
     name, stored, known = group.name.rsplit("/", 1)[-1], group["mask"], _KINDS.get(kind.lower())
     about = f"boundary condition {name} ({kind.lower()})"
-    if len(stored.shape) - len(axes) not in (0, len(varying)):
+    before = len(stored.shape) - len(axes)
+    if before not in (0, len(varying)) or stored.shape[before:] != tuple(axes.values()):
         _log.warning("%s: its mask of shape %s is not understood, and left out", _label(group), stored.shape)
         return Condition(dict.fromkeys(product(axes, (0, -1))), {}, shown=False)
-    mask, alone = Hdf5Dataset.of(stored), len(stored.shape) == len(axes)
+    mask, alone = Hdf5Dataset.of(stored), before == 0
     own = () if alone else tuple(varying)
     fields = {f"{name}_mask": Field(f"where the {about} holds", (*own, *axes), floating(mask))}
     if (
@@ -128,8 +129,9 @@ def condition(
         fields[f"{name}_values"] = Field(f"{what} at the {about}", (*leading, *axes), placed)
     if known == "periodic" and len(axes) == 1:
         # An axis is periodic as a whole; the package's own example marks no point.
-        return Condition({(axes[0], 0): known, (axes[0], -1): known}, fields, shown=values is not None)
-    sides, beyond = _sides(stored, known, axes)
+        both: dict[Side, Boundary | None] = dict.fromkeys(product(axes, (0, -1)), known)
+        return Condition(both, fields, shown=values is not None)
+    sides, beyond = _sides(stored, known, tuple(axes))
     return Condition(sides, fields, shown=beyond or values is not None)
 
 

@@ -71,18 +71,30 @@ def contents(path: Path) -> Contents:
         for name in dims:
             if _is(member(dimensions, name), "sample_varying") or _is(dimensions[name], "time_varying"):
                 raise DataError(f"{path}: coordinate {name} is not the same for all trajectories and times")
-        conditions = dict(_conditions(file, dims))
+        coordinates = {name: np.asarray(dimensions[name][()], np.float64) for name in dims}
+        conditions = dict(_conditions(file, {name: len(values) for name, values in coordinates.items()}))
+        num = int(_attribute(file, "n_trajectories"))
         return Contents(
             path=path,
             dataset=_text(file.attrs.get("dataset_name", "")),
             grid_type=_text(file.attrs.get("grid_type", "cartesian")),
-            num_trajectories=int(_attribute(file, "n_trajectories")),
-            times=np.atleast_2d(np.asarray(member(dimensions, "time")[()], np.float64)),
-            coordinates={name: np.asarray(dimensions[name][()], np.float64) for name in dims},
+            num_trajectories=num,
+            times=_times(member(dimensions, "time"), num),
+            coordinates=coordinates,
             sides=_sides(conditions, dims),
             conditions=conditions,
             arrays=dict(_arrays(file, dims)),
         )
+
+
+def _times(stored: Any, num: int) -> NDArray[np.float64]:
+    times = np.atleast_2d(np.asarray(stored[()], np.float64))
+    if times.ndim != 2 or len(times) not in (1, num) or not times.size:
+        raise DataError(
+            f"{stored.file.filename}: {stored.name} has shape {stored.shape}; (time,) or (trajectory={num}, time)"
+            " would be right"
+        )
+    return times
 
 
 def _attribute(item: Any, name: str) -> Any:
@@ -109,18 +121,19 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _conditions(file: Any, dims: Sequence[str]) -> Iterator[tuple[str, Condition]]:
+def _conditions(file: Any, lengths: Mapping[str, int]) -> Iterator[tuple[str, Condition]]:
     for name, group in file.get("boundary_conditions", {}).items():
         axes, fields = (
             _words(value)
             for value in (_attribute(group, "associated_dims"), group.attrs.get("associated_fields", ()))
         )
-        if unknown := set(axes) - set(dims):
+        if unknown := set(axes) - set(lengths):
             raise DataError(
-                f"{file.filename}: {group.name} is associated with {min(unknown)}; axes are {', '.join(dims)}"
+                f"{file.filename}: {group.name} is associated with {min(unknown)}; axes are {', '.join(lengths)}"
             )
         member(group, "mask")
-        yield name, condition(group, _text(_attribute(group, "bc_type")), axes, _varying(group), fields)
+        sizes = {axis: lengths[axis] for axis in axes}
+        yield name, condition(group, _text(_attribute(group, "bc_type")), sizes, _varying(group), fields)
 
 
 def _sides(
@@ -147,6 +160,11 @@ def _arrays(file: Any, dims: Sequence[str]) -> Iterator[tuple[str, Array]]:
             axes = _varying(stored)
             if group != "scalars":
                 varying = _attribute(stored, "dim_varying")
+                if len(varying) != len(dims):
+                    raise DataError(
+                        f"{file.filename}: {stored.name} has {len(varying)} flags dim_varying; one for each of"
+                        f" {', '.join(dims)} would be right"
+                    )
                 axes += [name for name, varies in zip(dims, varying, strict=True) if varies]
             yield f"{group}/{name}", Array(group, tuple(axes), Hdf5Dataset.of(stored))
 

@@ -60,6 +60,9 @@ BROKEN: dict[str, Change] = {
     "variable velocity_x has levels; no coordinate 'level' says which": lambda ds: ds.assign(
         velocity_x=ds.velocity_x.expand_dims("level", axis=2)
     ),
+    "coordinate level is nan at point 0": lambda ds: ds.assign(
+        velocity_x=ds.velocity_x.expand_dims(level=[np.nan], axis=2)
+    ),
     "no one-dimensional coordinate 'x'": lambda ds: ds.drop_vars("x"),
     "coordinate y is float32": lambda ds: ds.assign_coords(y=ds.y.astype("f4")),
     "axis y must be one-dimensional and strictly monotonic": lambda ds: ds.assign_coords(y=ds.y * 0),

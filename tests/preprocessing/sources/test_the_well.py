@@ -349,6 +349,52 @@ def test_values_that_do_not_fit_a_moving_mask_are_an_error_when_they_are_read(we
         ds.body_values[1].load()
 
 
+def test_a_mask_of_other_points_than_its_axis_has_is_left_out_and_asked_about(
+    well: Well, caplog: pytest.LogCaptureFixture
+) -> None:
+    well.boundary("walls", "WALL", ["x"], ends(X - 1, 0, -1))
+    source = well.done()
+    with pytest.raises(DataError, match=r"its boundary_conditions give a side of x several kinds, or"):
+        source.open()
+    assert f"walls: its mask of shape ({X - 1},) is not understood, and left out" in caplog.text
+    assert (
+        source.model_validate(source.model_dump() | {"boundary": "open"}).open().attrs["boundary_x"]
+        == "open,open"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda made: made.coordinate("time", np.zeros((N + 1, T))),
+            r"/dimensions/time has shape \(3, 5\); \(time,\) or \(trajectory=2, time\) would be right",
+        ),
+        (
+            lambda made: made.coordinate("time", np.zeros((1, N, T))),
+            r"/dimensions/time has shape \(1, 2, 5\)",
+        ),
+        (lambda made: made.coordinate("time", np.zeros(0)), r"/dimensions/time has shape \(0,\)"),
+        (
+            lambda made: made.file["t0_fields/density"].attrs.update(dim_varying=[True]),
+            r"/t0_fields/density has 1 flags dim_varying; one for each of x, y would be right",
+        ),
+        (
+            lambda made: made.array("scalars", "rate", "sample time x", time_varying=False),
+            r"/scalars/rate has shape \(2, 5, 6\); \(\) or \(trajectory=2,\) would be right",
+        ),
+        (
+            lambda made: made.coordinate("y", np.array([0, 1, np.nan, 3])),
+            r"y must be one-dimensional and strictly monotonic|y is nan at point 2",
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_named(well: Well, change: Any, message: str) -> None:
+    change(well)
+    with pytest.raises(DataError, match=message):
+        well.done().open()
+
+
 def test_a_condition_of_one_file_is_absent_in_the_others(tmp_path: Path) -> None:
     for i in range(2):
         made = Well(tmp_path / f"p{i}.hdf5")
