@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from pelagos.pipeline import distributed
+from pelagos.preprocessing.errors import StoppedError
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """What asks for a stop: the end of a job or of its time, SLURM's warning before that, and Ctrl-C."""
@@ -38,7 +39,10 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Take signals as requests in this block; a thread other than the main one cannot, and takes none."""
+    """Take signals as requests in this block; a thread other than the main one cannot, and takes none.
+
+    A process whose block raises StoppedError is to end: it takes its time for that, whatever signal but Ctrl-C comes.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -46,6 +50,10 @@ def stop_request() -> Iterator[StopRequest]:
     before = {number: signal.signal(number, request.receive) for number in SIGNALS}
     try:
         yield request
+    except StoppedError:
+        # Who has asked may ask again: a launcher passes on the Ctrl-C that its processes had from the terminal, too.
+        before |= {signal.SIGTERM: signal.SIG_IGN, signal.SIGUSR1: signal.SIG_IGN}
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pelagos.pipeline.interruption import stop_request
+from pelagos.pipeline.interruption import StopRequest, stop_request
 from pelagos.preprocessing.errors import PelagosError, StoppedError
 
 
@@ -25,38 +25,37 @@ def run(arguments: Sequence[str], processes: int) -> None:
         ProcessError: one failed; the others are ended.
     """
     command = [sys.executable, "-m", "pelagos.pipeline", *arguments]
-    children = [subprocess.Popen(command, env=environment) for environment in environments(processes)]
-    try:
-        asked = _wait(children)
-    finally:
-        for child in children:
-            # Not SIGTERM, which asks for a checkpoint: a peer of a failed process cannot write one.
-            child.kill()
-            child.wait()
-    codes = [child.returncode for child in children]
-    if all(code == StoppedError.exit_code for code in codes):
-        raise StoppedError(f"{processes} processes have stopped")
+    with stop_request() as request:
+        children = [subprocess.Popen(command, env=environment) for environment in environments(processes)]
+        try:
+            _wait(children, request)
+        finally:
+            for child in children:
+                # Not SIGTERM, which asks for a checkpoint: a peer of a failed process cannot write one.
+                child.kill()
+                child.wait()
+        codes = [child.returncode for child in children]
+        if all(code == StoppedError.exit_code for code in codes):
+            raise StoppedError(f"{processes} processes have stopped")
     if any(codes):
-        if asked:
+        if request.reason:
             raise KeyboardInterrupt
         raise ProcessError(f"{' '.join(arguments)} failed; its {processes} processes ended with {codes}")
 
 
-def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> bool:
-    """Wait until all have ended, or one has failed; returns whether they were asked to stop."""
+def _wait(children: Sequence["subprocess.Popen[bytes]"], request: StopRequest) -> None:
+    """Wait until all have ended, or one has failed; pass a request to stop on to them."""
     asked = False
-    with stop_request() as request:
-        while any(child.poll() is None for child in children):
-            if request.reason and not asked:
-                asked = True
-                for child in children:
-                    child.terminate()
-            if any(child.poll() not in (None, 0, StoppedError.exit_code) for child in children):
-                # The peers of a failed process wait for it in a collective, perhaps for ever.
-                time.sleep(1.0)
-                break
-            time.sleep(0.05)
-    return asked
+    while any(child.poll() is None for child in children):
+        if request.reason and not asked:
+            asked = True
+            for child in children:
+                child.terminate()
+        if any(child.poll() not in (None, 0, StoppedError.exit_code) for child in children):
+            # The peers of a failed process wait for it in a collective, perhaps for ever.
+            time.sleep(1.0)
+            break
+        time.sleep(0.05)
 
 
 def environments(processes: int) -> list[dict[str, str]]:

@@ -2,14 +2,16 @@
 
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
 import processes
 import pytest
 
-from pelagos.pipeline import distributed
+from pelagos.pipeline import distributed, launch
 from pelagos.pipeline.interruption import SIGNALS, stop_request
+from pelagos.preprocessing.errors import StoppedError
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -21,6 +23,36 @@ def test_a_signal_is_a_request_inside_the_block_and_what_it_was_outside(number: 
         assert request.agreed()
         assert request.reason == number.name
     assert signal.getsignal(number) == before
+
+
+def stop_and_leave() -> None:
+    """Stops on a signal, and is told to stop again on its way out."""
+    try:
+        with stop_request() as request:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            if request.agreed():
+                raise StoppedError("told to")
+    except StoppedError as stopped:
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+        sys.exit(stopped.exit_code)
+
+
+def test_signals_do_not_cut_off_a_process_that_has_stopped_and_is_about_to_leave() -> None:
+    team = processes.Team(Path(__file__), "stop_and_leave", 1, {})
+    output = team.join()
+    assert team.codes == [StoppedError.exit_code], output
+
+
+def test_an_interrupt_that_ends_processes_before_they_train_is_no_fault_of_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text('#!/bin/sh\n[ "$RANK" = 1 ] || kill -INT $PPID\nexit 130\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(KeyboardInterrupt):
+        launch.run(["pretrain"], 2)
 
 
 def test_a_second_interrupt_does_not_wait() -> None:

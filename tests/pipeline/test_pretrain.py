@@ -109,6 +109,9 @@ def test_a_run_that_is_told_to_stop_keeps_its_step_and_goes_on(
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
     os.killpg(process.pid, number)
+    while process.poll() is None:  # it is told again and again, until it has left
+        time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGTERM)
     output, _ = process.communicate()
     assert process.returncode == StoppedError.exit_code, output
     step = int(re.search(rf"(?:{number.name}|another process): stopped after step (\d+), kept in", output)[1])
