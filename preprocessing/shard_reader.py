@@ -95,8 +95,9 @@ class ShardReader:
         offset = shard.offsets.item(number)
         if offset >= 0:
             # Arrays are buffers, but from Python 3.12 on only do their annotations say so.
-            if os.preadv(shard.descriptor, buffers, offset) != self._frame_bytes:  # type: ignore[arg-type]
-                self._fill(shard, cell, offset, buffers)
+            done = os.preadv(shard.descriptor, buffers, offset)  # type: ignore[arg-type]
+            if done != self._frame_bytes:
+                self._fill_rest(shard, cell, offset, buffers, done)
             return
         self._fill_by_chunk(shard, cell, number, buffers)
 
@@ -157,6 +158,12 @@ class ShardReader:
     def _fill(self, shard: _Shard, cell: Cell, offset: int, buffers: Sequence[Buffer]) -> None:
         # Arrays are buffers, but from Python 3.12 on only do their annotations say so.
         done = os.preadv(shard.descriptor, buffers, offset)  # type: ignore[arg-type]
+        self._fill_rest(shard, cell, offset, buffers, done)
+
+    def _fill_rest(
+        self, shard: _Shard, cell: Cell, offset: int, buffers: Sequence[Buffer], done: int
+    ) -> None:
+        """Fill buffers of which one call may not have filled all bytes."""
         if done == sum([buffer.nbytes for buffer in buffers]):
             return
         # Legal for the system, if rare: piece by piece then.

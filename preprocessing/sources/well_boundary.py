@@ -115,7 +115,12 @@ def condition(
     about = f"boundary condition {name} ({kind.lower()})"
     before = len(stored.shape) - len(axes)
     if before not in (0, len(varying)) or stored.shape[before:] != tuple(axes.values()):
-        _log.warning("%s: its mask of shape %s is not understood, and left out", _label(group), stored.shape)
+        _log.warning(
+            "%s: its mask of shape %s is not understood, and left out; its axes are %s",
+            _label(group),
+            stored.shape,
+            ", ".join(f"{axis}={length}" for axis, length in axes.items()),
+        )
         return Condition(dict.fromkeys(product(axes, (0, -1))), {}, shown=False)
     mask, alone = Hdf5Dataset.of(stored), before == 0
     own = () if alone else tuple(varying)

@@ -20,7 +20,7 @@ from distributed import LocalCluster
 from pelagos.preprocessing import durable, workers
 from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
-from pelagos.preprocessing.leakage import read_beginnings
+from pelagos.preprocessing.leakage import beginnings, read_beginnings
 from pelagos.preprocessing.manifest import read_manifest
 from pelagos.preprocessing.plan import Part, check_partition, chunk_of, make_plan
 from pelagos.preprocessing.repair import repair
@@ -321,6 +321,19 @@ def test_initial_conditions_that_differ_or_are_uniform_change_no_split(
     plain = configuration(tmp_path, source)
     grouped = configuration(tmp_path, source, splits=plain.splits.model_dump() | {"group_by": by})
     assert np.array_equal(make_plan(plain).codes, make_plan(grouped).codes)
+
+
+def test_fields_that_are_uniform_where_they_exist_begin_like_no_others(tmp_path: Path) -> None:
+    fields = make_plan(configuration(tmp_path, missing="keep")).fields
+    rest = np.zeros((3, 1, 2, 4, 5), np.float32)
+    rest[:, :, 1] = 2
+    rest[..., 1:3, 2] = np.nan
+    moving = rest.copy()
+    moving[:, :, 1, 0, 0] = 1
+    assert beginnings(rest, fields.state) == beginnings(rest * np.nan, fields.state) == [""] * 3
+    first, *others = beginnings(moving, fields.state)
+    assert first
+    assert others == [first] * 2
 
 
 def test_a_scalar_of_that_name_is_meant_where_there_is_one(tmp_path: Path) -> None:

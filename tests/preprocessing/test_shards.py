@@ -106,7 +106,7 @@ def test_shards_lie_in_c_order_and_end_with_their_index(
 
 
 @pytest.mark.parametrize("chunk", [(4, 6), (2, 6), (1, 3)])
-def test_frames_and_trajectories_are_one_system_call(
+def test_frames_their_first_channels_and_trajectories_are_one_system_call(
     tmp_path: Path, values: Any, chunk: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_array(tmp_path / "a", "none", chunk=chunk)
@@ -122,7 +122,9 @@ def test_frames_and_trajectories_are_one_system_call(
     first, second, trajectory = (np.empty((num, 6, 8), np.float32) for num in (1, 3, 28))
     reader.read_frame((1, 2), [first, second])
     reader.read_frames((3, 0), trajectory.reshape(7, 4, 6, 8))
-    assert calls == [values[0, 0].nbytes, values[0].nbytes]
+    reader.read_frame((2, 6), [part := np.empty((3, 6, 8), np.float32)])
+    assert calls == [values[0, 0].nbytes, values[0].nbytes, values[0, 0, :3].nbytes]
+    assert np.array_equal(part, values[2, 6, :3])
     assert np.array_equal(np.concatenate([first, second]), values[1, 2])
     assert np.array_equal(trajectory.reshape(7, 4, 6, 8), values[3])
 
