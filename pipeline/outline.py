@@ -18,8 +18,16 @@ def _attention_flops(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: A
     return 2 * prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
 
 
-UNKNOWN = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-"""What networks do without gradients and PyTorch's counter does not know."""
+def _product_flops(_to: Sequence[int], a: Sequence[int], b: Sequence[int], *_: Any, **__: Any) -> int:
+    """Of (M, N) (N, O), added to what is there."""
+    return 2 * prod(a) * b[-1]
+
+
+UNKNOWN = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten.addmm_: _product_flops,
+}
+"""What networks do and PyTorch's counter does not know."""
 
 
 class Outline(NamedTuple):

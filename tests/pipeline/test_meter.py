@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pelagos.models.context import Context
+from pelagos.models.context import Context, Signature
 from pelagos.models.losses import LossConfig
 from pelagos.models.network import NetworkConfig
 from pelagos.pipeline import pretrain, training
@@ -22,7 +22,7 @@ from pelagos.pipeline.memory import peak_memory
 from pelagos.pipeline.meter import Meter
 from pelagos.pipeline.model import context, signature_of
 from pelagos.pipeline.objective import ObjectiveConfig
-from pelagos.pipeline.outline import outline
+from pelagos.pipeline.outline import UNKNOWN, outline
 from pelagos.pipeline.tracking import history
 from pelagos.preprocessing.batch import Batch, Layout
 from pelagos.preprocessing.build import BuildConfig, build
@@ -126,21 +126,46 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "patch_size": 2,
     },
     "fuxi": {"dim": 32, "depth": 2, "num_heads": 4, "window": 4, "patch": (2, 2), "groups": 4},
+    "fno": {"width": 8, "modes": [4, 4], "num_layers": 2},
+    "unet": {},
+    "wxformer": {},
+    "sfno": {},
 }
 
 
+FINE = Grid(kind="cartesian", y=np.arange(16.0), x=np.arange(16.0))
+
+
+def network_of(kind: str, signature: Signature, **more: Any) -> nn.Module:
+    config: NetworkConfig = TypeAdapter(NetworkConfig).validate_python(
+        {"kind": kind, **NETWORKS[kind], **more}
+    )
+    return config.build(signature)
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
+def test_a_network_without_memory_is_counted_like_one_with_it(kind: str) -> None:
+    """`pelagos check` counts the one, training the other, which CPUs compute by operations of their own."""
+    layout = replace(LAYOUT, grid=FINE)
+    signature = signature_of([layout])
+    counted = []
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            counted.append(outline(network_of(kind, signature), signature, [layout], 3).flops["d"])
+    assert counted[0] == pytest.approx(counted[1])
+    assert counted[0] > 0
+
+
+@pytest.mark.parametrize("kind", ["scot", "fuxi"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_call_is_counted_as_training_makes_it(kind: str, checkpointing: bool) -> None:
     """Without gradients attention is done by other operations, and nothing is computed again."""
-    grid = Grid(kind="cartesian", y=np.arange(16.0), x=np.arange(16.0))
-    layouts = [replace(LAYOUT, grid=grid, dataset=name) for name in "de"]
+    layouts = [replace(LAYOUT, grid=FINE, dataset=name) for name in "de"]
     signature, lead_time = signature_of(layouts), torch.ones(3)
-    values = {"kind": kind, "checkpointing": checkpointing, **NETWORKS[kind]}
-    config: NetworkConfig = TypeAdapter(NetworkConfig).validate_python(values)
-    network = config.build(signature)
+    network = network_of(kind, signature, checkpointing=checkpointing)
     told = context(signature, layouts[0], torch.empty(3, 0), lead_time)
-    with FlopCounterMode(display=False) as counter:
+    products = {torch.ops.aten.addmm_: UNKNOWN[torch.ops.aten.addmm_]}
+    with FlopCounterMode(display=False, custom_mapping=products) as counter:
         network(torch.zeros(3, 1, 16, 16), lead_time, told)
     counted = outline(network, signature, layouts, 3).flops
     assert 3 * counted["d"] == pytest.approx(counter.get_total_flops())
