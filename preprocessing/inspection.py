@@ -62,8 +62,8 @@ def _levels(store: Store) -> list[str]:
         return []
     attrs = store.level
     what = attrs.get("long_name") or attrs.get("standard_name", "")
-    units = attrs.get("units", "1").removeprefix("1")
-    text = f"{len(set(found))} from {min(found):g} to {max(found):g} {units}".rstrip()
+    units = attrs.get("units", "1")
+    text = f"{len(set(found))} from {min(found):g} to {max(found):g}{'' if units == '1' else ' ' + units}"
     sides = f"; beyond: {attrs['boundary'].replace(',', ', ')}" if "boundary" in attrs else ""
     return [f"levels      {text}{f', {what}' if what else ''}{sides}"]
 

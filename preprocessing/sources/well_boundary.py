@@ -47,14 +47,22 @@ class Scattered(View):
         values = self.part.read(_own(self.part, leading, (slice(None),)))
         lengths = np.broadcast_shapes(mask.shape[: -self.space], values.shape[:-1])
         mask = np.broadcast_to(mask, (*lengths, *mask.shape[-self.space :]))
-        marked = mask.reshape(*lengths, -1).sum(axis=-1)
-        if np.any(marked != values.shape[-1]):
+        values = np.broadcast_to(values, (*lengths, values.shape[-1]))
+        wanted = take(np.broadcast_to(False, mask.shape[-self.space :]), inside).shape
+        out = np.zeros((*lengths, *wanted), self.dtype)
+        # One whole field at a time: of many perhaps only some planes are wanted.
+        for one in np.ndindex(*lengths):
+            out[one] = take(self._placed(mask[one], values[one]), inside)
+        return out
+
+    def _placed(self, mask: NDArray[np.bool_], values: NDArray[Any]) -> NDArray[Any]:
+        if (marked := np.count_nonzero(mask)) != len(values):
             raise DataError(
-                f"{self.name} has {values.shape[-1]} values where {self.mask.name} marks {marked.max()} points"
+                f"{self.name} has {len(values)} values where {self.mask.name} marks {marked} points"
             )
         placed = np.zeros(mask.shape, self.dtype)
-        placed[mask] = np.broadcast_to(values, (*lengths, values.shape[-1])).ravel()
-        return take(placed, (*(slice(None) for _ in leading), *inside))
+        placed[mask] = values
+        return placed
 
 
 def _own(part: Part, leading: Index, inside: Index) -> Index:

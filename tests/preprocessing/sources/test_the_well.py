@@ -1,6 +1,7 @@
 """The Well: whatever an array varies with, and however attributes are spelled, fields come out whole."""
 
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,34 @@ def test_values_that_are_not_one_a_point_are_left_out_with_a_warning(
     assert (list(ds), ds.attrs["boundary_x"]) == (["density"], "wall,wall")
     assert "walls: its values of shape (2, 3) are not one for each of the 2 points marked" in caplog.text
     assert "body: its values of shape (3,) are not one for each of the 2 points marked" in caplog.text
+
+
+def test_planes_of_values_at_a_boundary_are_read_in_little_memory(tmp_path: Path) -> None:
+    frames, points = 40, 32
+    made = Well(tmp_path / "a.hdf5", ("x", "y", "z"))
+    made.coordinate("time", np.arange(frames) / 4)
+    for axis in "xyz":
+        made.coordinate(axis, np.arange(points) / 8)
+    made.array("t0_fields", "density", "time")
+    del made.file["t0_fields/density"]
+    made.file["t0_fields/density"] = np.zeros(frames, np.float32)
+    made.file["t0_fields/density"].attrs.update(
+        sample_varying=False, time_varying=True, dim_varying=[False] * 3
+    )
+    mask = inside(points, points, points)
+    values = 1 + np.repeat(np.arange(frames)[:, None], mask.sum(), axis=1)
+    values[:, 0] = 0
+    made.boundary("body", "WALL", ["x", "y", "z"], mask[..., ::-1], values, time_varying=True)
+    plane = made.done().open().body_values[0, :, 1]
+    tracemalloc.start()
+    found = plane.values
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    expected = (1 + np.arange(frames))[:, None, None] * inside(points, points)
+    expected[:, 1, 1] = 0
+    np.testing.assert_array_equal(found, expected)
+    fields = 4 * frames * points**3
+    assert peak < values.size * 4 + fields / 4
 
 
 def test_values_that_do_not_fit_a_moving_mask_are_an_error_when_they_are_read(well: Well) -> None:
