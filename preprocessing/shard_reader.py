@@ -79,7 +79,8 @@ class ShardReader:
         self._scratch = local()
         self._chunk_bytes = 4 * prod(layout.chunk)
         self._frame_bytes = 4 * prod(layout.frame)
-        self._leading = tuple(zip(layout.shape[:-3], layout.shard[:-3], strict=True))
+        # One axis or two; a loop over them would take a twentieth of a frame's time.
+        self._leading = ((1, 1), *zip(layout.shape[:-3], layout.shard[:-3], strict=True))[-2:]
 
     def read_frame(self, position: tuple[int, ...], buffers: Sequence[Buffer]) -> None:
         """Fill C-contiguous buffers one after the other from the start of one frame.
@@ -127,15 +128,11 @@ class ShardReader:
 
     def _locate(self, position: tuple[int, ...]) -> tuple[Cell, int]:
         """The shard that holds a frame, and the frame's number in it."""
-        cell: Cell = ()
-        number = 0
-        for value, (size, per_shard) in zip(position, self._leading, strict=True):
-            if not 0 <= value < size:
-                raise IndexError(f"{self.path.name}{position}: the array has the shape {self.layout.shape}")
-            shard, within = divmod(value, per_shard)
-            cell += (shard,)
-            number = number * per_shard + within
-        return cell, number
+        x, y = position if len(position) == 2 else (0, *position)
+        (size_x, per_x), (size_y, per_y) = self._leading
+        if not (0 <= x < size_x and 0 <= y < size_y):
+            raise IndexError(f"{self.path.name}{position}: the array has the shape {self.layout.shape}")
+        return (x // per_x, y // per_y), x % per_x * per_y + y % per_y
 
     def _open(self, cell: Cell) -> _Shard:
         shard = _Shard(self._file(cell), self._indices.get(cell), prod(self.layout.chunks), self.layout)
@@ -153,7 +150,7 @@ class ShardReader:
         return shard
 
     def _file(self, cell: Cell) -> Path:
-        return self.path / self.layout.key((*cell, 0, 0, 0))
+        return self.path / self.layout.key((*cell, 0, 0, 0)[-len(self.layout.shape) :])
 
     def _fill(self, shard: _Shard, cell: Cell, offset: int, buffers: Sequence[Buffer]) -> None:
         # Arrays are buffers, but from Python 3.12 on only do their annotations say so.
