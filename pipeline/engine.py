@@ -343,7 +343,7 @@ class Gathered:
     ) -> None:
         shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
         names = {id(parameter): name for name, parameter in network.named_parameters()}
-        self._engine = self.model = _initialize(network, optimizer, values)
+        self._engine = self.model = _initialize(network, optimizer, values, _layers(network))
         zero = self._engine.optimizer
         self.pieces = list(zero.fp32_partitioned_groups_flat)
         vectors = [
@@ -380,6 +380,15 @@ class Gathered:
             zero.persistent_parameters[0].all_gather(zero.persistent_parameters)
 
 
+def _layers(network: nn.Module) -> Iterator[nn.Module]:
+    """What the network applies one after the other: members of lists, without lists of their own."""
+    for modules in network.modules():
+        if isinstance(modules, nn.ModuleList):
+            for layer in modules:
+                if not any(isinstance(part, nn.ModuleList) for part in layer.modules()):
+                    yield layer
+
+
 def _norm(engine: Any) -> Tensor:
     """The norm of the last step's gradient, which DeepSpeed has clipped; infinite where it took no step."""
     return torch.as_tensor(float("inf") if engine.optimizer.overflow else engine.get_global_grad_norm())
@@ -406,10 +415,17 @@ def _moment(optimizer: torch.optim.Optimizer, piece: Tensor, key: str) -> Tensor
     return moment_of_piece
 
 
-def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any]) -> Any:
+def _initialize(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    values: dict[str, Any],
+    wholes: Iterable[nn.Module] = (),
+) -> Any:
+    """DeepSpeed's engine; of some modules ZeRO 3 gathers all weights at once, rather than of each of their parts."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed
+    from deepspeed.utils.z3_leaf_module import set_z3_leaf_module
 
     deepspeed.logger.setLevel("ERROR")
     # DeepSpeed 0.19 calls what torch 2.14 has renamed.
@@ -419,5 +435,7 @@ def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, values: di
     # An operator for inference only, which DeepSpeed would compile for a minute with a C++ compiler
     # that the machine may not have; training's collectives go through gloo or NCCL.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    for module in wholes:
+        set_z3_leaf_module(module, True)
     engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer, config=values)
     return engine
