@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 import xarray as xr
 import yaml
@@ -32,7 +31,6 @@ from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
 from pelagos.preprocessing.sources.lazy import Hdf5Dataset, member, open_hdf5, variable
 from pelagos.preprocessing.sources.pieces import one_row
-from pelagos.preprocessing.sources.writer import BlockWriter, constant, write_all
 
 Problem = Literal["diff-react", "rdb", "diff-sorp"]
 Axes = Literal["yx", "xy", "xyz", "zyx"]
@@ -48,7 +46,7 @@ class _Seeds:
     axes: str
 
 
-_PROBLEMS: dict[str, _Seeds] = {
+PROBLEMS: dict[str, _Seeds] = {
     "diff-react": _Seeds(
         ("activator", "inhibitor"),
         {"Du": "diffusivity_activator", "Dv": "diffusivity_inhibitor", "k": "reaction_rate"},
@@ -74,10 +72,10 @@ _PROBLEMS: dict[str, _Seeds] = {
         "x",
     ),
 }
-_FLOW = {"density": "density", "pressure": "pressure", "velocity_x": "Vx", "velocity_y": "Vy"}
-_FLOW_ARRAYS = {**_FLOW, "velocity_z": "Vz"}
+FLOW = {"density": "density", "pressure": "pressure", "velocity_x": "Vx", "velocity_y": "Vy"}
+_FLOW_ARRAYS = {**FLOW, "velocity_z": "Vz"}
 _FLOW_AXES = {1: "x", 2: "xy", 3: "xyz"}
-_FLOW_PARAMETERS = {"eta": "shear_viscosity", "zeta": "bulk_viscosity", "M": "mach_number"}
+FLOW_PARAMETERS = {"eta": "shear_viscosity", "zeta": "bulk_viscosity", "M": "mach_number"}
 _TENSOR_PARAMETERS = {"beta": "advection_speed", "Nu": "viscosity", "rho": "reaction_rate"}
 _SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it: ten times faster
 _EXTRAPOLATIONS: dict[str, Boundary] = {"ZERO": "wall", "PERIODIC": "periodic", "BOUNDARY": "open"}
@@ -133,12 +131,12 @@ class PDEBench(Files):
         seeds = [key for key in glance.shapes if re.fullmatch(r"\d+/data", key)]
         if seeds:
             evidence = f"HDF5 with numbered groups: {glance.listed(*seeds[:2])}"
-            if named := [problem for problem in _PROBLEMS if problem in glance.path.name]:
+            if named := [problem for problem in PROBLEMS if problem in glance.path.name]:
                 return Finding("pdebench", "certain", evidence, {"problem": named[0]})
             channels = glance.shapes[seeds[0]][-1]
-            fitting = [name for name, one in _PROBLEMS.items() if len(one.channels) == channels]
+            fitting = [name for name, one in PROBLEMS.items() if len(one.channels) == channels]
             return Finding("pdebench", "likely", evidence, ask={"problem": " or ".join(fitting)})
-        held = [key for key in (*_LAYOUTS, *_FLOW.values()) if key in glance.shapes]
+        held = [key for key in (*_LAYOUTS, *FLOW.values()) if key in glance.shapes]
         if glance.has("velocity", "particles", "force"):
             evidence = f"HDF5 with {glance.listed('velocity', 'particles', 'force', 't')}"
             return Finding("pdebench", "certain", evidence)
@@ -257,7 +255,7 @@ def _seeds(path: Path, file: Any, config: PDEBench) -> _Contents:
     seeds = sorted(file, key=int)
     settings = [_settings(file[seed]) for seed in seeds]
     problem = config.problem or _problem(path, settings[0])
-    family = _PROBLEMS[problem]
+    family = PROBLEMS[problem]
     parts = [Hdf5Dataset.of(member(file[seed], "data")) for seed in seeds]
     shape, axes = parts[0].shape, _axes(config, parts[0], family.axes)
     if len(shape) != len(axes) + 2 or shape[-1] != len(family.channels):
@@ -289,10 +287,10 @@ def _settings(group: Any) -> dict[str, Any]:
 
 def _problem(path: Path, settings: Mapping[str, Any]) -> str:
     for text in (str(settings["name"]), path.name):
-        named = [problem for problem in _PROBLEMS if problem in text]
+        named = [problem for problem in PROBLEMS if problem in text]
         if len(named) == 1:
             return named[0]
-    raise ConfigError(f"{path} does not say what it holds; set problem: to one of {', '.join(_PROBLEMS)}")
+    raise ConfigError(f"{path} does not say what it holds; set problem: to one of {', '.join(PROBLEMS)}")
 
 
 def _check_axes(part: Hdf5Dataset, coordinates: Mapping[str, NDArray[np.float64]], axes: str) -> None:
@@ -326,8 +324,8 @@ def _flow(path: Path, file: Any, config: PDEBench) -> _Contents:
     stored = {
         name: _Stored("prognostic", ("trajectory", "time", *axes), [part]) for name, part in parts.items()
     }
-    scalars = _scalars(path, file, _FLOW_PARAMETERS)
-    return _Contents(path, "flow", density.shape[0], coordinates, _named_boundary(path), scalars, stored)
+    scalars = _scalars(path, file, FLOW_PARAMETERS)
+    return _Contents(path, "flow", density.shape[0], coordinates, named_boundary(path), scalars, stored)
 
 
 def _flow_coordinates(file: Any, part: Hdf5Dataset, axes: str) -> dict[str, NDArray[np.float64]]:
@@ -358,7 +356,7 @@ def _tensor(path: Path, file: Any, config: PDEBench) -> _Contents:
     coordinates = _flow_coordinates(file, tensor, "x")
     stored = {"u": _Stored("prognostic", ("trajectory", "time", "x"), [tensor])}
     scalars = _scalars(path, file, _TENSOR_PARAMETERS)
-    return _Contents(path, "tensor", tensor.shape[0], coordinates, _named_boundary(path), scalars, stored)
+    return _Contents(path, "tensor", tensor.shape[0], coordinates, named_boundary(path), scalars, stored)
 
 
 def _incompressible(path: Path, file: Any, config: PDEBench) -> _Contents:
@@ -414,115 +412,7 @@ def _scalars(path: Path, file: Any, names: Mapping[str, str]) -> dict[str, NDArr
     return found
 
 
-def _named_boundary(path: Path) -> Boundary:
+def named_boundary(path: Path) -> Boundary:
+    """What lies beyond all edges by a file's name, unknown where it does not say."""
     named = {kind for word, kind in _SIDES.items() if word in path.stem.lower().split("_")}
     return named.pop() if len(named) == 1 else "unknown"
-
-
-class FlowWriter(BlockWriter):
-    """Writes compressible 2-D flow: `density`, `pressure`, `Vx`, `Vy` (N, t, x, y) in float32.
-
-    The boundary kind is held by the file's name: it must contain `_periodic_` or `_trans_` (open),
-    or neither where the kind is unknown. Viscosities and the Mach number are one number a file.
-    Not held: other scalars, units, trajectory ids, licences. Refused: other fields and boundary kinds.
-    """
-
-    def _open(self, path: Path) -> Any:
-        return h5py.File(path, "w")
-
-    def _create(self) -> None:
-        ds = self.template
-        _check_names(self.path, ds, set(_FLOW))
-        named = _named_boundary(self.path)
-        if _boundary(ds) != convention.everywhere(named):
-            raise DataError(
-                f"{self.path}: PDEBench says boundaries in the file's name: this one says {named} on all"
-                f" sides, the data are {ds.attrs['boundary_y']} along y and {ds.attrs['boundary_x']} along x"
-            )
-        time = ds.time.values
-        step = time[-1] - time[-2] if len(time) > 1 else 1.0
-        self._file["t-coordinate"] = np.append(time, time[-1] + step).astype(np.float32)
-        for axis in ("x", "y"):
-            self._file[f"{axis}-coordinate"] = ds[axis].values.astype(np.float32)
-        for key, name in _FLOW_PARAMETERS.items():
-            if name in ds:
-                self._file.attrs[key] = constant(ds, name, self.path)
-        shape = (self.num_trajectories, len(time), len(ds.x), len(ds.y))
-        for key in _FLOW.values():
-            self._file.create_dataset(key, shape, "f4")
-
-    def _put(self, start: int, block: xr.Dataset) -> None:
-        for key, name in _FLOW_PARAMETERS.items():
-            if name in block and constant(block, name, self.path) != self._file.attrs[key]:
-                raise DataError(
-                    f"{self.path}: {name} differs between trajectories; write one file for each value"
-                )
-        for name, key in _FLOW.items():
-            values = block[name].transpose("trajectory", "time", "x", "y").values
-            self._file[key][start : start + len(values)] = values.astype(np.float32)
-
-
-class DiffusionReactionWriter(BlockWriter):
-    """Writes 2-D diffusion-reaction: a group a trajectory with `data` (t, y, x, v), `grid` and settings.
-
-    The parameters (diffusivities of activator and inhibitor, reaction rate) are held for each
-    trajectory. All sides are walls. Not held: other scalars, units, trajectory ids, licences.
-    Refused: other fields and boundary kinds.
-    """
-
-    def _open(self, path: Path) -> Any:
-        return h5py.File(path, "w")
-
-    def _create(self) -> None:
-        family = _PROBLEMS["diff-react"]
-        _check_names(self.path, self.template, {*family.channels, *family.parameters.values()})
-        if _boundary(self.template) != convention.everywhere("wall"):
-            raise DataError(f"{self.path}: PDEBench's diffusion-reaction has walls on all sides")
-
-    def _put(self, start: int, block: xr.Dataset) -> None:
-        family = _PROBLEMS["diff-react"]
-        for i in range(block.sizes["trajectory"]):
-            one = block.isel(trajectory=i)
-            group = self._file.create_group(f"{start + i:04d}")
-            fields = [one[name].transpose("time", "y", "x").values for name in family.channels]
-            group.create_dataset("data", data=np.stack(fields, axis=-1).astype(np.float32), compression="lzf")
-            for axis in ("time", "y", "x"):
-                group[f"grid/{axis[0]}"] = one[axis].values.astype(np.float32)
-            settings = {key: float(one[name]) for key, name in family.parameters.items()}
-            sim = settings | _domain(one) | {"n": 1, "seed": start + i}
-            group.attrs["config"] = yaml.safe_dump({"name": "2d_diff-react", "sim": sim})
-
-
-def _domain(one: xr.Dataset) -> dict[str, float | int]:
-    """The generator's settings of the domain: outer edges of cells (of six digits), counts, last time."""
-    edges: dict[str, float | int] = {"t": float(one.time[-1]), "tdim": len(one.time)}
-    for axis, low, high in (("x", "x_left", "x_right"), ("y", "y_bottom", "y_top")):
-        values = one[axis].values
-        half = (values[-1] - values[0]) / (2 * (len(values) - 1)) if len(values) > 1 else 0.5
-        outer = [float(f"{edge:.6g}") for edge in (values[0] - half, values[-1] + half)]
-        edges |= {low: outer[0], high: outer[1], f"{axis}dim": len(values)}
-    return edges
-
-
-def _check_names(path: Path, ds: xr.Dataset, expected: set[str]) -> None:
-    """Raise DataError unless `ds` has all of the variables and no other field."""
-    fields = {str(name) for name in ds.data_vars if ds[name].attrs["role"] != "scalar"}
-    if not expected <= set(ds.data_vars) or not fields <= expected or ds.time.dtype.kind == "M":
-        raise DataError(
-            f"{path}: this layout of PDEBench holds {', '.join(sorted(expected))} at times in numbers;"
-            f" the data have {', '.join(map(str, ds.data_vars))} at {ds.time.dtype}"
-        )
-
-
-def _boundary(ds: xr.Dataset) -> Boundaries:
-    grid = convention.grid_of(ds)
-    return Boundaries(y=grid.boundary_y, x=grid.boundary_x)
-
-
-def write(ds: xr.Dataset, path: str | Path) -> None:
-    """Write a dataset in the convention as PDEBench's compressible flow or diffusion-reaction.
-
-    Raises:
-        DataError: if neither layout holds the dataset; see the writers for what they hold.
-    """
-    write_all(DiffusionReactionWriter if "activator" in ds else FlowWriter, ds, path)

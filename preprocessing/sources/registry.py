@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pelagos.preprocessing.external import ExternalSource
-from pelagos.preprocessing.sources import pdebench, pdegym, the_well
+from pelagos.preprocessing.sources import pdebench_writer, pdegym, the_well
 from pelagos.preprocessing.sources.anemoi import Anemoi
 from pelagos.preprocessing.sources.apebench import APEBench
 from pelagos.preprocessing.sources.cf import CF
@@ -66,8 +66,8 @@ FORMATS: tuple[type[Files], ...] = (
 
 WRITERS: dict[str, type[BlockWriter]] = {
     "pdegym": pdegym.Writer,
-    "pdebench_flow": pdebench.FlowWriter,
-    "pdebench_diffusion_reaction": pdebench.DiffusionReactionWriter,
+    "pdebench_flow": pdebench_writer.FlowWriter,
+    "pdebench_diffusion_reaction": pdebench_writer.DiffusionReactionWriter,
     "the_well": the_well.Writer,
 }
 """Writers by the name of what they write."""

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from pelagos.pipeline.cli import app
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.sources import convention, pdebench
+from pelagos.preprocessing.sources import convention, pdebench_writer
 from pelagos.preprocessing.variables import known
 
 CONFIG = {"command": "build", "dataset": "flow", "splits": {"kind": "trajectories", "test": 1}}
@@ -52,7 +52,7 @@ def archive(path: Path, poison: float | None = None) -> Path:
         sources=(),
         num_trajectories=3,
     )
-    pdebench.write(ds, path)
+    pdebench_writer.write(ds, path)
     return path
 
 

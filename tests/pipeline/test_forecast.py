@@ -20,7 +20,7 @@ from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.normalize import Normalizer
-from pelagos.preprocessing.sources import convention, pdebench
+from pelagos.preprocessing.sources import convention, pdebench_writer
 from pelagos.preprocessing.store import Store, open_store
 from pelagos.preprocessing.variables import keys, known
 
@@ -48,7 +48,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sources=(),
         num_trajectories=3,
     )
-    pdebench.write(ds, path)
+    pdebench_writer.write(ds, path)
     return path
 
 

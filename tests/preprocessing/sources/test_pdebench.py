@@ -11,9 +11,10 @@ import xarray as xr
 import yaml
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.sources import pdebench
+from pelagos.preprocessing.sources import pdebench_writer
 from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.pdebench import DiffusionReactionWriter, FlowWriter, PDEBench
+from pelagos.preprocessing.sources.pdebench import PDEBench
+from pelagos.preprocessing.sources.pdebench_writer import DiffusionReactionWriter, FlowWriter
 from tests.preprocessing.sources.contracts import SourceContract, WriterContract
 from tests.preprocessing.sources.datasets import dataset
 
@@ -349,7 +350,7 @@ class TestDiffusionReactionWriter(_WriterContract):
 
 def test_written_flow_has_the_layout_of_the_archive(tmp_path: Path) -> None:
     ds = dataset(FLOW, scalars={"mach_number": [0.5] * 3, "gamma": 1.4})
-    pdebench.write(ds, tmp_path / "made_periodic_.hdf5")
+    pdebench_writer.write(ds, tmp_path / "made_periodic_.hdf5")
     with h5py.File(tmp_path / "made_periodic_.hdf5") as file:
         assert set(file) == {
             "density",
@@ -369,7 +370,7 @@ def test_written_flow_has_the_layout_of_the_archive(tmp_path: Path) -> None:
 
 def test_the_real_file_is_written_as_it_was(shared: Path, tmp_path: Path) -> None:
     path = shared / "data/pde/pdebench_2D_diff-react_48x48_T26_N12.h5"
-    pdebench.write(PDEBench(paths=str(path)).open().isel(trajectory=slice(0, 2)), tmp_path / "a.h5")
+    pdebench_writer.write(PDEBench(paths=str(path)).open().isel(trajectory=slice(0, 2)), tmp_path / "a.h5")
     with h5py.File(path) as original, h5py.File(tmp_path / "a.h5") as written:
         assert list(written) == ["0000", "0001"]
         for key in ("data", "grid/t", "grid/x", "grid/y"):
@@ -403,7 +404,7 @@ def test_what_the_format_cannot_hold_is_refused(
     ds: xr.Dataset, name: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
-        pdebench.write(ds, tmp_path / name)
+        pdebench_writer.write(ds, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
