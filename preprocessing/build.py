@@ -172,6 +172,10 @@ def _complete(building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
     digests = [digest for entry in entries for digest in entry.beginnings]
     if len(digests) == len(plan.codes) and (leak := leakage.told(digests, plan.codes)):
         _log.warning("%s: %s", path, leak)
+    if not plan.training.any():
+        _log.warning(
+            "%s: no frame trains, so its statistics say nothing of what depends on time; see splits", path
+        )
     if plan.config.checksum_sources:
         sources = with_checksums(sources)
     _write_results(building, plan, entries, sources)

@@ -73,12 +73,11 @@ def _variables(store: Store) -> list[str]:
     names = [len(variable.key) for variable in (*store.variables, *store.static_variables)]
     width = max(8, *names)
     lines = [f"{'variable':{width}} {'role':11} {'units':12} {'mean':>12} {'std':>12}"]
-    rows = [*zip(store.variables, stats.mean, stats.std, stats.constant, strict=True)]
-    rows += zip(
-        store.static_variables, stats.static_mean, stats.static_std, stats.static_constant, strict=True
-    )
-    for variable, mean, std, constant in rows:
-        spread = "constant" if constant else f"{std:.5g}"
+    rows = [*zip(store.variables, stats.count, stats.mean, stats.std, stats.constant, strict=True)]
+    static = (stats.static_count, stats.static_mean, stats.static_std, stats.static_constant)
+    rows += zip(store.static_variables, *static, strict=True)
+    for variable, count, mean, std, constant in rows:
+        spread = ("constant" if constant else f"{std:.5g}") if count else "not measured"
         name = f"{variable.key:{width}} {variable.role:11} {variable.units:12}"
         lines.append(f"{name} {mean:>12.5g} {spread:>12}")
     return lines + [

@@ -20,6 +20,7 @@ from distributed import LocalCluster
 from pelagos.preprocessing import durable, workers
 from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
+from pelagos.preprocessing.inspection import inspect
 from pelagos.preprocessing.leakage import beginnings, read_beginnings
 from pelagos.preprocessing.manifest import read_manifest
 from pelagos.preprocessing.plan import Part, check_partition, chunk_of, make_plan
@@ -272,6 +273,16 @@ def test_trajectories_that_begin_alike_in_different_splits_are_warned_of(
     build(configuration(tmp_path, again, version="2", splits=together, **options))
     build(configuration(tmp_path, version="3", **options))
     assert "begin with the same fields" not in caplog.text
+
+
+def test_a_store_in_which_nothing_trains_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(configuration(tmp_path))
+    assert "no frame trains" not in caplog.text
+    path = build(configuration(tmp_path, version="2", splits={"kind": "trajectories", "test": 6}))
+    assert f"{path}: no frame trains, so its statistics say nothing" in caplog.text
+    assert "not measured" in inspect(path)
 
 
 # ---------------------------------------------------------------- initial conditions
