@@ -52,7 +52,7 @@ class TheWell(Files):
     Attributes:
         kind: "the_well".
         variables: fields to read, all if empty.
-        rename: new names by the names that would be used.
+        rename: new names by the names that would be used, where two would be the same by `group/name`.
         axes: which of the file's axes is y and which x (and which level), where their names do not say.
         boundary: beyond the edges, where the masks do not give each side one kind.
         dt: of trajectories whose steps in time differ, those with this one are read.
@@ -90,10 +90,14 @@ class TheWell(Files):
         own = self._axes(first)
         grid = self._grid(first, own)
         variables = {}
-        for own_name, made in _variables(files, {name: axis for axis, name in own.items()}, starts):
-            name = self.rename.get(own_name, own_name)
+        for place, made in _variables(files, {name: axis for axis, name in own.items()}, starts):
+            own_name = place.split("/", 1)[1]
+            name = self.rename.get(place, self.rename.get(own_name, own_name))
             if name in variables:
-                raise DataError(f"{first.path}: two arrays would be {name}; rename one of them")
+                raise DataError(
+                    f"{first.path}: two arrays would be {name}; rename one of them, as in"
+                    f" rename: {{{place}: {name}_2}}"
+                )
             made.attrs = convention.attrs(name, **made.attrs)
             variables[name] = made
         if unknown := set(self.rename.values()) - set(variables):
@@ -175,15 +179,15 @@ class TheWell(Files):
 def _variables(
     files: Sequence[Contents], named: Mapping[str, str], starts: Floats | None
 ) -> Iterator[tuple[str, xr.Variable]]:
-    """The variables of all files, with roles; `named` gives y, x or level by the file's axis."""
+    """The variables of all files by `group/name`, with roles; `named` gives y, x or level by the file's axis."""
     first = files[0]
     counts = [file.num_trajectories for file in files]
     sizes = {"trajectory": sum(counts), "time": first.times.shape[1]}
     sizes |= {axis: len(first.coordinates[name]) for name, axis in named.items()}
     for path, array in first.arrays.items():
-        stored, key = [file.arrays[path].part for file in files], path.split("/", 1)[1]
+        stored = [file.arrays[path].part for file in files]
         if array.group == "scalars" and "time" not in array.axes:
-            yield key, _scalar(stored, counts)
+            yield path, _scalar(stored, counts)
             continue
         role = "forcing" if array.group == "scalars" else "prognostic" if "time" in array.axes else "static"
         axes = tuple(named.get(axis, axis) for axis in array.axes)
@@ -191,13 +195,14 @@ def _variables(
         for suffix, position in well_file.components(array, tuple(first.coordinates)):
             parts = [floating(part) for part in stored]
             made = variable(dims, parts, (*axes, *position), sizes, {"role": role}, counts=counts)
-            yield key + suffix, made
+            yield path + suffix, made
     for key, field, shown in well_file.shown(files):
         attrs = {"role": "forcing" if "time" in field.axes else "static", "long_name": field.long_name}
         axes = tuple(named.get(axis, axis) for axis in field.axes)
-        yield key, variable(_dims(axes, len(files)), shown, axes, sizes, attrs, counts=counts)
+        made = variable(_dims(axes, len(files)), shown, axes, sizes, attrs, counts=counts)
+        yield f"boundary_conditions/{key}", made
     if starts is not None:
-        yield "start_time", xr.Variable(("trajectory",), starts, {"role": "scalar"})
+        yield "dimensions/start_time", xr.Variable(("trajectory",), starts, {"role": "scalar"})
 
 
 def _dims(axes: Sequence[str], num_files: int) -> tuple[str, ...]:

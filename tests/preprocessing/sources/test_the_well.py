@@ -753,10 +753,21 @@ def test_fields_can_be_renamed_and_selected(well: Well) -> None:
         source.model_copy(update={"rename": {"B": "inhibitor"}}).open()
 
 
-def test_two_arrays_of_one_name_are_an_error(well: Well) -> None:
-    well.array("scalars", "density", "sample")
-    with pytest.raises(DataError, match=r"small\.hdf5: two arrays would be density; rename one of them"):
-        well.done().open()
+def test_two_arrays_of_one_name_are_an_error_until_one_is_renamed(well: Well) -> None:
+    rates = well.array("scalars", "density", "sample")
+    well.coordinate("time", np.arange(N)[:, None] + np.arange(T) / 4, sample_varying=True)
+    own = well.array("scalars", "start_time", "")
+    source = well.done(rename={"dimensions/start_time": "first"})
+    with pytest.raises(
+        DataError,
+        match=r"small\.hdf5: two arrays would be density; rename one of them, as in"
+        r" rename: {t0_fields/density: density_2}",
+    ):
+        source.open()
+    ds = source.model_copy(update={"rename": source.rename | {"scalars/density": "rate"}}).open()
+    np.testing.assert_array_equal(ds.rate, rates)
+    np.testing.assert_array_equal(ds["first"], [0, 1])
+    assert (ds.density.dims, float(ds.start_time)) == (("trajectory", "time", "y", "x"), float(own))
 
 
 def test_integer_masks_are_read_as_numbers(well: Well) -> None:
