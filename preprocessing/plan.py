@@ -15,13 +15,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, Valida
 
 from pelagos.preprocessing.channels import FieldOptions
 from pelagos.preprocessing.durable import json_checksum
-from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.fields import Fields
 from pelagos.preprocessing.leakage import read_beginnings
 from pelagos.preprocessing.location import Folder
 from pelagos.preprocessing.selection import select
 from pelagos.preprocessing.shards import CodecName, ShardLayout
 from pelagos.preprocessing.slurm_workers import Workers
+from pelagos.preprocessing.sources.convention import Boundaries
 from pelagos.preprocessing.sources.registry import Source
 from pelagos.preprocessing.split import INITIAL_CONDITION, SPLITS, Codes, Split, TrajectorySplit
 
@@ -195,6 +196,7 @@ def make_plan(config: BuildConfig, *, cut_rows: bool = True, beginnings: Sequenc
         DataError: the source is not in the convention.
     """
     fields = select(config.source.open(), config)
+    _check_third(config.source, fields)
     num, length = fields.num_trajectories, len(fields.axis)
     beginnings = _beginnings(config.splits, fields, beginnings)
     codes = config.splits.codes(fields.axis, num, fields.params | _conditions(beginnings))
@@ -219,6 +221,16 @@ def make_plan(config: BuildConfig, *, cut_rows: bool = True, beginnings: Sequenc
     if chunks != uncut:
         identity["chunks"] = chunks
     return Plan(config, fields, codes, state, static, parts, json_checksum(identity), tuple(beginnings))
+
+
+def _check_third(source: Source, fields: Fields) -> None:
+    """Raise ConfigError where sides of a third axis are said that the fields do not have."""
+    told = getattr(source, "boundary", None)
+    level = fields.dataset.coords.get("level")
+    if isinstance(told, Boundaries) and told.level and (level is None or "boundary" not in level.attrs):
+        raise ConfigError(
+            f"source.boundary.level: {fields.dataset.attrs['dataset']} has no third axis; say y and x alone"
+        )
 
 
 def _beginnings(splits: Split, fields: Fields, known: Sequence[str]) -> Sequence[str]:

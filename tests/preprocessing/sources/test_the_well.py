@@ -14,6 +14,7 @@ from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.dataset import DatasetConfig
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.inspection import inspect
+from pelagos.preprocessing.plan import make_plan
 from pelagos.preprocessing.proposal import propose
 from pelagos.preprocessing.sources import the_well
 from pelagos.preprocessing.sources.files import Files
@@ -593,6 +594,22 @@ def test_one_word_for_all_sides_stands_for_those_of_the_third_axis_too(
     made = Well(tmp_path / "a.hdf5", ("x", "y", "z"))
     made.array("t0_fields", "density", "sample time x y z")
     assert made.done(boundary=boundary).open().level.attrs["boundary"] == third
+
+
+def test_sides_of_a_third_axis_are_for_fields_that_have_one(tmp_path: Path) -> None:
+    sides = {"y": "wall", "x": "wall", "level": "open"}
+    for dims in (("x", "y"), ("x", "y", "z")):
+        made = Well(tmp_path / f"{len(dims)}d.hdf5", dims)
+        made.array("t0_fields", "density", f"sample time {' '.join(dims)}")
+        source = made.done(boundary=sides).model_dump()
+        config = BuildConfig.model_validate({"dataset": "flow", "source": source, "root": tmp_path})
+        if "z" in dims:
+            assert make_plan(config).fields.dataset["level"].attrs["boundary"] == "open,open"
+        else:
+            with pytest.raises(
+                ConfigError, match=r"source\.boundary\.level: small has no third axis; say y and x"
+            ):
+                make_plan(config)
 
 
 def test_a_part_of_a_sphere_has_shells_and_the_sides_of_its_masks(tmp_path: Path) -> None:
