@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from typing import Protocol
@@ -9,6 +10,12 @@ from typing import Protocol
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from pelagos.preprocessing.errors import PelagosError
+
+
+class PeerError(PelagosError, RuntimeError):
+    """Another process has failed, and says why."""
 
 
 class Store(Protocol):
@@ -110,6 +117,23 @@ def average(tensors: Iterable[Tensor]) -> None:
         works = [dist.all_reduce(tensor.div_(world()), async_op=True) for tensor in tensors]
         for work in works:
             work.wait()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """A block that all processes leave with an error where one does, so that none waits for it; it has no messages.
+
+    Raises:
+        PeerError: another process has failed.
+    """
+    try:
+        yield
+    except Exception:
+        all_sum([1.0])
+        raise
+    [failed] = all_sum([0.0])
+    if failed:
+        raise PeerError("another process has failed, and says why")
 
 
 def agree(value: int) -> int:

@@ -163,9 +163,9 @@ def prepare(config: TrainingStage, stores: Sequence[Path | Url]) -> str:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     digest = stage.fingerprint(config, *(store_fingerprint(path) for path in stores), neutral=NEUTRAL)
-    if distributed.rank() == 0:
-        stage.claim(config.output, config, digest)
-    distributed.barrier()
+    with distributed.together():
+        if distributed.rank() == 0:
+            stage.claim(config.output, config, digest)
     return digest
 
 
@@ -238,10 +238,11 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, ti
         if rank == 0:
             config.tracking.catch_up(name, config.output)
         return folder
-    tracker = config.tracking.build(name, config.output, active=rank == 0)
-    tracker.params(config.model_dump(mode="json"))
     loop = config.loop
-    meter = _meter(config, model, mixture)
+    with distributed.together():
+        tracker = config.tracking.build(name, config.output, active=rank == 0)
+        tracker.params(config.model_dump(mode="json"))
+        meter = _meter(config, model, mixture)
     tracker.params({"peak_flops": meter.peak, "peak_flops_from": "matmul" if meter.measured else "given"})
     trainer = trainer_of(config, model, mixture, meter, tracker)
     trainer.resume(digest)

@@ -151,9 +151,10 @@ class Trainer:
             DamagedFileError: it is damaged, and the configuration does not allow to use the one before.
         """
         step = -1
-        if distributed.rank() == 0:
-            newest = checkpoint.sound(self.folder, previous=self.config.damaged == "previous")
-            step = -1 if newest is None else int(newest.name.removeprefix("step-"))
+        with distributed.together():
+            if distributed.rank() == 0:
+                newest = checkpoint.sound(self.folder, previous=self.config.damaged == "previous")
+                step = -1 if newest is None else int(newest.name.removeprefix("step-"))
         step = distributed.agree(step)
         if step < 0:
             return

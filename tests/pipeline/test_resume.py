@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from itertools import chain
@@ -97,6 +98,30 @@ def test_a_run_killed_again_and_again_has_the_same_losses_and_weights_to_the_las
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "codes", "message"),
+    [
+        ("seed=5", [2, 1], "holds a run of another configuration"),
+        ("tracking.retry_seconds=60", [1, 1], "latest.json is damaged"),
+    ],
+)
+def test_what_one_process_finds_wrong_ends_all_as_what_the_user_can_mend(
+    folder: Path, pair: Path, change: str, codes: list[int], message: str
+) -> None:
+    """A job of which a process dies goes back into the queue; one that tells what to mend does not."""
+    refused = folder / "refused"
+    shutil.copytree(pair, refused)
+    (refused / "done.json").unlink()
+    (refused / "checkpoints" / checkpoint.LATEST).write_text("{")
+    team = small_runs.start(folder, "refused", 2, "engine.zero_stage=2", change)
+    output = team.join()
+    shutil.rmtree(refused)
+    assert team.codes == codes, output
+    assert message in output
+    assert "another process has failed, and says why" in output
+    assert "Traceback" not in output
+
+
 def test_torchrun_trains_the_same(folder: Path, pair: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "pelagos.pipeline", "pretrain", str(folder / "train.yaml")]
