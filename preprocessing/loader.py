@@ -1,7 +1,10 @@
 """Loader: one rank's batches in order, read ahead into a ring of reused buffers."""
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import Condition, Thread
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +13,7 @@ from pydantic import Field, PositiveInt
 
 from pelagos.preprocessing.batch import Batch
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.mixture import Block, Order
 from pelagos.preprocessing.reading_process import ReadingProcess
 from pelagos.preprocessing.ring import RingShape, Slot
@@ -20,13 +24,14 @@ class LoaderConfig(Config):
     """How batches are read ahead.
 
     Attributes:
-        threads: that read.
+        threads: that read; by default two, or one where frames are small and not compressed: what a second
+            one would copy at the same time costs less than handing Python's lock over.
         processes: whether each of them has a process of its own, which pays where decoding binds: for
             `blosc-lz4` on more than two cores. They take seconds to start, and their memory is not pinned.
         depth: batches that are read ahead, and their buffers.
     """
 
-    threads: PositiveInt = 2
+    threads: PositiveInt | None = None
     processes: bool = False
     depth: int = Field(default=4, ge=2)
 
@@ -46,7 +51,7 @@ class Loader:
         world: int = 1,
         start_step: int = 0,
         num_steps: int | None = None,
-        threads: int = 2,
+        threads: int | None = None,
         processes: bool = False,
         depth: int = 4,
         scaled: bool = True,
@@ -59,7 +64,7 @@ class Loader:
             world: number of processes.
             start_step: the first global batch.
             num_steps: how many; all that the order has by default.
-            threads: that read.
+            threads: that read; see LoaderConfig.
             processes: whether each of them has a process of its own.
             depth: batches that are read ahead, and their buffers.
             scaled: whether readers normalise, or leave it to `Batch.to`, for a device that does it quicker.
@@ -67,12 +72,13 @@ class Loader:
         Raises:
             ConfigError: the order cannot be dealt to so many ranks.
         """
-        assert threads >= 1
+        assert threads is None or threads >= 1
         assert depth >= 2
         order.blocks(rank, world, start_step, num_steps)
         self.order = order
         self._range = (rank, world, start_step, num_steps)
-        self._threads, self._scaled = threads, scaled
+        alone = not processes and all(dataset.copies_little for dataset in order.datasets)
+        self._threads, self._scaled = threads or (1 if alone else 2), scaled
         self._shape = RingShape.fitting(order.datasets, order.micro_batch, depth)
         self._shared = SharedMemory(self._shape.bytes) if processes else None
         memory = self._shared.values if self._shared else _memory(self._shape.bytes)
@@ -114,6 +120,14 @@ def _memory(size: int) -> NDArray[np.uint8]:
     return np.asarray(torch.empty(size, dtype=torch.uint8, pin_memory=torch.cuda.is_available()).numpy())
 
 
+class _Ticket(NamedTuple):
+    """A block that is being read, its number, and the memory that it goes to."""
+
+    number: int
+    block: Block
+    slot: Slot
+
+
 class _Reading:
     """What the reading threads and the consumer share during one iteration.
 
@@ -144,21 +158,22 @@ class _Reading:
 
     def run(self, reader: ReadingProcess | None) -> None:
         """Take blocks and fill slots, here or in another process, until there are no more."""
-        while (ticket := self._take()) is not None:
-            number, block, slot = ticket
-            try:
-                slot.batch = self._fill(slot, block, reader)
-            except Exception as error:
-                slot.error = error
-            with self._changed:
-                self._filled[number] = slot
-                self._changed.notify_all()
+        current, waits = self._take(wait=True), False
+        while current is not None:
+            following = self._take(wait=False)
+            if following is not None and waits and reader is None:
+                self._announce(following.block)
+            clock, processor = time.perf_counter(), time.thread_time()
+            self._fill(current, reader)
+            # The disk fetches the next block meanwhile, if it is one that is waited for.
+            waits = time.thread_time() - processor < 0.9 * (time.perf_counter() - clock)
+            current = following or self._take(wait=True)
 
-    def _take(self) -> tuple[int, Block, Slot] | None:
-        """The next block, its number and a slot, once there is one; None at the end."""
+    def _take(self, *, wait: bool) -> "_Ticket | None":
+        """The next block, its number and a slot, once there is one; None at the end, or rather than wait."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed() or self._free)
-            if self._closed():
+            self._changed.wait_for(lambda: self._closed() or self._free or not wait)
+            if self._closed() or not self._free:
                 return None
             try:
                 block = next(self._blocks, None)
@@ -171,7 +186,7 @@ class _Reading:
             self._taken += 1
             # The slot released last is the one that the processor's cache still holds; copies to a device
             # are over first in the one released first.
-            return self._taken - 1, block, self._free.pop(0 if self._copies else -1)
+            return _Ticket(self._taken - 1, block, self._free.pop(0 if self._copies else -1))
 
     def _ended(self, number: int) -> bool:
         return self._end is not None and self._end <= number
@@ -179,7 +194,21 @@ class _Reading:
     def _closed(self) -> bool:
         return self._stopped or self._end is not None
 
-    def _fill(self, slot: Slot, block: Block, reader: ReadingProcess | None) -> Batch:
+    def _announce(self, block: Block) -> None:
+        with suppress(DamagedFileError):  # which reading it will raise again, in its turn
+            self._order.datasets[block.dataset].announce(block.samples, block.steps)
+
+    def _fill(self, ticket: "_Ticket", reader: ReadingProcess | None) -> None:
+        number, block, slot = ticket
+        try:
+            slot.batch = self._read(block, slot, reader)
+        except Exception as error:
+            slot.error = error
+        with self._changed:
+            self._filled[number] = slot
+            self._changed.notify_all()
+
+    def _read(self, block: Block, slot: Slot, reader: ReadingProcess | None) -> Batch:
         if slot.copied is not None:
             slot.copied.synchronize()
         dataset = self._order.datasets[block.dataset]

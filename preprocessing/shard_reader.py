@@ -18,6 +18,7 @@ from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.shards import MISSING, ShardLayout
 
 Cell = tuple[int, ...]
+_advise = getattr(os, "posix_fadvise", None)  # which macOS lacks
 _Index = tuple[NDArray[np.uint64], NDArray[np.int64]]
 
 
@@ -101,6 +102,19 @@ class ShardReader:
                 self._fill_rest(shard, cell, offset, buffers, done)
             return
         self._fill_by_chunk(shard, cell, number, buffers)
+
+    def announce(self, position: tuple[int, ...]) -> None:
+        """Tell the system that a frame will be read soon, where the system can be told.
+
+        Raises:
+            DamagedFileError: the shard is missing or torn.
+        """
+        cell, number = self._locate(position)
+        shard, num = self._shards.get(cell) or self._open(cell), len(self.layout.pieces)
+        entries = shard.index[number * num : (number + 1) * num].tolist()
+        (start, _), (last, length) = entries[0], entries[-1]
+        if _advise is not None and MISSING not in (start, last):
+            _advise(shard.descriptor, start, last + length - start, os.POSIX_FADV_WILLNEED)
 
     def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
         """Fill (T, C, H, W) with consecutive frames along the last of the leading axes.

@@ -1,5 +1,7 @@
+import os
 import threading
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +231,53 @@ def test_an_error_reaches_the_consumer_in_its_turn(tmp_path: Path) -> None:
         consume()
     assert seen == [0] * 10 + [1] * 10
     assert threading.active_count() == before
+
+
+def test_blocks_are_announced_where_reading_waits_and_damage_is_told_in_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = build(configuration(tmp_path))
+    dataset = DatasetConfig(path=path).open()
+    (path / "state/c/2/0/0/0/0").unlink()
+    announced: list[int] = []
+    announce, read = dataset.announce, dataset.read
+
+    def noted(samples: np.ndarray, steps: int | None = None) -> None:
+        announced.extend(samples.tolist())
+        announce(samples, steps)
+
+    def slow(*args: object, **options: object) -> None:
+        threading.Event().wait(0.01)  # as a disk would
+        read(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dataset, "announce", noted)
+    monkeypatch.setattr(dataset, "read", slow)
+    batches = iter(Loader(Sweep([dataset], 5), threads=1))
+    seen = [sample for _ in range(4) for sample in next(batches).index[:, 0].tolist()]
+    with pytest.raises(DamagedFileError, match="state/c/2/0/0/0/0: the shard is missing"):
+        next(batches)
+    assert seen == [0] * 10 + [1] * 10
+    assert announced[:10] == list(range(10, 20))  # the first block is the one that is seen to wait
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system cannot be told")
+@pytest.mark.parametrize("codec", ["none", "blosc-lz4"])
+def test_frames_that_were_announced_come_into_memory(tmp_path: Path, codec: str) -> None:
+    path = build(configuration(tmp_path, codec=codec))
+    dataset = DatasetConfig(path=path).open()
+    descriptor = os.open(path / "state/c/0/0/0/0/0", os.O_RDONLY)
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    dataset.announce(np.arange(5))
+    content = bytearray(os.fstat(descriptor).st_size // 2)
+    for _ in range(500):
+        with suppress(BlockingIOError):
+            if os.preadv(descriptor, [content], 0, os.RWF_NOWAIT) == len(content):
+                break
+        threading.Event().wait(0.01)
+    else:
+        pytest.fail("the frames were never read")
+    os.close(descriptor)
 
 
 def test_a_sweep_meets_every_sample_once_in_order(datasets: list[Dataset]) -> None:
