@@ -151,8 +151,11 @@ def loader(root: Path, rounds: int, report: Report) -> None:
         np.array_equal(d.batch(samples).inputs, sets[LIMIT].batch(samples).inputs) for d in sets.values()
     )
     orders = {name: Mixture([d], batch_size=BATCH, micro_batch=BATCH) for name, d in sets.items()}
+    # As many threads for the memory map as ours takes by itself.
+    threads = {OURS: None, LZ4: None, LIMIT: 1}
     calls: dict[str, Call] = {
-        name: partial(consume, Loader(order, num_steps=batches)) for name, order in orders.items()
+        name: partial(consume, Loader(order, num_steps=batches, threads=threads[name]))
+        for name, order in orders.items()
     }
     calls[RAW] = partial(consume, Loader(orders[OURS], num_steps=batches, scaled=False))
     streams = {
