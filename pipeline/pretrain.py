@@ -251,7 +251,7 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, ti
     except StoppedError:
         tracker.close("KILLED")
         raise
-    with trainer.average.network() as network:
+    with distributed.together(), trainer.average.network() as network:
         if rank == 0:
             if loop.kept == "best":
                 network = deepcopy(network)

@@ -214,6 +214,9 @@ class Trainer:
                 stop = request.agreed() and not self._over()
                 if stop or self._due(self.config.checkpoint_every):
                     self._save(digest)
+                if stop or self._over():
+                    with distributed.together():
+                        self._writer.wait()
                 if stop:
                     raise StoppedError(
                         f"{request.reason}: stopped after step {self.step}, kept in {self.folder}"
@@ -295,16 +298,17 @@ class Trainer:
         }
         if self.best.weights:
             tensors["best"] = self.best.weights
-        if distributed.rank() == 0:
-            values = {
-                "fingerprint": digest,
-                "samples": self.step * self.config.batch_size,
-                "processes": distributed.world(),
-                "best": self.best.values(),
-                "guard": self.guard.state(),
-                **self._record,
-            }
-            self._writer.save(self.step, tensors, values)
+        values = {
+            "fingerprint": digest,
+            "samples": self.step * self.config.batch_size,
+            "processes": distributed.world(),
+            "best": self.best.values(),
+            "guard": self.guard.state(),
+            **self._record,
+        }
+        with distributed.together():
+            if distributed.rank() == 0:
+                self._writer.save(self.step, tensors, values)
 
 
 class _MicroBatches:

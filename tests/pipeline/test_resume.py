@@ -122,6 +122,21 @@ def test_what_one_process_finds_wrong_ends_all_as_what_the_user_can_mend(
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize("step", [3, small_runs.STEPS])
+def test_a_checkpoint_that_cannot_be_written_ends_all_processes(folder: Path, step: int) -> None:
+    run = folder / f"unwritten-{step}"
+    # In its way is a link that leads nowhere.
+    target = checkpoint.path_of(run / "checkpoints", step)
+    target.parent.mkdir(parents=True)
+    target.symlink_to("nowhere")
+    team = small_runs.start(folder, run.name, 2)
+    output = team.join()
+    assert team.codes == [1, 1], output
+    assert "a checkpoint could not be written" in output
+    assert "Traceback" not in output
+    assert small_runs.reached(run) == step - 1
+
+
 def test_torchrun_trains_the_same(folder: Path, pair: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "pelagos.pipeline", "pretrain", str(folder / "train.yaml")]
