@@ -159,7 +159,7 @@ class _Reading:
     def run(self, reader: ReadingProcess | None) -> None:
         """Take blocks and fill slots, here or in another process, until there are no more."""
         current, waits = self._take(wait=True), False
-        while current is not None:
+        while current is not None and not self._stopped:
             following = self._take(wait=False)
             if following is not None and waits and reader is None:
                 self._announce(following.block)
