@@ -36,7 +36,7 @@ from pelagos.preprocessing.shards import write_shard
 from pelagos.preprocessing.skeleton import write_skeleton
 
 OURS, LZ4, LIMIT = "Pelagos, none", "Pelagos, blosc-lz4", "memory map"
-RAW = "Pelagos, none, not normalised"
+RAW, ALONE = "Pelagos, none, not normalised", "Pelagos, none, 1 thread"
 PAIRS = 256
 
 
@@ -151,12 +151,10 @@ def loader(root: Path, rounds: int, report: Report) -> None:
         np.array_equal(d.batch(samples).inputs, sets[LIMIT].batch(samples).inputs) for d in sets.values()
     )
     orders = {name: Mixture([d], batch_size=BATCH, micro_batch=BATCH) for name, d in sets.items()}
-    # As many threads for the memory map as ours takes by itself.
-    threads = {OURS: None, LZ4: None, LIMIT: 1}
     calls: dict[str, Call] = {
-        name: partial(consume, Loader(order, num_steps=batches, threads=threads[name]))
-        for name, order in orders.items()
+        name: partial(consume, Loader(order, num_steps=batches)) for name, order in orders.items()
     }
+    calls[ALONE] = partial(consume, Loader(orders[OURS], num_steps=batches, threads=1))
     calls[RAW] = partial(consume, Loader(orders[OURS], num_steps=batches, scaled=False))
     streams = {
         f"{name}, 2 processes": iter(Loader(orders[of], processes=True, scaled=name != RAW))

@@ -29,9 +29,6 @@ from pelagos.preprocessing.variables import keys, with_role
 
 Frames = NDArray[np.float32]
 Flags = NDArray[np.bool_]
-_SMALL_BYTES = (
-    1 << 20
-)  # of a frame, the copying of which takes some ten times as long as what Python does for it
 _GROUP_BYTES = 2 << 20  # of samples that are read, then normalised while a core's cache still holds them
 
 
@@ -246,12 +243,6 @@ class Dataset:
             if scaled:
                 part = self._part(buffers, rows, steps)
                 self._scaling.apply(part.inputs, part.targets, part.mask, part.forcings)
-
-    @property
-    def copies_little(self) -> bool:
-        """Whether small frames are copied as they lie on a disk of this machine."""
-        small = 4 * prod((len(self.store.variables), *self.layout.grid.shape)) <= _SMALL_BYTES
-        return small and isinstance(self._frames, ShardReader) and self._frames.layout.codec == "none"
 
     def announce(self, samples: Ints, steps: int | None = None) -> None:
         """Tell the system which frames will be read next, for disks to fetch them meanwhile."""

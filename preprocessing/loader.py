@@ -24,14 +24,13 @@ class LoaderConfig(Config):
     """How batches are read ahead.
 
     Attributes:
-        threads: that read; by default two, or one where frames are small and not compressed: what a second
-            one would copy at the same time costs less than handing Python's lock over.
+        threads: that read. Of small frames without codec that were written just now one reads as much as two.
         processes: whether each of them has a process of its own, which pays where decoding binds: for
             `blosc-lz4` on more than two cores. They take seconds to start, and their memory is not pinned.
         depth: batches that are read ahead, and their buffers.
     """
 
-    threads: PositiveInt | None = None
+    threads: PositiveInt = 2
     processes: bool = False
     depth: int = Field(default=4, ge=2)
 
@@ -51,7 +50,7 @@ class Loader:
         world: int = 1,
         start_step: int = 0,
         num_steps: int | None = None,
-        threads: int | None = None,
+        threads: int = 2,
         processes: bool = False,
         depth: int = 4,
         scaled: bool = True,
@@ -64,7 +63,7 @@ class Loader:
             world: number of processes.
             start_step: the first global batch.
             num_steps: how many; all that the order has by default.
-            threads: that read; see LoaderConfig.
+            threads: that read.
             processes: whether each of them has a process of its own.
             depth: batches that are read ahead, and their buffers.
             scaled: whether readers normalise, or leave it to `Batch.to`, for a device that does it quicker.
@@ -72,13 +71,12 @@ class Loader:
         Raises:
             ConfigError: the order cannot be dealt to so many ranks.
         """
-        assert threads is None or threads >= 1
+        assert threads >= 1
         assert depth >= 2
         order.blocks(rank, world, start_step, num_steps)
         self.order = order
         self._range = (rank, world, start_step, num_steps)
-        alone = not processes and all(dataset.copies_little for dataset in order.datasets)
-        self._threads, self._scaled = threads or (1 if alone else 2), scaled
+        self._threads, self._scaled = threads, scaled
         self._shape = RingShape.fitting(order.datasets, order.micro_batch, depth)
         self._shared = SharedMemory(self._shape.bytes) if processes else None
         memory = self._shared.values if self._shared else _memory(self._shape.bytes)
@@ -166,7 +164,7 @@ class _Reading:
             clock, processor = time.perf_counter(), time.thread_time()
             self._fill(current, reader)
             # The disk fetches the next block meanwhile, if it is one that is waited for.
-            waits = time.thread_time() - processor < 0.9 * (time.perf_counter() - clock)
+            waits = time.thread_time() - processor < 0.8 * (time.perf_counter() - clock)
             current = following or self._take(wait=True)
 
     def _take(self, *, wait: bool) -> "_Ticket | None":
