@@ -247,11 +247,8 @@ class Dataset:
     def announce(self, samples: Ints, steps: int | None = None) -> None:
         """Tell the system which frames will be read next, for disks to fetch them meanwhile."""
         if isinstance(self._frames, ShardReader):
-            index, leads, steps = self._frames_of(samples, steps or self.steps)
-            frames = index[:, 1, None] + leads[:, None] * np.arange(steps + 1)
-            for trajectory, row in zip(index[:, 0].tolist(), frames.tolist(), strict=True):
-                for frame in row:
-                    self._frames.announce((trajectory, frame))
+            for position in _positions(*self._frames_of(samples, steps or self.steps)):
+                self._frames.announce(position)
 
     @property
     def _sample_bytes(self) -> int:
@@ -272,12 +269,8 @@ class Dataset:
         """This dataset, or a copy that has fetched the frames of these samples at once, where that pays."""
         near, static = self, self.store.static_frames
         if isinstance(self._frames, Gathering):
-            frames = index[:, 1, None] + leads[:, None] * np.arange(steps + 1)
-            wanted = [
-                (i, t) for i, row in zip(index[:, 0].tolist(), frames.tolist(), strict=True) for t in row
-            ]
             near = copy(self)
-            near._frames = self._frames.gather(wanted)
+            near._frames = self._frames.gather(_positions(index, leads, steps))
         if isinstance(static, Gathering):
             fields = static.gather([self.store.static_position(i) for i in index[:, 0].tolist()])
             near = copy(near)
@@ -359,6 +352,12 @@ class Dataset:
         buffers = [part for part in parts if len(part)]
         if buffers:
             self._frames.read_frame((trajectory, frame), buffers)
+
+
+def _positions(index: Ints, leads: Ints, steps: int) -> list[tuple[int, int]]:
+    """Trajectory and time of all frames of samples, which `Dataset._frames_of` tells."""
+    frames = index[:, 1, None] + leads[:, None] * np.arange(steps + 1)
+    return [(i, t) for i, row in zip(index[:, 0].tolist(), frames.tolist(), strict=True) for t in row]
 
 
 def _pooled(store: Store, size: int) -> FrameReader:

@@ -167,7 +167,7 @@ class _Reading:
             waits = time.thread_time() - processor < 0.8 * (time.perf_counter() - clock)
             current = following or self._take(wait=True)
 
-    def _take(self, *, wait: bool) -> "_Ticket | None":
+    def _take(self, *, wait: bool) -> _Ticket | None:
         """The next block, its number and a slot, once there is one; None at the end, or rather than wait."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed() or self._free or not wait)
@@ -196,7 +196,7 @@ class _Reading:
         with suppress(DamagedFileError):  # which reading it will raise again, in its turn
             self._order.datasets[block.dataset].announce(block.samples, block.steps)
 
-    def _fill(self, ticket: "_Ticket", reader: ReadingProcess | None) -> None:
+    def _fill(self, ticket: _Ticket, reader: ReadingProcess | None) -> None:
         number, block, slot = ticket
         try:
             slot.batch = self._read(block, slot, reader)

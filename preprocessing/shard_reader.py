@@ -110,8 +110,8 @@ class ShardReader:
             DamagedFileError: the shard is missing or torn.
         """
         cell, number = self._locate(position)
-        shard, num = self._shards.get(cell) or self._open(cell), len(self.layout.pieces)
-        entries = shard.index[number * num : (number + 1) * num].tolist()
+        shard = self._shards.get(cell) or self._open(cell)
+        entries = self._entries(shard, number)
         (start, _), (last, length) = entries[0], entries[-1]
         if _advise is not None and MISSING not in (start, last):
             _advise(shard.descriptor, start, last + length - start, os.POSIX_FADV_WILLNEED)
@@ -147,6 +147,12 @@ class ShardReader:
         if not (0 <= x < size_x and 0 <= y < size_y):
             raise IndexError(f"{self.path.name}{position}: the array has the shape {self.layout.shape}")
         return (x // per_x, y // per_y), x % per_x * per_y + y % per_y
+
+    def _entries(self, shard: _Shard, number: int) -> list[tuple[int, int]]:
+        """Offset and length of each chunk of a frame."""
+        num = len(self.layout.pieces)
+        entries: list[tuple[int, int]] = shard.index[number * num : (number + 1) * num].tolist()
+        return entries
 
     def _open(self, cell: Cell) -> _Shard:
         shard = _Shard(self._file(cell), self._indices.get(cell), prod(self.layout.chunks), self.layout)
@@ -188,9 +194,8 @@ class ShardReader:
             offset += done
 
     def _fill_by_chunk(self, shard: _Shard, cell: Cell, number: int, buffers: Sequence[Buffer]) -> None:
-        pieces, flat = self.layout.pieces, as_bytes(buffers)
-        entries = shard.index[number * len(pieces) : (number + 1) * len(pieces)].tolist()
-        for piece, (offset, length) in zip(pieces, entries, strict=True):
+        flat = as_bytes(buffers)
+        for piece, (offset, length) in zip(self.layout.pieces, self._entries(shard, number), strict=True):
             if not (parts := windows(flat, *piece)):
                 return
             if offset == MISSING:
