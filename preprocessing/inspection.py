@@ -1,18 +1,28 @@
 """Inspection: what a store holds, in one screen of text; what any other archive is taken for."""
 
+from itertools import product
 from pathlib import Path
 
-from pelagos.preprocessing.errors import MissingFileError
+from pelagos.preprocessing.errors import MissingFileError, PelagosError
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.manifest import MANIFEST, Manifest, read_manifest
+from pelagos.preprocessing.parts import PLAN
 from pelagos.preprocessing.proposal import propose
 from pelagos.preprocessing.store import Store, located, open_store
+
+_WHAT_NEXT = """
+pelagos inspect STORE                        one of them: variables, statistics, splits, sources
+pelagos verify STORE                         whether its bytes are those that were written
+pelagos compare STORE OTHER                  whether two have the same content
+pelagos pretrain CONFIG data.0.path=STORE    train on it (further ones are data.1.path, ...)
+pelagos evaluate CONFIG store=STORE          score models on it"""
 
 
 def inspect(path: Path | Url | str) -> str:
     """Dimensions, variables with units and statistics, splits, size and provenance of a store.
 
-    Of anything else, what it is taken for and a configuration for `pelagos build`.
+    Of a folder of stores, a list of them. Of anything else, what it is taken for and a configuration for
+    `pelagos build`.
 
     Raises:
         MissingFileError: there is nothing, or no complete store.
@@ -21,7 +31,8 @@ def inspect(path: Path | Url | str) -> str:
     """
     whole = located(path)
     if not _is_store(whole):
-        return propose(str(path)).rstrip("\n")
+        stores = _stores_in(whole) if isinstance(whole, Path) else []
+        return _list(whole, stores) if stores else propose(str(path)).rstrip("\n")
     store = open_store(whole)
     manifest = read_manifest(store.path)
     sections = (_head(store, manifest), _variables(store), _splits(store), _provenance(manifest))
@@ -39,13 +50,40 @@ def _is_store(path: Path | Url) -> bool:
     return True
 
 
-def _head(store: Store, manifest: Manifest) -> list[str]:
+def _stores_in(folder: Path) -> list[Path]:
+    """Stores, complete or not, in a folder or in the folders of it: `pelagos build` has one for each dataset."""
+    written = [
+        file.parents[1]
+        for depth, name in product(("*", "*/*"), (MANIFEST, PLAN))
+        for file in folder.glob(f"{depth}/{name}")
+    ]
+    return sorted({path.with_name(path.name.removesuffix(".building")) for path in written})
+
+
+def _list(folder: Path | Url, stores: list[Path]) -> str:
+    lines = [f"{folder} holds stores of Pelagos:", ""]
+    for path in stores:
+        try:
+            about = _summary(open_store(path))
+        except PelagosError as error:
+            about = str(error).removeprefix(f"{path}: ")
+        lines += [str(path), f"    {about}"]
+    return "\n".join(lines) + "\n" + _WHAT_NEXT
+
+
+def _summary(store: Store) -> str:
     height, width = store.grid.shape
+    return (
+        f"{store.dataset} {store.version}: {store.num_trajectories} trajectories of {store.num_times} "
+        f"frames, {len(store.variables)} channels, {height} x {width} points"
+    )
+
+
+def _head(store: Store, manifest: Manifest) -> list[str]:
     size = sum(file.bytes for file in manifest.files.values())
     sides = f"y {', '.join(store.grid.boundary_y)}; x {', '.join(store.grid.boundary_x)}"
     lines = [
-        f"{store.dataset} {store.version}: {store.num_trajectories} trajectories of {store.num_times} "
-        f"frames, {len(store.variables)} channels, {height} x {width} points",
+        _summary(store),
         f"time step   {store.dt:g}{'' if store.time_units == '1' else ' ' + store.time_units}",
         f"grid        {store.grid.kind}, beyond the edges: {sides}",
         *_levels(store),

@@ -17,6 +17,7 @@ from pelagos.preprocessing.errors import DataError, PelagosError
 from pelagos.preprocessing.location import Url, locate
 from pelagos.preprocessing.plan import BuildConfig, make_plan
 from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
 from pelagos.preprocessing.sources.recognition import recognise
 
@@ -37,20 +38,20 @@ def propose(path: str | Path) -> str:
         raise DataError(_unknown(seen))
     best = findings[0]
     head = [f"{path}: {best.sureness} {best.kind}", f"because it is {best.evidence}"]
+    if (count := len(Files(paths=(seen.paths,)).places())) > 1:
+        head.append(f"as the first of its {count} files says, {seen.path.name}")
     head += [f"it may also be {other.kind}: {other.evidence}" for other in findings[1:]]
     values: dict[str, Any] = {
         "command": "build",
         "dataset": _identifier(best, seen),
         "source": {"kind": best.kind, "paths": seen.paths, **best.options},
     }
-    asked = [f"source.{option}: {question}" for option, question in best.ask.items()]
-    if not asked:
-        described, more, asked = _tried(values)
-        head, values = head + described, values | more
-    if asked:
-        head += ["", "before it can be built, say below or as KEY=VALUE:", *(f"  {one}" for one in asked)]
+    if best.ask:
+        asked = [f"  source.{option}: {question}" for option, question in best.ask.items()]
+        head += ["", "before it can be built, say below or as KEY=VALUE:", *asked]
     else:
-        head += ["", "pelagos build accepts this as it is"]
+        described, more = _tried(values)
+        head, values = head + described, values | more
     return "".join(f"# {line}".rstrip() + "\n" for line in head) + _yaml(values, best.ask)
 
 
@@ -64,19 +65,25 @@ def _yaml(values: Mapping[str, Any], ask: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
-def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any], list[str]]:
-    """What the archive holds, further options, and what is asked; opens the archive, reads one frame."""
+def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """What the archive holds and whether it can be built, and further options; opens it, reads one frame."""
     try:
         ds = _validated(values).source.open()
         more = _missing(ds) | {"splits": _splits(ds)}
         make_plan(_validated({**values, **more}))
     except PelagosError as error:
-        return [], {}, [str(error)]
+        return ["", "before it can be built, this has to be settled:", f"  {error}"], {}
     fields = ", ".join(f"{name} ({ds[name].attrs['role']})" for name in ds.data_vars)
-    times = f"{ds.sizes['time']} times from {ds.time.values[0]} to {ds.time.values[-1]}"
+    times = f"{ds.sizes['time']} times from {_shown(ds, 0)} to {_shown(ds, -1)}"
     shape = f"{ds.sizes['y']} x {ds.sizes['x']} points, {ds.sizes['trajectory']} trajectories, {times}"
     sides = f"beyond the edges: y {ds.attrs['boundary_y']}; x {ds.attrs['boundary_x']}"
-    return [f"it holds {fields}", shape, sides, *_planes(ds)], more, []
+    fine = "pelagos build accepts this as it is"
+    return [f"it holds {fields}", shape, sides, *_planes(ds), "", fine], more
+
+
+def _shown(ds: xr.Dataset, frame: int) -> str:
+    time = ds.time.values[frame]
+    return str(_moment(ds, frame)) if time.dtype.kind == "M" else f"{time:g}"
 
 
 def _planes(ds: xr.Dataset) -> list[str]:
@@ -137,6 +144,8 @@ def _identifier(finding: Finding, seen: Glance) -> str:
 
 
 def _unknown(seen: Glance) -> str:
+    if seen.container == "unknown" and not seen.path.stat().st_size:
+        return f"{seen.path}: an empty file; fetch or make it again"
     listed = ", ".join(f"{key or 'array'} {shape}" for key, shape in list(seen.shapes.items())[:10])
     what = {"unknown": "its first bytes are of no format that is read"}.get(
         seen.container, f"it is {seen.container} and holds {listed or 'nothing'}"

@@ -255,6 +255,7 @@ def _open(path: Path | Url) -> Iterator[xr.Dataset]:
     Raises:
         MissingFileError: if there is none.
         DamagedFileError: if it is truncated or of another format.
+        DataError: if it is a store of Pelagos.
     """
     if isinstance(path, Url):
         yield _open_remote(path)
@@ -265,7 +266,10 @@ def _open(path: Path | Url) -> Iterator[xr.Dataset]:
     if engine == "cfgrib":
         yield grib_file.opened(path)
         return
-    more: dict[str, Any] = {"consolidated": False} if engine == "zarr" else {}
+    more: dict[str, Any] = {}
+    if engine == "zarr":
+        zarr_array.open_group(path)  # which says what is wrong with it
+        more = {"consolidated": False}
     try:
         ds = xr.open_dataset(path, engine=engine, decode_cf=False, cache=False, **more)
     except PermissionError:

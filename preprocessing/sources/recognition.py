@@ -2,6 +2,7 @@
 
 import glob
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -45,7 +46,9 @@ def recognise(path: str | Path) -> tuple[Glance, list[Finding]]:
     seen = look(path)
     found = [finding for kind in FORMATS if (finding := kind.recognise(seen))]
     order = get_args(Sureness)
-    return seen, sorted(found, key=lambda finding: order.index(finding.sureness))
+    found.sort(key=lambda finding: order.index(finding.sureness))
+    sure = bool(found) and found[0].sureness == "certain"
+    return seen, [finding for finding in found if not sure or finding.sureness != "possible"]
 
 
 def look(path: str | Path) -> Glance:
@@ -126,14 +129,18 @@ def _pattern(folder: Path) -> str:
     """The pattern of the files in a folder that are of a known kind, which must have one suffix."""
     files = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".")]
     known = [file for file in files if (_is_zarr(file) if file.is_dir() else _container(file) != "unknown")]
-    suffixes = sorted({file.suffix for file in known})
-    if len(suffixes) != 1:
-        listed = ", ".join(file.name for file in files[:5]) or "nothing"
+    suffixes = Counter(file.suffix for file in known)
+    patterns = [f"{glob.escape(str(folder))}/*{suffix}" for suffix in sorted(suffixes)]
+    if not known:
+        listed = ", ".join(file.name for file in files[:5]) + ", ..." * (len(files) > 5)
+        what = f"no file of a known kind, but {listed}" if files else "nothing"
+        raise DataError(f"{folder} holds {what}; name a file, a folder of files, or a store")
+    if len(patterns) > 1:
+        listed = ", ".join(f"{suffixes[suffix]} {suffix or 'without suffix'}" for suffix in sorted(suffixes))
         raise DataError(
-            f"{folder} holds {listed}: {'files of several kinds' if suffixes else 'no file of a known kind'};"
-            " name a file, or a pattern in quotes"
+            f"{folder} holds files of several kinds ({listed}); name a file, or a pattern in quotes: '{patterns[0]}'"
         )
-    return f"{glob.escape(str(folder))}/*{suffixes[0]}"
+    return patterns[0]
 
 
 def _members(group: Any, above: str = "", depth: int = 3) -> Iterator[tuple[str, Any]]:

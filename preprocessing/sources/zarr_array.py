@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.errors import ContainsArrayError
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.location import Span, Url, look
@@ -61,15 +62,28 @@ def open_group(path: Path | Url) -> Any:
 
     Raises:
         MissingFileError: there is nothing at `path`, or on a server no Zarr group.
+        DataError: it is an array of one, or a store of Pelagos.
         DamagedFileError: there is no Zarr group.
     """
-    if isinstance(path, Url):
-        return _open_remote(path)
+    group = _open_remote(path) if isinstance(path, Url) else _open_local(path)
+    if "pelagos" in group.attrs:
+        raise DataError(
+            f"{path}: a store of Pelagos: train on it as data.0.path={path}, or build another one from the"
+            f" sources that `pelagos inspect {path}` names"
+        )
+    return group
+
+
+def _open_local(path: Path) -> Any:
     if not path.exists():
         raise missing(path)
     try:
         return zarr.open_group(path, mode="r", use_consolidated=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ContainsArrayError) or (path / ".zarray").exists():
+            raise DataError(
+                f"{path}: an array; name the Zarr group that it belongs to, {path.parent}"
+            ) from error
         raise DamagedFileError(f"{path}: cannot be read as zarr ({error}); fetch or make it again") from error
 
 

@@ -16,6 +16,7 @@ from pelagos.preprocessing.inspection import inspect
 from pelagos.preprocessing.plan import make_plan
 from pelagos.preprocessing.repair import repair
 from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.cf import CF
 from pelagos.preprocessing.store import Store, open_store, verify
 
 SOURCE = {"names": ["heating", "density", "velocity_x"], "static": "varying", "scalars": True}
@@ -316,6 +317,29 @@ def test_frames_beyond_the_end_are_refused(store: Store) -> None:
         store.read(0, 3, 6)
     with pytest.raises(IndexError, match="shape"):
         store.read(6, 0, 1)
+
+
+def test_inspect_lists_the_stores_of_a_folder(tmp_path: Path) -> None:
+    paths = [build(configuration(tmp_path, SOURCE, dataset=name)) for name in ("whole", "torn", "half")]
+    (paths[1] / "split/c/0/0").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        build(configuration(tmp_path, SOURCE, dataset="half", overwrite=True, version="2"), interrupted)
+    text = inspect(tmp_path)
+    assert f"{paths[0]}\n    whole 1: 6 trajectories of 5 frames, 3 channels, 8 x 8 points\n" in text
+    assert f"{paths[1]}\n    {paths[1]}/split/c/0/0: missing; `pelagos repair` mends the store\n" in text
+    assert f"{paths[2].with_name('half-2.zarr')}\n    no such store; its build is not complete" in text
+    assert "pelagos pretrain CONFIG data.0.path=STORE" in text
+    assert inspect(paths[0].parent).count("whole-1.zarr\n") == 1
+
+
+def interrupted(done: int, num: int) -> None:
+    if done:
+        raise KeyboardInterrupt
+
+
+def test_a_store_is_not_taken_for_an_archive(path: Path) -> None:
+    with pytest.raises(DataError, match=f"{path}: a store of Pelagos: train on it as data.0.path={path}, or"):
+        CF(paths=(str(path),)).open()
 
 
 def test_inspect_tells_what_is_inside(store: Store) -> None:

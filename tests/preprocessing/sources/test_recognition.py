@@ -9,6 +9,7 @@ import pytest
 import torch
 import xarray as xr
 import yaml
+import zarr
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.proposal import propose
@@ -69,10 +70,13 @@ def test_a_folder_or_a_pattern_of_files_is_one_archive(tmp_path: Path) -> None:
     (tmp_path / "README").write_text("about")
     for path in (tmp_path, f"{glob.escape(str(tmp_path))}/part_*.pt"):
         text = propose(path)
+        assert "as the first of its 3 files says, part_0.pt" in text
         assert "6 trajectories" in text
         assert yaml.safe_load(text)["dataset"] == "run_1"
     np.save(tmp_path / "a.npy", np.zeros((2, 3, 1, 4)))
-    with pytest.raises(DataError, match="files of several kinds; name a file, or a pattern in quotes"):
+    with pytest.raises(
+        DataError, match=r"several kinds \(1 \.npy, 3 \.pt\); name .* '.*/run\[\[\]1\]/\*\.npy'"
+    ):
         look(tmp_path)
 
 
@@ -109,6 +113,28 @@ def test_several_possibilities_are_all_named(shared: Path) -> None:
     text = propose(shared / "data/weather/credit/test_interp.nc")
     assert "certain credit" in text
     assert "it may also be cf" in text
+
+
+def test_what_is_barely_possible_is_not_named_beside_what_is_certain(shared: Path) -> None:
+    assert [finding.kind for finding in recognise(shared / "data/weather/anemoi_uk2t.zarr")[1]] == ["anemoi"]
+
+
+def test_a_place_that_is_no_archive_is_told_what_it_is(shared: Path, tmp_path: Path) -> None:
+    group = shared / "data/weather/anemoi_uk2t.zarr"
+    with pytest.raises(DataError, match=f"data: an array; name the Zarr group that it belongs to, {group}$"):
+        look(group / "data")
+    zarr.create_array(tmp_path / "a.zarr", data=np.zeros(3))
+    with pytest.raises(DataError, match=r"a\.zarr: an array; name the Zarr group"):
+        look(tmp_path / "a.zarr")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(DataError, match="b holds nothing; name a file, a folder of files, or a store"):
+        look(tmp_path / "b")
+    (tmp_path / "b/c").mkdir()
+    with pytest.raises(DataError, match="b holds no file of a known kind, but c; name a file, a folder"):
+        look(tmp_path / "b")
+    (tmp_path / "b/d.h5").touch()
+    with pytest.raises(DataError, match=r"d\.h5: an empty file; fetch or make it again"):
+        propose(tmp_path / "b/d.h5")
 
 
 def test_what_nobody_knows_is_said_with_what_it_holds(tmp_path: Path) -> None:
