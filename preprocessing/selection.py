@@ -182,9 +182,8 @@ def _time_axis(ds: xr.Dataset) -> tuple[NDArray[Any], str]:
         if (seconds != axis).any():
             raise DataError(f"{ds.attrs['dataset']}: times within a second cannot be stored")
         axis = seconds
-    steps = np.diff(axis).astype(np.float64)
-    if len(steps) and (odd := np.flatnonzero(np.abs(steps - steps[0]) > 1e-3 * abs(steps[0]))).size:
-        frame = int(odd[0])
+    if (odd := convention.uneven(axis)).size:
+        frame, steps = int(odd[0]), np.diff(axis).astype(np.float64)
         raise DataError(
             f"{ds.attrs['dataset']}: times are not evenly spaced: frames 0 and 1 are {steps[0]:g} {units} "
             f"apart, frames {frame} and {frame + 1} {steps[frame]:g}, at {axis[frame]}; see subset.time"

@@ -431,6 +431,8 @@ def _coordinate(path: Path | Url, name: str, ds: xr.Dataset, axis: Axis) -> xr.V
     # Names say what attributes leave out: many a `lat` has none.
     said = {"lat": "latitude", "lon": "longitude"}.get(name, name)
     own = {key: str(text) for key, text in stored.attrs.items()}
+    if axis == "time":
+        values = convention.evened(values, stored.dtype)
     return xr.Variable((axis,), values, {"standard_name": said} | own)
 
 

@@ -150,6 +150,33 @@ def _differ(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(~(np.abs(first - second) <= allowed))
 
 
+def uneven(times: NDArray[Any]) -> NDArray[np.int64]:
+    """The frames after which steps in time differ from the first one by more than a thousandth of it."""
+    steps = np.diff(times).astype(np.float64)
+    return np.flatnonzero(np.abs(steps - steps[:1]) > 1e-3 * np.abs(steps[:1]))
+
+
+def evened(times: NDArray[np.float64], stored: np.dtype[Any]) -> NDArray[np.float64]:
+    """Times on an even axis where nothing but the rounding of the type in which they are stored moved them off it.
+
+    In single precision 10000 + 0.01 k has steps between 0.0098 and 0.0107: each time is rounded by up to half of
+    0.00098, and so are the ends of the axis. Where that is more than a quarter of a step, it hides too much.
+
+    >>> evened(np.array([1e4, 1e4 + 0.01, 1e4 + 0.02], np.float32).astype(float), np.dtype(np.float32)).tolist()
+    [10000.0, 10000.009765625, 10000.01953125]
+    """
+    if not len(uneven(times)):
+        return times
+    even, step = np.linspace(times[0], times[-1], len(times), retstep=True)
+    error = rounding(times, stored)
+    return even if error <= abs(step) / 4 and np.all(np.abs(times - even) <= error) else times
+
+
+def rounding(times: NDArray[np.float64], stored: np.dtype[Any]) -> float:
+    """The distance of the largest of the times to its neighbour in the type in which they are stored."""
+    return float(np.spacing(np.abs(times).max().astype(stored))) if stored.kind == "f" else 0.0
+
+
 def select(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
     """The dataset with only the fields named (all where none is), and with its scalars.
 

@@ -110,7 +110,7 @@ class FNO(Files):
             return self.dt * np.arange(1, count + 1, dtype=np.float64)
         if "t" not in held:
             raise ConfigError(f"dt: {path} holds no times; give the time between its {count} frames")
-        times = _coordinate(held["t"])
+        times = _time(held["t"])
         if len(times) != count or count < 2:
             raise DataError(f"{path}: t has {len(times)} values for {count} frames of u")
         return times
@@ -151,6 +151,10 @@ def _coordinate(part: Part) -> NDArray[np.float64]:
     return part.read((slice(None),) * len(part.shape)).astype(np.float64).ravel()
 
 
+def _time(part: Part) -> NDArray[np.float64]:
+    return convention.evened(_coordinate(part), part.dtype)
+
+
 def _flow(path: Path, name: str, axes: tuple[str, ...], part: Part, times: NDArray[np.float64]) -> Piece:
     coordinates = {axis: even(n) for axis, n in zip(axes, part.shape, strict=True) if axis in ("y", "x")}
     match = re.search(r"_[Vv](\d[\d.]*(?:e[-+]?\d+)?)(?=_|$)", path.stem)
@@ -173,7 +177,7 @@ def _darcy(path: Path, held: Mapping[str, Part]) -> Piece:
 
 def _solution(path: Path, held: Mapping[str, Part]) -> Piece:
     key = "usol" if "usol" in held else "uu"
-    x, times = _coordinate(held["x"]), _coordinate(held["t"] if "t" in held else held["tt"])
+    x, times = _coordinate(held["x"]), _time(held["t"] if "t" in held else held["tt"])
     fields = {"u": Stored("prognostic", ("x", "time"), held[key])}
     if held[key].shape != (len(x), len(times)):
         raise DataError(

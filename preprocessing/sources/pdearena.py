@@ -171,6 +171,7 @@ def _smoke(path: Path, group: Any) -> Piece:
         axis: one_row(path, axis, member(group, key)[()])
         for axis, key in (("time", "t"), ("y", "y"), ("x", "x"))
     }
+    coordinates["time"] = convention.evened(coordinates["time"], group["t"].dtype)
     fields = {name: Stored("prognostic", axes, part) for name, part in parts.items()}
     scalars = {"buoyancy_y": np.asarray(group["buo_y"][()], np.float64)} if "buo_y" in group else {}
     return Piece(path, count, coordinates, fields, scalars)
@@ -191,18 +192,15 @@ def _water(path: Path, held: Mapping[str, Part], units: Mapping[str, str]) -> Pi
     coordinates = {
         axis: _values(path, held[key], key) for axis, key in (("time", "time"), ("y", "lat"), ("x", "lon"))
     }
-    return Piece(
-        path, shape[0] if many else 1, {**coordinates, "time": _hours(path, coordinates, units)}, fields
-    )
+    times = _hours(path, convention.evened(coordinates["time"], held["time"].dtype), units)
+    return Piece(path, shape[0] if many else 1, {**coordinates, "time": times}, fields)
 
 
 def _values(path: Path, part: Part, key: str) -> NDArray[np.float64]:
     return one_row(path, key, part.read((slice(None),) * len(part.shape)))
 
 
-def _hours(
-    path: Path, coordinates: Mapping[str, NDArray[np.float64]], units: Mapping[str, str]
-) -> NDArray[np.float64]:
+def _hours(path: Path, times: NDArray[np.float64], units: Mapping[str, str]) -> NDArray[np.float64]:
     """Times from the first frame; the calendar of an idealised run means nothing."""
     unit = units.get("time", "").split(" ")[0]
     scale = {"hours": 1, "minutes": 60, "seconds": 3600, "days": 1 / 24}.get(unit)
@@ -210,4 +208,4 @@ def _hours(
         raise DataError(
             f"{path}: time has the units '{units.get('time', '')}'; hours since .. would be right"
         )
-    return np.asarray((coordinates["time"] - coordinates["time"][0]) / scale)
+    return np.asarray((times - times[0]) / scale)

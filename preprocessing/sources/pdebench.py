@@ -244,10 +244,10 @@ def _compare(first: _Contents, other: _Contents) -> None:
 def _coordinate(file: Any, key: str, length: int | None = None) -> NDArray[np.float64]:
     """Coordinates of cells or frames; the last of one too many (PDEBench counts frames so) is dropped."""
     values = np.asarray(member(file, key)[()], np.float64)
-    if length is None or len(values) == length:
+    if length is None:
         return values
-    if len(values) == length + 1:
-        return values[:-1]
+    if len(values) in (length, length + 1):
+        return convention.evened(values[:length], file[key].dtype)
     raise DataError(f"{file.file.filename}: '{key}' has {len(values)} values for {length} frames")
 
 
@@ -369,7 +369,7 @@ def _incompressible(path: Path, file: Any, config: PDEBench) -> _Contents:
     if latest != frames - 1:
         raise DataError(f"{path}: its generator stopped after frame {latest} of {frames}; make it again")
     settings = yaml.load(file.attrs.get("config", "{}"), _SAFE_LOADER) or {}  # noqa: S506  # it is safe
-    coordinates = {"time": one_row(path, "t", member(file, "t")[()])}
+    coordinates = {"time": convention.evened(one_row(path, "t", member(file, "t")[()]), file["t"].dtype)}
     coordinates |= {
         axis: np.linspace(0.5, n - 0.5, n) for axis, n in zip(axes, velocity.shape[2:4], strict=True)
     }

@@ -42,6 +42,7 @@ class Contents:
         grid_type: `cartesian` or one of a sphere's.
         num_trajectories: how many there are.
         times: (N, T) of each trajectory, or (1, T) of all.
+        rounding: by how much the type in which they are stored may have rounded them.
         coordinates: by the names of the axes, in the order of the arrays' axes.
         sides: of each axis, None where the masks do not give a side one kind.
         conditions: at boundaries, by name.
@@ -53,6 +54,7 @@ class Contents:
     grid_type: str
     num_trajectories: int
     times: NDArray[np.float64]
+    rounding: float
     coordinates: Mapping[str, NDArray[np.float64]]
     sides: Mapping[str, tuple[Boundary | None, Boundary | None]]
     conditions: Mapping[str, Condition]
@@ -74,12 +76,14 @@ def contents(path: Path) -> Contents:
         coordinates = {name: np.asarray(dimensions[name][()], np.float64) for name in dims}
         conditions = dict(_conditions(file, {name: len(values) for name, values in coordinates.items()}))
         num = int(_attribute(file, "n_trajectories"))
+        times, rounding = _times(member(dimensions, "time"), num)
         return Contents(
             path=path,
             dataset=_text(file.attrs.get("dataset_name", "")),
             grid_type=_text(file.attrs.get("grid_type", "cartesian")),
             num_trajectories=num,
-            times=_times(member(dimensions, "time"), num),
+            times=times,
+            rounding=rounding,
             coordinates=coordinates,
             sides=_sides(conditions, dims),
             conditions=conditions,
@@ -87,14 +91,15 @@ def contents(path: Path) -> Contents:
         )
 
 
-def _times(stored: Any, num: int) -> NDArray[np.float64]:
+def _times(stored: Any, num: int) -> tuple[NDArray[np.float64], float]:
     times = np.atleast_2d(np.asarray(stored[()], np.float64))
     if times.ndim != 2 or len(times) not in (1, num) or not times.size:
         raise DataError(
             f"{stored.file.filename}: {stored.name} has shape {stored.shape}; (time,) or (trajectory={num}, time)"
             " would be right"
         )
-    return times
+    rows = np.stack([convention.evened(row, stored.dtype) for row in times])
+    return rows, convention.rounding(times, stored.dtype)
 
 
 def _attribute(item: Any, name: str) -> Any:

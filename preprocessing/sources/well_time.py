@@ -28,10 +28,10 @@ def clock(files: Sequence[Contents], dt: float | None) -> tuple[Floats, Floats |
     )
     taken = np.ones(len(times), bool) if dt is None else _with_step(files[0].path, times, dt)
     rows = times[taken]
-    # What single precision rounds, and a thousandth of a step as for all axes of time.
-    rounded = np.finfo(np.float32).eps * float(np.abs(rows).max())
     steps = np.diff(rows, axis=1)
-    allowed = 2 * rounded + 1e-3 * float(np.abs(steps).min(initial=np.inf if steps.size else 0.0))
+    least = float(np.abs(steps).min(initial=np.inf if steps.size else 0.0))
+    # A thousandth of a step as for all axes of time, and what rounds both ends of a step.
+    allowed = 1e-3 * least + 2 * min(max(file.rounding for file in files), least / 4)
     if np.all(np.abs(rows - rows[0]) <= allowed):
         return rows[0], None, taken
     best = int(np.abs(rows).max(axis=1).argmin())  # rounded least

@@ -144,3 +144,40 @@ def test_a_boundary_can_be_said_in_a_word_or_side_by_side(option: object, y: obj
 def test_an_unknown_boundary_is_an_error_that_lists_the_kinds() -> None:
     with pytest.raises(ValidationError, match="'periodic', 'wall', 'open', 'pole' or 'unknown'"):
         TypeAdapter(BoundaryOption).validate_python("neumann")
+
+
+@pytest.mark.parametrize(
+    ("start", "step"), [(1e4, 0.01), (-1e4, 0.01), (500.0, 0.01), (1e6, 0.3), (0.0, 0.01)]
+)
+def test_late_times_in_single_precision_are_evenly_spaced(start: float, step: float) -> None:
+    for count in (3, 50, 10_000):
+        exact = start + step * np.arange(count)
+        stored = exact.astype(np.float32)
+        found = convention.evened(stored.astype(np.float64), stored.dtype)
+        assert not convention.uneven(found).size
+        np.testing.assert_allclose(found, exact, rtol=0, atol=np.spacing(np.abs(stored).max()))
+        np.testing.assert_array_equal(convention.evened(exact, exact.dtype), exact)
+
+
+LATE = np.array([1e4, 1e4 + 0.01, 1e4 + 0.022, 1e4 + 0.03])
+"""One frame is 0.002 late, in single precision two neighbours of 1e4."""
+
+
+@pytest.mark.parametrize(
+    ("times", "dtype"),
+    [
+        (LATE, np.float32),
+        (LATE, np.float64),
+        (np.array([0, 1, 2, 4]), np.float32),
+        (np.array([0, 1, 2, 4]), np.int64),
+        # In double precision nothing has rounded these.
+        (np.float32(1e4 + 0.01 * np.arange(50)), np.float64),
+        # Neighbours are 0.00098 apart: 0.001 cannot be told from 0.002.
+        (1e4 + 0.001 * np.arange(50), np.float32),
+    ],
+)
+def test_times_that_rounding_does_not_explain_stay_uneven(times: np.ndarray, dtype: type) -> None:
+    stored = times.astype(dtype)
+    found = convention.evened(stored.astype(np.float64), stored.dtype)
+    np.testing.assert_array_equal(found, stored)
+    assert convention.uneven(found).size

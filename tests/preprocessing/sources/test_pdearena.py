@@ -112,6 +112,19 @@ def test_trajectories_with_times_of_their_own_are_named(tmp_path: Path) -> None:
         PDEArena(paths=path).open()
 
 
+def test_late_times_in_single_precision_are_even(tmp_path: Path) -> None:
+    late = (1e4 + 0.01 * np.arange(4)).astype(np.float32)
+    smoke = save(tmp_path / "smoke.h5", "train")
+    with h5py.File(smoke, "r+") as file:
+        del file["train/t"]
+        file["train/t"] = np.tile(late, (3, 1))
+    days = ("time", late, {"units": "days since 2000-01-01"})
+    water(1).isel(b=0).assign_coords(time=days).to_netcdf(tmp_path / "water.nc", engine="h5netcdf")
+    for path in (smoke, str(tmp_path / "water.nc")):
+        time = PDEArena(paths=path).open().time
+        np.testing.assert_allclose(np.diff(time), time[1] - time[0], rtol=1e-8)
+
+
 def test_shallow_water_lies_on_the_sphere_over_hours(tmp_path: Path) -> None:
     given = water(1).isel(b=0)
     given.to_netcdf(tmp_path / "output.nc", engine="h5netcdf")

@@ -52,6 +52,16 @@ def seeds(path: Path, shape: tuple[int, ...], axes: str, name: str = "", **sim: 
     return data
 
 
+def test_late_times_in_single_precision_are_even(tmp_path: Path) -> None:
+    path = tmp_path / "2D_CFD_periodic.hdf5"
+    flow(path)
+    with h5py.File(path, "r+") as file:
+        del file["t-coordinate"]
+        file["t-coordinate"] = (1e4 + 0.01 * np.arange(6)).astype(np.float32)
+    time = PDEBench(paths=str(path)).open().time
+    np.testing.assert_allclose(np.diff(time), time[1] - time[0], rtol=1e-8)
+
+
 class TestFlow(SourceContract):
     @pytest.fixture
     def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:

@@ -11,11 +11,13 @@ import pytest
 import xarray as xr
 
 from pelagos.preprocessing.build import BuildConfig, build
+from pelagos.preprocessing.channels import FieldOptions
 from pelagos.preprocessing.dataset import DatasetConfig
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.inspection import inspect
 from pelagos.preprocessing.plan import make_plan
 from pelagos.preprocessing.proposal import propose
+from pelagos.preprocessing.selection import select
 from pelagos.preprocessing.sources import the_well
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.the_well import TheWell, Writer
@@ -637,7 +639,7 @@ def test_four_dimensions_are_refused(tmp_path: Path) -> None:
         made.done().open()
 
 
-def timed(path: Path, *rows: np.ndarray) -> TheWell:
+def timed(path: Path, *rows: np.ndarray, dtype: type = np.float32) -> TheWell:
     """A file whose trajectories have times of their own, in single precision as the specification has them."""
     made = Well(path, n_trajectories=len(rows))
     made.file["t0_fields"].attrs["field_names"] = ["density"]
@@ -645,7 +647,7 @@ def timed(path: Path, *rows: np.ndarray) -> TheWell:
     made.file["t0_fields/density"].attrs.update(
         dim_varying=[True, True], sample_varying=True, time_varying=True
     )
-    made.coordinate("time", np.stack(rows).astype(np.float32), sample_varying=True)
+    made.coordinate("time", np.stack(rows).astype(dtype), sample_varying=True)
     return made.done()
 
 
@@ -670,6 +672,18 @@ def test_trajectories_that_start_at_different_times_count_from_their_start(
     batch = dataset.batch(np.arange(dataset.num_samples))
     np.testing.assert_allclose(batch.lead_time, step * (batch.index[:, 2] - batch.index[:, 1]), rtol=1e-6)
     np.testing.assert_array_equal(batch.scalars[:, 0], np.array(starts)[batch.index[:, 0]])
+
+
+@pytest.mark.parametrize("starts", [[1e4, 1e4], [1e4, 0.0], [0.0, 1e4], [1e4, 2e4]])
+def test_late_times_are_as_even_as_single_precision_can_say(tmp_path: Path, starts: list[float]) -> None:
+    rows = [(start + 0.01 * np.arange(T)).astype(np.float32) for start in starts]
+    single, double = (
+        timed(tmp_path / f"{t.__name__}.hdf5", *rows, dtype=t) for t in (np.float32, np.float64)
+    )
+    axis = select(single.open(), FieldOptions()).axis
+    np.testing.assert_allclose(np.diff(axis), 0.01, rtol=0.05)
+    with pytest.raises(DataError, match=r"times are not evenly spaced|a dataset has one step in time"):
+        select(double.open(), FieldOptions())
 
 
 def test_trajectories_of_different_steps_are_refused_until_one_step_is_chosen(tmp_path: Path) -> None:
