@@ -59,6 +59,12 @@ class Fields:
         return int(self.dataset.sizes["trajectory"])
 
     @property
+    def present(self) -> NDArray[np.bool_]:
+        """(N, T) which frames there are: trajectories may end at different times."""
+        everything = np.ones((self.num_trajectories, len(self.axis)), bool)
+        return np.asarray(self.dataset.coords.get("present", everything))
+
+    @property
     def varying_static(self) -> bool:
         """Whether some static field differs between trajectories."""
         return any("trajectory" in self.dataset[channel.source].dims for channel in self.static)

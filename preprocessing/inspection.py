@@ -73,8 +73,10 @@ def _list(folder: Path | Url, stores: list[Path]) -> str:
 
 def _summary(store: Store) -> str:
     height, width = store.grid.shape
+    least = store.num_times if store.present is None else store.present.sum(axis=1).min()
+    frames = f"{store.num_times}" if least == store.num_times else f"{least} to {store.num_times}"
     return (
-        f"{store.dataset} {store.version}: {store.num_trajectories} trajectories of {store.num_times} "
+        f"{store.dataset} {store.version}: {store.num_trajectories} trajectories of {frames} "
         f"frames, {len(store.variables)} channels, {height} x {width} points"
     )
 

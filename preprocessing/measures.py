@@ -28,7 +28,7 @@ class Measures:
         tendency: moments of the differences of consecutive frames, both of which train.
         static: moments of the static channels.
         mask: (C, H, W) where a value ever exists.
-        num_missing: how many values are NaN, in all frames whether they train or not.
+        num_missing: how many values are NaN, in all frames that there are, whether they train or not.
     """
 
     state: Moments
@@ -97,13 +97,16 @@ def _described(prefix: str, moments: Moments, magnitude: Floats) -> dict[str, ND
     return {prefix + name: values for name, values in arrays.items()}
 
 
-def measure(block: Block, static: Block, training: Flags, before: Block, before_training: Flags) -> Measures:
+def measure(
+    block: Block, static: Block, training: Flags, present: Flags, before: Block, before_training: Flags
+) -> Measures:
     """The measures of one part.
 
     Args:
         block: (N, T, C, H, W) its frames.
         static: (N, C, H, W) static fields of those trajectories that this part answers for.
         training: (N, T) which frames train.
+        present: (N, T) which frames there are; of all others NaN do not count as missing.
         before: (N, C, H, W) the frames before the block; N is 0 where there are none.
         before_training: (N,) whether these train.
     """
@@ -112,7 +115,9 @@ def measure(block: Block, static: Block, training: Flags, before: Block, before_
         if before_training[n] and training[n, 0]:
             tendencies.append(tendency_moments_of(np.stack([before[n], block[n, 0]])))
     num_channels = block.shape[2]
-    num_missing = sum(int(np.isnan(frame).sum()) for frame in block.reshape(-1, *block.shape[3:]))
+    num_missing = sum(
+        int(np.isnan(block[n, t, c]).sum()) for n, t in np.argwhere(present) for c in range(num_channels)
+    )
     return Measures(
         state=merged((moments_of(run) for run in _runs(block, training)), num_channels),
         tendency=merged(tendencies, num_channels),

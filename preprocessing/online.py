@@ -112,7 +112,7 @@ def _store(
     num, train = config.valid, state_NTCHW[config.valid :]
     static = static_NCHW[num:] if described.static else static_NCHW[:0]
     every, before = np.ones(train.shape[:2], bool), np.ones(0, bool)
-    measures = measure(train, static, every, train[:0, 0], before)
+    measures = measure(train, static, every, every, train[:0, 0], before)
     found = statistics(measures)
     valid = np.ones((num, len(described.axis)), bool)
     return OnlineStore(
@@ -129,6 +129,7 @@ def _store(
         stats=Statistics(**{field.name: found[field.name] for field in fields(Statistics)}),
         mask=measures.mask,
         num_missing=0,
+        present=None,
         frames=HeldFrames(state_NTCHW[:num].copy()),
         static_frames=HeldFrames(static_NCHW[:num].copy()),
         static_varies=True,

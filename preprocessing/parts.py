@@ -100,10 +100,10 @@ def write_part(root: Path, plan: Plan, part: Part) -> Entry:
     frames = fields.read(rows, slice(max(0, start - 1), stop))
     rounding = fields.round(frames)
     before, block = (frames[:, :1], frames[:, 1:]) if start else (frames[:0, :1], frames)
-    check_values(plan, fields.state, block, part)
+    check_values(plan, fields.state, block, part, plan.present(part))
     has_static = plan.static_cell(part) is not None
     static = fields.read_static(rows) if has_static else np.empty((0, *plan.static.frame), np.float32)
-    check_values(plan, fields.static, static[:, None], part)
+    check_values(plan, fields.static, static[:, None], part, np.ones((len(static), 1), bool))
     contents = zip(shard_files(plan, part), [(block, plan.state), (static, plan.static)], strict=False)
     with ThreadPoolExecutor(max_workers=1) as beside:
         # The disk is waited for while the processor measures.
@@ -134,17 +134,20 @@ def measure_part(plan: Plan, part: Part, block: Block, static: Block, before: Bl
         block,
         static,
         training[:, slice(*part.times)],
+        plan.present(part),
         before.reshape(-1, *plan.state.frame),
         training[:, start - 1] if start else training[:0, 0],
     )
     return replace(measures, num_missing=measures.num_missing + static_missing)
 
 
-def check_values(plan: Plan, channels: Sequence[Channel], block: Block, part: Part) -> None:
-    """Raise DataError naming the first value of (N, T, C, H, W) that may not be stored."""
+def check_values(
+    plan: Plan, channels: Sequence[Channel], block: Block, part: Part, present: NDArray[np.bool_]
+) -> None:
+    """Raise DataError naming the first value of the frames (N, T) of (N, T, C, H, W) that may not be stored."""
     for n, t, c in np.ndindex(block.shape[:3]):
         values = block[n, t, c]
-        if np.isfinite(values).all():
+        if not present[n, t] or np.isfinite(values).all():
             continue
         bad = np.isinf(values) if plan.config.missing == "keep" else ~np.isfinite(values)
         if bad.any():

@@ -24,7 +24,7 @@ from pelagos.preprocessing.shards import CodecName, ShardLayout
 from pelagos.preprocessing.slurm_workers import Workers
 from pelagos.preprocessing.sources.convention import Boundaries
 from pelagos.preprocessing.sources.registry import Source
-from pelagos.preprocessing.split import INITIAL_CONDITION, SPLITS, Codes, Split, TrajectorySplit
+from pelagos.preprocessing.split import ABSENT, INITIAL_CONDITION, SPLITS, Codes, Split, TrajectorySplit
 
 FORMAT = 1
 _CHUNK = 1 << 20  # bytes: larger frames are cut along the channels, larger channels along the rows
@@ -155,7 +155,7 @@ class Plan:
     Attributes:
         config: as given.
         fields: that are read.
-        codes: (trajectory, time) splits.
+        codes: (trajectory, time) splits, with what is unused or absent.
         state: layout of `state(trajectory, time, channel, y, x)`.
         static: layout of `static(trajectory, static_channel, y, x)`, its first axis 1 where all share one.
         parts: which together write every shard once.
@@ -176,6 +176,10 @@ class Plan:
     def training(self) -> NDArray[np.bool_]:
         """(trajectory, time) frames of the training split."""
         return np.asarray(self.codes == SPLITS.index("train"))
+
+    def present(self, part: Part) -> NDArray[np.bool_]:
+        """(trajectory, time) frames of a part that there are."""
+        return np.asarray(self.codes[slice(*part.trajectories), slice(*part.times)] != ABSENT)
 
     def static_cell(self, part: Part) -> tuple[int, ...] | None:
         """The shard of static fields that a part writes, if any."""
@@ -200,6 +204,7 @@ def make_plan(config: BuildConfig, *, cut_rows: bool = True, beginnings: Sequenc
     num, length = fields.num_trajectories, len(fields.axis)
     beginnings = _beginnings(config.splits, fields, beginnings)
     codes = config.splits.codes(fields.axis, num, fields.params | _conditions(beginnings))
+    codes[~fields.present] = ABSENT
     static_bytes = 4 * len(fields.static) * prod(fields.grid.shape) if fields.varying_static else 0
     shape = (num, length, len(fields.state), *fields.grid.shape)
     leading = _leading(shape, static_bytes, config.shard_bytes)

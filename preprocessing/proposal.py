@@ -75,6 +75,8 @@ def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         return ["", "before it can be built, this has to be settled:", f"  {error}"], {}
     fields = ", ".join(f"{name} ({ds[name].attrs['role']})" for name in ds.data_vars)
     times = f"{ds.sizes['time']} times from {_shown(ds, 0)} to {_shown(ds, -1)}"
+    if "present" in ds.coords:
+        times += f", at least {int(ds.present.sum('time').min())} of them in each"
     shape = f"{ds.sizes['y']} x {ds.sizes['x']} points, {ds.sizes['trajectory']} trajectories, {times}"
     sides = f"beyond the edges: y {ds.attrs['boundary_y']}; x {ds.attrs['boundary_x']}"
     fine = "pelagos build accepts this as it is"

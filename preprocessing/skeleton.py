@@ -16,7 +16,7 @@ from pelagos.preprocessing.measures import Measures, statistics
 from pelagos.preprocessing.plan import FORMAT, Plan
 from pelagos.preprocessing.provenance import SourceRecord, software
 from pelagos.preprocessing.shards import ShardLayout, read_metadata
-from pelagos.preprocessing.split import SPLITS, UNUSED
+from pelagos.preprocessing.split import ABSENT, SPLITS, UNUSED
 from pelagos.preprocessing.variables import keys
 
 EPOCH = "seconds since 1970-01-01 00:00:00"
@@ -37,7 +37,10 @@ def write_skeleton(folder: Path, plan: Plan) -> None:
     _put(group, "time", *_time(plan))
     _put(group, "y", fields.grid.y, ("y",), _axis_attrs("y", fields.grid))
     _put(group, "x", fields.grid.x, ("x",), _axis_attrs("x", fields.grid))
-    flags = {"flag_values": [UNUSED, *range(len(SPLITS))], "flag_meanings": " ".join(("unused", *SPLITS))}
+    words = {UNUSED: "unused", **dict(enumerate(SPLITS))}
+    if (plan.codes == ABSENT).any():
+        words = {ABSENT: "absent", **words}
+    flags = {"flag_values": list(words), "flag_meanings": " ".join(words.values())}
     _put(group, "split", plan.codes, ("trajectory", "time"), flags | {"long_name": "split of each frame"})
     named = {"long_name": "name of the field, with its level"}
     _put(group, "channel", _texts(keys(c.variable for c in fields.state)), ("channel",), named)

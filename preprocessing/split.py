@@ -13,6 +13,8 @@ from pelagos.preprocessing.errors import ConfigError
 
 SPLITS = ("train", "valid", "test")
 UNUSED = -1
+ABSENT = -2
+"""Of frames that a trajectory does not have, since others last longer."""
 INITIAL_CONDITION = "initial_condition"
 Codes = NDArray[np.int8]
 

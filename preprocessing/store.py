@@ -27,7 +27,7 @@ from pelagos.preprocessing.manifest import Damage, verify
 from pelagos.preprocessing.plan import FORMAT
 from pelagos.preprocessing.server_store import zarr_store
 from pelagos.preprocessing.shards import read_metadata
-from pelagos.preprocessing.split import SPLITS
+from pelagos.preprocessing.split import ABSENT, SPLITS
 from pelagos.preprocessing.transform import Log1p
 from pelagos.preprocessing.variables import Variable
 
@@ -99,6 +99,7 @@ class Store:
         static_varies: which of the two.
         scalar_values: (N, S), NaN where missing.
         level: attributes of the levels' coordinate: `units`, `long_name`, for 3-D fields `boundary`, ...
+        present: (N, T) which frames there are; None where all trajectories last as long.
     """
 
     path: Path | Url
@@ -119,6 +120,7 @@ class Store:
     static_varies: bool
     scalar_values: Floats
     level: Mapping[str, str]
+    present: NDArray[np.bool_] | None
 
     @property
     def num_trajectories(self) -> int:
@@ -194,6 +196,8 @@ class Store:
         ds = xr.Dataset(arrays).assign_coords({name: raw[name] for name in ("trajectory", "time", "y", "x")})
         if "level" in ds.coords:
             ds["level"].attrs |= dict(self.level)
+        if self.present is not None:
+            ds = ds.assign_coords(present=(("trajectory", "time"), self.present))
         facts = {
             "dataset": self.dataset,
             "source_format": "pelagos",
@@ -269,7 +273,7 @@ def open_store(path: Path | Url | str) -> Store:
     stats = [name for name in _STATISTICS if static or not name.startswith("static_")]
     own = ["split", "time", "mask", *(["params"] if about["params"] else [])]
     values = _values(path, [*own, *(f"stats/{name}" for name in stats)])
-    axis = values["time"]
+    axis, present = values["time"], values["split"] != ABSENT
     return Store(
         path=path,
         dataset=about["dataset"],
@@ -289,6 +293,7 @@ def open_store(path: Path | Url | str) -> Store:
         static_varies=about["static_varies"],
         scalar_values=values.get("params", np.empty((len(values["split"]), 0))),
         level=about.get("level", {}),
+        present=None if np.all(present) else present,
     )
 
 

@@ -3,7 +3,8 @@
 Fields that depend on time have dims (trajectory, time, [level,] y, x), static fields
 ([trajectory,] [level,] y, x), scalar parameters ([trajectory]). Each variable carries `units` and
 `role`; the dataset carries its identifier, its format, the kind of its grid and what lies beyond
-each edge. Missing values are NaN. Of 3-D fields the third axis is `level`: see `planes`.
+each edge. Missing values are NaN. Of 3-D fields the third axis is `level`: see `planes`. Where trajectories
+end at different times, the coordinate `present` (trajectory, time) says which frames there are.
 """
 
 import json
@@ -109,6 +110,7 @@ def assemble(
     num_trajectories: int,
     time_units: str = "1",
     level: xr.Variable | None = None,
+    present: NDArray[np.bool_] | None = None,
     **documentation: str,
 ) -> xr.Dataset:
     """A dataset in the convention, checked; empty `documentation` (license, ...) is left out."""
@@ -121,6 +123,8 @@ def assemble(
     }
     if level is not None:
         coords["level"] = level
+    if present is not None and not present.all():
+        coords["present"] = (("trajectory", "time"), present)
     facts = {
         "dataset": dataset,
         "source_format": source_format,
@@ -248,6 +252,11 @@ def _check_variable(label: str, variable: xr.DataArray) -> None:
 
 def _check_coordinates(ds: xr.Dataset) -> None:
     label = ds.attrs["dataset"]
+    if "present" in ds.coords and (ds["present"].dims != TIME_DIMS[:2] or ds["present"].dtype != np.bool_):
+        raise DataError(
+            f"{label}: present is {ds['present'].dtype} over {ds['present'].dims}; booleans over"
+            " (trajectory, time) would be right"
+        )
     for name in {"y", "x", "level"} & set(ds.coords):
         if ds[name].dtype != np.float64:
             raise DataError(f"{label}: coordinate {name} is {ds[name].dtype}; it must be float64")

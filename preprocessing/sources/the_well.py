@@ -23,12 +23,12 @@ from pelagos.preprocessing.sources import convention, well_file
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
-from pelagos.preprocessing.sources.lazy import Hdf5Dataset, floating, variable
+from pelagos.preprocessing.sources.lazy import Hdf5Dataset, Part, floating, variable
 from pelagos.preprocessing.sources.well_file import Contents
-from pelagos.preprocessing.sources.well_time import clock
+from pelagos.preprocessing.sources.well_time import Clock, clock
+from pelagos.preprocessing.sources.window import Lasting
 from pelagos.preprocessing.sources.writer import BlockWriter, write_all
 
-Floats = NDArray[np.float64]
 Axis = Literal["level", "y", "x"]
 _AXES: tuple[dict[str, str], ...] = (
     {"y": "y", "x": "x"},
@@ -44,7 +44,8 @@ class TheWell(Files):
 
     Vectors become variables `name_x`, `name_y`, tensors `name_xx`, ..., after the file's axes. A
     scalar that varies in time becomes a forcing that is uniform in space. Where trajectories start
-    at different times, time counts from each one's start, which is the scalar `start_time`. A boundary
+    at different times, time counts from each one's start, which is the scalar `start_time`; files may last
+    for different times. A boundary
     condition becomes the kind of the sides that it marks; one that marks other points, or has values
     there, also the fields `NAME_mask` and `NAME_values`, static ones or forcings. In 3-D the third
     axis is `level`: z, or the radius.
@@ -86,11 +87,11 @@ class TheWell(Files):
         first = files[0]
         for other in files[1:]:
             well_file.compare(first, other)
-        time, starts, taken = clock(files, self.dt)
+        times = clock(files, self.dt)
         own = self._axes(first)
         grid = self._grid(first, own)
         variables = {}
-        for place, made in _variables(files, {name: axis for axis, name in own.items()}, starts):
+        for place, made in _variables(files, {name: axis for axis, name in own.items()}, times):
             own_name = place.split("/", 1)[1]
             name = self.rename.get(place, self.rename.get(own_name, own_name))
             if name in variables:
@@ -108,7 +109,8 @@ class TheWell(Files):
         ds = convention.assemble(
             variables,
             grid=grid,
-            time=time,
+            time=times.axis,
+            present=times.present,
             dataset=self.identifier(first.dataset),
             source_format="the_well",
             sources=self.files(),
@@ -117,7 +119,7 @@ class TheWell(Files):
             license=self.license,
             references=self.references,
         )
-        return convention.select(ds if taken.all() else ds.isel(trajectory=taken), self.variables)
+        return convention.select(ds if times.taken.all() else ds.isel(trajectory=times.taken), self.variables)
 
     def _axes(self, file: Contents) -> dict[str, str]:
         """The file's names of y and x, and of level in 3-D."""
@@ -177,12 +179,12 @@ class TheWell(Files):
 
 
 def _variables(
-    files: Sequence[Contents], named: Mapping[str, str], starts: Floats | None
+    files: Sequence[Contents], named: Mapping[str, str], times: Clock
 ) -> Iterator[tuple[str, xr.Variable]]:
     """The variables of all files by `group/name`, with roles; `named` gives y, x or level by the file's axis."""
     first = files[0]
     counts = [file.num_trajectories for file in files]
-    sizes = {"trajectory": sum(counts), "time": first.times.shape[1]}
+    sizes = {"trajectory": sum(counts), "time": len(times.axis)}
     sizes |= {axis: len(first.coordinates[name]) for name, axis in named.items()}
     for path, array in first.arrays.items():
         stored = [file.arrays[path].part for file in files]
@@ -193,16 +195,31 @@ def _variables(
         axes = tuple(named.get(axis, axis) for axis in array.axes)
         dims = _dims(axes, len(files))
         for suffix, position in well_file.components(array, tuple(first.coordinates)):
-            parts = [floating(part) for part in stored]
+            parts = _lasting(files, array.axes, stored, len(times.axis))
             made = variable(dims, parts, (*axes, *position), sizes, {"role": role}, counts=counts)
             yield path + suffix, made
     for key, field, shown in well_file.shown(files):
         attrs = {"role": "forcing" if "time" in field.axes else "static", "long_name": field.long_name}
         axes = tuple(named.get(axis, axis) for axis in field.axes)
-        made = variable(_dims(axes, len(files)), shown, axes, sizes, attrs, counts=counts)
+        parts = _lasting(files, axes, shown, len(times.axis))
+        made = variable(_dims(axes, len(files)), parts, axes, sizes, attrs, counts=counts)
         yield f"boundary_conditions/{key}", made
-    if starts is not None:
-        yield "dimensions/start_time", xr.Variable(("trajectory",), starts, {"role": "scalar"})
+    if times.starts is not None:
+        yield "dimensions/start_time", xr.Variable(("trajectory",), times.starts, {"role": "scalar"})
+
+
+def _lasting(files: Sequence[Contents], axes: Sequence[str], parts: Sequence[Part], count: int) -> list[Part]:
+    """Parts in floating point, those of files with more or fewer frames over `count` of them."""
+    found = [floating(part) for part in parts]
+    if "time" not in axes:
+        return found
+    axis = axes.index("time")
+    return [
+        part
+        if count == (own := file.times.shape[1]) or part.shape[axis : axis + 1] != (own,)
+        else Lasting(part, axis, count)
+        for file, part in zip(files, found, strict=True)
+    ]
 
 
 def _dims(axes: Sequence[str], num_files: int) -> tuple[str, ...]:

@@ -98,6 +98,8 @@ def _times(stored: Any, num: int) -> tuple[NDArray[np.float64], float]:
             f"{stored.file.filename}: {stored.name} has shape {stored.shape}; (time,) or (trajectory={num}, time)"
             " would be right"
         )
+    if not np.isfinite(times).all():
+        raise DataError(f"{stored.file.filename}: {stored.name} has times that are no numbers")
     rows = np.stack([convention.evened(row, stored.dtype) for row in times])
     return rows, convention.rounding(times, stored.dtype)
 
@@ -181,8 +183,6 @@ def compare(first: Contents, other: Contents) -> None:
         raise DataError(f"{first.path} has axes {axes[0]} but {other.path} {axes[1]}")
     for name, values in first.coordinates.items():
         convention.agree(name, (first.path, values), (other.path, other.coordinates[name]))
-    if other.times.shape[1] != first.times.shape[1]:
-        convention.agree("time", (first.path, first.times[0]), (other.path, other.times[0]))
     held = [{name: array.axes for name, array in file.arrays.items()} for file in (first, other)]
     if differing := sorted(name for name in {**held[0], **held[1]} if held[0].get(name) != held[1].get(name)):
         raise DataError(f"{first.path} and {other.path} differ in the arrays {', '.join(differing)}")

@@ -1,6 +1,7 @@
 """Times of The Well: one axis for trajectories that start at different times, or a question about their steps."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,29 +13,49 @@ from pelagos.preprocessing.sources.well_file import Contents
 Floats = NDArray[np.float64]
 
 
-def clock(files: Sequence[Contents], dt: float | None) -> tuple[Floats, Floats | None, NDArray[np.bool_]]:
-    """(T,) the axis of time; (N,) when each trajectory starts, where that differs; (N,) which are read.
+@dataclass(frozen=True, eq=False)
+class Clock:
+    """Times of N trajectories.
+
+    Attributes:
+        axis: (T,) times of the one that lasts longest.
+        starts: (N,) when each trajectory starts, where that differs; the axis counts from there.
+        taken: (N,) which are read.
+        present: (N, T) which frames each trajectory has.
+    """
+
+    axis: Floats
+    starts: Floats | None
+    taken: NDArray[np.bool_]
+    present: NDArray[np.bool_]
+
+
+def clock(files: Sequence[Contents], dt: float | None) -> Clock:
+    """The one axis of time of some files.
 
     Args:
-        files: of the same number of frames.
+        files: of trajectories that all start with their first frame, and may end at different times.
         dt: the step in time of those trajectories that are read; all are where it is None.
 
     Raises:
         ConfigError: no trajectory has this step.
         DataError: those that are read differ in their steps.
     """
-    times = np.concatenate(
-        [np.broadcast_to(file.times, (file.num_trajectories, file.times.shape[1])) for file in files]
-    )
-    taken = np.ones(len(times), bool) if dt is None else _with_step(files[0].path, times, dt)
+    times = _rows(files)
+    rounded = max(file.rounding for file in files)
+    taken = np.ones(len(times), bool) if dt is None else _with_step(files[0].path, times, dt, rounded)
     rows = times[taken]
+    counts = _counts(rows)
+    rows = rows[:, : counts.max()]
     steps = np.diff(rows, axis=1)
-    least = float(np.abs(steps).min(initial=np.inf if steps.size else 0.0))
+    least = float(np.nanmin(np.abs(steps), initial=np.inf)) if counts.max() > 1 else 0.0
     # A thousandth of a step as for all axes of time, and what rounds both ends of a step.
-    allowed = 1e-3 * least + 2 * min(max(file.rounding for file in files), least / 4)
-    if np.all(np.abs(rows - rows[0]) <= allowed):
-        return rows[0], None, taken
-    best = int(np.abs(rows).max(axis=1).argmin())  # rounded least
+    allowed = 1e-3 * least + 2 * min(rounded, least / 4)
+    whole = np.flatnonzero(counts == counts.max())
+    best = int(whole[np.abs(rows[whole]).max(axis=1).argmin()])  # rounded least
+    present = np.isfinite(times[:, : counts.max()])
+    if not np.any(np.abs(rows - rows[whole[0]]) > allowed):
+        return Clock(rows[whole[0]], None, taken, present)
     if len(odd := np.argwhere(np.abs(steps - steps[best]) > allowed)):
         row, frame = odd[0]
         one, two = (_place(files, int(np.flatnonzero(taken)[i])) for i in (best, row))
@@ -43,7 +64,23 @@ def clock(files: Sequence[Contents], dt: float | None) -> tuple[Floats, Floats |
             f" {steps[best, frame]:g} in {one}: a dataset has one step in time, or lead times would be wrong."
             f" Steps are {_listed(rows)}: make a dataset of each, as in dt: {_steps(rows)[0]:g}"
         )
-    return rows[best] - rows[best, 0], times[:, 0], taken
+    return Clock(rows[best] - rows[best, 0], times[:, 0], taken, present)
+
+
+def _rows(files: Sequence[Contents]) -> Floats:
+    """(N, T) the times of each trajectory, NaN behind its end."""
+    longest = max(file.times.shape[1] for file in files)
+    rows = np.full((sum(file.num_trajectories for file in files), longest), np.nan)
+    start = 0
+    for file in files:
+        stop = start + file.num_trajectories
+        rows[start:stop, : file.times.shape[1]] = file.times
+        start = stop
+    return rows
+
+
+def _counts(times: Floats) -> NDArray[np.int64]:
+    return np.asarray(np.isfinite(times).sum(axis=1))
 
 
 def _place(files: Sequence[Contents], row: int) -> str:
@@ -55,7 +92,8 @@ def _place(files: Sequence[Contents], row: int) -> str:
 
 
 def _mean_steps(times: Floats) -> Floats:
-    return np.asarray((times[:, -1] - times[:, 0]) / max(1, times.shape[1] - 1))
+    counts = _counts(times)
+    return np.asarray((times[np.arange(len(times)), counts - 1] - times[:, 0]) / np.maximum(1, counts - 1))
 
 
 def _steps(times: Floats) -> list[float]:
@@ -71,8 +109,9 @@ def _listed(times: Floats) -> str:
     return ", ".join(f"{step:g}" for step in _steps(times))
 
 
-def _with_step(path: Path, times: Floats, dt: float) -> NDArray[np.bool_]:
-    taken = np.abs(_mean_steps(times) - dt) <= 1e-3 * dt
+def _with_step(path: Path, times: Floats, dt: float, rounded: float) -> NDArray[np.bool_]:
+    allowed = 1e-3 * dt + np.minimum(rounded / np.maximum(1, _counts(times) - 1), dt / 4)
+    taken = np.abs(_mean_steps(times) - dt) <= allowed
     if not taken.any():
         raise ConfigError(f"dt: no trajectory of {path} has steps of {dt:g}; there are {_listed(times)}")
     return np.asarray(taken)

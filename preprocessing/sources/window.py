@@ -29,6 +29,36 @@ class FirstFrames(View):
 
 
 @dataclass(frozen=True)
+class Lasting(View):
+    """Another part over `count` frames along one axis: without what it has more, NaN for what it lacks."""
+
+    axis: int
+    count: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        shape = self.part.shape
+        return (*shape[: self.axis], self.count, *shape[self.axis + 1 :])
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """The block at `index`."""
+        frames = np.arange(self.count)[index[self.axis]]
+        there = frames < self.part.shape[self.axis]
+        if np.all(there):
+            return self.part.read(self._at(index, frames if frames.ndim else int(frames)))
+        out = take(np.broadcast_to(np.array(np.nan, self.dtype), self.shape), index).copy()
+        if np.any(there):
+            before = sum(not isinstance(one, int) for one in index[: self.axis])
+            out[(slice(None),) * before + (there,)] = self.part.read(self._at(index, frames[there]))
+        return out
+
+    def _at(self, index: Index, frames: int | NDArray[np.int64]) -> Index:
+        own = frames if isinstance(frames, int) else slice_of(frames) if len(frames) else slice(0, 0)
+        return (*index[: self.axis], own, *index[self.axis + 1 :])
+
+
+@dataclass(frozen=True)
 class InitialFirst(View):
     """Frames (N, .., t) after their initial values (N, ..), as (N, .., 1 + t)."""
 

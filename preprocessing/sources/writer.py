@@ -36,6 +36,10 @@ class BlockWriter(ABC):
         self.position = 0
         if "level" in template.dims:
             raise DataError(f"{self.path}: this format has no levels; select one first")
+        if "present" in template.coords:
+            raise DataError(
+                f"{self.path}: trajectories of a file are equally long; write those of each length"
+            )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}{PARTIAL}")
         self._file: Any = self._open(self._temporary)

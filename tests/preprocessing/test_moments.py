@@ -68,7 +68,7 @@ def test_json_is_exact() -> None:
 
 
 def measured(block: np.ndarray, training: np.ndarray, before: np.ndarray, trained: np.ndarray) -> Measures:
-    return measure(block, block[:0, 0], training, before, trained)
+    return measure(block, block[:0, 0], training, np.ones_like(training), before, trained)
 
 
 def test_blocks_of_time_measure_what_whole_trajectories_do() -> None:

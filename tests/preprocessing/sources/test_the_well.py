@@ -8,7 +8,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 import xarray as xr
+import zarr
 
 from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.channels import FieldOptions
@@ -17,6 +19,7 @@ from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.inspection import inspect
 from pelagos.preprocessing.plan import make_plan
 from pelagos.preprocessing.proposal import propose
+from pelagos.preprocessing.repair import repair
 from pelagos.preprocessing.selection import select
 from pelagos.preprocessing.sources import the_well
 from pelagos.preprocessing.sources.files import Files
@@ -727,6 +730,108 @@ def test_files_of_different_starts_and_steps_are_told_apart(tmp_path: Path) -> N
     assert source.model_copy(update={"dt": 0.25}).open().sizes["trajectory"] == 2
 
 
+class TestTheWellOfSeveralLengths(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+        return lasting(tmp_path_factory.mktemp("lasting"))
+
+
+def lasting(folder: Path, *lengths: int) -> TheWell:
+    """A file of two trajectories for each number of frames, whose density counts frames, with a moving body."""
+    for number, frames in enumerate(lengths or (3, 5, 1)):
+        made = Well(folder / f"p{number}.hdf5")
+        made.coordinate("time", np.arange(frames) / 4)
+        values = (
+            10 * number + np.arange(frames, dtype=np.float32)[:, None, None] + RNG.random((N, 1, X, Y)) / 2
+        )
+        made.file["t0_fields"].attrs["field_names"] = ["density"]
+        made.file["t0_fields/density"] = values.astype(np.float32)
+        made.file["t0_fields/density"].attrs.update(
+            sample_varying=True, time_varying=True, dim_varying=[True, True]
+        )
+        mask = np.stack([np.outer(ends(X, 1 + frame % 3), ends(Y, 1)) for frame in range(frames)])
+        made.boundary("body", "WALL", ["x", "y"], mask, time_varying=True)
+        made.array("t0_fields", "profile", "y")
+        made.done()
+    return TheWell(paths=f"{folder}/p*.hdf5")
+
+
+def test_files_that_last_longer_leave_frames_of_others_absent(tmp_path: Path) -> None:
+    ds = lasting(tmp_path, 3, 5).open()
+    np.testing.assert_array_equal(ds.time, np.arange(5) / 4)
+    np.testing.assert_array_equal(ds.present, np.arange(5) < np.repeat([3, 5], N)[:, None])
+    whole = ds.density.values
+    np.testing.assert_array_equal(np.floor(whole[N:, :, 0, 0]), [10 + np.arange(5)] * N)
+    np.testing.assert_array_equal(np.floor(whole[:N, :3, 0, 0]), [np.arange(3)] * N)
+    assert np.isnan(whole[:N, 3:]).all()
+    np.testing.assert_array_equal(np.isnan(ds.body_mask), np.isnan(whole))
+    assert not np.isnan(ds.profile).any()
+    for times in ([4], [1, 4], [0, 3], slice(1, None, 2), slice(3, 3), 2, 4):
+        np.testing.assert_array_equal(ds.density.isel(time=times), whole[:, times])
+
+
+def test_only_frames_that_are_there_count(tmp_path: Path) -> None:
+    source = lasting(tmp_path, 3, 5)
+    config = {"dataset": "well", "source": source.model_dump() | {"kind": "the_well"}, "root": tmp_path}
+    path = build(BuildConfig.model_validate(config | {"splits": {"kind": "trajectories", "test": 1}}))
+    store, fields = open_store(path), source.open()
+    split = zarr.open_group(path)["split"]
+    np.testing.assert_array_equal(split[:], [[0, 0, 0, -2, -2]] * 2 + [[0] * 5] + [[2] * 5])
+    assert split.attrs["flag_meanings"] == "absent unused train valid test"
+    assert split.attrs["flag_values"] == [-2, -1, 0, 1, 2]
+    trained = fields.density[:-1].values
+    assert (store.num_missing, store.stats.count[0]) == (0, 11 * X * Y)
+    np.testing.assert_allclose(store.stats.mean[0], np.nanmean(trained), rtol=1e-6)
+    np.testing.assert_allclose(store.stats.tendency_mean[0], np.nanmean(np.diff(trained, axis=1)), rtol=1e-6)
+    np.testing.assert_array_equal(store.to_xarray().present, fields.present)
+    dataset = DatasetConfig(path=path, time_scale=1.0).open()
+    batch = dataset.batch(np.arange(dataset.num_samples))
+    assert dataset.num_samples == 2 * 3 + 10
+    assert batch.index[batch.index[:, 0] < 2, 2].max() == 2
+    assert torch.isfinite(batch.targets).all()
+    assert "well 1: 4 trajectories of 3 to 5 frames" in inspect(path)
+
+
+def test_a_value_missing_in_a_frame_that_is_there_is_an_error(tmp_path: Path) -> None:
+    source = lasting(tmp_path, 3, 5)
+    with h5py.File(tmp_path / "p0.hdf5", "r+") as file:
+        file["t0_fields/density"][1, 2, 4, 3] = np.nan
+    config = {"dataset": "well", "source": source.model_dump() | {"kind": "the_well"}, "root": tmp_path}
+    with pytest.raises(
+        DataError, match=r"density, trajectory 1, time 2 \(0\.5\), y 3, x 4: the value is missing"
+    ):
+        build(BuildConfig.model_validate(config))
+    path = build(BuildConfig.model_validate(config | {"missing": "keep", "version": "2"}))
+    assert open_store(path).num_missing == 1
+    (path / "mask/c/0/0/0").unlink()
+    (path / "split/c/0/0").unlink()
+    assert repair(path) == ["mask/c/0/0/0", "split/c/0/0"]
+
+
+def test_of_files_that_last_longer_the_step_asked_for_decides(tmp_path: Path) -> None:
+    timed(tmp_path / "p0.hdf5", 7 + 0.25 * np.arange(3), 0.25 * np.arange(3))
+    timed(tmp_path / "p1.hdf5", 0.5 * np.arange(T))
+    source = TheWell(paths=f"{tmp_path}/p*.hdf5")
+    with pytest.raises(
+        DataError, match=r"p0\.hdf5, trajectory 0: frames 0 and 1 are 0\.25 apart, and 0\.5 in .*p1"
+    ):
+        source.open()
+    quick, slow = (source.model_copy(update={"dt": dt}).open() for dt in (0.25, 0.5))
+    np.testing.assert_array_equal(quick.time, 0.25 * np.arange(3))
+    np.testing.assert_array_equal(quick.start_time, [7, 0])
+    np.testing.assert_array_equal(slow.time, 0.5 * np.arange(T))
+    assert (quick.sizes["trajectory"], slow.sizes["trajectory"]) == (2, 1)
+    assert np.isfinite(quick.density).all()
+
+
+def test_trajectories_of_several_lengths_are_not_written(tmp_path: Path) -> None:
+    ds = lasting(tmp_path, 3, 5).open()
+    with pytest.raises(
+        DataError, match=r"w\.hdf5: trajectories of a file are equally long; write those of each"
+    ):
+        the_well.write(ds, tmp_path / "w.hdf5")
+
+
 def test_a_moving_grid_is_refused(well: Well) -> None:
     well.coordinate("x", np.tile(np.arange(X) / 8, (N, 1)), sample_varying=True)
     with pytest.raises(DataError, match=r"small\.hdf5: coordinate x is not the same for all trajectories"):
@@ -755,7 +860,10 @@ def test_files_are_joined_and_what_is_constant_in_each_is_repeated(tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda made: made.coordinate("time", np.arange(7) / 4), r"differ in time: 5 and 7 points"),
+        (
+            lambda made: made.coordinate("time", np.arange(7) / 4),
+            r"p1\.hdf5: /t0_fields/density has shape \(2, 5, 6, 4\); \(trajectory, time=7, x=6, y=4\) was",
+        ),
         (lambda made: made.array("scalars", "nu", ""), r"differ in the arrays scalars/nu"),
         (
             lambda made: made.boundary("x", "wall", ["x"], ends(X, 0, -1)),
