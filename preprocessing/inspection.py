@@ -42,7 +42,7 @@ def inspect(path: Path | Url | str) -> str:
 def _is_store(path: Path | Url) -> bool:
     """Whether a store is there, perhaps one that is not complete."""
     if isinstance(path, Path):
-        return (path / MANIFEST.parent).is_dir() or path.with_name(f"{path.name}.building").is_dir()
+        return any(one.is_dir() for one in (path / MANIFEST.parent, path.parent / f"{path.name}.building"))
     try:
         read_manifest(path)
     except MissingFileError:

@@ -319,7 +319,7 @@ def test_frames_beyond_the_end_are_refused(store: Store) -> None:
         store.read(6, 0, 1)
 
 
-def test_inspect_lists_the_stores_of_a_folder(tmp_path: Path) -> None:
+def test_inspect_lists_the_stores_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [build(configuration(tmp_path, SOURCE, dataset=name)) for name in ("whole", "torn", "half")]
     (paths[1] / "split/c/0/0").unlink()
     with pytest.raises(KeyboardInterrupt):
@@ -330,6 +330,8 @@ def test_inspect_lists_the_stores_of_a_folder(tmp_path: Path) -> None:
     assert f"{paths[2].with_name('half-2.zarr')}\n    no such store; its build is not complete" in text
     assert "pelagos pretrain CONFIG data.0.path=STORE" in text
     assert inspect(paths[0].parent).count("whole-1.zarr\n") == 1
+    monkeypatch.chdir(tmp_path)
+    assert inspect(".") == text.replace(f"{tmp_path}/", "").replace(f"{tmp_path} holds", ". holds")
 
 
 def interrupted(done: int, num: int) -> None:
