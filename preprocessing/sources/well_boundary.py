@@ -1,9 +1,10 @@
 """Boundary conditions of The Well: masks over the coordinates, and values on the points that they mark."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Boundary
-from pelagos.preprocessing.sources.lazy import Hdf5Dataset, Index, Part, View, floating, take
+from pelagos.preprocessing.sources.lazy import Hdf5Dataset, Index, Part, View, floating, slice_of, take
 
 _log = logging.getLogger(__name__)
+_SLAB = 1 << 24  # bytes of masks or fields that are in memory at a time
 _KINDS: dict[str, Boundary] = {"periodic": "periodic", "wall": "wall", "open": "open"}
 
 Side = tuple[str, int]
@@ -42,18 +44,24 @@ class Scattered(View):
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`; raises DataError unless there are as many values as marked points."""
         leading, inside = index[: -self.space], index[-self.space :]
-        everywhere = (slice(None),) * self.space
-        mask = self.mask.read(_own(self.mask, leading, everywhere)).astype(bool)
-        values = self.part.read(_own(self.part, leading, (slice(None),)))
-        lengths = np.broadcast_shapes(mask.shape[: -self.space], values.shape[:-1])
-        mask = np.broadcast_to(mask, (*lengths, *mask.shape[-self.space :]))
-        values = np.broadcast_to(values, (*lengths, values.shape[-1]))
-        wanted = take(np.broadcast_to(False, mask.shape[-self.space :]), inside).shape
-        out = np.zeros((*lengths, *wanted), self.dtype)
-        # One whole field at a time: of many perhaps only some planes are wanted.
-        for one in np.ndindex(*lengths):
-            out[one] = take(self._placed(mask[one], values[one]), inside)
-        return out
+        lengths = [
+            n for size, one in zip(self.shape, leading, strict=False) for n in np.arange(size)[one].shape
+        ]
+        wanted = take(np.broadcast_to(False, self.shape[-self.space :]), inside).shape
+        out = np.zeros((prod(lengths), *wanted), self.dtype)
+        for number, field in enumerate(self._fields(leading)):
+            out[number] = take(field, inside)
+        return out.reshape(*lengths, *wanted)
+
+    def _fields(self, leading: Index) -> Iterator[NDArray[Any]]:
+        """One whole field after the other: of each perhaps only some planes are wanted."""
+        shape, space = self.shape[: -self.space], self.shape[-self.space :]
+        for slab in _slabs(shape, leading, self.dtype.itemsize * prod(space)):
+            masks = self.mask.read(_own(self.mask, slab, (slice(None),) * self.space)).astype(bool)
+            values = self.part.read(_own(self.part, slab, (slice(None),)))
+            masks, values = masks.reshape(-1, *space), values.reshape(-1, values.shape[-1])
+            for number in range(max(len(masks), len(values))):
+                yield self._placed(masks[number % len(masks)], values[number % len(values)])
 
     def _placed(self, mask: NDArray[np.bool_], values: NDArray[Any]) -> NDArray[Any]:
         if (marked := np.count_nonzero(mask)) != len(values):
@@ -68,6 +76,18 @@ class Scattered(View):
 def _own(part: Part, leading: Index, inside: Index) -> Index:
     """The index of a part that may lack the leading axes."""
     return (*leading, *inside) if len(part.shape) > len(inside) else inside
+
+
+def _slabs(shape: tuple[int, ...], index: Index, item_bytes: int) -> Iterator[Index]:
+    """Indices along trajectory and time that together cover one, each of items that are few bytes."""
+    if not shape:
+        yield ()
+        return
+    *before, last = (np.atleast_1d(np.arange(n)[one]) for n, one in zip(shape, index, strict=True))
+    step = max(1, _SLAB // item_bytes)
+    for row in product(*(positions.tolist() for positions in before)):
+        for start in range(0, len(last), step):
+            yield (*row, slice_of(last[start : start + step]))
 
 
 @dataclass(frozen=True)
@@ -175,13 +195,25 @@ def _sides(
     leading = len(stored.shape) - len(axes)
     rest = None if leading else np.array(stored[()], bool)
     found: dict[Side, Boundary | None] = {}
-    for (axis, name), end in product(enumerate(axes, leading), (0, -1)):
-        layer = [slice(None)] * leading + [slice(1, max(1, n - 1)) for n in stored.shape[leading:]]
-        layer[axis] = slice(0, 1) if end == 0 else slice(stored.shape[axis] - 1, None)
-        # A side's corners belong to two sides, and a mask of one marks them too.
-        side = stored[tuple(layer)]
-        if np.any(side):
-            found[name, end] = kind if np.all(side) else None
-            if rest is not None and np.all(side):
+    for (axis, name), end in product(enumerate(axes), (0, -1)):
+        marked, whole = _marks(stored, leading, axis, end)
+        if marked:
+            found[name, end] = kind if whole else None
+            if rest is not None and whole:
                 rest[(slice(None),) * axis + (end,)] = False
     return found, rest is None or bool(rest.any())
+
+
+def _marks(stored: Any, leading: int, axis: int, end: int) -> tuple[bool, bool]:
+    """Whether a mask marks some of a side at some time, and whether all of it at all times."""
+    # A side's corners belong to two sides, and a mask of one marks them too.
+    inside = [slice(1, max(1, n - 1)) for n in stored.shape[leading:]]
+    inside[axis] = slice(0, 1) if end == 0 else slice(stored.shape[leading + axis] - 1, None)
+    shape = stored.shape[:leading]
+    marked, whole = False, True
+    for slab in _slabs(
+        shape, (slice(None),) * leading, prod(stored.shape[leading:]) // stored.shape[leading + axis]
+    ):
+        side = stored[(*slab, *inside)]
+        marked, whole = marked or bool(np.any(side)), whole and bool(np.all(side))
+    return marked, whole

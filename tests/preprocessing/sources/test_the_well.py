@@ -2,6 +2,7 @@
 
 import re
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pelagos.preprocessing.plan import make_plan
 from pelagos.preprocessing.proposal import propose
 from pelagos.preprocessing.repair import repair
 from pelagos.preprocessing.selection import select
-from pelagos.preprocessing.sources import the_well
+from pelagos.preprocessing.sources import the_well, well_boundary
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.the_well import TheWell, Writer
 from pelagos.preprocessing.store import open_store, verify
@@ -315,6 +316,7 @@ def test_conditions_that_vary_are_fields_of_each_trajectory_and_time(
     for name, one in (("body_values", expected), ("body_mask", whole)):
         assert bool((ds[name] == xr.DataArray(one, dims=named)).all())
         np.testing.assert_array_equal(ds[name][1:, ..., 1:], ds[name].values[1:, ..., 1:])
+        assert ds[name].isel({ds[name].dims[0]: slice(0, 0)}).values.size == 0
 
 
 def test_sides_of_masks_that_vary_are_known_where_all_trajectories_agree(tmp_path: Path) -> None:
@@ -364,15 +366,53 @@ def test_planes_of_values_at_a_boundary_are_read_in_little_memory(tmp_path: Path
     values[:, 0] = 0
     made.boundary("body", "WALL", ["x", "y", "z"], mask[..., ::-1], values, time_varying=True)
     plane = made.done().open().body_values[0, :, 1]
-    tracemalloc.start()
-    found = plane.values
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    found, most = peak(lambda: plane.values)
     expected = (1 + np.arange(frames))[:, None, None] * inside(points, points)
     expected[:, 1, 1] = 0
     np.testing.assert_array_equal(found, expected)
     fields = 4 * frames * points**3
-    assert peak < values.size * 4 + fields / 4
+    assert most < values.size * 4 + fields / 4
+
+
+def test_of_moving_masks_few_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, points = 24, 24
+    made = Well(tmp_path / "moving.hdf5", dims=("x", "y", "z"))
+    for axis in "xyz":
+        made.coordinate(axis, np.arange(points) / 8)
+    made.coordinate("time", np.arange(frames) / 4)
+    made.array("scalars", "clock", "")
+    made.file["t0_fields"].attrs["field_names"] = ["density"]
+    made.file["t0_fields/density"] = np.zeros(frames, np.float32)
+    made.file["t0_fields/density"].attrs.update(
+        sample_varying=False, time_varying=True, dim_varying=[False] * 3
+    )
+    mask = np.zeros((frames, points, points, points), bool)
+    mask[:, :, :, 0] = True
+    mask[np.arange(frames), 1 + np.arange(frames) % (points - 2), 3:6, 4] = True
+    values = np.arange(frames)[:, None] + np.linspace(0, 0.5, points**2 + 3)
+    made.boundary("body", "WALL", ["x", "y", "z"], mask, values, time_varying=True)
+    source = made.done()
+    monkeypatch.setattr(well_boundary, "_SLAB", 4 * points**3)
+    expected = np.zeros(mask.shape, np.float32)
+    expected[mask] = values.ravel()
+    whole, opened = peak(source.open)
+    plane, read = peak(lambda: whole.body_values[0, :, 4].values)
+    assert whole.level.attrs["boundary"] == "wall,unknown"
+    np.testing.assert_array_equal(plane, expected[..., 4].swapaxes(-1, -2))
+    np.testing.assert_array_equal(
+        whole.body_values[0, 3:9:2, :, 2:], expected[3:9:2, :, 2:].transpose(0, 3, 2, 1)
+    )
+    assert opened < mask.nbytes / 2
+    assert read < expected.nbytes / 4
+
+
+def peak(run: Callable[[], Any]) -> tuple[Any, int]:
+    """What a function gives, and the most memory that it took."""
+    tracemalloc.start()
+    found = run()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found, most
 
 
 def test_values_that_do_not_fit_a_moving_mask_are_an_error_when_they_are_read(well: Well) -> None:
