@@ -111,8 +111,11 @@ def _validated(values: Mapping[str, Any]) -> BuildConfig:
 
 def _missing(ds: xr.Dataset) -> dict[str, Any]:
     """`missing: keep` where the first frame of a field has missing values."""
+    place = {"trajectory": 0, "time": 0}
+    if "present" in ds.coords:
+        place = dict(zip(place, np.argwhere(ds.present.values)[0].tolist(), strict=True))
     for name in convention.in_role(ds, "prognostic", "diagnostic", "forcing", "static"):
-        first = ds[name].isel({dim: 0 for dim in ("trajectory", "time") if dim in ds[name].dims})
+        first = ds[name].isel({dim: at for dim, at in place.items() if dim in ds[name].dims})
         if np.isnan(first.values).any():
             return {"missing": "keep"}
     return {}

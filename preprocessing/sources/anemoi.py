@@ -1,10 +1,11 @@
-"""Anemoi datasets (ecmwf/anemoi-datasets, layout "gridded"): Zarr 2 with all variables in one array.
+"""Anemoi datasets (ecmwf/anemoi-datasets, layouts "gridded" and "trajectories"): all variables in one Zarr array.
 
 `data` (time, variable, ensemble, cell) with `dates`, `latitudes` and `longitudes` (cell); the root's
 attributes name the variables (`2t`, `t_500`: temperature at 500 hPa) and give the shape of the grid. The
-members of an ensemble become trajectories. Statistics of such a store cover a part of its dates (80 per
-cent by default) and are not read; `missing_dates` are rows of NaN. Stores are read with zarr-python 3
-directly, since anemoi-datasets needs zarr 2.
+members of an ensemble become trajectories. Forecasts, layout "trajectories", have `data` (base date, variable,
+ensemble, step, cell) with `base_dates` and `steps`: each member of each is a trajectory over hours. Statistics
+of such a store cover a part of its dates (80 per cent by default) and are not read; `missing_dates` are rows of
+NaN, and absent. Stores are read with zarr-python 3 directly, since anemoi-datasets needs zarr 2.
 """
 
 import re
@@ -26,13 +27,19 @@ from pelagos.preprocessing.sources.cf import beyond_edges
 from pelagos.preprocessing.sources.convention import FieldRole
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
-from pelagos.preprocessing.sources.lazy import Index, View, variable
+from pelagos.preprocessing.sources.lazy import Index, View, take, variable
 from pelagos.preprocessing.sources.zarr_array import ZarrArray
 
 
 @dataclass(frozen=True)
 class _Rows(View):
-    """Some variables of `data`, (time, level, ensemble, y, x): the cells laid out as rows and columns."""
+    """Some variables of `data`, (trajectory, level, time, y, x): the cells laid out as rows and columns.
+
+    Attributes:
+        part: (time, variable, ensemble, cell), or of forecasts (base date, variable, ensemble, step, cell).
+        positions: of the variables.
+        grid: numbers of rows and columns.
+    """
 
     part: ZarrArray
     positions: tuple[int, ...]
@@ -40,22 +47,38 @@ class _Rows(View):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        times, _, members, _ = self.part.shape
-        return times, len(self.positions), members, *self.grid
+        num, times = _sizes(self.part)
+        return num, len(self.positions), times, *self.grid
 
     def read(self, index: Index) -> NDArray[Any]:
-        time, level, member, y, x = index
-        chosen = np.atleast_1d(np.array(self.positions)[level])
-        blocks = [self._field(time, int(one), member)[..., y, :][..., x] for one in chosen]
-        return blocks[0] if isinstance(level, int) else np.stack(blocks, axis=1)
+        rows, levels = (
+            np.atleast_1d(np.arange(n)[one]) for n, one in zip(self.shape[:2], index[:2], strict=True)
+        )
+        wanted = take(np.broadcast_to(False, self.shape[2:]), index[2:]).shape
+        out = np.empty((len(rows), len(levels), *wanted), self.dtype)
+        for i, j in np.ndindex(out.shape[:2]):
+            out[i, j] = self._field(int(rows[i]), self.positions[levels[j]], index[2:])
+        return out[tuple(0 if isinstance(one, int) else slice(None) for one in index[:2])]
 
-    def _field(self, time: Any, position: int, member: Any) -> NDArray[Any]:
-        cells = self.part.read((time, position, member, slice(None)))
-        return cells.reshape(*cells.shape[:-1], *self.grid)
+    def _field(self, row: int, position: int, index: Index) -> NDArray[Any]:
+        time, y, x = index
+        if len(self.part.shape) == 5:
+            date, member = divmod(row, self.part.shape[2])
+            cells = self.part.read((date, position, member, time, slice(None)))
+        else:
+            cells = self.part.read((time, position, row, slice(None)))
+        return cells.reshape(*cells.shape[:-1], *self.grid)[..., y, :][..., x]
+
+
+def _sizes(data: ZarrArray) -> tuple[int, int]:
+    """Numbers of trajectories, which are members, or of forecasts members of all base dates, and of times."""
+    if len(data.shape) == 5:
+        return data.shape[0] * data.shape[2], data.shape[3]
+    return data.shape[2], data.shape[0]
 
 
 class Anemoi(Files):
-    """Reads an Anemoi dataset.
+    """Reads an Anemoi dataset, of analyses or of forecasts.
 
     Attributes:
         kind: "anemoi".
@@ -69,20 +92,22 @@ class Anemoi(Files):
 
     @classmethod
     def recognise(cls, glance: Glance) -> Finding | None:
-        """Zarr groups with `data`, `dates` and the names of variables."""
-        if glance.container != "zarr" or not glance.has("data", "dates", "latitudes", "longitudes"):
+        """Zarr groups with `data`, `dates` or `base_dates`, and the names of variables."""
+        if glance.container != "zarr" or not glance.has("data", "latitudes", "longitudes"):
             return None
-        if "variables" not in glance.attrs:
+        if "variables" not in glance.attrs or not {"dates", "base_dates"} & set(glance.shapes):
             return None
         names = ", ".join(map(str, glance.attrs["variables"][:5]))
-        evidence = f"a Zarr group with {glance.listed('data', 'dates', 'latitudes')} and variables {names}"
+        listed = glance.listed("data", "dates", "base_dates", "steps", "latitudes")
+        evidence = f"a Zarr group with {listed} and variables {names}"
         return Finding("anemoi", "certain", evidence)
 
     def open(self) -> xr.Dataset:
         """The dataset in the convention; reads dates and positions, no field.
 
         Raises:
-            DataError: the cells are no grid of latitudes and longitudes, or there are several stores.
+            DataError: the cells are no grid of latitudes and longitudes, or there are several stores, or one of
+                another layout.
         """
         if len(self.places()) > 1:
             raise DataError(f"paths: {len(self.places())} stores; an Anemoi dataset is one")
@@ -90,28 +115,32 @@ class Anemoi(Files):
         group = zarr_array.open_group(path)
         facts = dict(group.attrs)
         data = zarr_array.array(path, group, "data")
-        if len(data.shape) != 4 or data.shape[1] != len(facts.get("variables", ())):
+        axes = _axes(path, facts)
+        if len(data.shape) != len(axes) or data.shape[1] != len(facts.get("variables", ())):
             raise DataError(
-                f"{data.name} has shape {data.shape}; (time, variable, ensemble, cell) with the variables"
+                f"{data.name} has shape {data.shape}; ({', '.join(axes)}) with the variables"
                 f" {', '.join(facts.get('variables', ()))} would be right"
             )
         grid = _grid(path, group, facts)
         levels, plan = _fields(facts)
-        variables = dict(self._variables(plan, data, grid, levels, facts))
+        times, labels, present = _times(path, group, facts, data)
+        variables = dict(self._variables(plan, data, grid, levels, facts, present))
         ds = convention.assemble(
             variables,
             grid=grid,
-            time=group["dates"][:],
+            time=times,
+            time_units="h",
+            present=present,
             level=xr.Variable(("level",), levels, {"units": _level_units(facts)}) if levels else None,
             dataset=self.identifier(),
             source_format="anemoi",
             sources=self.places(),
-            num_trajectories=data.shape[2],
+            num_trajectories=len(present),
             license=self.license or str(facts.get("licence") or facts.get("license") or ""),
             references=self.references,
             attribution=str(facts.get("attribution") or ""),
         )
-        return convention.select(ds, self.variables)
+        return convention.select(ds.assign_coords(trajectory=labels), self.variables)
 
     def _variables(
         self,
@@ -120,9 +149,16 @@ class Anemoi(Files):
         grid: Grid,
         levels: Sequence[float],
         facts: Mapping[str, Any],
+        present: NDArray[np.bool_],
     ) -> Any:
-        sizes = {"trajectory": data.shape[2], "time": data.shape[0], "level": len(levels)}
-        sizes |= {"y": grid.shape[0], "x": grid.shape[1]}
+        num, times = _sizes(data)
+        sizes = {
+            "trajectory": num,
+            "time": times,
+            "level": len(levels),
+            "y": grid.shape[0],
+            "x": grid.shape[1],
+        }
         for own, positions in plan.items():
             key = facts["variables"][positions[0]]
             role, units = _role(key, facts), str(_metadata(key, facts).get("units") or "1")
@@ -130,12 +166,42 @@ class Anemoi(Files):
             name = self.rename.get(own, own)
             attrs = convention.attrs(name, role, units=units)
             if role == "static":
-                yield name, variable(("y", "x"), [part], (0, 0, 0, "y", "x"), sizes, attrs)
+                row, time = np.argwhere(present)[0].tolist() if present.any() else (0, 0)
+                yield name, variable(("y", "x"), [part], (row, 0, time, "y", "x"), sizes, attrs)
                 continue
             at_levels = own != key
             dims = convention.LEVEL_DIMS if at_levels else convention.TIME_DIMS
-            layout = ("time", "level" if at_levels else 0, "trajectory", "y", "x")
+            layout = ("trajectory", "level" if at_levels else 0, "time", "y", "x")
             yield name, variable(dims, [part], layout, sizes, attrs)
+
+
+def _axes(path: Path | Url, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of `data`, in the store's layout."""
+    layout = str(facts.get("layout", "gridded"))
+    if layout == "trajectories":
+        return "base date", "variable", "ensemble", "step", "cell"
+    if layout != "gridded":
+        raise DataError(f"{path}: its layout is {layout}; gridded and trajectories can be read")
+    return "time", "variable", "ensemble", "cell"
+
+
+def _times(
+    path: Path | Url, group: Any, facts: Mapping[str, Any], data: ZarrArray
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+    """(T,) dates, or hours of forecasts; (N,) names of trajectories; (N, T) which frames there are."""
+    (num, length), forecasts = _sizes(data), len(data.shape) == 5
+    key = "base_dates" if forecasts else "dates"
+    dates = np.asarray(zarr_array.array(path, group, key).read((slice(None),)))
+    there = ~np.isin(dates, np.array(facts.get("missing_dates") or (), "datetime64[s]"))
+    if not forecasts:
+        return dates, np.arange(num), np.broadcast_to(there, (num, length))
+    steps = np.asarray(zarr_array.array(path, group, "steps").read((slice(None),)))
+    if steps.dtype.kind != "m":
+        raise DataError(f"{path}: its steps are {steps.dtype}; timedelta64 would be right")
+    members = data.shape[2]
+    starts, present = np.datetime_as_string(dates, unit="m"), np.repeat(there, members)[:, None]
+    labels = [f"{start} {member}" for start in starts for member in range(members)] if members > 1 else starts
+    return steps / np.timedelta64(1, "h"), np.array(labels), np.broadcast_to(present, (num, length))
 
 
 def _metadata(key: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ Fields that depend on time have dims (trajectory, time, [level,] y, x), static f
 ([trajectory,] [level,] y, x), scalar parameters ([trajectory]). Each variable carries `units` and
 `role`; the dataset carries its identifier, its format, the kind of its grid and what lies beyond
 each edge. Missing values are NaN. Of 3-D fields the third axis is `level`: see `planes`. Where trajectories
-end at different times, the coordinate `present` (trajectory, time) says which frames there are.
+end at different times, or lack frames, the coordinate `present` (trajectory, time) says which frames there are.
 """
 
 import json
@@ -257,6 +257,8 @@ def _check_coordinates(ds: xr.Dataset) -> None:
             f"{label}: present is {ds['present'].dtype} over {ds['present'].dims}; booleans over"
             " (trajectory, time) would be right"
         )
+    if "present" in ds.coords and not ds["present"].any():
+        raise DataError(f"{label}: no trajectory has a frame")
     for name in {"y", "x", "level"} & set(ds.coords):
         if ds[name].dtype != np.float64:
             raise DataError(f"{label}: coordinate {name} is {ds[name].dtype}; it must be float64")

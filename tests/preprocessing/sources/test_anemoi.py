@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 import zarr
 
+from pelagos.preprocessing.build import BuildConfig, build
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.proposal import propose
 from pelagos.preprocessing.sources.anemoi import Anemoi
 from pelagos.preprocessing.sources.cf import CF
 from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.store import open_store
 from tests.preprocessing.sources.contracts import SourceContract
 
 RNG = np.random.default_rng(0)
@@ -19,7 +23,7 @@ TIMES = np.datetime64("2020-01-01T00", "s") + np.arange(4) * np.timedelta64(6, "
 
 
 def save(path: Path, data: np.ndarray, names: list[str] = NAMES, **facts: Any) -> str:
-    """A store of layout "gridded" as anemoi-datasets 0.5 writes it."""
+    """A store of layout "gridded", or "trajectories" where `data` has steps, as anemoi-datasets 0.5 writes it."""
     group = zarr.open_group(path, mode="w", zarr_format=2)
     rows, columns = np.meshgrid(np.linspace(90, -90, 5), np.arange(0, 360, 45.0), indexing="ij")
     levels = {name: {"levtype": "pl"} for name in names if "_" in name}
@@ -42,16 +46,23 @@ def save(path: Path, data: np.ndarray, names: list[str] = NAMES, **facts: Any) -
         }
         | facts
     )
-    array = group.create_array(
-        "data", shape=data.shape, chunks=(1, data.shape[1], 1, data.shape[3]), dtype="f4", fill_value=np.nan
-    )
+    chunks = (1, data.shape[1], 1, *[1] * (data.ndim == 5), data.shape[-1])
+    array = group.create_array("data", shape=data.shape, chunks=chunks, dtype="f4", fill_value=np.nan)
     array[:] = data
-    array.attrs["_ARRAY_DIMENSIONS"] = ["time", "variable", "ensemble", "cell"]
-    for key, values in (("dates", TIMES), ("latitudes", rows.ravel()), ("longitudes", columns.ravel())):
+    array.attrs["_ARRAY_DIMENSIONS"] = [
+        "time",
+        "variable",
+        "ensemble",
+        *(["step"] * (data.ndim == 5)),
+        "cell",
+    ]
+    times = {"base_dates": TIMES[:3], "steps": STEPS} if data.ndim == 5 else {"dates": TIMES}
+    for key, values in {**times, "latitudes": rows.ravel(), "longitudes": columns.ravel()}.items():
         group.create_array(key, data=values)
     return str(path)
 
 
+STEPS = np.arange(0, 24, 6, "m8[h]").astype("m8[s]")
 DATA = RNG.normal(size=(4, len(NAMES), 2, 40)).astype("f4")
 DATA[:, 2] = DATA[0, 2, 0]
 
@@ -63,6 +74,67 @@ class TestAnemoi(SourceContract):
 
     def vital(self, path: Path) -> Path:
         return path / "data/0.0.0.0"
+
+
+class TestForecasts(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+        path = tmp_path_factory.mktemp("anemoi") / "aifs.zarr"
+        return Anemoi(paths=save(path, FORECASTS, layout="trajectories"))
+
+    def vital(self, path: Path) -> Path:
+        return path / "data/0.0.0.0.0"
+
+
+FORECASTS = RNG.normal(size=(3, len(NAMES), 2, 4, 40)).astype("f4")
+FORECASTS[:, 2] = FORECASTS[0, 2, 0, 0]
+
+
+def test_each_member_of_each_forecast_is_a_trajectory_over_hours(tmp_path: Path) -> None:
+    ds = Anemoi(paths=save(tmp_path / "a.zarr", FORECASTS, layout="trajectories")).open()
+    grids = FORECASTS.reshape(3, len(NAMES), 2, 4, 5, 8)
+    assert ds.trajectory.values.tolist()[1:4] == [
+        f"2020-01-01T{at}" for at in ("00:00 1", "06:00 0", "06:00 1")
+    ]
+    np.testing.assert_array_equal(ds.time, [0, 6, 12, 18])
+    assert ds.time.attrs["units"] == "h"
+    for number, (date, member) in enumerate(np.ndindex(3, 2)):
+        np.testing.assert_array_equal(ds["2t"][number], grids[date, 0, member])
+        np.testing.assert_array_equal(ds.t[number], grids[date, [3, 1], member].swapaxes(0, 1))
+    np.testing.assert_array_equal(ds.lsm, grids[0, 2, 0, 0])
+    assert ds.t[:0].values.shape == (0, 4, 2, 5, 8)
+    single = Anemoi(paths=save(tmp_path / "b.zarr", FORECASTS[:, :, :1], layout="trajectories")).open()
+    assert single.trajectory.values.tolist() == [f"2020-01-01T{hour}:00" for hour in ("00", "06", "12")]
+
+
+@pytest.mark.parametrize("layout", ["gridded", "trajectories"])
+def test_missing_dates_are_absent(tmp_path: Path, layout: str) -> None:
+    values, land = {"gridded": (DATA, DATA[1, 2, 0]), "trajectories": (FORECASTS, FORECASTS[1, 2, 0, 0])}[
+        layout
+    ]
+    values = np.concatenate([np.full_like(values[:1], np.nan), values[1:]])
+    path = save(tmp_path / "a.zarr", values, layout=layout, missing_dates=["2020-01-01T00:00:00"])
+    ds = Anemoi(paths=path).open()
+    np.testing.assert_array_equal(ds.present, np.isfinite(ds["2t"][:, :, 0, 0]))
+    assert (~ds.present.values).sum() == (2 if layout == "gridded" else 8)
+    config = yaml.safe_load(propose(path)) | {"root": tmp_path}
+    assert config.pop("command") == "build"
+    assert "missing" not in config
+    store = open_store(build(BuildConfig.model_validate(config)))
+    assert store.num_missing == 0
+    np.testing.assert_array_equal(store.static(0)[0], land.reshape(5, 8))
+    np.testing.assert_array_equal(np.any(list(store.splits.values()), axis=0), ds.present)
+
+
+def test_other_layouts_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"a\.zarr: its layout is tabular; gridded and trajectories can be read"
+    ):
+        Anemoi(paths=save(tmp_path / "a.zarr", DATA, layout="tabular")).open()
+    with pytest.raises(
+        DataError, match=r"data has shape .*; \(base date, variable, ensemble, step, cell\) with"
+    ):
+        Anemoi(paths=save(tmp_path / "b.zarr", DATA, layout="trajectories")).open()
 
 
 def test_the_real_store_equals_the_hourly_netcdf_at_its_times(shared: Path) -> None:
