@@ -54,7 +54,7 @@ class Files(Config):
         if remote := [place for place in places if isinstance(place, Url)]:
             raise DataError(
                 f"{remote[0]}: of this format files on this machine alone are read, fetch it first; from "
-                "servers go the Zarr stores of cf, weatherbench, credit and anemoi"
+                "servers go the Zarr stores of cf, weatherbench, credit, anemoi and pdearena"
             )
         return tuple(place for place in places if isinstance(place, Path))
 

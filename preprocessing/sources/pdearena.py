@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveFloat
 
 from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention, zarr_array
 from pelagos.preprocessing.sources.convention import Boundaries, BoundaryOption
 from pelagos.preprocessing.sources.files import Files
@@ -86,13 +87,16 @@ class PDEArena(Files):
             ConfigError: if a file has several splits, or neither holds its coordinates nor is told them.
             DataError: for trajectories that differ in their coordinates.
         """
-        files = self.files()
-        pieces = [self._of_zarr(path) if path.is_dir() else self._of_hdf5(path) for path in files]
+        places = self.places()
+        pieces = [
+            self._of_zarr(path) if isinstance(path, Url) or path.is_dir() else self._of_hdf5(path)
+            for path in places
+        ]
         water = "vorticity" in pieces[0].fields
         maxwell = "level" in pieces[0].coordinates
         if (self.dt or self.length) and not maxwell:
             raise ConfigError(
-                f"{'dt' if self.dt else 'length'}: {files[0]} holds its coordinates; leave it out"
+                f"{'dt' if self.dt else 'length'}: {places[0]} holds its coordinates; leave it out"
             )
         edges = convention.everywhere("open" if maxwell else "wall")
         boundary = self.boundary or (_POLES if water else edges)
@@ -108,7 +112,7 @@ class PDEArena(Files):
         )
         return convention.select(ds, self.variables)
 
-    def _of_zarr(self, path: Path) -> Piece:
+    def _of_zarr(self, path: Path | Url) -> Piece:
         group = zarr_array.open_group(path)
         held: dict[str, Part] = {key: zarr_array.array(path, group, key) for key in group.array_keys()}
         units = {key: str(group[key].attrs.get("units", "")) for key in held}
@@ -177,7 +181,7 @@ def _smoke(path: Path, group: Any) -> Piece:
     return Piece(path, count, coordinates, fields, scalars)
 
 
-def _water(path: Path, held: Mapping[str, Part], units: Mapping[str, str]) -> Piece:
+def _water(path: Path | Url, held: Mapping[str, Part], units: Mapping[str, str]) -> Piece:
     if absent := [key for key in ("vor", "time", "lat", "lon") if key not in held]:
         raise DataError(f"{path}: no '{absent[0]}'; it holds {', '.join(held)}")
     shape = held["vor"].shape
@@ -196,11 +200,11 @@ def _water(path: Path, held: Mapping[str, Part], units: Mapping[str, str]) -> Pi
     return Piece(path, shape[0] if many else 1, {**coordinates, "time": times}, fields)
 
 
-def _values(path: Path, part: Part, key: str) -> NDArray[np.float64]:
+def _values(path: Path | Url, part: Part, key: str) -> NDArray[np.float64]:
     return one_row(path, key, part.read((slice(None),) * len(part.shape)))
 
 
-def _hours(path: Path, times: NDArray[np.float64], units: Mapping[str, str]) -> NDArray[np.float64]:
+def _hours(path: Path | Url, times: NDArray[np.float64], units: Mapping[str, str]) -> NDArray[np.float64]:
     """Times from the first frame; the calendar of an idealised run means nothing."""
     unit = units.get("time", "").split(" ")[0]
     scale = {"hours": 1, "minutes": 60, "seconds": 3600, "days": 1 / 24}.get(unit)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.convention import Boundaries, FieldRole
 from pelagos.preprocessing.sources.files import Files
@@ -44,7 +45,7 @@ class Piece:
         scalars: () or (count,) values by name.
     """
 
-    path: Path
+    path: Path | Url
     count: int
     coordinates: Mapping[str, NDArray[Any]]
     fields: Mapping[str, Stored]
@@ -92,7 +93,7 @@ def join(
         time_units=time_units,
         dataset=source.identifier(),
         source_format=source_format,
-        sources=source.files(),
+        sources=source.places(),
         num_trajectories=sizes["trajectory"],
         level=level,
         license=source.license or license,
@@ -143,7 +144,7 @@ def even(count: int, length: float = 1.0) -> NDArray[np.float64]:
     return np.arange(count, dtype=np.float64) * (length / count)
 
 
-def one_row(path: Path, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+def one_row(path: Path | Url, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
     """A coordinate that a file repeats for each trajectory, (N, n), as (n,).
 
     Raises:

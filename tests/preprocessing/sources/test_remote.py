@@ -26,11 +26,12 @@ from pelagos.preprocessing.sources.anemoi import Anemoi
 from pelagos.preprocessing.sources.cf import CF
 from pelagos.preprocessing.sources.credit import CREDIT
 from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.pdearena import PDEArena
 from pelagos.preprocessing.sources.pdebench import PDEBench
 from pelagos.preprocessing.sources.weatherbench import WeatherBench
 from pelagos.preprocessing.store import open_store, verify
 from tests.preprocessing.range_server import Site, serving
-from tests.preprocessing.sources import test_anemoi, test_cf, test_credit, test_weatherbench
+from tests.preprocessing.sources import test_anemoi, test_cf, test_credit, test_pdearena, test_weatherbench
 
 
 def era5(folder: Path) -> Files:
@@ -57,6 +58,11 @@ def anemoi(folder: Path) -> Files:
     return Anemoi(paths=path)
 
 
+def shallow_water(folder: Path) -> Files:
+    test_pdearena.water(2).to_zarr(folder / "water.zarr", consolidated=True, zarr_format=2)
+    return PDEArena(paths=str(folder / "water.zarr"))
+
+
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(location, "WAITS", (0.01, 0.01))
@@ -73,7 +79,7 @@ def there(source: Files, prefix: str) -> Files:
     return source.model_copy(update={"paths": tuple(f"{prefix}/{Path(one).name}" for one in source.paths)})
 
 
-@pytest.mark.parametrize("make", [era5, projected, years, anemoi])
+@pytest.mark.parametrize("make", [era5, projected, years, anemoi, shallow_water])
 def test_archives_on_servers_are_those_of_the_folder(tmp_path: Path, site: Site, make: Any) -> None:
     here = make(tmp_path)
     fsspec.filesystem("memory").put(f"{tmp_path}/", f"/{tmp_path.name}/", recursive=True)
