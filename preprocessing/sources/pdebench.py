@@ -12,7 +12,7 @@ attributes or in a YAML text.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.grid import Boundary, Grid
+from pelagos.preprocessing.grid import Boundary
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.convention import Boundaries, BoundaryOption, FieldRole
+from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
-from pelagos.preprocessing.sources.lazy import Hdf5Dataset, member, open_hdf5, variable
-from pelagos.preprocessing.sources.pieces import one_row
+from pelagos.preprocessing.sources.lazy import Hdf5Dataset, member, open_hdf5
+from pelagos.preprocessing.sources.pieces import Piece, Stored, join, one_row
 
 Problem = Literal["diff-react", "rdb", "diff-sorp"]
 Axes = Literal["yx", "xy", "xyz", "zyx"]
@@ -83,25 +83,12 @@ _SIDES: dict[str, Boundary] = {"periodic": "periodic", "trans": "open"}
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """A variable's role, the axes of its parts, and these."""
-
-    role: FieldRole
-    layout: tuple[str | int, ...]
-    parts: list[Hdf5Dataset]
-
-
-@dataclass(frozen=True, eq=False)
-class _Contents:
-    """What one file holds; without a coordinate y its fields are 1-D, with one of z 3-D."""
+class _File:
+    """What one file holds, a piece for each seed or one, and what lies beyond its edges."""
 
     path: Path
-    layout: str
-    count: int
-    coordinates: Mapping[str, NDArray[np.float64]]
+    pieces: list[Piece]
     boundary: Boundary
-    scalars: Mapping[str, NDArray[np.float64]]
-    fields: Mapping[str, _Stored]
 
 
 class PDEBench(Files):
@@ -155,64 +142,28 @@ class PDEBench(Files):
         """
         files = [_contents(path, self) for path in self.files()]
         first = files[0]
-        for other in files[1:]:
-            _compare(first, other)
-        grid = self._grid(first)
-        sizes = {"trajectory": sum(file.count for file in files), "time": len(first.coordinates["time"])}
-        sizes |= {"y": len(grid.y), "x": len(grid.x), "level": len(first.coordinates.get("z", ()))}
-        variables = {}
-        for name, stored in first.fields.items():
-            parts = [part for file in files for part in file.fields[name].parts]
-            layout = ["level" if axis == "z" else axis for axis in stored.layout]
-            dims: tuple[str, ...] = ("trajectory", "y", "x")
-            if stored.role != "static":
-                dims = convention.LEVEL_DIMS if "level" in layout else convention.TIME_DIMS
-            variables[name] = variable(dims, parts, layout, sizes, convention.attrs(name, stored.role))
-        ds = convention.assemble(
-            variables | self._scalars(files),
-            grid=grid,
-            time=first.coordinates["time"],
-            dataset=self.identifier(),
+        boundary = self.boundary or convention.everywhere(first.boundary)
+        third = boundary.third or (first.boundary, first.boundary)
+        ds = join(
+            [piece for file in files for piece in file.pieces],
+            self,
+            boundary.model_copy(update={"level": third}),
             source_format="pdebench",
-            sources=self.files(),
-            num_trajectories=sizes["trajectory"],
-            level=self._level(first),
-            license=self.license,
-            references=self.references or "arXiv:2210.07182",
+            references="arXiv:2210.07182",
         )
-        return convention.select(ds, self.variables)
-
-    def _grid(self, file: _Contents) -> Grid:
-        known = convention.everywhere(file.boundary)
-        if "y" not in file.coordinates:
-            # Nothing varies along the single row, which is the same as wrapping around.
-            known = Boundaries(y=("periodic", "periodic"), x=known.x)
-        boundary = self.boundary or known
-        y = file.coordinates.get("y", np.zeros(1))
-        return Grid("cartesian", y, file.coordinates["x"], boundary.y, boundary.x)
-
-    def _level(self, file: _Contents) -> xr.Variable | None:
-        if "z" not in file.coordinates:
-            return None
-        told = self.boundary.third if self.boundary else None
-        return convention.planes("z", file.coordinates["z"], told or (file.boundary, file.boundary))
-
-    def _scalars(self, files: Sequence[_Contents]) -> dict[str, xr.Variable]:
-        names = dict.fromkeys(name for file in files for name in file.scalars)
-        scalars: dict[str, xr.Variable] = {}
-        for name in names:
-            rows = [np.broadcast_to(file.scalars.get(name, np.nan), file.count) for file in files]
-            one = len(files) == 1 and files[0].scalars[name].ndim == 0
-            value = files[0].scalars[name] if one else np.concatenate(rows)
-            scalars[name] = xr.Variable(
-                () if one else ("trajectory",), value, convention.attrs(name, "scalar")
-            )
-        for name, given in self.parameters.items():
-            scalars[name] = xr.Variable((), given, convention.attrs(name, "scalar"))
-        return scalars
+        for other in files[1:]:
+            if first.boundary != other.boundary:
+                raise DataError(
+                    f"{first.path} and {other.path} have different boundary kinds: make a dataset of each"
+                )
+        given = {
+            name: xr.Variable((), value, convention.attrs(name, "scalar"))
+            for name, value in self.parameters.items()
+        }
+        return convention.select(ds.assign(given), self.variables)
 
 
-def _contents(path: Path, config: PDEBench) -> _Contents:
+def _contents(path: Path, config: PDEBench) -> _File:
     with open_hdf5(path) as file:
         keys = set(file)
         if keys and all(key.isdigit() for key in keys):
@@ -227,20 +178,6 @@ def _contents(path: Path, config: PDEBench) -> _Contents:
         )
 
 
-def _compare(first: _Contents, other: _Contents) -> None:
-    if first.layout != other.layout or set(first.fields) != set(other.fields):
-        held = [f"{file.path} holds {', '.join(file.fields)}" for file in (first, other)]
-        raise DataError(
-            f"{held[0]} but {held[1]} ({first.layout} and {other.layout}): make a dataset of each"
-        )
-    for name, values in first.coordinates.items():
-        convention.agree(name, (first.path, values), (other.path, other.coordinates[name]))
-    if first.boundary != other.boundary:
-        raise DataError(
-            f"{first.path} and {other.path} have different boundary kinds: make a dataset of each"
-        )
-
-
 def _coordinate(file: Any, key: str, length: int | None = None) -> NDArray[np.float64]:
     """Coordinates of cells or frames; the last of one too many (PDEBench counts frames so) is dropped."""
     values = np.asarray(member(file, key)[()], np.float64)
@@ -251,7 +188,7 @@ def _coordinate(file: Any, key: str, length: int | None = None) -> NDArray[np.fl
     raise DataError(f"{file.file.filename}: '{key}' has {len(values)} values for {length} frames")
 
 
-def _seeds(path: Path, file: Any, config: PDEBench) -> _Contents:
+def _seeds(path: Path, file: Any, config: PDEBench) -> _File:
     seeds = sorted(file, key=int)
     settings = [_settings(file[seed]) for seed in seeds]
     problem = config.problem or _problem(path, settings[0])
@@ -261,22 +198,17 @@ def _seeds(path: Path, file: Any, config: PDEBench) -> _Contents:
     if len(shape) != len(axes) + 2 or shape[-1] != len(family.channels):
         expected = ", ".join(["time", *axes, "/".join(family.channels)])
         raise DataError(f"{parts[0].name} has shape {shape}; {problem} has ({expected})")
-    coordinates = {"time": _coordinate(file[seeds[0]], "grid/t", shape[0])}
-    coordinates |= {axis: _coordinate(file[seeds[0]], f"grid/{axis}") for axis in axes}
-    _check_axes(parts[0], coordinates, axes)
-    for seed in seeds[1:]:
-        for name, values in coordinates.items():
-            own = _coordinate(file[seed], f"grid/{name[0]}", len(values))
-            convention.agree(name, (f"{path}: /{seeds[0]}", values), (f"{path}: /{seed}", own))
-    scalars = {
-        name: np.array([float(one.get(key, np.nan)) for one in settings])
-        for key, name in family.parameters.items()
-        if any(key in one for one in settings)
-    }
-    fields = {
-        name: _Stored("prognostic", ("time", *axes, i), parts) for i, name in enumerate(family.channels)
-    }
-    return _Contents(path, problem, len(seeds), coordinates, family.boundary, scalars, fields)
+    pieces = []
+    for seed, part, one in zip(seeds, parts, settings, strict=True):
+        coordinates = {"time": _coordinate(file[seed], "grid/t", shape[0])}
+        coordinates |= {axis: _coordinate(file[seed], f"grid/{axis}") for axis in axes}
+        _check_axes(part, coordinates, axes)
+        fields = {
+            name: Stored("prognostic", ("time", *axes, i), part) for i, name in enumerate(family.channels)
+        }
+        scalars = {name: np.array([float(one[key])]) for key, name in family.parameters.items() if key in one}
+        pieces.append(Piece(path / seed, 1, coordinates, fields, scalars))
+    return _File(path, pieces, family.boundary)
 
 
 def _settings(group: Any) -> dict[str, Any]:
@@ -294,7 +226,7 @@ def _problem(path: Path, settings: Mapping[str, Any]) -> str:
 
 
 def _check_axes(part: Hdf5Dataset, coordinates: Mapping[str, NDArray[np.float64]], axes: str) -> None:
-    expected = tuple(len(coordinates[axis]) for axis in axes)
+    expected = tuple(len(coordinates[axis]) for axis in _named(axes))
     found = part.shape[1 : 1 + len(axes)]
     if found == expected[::-1] != expected:
         raise DataError(
@@ -313,7 +245,7 @@ def _axes(config: PDEBench, part: Hdf5Dataset, family: str) -> str:
     return axes
 
 
-def _flow(path: Path, file: Any, config: PDEBench) -> _Contents:
+def _flow(path: Path, file: Any, config: PDEBench) -> _File:
     parts = {name: Hdf5Dataset.of(file[key]) for name, key in _FLOW_ARRAYS.items() if key in file}
     density = parts["density"]
     known = _FLOW_AXES.get(len(density.shape) - 2)
@@ -321,45 +253,53 @@ def _flow(path: Path, file: Any, config: PDEBench) -> _Contents:
         raise DataError(f"{density.name} has shape {density.shape}; (sample, time, x, y, z) would be right")
     axes = _axes(config, density, known)
     coordinates = _flow_coordinates(file, density, axes)
-    stored = {
-        name: _Stored("prognostic", ("trajectory", "time", *axes), [part]) for name, part in parts.items()
-    }
+    layout = ("trajectory", "time", *_named(axes))
+    fields = {name: Stored("prognostic", layout, part) for name, part in parts.items()}
     scalars = _scalars(path, file, FLOW_PARAMETERS)
-    return _Contents(path, "flow", density.shape[0], coordinates, named_boundary(path), scalars, stored)
+    return _File(path, [Piece(path, density.shape[0], coordinates, fields, scalars)], named_boundary(path))
+
+
+def _named(axes: str) -> tuple[str, ...]:
+    return tuple("level" if axis == "z" else axis for axis in axes)
 
 
 def _flow_coordinates(file: Any, part: Hdf5Dataset, axes: str) -> dict[str, NDArray[np.float64]]:
     coordinates = {"time": _coordinate(file, "t-coordinate", part.shape[1])}
-    coordinates |= {axis: _coordinate(file, f"{axis}-coordinate") for axis in axes}
+    coordinates |= _spatial(file, axes)
     _check_axes(Hdf5Dataset(part.path, part.key, part.shape[1:], part.dtype), coordinates, axes)
     return coordinates
 
 
-def _darcy(path: Path, file: Any, config: PDEBench) -> _Contents:
+def _spatial(file: Any, axes: str) -> dict[str, NDArray[np.float64]]:
+    return {
+        name: _coordinate(file, f"{axis}-coordinate") for axis, name in zip(axes, _named(axes), strict=True)
+    }
+
+
+def _darcy(path: Path, file: Any, config: PDEBench) -> _File:
     permeability, solution = Hdf5Dataset.of(file["nu"]), Hdf5Dataset.of(member(file, "tensor"))
     axes = _axes(config, permeability, "xy")
-    coordinates = {axis: _coordinate(file, f"{axis}-coordinate") for axis in axes}
+    coordinates = {"time": np.zeros(1)} | _spatial(file, axes)
     _check_axes(permeability, coordinates, axes)
-    stored = {
-        "solution": _Stored("diagnostic", ("trajectory", "time", *axes), [solution]),
-        "permeability": _Stored("static", ("trajectory", *axes), [permeability]),
+    fields = {
+        "solution": Stored("diagnostic", ("trajectory", "time", *axes), solution),
+        "permeability": Stored("static", ("trajectory", *axes), permeability),
     }
     scalars = _scalars(path, file, {"beta": "source_strength"})
-    coordinates["time"] = np.zeros(1)
-    return _Contents(path, "darcy", solution.shape[0], coordinates, "wall", scalars, stored)
+    return _File(path, [Piece(path, solution.shape[0], coordinates, fields, scalars)], "wall")
 
 
-def _tensor(path: Path, file: Any, config: PDEBench) -> _Contents:
+def _tensor(path: Path, file: Any, config: PDEBench) -> _File:
     tensor = Hdf5Dataset.of(file["tensor"])
     if len(tensor.shape) != 3:
         raise DataError(f"{tensor.name} has shape {tensor.shape}; (sample, time, x) would be right")
     coordinates = _flow_coordinates(file, tensor, "x")
-    stored = {"u": _Stored("prognostic", ("trajectory", "time", "x"), [tensor])}
+    fields = {"u": Stored("prognostic", ("trajectory", "time", "x"), tensor)}
     scalars = _scalars(path, file, _TENSOR_PARAMETERS)
-    return _Contents(path, "tensor", tensor.shape[0], coordinates, named_boundary(path), scalars, stored)
+    return _File(path, [Piece(path, tensor.shape[0], coordinates, fields, scalars)], named_boundary(path))
 
 
-def _incompressible(path: Path, file: Any, config: PDEBench) -> _Contents:
+def _incompressible(path: Path, file: Any, config: PDEBench) -> _File:
     """Cells have side 1, as PhiFlow's box has it; t is repeated for each trajectory."""
     velocity, particles, force = (
         Hdf5Dataset.of(member(file, key)) for key in ("velocity", "particles", "force")
@@ -374,19 +314,19 @@ def _incompressible(path: Path, file: Any, config: PDEBench) -> _Contents:
         axis: np.linspace(0.5, n - 0.5, n) for axis, n in zip(axes, velocity.shape[2:4], strict=True)
     }
     along = ("trajectory", "time", *axes)
-    stored = {
-        "velocity_x": _Stored("prognostic", (*along, 0), [velocity]),
-        "velocity_y": _Stored("prognostic", (*along, 1), [velocity]),
-        "tracer": _Stored("prognostic", (*along, 0), [particles]),
-        "force_x": _Stored("static", ("trajectory", *axes, 0), [force]),
-        "force_y": _Stored("static", ("trajectory", *axes, 1), [force]),
+    fields = {
+        "velocity_x": Stored("prognostic", (*along, 0), velocity),
+        "velocity_y": Stored("prognostic", (*along, 1), velocity),
+        "tracer": Stored("prognostic", (*along, 0), particles),
+        "force_x": Stored("static", ("trajectory", *axes, 0), force),
+        "force_y": Stored("static", ("trajectory", *axes, 1), force),
     }
     scalars = {"viscosity": np.array(float(settings["NU"]))} if "NU" in settings else {}
     boundary = _EXTRAPOLATIONS.get(str(settings.get("velocity_extrapolation")), "unknown")
-    return _Contents(path, "incompressible", velocity.shape[0], coordinates, boundary, scalars, stored)
+    return _File(path, [Piece(path, velocity.shape[0], coordinates, fields, scalars)], boundary)
 
 
-_LAYOUTS: dict[str, Callable[[Path, Any, PDEBench], _Contents]] = {
+_LAYOUTS: dict[str, Callable[[Path, Any, PDEBench], _File]] = {
     "density": _flow,
     "particles": _incompressible,
     "nu": _darcy,

@@ -319,7 +319,7 @@ def test_files_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
     for other, message in (
         ("b.hdf5", r"a\.hdf5 and .*b\.hdf5 differ in time: 5 and 7 points"),
         ("c_periodic.hdf5", r"a\.hdf5 and .*c_periodic\.hdf5 have different boundary kinds"),
-        ("d.h5", r"a\.hdf5 holds density, .* but .*d\.h5 holds activator, inhibitor"),
+        ("d.h5", r"a\.hdf5 holds density, .* but .*d\.h5/0000 activator, inhibitor"),
     ):
         with pytest.raises(DataError, match=message):
             PDEBench(paths=[str(tmp_path / "a.hdf5"), str(tmp_path / other)]).open()
