@@ -262,13 +262,13 @@ def _leading(shape: tuple[int, ...], static_bytes: int, shard_bytes: int) -> tup
     return 1, _clamp(shard_bytes / frame_bytes, length)
 
 
-def chunk_of(frame: tuple[int, ...]) -> tuple[int, ...]:
+def chunk_of(frame: tuple[int, ...], item_bytes: int = 4) -> tuple[int, ...]:
     """The chunks of a frame (C, H, W): some channels, or some rows of one that is large.
 
     Of all numbers of rows that make 0.25 to 1 MiB it is the one that reaches least beyond the last row.
     """
     channels, height, width = frame
-    row = 4 * width
+    row = item_bytes * width
     fitting = [c for c in range(1, channels + 1) if channels % c == 0 and c * height * row <= _CHUNK]
     if fitting or not channels:
         return (max(fitting, default=0), height, width)

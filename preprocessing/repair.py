@@ -77,7 +77,8 @@ def _write_others(scratch: Path, path: Path, plan: Plan, manifest: Manifest) -> 
     write_skeleton(scratch, plan)
     measures = total([_measures(path, plan, part) for part in plan.parts])
     sources = [SourceRecord(modified=0, **record) for record in manifest.sources]
-    write_statistics(scratch, plan, measures)
+    cut_mask = manifest.files["mask/c/0/0/0"].bytes > measures.mask.nbytes  # by the index of a shard
+    write_statistics(scratch, plan, measures, cut_mask=cut_mask)
     write_attributes(scratch, plan, sources, np.array(manifest.rounding), measures.num_missing)
     durable.sync_tree(scratch)
 

@@ -13,7 +13,7 @@ from pelagos.preprocessing import durable
 from pelagos.preprocessing.channels import Channel
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.measures import Measures, statistics
-from pelagos.preprocessing.plan import FORMAT, Plan
+from pelagos.preprocessing.plan import FORMAT, Plan, chunk_of
 from pelagos.preprocessing.provenance import SourceRecord, software
 from pelagos.preprocessing.shards import ShardLayout, read_metadata
 from pelagos.preprocessing.split import ABSENT, SPLITS, UNUSED
@@ -92,13 +92,16 @@ def _put(
     values: NDArray[Any],
     dims: tuple[str, ...],
     attrs: dict[str, Any] | None = None,
+    chunk: tuple[int, ...] = (),
 ) -> None:
-    """Write a small array as one chunk."""
-    texts = values.dtype == object
+    """Write an array as one file, of a single chunk or a shard of several."""
+    texts, whole = values.dtype == object, tuple(max(1, size) for size in values.shape)
+    chunk = chunk or whole
     array = group.create_array(
         name,
         shape=values.shape,
-        chunks=tuple(max(1, size) for size in values.shape),
+        chunks=chunk,
+        shards=None if chunk == whole else tuple(-(-n // c) * c for n, c in zip(whole, chunk, strict=True)),
         dtype="str" if texts else values.dtype,
         compressors=None,
         fill_value="" if texts else _fill_value(values.dtype),
@@ -129,12 +132,20 @@ def _declare(group: zarr.Group, name: str, layout: ShardLayout, dims: tuple[str,
     )
 
 
-def write_statistics(folder: Path, plan: Plan, measures: Measures) -> None:
-    """The mask and the group `stats` with arrays (channel,) or (static_channel,), all float64."""
+def write_statistics(folder: Path, plan: Plan, measures: Measures, *, cut_mask: bool = True) -> None:
+    """The mask and the group `stats` with arrays (channel,) or (static_channel,), all float64.
+
+    Args:
+        folder: of the store.
+        plan: of the build.
+        measures: of all parts.
+        cut_mask: whether a large mask is cut into chunks, behind the same name; once it was not.
+    """
     group = zarr.open_group(folder, mode="r+")
     mask = measures.mask if measures.state.count.any() else np.ones(plan.state.frame, bool)
     attrs = {"long_name": "where a value ever exists in the training split"}
-    _put(group, "mask", mask, ("channel", "y", "x"), attrs)
+    chunk = chunk_of(mask.shape, mask.itemsize) if cut_mask else ()
+    _put(group, "mask", mask, ("channel", "y", "x"), attrs, chunk)
     stats = group.require_group("stats")
     for name, values in statistics(measures).items():
         static = name.startswith("static_")

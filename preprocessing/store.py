@@ -313,7 +313,7 @@ def _hint(path: Path | Url) -> str:
 
 
 def _values(path: Path | Url, names: list[str]) -> dict[str, NDArray[Any]]:
-    """Small arrays of one chunk; zarr-python would take a missing file for zeros."""
+    """Small arrays of one file; zarr-python would take a missing one for zeros."""
     metadata = _read(path, [f"{name}/zarr.json" for name in names])
     chunks = [_chunk(path, name, text) for name, text in zip(names, metadata, strict=True)]
     values = {}

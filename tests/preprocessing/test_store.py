@@ -15,6 +15,7 @@ from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFil
 from pelagos.preprocessing.inspection import inspect
 from pelagos.preprocessing.plan import make_plan
 from pelagos.preprocessing.repair import repair
+from pelagos.preprocessing.skeleton import write_statistics
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.cf import CF
 from pelagos.preprocessing.store import Store, open_store, verify
@@ -127,9 +128,37 @@ def test_frames_of_a_quarter_degree_are_cut_along_latitudes(tmp_path: Path) -> N
     path = build(BuildConfig.model_validate(values))
     state = zarr.open_array(path / "state", mode="r")
     assert (state.chunks, state.shards) == ((1, 1, 1, 103, 1440), (1, 2, 2, 721, 1440))
+    mask = zarr.open_array(path / "mask", mode="r")
+    assert (mask.chunks, mask.shards) == ((1, 721, 1440), (2, 721, 1440))
     assert np.array_equal(open_store(path).read(0, 0, 2), state[0])
     assert np.array_equal(state[0], np.stack([[x_HW, x_HW + 1], [x_HW + 7, x_HW + 7]]))
     assert verify(path, sha256=True) == []
+
+
+def test_a_large_mask_is_one_file_of_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pelagos.preprocessing.plan._CHUNK", 50)
+    paths = {}
+    for name, size in (("rows", 11), ("channels", 7)):
+        with monkeypatch.context() as earlier:
+            for version, cut in (("1", False), ("2", True)):
+                earlier.setattr(
+                    "pelagos.preprocessing.build.write_statistics", partial(write_statistics, cut_mask=cut)
+                )
+                config = configuration(
+                    tmp_path, {"size": size, "sea": 2}, dataset=name, version=version, missing="keep"
+                )
+                paths[name, version] = build(config)
+        masks = [zarr.open_array(paths[name, version] / "mask", mode="r") for version in "12"]
+        assert masks[0].shards is None
+        assert masks[1].chunks == {"rows": (1, 4, 11), "channels": (1, 7, 7)}[name]
+        for mask, version in zip(masks, "12", strict=True):
+            path = paths[name, version]
+            assert np.array_equal(mask[:], open_store(path).mask)
+            assert np.array_equal(mask[:], masks[0][:])
+            (path / "mask/c/0/0/0").write_bytes(b"torn")
+            assert repair(path) == ["mask/c/0/0/0"]
+            assert verify(path) == []
+    assert not masks[0][:].all()
 
 
 def test_to_xarray_is_in_the_convention_and_equal_to_the_source(store: Store) -> None:
