@@ -24,7 +24,7 @@ from pelagos.preprocessing.sources.files import Files, missing
 from pelagos.preprocessing.sources.glance import Finding, Glance
 from pelagos.preprocessing.sources.npy_file import NpyArray
 from pelagos.preprocessing.sources.pieces import Piece, Stored, even, join
-from pelagos.preprocessing.sources.window import Constant, FirstFrames
+from pelagos.preprocessing.sources.window import Constant, Lasting
 
 Problem = Literal["cavity", "tube", "dam", "cylinder"]
 
@@ -51,7 +51,7 @@ class CFDBench(Files):
         kind: "cfdbench".
         problem: cavity, tube, dam or cylinder, where the settings do not say.
         dt: time between frames (s).
-        frames: how many of each case are read; needed where cases differ in their number.
+        frames: how many of each case are read at most.
         domain: whether y and x are in metres, which all cases must share, or between 0 and 1 in each
             case, whose `width` and `height` are scalars then.
     """
@@ -73,16 +73,15 @@ class CFDBench(Files):
         """The dataset in the convention; reads settings, no field.
 
         Raises:
-            ConfigError: cases differ in frames or domains and the options do not say what to do.
+            ConfigError: cases differ in their domains and the options do not say what to do.
             DataError: settings lack what the geometry needs.
         """
         cases = [_Case.of(path, self.problem) for path in _cases(self.files())]
         problems = {case.problem for case in cases}
         if len(problems) > 1:
             raise DataError(f"paths: cases of {', '.join(sorted(problems))}: make a dataset of each")
-        frames = self._frames(cases)
         self._check_domains(cases)
-        pieces = [self._piece(case, frames) for case in cases]
+        pieces = [self._piece(case) for case in cases]
         sides = Boundaries(y=_WALLS, x=_WALLS if cases[0].problem == "cavity" else _THROUGH)
         return join(
             pieces,
@@ -91,20 +90,9 @@ class CFDBench(Files):
             source_format="cfdbench",
             units="m" if self.domain == "metres" else "1",
             time_units="s",
+            several_lengths=True,
             references="arXiv:2310.05963",
         )
-
-    def _frames(self, cases: Sequence["_Case"]) -> int:
-        counts = {case.u.shape[0]: case for case in cases}
-        least, most = min(counts), max(counts)
-        if least != most and not self.frames:
-            raise ConfigError(
-                f"frames: {counts[least].path} has {least} and {counts[most].path} {most};"
-                f" give how many of each are read, {least} at most"
-            )
-        if self.frames and self.frames > least:
-            raise ConfigError(f"frames: {counts[least].path} has only {least}")
-        return self.frames or least
 
     def _check_domains(self, cases: Sequence["_Case"]) -> None:
         for case in cases[1:]:
@@ -115,14 +103,15 @@ class CFDBench(Files):
                     f" {other_two:g} m; say domain: unit, or make a dataset of each size"
                 )
 
-    def _piece(self, case: "_Case", frames: int) -> Piece:
-        _, *shape = case.u.shape
+    def _piece(self, case: "_Case") -> Piece:
+        own, *shape = case.u.shape
+        frames = min(own, self.frames or own)
         y, x = (even(n, side) for n, side in zip(shape, case.size, strict=True))
         (bottom, left), (height, width) = case.origin, case.size
         mask = case.fluid(y[:, None] + bottom, x[None, :] + left).astype(np.float32)
         fields = {
-            "velocity_x": Stored("prognostic", ("time", "y", "x"), FirstFrames(case.u, frames), "m s-1"),
-            "velocity_y": Stored("prognostic", ("time", "y", "x"), FirstFrames(case.v, frames), "m s-1"),
+            "velocity_x": Stored("prognostic", ("time", "y", "x"), Lasting(case.u, 0, frames), "m s-1"),
+            "velocity_y": Stored("prognostic", ("time", "y", "x"), Lasting(case.v, 0, frames), "m s-1"),
             "fluid": Stored("static", ("y", "x"), Constant(mask, f"{case.path}: geometry")),
         }
         scalars = {

@@ -20,6 +20,7 @@ from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.convention import Boundaries, FieldRole
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.lazy import Part, floating, variable
+from pelagos.preprocessing.sources.window import lasting
 
 
 @dataclass(frozen=True)
@@ -61,25 +62,29 @@ def join(
     latlon: bool = False,
     units: str = "1",
     time_units: str = "1",
+    several_lengths: bool = False,
     license: str = "",  # noqa: A002  # the attribute's name in the convention
     references: str = "",
 ) -> xr.Dataset:
     """The dataset of all pieces, in the convention; `license` and `references` where the user gives none.
 
+    Where `several_lengths` is true, they may end at different times.
+
     Raises:
         DataError: two pieces differ in fields or coordinates.
     """
-    first = pieces[0]
-    for other in pieces[1:]:
-        _compare(first, other)
+    first = max(pieces, key=_frames) if several_lengths else pieces[0]
+    for other in pieces:
+        _compare(first, other, several_lengths)
     y = first.coordinates.get("y", np.zeros(1))
     if "y" not in first.coordinates:
         # Nothing varies along a single row, which is the same as wrapping around.
         boundary = Boundaries(y=("periodic", "periodic"), x=boundary.x)
     kind, units = ("latlon", "degrees") if latlon else ("cartesian", units)
     grid = Grid(kind, y, first.coordinates["x"], boundary.y, boundary.x, units)  # type: ignore[arg-type]
-    sizes = {"trajectory": sum(piece.count for piece in pieces), "time": len(first.coordinates["time"])}
+    sizes = {"trajectory": sum(piece.count for piece in pieces), "time": _frames(first)}
     sizes |= {"y": len(y), "x": len(grid.x)}
+    lengths = np.repeat([_frames(piece) for piece in pieces], [piece.count for piece in pieces])
     level = None
     if "level" in first.coordinates:
         third = boundary.third or ("unknown", "unknown")
@@ -95,13 +100,18 @@ def join(
         source_format=source_format,
         sources=source.places(),
         num_trajectories=sizes["trajectory"],
+        present=lengths[:, None] > np.arange(_frames(first)),
         level=level,
         license=source.license or license,
         references=source.references or references,
     )
 
 
-def _compare(first: Piece, other: Piece) -> None:
+def _frames(piece: Piece) -> int:
+    return len(piece.coordinates["time"])
+
+
+def _compare(first: Piece, other: Piece, several_lengths: bool) -> None:
     held = [{name: (one.role, one.layout) for name, one in piece.fields.items()} for piece in (first, other)]
     if held[0] != held[1]:
         raise DataError(
@@ -111,6 +121,8 @@ def _compare(first: Piece, other: Piece) -> None:
     for name in dict.fromkeys((*first.coordinates, *other.coordinates)):
         none: NDArray[Any] = np.zeros(0)
         one, two = (piece.coordinates.get(name, none) for piece in (first, other))
+        if name == "time" and several_lengths:
+            one = one[: len(two)]
         convention.agree(name, (first.path, one), (other.path, two))
 
 
@@ -120,7 +132,10 @@ def _variable(name: str, pieces: Sequence[Piece], sizes: Mapping[str, int]) -> x
     if stored.role == "static":
         dims = tuple(dim for dim in dims if dim != "time")
     attrs = convention.attrs(name, stored.role, units=stored.units)
-    parts = [floating(piece.fields[name].part) for piece in pieces]
+    parts = [
+        lasting(floating(piece.fields[name].part), stored.layout, _frames(piece), sizes["time"])
+        for piece in pieces
+    ]
     counts = [piece.count for piece in pieces]
     return variable(dims, parts, stored.layout, sizes, attrs, counts=counts)
 

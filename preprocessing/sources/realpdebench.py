@@ -22,7 +22,7 @@ from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
 from pelagos.preprocessing.sources.lazy import Hdf5Dataset, open_hdf5
 from pelagos.preprocessing.sources.pieces import Piece, Stored, join
-from pelagos.preprocessing.sources.window import FirstFrames
+from pelagos.preprocessing.sources.window import Lasting
 
 _FLUID = {"velocity_x": "measured_data/u", "velocity_y": "measured_data/v", "pressure": "measured_data/p"}
 
@@ -35,7 +35,7 @@ class RealPDEBench(Files):
         dt: time between frames (s).
         parameters: what the numbers in the files' names are, in order; [] to leave them.
         variables: names of the channels of simulated combustion.
-        frames: how many of each file are read; needed where files differ in their number.
+        frames: how many of each file are read at most.
         boundary: beyond the edges of the measured window.
     """
 
@@ -77,32 +77,24 @@ class RealPDEBench(Files):
         if not self.dt:
             raise ConfigError(f"dt: {files[0]} holds no times; give the time between frames in seconds")
         held = [self._fields(path) for path in files]
-        counts = {
-            next(iter(fields.values())).part.shape[0]: path for path, fields in zip(files, held, strict=True)
-        }
-        least, most = min(counts), max(counts)
-        if (self.frames is None and least != most) or (self.frames or 0) > least:
-            raise ConfigError(
-                f"frames: {counts[least]} has {least}, {counts[most]} {most}; give how many of each are"
-                f" read, {least} at most"
-            )
-        frames = self.frames or least
-        pieces = [self._piece(path, fields, frames) for path, fields in zip(files, held, strict=True)]
+        pieces = [self._piece(path, fields) for path, fields in zip(files, held, strict=True)]
         return join(
             pieces,
             self,
             self.boundary,
             source_format="realpdebench",
             time_units="s",
+            several_lengths=True,
             license="CC BY-NC 4.0",
             references="arXiv:2601.01829",
         )
 
-    def _piece(self, path: Path, fields: dict[str, Stored], frames: int) -> Piece:
+    def _piece(self, path: Path, fields: dict[str, Stored]) -> Piece:
         assert self.dt is not None
-        _, height, width = next(iter(fields.values())).part.shape[:3]
+        own, height, width = next(iter(fields.values())).part.shape[:3]
+        frames = min(own, self.frames or own)
         cut = {
-            name: Stored(one.role, one.layout, FirstFrames(one.part, frames)) for name, one in fields.items()
+            name: Stored(one.role, one.layout, Lasting(one.part, 0, frames)) for name, one in fields.items()
         }
         coordinates = {"time": np.arange(frames, dtype=np.float64) * self.dt}
         coordinates |= {axis: np.arange(n, dtype=np.float64) for axis, n in (("y", height), ("x", width))}

@@ -23,10 +23,10 @@ from pelagos.preprocessing.sources import convention, well_file
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.glance import Finding, Glance
-from pelagos.preprocessing.sources.lazy import Hdf5Dataset, Part, floating, variable
+from pelagos.preprocessing.sources.lazy import Hdf5Dataset, floating, variable
 from pelagos.preprocessing.sources.well_file import Contents
 from pelagos.preprocessing.sources.well_time import Clock, clock
-from pelagos.preprocessing.sources.window import Lasting
+from pelagos.preprocessing.sources.window import lasting
 from pelagos.preprocessing.sources.writer import BlockWriter, write_all
 
 Axis = Literal["level", "y", "x"]
@@ -195,31 +195,23 @@ def _variables(
         axes = tuple(named.get(axis, axis) for axis in array.axes)
         dims = _dims(axes, len(files))
         for suffix, position in well_file.components(array, tuple(first.coordinates)):
-            parts = _lasting(files, array.axes, stored, len(times.axis))
+            parts = [
+                lasting(floating(part), array.axes, file.times.shape[1], len(times.axis))
+                for file, part in zip(files, stored, strict=True)
+            ]
             made = variable(dims, parts, (*axes, *position), sizes, {"role": role}, counts=counts)
             yield path + suffix, made
     for key, field, shown in well_file.shown(files):
         attrs = {"role": "forcing" if "time" in field.axes else "static", "long_name": field.long_name}
         axes = tuple(named.get(axis, axis) for axis in field.axes)
-        parts = _lasting(files, axes, shown, len(times.axis))
+        parts = [
+            lasting(part, axes, file.times.shape[1], len(times.axis))
+            for file, part in zip(files, shown, strict=True)
+        ]
         made = variable(_dims(axes, len(files)), parts, axes, sizes, attrs, counts=counts)
         yield f"boundary_conditions/{key}", made
     if times.starts is not None:
         yield "dimensions/start_time", xr.Variable(("trajectory",), times.starts, {"role": "scalar"})
-
-
-def _lasting(files: Sequence[Contents], axes: Sequence[str], parts: Sequence[Part], count: int) -> list[Part]:
-    """Parts in floating point, those of files with more or fewer frames over `count` of them."""
-    found = [floating(part) for part in parts]
-    if "time" not in axes:
-        return found
-    axis = axes.index("time")
-    return [
-        part
-        if count == (own := file.times.shape[1]) or part.shape[axis : axis + 1] != (own,)
-        else Lasting(part, axis, count)
-        for file, part in zip(files, found, strict=True)
-    ]
 
 
 def _dims(axes: Sequence[str], num_files: int) -> tuple[str, ...]:

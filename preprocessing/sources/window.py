@@ -1,5 +1,6 @@
 """Parts of parts: some frames of an array, frames of two arrays, and arrays that stand in no file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,25 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.sources.lazy import Index, Part, View, slice_of, take
-
-
-@dataclass(frozen=True)
-class FirstFrames(View):
-    """The first `count` positions along the first axis of another part."""
-
-    count: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-        return (self.count, *self.part.shape[1:])
-
-    def read(self, index: Index) -> NDArray[Any]:
-        """The block at `index`."""
-        first = index[0]
-        if isinstance(first, slice):
-            first = slice(*first.indices(self.count))
-        return self.part.read((first, *index[1:]))
 
 
 @dataclass(frozen=True)
@@ -56,6 +38,12 @@ class Lasting(View):
     def _at(self, index: Index, frames: int | NDArray[np.int64]) -> Index:
         own = frames if isinstance(frames, int) else slice_of(frames) if len(frames) else slice(0, 0)
         return (*index[: self.axis], own, *index[self.axis + 1 :])
+
+
+def lasting(part: Part, axes: Sequence[str | int], own: int, count: int) -> Part:
+    """A part of `own` frames over `count` of them; itself where it has no time, or another number of frames."""
+    axis = axes.index("time") if "time" in axes else len(axes)
+    return part if own == count or part.shape[axis : axis + 1] != (own,) else Lasting(part, axis, count)
 
 
 @dataclass(frozen=True)
