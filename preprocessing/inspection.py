@@ -31,8 +31,9 @@ def inspect(path: Path | Url | str) -> str:
     """
     whole = located(path)
     if not _is_store(whole):
-        stores = _stores_in(whole) if isinstance(whole, Path) else []
-        return _list(whole, stores) if stores else propose(str(path)).rstrip("\n")
+        if isinstance(whole, Path) and (stores := _stores_in(whole)):
+            return _list(whole, stores)
+        return propose(str(path)).rstrip("\n")
     store = open_store(whole)
     manifest = read_manifest(store.path)
     sections = (_head(store, manifest), _variables(store), _splits(store), _provenance(manifest))
@@ -60,7 +61,7 @@ def _stores_in(folder: Path) -> list[Path]:
     return sorted({path.with_name(path.name.removesuffix(".building")) for path in written})
 
 
-def _list(folder: Path | Url, stores: list[Path]) -> str:
+def _list(folder: Path, stores: list[Path]) -> str:
     lines = [f"{folder} holds stores of Pelagos:", ""]
     for path in stores:
         try:

@@ -51,23 +51,24 @@ class _Rows(View):
         return num, len(self.positions), times, *self.grid
 
     def read(self, index: Index) -> NDArray[Any]:
-        rows, levels = (
-            np.atleast_1d(np.arange(n)[one]) for n, one in zip(self.shape[:2], index[:2], strict=True)
-        )
-        wanted = take(np.broadcast_to(False, self.shape[2:]), index[2:]).shape
-        out = np.empty((len(rows), len(levels), *wanted), self.dtype)
-        for i, j in np.ndindex(out.shape[:2]):
-            out[i, j] = self._field(int(rows[i]), self.positions[levels[j]], index[2:])
-        return out[tuple(0 if isinstance(one, int) else slice(None) for one in index[:2])]
+        trajectory, level, time, y, x = index
+        rows = np.atleast_1d(np.arange(self.shape[0])[trajectory])
+        positions = np.atleast_1d(np.array(self.positions)[level])
+        wanted = take(np.broadcast_to(False, self.shape[2:]), (time, y, x)).shape
+        out = np.empty((len(rows), len(positions), *wanted), self.dtype)
+        for number, row in enumerate(rows.tolist()):
+            out[number] = self._fields(row, positions, time)[..., y, :][..., x]
+        return out[tuple(0 if isinstance(one, int) else slice(None) for one in (trajectory, level))]
 
-    def _field(self, row: int, position: int, index: Index) -> NDArray[Any]:
-        time, y, x = index
+    def _fields(self, row: int, positions: NDArray[np.int64], time: Any) -> NDArray[Any]:
+        """All levels at once: a chunk holds all variables."""
         if len(self.part.shape) == 5:
             date, member = divmod(row, self.part.shape[2])
-            cells = self.part.read((date, position, member, time, slice(None)))
+            cells = self.part.read((date, positions, member, time, slice(None)))
         else:
-            cells = self.part.read((time, position, row, slice(None)))
-        return cells.reshape(*cells.shape[:-1], *self.grid)[..., y, :][..., x]
+            cells = self.part.read((time, positions, row, slice(None)))
+            cells = cells if isinstance(time, int) else cells.swapaxes(0, 1)
+        return cells.reshape(*cells.shape[:-1], *self.grid)
 
 
 def _sizes(data: ZarrArray) -> tuple[int, int]:

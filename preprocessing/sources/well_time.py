@@ -99,7 +99,7 @@ def _mean_steps(times: Floats) -> Floats:
 def _steps(times: Floats) -> list[float]:
     """The steps in time that trajectories have on average, each once."""
     found: list[float] = []
-    for step in np.sort(_mean_steps(times)):
+    for step in np.sort(_mean_steps(times[_counts(times) > 1])):
         if not found or step - found[-1] > 1e-3 * step:
             found.append(float(step))
     return found

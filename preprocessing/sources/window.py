@@ -27,17 +27,15 @@ class Lasting(View):
         """The block at `index`."""
         frames = np.arange(self.count)[index[self.axis]]
         there = frames < self.part.shape[self.axis]
+        own = int(frames) if isinstance(index[self.axis], int) else slice_of(frames[there])
+        where = (*index[: self.axis], own, *index[self.axis + 1 :])
         if np.all(there):
-            return self.part.read(self._at(index, frames if frames.ndim else int(frames)))
+            return self.part.read(where)
         out = take(np.broadcast_to(np.array(np.nan, self.dtype), self.shape), index).copy()
         if np.any(there):
             before = sum(not isinstance(one, int) for one in index[: self.axis])
-            out[(slice(None),) * before + (there,)] = self.part.read(self._at(index, frames[there]))
+            out[(slice(None),) * before + (there,)] = self.part.read(where)
         return out
-
-    def _at(self, index: Index, frames: int | NDArray[np.int64]) -> Index:
-        own = frames if isinstance(frames, int) else slice_of(frames) if len(frames) else slice(0, 0)
-        return (*index[: self.axis], own, *index[self.axis + 1 :])
 
 
 def lasting(part: Part, axes: Sequence[str | int], own: int, count: int) -> Part:
