@@ -134,13 +134,20 @@ def _pattern(folder: Path) -> str:
     if not known:
         listed = ", ".join(file.name for file in files[:5]) + ", ..." * (len(files) > 5)
         what = f"no file of a known kind, but {listed}" if files else "nothing"
-        raise DataError(f"{folder} holds {what}; name a file, a folder of files, or a store")
+        raise DataError(f"{folder} holds {what}; name a file, a folder of files, or a store{_below(folder)}")
     if len(patterns) > 1:
         listed = ", ".join(f"{suffixes[suffix]} {suffix or 'without suffix'}" for suffix in sorted(suffixes))
         raise DataError(
             f"{folder} holds files of several kinds ({listed}); name a file, or a pattern in quotes: '{patterns[0]}'"
         )
     return patterns[0]
+
+
+def _below(folder: Path) -> str:
+    """A pattern of the files in the folders of a folder, such as `train` and `valid`, for the message."""
+    files = (file for file in sorted(folder.glob("*/*"))[:_GROUPS] if file.is_file())
+    found = next((file for file in files if _container(file) != "unknown"), None)
+    return f", or a pattern in quotes: '{glob.escape(str(folder))}/*/*{found.suffix}'" if found else ""
 
 
 def _members(group: Any, above: str = "", depth: int = 3) -> Iterator[tuple[str, Any]]:

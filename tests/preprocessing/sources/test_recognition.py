@@ -132,6 +132,9 @@ def test_a_place_that_is_no_archive_is_told_what_it_is(shared: Path, tmp_path: P
     (tmp_path / "b/c").mkdir()
     with pytest.raises(DataError, match="b holds no file of a known kind, but c; name a file, a folder"):
         look(tmp_path / "b")
+    np.save(tmp_path / "b/c/e.npy", np.zeros(3))
+    with pytest.raises(DataError, match=r"b holds .* or a store, or a pattern in quotes: '.*/b/\*/\*\.npy'$"):
+        look(tmp_path / "b")
     (tmp_path / "b/d.h5").touch()
     with pytest.raises(DataError, match=r"d\.h5: an empty file; fetch or make it again"):
         propose(tmp_path / "b/d.h5")
