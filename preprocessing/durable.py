@@ -6,12 +6,11 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Queue
-from threading import Thread
 from typing import Any
 
 import google_crc32c
@@ -42,49 +41,48 @@ class LockedError(DataError):
     """Another process holds a lock."""
 
 
-class Hasher:
-    """Checksums of a stream of buffers: the CRC-32C at once, the SHA-256 in a thread beside the writing."""
+class Digest:
+    """Checksums of a stream of buffers.
+
+    Attributes:
+        bytes: how many went into the CRC-32C.
+    """
 
     def __init__(self) -> None:
-        self._bytes, self._crc, self._sha = 0, 0, hashlib.sha256()
-        # Short, so that waiting buffers do not add up to another shard.
-        self._waiting: Queue[tuple[Bytes, ...] | None] = Queue(maxsize=1)
-        self._thread = Thread(target=self._digest, daemon=True)
-        self._thread.start()
+        self.bytes, self._crc, self._sha = 0, 0, hashlib.sha256()
 
     def update(self, *buffers: Bytes) -> None:
-        """Append buffers, which must not change until `result` or `close`."""
-        self._waiting.put(buffers)
+        """Append buffers."""
+        self.sha256(*buffers)
+        self.crc32c(*buffers)
+
+    def sha256(self, *buffers: Bytes) -> None:
+        """Append buffers to the SHA-256 alone, beside another thread that appends them to the CRC-32C."""
         for buffer in buffers:
-            self._bytes += buffer.nbytes
+            self._sha.update(buffer.data)
+
+    def crc32c(self, *buffers: Bytes) -> None:
+        """Append buffers to the CRC-32C alone."""
+        for buffer in buffers:
+            self.bytes += len(buffer)
             self._crc = google_crc32c.extend(self._crc, buffer)
 
     def result(self) -> Checksum:
-        """The checksum of all buffers; the hasher is at its end."""
-        self.close()
-        return Checksum(self._bytes, f"{self._crc:08x}", self._sha.hexdigest())
-
-    def close(self) -> None:
-        """Let the thread end."""
-        self._waiting.put(None)
-        self._thread.join()
-
-    def _digest(self) -> None:
-        while (buffers := self._waiting.get()) is not None:
-            for buffer in buffers:
-                self._sha.update(buffer.data)
+        """The checksum of all buffers."""
+        return Checksum(self.bytes, f"{self._crc:08x}", self._sha.hexdigest())
 
 
 def checksum(path: Path) -> Checksum:
     """The checksum of a file as it lies on disk."""
-    hasher = Hasher()
-    try:
+    digest = Digest()
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        hashed = beside.submit(digest.sha256)
         for block in _blocks(path):
-            hasher.update(block)
-    except BaseException:
-        hasher.close()
-        raise
-    return hasher.result()
+            digest.crc32c(block)
+            hashed.result()
+            hashed = beside.submit(digest.sha256, block)
+        hashed.result()
+    return digest.result()
 
 
 def crc32c(path: Path) -> str:
@@ -107,6 +105,10 @@ def _blocks(path: Path) -> Iterator[Bytes]:
             yield np.frombuffer(block, np.uint8)
 
 
+def _nothing(block: Bytes) -> None:
+    """Do nothing with a block."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[int]:
     """A file descriptor whose content becomes `path` at the end of the block, or never."""
@@ -124,16 +126,25 @@ def replacing(path: Path) -> Iterator[int]:
     sync_directory(path.parent)
 
 
-def write_all(descriptor: int, *buffers: Bytes) -> None:
-    """Write buffers whole; the disk begins while the rest is still being handed over."""
-    position = os.lseek(descriptor, 0, os.SEEK_CUR)
+def write_all(
+    descriptor: int, *buffers: Bytes, position: int = 0, then: Callable[[Bytes], object] = _nothing
+) -> None:
+    """Write buffers whole; the disk begins while the rest is still being handed over.
+
+    Args:
+        descriptor: of the file.
+        buffers: one after the other.
+        position: of the first byte.
+        then: called with each block, on which the disk works meanwhile.
+    """
     for buffer in buffers:
-        written = 0
-        while written < len(buffer):
-            count = os.write(descriptor, buffer.data[written : written + _BLOCK])
-            written, before, position = written + count, position, position + count
+        while len(buffer):
+            before = position
+            position += os.pwrite(descriptor, buffer[:_BLOCK].data, position)
             if before // _BLOCK < position // _BLOCK:
                 _start_writeback(descriptor)
+            then(buffer[: position - before])
+            buffer = buffer[position - before :]
 
 
 def _start_writeback(descriptor: int) -> None:

@@ -9,22 +9,22 @@ are many. So a frame's bytes keep their order. Where the last chunk of a channel
 import json
 import struct
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from threading import Condition, Lock
+from typing import Any, Literal
 
 import google_crc32c
 import numcodecs.blosc  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.durable import Bytes, Checksum, Hasher, replacing, write_all
+from pelagos.preprocessing.durable import Bytes, Checksum, Digest, replacing, write_all
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.location import Url
 
@@ -34,9 +34,7 @@ numcodecs.blosc.use_threads = False
 CodecName = Literal["none", "blosc-lz4"]
 Cell = tuple[int, ...]
 MISSING = 2**64 - 1
-_GROUP = 1 << 19  # bytes of chunks that are encoded and written together
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
+_GROUP = 1 << 18  # bytes of chunks that are encoded and written together
 
 
 class UnsupportedLayoutError(Exception):
@@ -159,49 +157,93 @@ def write_shard(path: Path, block: NDArray[np.float32], layout: ShardLayout) -> 
     """
     assert block.flags.c_contiguous
     assert block.dtype == np.float32
-    index = np.full((prod(layout.chunks), 2), MISSING, dtype="<u8")
-    hasher, position = Hasher(), 0
-    try:
+    return _write_whole(path, block, layout) if layout.in_one_piece else _write_encoded(path, block, layout)
+
+
+def _write_whole(path: Path, block: NDArray[np.float32], layout: ShardLayout) -> Checksum:
+    # C order throughout: the chunks lie in the block as they will lie in the file.
+    length = 4 * prod(layout.chunk)
+    footer = _footer(block, layout, [length] * (block.nbytes // length))
+    content, digest = (block.reshape(-1).view(np.uint8), footer), Digest()
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        # It takes as long as all else together, so it begins first and is waited for after the disk.
+        hashed = beside.submit(digest.sha256, *content)
         with replacing(path) as descriptor:
-            for buffers, entries in _encoded(block, layout):
-                for number, length in entries:
-                    index[number] = position, length
-                    position += length
-                hasher.update(*buffers)
-                write_all(descriptor, *buffers)
-            footer = _footer(index)
-            hasher.update(footer)
-            write_all(descriptor, footer)
-        # Not before the file is on the disk: the digest takes half as long as that and runs beside it.
-        return hasher.result()
-    finally:
-        hasher.close()
+            write_all(descriptor, *content, then=digest.crc32c)
+        hashed.result()
+    return digest.result()
 
 
-def _footer(index: NDArray[np.uint64]) -> Bytes:
+def _write_encoded(path: Path, block: NDArray[np.float32], layout: ShardLayout) -> Checksum:
+    with replacing(path) as descriptor:
+        encoder = _Encoder(descriptor, block, layout)
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            other = beside.submit(encoder.work)
+            encoder.work()
+            other.result()
+        footer, digest = _footer(block, layout, encoder.lengths), encoder.digest
+        write_all(descriptor, footer, position=digest.bytes)
+        digest.update(footer)
+    return digest.result()
+
+
+class _Encoder:
+    """Chunks on their way into a file: encoded, digested and written group by group by several threads.
+
+    Each thread does all of it, the digests in turn: with a thread for each kind of work, more of them wait.
+
+    Attributes:
+        lengths: of the chunks that are digested.
+        digest: of their bytes.
+    """
+
+    def __init__(self, descriptor: int, block: NDArray[np.float32], layout: ShardLayout) -> None:
+        self.lengths: list[int] = []
+        self.digest = Digest()
+        self._descriptor = descriptor
+        self._encode = _copies if layout.codec == "none" else _compress
+        chunks, step = _chunks(block, layout), max(1, _GROUP // (4 * prod(layout.chunk)))
+        self._groups, self._taking = enumerate(iter(lambda: list(islice(chunks, step)), [])), Lock()
+        self._turn, self._number, self._failed = Condition(), 0, False
+
+    def work(self) -> None:
+        """Do one group after the other, until there is none or another thread has failed."""
+        try:
+            while not self._failed and (taken := self._take()) is not None:
+                self._write(*taken)
+        except BaseException:
+            with self._turn:
+                self._failed = True
+                self._turn.notify_all()
+            raise
+
+    def _take(self) -> tuple[int, list[NDArray[np.float32]]] | None:
+        with self._taking:
+            return next(self._groups, None)
+
+    def _write(self, number: int, chunks: list[NDArray[np.float32]]) -> None:
+        # Not joined: memory that has just been used is quicker than new memory.
+        encoded = [np.frombuffer(chunk, np.uint8) for chunk in self._encode(chunks)]
+        with self._turn:
+            self._turn.wait_for(lambda: self._failed or self._number == number)
+            if self._failed:
+                return
+            position = self.digest.bytes
+            self.digest.update(*encoded)
+            self.lengths += map(len, encoded)
+            self._number += 1
+            self._turn.notify_all()
+        write_all(self._descriptor, *encoded, position=position)
+
+
+def _footer(block: NDArray[np.float32], layout: ShardLayout, lengths: Sequence[int]) -> Bytes:
+    """The index, given how long the chunks are that the block fills, one after the other, and its CRC-32C."""
+    index = np.full((*layout.chunks, 2), MISSING, dtype="<u8")
+    held = [-(-size // chunk) for size, chunk in zip(block.shape, layout.chunk, strict=True)]
+    ends = np.cumsum(lengths)
+    index[tuple(map(slice, held))] = np.stack([ends - lengths, lengths], axis=-1).reshape(*held, 2)
     content = index.tobytes()
     return np.frombuffer(content + struct.pack("<I", google_crc32c.value(content)), np.uint8)
-
-
-def _encoded(
-    block: NDArray[np.float32], layout: ShardLayout
-) -> Iterator[tuple[list[Bytes], list[tuple[int, int]]]]:
-    """Buffers to write one after the other, each with the numbers and lengths of its chunks."""
-    held = [-(-size // chunk) for size, chunk in zip(block.shape, layout.chunk, strict=True)]
-    numbers = np.arange(prod(layout.chunks)).reshape(layout.chunks)[tuple(map(slice, held))].ravel().tolist()
-    length = 4 * prod(layout.chunk)
-    if layout.in_one_piece:
-        # C order throughout: the chunks lie in the block as they will lie in the file.
-        yield [block.reshape(-1).view(np.uint8)], [(number, length) for number in numbers]
-        return
-    chunks, step = _chunks(block, layout), max(1, _GROUP // length)
-    groups = iter(lambda: list(islice(chunks, step)), [])
-    start = 0
-    for encoded in _ahead(_copies if layout.codec == "none" else _compress, groups):
-        entries = zip(numbers[start : start + len(encoded)], map(len, encoded), strict=True)
-        # Not joined: memory that has just been used is quicker than new memory.
-        yield [np.frombuffer(chunk, np.uint8) for chunk in encoded], list(entries)
-        start += len(encoded)
 
 
 def _chunks(block: NDArray[np.float32], layout: ShardLayout) -> Iterator[NDArray[np.float32]]:
@@ -223,18 +265,6 @@ def _copies(chunks: Sequence[NDArray[np.float32]]) -> list[bytes]:
 
 def _compress(chunks: Sequence[NDArray[np.float32]]) -> list[bytes]:
     return [numcodecs.blosc.compress(chunk, b"lz4", 5, numcodecs.blosc.SHUFFLE) for chunk in chunks]
-
-
-def _ahead(function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
-    """Results in order, computed by two threads at most three ahead: they are small beside a shard."""
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        waiting: deque[Future[_Out]] = deque()
-        for item in items:
-            if len(waiting) == 3:
-                yield waiting.popleft().result()
-            waiting.append(pool.submit(function, item))
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def read_metadata(path: Path | Url) -> dict[str, Any]:

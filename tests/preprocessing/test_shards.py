@@ -1,4 +1,5 @@
 import os
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,23 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     with pytest.raises(RuntimeError, match="full"):
         fail()
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_shard_that_the_disk_does_not_take_is_an_error_and_leaves_nothing(
+    tmp_path: Path, codec: Any
+) -> None:
+    values = np.random.default_rng(0).normal(size=(1, 64, 4, 64, 64)).astype(np.float32)
+    layout = ShardLayout(values.shape, values.shape, (1, 1, 4, 64, 64), codec)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (values.nbytes // 3, limit[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_shard(tmp_path / "s", values, layout)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
