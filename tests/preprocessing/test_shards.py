@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numcodecs.blosc
 import numpy as np
 import pytest
 import zarr
@@ -195,6 +196,27 @@ def test_a_shard_that_the_disk_does_not_take_is_an_error_and_leaves_nothing(
             write_shard(tmp_path / "s", values, layout)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("chunk", range(5))
+def test_a_chunk_that_cannot_be_encoded_is_an_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    values = np.zeros((1, 16, 4, 128, 128), np.float32)
+    values[0, chunk] = np.nan
+    compress = numcodecs.blosc.compress
+
+    def fail(values: Any, *options: Any) -> Any:
+        if np.isnan(values).any():
+            raise MemoryError
+        return compress(values, *options)
+
+    monkeypatch.setattr(numcodecs.blosc, "compress", fail)
+    layout = ShardLayout(values.shape, values.shape, (1, 1, 4, 128, 128), "blosc-lz4")
+    with pytest.raises(MemoryError):
+        write_shard(tmp_path / "s", values, layout)
     assert list(tmp_path.iterdir()) == []
 
 
