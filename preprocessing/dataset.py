@@ -5,6 +5,7 @@ Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W co
 
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Literal
 
@@ -17,6 +18,7 @@ from pelagos.preprocessing.batch import Batch, Layout
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.frames import FrameReader, Gathering
+from pelagos.preprocessing.kernels import Places, Planes, Task, fill_samples
 from pelagos.preprocessing.location import Location
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.pairs import Ints, PairIndex, PairSampling, Sampling, index_pairs
@@ -98,6 +100,44 @@ class Buffers:
     mask: Flags
     forcings: Frames
 
+    @cached_property
+    def planes(self) -> Planes:
+        """The same memory for kernels; pairs are rollouts of one step there."""
+        num, fields, points = len(self.inputs), self.inputs.shape[1], prod(self.inputs.shape[2:])
+        steps, outputs = self.forcings.shape[1] + 1, self.targets.shape[-3]
+        return Planes(
+            inputs=self.inputs.reshape(num, fields, points),
+            targets=self.targets.reshape(num, steps, outputs, points),
+            mask=self.mask.reshape(num, steps, outputs, points),
+            forcings=self.forcings.reshape(num, steps - 1, self.forcings.shape[2], points),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The frames that B samples are made of.
+
+    Attributes:
+        index: (B, 3) trajectory, initial frame and (last) valid frame.
+        leads: (B,) frames of one step.
+        times: (B, K + 1) initial frame, then that of each step.
+    """
+
+    index: Ints
+    leads: Ints
+    times: Ints
+
+    @property
+    def steps(self) -> int:
+        """K, that are forecast."""
+        return int(self.times.shape[1]) - 1
+
+    @property
+    def positions(self) -> list[tuple[int, int]]:
+        """Trajectory and time of each frame."""
+        rows = zip(self.index[:, 0].tolist(), self.times.tolist(), strict=True)
+        return [(trajectory, time) for trajectory, times in rows for time in times]
+
 
 class Dataset:
     """Samples by number; safe to share between threads.
@@ -119,8 +159,6 @@ class Dataset:
             with_role(store.variables, role) for role in ("prognostic", "forcing", "diagnostic")
         )
         self._num_prognostic, self._num_forcing = len(prognostic), len(forcing)
-        # A sample is frames as they lie on disk.
-        self._plain = len(prognostic) == len(store.variables) and not store.static_variables
         self._steady = not prognostic and store.num_times == 1
         self.layout = Layout(
             dataset=store.dataset,
@@ -219,35 +257,59 @@ class Dataset:
         Raises:
             DamagedFileError: a shard is missing or damaged.
         """
-        self.read(samples, buffers, steps)
-        return self.wrap(samples, buffers, steps)
+        drawn = self.draw(samples, steps)
+        self.read(drawn, buffers)
+        return self.wrap(drawn, buffers)
 
-    def read(self, samples: Ints, buffers: Buffers, steps: int | None = None, *, scaled: bool = True) -> None:
-        """Read the samples into the buffers, which `wrap` makes a batch of, here or in another process.
+    def draw(self, samples: Ints, steps: int | None = None) -> Drawn:
+        """Which frames make the samples (B,), with all or only their first steps."""
+        index, steps = self.pairs(samples), steps or self.steps
+        leads = (index[:, 2] - index[:, 1]) // self.steps
+        times = index[:, 1, None] + leads[:, None] * np.arange(steps + 1)
+        index[:, 2] = times[:, -1]
+        return Drawn(index, leads, times)
+
+    def read(self, drawn: Drawn, buffers: Buffers, *, scaled: bool = True, warm: bool = False) -> None:
+        """Read samples into the first places of the buffers, for `wrap` here or in another process.
+
+        Args:
+            drawn: their frames.
+            buffers: to fill.
+            scaled: whether to normalise.
+            warm: whether memory most likely holds the files, so that they are better mapped than read.
 
         Raises:
             DamagedFileError: a shard is missing or damaged.
         """
-        index, leads, steps = self._frames_of(samples, steps or self.steps)
-        near = self._at_hand(index, leads, steps)
-        places = list(zip(index[:, 0].tolist(), index[:, 1].tolist(), leads.tolist(), strict=True))
-        group = max(1, _GROUP_BYTES // self._sample_bytes)
-        for start in range(0, len(places), group):
-            rows = slice(start, min(start + group, len(places)))
-            for n, (trajectory, initial, lead) in enumerate(places[rows], start):
-                near._read_inputs(trajectory, initial, buffers.inputs[n])
-                for k in range(steps):
-                    forcing = buffers.forcings[n, k] if k < steps - 1 else None
-                    place = n if self.sampling.kind == "pairs" else (n, k)
-                    near._read_targets(trajectory, initial + (k + 1) * lead, buffers.targets[place], forcing)
-            if scaled:
-                part = self._part(buffers, rows, steps)
-                self._scaling.apply(part.inputs, part.targets, part.mask, part.forcings)
+        near, trajectories = self._at_hand(drawn, warm), drawn.index[:, 0]
+        num, done = len(trajectories), 0
+        if isinstance(near._frames, ShardReader) and (found := near._frames.find(trajectories, drawn.times)):
+            if self.store.static_variables:
+                for n, trajectory in enumerate(trajectories.tolist()):
+                    near._read_static(trajectory, buffers.inputs[n])
+            done = self._fill((0, num), buffers, found.places, read=True, scaled=scaled)
+        if done == num:
+            return
+        # What does not lie in one piece, or is not there: then reading it again tells why.
+        nowhere, group = Places(drawn.times, drawn.times), max(1, _GROUP_BYTES // self._sample_bytes)
+        for start in range(done, num, group):
+            rows = start, min(start + group, num)
+            for n in range(*rows):
+                near._read_sample(int(trajectories[n]), drawn.times[n].tolist(), buffers, n)
+            self._fill(rows, buffers, nowhere, read=False, scaled=scaled)
 
-    def announce(self, samples: Ints, steps: int | None = None) -> None:
+    def _fill(
+        self, rows: tuple[int, int], buffers: Buffers, places: Places, *, read: bool, scaled: bool
+    ) -> int:
+        """See `fill_samples`."""
+        scaling = self._scaling
+        task = Task(read=read, scaled=scaled, complete=scaling.complete)
+        return fill_samples(rows, places, buffers.planes, self._num_prognostic, scaling.scales, task)
+
+    def announce(self, drawn: Drawn) -> None:
         """Tell the system which frames will be read next, for disks to fetch them meanwhile."""
         if isinstance(self._frames, ShardReader):
-            for position in _positions(*self._frames_of(samples, steps or self.steps)):
+            for position in drawn.positions:
                 self._frames.announce(position)
 
     @property
@@ -255,43 +317,35 @@ class Dataset:
         shapes = (self.input_shape, self.target_shape, self.forcings_shape)
         return 4 * sum(map(prod, shapes))
 
-    def _part(self, buffers: Buffers, rows: slice, steps: int) -> Buffers:
-        """The memory of some samples and their first steps."""
-        later = rows if self.sampling.kind == "pairs" else (rows, slice(steps))
-        return Buffers(
-            inputs=buffers.inputs[rows],
-            targets=buffers.targets[later],
-            mask=buffers.mask[later],
-            forcings=buffers.forcings[rows, : steps - 1],
-        )
-
-    def _at_hand(self, index: Ints, leads: Ints, steps: int) -> "Dataset":
-        """This dataset, or a copy that has fetched the frames of these samples at once, where that pays."""
+    def _at_hand(self, drawn: Drawn, warm: bool) -> "Dataset":
+        """This dataset, or a copy that has mapped or fetched the frames of some samples, where that pays."""
         near, static = self, self.store.static_frames
-        if isinstance(self._frames, Gathering):
+        if isinstance(self._frames, ShardReader):
+            if warm:
+                near = copy(self)
+                near._frames = self._frames.mapped
+        elif isinstance(self._frames, Gathering):
             near = copy(self)
-            near._frames = self._frames.gather(_positions(index, leads, steps))
-        if isinstance(static, Gathering):
-            fields = static.gather([self.store.static_position(i) for i in index[:, 0].tolist()])
+            near._frames = self._frames.gather(drawn.positions)
+        if self.store.static_variables and isinstance(static, Gathering):
+            fields = static.gather([self.store.static_position(i) for i in drawn.index[:, 0].tolist()])
             near = copy(near)
             near.store = replace(self.store, static_frames=fields)
         return near
 
-    def wrap(
-        self, samples: Ints, buffers: Buffers, steps: int | None = None, *, scaled: bool = True
-    ) -> Batch:
-        """The batch of samples (B,) that have been read into the buffers, scaled or not."""
-        index, leads, steps = self._frames_of(samples, steps or self.steps)
-        part = self._part(buffers, slice(len(samples)), steps)
+    def wrap(self, drawn: Drawn, buffers: Buffers, *, scaled: bool = True) -> Batch:
+        """The batch of samples that have been read into the buffers, scaled or not."""
+        num, steps = len(drawn.index), drawn.steps
+        later = slice(num) if self.sampling.kind == "pairs" else (slice(num), slice(steps))
         return Batch(
             layout=self.layout,
-            inputs=torch.from_numpy(part.inputs),
-            targets=torch.from_numpy(part.targets),
-            mask=torch.from_numpy(part.mask),
-            forcings=torch.from_numpy(part.forcings),
-            lead_time=torch.from_numpy(self._lead_times(leads, steps)),
-            scalars=torch.from_numpy(self._scalars(index[:, 0])),
-            index=torch.from_numpy(index),
+            inputs=torch.from_numpy(buffers.inputs[:num]),
+            targets=torch.from_numpy(buffers.targets[later]),
+            mask=torch.from_numpy(buffers.mask[later]),
+            forcings=torch.from_numpy(buffers.forcings[:num, : steps - 1]),
+            lead_time=torch.from_numpy(self._lead_times(drawn.leads, steps)),
+            scalars=torch.from_numpy(self._scalars(drawn.index[:, 0])),
+            index=torch.from_numpy(drawn.index),
             kind=self.sampling.kind,
             scaling=None if scaled else self._scaling,
         )
@@ -306,13 +360,6 @@ class Dataset:
     def close(self) -> None:
         """Nobody will read again."""
 
-    def _frames_of(self, samples: Ints, steps: int) -> tuple[Ints, Ints, int]:
-        """(B, 3) trajectory, initial and last valid frame; (B,) frames of one step; how many steps."""
-        index = self.pairs(samples)
-        leads = (index[:, 2] - index[:, 1]) // self.steps
-        index[:, 2] = index[:, 1] + steps * leads
-        return index, leads, steps
-
     def _lead_times(self, lead: Ints, steps: int) -> Frames:
         """(B,), or (B, K) of windows."""
         if self._steady:
@@ -320,29 +367,24 @@ class Dataset:
         frames = lead[:, None] * np.arange(1, steps + 1) if self.sampling.kind == "windows" else lead
         return (frames * (self.store.dt / self.layout.time_scale)).astype(np.float32)
 
-    def _read_inputs(self, trajectory: int, frame: int, out_CHW: Frames) -> None:
-        if self._plain:
-            self._frames.read_frame((trajectory, frame), (out_CHW,))
-            return
-        # On disk a frame is prognostic, forcing, diagnostic: the last is not read, the others go
-        # to either side of the static fields.
-        before, after = self._num_prognostic, len(out_CHW) - self._num_forcing
-        self._read_state(trajectory, frame, (out_CHW[:before], out_CHW[after:]))
-        if before < after:
-            self._read_static(trajectory, out_CHW[before:after])
+    def _read_sample(self, trajectory: int, times: list[int], buffers: Buffers, n: int) -> None:
+        """Read a sample frame by frame into its place in the buffers, in physical units."""
+        inputs, targets = buffers.inputs[n], buffers.targets[n].reshape(-1, *self.target_shape[-3:])
+        before, after = self._num_prognostic, len(inputs) - self._num_forcing
+        # A frame is prognostic, forcing, diagnostic. Forcings after a sample's last step nobody looks at.
+        unseen = np.empty((self._num_forcing, *self.layout.grid.shape), np.float32)
+        between = [*buffers.forcings[n, : len(times) - 2], unseen]
+        self._read_state(trajectory, times[0], (inputs[:before], inputs[after:]))
+        self._read_static(trajectory, inputs)
+        for time, target, forcing in zip(times[1:], targets, between, strict=False):
+            self._read_state(trajectory, time, (target[:before], forcing, target[before:]))
 
-    def _read_targets(self, trajectory: int, frame: int, out_CHW: Frames, forcing_FHW: Frames | None) -> None:
-        if self._plain:
-            self._frames.read_frame((trajectory, frame), (out_CHW,))
-            return
-        before, height, width = self._num_prognostic, *self.layout.grid.shape
-        # Forcings lie between the two; those after a sample's last step nobody looks at.
-        between = forcing_FHW
-        if between is None:
-            between = np.empty((self._num_forcing, height, width), np.float32)
-        self._read_state(trajectory, frame, (out_CHW[:before], between, out_CHW[before:]))
+    def _read_static(self, trajectory: int, inputs: Frames) -> None:
+        """Read the static fields of a trajectory into their place in the inputs of a sample."""
+        if num := len(self.store.static_variables):
+            self._static_fields(trajectory, inputs[self._num_prognostic :][:num])
 
-    def _read_static(self, trajectory: int, out_CHW: Frames) -> None:
+    def _static_fields(self, trajectory: int, out_CHW: Frames) -> None:
         self.store.static_frames.read_frame(self.store.static_position(trajectory), [out_CHW])
 
     def _scalars(self, trajectories: Ints) -> Frames:
@@ -352,12 +394,6 @@ class Dataset:
         buffers = [part for part in parts if len(part)]
         if buffers:
             self._frames.read_frame((trajectory, frame), buffers)
-
-
-def _positions(index: Ints, leads: Ints, steps: int) -> list[tuple[int, int]]:
-    """Trajectory and time of all frames of samples, which `Dataset._frames_of` tells."""
-    frames = index[:, 1, None] + leads[:, None] * np.arange(steps + 1)
-    return [(i, t) for i, row in zip(index[:, 0].tolist(), frames.tolist(), strict=True) for t in row]
 
 
 def _pooled(store: Store, size: int) -> FrameReader:

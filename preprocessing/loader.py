@@ -13,7 +13,6 @@ from pydantic import Field, PositiveInt
 
 from pelagos.preprocessing.batch import Batch
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.mixture import Block, Order
 from pelagos.preprocessing.reading_process import ReadingProcess
 from pelagos.preprocessing.ring import RingShape, Slot
@@ -156,14 +155,14 @@ class _Reading:
 
     def run(self, reader: ReadingProcess | None) -> None:
         """Take blocks and fill slots, here or in another process, until there are no more."""
-        current, waits = self._take(wait=True), False
+        current, waits = self._take(wait=True), True
         while current is not None and not self._stopped:
             following = self._take(wait=False)
             if following is not None and waits and reader is None:
                 self._announce(following.block)
             clock, processor = time.perf_counter(), time.thread_time()
-            self._fill(current, reader)
-            # The disk fetches the next block meanwhile, if it is one that is waited for.
+            self._fill(current, reader, warm=not waits)
+            # Files that are waited for are read, and the disk fetches the next block meanwhile; others are mapped.
             waits = time.thread_time() - processor < 0.8 * (time.perf_counter() - clock)
             current = following or self._take(wait=True)
 
@@ -193,29 +192,31 @@ class _Reading:
         return self._stopped or self._end is not None
 
     def _announce(self, block: Block) -> None:
-        with suppress(DamagedFileError):  # which reading it will raise again, in its turn
-            self._order.datasets[block.dataset].announce(block.samples, block.steps)
+        with suppress(Exception):  # reading meets the same, and tells in its turn
+            dataset = self._order.datasets[block.dataset]
+            dataset.announce(dataset.draw(block.samples, block.steps))
 
-    def _fill(self, ticket: _Ticket, reader: ReadingProcess | None) -> None:
+    def _fill(self, ticket: _Ticket, reader: ReadingProcess | None, *, warm: bool) -> None:
         number, block, slot = ticket
         try:
-            slot.batch = self._read(block, slot, reader)
+            slot.batch = self._read(block, slot, reader, warm=warm)
         except Exception as error:
             slot.error = error
         with self._changed:
             self._filled[number] = slot
             self._changed.notify_all()
 
-    def _read(self, block: Block, slot: Slot, reader: ReadingProcess | None) -> Batch:
+    def _read(self, block: Block, slot: Slot, reader: ReadingProcess | None, *, warm: bool) -> Batch:
         if slot.copied is not None:
             slot.copied.synchronize()
         dataset = self._order.datasets[block.dataset]
         buffers = slot.buffers(block.dataset, dataset, self._order.micro_batch, self._present)
+        drawn = dataset.draw(block.samples, block.steps)
         if reader is None:
-            dataset.read(block.samples, buffers, block.steps, scaled=self._scaled)
+            dataset.read(drawn, buffers, scaled=self._scaled, warm=warm)
         else:
-            reader.fill(self._slots.index(slot), block, scaled=self._scaled)
-        return dataset.wrap(block.samples, buffers, block.steps, scaled=self._scaled)
+            reader.fill(self._slots.index(slot), block, scaled=self._scaled, warm=warm)
+        return dataset.wrap(drawn, buffers, scaled=self._scaled)
 
     def release(self) -> None:
         """Let threads fill the memory of the batch that the consumer had last."""

@@ -253,7 +253,7 @@ class OnlineDataset(Dataset):
         """See Dataset."""
         self._supply.close()
 
-    def _read_static(self, trajectory: int, out_CHW: Frames) -> None:
+    def _static_fields(self, trajectory: int, out_CHW: Frames) -> None:
         out_CHW[:] = self._supply.get(trajectory).static
 
     def _scalars(self, trajectories: Ints) -> Frames:

@@ -106,8 +106,9 @@ class PairIndex:
         out = np.empty((len(samples), 3), np.int64)
         out[:, 0] = self.trajectory[runs]
         tables = self.tables[runs]
-        for table in range(len(self.cumulative)) if len(self.cumulative) == 1 else np.unique(tables):
-            rows = np.flatnonzero(tables == table)
+        several = len(self.cumulative) > 1
+        for table in np.unique(tables) if several else [0]:
+            rows = np.flatnonzero(tables == table) if several else slice(None)
             counts = self.cumulative[table]
             initial = np.searchsorted(counts, local[rows], side="right") - 1
             lead = local[rows] - counts[initial] + self.shortest

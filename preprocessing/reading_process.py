@@ -47,7 +47,7 @@ class ReadingProcess:
         )
         self._send(setup)
 
-    def fill(self, slot: int, block: Block, *, scaled: bool) -> None:
+    def fill(self, slot: int, block: Block, *, scaled: bool, warm: bool) -> None:
         """Have a block read into a slot; waits until it is there.
 
         Raises:
@@ -60,6 +60,7 @@ class ReadingProcess:
             "samples": block.samples.tolist(),
             "steps": block.steps,
             "scaled": scaled,
+            "warm": warm,
         }
         self._send(task)
         assert self._process.stdout is not None
@@ -101,7 +102,8 @@ def main() -> None:
         buffers = slots[task["slot"]].buffers(number, datasets[number], shape.micro_batch, present)
         answer = {}
         try:
-            datasets[number].read(samples, buffers, task["steps"], scaled=task["scaled"])
+            drawn = datasets[number].draw(samples, task["steps"])
+            datasets[number].read(drawn, buffers, scaled=task["scaled"], warm=task["warm"])
         except Exception as error:
             answer = {"error": type(error).__name__, "message": str(error)}
         print(json.dumps(answer), flush=True)

@@ -1,11 +1,16 @@
 """Reading shards: frames straight into the caller's buffers, by one system call each where they are not encoded."""
 
+import ctypes
+import mmap
 import os
 import struct
 from collections.abc import Sequence
+from copy import copy
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from threading import Lock, local
+from typing import NamedTuple
 
 import google_crc32c
 import numcodecs.blosc  # type: ignore[import-untyped]
@@ -15,11 +20,17 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.buffers import Buffer, as_bytes, spread, windows
 from pelagos.preprocessing.durable import Bytes
 from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.kernels import Ints, Places
 from pelagos.preprocessing.shards import MISSING, ShardLayout
 
 Cell = tuple[int, ...]
 _advise = getattr(os, "posix_fadvise", None)  # which macOS lacks
 _Index = tuple[NDArray[np.uint64], NDArray[np.int64]]
+_mmap, _munmap = (getattr(ctypes.CDLL(None), name) for name in ("mmap", "munmap"))
+_munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_mmap.argtypes = (*_munmap.argtypes, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64)
+_mmap.restype = ctypes.c_void_p
+_MAP_FAILED = ctypes.c_void_p(-1).value
 
 
 class _Shard:
@@ -29,11 +40,12 @@ class _Shard:
         descriptor: of the file.
         index: (chunk, 2) offset and length.
         offsets: (frame,) where each frame lies in one piece, -1 where it does not.
+        address: where the file is mapped into memory; 0 where the file system maps none.
         used: whether it was read since it was last considered for closing.
     """
 
     def __init__(self, path: Path, index: _Index | None, num_chunks: int, layout: ShardLayout) -> None:
-        self.descriptor, self.used = -1, False
+        self.descriptor, self.address, self.used = -1, 0, False
         try:
             self.descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError as error:
@@ -42,10 +54,39 @@ class _Shard:
             entries = _read_index(path, self.descriptor, num_chunks)
             index = entries, _frame_offsets(entries, layout)
         self.index, self.offsets = index
+        written = self.index[self.index[:, 0] != MISSING]
+        # Whoever touches mapped memory beyond the end of the file is killed.
+        self._size = os.fstat(self.descriptor).st_size
+        if self._size < written.sum(axis=1).max(initial=0):
+            raise DamagedFileError(
+                f"{path}: the shard ends before its index says so; `pelagos repair` mends it"
+            )
+        # Python's own mapping would keep a second descriptor.
+        address = _mmap(None, self._size, mmap.PROT_READ, mmap.MAP_SHARED, self.descriptor, 0)
+        self.address = 0 if address in (None, _MAP_FAILED) else address
 
     def __del__(self) -> None:
+        if self.address:
+            _munmap(self.address, self._size)
         if self.descriptor >= 0:
             os.close(self.descriptor)
+
+
+def _memory(shard: _Shard, offset: int, length: int) -> Bytes:
+    """Bytes of a shard's mapped file, for as long as the shard is held."""
+    return np.frombuffer(memoryview((ctypes.c_ubyte * length).from_address(shard.address + offset)), np.uint8)
+
+
+class Found(NamedTuple):
+    """Frames of open shards.
+
+    Attributes:
+        places: where they lie, for as long as the shards are held.
+        shards: that hold them.
+    """
+
+    places: Places
+    shards: list[_Shard]
 
 
 def _frame_offsets(index: NDArray[np.uint64], layout: ShardLayout) -> NDArray[np.int64]:
@@ -80,8 +121,20 @@ class ShardReader:
         self._scratch = local()
         self._chunk_bytes = 4 * prod(layout.chunk)
         self._frame_bytes = 4 * prod(layout.frame)
+        self._maps = False
         # One axis or two; a loop over them would take a twentieth of a frame's time.
         self._leading = ((1, 1), *zip(layout.shape[:-3], layout.shard[:-3], strict=True))[-2:]
+
+    @cached_property
+    def mapped(self) -> "ShardReader":
+        """The same reader for files that memory most likely holds: it maps them, which saves a copy.
+
+        From a disk it reads several times slower, since a page that is not there is fetched when it is needed.
+        A disk that fails then, or whoever shortens a file, ends the process (SIGBUS).
+        """
+        mapped = copy(self)
+        mapped._maps = True
+        return mapped
 
     def read_frame(self, position: tuple[int, ...], buffers: Sequence[Buffer]) -> None:
         """Fill C-contiguous buffers one after the other from the start of one frame.
@@ -95,6 +148,9 @@ class ShardReader:
         shard = self._shards.get(cell) or self._open(cell)
         shard.used = True
         offset = shard.offsets.item(number)
+        if offset >= 0 and self._maps and shard.address:
+            spread(_memory(shard, offset, self._frame_bytes).view(np.float32), buffers)
+            return
         if offset >= 0:
             # Arrays are buffers, but from Python 3.12 on only do their annotations say so.
             done = os.preadv(shard.descriptor, buffers, offset)  # type: ignore[arg-type]
@@ -102,6 +158,35 @@ class ShardReader:
                 self._fill_rest(shard, cell, offset, buffers, done)
             return
         self._fill_by_chunk(shard, cell, number, buffers)
+
+    def find(self, rows: Ints, columns: Ints) -> "Found | None":
+        """Where frames lie, if all lie in one piece.
+
+        Args:
+            rows: (B,) positions along the first of two leading axes.
+            columns: (B, N) along the second.
+
+        Raises:
+            DamagedFileError: a shard is missing or torn.
+        """
+        (size_x, per_x), (size_y, per_y) = self._leading
+        if not (rows.min() >= 0 and rows.max() < size_x and columns.min() >= 0 and columns.max() < size_y):
+            raise IndexError(f"{self.path.name}: frames outside of an array of the shape {self.layout.shape}")
+        (x, first), (y, second) = np.divmod(rows[:, None], per_x), np.divmod(columns, per_y)
+        cells = zip((x + np.zeros_like(y)).ravel().tolist(), y.ravel().tolist(), strict=True)
+        numbers = (first * per_y + second).ravel().tolist()
+        shards = [self._shards.get(cell) or self._open(cell) for cell in cells]
+        starts = [shard.offsets.item(n) for shard, n in zip(shards, numbers, strict=True)]
+        if -1 in starts:
+            return None
+        for shard in shards:
+            shard.used = True
+        files = [shard.descriptor for shard in shards]
+        if self._maps and all(shard.address for shard in shards):
+            starts = [shard.address + start for shard, start in zip(shards, starts, strict=True)]
+            files = [-1] * len(shards)
+        places = (np.array(values, np.int64).reshape(columns.shape) for values in (files, starts))
+        return Found(Places(*places), shards)
 
     def announce(self, position: tuple[int, ...]) -> None:
         """Tell the system that a frame will be read soon, where the system can be told.
@@ -206,8 +291,11 @@ class ShardReader:
                 self._decode(shard, cell, offset, length, parts)
 
     def _decode(self, shard: _Shard, cell: Cell, offset: int, length: int, parts: list[Bytes]) -> None:
-        encoded = self._scratch_bytes("encoded", length)
-        self._fill(shard, cell, offset, [encoded])
+        if self._maps and shard.address:
+            encoded = _memory(shard, offset, length)
+        else:
+            encoded = self._scratch_bytes("encoded", length)
+            self._fill(shard, cell, offset, [encoded])
         whole = len(parts) == 1 and len(parts[0]) == self._chunk_bytes
         values = parts[0] if whole else self._scratch_bytes("chunk", self._chunk_bytes)
         try:

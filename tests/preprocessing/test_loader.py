@@ -10,14 +10,12 @@ import torch
 from analytic_source import configuration
 
 from pelagos.preprocessing.build import build
-from pelagos.preprocessing.dataset import Dataset, DatasetConfig
+from pelagos.preprocessing.dataset import Dataset, DatasetConfig, Drawn
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError
 from pelagos.preprocessing.loader import Loader
 from pelagos.preprocessing.mixture import Mixture, MixtureConfig, Sweep
 from pelagos.preprocessing.pairs import PairSampling
 from pelagos.preprocessing.permutation import GroupedPermutation, Permutation
-
-Drawn = list[tuple[int, int]]
 
 
 @pytest.fixture(scope="module")
@@ -239,12 +237,12 @@ def test_blocks_are_announced_where_reading_waits_and_damage_is_told_in_its_turn
     path = build(configuration(tmp_path))
     dataset = DatasetConfig(path=path).open()
     (path / "state/c/2/0/0/0/0").unlink()
-    announced: list[int] = []
+    announced: list[tuple[int, int]] = []
     announce, read = dataset.announce, dataset.read
 
-    def noted(samples: np.ndarray, steps: int | None = None) -> None:
-        announced.extend(samples.tolist())
-        announce(samples, steps)
+    def noted(drawn: Drawn) -> None:
+        announced.extend(drawn.positions)
+        announce(drawn)
 
     def slow(*args: object, **options: object) -> None:
         threading.Event().wait(0.01)  # as a disk would
@@ -257,7 +255,19 @@ def test_blocks_are_announced_where_reading_waits_and_damage_is_told_in_its_turn
     with pytest.raises(DamagedFileError, match="state/c/2/0/0/0/0: the shard is missing"):
         next(batches)
     assert seen == [0] * 10 + [1] * 10
-    assert announced[:10] == list(range(10, 20))  # the first block is the one that is seen to wait
+    assert announced[:20] == dataset.draw(np.arange(5, 15)).positions
+
+
+def test_what_cannot_be_announced_is_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = DatasetConfig(path=build(configuration(tmp_path))).open()
+
+    def fail(drawn: Drawn) -> None:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(dataset, "announce", fail)
+    assert sum(len(batch) for batch in Loader(Sweep([dataset], 5))) == dataset.num_samples
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system cannot be told")
@@ -268,7 +278,7 @@ def test_frames_that_were_announced_come_into_memory(tmp_path: Path, codec: str)
     descriptor = os.open(path / "state/c/0/0/0/0/0", os.O_RDONLY)
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    dataset.announce(np.arange(5))
+    dataset.announce(dataset.draw(np.arange(5)))
     content = bytearray(os.fstat(descriptor).st_size // 2)
     for _ in range(500):
         with suppress(BlockingIOError):

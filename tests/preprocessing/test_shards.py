@@ -293,9 +293,14 @@ def test_other_codecs_are_read_through_zarr(
     assert np.array_equal(out, values[4, 2:5])
 
 
-def test_threads_share_a_reader_that_keeps_few_files_open(tmp_path: Path, values: Any) -> None:
-    make_array(tmp_path / "a", "none", (1, 2))
+@pytest.mark.parametrize("mapped", [True, False])
+@pytest.mark.parametrize("codec", ["none", "blosc-lz4"])
+def test_threads_share_a_reader_that_keeps_few_files_open(
+    tmp_path: Path, values: Any, codec: Any, mapped: bool
+) -> None:
+    make_array(tmp_path / "a", codec, (1, 2))
     reader = ShardReader(tmp_path / "a", write_all(tmp_path / "a", values), max_open=2)
+    reader = reader.mapped if mapped else reader
     wrong: list[tuple[int, int]] = []
 
     def read(seed: int) -> None:
@@ -314,3 +319,23 @@ def test_threads_share_a_reader_that_keeps_few_files_open(tmp_path: Path, values
     assert not wrong
     open_files = [file.resolve() for file in Path("/proc/self/fd").iterdir() if file.exists()]
     assert sum(tmp_path in file.parents for file in open_files) <= 2
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    assert sum(str(tmp_path) in line for line in maps) <= 2
+
+
+def test_an_index_that_points_beyond_the_file_is_damage(tmp_path: Path, values: Any) -> None:
+    make_array(tmp_path / "a", "none", (1, 7))
+    layout = write_all(tmp_path / "a", values)
+    file = tmp_path / "a" / "c/0/0/0/0/0"
+    content = file.read_bytes()
+    file.write_bytes(content[len(content) // 2 :])  # the index is whole, and what it points to is not
+    with pytest.raises(DamagedFileError, match="c/0/0/0/0/0: the shard ends before its index says so"):
+        ShardReader(tmp_path / "a", layout).read_frame((0, 0), [np.empty(SHAPE[2:], np.float32)])
+
+
+def test_frames_outside_of_the_array_are_not_found(tmp_path: Path, values: Any) -> None:
+    make_array(tmp_path / "a", "none", (1, 7))
+    reader = ShardReader(tmp_path / "a", write_all(tmp_path / "a", values))
+    for row, column in ((5, 0), (0, 7), (-1, 0), (0, -1)):
+        with pytest.raises(IndexError, match=r"shape \(5, 7, 4, 6, 8\)"):
+            reader.find(np.array([row]), np.array([[column]]))
