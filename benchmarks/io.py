@@ -37,31 +37,38 @@ from pelagos.preprocessing.skeleton import write_skeleton
 
 OURS, LZ4, LIMIT = "Pelagos, none", "Pelagos, blosc-lz4", "memory map"
 RAW, ALONE = "Pelagos, none, not normalised", "Pelagos, none, 1 thread"
-PAIRS = 256
+PAIRS = 256  # of a reader's call
+BATCHES, THEIRS = 64, 16  # of a loader's call: ours begins an iteration with each, others go on with theirs
 
 
 class Rates:
-    """How fast alternatives were, each call of which handles so many items."""
+    """How fast alternatives were, each call of which handles so many items: as many as the others, or of its own."""
 
-    def __init__(self, items: int, calls: dict[str, Call], rounds: int, before: Call = nothing) -> None:
-        self.items, self.timings = items, interleave(calls, rounds, warm_up=1, before=before)
+    def __init__(
+        self, items: int | dict[str, int], calls: dict[str, Call], rounds: int, before: Call = nothing
+    ) -> None:
+        self.items = items if isinstance(items, dict) else dict.fromkeys(calls, items)
+        self.timings = interleave(calls, rounds, warm_up=1, before=before)
 
     def best(self, name: str) -> float:
         """Items a second in the best round."""
-        return self.items / min(self.timings.clock[name])
+        return self.items[name] / min(self.timings.clock[name])
 
     def ratio(self, name: str, to: str) -> tuple[float, float]:
         """How many times as fast as `to`, by the clock and by the processor."""
-        return self.timings.clock_ratio(to, name).median, self.timings.ratio(to, name).median
+        share, timings = self.items[name] / self.items[to], self.timings
+        return share * timings.clock_ratio(to, name).median, share * timings.ratio(to, name).median
 
     def table(self, to: str, unit: str, slower: bool = False) -> list[str]:
         """Rates and ratios to one alternative, or of it to the others where these are `slower`."""
         ratio = f"{to} is faster by" if slower else f"to {to}"
         lines = [heading(("", f"{unit}/s median (best)", "processor us", f"{ratio}: clock", "processor"))]
-        rates = {name: self.items / statistics.median(clock) for name, clock in self.timings.clock.items()}
+        rates = {
+            name: self.items[name] / statistics.median(clock) for name, clock in self.timings.clock.items()
+        }
         for name, rate in sorted(rates.items(), key=lambda pair: -pair[1]):
             clock, processor = self.ratio(to, name) if slower else self.ratio(name, to)
-            cost = 1e3 * self.timings.milliseconds(name) / self.items
+            cost = 1e3 * self.timings.milliseconds(name) / self.items[name]
             cells = (
                 f"{rate:,.0f} ({self.best(name):,.0f})",
                 f"{cost:,.0f}",
@@ -94,6 +101,8 @@ def read(root: Path, rounds: int, report: Report) -> None:
     num, length, *frame = limit.shape
     out = np.empty((2, *frame), np.float32)
     direct, other = (io_data.store(root, codec) for codec in ("none", "blosc-lz4"))
+    # As the loader reads once it has seen that files are not waited for.
+    mapped, decoded = direct.frames.mapped, other.frames.mapped
     array, rust = zarr.open_array(direct.path / "state", mode="r"), with_zarrs(direct.path / "state")
     h5 = h5py.File(root / "poseidon.h5")["data"]
 
@@ -109,8 +118,9 @@ def read(root: Path, rounds: int, report: Report) -> None:
     readers: dict[str, Callable[[int, int, Any], None]] = {
         LIMIT: copy,
         "preadv of the same file": preadv,
-        OURS: lambda n, t, to: direct.frames.read_frame((n, t), [to]),
-        LZ4: lambda n, t, to: other.frames.read_frame((n, t), [to]),
+        OURS: lambda n, t, to: mapped.read_frame((n, t), [to]),
+        LZ4: lambda n, t, to: decoded.read_frame((n, t), [to]),
+        f"{OURS}, not mapped": lambda n, t, to: direct.frames.read_frame((n, t), [to]),
         "h5py read_direct": lambda n, t, to: h5.read_direct(to, np.s_[n, t]),
         f"zarr {zarr.__version__}": lambda n, t, to: np.copyto(to, array[n, t]),
         "the same with zarrs": lambda n, t, to: np.copyto(to, rust[n, t]),
@@ -140,7 +150,6 @@ def read(root: Path, rounds: int, report: Report) -> None:
 
 
 def loader(root: Path, rounds: int, report: Report) -> None:
-    batches = PAIRS // BATCH
     sets = {
         OURS: io_data.dataset(root, "none"),
         LZ4: io_data.dataset(root, "blosc-lz4"),
@@ -152,17 +161,18 @@ def loader(root: Path, rounds: int, report: Report) -> None:
     )
     orders = {name: Mixture([d], batch_size=BATCH, micro_batch=BATCH) for name, d in sets.items()}
     calls: dict[str, Call] = {
-        name: partial(consume, Loader(order, num_steps=batches)) for name, order in orders.items()
+        name: partial(consume, Loader(order, num_steps=BATCHES)) for name, order in orders.items()
     }
-    calls[ALONE] = partial(consume, Loader(orders[OURS], num_steps=batches, threads=1))
-    calls[RAW] = partial(consume, Loader(orders[OURS], num_steps=batches, scaled=False))
+    calls[ALONE] = partial(consume, Loader(orders[OURS], num_steps=BATCHES, threads=1))
+    calls[RAW] = partial(consume, Loader(orders[OURS], num_steps=BATCHES, scaled=False))
     streams = {
         f"{name}, 2 processes": iter(Loader(orders[of], processes=True, scaled=name != RAW))
         for name, of in ((OURS, OURS), (RAW, OURS), (LZ4, LZ4))
     }
-    calls |= {name: drain(stream, batches) for name, stream in streams.items()}
-    calls |= {name: drain(peer(root, sets[OURS]), batches) for name, peer in PEERS.items()}
-    timed = Rates(PAIRS, calls, rounds)
+    calls |= {name: drain(stream, BATCHES) for name, stream in streams.items()}
+    items = dict.fromkeys(calls, BATCHES * BATCH) | dict.fromkeys(PEERS, THEIRS * BATCH)
+    calls |= {name: drain(peer(root, sets[OURS]), THEIRS) for name, peer in PEERS.items()}
+    timed = Rates(items, calls, rounds)
     for stream in streams.values():
         stream.close()  # type: ignore[attr-defined]
     report.show("Loaders, warm, batches of 16 pairs, normalised", timed.table(OURS, "pairs", slower=True))

@@ -1,6 +1,7 @@
 """The commands. Each parses, loads a configuration and calls one stage; nothing heavy is imported before."""
 
 import errno
+import faulthandler
 import os
 import sys
 import traceback
@@ -336,4 +337,6 @@ def version(
 
 def main() -> None:
     """The entry point of the `pelagos` command."""
+    # Where a disk fails under a mapped file the system kills the process: then at least it says where.
+    faulthandler.enable()
     app()
