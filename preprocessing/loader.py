@@ -1,6 +1,5 @@
 """Loader: one rank's batches in order, read ahead into a ring of reused buffers."""
 
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from threading import Condition, Thread
@@ -17,13 +16,14 @@ from pelagos.preprocessing.mixture import Block, Order
 from pelagos.preprocessing.reading_process import ReadingProcess
 from pelagos.preprocessing.ring import RingShape, Slot
 from pelagos.preprocessing.shared_memory import SharedMemory
+from pelagos.preprocessing.waits import Waits
 
 
 class LoaderConfig(Config):
     """How batches are read ahead.
 
     Attributes:
-        threads: that read. Of small frames without codec that were written just now one reads as much as two.
+        threads: that read.
         processes: whether each of them has a process of its own, which pays where decoding binds: for
             `blosc-lz4` on more than two cores. They take seconds to start, and their memory is not pinned.
         depth: batches that are read ahead, and their buffers.
@@ -155,15 +155,12 @@ class _Reading:
 
     def run(self, reader: ReadingProcess | None) -> None:
         """Take blocks and fill slots, here or in another process, until there are no more."""
-        current, waits = self._take(wait=True), True
+        current, waits = self._take(wait=True), Waits()
         while current is not None and not self._stopped:
             following = self._take(wait=False)
-            if following is not None and waits and reader is None:
-                self._announce(following.block)
-            clock, processor = time.perf_counter(), time.thread_time()
-            self._fill(current, reader, warm=not waits)
-            # Files that are waited for are read, and the disk fetches the next block meanwhile; others are mapped.
-            waits = time.thread_time() - processor < 0.8 * (time.perf_counter() - clock)
+            if following is not None and waits.last and reader is None:
+                self._announce(following.block)  # for the disk to fetch while the current one is read
+            self._fill(current, reader, waits)
             current = following or self._take(wait=True)
 
     def _take(self, *, wait: bool) -> _Ticket | None:
@@ -196,26 +193,27 @@ class _Reading:
             dataset = self._order.datasets[block.dataset]
             dataset.announce(dataset.draw(block.samples, block.steps))
 
-    def _fill(self, ticket: _Ticket, reader: ReadingProcess | None, *, warm: bool) -> None:
+    def _fill(self, ticket: _Ticket, reader: ReadingProcess | None, waits: Waits) -> None:
         number, block, slot = ticket
         try:
-            slot.batch = self._read(block, slot, reader, warm=warm)
+            slot.batch = self._read(block, slot, reader, waits)
         except Exception as error:
             slot.error = error
         with self._changed:
             self._filled[number] = slot
             self._changed.notify_all()
 
-    def _read(self, block: Block, slot: Slot, reader: ReadingProcess | None, *, warm: bool) -> Batch:
+    def _read(self, block: Block, slot: Slot, reader: ReadingProcess | None, waits: Waits) -> Batch:
         if slot.copied is not None:
             slot.copied.synchronize()
         dataset = self._order.datasets[block.dataset]
         buffers = slot.buffers(block.dataset, dataset, self._order.micro_batch, self._present)
         drawn = dataset.draw(block.samples, block.steps)
         if reader is None:
-            dataset.read(drawn, buffers, scaled=self._scaled, warm=warm)
+            with waits:
+                dataset.read(drawn, buffers, scaled=self._scaled, warm=not waits.last)
         else:
-            reader.fill(self._slots.index(slot), block, scaled=self._scaled, warm=warm)
+            reader.fill(self._slots.index(slot), block, scaled=self._scaled)
         return dataset.wrap(drawn, buffers, scaled=self._scaled)
 
     def release(self) -> None:

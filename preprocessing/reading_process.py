@@ -22,6 +22,7 @@ from pelagos.preprocessing.mixture import Block
 from pelagos.preprocessing.normalize import Normalizer
 from pelagos.preprocessing.ring import RingShape
 from pelagos.preprocessing.shared_memory import SharedMemory, mapped
+from pelagos.preprocessing.waits import Waits
 
 
 class ReadingProcess:
@@ -47,7 +48,7 @@ class ReadingProcess:
         )
         self._send(setup)
 
-    def fill(self, slot: int, block: Block, *, scaled: bool, warm: bool) -> None:
+    def fill(self, slot: int, block: Block, *, scaled: bool) -> None:
         """Have a block read into a slot; waits until it is there.
 
         Raises:
@@ -60,7 +61,6 @@ class ReadingProcess:
             "samples": block.samples.tolist(),
             "steps": block.steps,
             "scaled": scaled,
-            "warm": warm,
         }
         self._send(task)
         assert self._process.stdout is not None
@@ -96,6 +96,7 @@ def main() -> None:
         DatasetConfig.model_validate(values["config"]).open(Normalizer.from_json(values["normalizer"]))
         for values in setup["datasets"]
     ]
+    waits = Waits()
     for line in sys.stdin:
         task = json.loads(line)
         number, samples = task["dataset"], np.array(task["samples"])
@@ -103,7 +104,8 @@ def main() -> None:
         answer = {}
         try:
             drawn = datasets[number].draw(samples, task["steps"])
-            datasets[number].read(drawn, buffers, scaled=task["scaled"], warm=task["warm"])
+            with waits:
+                datasets[number].read(drawn, buffers, scaled=task["scaled"], warm=not waits.last)
         except Exception as error:
             answer = {"error": type(error).__name__, "message": str(error)}
         print(json.dumps(answer), flush=True)

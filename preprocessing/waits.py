@@ -1,0 +1,20 @@
+"""Whether reading waits: for a disk or a network, rather than for the processor."""
+
+import time
+
+
+class Waits:
+    """Measures work by the clock and by what the thread computed.
+
+    Attributes:
+        last: whether the work done last waited for a fifth of its time or more; true before there is any.
+    """
+
+    def __init__(self) -> None:
+        self.last = True
+
+    def __enter__(self) -> None:
+        self._clock, self._processor = time.perf_counter(), time.thread_time()
+
+    def __exit__(self, *_: object) -> None:
+        self.last = time.thread_time() - self._processor < 0.8 * (time.perf_counter() - self._clock)
