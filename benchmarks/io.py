@@ -4,6 +4,7 @@ Equal data for all; bit equality is asserted before anything is timed. Ratios ar
 """
 
 import argparse
+import gc
 import os
 import platform
 import shutil
@@ -198,8 +199,9 @@ def forget(root: Path) -> None:
 
 
 def cold(root: Path, rounds: int, report: Report) -> None:
+    gc.collect()  # pages that something has mapped do not leave the cache
     rng = np.random.default_rng(2)
-    # A file of its own: pages that something has mapped do not leave the cache.
+    # A file of its own, likewise.
     file = shutil.copy(root / "limit.npy", root / "cold.npy")
     limit = np.load(file, mmap_mode="r")
     (num, length, *frame), header = limit.shape, limit.offset
@@ -248,14 +250,13 @@ def cold(root: Path, rounds: int, report: Report) -> None:
     timed = Rates(128, calls, rounds, before=lambda: forget(root))
     report.show("Cold: single frames out of the page cache", timed.table("preadv, one thread", "frames"))
     os.close(descriptor)
-    direct, pooled = (
-        Mixture([io_data.dataset(root, "none", pool=pool)], batch_size=BATCH, micro_batch=BATCH)
-        for pool in (0, 4)
-    )
-    calls = {
-        "frame by frame": partial(consume, Loader(direct, num_steps=64)),
-        "pool of 4 trajectories": partial(consume, Loader(pooled, num_steps=64)),
-    }
+
+    def once(pool: int) -> None:
+        # Opened anew: pages that an earlier round has mapped would not leave the cache.
+        data = io_data.dataset(root, "none", pool=pool)
+        consume(Loader(Mixture([data], batch_size=BATCH, micro_batch=BATCH), num_steps=64))
+
+    calls = {"frame by frame": partial(once, 0), "pool of 4 trajectories": partial(once, 4)}
     timed = Rates(64 * BATCH, calls, max(3, rounds // 3), before=lambda: forget(root))
     report.show("Cold: 1024 pairs through the loader", timed.table("frame by frame", "pairs"))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from threading import Condition, Thread
+from threading import Condition, Lock, Thread
 from typing import NamedTuple
 
 import numpy as np
@@ -143,7 +143,9 @@ class _Reading:
         self._order, self._blocks, self._present, self._scaled = order, blocks, present, scaled
         self._slots, self._free = slots, list(slots)
         self._filled: dict[int, Slot] = {}  # by the block's number, from when it is there to its release
-        self._changed = Condition()
+        # Two conditions, so that nobody is woken for what is not theirs: that costs more than filling a small batch.
+        self._lock = Lock()
+        self._freed, self._ready = Condition(self._lock), Condition(self._lock)
         self._copies = torch.cuda.is_available()  # asking costs too much to do it for every batch
         self._taken = 0  # the next block that a thread will take
         self._current = 0  # the next batch that the consumer will get; those before it are released
@@ -165,8 +167,9 @@ class _Reading:
 
     def _take(self, *, wait: bool) -> _Ticket | None:
         """The next block, its number and a slot, once there is one; None at the end, or rather than wait."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed() or self._free or not wait)
+        with self._lock:
+            if wait:
+                self._freed.wait_for(lambda: self._closed() or self._free)
             if self._closed() or not self._free:
                 return None
             try:
@@ -175,7 +178,8 @@ class _Reading:
                 block, self._failure = None, error
             if block is None:
                 self._end = self._taken
-                self._changed.notify_all()
+                self._freed.notify_all()
+                self._ready.notify()
                 return None
             self._taken += 1
             # The slot released last is the one that the processor's cache still holds; copies to a device
@@ -199,9 +203,10 @@ class _Reading:
             slot.batch = self._read(block, slot, reader, waits)
         except Exception as error:
             slot.error = error
-        with self._changed:
+        with self._lock:
             self._filled[number] = slot
-            self._changed.notify_all()
+            if number == self._current:
+                self._ready.notify()
 
     def _read(self, block: Block, slot: Slot, reader: ReadingProcess | None, waits: Waits) -> Batch:
         if slot.copied is not None:
@@ -218,11 +223,11 @@ class _Reading:
 
     def release(self) -> None:
         """Let threads fill the memory of the batch that the consumer had last."""
-        with self._changed:
+        with self._lock:
             self._mark_copies()
             self._free.append(self._filled.pop(self._current))
             self._current += 1
-            self._changed.notify_all()
+            self._freed.notify()
 
     def _mark_copies(self) -> None:
         """Note when the copies to the device end that may still read from the batch."""
@@ -233,9 +238,9 @@ class _Reading:
 
     def wait(self) -> Batch | None:
         """The next batch; None at the end."""
-        with self._changed:
+        with self._lock:
             number = self._current
-            self._changed.wait_for(lambda: number in self._filled or self._ended(number))
+            self._ready.wait_for(lambda: number in self._filled or self._ended(number))
             slot = self._filled.get(number)
         if slot is None:
             if self._failure is not None:
@@ -247,7 +252,7 @@ class _Reading:
 
     def stop(self) -> None:
         """Let the threads end."""
-        with self._changed:
+        with self._lock:
             self._mark_copies()
             self._stopped = True
-            self._changed.notify_all()
+            self._freed.notify_all()

@@ -41,6 +41,7 @@ class _Shard:
         index: (chunk, 2) offset and length.
         offsets: (frame,) where each frame lies in one piece, -1 where it does not.
         address: where the file is mapped into memory; 0 where the file system maps none.
+        memory: the bytes there, for as long as the shard is held.
         used: whether it was read since it was last considered for closing.
     """
 
@@ -54,27 +55,26 @@ class _Shard:
             entries = _read_index(path, self.descriptor, num_chunks)
             index = entries, _frame_offsets(entries, layout)
         self.index, self.offsets = index
-        written = self.index[self.index[:, 0] != MISSING]
-        # Whoever touches mapped memory beyond the end of the file is killed.
+        starts, lengths = self.index[self.index[:, 0] != MISSING].T
         self._size = os.fstat(self.descriptor).st_size
-        if self._size < written.sum(axis=1).max(initial=0):
+        # Whoever touches mapped memory beyond the end of the file is killed.
+        if (starts > self._size).any() or (lengths > self._size - starts).any():
             raise DamagedFileError(
                 f"{path}: the shard ends before its index says so; `pelagos repair` mends it"
             )
         # Python's own mapping would keep a second descriptor.
         address = _mmap(None, self._size, mmap.PROT_READ, mmap.MAP_SHARED, self.descriptor, 0)
-        self.address = 0 if address in (None, _MAP_FAILED) else address
+        if address not in (None, _MAP_FAILED):
+            self.address = address
+            self.memory = np.frombuffer(
+                memoryview((ctypes.c_ubyte * self._size).from_address(address)), np.uint8
+            )
 
     def __del__(self) -> None:
         if self.address:
             _munmap(self.address, self._size)
         if self.descriptor >= 0:
             os.close(self.descriptor)
-
-
-def _memory(shard: _Shard, offset: int, length: int) -> Bytes:
-    """Bytes of a shard's mapped file, for as long as the shard is held."""
-    return np.frombuffer(memoryview((ctypes.c_ubyte * length).from_address(shard.address + offset)), np.uint8)
 
 
 class Found(NamedTuple):
@@ -93,6 +93,7 @@ def _frame_offsets(index: NDArray[np.uint64], layout: ShardLayout) -> NDArray[np
     entries = index.reshape(-1, len(layout.pieces), 2).astype(np.int64)
     whole = entries[:, 0, 0] >= 0
     whole &= layout.in_one_piece
+    whole &= (entries[:, :, 1] == 4 * prod(layout.chunk)).all(axis=1)
     whole &= (entries[:, 1:, 0] == entries[:, :-1].sum(axis=-1)).all(axis=1)
     return np.where(whole, entries[:, 0, 0], -1)
 
@@ -149,7 +150,7 @@ class ShardReader:
         shard.used = True
         offset = shard.offsets.item(number)
         if offset >= 0 and self._maps and shard.address:
-            spread(_memory(shard, offset, self._frame_bytes).view(np.float32), buffers)
+            spread(shard.memory[offset : offset + self._frame_bytes].view(np.float32), buffers)
             return
         if offset >= 0:
             # Arrays are buffers, but from Python 3.12 on only do their annotations say so.
@@ -170,7 +171,9 @@ class ShardReader:
             DamagedFileError: a shard is missing or torn.
         """
         (size_x, per_x), (size_y, per_y) = self._leading
-        if not (rows.min() >= 0 and rows.max() < size_x and columns.min() >= 0 and columns.max() < size_y):
+        if min(rows.min(initial=0), columns.min(initial=0)) < 0 or (
+            rows.max(initial=0) >= size_x or columns.max(initial=0) >= size_y
+        ):
             raise IndexError(f"{self.path.name}: frames outside of an array of the shape {self.layout.shape}")
         (x, first), (y, second) = np.divmod(rows[:, None], per_x), np.divmod(columns, per_y)
         cells = zip((x + np.zeros_like(y)).ravel().tolist(), y.ravel().tolist(), strict=True)
@@ -292,7 +295,7 @@ class ShardReader:
 
     def _decode(self, shard: _Shard, cell: Cell, offset: int, length: int, parts: list[Bytes]) -> None:
         if self._maps and shard.address:
-            encoded = _memory(shard, offset, length)
+            encoded = shard.memory[offset : offset + length]
         else:
             encoded = self._scratch_bytes("encoded", length)
             self._fill(shard, cell, offset, [encoded])

@@ -1,9 +1,11 @@
 import os
 import resource
+import struct
 import threading
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numcodecs.blosc
 import numpy as np
 import pytest
@@ -331,6 +333,24 @@ def test_an_index_that_points_beyond_the_file_is_damage(tmp_path: Path, values: 
     file.write_bytes(content[len(content) // 2 :])  # the index is whole, and what it points to is not
     with pytest.raises(DamagedFileError, match="c/0/0/0/0/0: the shard ends before its index says so"):
         ShardReader(tmp_path / "a", layout).read_frame((0, 0), [np.empty(SHAPE[2:], np.float32)])
+
+
+def test_an_index_with_lengths_of_no_chunk_is_no_reason_to_read_beyond_it(
+    tmp_path: Path, values: Any
+) -> None:
+    make_array(tmp_path / "a", "none", (1, 7))
+    layout = write_all(tmp_path / "a", values)
+    file = tmp_path / "a" / "c/0/0/0/0/0"
+    content, length = bytearray(file.read_bytes()), 16 * 7
+    index = np.frombuffer(content[-length - 4 : -4], "<u8").reshape(7, 2).copy()
+    index[6, 0], index[6, 1] = len(content), 0  # as if the last frame began at the end of the file
+    content[-length - 4 :] = index.tobytes() + struct.pack("<I", google_crc32c.value(index.tobytes()))
+    file.write_bytes(content)
+    reader, out = ShardReader(tmp_path / "a", layout), np.empty(SHAPE[2:], np.float32)
+    assert reader.find(np.array([0]), np.array([[5, 6]])) is None
+    for one in (reader, reader.mapped):
+        with pytest.raises(DamagedFileError, match="c/0/0/0/0/0: the shard ends before its index says so"):
+            one.read_frame((0, 6), [out])
 
 
 def test_frames_outside_of_the_array_are_not_found(tmp_path: Path, values: Any) -> None:
