@@ -39,7 +39,7 @@ from pelagos.preprocessing.skeleton import write_skeleton
 OURS, LZ4, LIMIT = "Pelagos, none", "Pelagos, blosc-lz4", "memory map"
 RAW, ALONE = "Pelagos, none, not normalised", "Pelagos, none, 1 thread"
 PAIRS = 256  # of a reader's call
-BATCHES, THEIRS = 64, 16  # of a loader's call: ours begins an iteration with each, others go on with theirs
+BATCHES, THEIRS = 256, 16  # of a loader's call: ours begins an iteration with each, others go on with theirs
 
 
 class Rates:

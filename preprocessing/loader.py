@@ -75,12 +75,13 @@ class Loader:
         order.blocks(rank, world, start_step, num_steps)
         self.order = order
         self._range = (rank, world, start_step, num_steps)
-        self._threads, self._scaled = threads, scaled
+        self._scaled = scaled
         self._shape = RingShape.fitting(order.datasets, order.micro_batch, depth)
         self._shared = SharedMemory(self._shape.bytes) if processes else None
         memory = self._shared.values if self._shared else _memory(self._shape.bytes)
         self._slots = self._shape.slots(memory)
         self._present = np.ones(self._shape.targets, bool)
+        self._waits = [Waits() for _ in range(threads)]
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches in order.
@@ -90,8 +91,11 @@ class Loader:
         """
         blocks = self.order.blocks(*self._range)
         reading = _Reading(self.order, blocks, self._slots, self._present, scaled=self._scaled)
-        readers = [self._reader() for _ in range(self._threads)]
-        threads = [Thread(target=reading.run, args=[reader], daemon=True) for reader in readers]
+        readers = [self._reader() for _ in self._waits]
+        threads = [
+            Thread(target=reading.run, args=pair, daemon=True)
+            for pair in zip(readers, self._waits, strict=True)
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -155,13 +159,14 @@ class _Reading:
         for slot in slots:
             slot.batch, slot.error = None, None
 
-    def run(self, reader: ReadingProcess | None) -> None:
+    def run(self, reader: ReadingProcess | None, waits: Waits) -> None:
         """Take blocks and fill slots, here or in another process, until there are no more."""
-        current, waits = self._take(wait=True), Waits()
+        current = self._take(wait=True)
         while current is not None and not self._stopped:
-            following = self._take(wait=False)
-            if following is not None and waits.last and reader is None:
-                self._announce(following.block)  # for the disk to fetch while the current one is read
+            # For the disk to fetch while the current one is read; else fewer places of the ring stay in the cache.
+            following = self._take(wait=False) if waits.last and reader is None else None
+            if following is not None:
+                self._announce(following.block)
             self._fill(current, reader, waits)
             current = following or self._take(wait=True)
 

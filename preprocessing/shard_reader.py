@@ -86,7 +86,7 @@ class Found(NamedTuple):
     """
 
     places: Places
-    shards: list[_Shard]
+    shards: set[_Shard]
 
 
 def _frame_offsets(index: NDArray[np.uint64], layout: ShardLayout) -> NDArray[np.int64]:
@@ -161,7 +161,7 @@ class ShardReader:
         self._fill_by_chunk(shard, cell, number, buffers)
 
     def find(self, rows: Ints, columns: Ints) -> "Found | None":
-        """Where frames lie, if all lie in one piece.
+        """Where frames lie, if all are there in one piece.
 
         Args:
             rows: (B,) positions along the first of two leading axes.
@@ -170,26 +170,23 @@ class ShardReader:
         Raises:
             DamagedFileError: a shard is missing or torn.
         """
-        (size_x, per_x), (size_y, per_y) = self._leading
-        if min(rows.min(initial=0), columns.min(initial=0)) < 0 or (
-            rows.max(initial=0) >= size_x or columns.max(initial=0) >= size_y
-        ):
-            raise IndexError(f"{self.path.name}: frames outside of an array of the shape {self.layout.shape}")
+        (_, per_x), (_, per_y) = self._leading
         (x, first), (y, second) = np.divmod(rows[:, None], per_x), np.divmod(columns, per_y)
-        cells = zip((x + np.zeros_like(y)).ravel().tolist(), y.ravel().tolist(), strict=True)
-        numbers = (first * per_y + second).ravel().tolist()
+        cells = zip(np.repeat(x, columns.shape[1]).tolist(), y.ravel().tolist(), strict=True)
         shards = [self._shards.get(cell) or self._open(cell) for cell in cells]
-        starts = [shard.offsets.item(n) for shard, n in zip(shards, numbers, strict=True)]
+        numbers = (first * per_y + second).ravel().tolist()
+        starts = [shard.offsets.item(number) for shard, number in zip(shards, numbers, strict=True)]
         if -1 in starts:
             return None
-        for shard in shards:
+        opened = set(shards)
+        for shard in opened:
             shard.used = True
-        files = [shard.descriptor for shard in shards]
-        if self._maps and all(shard.address for shard in shards):
+        if self._maps and all(shard.address for shard in opened):
             starts = [shard.address + start for shard, start in zip(shards, starts, strict=True)]
-            files = [-1] * len(shards)
-        places = (np.array(values, np.int64).reshape(columns.shape) for values in (files, starts))
-        return Found(Places(*places), shards)
+            files = np.full(columns.shape, -1)
+        else:
+            files = np.array([shard.descriptor for shard in shards]).reshape(columns.shape)
+        return Found(Places(files, np.array(starts).reshape(columns.shape)), opened)
 
     def announce(self, position: tuple[int, ...]) -> None:
         """Tell the system that a frame will be read soon, where the system can be told.

@@ -351,11 +351,3 @@ def test_an_index_with_lengths_of_no_chunk_is_no_reason_to_read_beyond_it(
     for one in (reader, reader.mapped):
         with pytest.raises(DamagedFileError, match="c/0/0/0/0/0: the shard ends before its index says so"):
             one.read_frame((0, 6), [out])
-
-
-def test_frames_outside_of_the_array_are_not_found(tmp_path: Path, values: Any) -> None:
-    make_array(tmp_path / "a", "none", (1, 7))
-    reader = ShardReader(tmp_path / "a", write_all(tmp_path / "a", values))
-    for row, column in ((5, 0), (0, 7), (-1, 0), (0, -1)):
-        with pytest.raises(IndexError, match=r"shape \(5, 7, 4, 6, 8\)"):
-            reader.find(np.array([row]), np.array([[column]]))
