@@ -42,7 +42,11 @@ def ended(process: int) -> bool:
 
 
 def count(folder: Path) -> int:
-    return len(list(folder.glob("*.json")))
+    """Files in a folder; none where there is no folder any more, since the store has just taken its name."""
+    try:
+        return sum(name.endswith(".json") for name in os.listdir(folder))
+    except FileNotFoundError:
+        return 0
 
 
 def serve(order: dict[str, Any]) -> list[int]:
