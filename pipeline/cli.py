@@ -337,6 +337,7 @@ def version(
 
 def main() -> None:
     """The entry point of the `pelagos` command."""
-    # Where a disk fails under a mapped file the system kills the process: then at least it says where.
-    faulthandler.enable()
+    if sys.stderr is not None:
+        # Where a disk fails under a mapped file the system kills the process, which then says where it was.
+        faulthandler.enable()
     app()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -211,3 +212,20 @@ def test_a_reader_that_has_enough_is_no_error(folder: Path) -> None:
     script = f"{sys.executable} -m pelagos.pipeline inspect {STORE} | true"
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert result.stderr == ""
+
+
+def test_commands_need_no_standard_error(folder: Path) -> None:
+    script = f"{sys.executable} -m pelagos.pipeline inspect {STORE} 2>&-"
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert (result.returncode, "trajectories" in result.stdout) == (0, True)
+
+
+def test_a_process_that_the_system_kills_says_where_it_was(folder: Path) -> None:
+    program = (
+        "import os, signal, sys; from pelagos.pipeline import cli; "
+        "cli.app = lambda: os.kill(os.getpid(), signal.SIGBUS); cli.main()"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == -signal.SIGBUS
+    assert "Bus error" in result.stderr
+    assert "in main" in result.stderr
