@@ -149,18 +149,14 @@ class ShardReader:
         shard = self._shards.get(cell) or self._open(cell)
         shard.used = True
         offset = shard.offsets.item(number)
-        if offset >= 0 and self._maps and shard.address:
+        if offset < 0:
+            self._fill_by_chunk(shard, cell, number, buffers)
+        elif self._maps and shard.address:
             spread(shard.memory[offset : offset + self._frame_bytes].view(np.float32), buffers)
-            return
-        if offset >= 0:
-            # Arrays are buffers, but from Python 3.12 on only do their annotations say so.
-            done = os.preadv(shard.descriptor, buffers, offset)  # type: ignore[arg-type]
-            if done != self._frame_bytes:
-                self._fill_rest(shard, cell, offset, buffers, done)
-            return
-        self._fill_by_chunk(shard, cell, number, buffers)
+        else:
+            self._fill(shard, cell, offset, buffers)
 
-    def find(self, rows: Ints, columns: Ints) -> "Found | None":
+    def find(self, rows: Ints, columns: Ints) -> Found | None:
         """Where frames lie, if all are there in one piece.
 
         Args:
@@ -260,12 +256,6 @@ class ShardReader:
     def _fill(self, shard: _Shard, cell: Cell, offset: int, buffers: Sequence[Buffer]) -> None:
         # Arrays are buffers, but from Python 3.12 on only do their annotations say so.
         done = os.preadv(shard.descriptor, buffers, offset)  # type: ignore[arg-type]
-        self._fill_rest(shard, cell, offset, buffers, done)
-
-    def _fill_rest(
-        self, shard: _Shard, cell: Cell, offset: int, buffers: Sequence[Buffer], done: int
-    ) -> None:
-        """Fill buffers of which one call may not have filled all bytes."""
         if done == sum([buffer.nbytes for buffer in buffers]):
             return
         # Legal for the system, if rare: piece by piece then.
