@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from benchmarks.harness import heading, line
-from pelagos.pipeline.launch import run
+from pelagos.pipeline.cluster.launch import run
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "Poseidon's preset": {"preset": "poseidon"},

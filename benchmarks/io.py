@@ -27,14 +27,14 @@ import zarr
 from benchmarks import io_data
 from benchmarks.harness import Call, heading, interleave, line, load, nothing
 from benchmarks.io_peers import BARS, BATCH, PEERS, drain, with_zarrs
-from pelagos.preprocessing.build import build
-from pelagos.preprocessing.dataset import DatasetConfig
-from pelagos.preprocessing.loader import Loader
-from pelagos.preprocessing.mixture import Mixture, MixtureConfig
-from pelagos.preprocessing.parts import PROGRESS, write_part
-from pelagos.preprocessing.plan import make_plan
-from pelagos.preprocessing.shards import write_shard
-from pelagos.preprocessing.skeleton import write_skeleton
+from pelagos.preprocessing.build.build_store import build
+from pelagos.preprocessing.build.group_writer import write_skeleton
+from pelagos.preprocessing.build.plan import make_plan
+from pelagos.preprocessing.build.write_part import PROGRESS, write_part
+from pelagos.preprocessing.loading.loader import Loader
+from pelagos.preprocessing.samples.dataset import DatasetConfig
+from pelagos.preprocessing.samples.mixture import Mixture, MixtureConfig
+from pelagos.preprocessing.store.shard_layout import write_shard
 
 OURS, LZ4, LIMIT = "Pelagos, none", "Pelagos, blosc-lz4", "memory map"
 RAW, ALONE = "Pelagos, none, not normalised", "Pelagos, none, 1 thread"

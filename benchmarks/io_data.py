@@ -11,12 +11,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.build import BuildConfig, build
+from pelagos.preprocessing.build.build_store import BuildConfig, build
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.dataset import Dataset, DatasetConfig
-from pelagos.preprocessing.normalize import Normalizer
-from pelagos.preprocessing.sources import the_well
-from pelagos.preprocessing.store import open_store
+from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
+from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.store.store import open_store
 
 NAMES = ["velocity_x", "velocity_y", "vorticity", "tracer"]
 

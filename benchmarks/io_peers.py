@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from xbatcher.loaders.torch import MapDataset
 
-from pelagos.preprocessing.dataset import Dataset
+from pelagos.preprocessing.samples.dataset import Dataset
 
 BATCH = 16
 Stream = Iterator[Any]

@@ -10,7 +10,7 @@ from transformers import ConvNextConfig, Swinv2Config
 from transformers.models.convnext.modeling_convnext import ConvNextLayer
 from transformers.models.swinv2.modeling_swinv2 import Swinv2Embeddings, Swinv2PatchMerging, Swinv2Stage
 
-from pelagos.models.scot import ScOTConfig
+from pelagos.models.networks.scot.scot import ScOTConfig
 
 POWER_ITERATIONS = 15
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from benchmarks.harness import Call, heading, in_fresh_process, interleave, line, peak_mebibytes
 from benchmarks.network_peers import TransformersScOT, credit_crossformer
-from pelagos.models.compat_credit import load_crossformer
 from pelagos.models.context import Signature
-from pelagos.models.scot import ScOTConfig
+from pelagos.models.networks.credit.compat import load_crossformer
+from pelagos.models.networks.scot.scot import ScOTConfig
 
 SIDE, VARIABLES = 128, ("density", "velocity_x", "velocity_y", "pressure")
 WXFORMER = {

@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 
 from benchmarks.harness import heading, line
-from pelagos.pipeline.launch import run
-from pelagos.preprocessing.build import BuildConfig, build
-from pelagos.preprocessing.simulate import SimulateConfig, simulate
-from pelagos.preprocessing.sources import the_well
+from pelagos.pipeline.cluster.launch import run
+from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
+from pelagos.preprocessing.sources.formats import the_well
 
 BATCH, VALID = 16, 16
 SIMULATION: dict[str, Any] = {

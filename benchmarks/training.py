@@ -26,17 +26,17 @@ from torch.distributed.tensor import DTensor
 
 from benchmarks.harness import Call, Timings, heading, interleave, line, load
 from pelagos.models.context import Context, Signature
-from pelagos.models.scot import ScOTConfig
-from pelagos.pipeline import checkpoint, distributed
-from pelagos.pipeline.average import Average
-from pelagos.pipeline.config import apply_overrides, check, find, read
-from pelagos.pipeline.engine import EngineConfig
-from pelagos.pipeline.launch import environments
-from pelagos.pipeline.optimizer import OptimizerConfig
-from pelagos.pipeline.pretrain import PretrainStage, run
-from pelagos.preprocessing.build import BuildConfig, build
-from pelagos.preprocessing.simulate import SimulateConfig, simulate
-from pelagos.preprocessing.sources import the_well
+from pelagos.models.networks.scot.scot import ScOTConfig
+from pelagos.pipeline.cluster.launch import environments
+from pelagos.pipeline.engine import checkpoint, distributed
+from pelagos.pipeline.engine.ema import Average
+from pelagos.pipeline.engine.engine import EngineConfig
+from pelagos.pipeline.runs.configuration import apply_overrides, check, find, read
+from pelagos.pipeline.stages.pretrain import PretrainStage, run
+from pelagos.pipeline.training.optimizer import OptimizerConfig
+from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
+from pelagos.preprocessing.sources.formats import the_well
 
 ROUNDS, LARGE_ROUNDS = 12, 4
 CHANNELS = ("velocity_x", "velocity_y", "density", "pressure")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import xarray as xr
 
-from pelagos.evaluation import forecast as fc
+from pelagos.evaluation import forecast_data as fc
 from pelagos.preprocessing.errors import DataError
 
 WEIGHT = "weight"

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.evaluation import forecast as fc
+from pelagos.evaluation import forecast_data as fc
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid, Sides
 

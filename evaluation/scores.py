@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.evaluation import forecast as fc
+from pelagos.evaluation import forecast_data as fc
 from pelagos.evaluation.aggregate import WEIGHT, Sums
 
 Array = NDArray[np.float64]

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import fft
 
-from pelagos.evaluation import forecast as fc
+from pelagos.evaluation import forecast_data as fc
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
 

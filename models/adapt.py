@@ -10,8 +10,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from pelagos.models.conditioning import condition_names
 from pelagos.models.context import Signature
+from pelagos.models.layers.conditioning import condition_names
 from pelagos.preprocessing.errors import DataError
 
 Kind = Literal["input", "output", "condition"]

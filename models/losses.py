@@ -14,8 +14,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from pelagos.preprocessing.batch import Layout
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.variables import Variable
 
 Groups = tuple[tuple[int, ...], ...]

@@ -77,12 +77,12 @@ Overrides = Annotated[
 def config_class(command: str) -> Any:
     """The configuration class of a command, its module imported."""
     stage = STAGES[command]
-    return getattr(import_module(f"pelagos.pipeline.{stage.module}"), stage.config)
+    return getattr(import_module(f"pelagos.pipeline.stages.{stage.module}"), stage.config)
 
 
 def command_of(config: str) -> str:
     """The command that a configuration is for."""
-    from pelagos.pipeline.config import find, read
+    from pelagos.pipeline.runs.configuration import find, read
 
     command = read(find(config)).get("command")
     if command not in STAGES:
@@ -136,16 +136,16 @@ def _leave(code: int) -> NoReturn:
 
 def run_stage(command: str, config: str, overrides: list[str] | None, processes: int = 1) -> None:
     """Load the configuration of a stage and run it, in several processes if asked for."""
-    from pelagos.pipeline.config import load
+    from pelagos.pipeline.runs.configuration import load
 
     with reported():
         loaded = load(config, overrides or [], config_class(command))
         if processes > 1:
-            from pelagos.pipeline.launch import run
+            from pelagos.pipeline.cluster.launch import run
 
             run([command, config, *(overrides or [])], processes)
         else:
-            import_module(f"pelagos.pipeline.{STAGES[command].module}").run(loaded)
+            import_module(f"pelagos.pipeline.stages.{STAGES[command].module}").run(loaded)
 
 
 def _command(name: str) -> Callable[..., None]:
@@ -185,13 +185,13 @@ def check(
     deep: Annotated[bool, typer.Option("--deep", help="Take two real steps of the worst case.")] = False,
 ) -> None:
     """Print the resolved configuration, or every error in it; of training also what it reads and takes."""
-    from pelagos.pipeline.config import dump, load
+    from pelagos.pipeline.runs.configuration import dump, load
 
     with reported():
         command = command_of(config)
         loaded = load(config, overrides or [], config_class(command))
         if command in PARALLEL:
-            from pelagos.pipeline.check import report
+            from pelagos.pipeline.checking.check import report
 
             report(loaded, processes, deep=deep)
             return
@@ -228,8 +228,8 @@ def submit(
         "parts": parts,
     }
     with reported():
-        from pelagos.pipeline import submit as submission
-        from pelagos.pipeline.config import load
+        from pelagos.pipeline.cluster import submit as submission
+        from pelagos.pipeline.runs.configuration import load
 
         command = command_of(config)
         asked, others = submission.resolve(slurm, overrides or [], options)
@@ -251,7 +251,7 @@ def import_(
 ) -> None:
     """Turn published weights, Poseidon's or CREDIT's, into a model."""
     with reported():
-        from pelagos.pipeline.published import convert
+        from pelagos.pipeline.stages.import_weights import convert
 
         print(f"model: {convert(source, folder, facts)}")
 
@@ -270,7 +270,7 @@ Archive = Annotated[
 def inspect(path: Archive) -> None:
     """Say what is in a store, or what an archive is, with a configuration to build it."""
     with reported():
-        from pelagos.preprocessing.inspection import inspect as describe
+        from pelagos.preprocessing.inspection.inspect_path import inspect as describe
 
         print(describe(path))
 
@@ -283,8 +283,8 @@ def verify(
     """Check every shard of a store against its checksum."""
     with reported():
         from pelagos.preprocessing.errors import DamagedFileError
-        from pelagos.preprocessing.store import located
-        from pelagos.preprocessing.store import verify as damages
+        from pelagos.preprocessing.store.store import located
+        from pelagos.preprocessing.store.store import verify as damages
 
         found = damages(located(store), sha256=sha256)
         if found:
@@ -300,8 +300,8 @@ def verify(
 def repair(store: Store) -> None:
     """Build the damaged shards of a store anew from its sources."""
     with reported():
-        from pelagos.preprocessing.repair import repair as mend
-        from pelagos.preprocessing.store import located
+        from pelagos.preprocessing.build.repair import repair as mend
+        from pelagos.preprocessing.store.store import located
 
         mended = mend(located(store))
         print(f"{store}: {len(mended)} shard(s) built anew")
@@ -317,7 +317,7 @@ def compare(
 ) -> None:
     """Say whether two stores have the same content, and where they differ; exits with 1 if they do."""
     with reported():
-        from pelagos.preprocessing.comparison import compare as differences
+        from pelagos.preprocessing.build.compare_stores import compare as differences
 
         found = differences(store, other, tolerance)
         print(found)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pelagos.pipeline import config as configuration
 from pelagos.pipeline.cli import STAGES, config_class
+from pelagos.pipeline.runs import configuration
 
 FILES = sorted(configuration.SHIPPED.rglob("*.yaml"))
 
@@ -21,7 +21,7 @@ def test_a_shipped_configuration_loads_as_what_its_folder_says(file: Path) -> No
 
 
 def test_the_stages_of_the_demo_are_checked_before_anything_runs() -> None:
-    from pelagos.pipeline.demo import DemoStage, _steps
+    from pelagos.pipeline.stages.demo import DemoStage, _steps
 
     demo = configuration.load("demo", ["seed=3"], DemoStage)
     commands = [step.command for step in _steps(demo)]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pelagos.pipeline import config as configuration
-from pelagos.pipeline import demo
+from pelagos.pipeline.runs import configuration
+from pelagos.pipeline.stages import demo
 
 SMALL = (
     "stages.pretrain.loop.steps=4",

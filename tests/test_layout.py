@@ -30,7 +30,7 @@ def test_no_module_is_named_for_being_miscellaneous_or_like_one_of_the_standard_
     ("code", "forbidden"),
     [
         ("import pelagos.pipeline.cli", ("torch", "mlflow", "deepspeed", "xarray")),
-        ("import pelagos.models.network", ("dask", "zarr", "mlflow", "deepspeed")),
+        ("import pelagos.models.networks.network", ("dask", "zarr", "mlflow", "deepspeed")),
     ],
 )
 def test_heavy_packages_load_only_where_they_are_used(code: str, forbidden: tuple[str, ...]) -> None:

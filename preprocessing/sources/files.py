@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.location import Url, locate
-from pelagos.preprocessing.sources.glance import Finding, Glance
+from pelagos.preprocessing.sources.finding import Finding, Glance
 
 
 def _listed(value: object) -> object:

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from pelagos.models.adapt import adapt
 from pelagos.models.context import Context, Signature
-from pelagos.models.scot import ScOT, ScOTConfig
+from pelagos.models.networks.scot.scot import ScOT, ScOTConfig
 from pelagos.preprocessing.errors import DataError
 
 CONFIG = ScOTConfig(

@@ -14,8 +14,8 @@ from pelagos.models.losses import (
     RelativeLoss,
     channel_groups,
 )
-from pelagos.preprocessing.batch import Layout
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.variables import Variable, known
 
 FLOW = (known("density"), known("velocity_x"), known("velocity_y"), known("pressure"))

@@ -12,10 +12,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from pelagos.pipeline.launch import environments
+from pelagos.pipeline.cluster.launch import environments
 
 PRELOADED = [
-    "pelagos.pipeline.pretrain",
+    "pelagos.pipeline.stages.pretrain",
     "torch._dynamo",
     "deepspeed.runtime.zero.muon.muon_optimizer",
     "mlflow.store.tracking.sqlalchemy_store",

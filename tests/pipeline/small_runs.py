@@ -11,10 +11,10 @@ import yaml
 from processes import Team
 from safetensors.torch import load_file
 
-from pelagos.pipeline import checkpoint
-from pelagos.preprocessing.build import BuildConfig, build
-from pelagos.preprocessing.simulate import SimulateConfig, simulate
-from pelagos.preprocessing.sources import the_well
+from pelagos.pipeline.engine import checkpoint
+from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
+from pelagos.preprocessing.sources.formats import the_well
 
 SAMPLES = 90
 STEPS, BATCH = 16, 12

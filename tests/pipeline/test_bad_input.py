@@ -11,7 +11,8 @@ from typer.testing import CliRunner, Result
 
 from pelagos.pipeline.cli import app
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.sources import convention, pdebench_writer
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.formats import pdebench_writer
 from pelagos.preprocessing.variables import known
 
 CONFIG = {"command": "build", "dataset": "flow", "splits": {"kind": "trajectories", "test": 1}}

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from pelagos.pipeline.cli import config_class
-from pelagos.pipeline.config import check
-from pelagos.preprocessing.plan import BuildConfig
+from pelagos.pipeline.runs.configuration import check
+from pelagos.preprocessing.build.plan import BuildConfig
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 EXAMPLES = [

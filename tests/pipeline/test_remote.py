@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from pelagos.pipeline.cli import app
-from pelagos.pipeline.tracking import Tracker, TrackingConfig
+from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.preprocessing import location
 from tests.preprocessing.range_server import Site, serving
 

@@ -13,12 +13,12 @@ import yaml
 from typer.testing import CliRunner
 
 from pelagos.models.context import Signature
-from pelagos.models.unet import UNetConfig
+from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.cli import app
-from pelagos.pipeline.model import Domain, Model, Scale
-from pelagos.preprocessing.simulate import SimulateConfig, simulate
-from pelagos.preprocessing.sources import the_well
-from pelagos.preprocessing.store import open_store
+from pelagos.pipeline.runs.model_folder import Domain, Model, Scale
+from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
+from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.store.store import open_store
 from pelagos.preprocessing.variables import keys
 
 STORE = "stores/waves/waves-1.zarr"
@@ -177,7 +177,7 @@ def test_a_number_is_a_version(folder: Path) -> None:
 
 
 def test_a_scheduler_that_does_not_answer_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pelagos.preprocessing.workers._PATIENCE", 0.2)
+    monkeypatch.setattr("pelagos.preprocessing.build.workers._PATIENCE", 0.2)
     fails(
         ["build", "build.yaml", "scheduler=tcp://127.0.0.1:1", "version=nobody"],
         2,

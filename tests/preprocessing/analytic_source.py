@@ -10,8 +10,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from pelagos.preprocessing.build.plan import BuildConfig
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.plan import BuildConfig
 
 ROLES = {
     "velocity_x": "prognostic",

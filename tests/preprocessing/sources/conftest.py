@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pelagos.preprocessing.sources.lazy import LazyArray
+from pelagos.preprocessing.sources.arrays.lazy_array import LazyArray
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ import xarray as xr
 import yaml
 from pydantic import TypeAdapter
 
-from pelagos.preprocessing.build import BuildConfig, build
+from pelagos.preprocessing.build.build_store import BuildConfig, build
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
-from pelagos.preprocessing.proposal import propose
+from pelagos.preprocessing.inspection.proposal import propose
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.registry import Source
+from pelagos.preprocessing.sources.formats.source import Source
 from pelagos.preprocessing.sources.writer import BlockWriter
-from pelagos.preprocessing.store import open_store, verify
+from pelagos.preprocessing.store.store import open_store, verify
 
 
 def copy(path: Path, to: Path) -> None:

@@ -17,21 +17,27 @@ from pydantic import ValidationError
 from zarr.errors import ZarrUserWarning
 
 from pelagos.preprocessing import location
-from pelagos.preprocessing.build import BuildConfig, build
+from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.repair import repair
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
-from pelagos.preprocessing.inspection import inspect
-from pelagos.preprocessing.manifest import read_manifest
-from pelagos.preprocessing.repair import repair
-from pelagos.preprocessing.sources.anemoi import Anemoi
-from pelagos.preprocessing.sources.cf import CF
-from pelagos.preprocessing.sources.credit import CREDIT
+from pelagos.preprocessing.inspection.inspect_path import inspect
 from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.pdearena import PDEArena
-from pelagos.preprocessing.sources.pdebench import PDEBench
-from pelagos.preprocessing.sources.weatherbench import WeatherBench
-from pelagos.preprocessing.store import open_store, verify
+from pelagos.preprocessing.sources.formats.anemoi import Anemoi
+from pelagos.preprocessing.sources.formats.cf import CF
+from pelagos.preprocessing.sources.formats.credit import CREDIT
+from pelagos.preprocessing.sources.formats.pdearena import PDEArena
+from pelagos.preprocessing.sources.formats.pdebench import PDEBench
+from pelagos.preprocessing.sources.formats.weatherbench import WeatherBench
+from pelagos.preprocessing.store.manifest import read_manifest
+from pelagos.preprocessing.store.store import open_store, verify
 from tests.preprocessing.range_server import Site, serving
-from tests.preprocessing.sources import test_anemoi, test_cf, test_credit, test_pdearena, test_weatherbench
+from tests.preprocessing.sources.formats import (
+    test_anemoi,
+    test_cf,
+    test_credit,
+    test_pdearena,
+    test_weatherbench,
+)
 
 
 def era5(folder: Path) -> Files:

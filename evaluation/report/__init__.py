@@ -1,0 +1,1 @@
+"""Reports: self-contained HTML of scores and figures."""

@@ -1,0 +1,139 @@
+"""Scores, spectra, drifts and losses as panels of curves: the step from xarray to a chart."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from pelagos.evaluation import forecast_data as fc
+from pelagos.evaluation.report.figures import Curve, Panel
+
+Array = NDArray[np.float64]
+Methods = Mapping[str, xr.DataArray]
+
+
+def lead_time_panels(methods: Methods, y_label: str, *, log: bool, least_span: float = 0.0) -> list[Panel]:
+    """One panel a group of (*samples, lead_time, [group]) arrays: median and middle half over samples.
+
+    With log=True, axes are logarithmic where values are positive and span more than a factor of 20.
+    """
+    first = next(iter(methods.values()))
+    times, unit = readable_times(first)
+    x_label = "lead time" + (f" [{unit}]" if unit else "")
+    panels = []
+    for group in _groups(methods):
+        chosen = {name: _one_group(array, group) for name, array in methods.items()}
+        curves = [_summary(name, times, array) for name, array in chosen.items() if array is not None]
+        logarithmic = log and _wide(curves)
+        panels.append(Panel(group, curves, x_label, y_label, log_y=logarithmic, least_span=least_span))
+    return panels
+
+
+def spectrum_panels(methods: Methods, lead_times: Sequence[float] | None, x_label: str) -> list[Panel]:
+    """One panel a lead time of (*samples, lead_time, wavenumber) spectra: medians, without k = 0."""
+    first = next(iter(methods.values()))
+    positions = choose(first[fc.LEAD_TIME].values, lead_times, 3)
+    times, unit = readable_times(first)
+    panels = []
+    for position in positions:
+        arrays = {name: array.isel({fc.LEAD_TIME: position}) for name, array in methods.items()}
+        curves = [_spectrum(name, array) for name, array in arrays.items()]
+        # rounding, ten orders below the peak, is no part of a spectrum
+        floor = 1e-10 * max(float(np.nanmax(curve.y, initial=0.0)) for curve in curves)
+        title = f"lead time {quantity(times[position], unit)}"
+        panels.append(Panel(title, curves, x_label, "energy", log_x=True, log_y=True, y_floor=floor))
+    return panels
+
+
+def loss_panel(runs: Mapping[str, tuple[ArrayLike, ArrayLike]], x_label: str, y_label: str) -> Panel:
+    """Run -> (steps, losses), averaged in at most 100 bins, on a logarithmic axis."""
+    curves = [
+        Curve(name, *_binned(np.asarray(steps), np.asarray(losses))) for name, (steps, losses) in runs.items()
+    ]
+    return Panel("", curves, x_label, y_label, log_y=_positive(curves))
+
+
+def readable_times(array: xr.DataArray) -> tuple[Array, str]:
+    """Lead times and their unit for people: long stretches of seconds become hours or days."""
+    coordinate = array[fc.LEAD_TIME]
+    times, unit = coordinate.values.astype(np.float64), str(coordinate.attrs.get("units", "1"))
+    if unit == "s":
+        for seconds, name in ((86400.0, "d"), (3600.0, "h")):
+            if times[-1] >= 4 * seconds:
+                return times / seconds, name
+    return times, "" if unit == "1" else unit
+
+
+def quantity(value: float, unit: str) -> str:
+    """A value with its unit.
+
+    >>> quantity(0.30000000000000004, "s"), quantity(2.0, "")
+    ('0.3 s', '2')
+    """
+    return f"{value:.4g} {unit}".strip()
+
+
+def choose(lead_time: Array, wanted: Sequence[float] | None, count: int) -> list[int]:
+    """Positions of the lead times nearest to those wanted, or of `count` evenly spread ones."""
+    if wanted is None:
+        spread = np.linspace(0, len(lead_time) - 1, min(count, len(lead_time)))
+        return [int(position) for position in np.rint(spread)]
+    return [int(np.argmin(np.abs(lead_time - time))) for time in wanted]
+
+
+def _groups(methods: Methods) -> list[str]:
+    """All groups in order of appearance; one without a name where arrays have none."""
+    groups = [
+        str(group)
+        for array in methods.values()
+        for group in (array["group"].values if "group" in array.dims else [""])
+    ]
+    return list(dict.fromkeys(groups))
+
+
+def _one_group(array: xr.DataArray, group: str) -> xr.DataArray | None:
+    if "group" not in array.dims:
+        return array
+    return array.sel(group=group) if group in array["group"].values else None
+
+
+def _samples(array: xr.DataArray, last: str) -> Array:
+    """(samples, last) values; a sample without any is left out."""
+    values = array.transpose(..., last).values.reshape(-1, array.sizes[last]).astype(np.float64)
+    return values[~np.isnan(values).all(axis=1)]
+
+
+def _summary(name: str, times: Array, array: xr.DataArray) -> Curve:
+    values = _samples(array, fc.LEAD_TIME)
+    if len(values) == 0:
+        return Curve(name, times, np.full(len(times), np.nan))
+    # order statistics, as a mean with infinity is undefined
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0, method="nearest")
+    if np.isfinite(values).all():
+        middle = np.median(values, axis=0)
+    return Curve(name, times, middle, *((low, high) if len(values) > 3 else (None, None)))
+
+
+def _spectrum(name: str, array: xr.DataArray) -> Curve:
+    values = _samples(array, "wavenumber")[:, 1:]
+    wavenumber = array["wavenumber"].values[1:].astype(np.float64)
+    middle = np.median(values, axis=0) if len(values) else np.full(len(wavenumber), np.nan)
+    return Curve(name, wavenumber, middle)
+
+
+def _binned(steps: NDArray[np.generic], losses: NDArray[np.generic], bins: int = 100) -> tuple[Array, Array]:
+    parts = min(bins, len(steps))
+    x = [part.astype(np.float64).mean() for part in np.array_split(steps, parts)]
+    y = [part.astype(np.float64).mean() for part in np.array_split(losses, parts)]
+    return np.array(x), np.array(y)
+
+
+def _positive(curves: Sequence[Curve]) -> bool:
+    values = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves])
+    return bool(values.size and values.min() > 0)
+
+
+def _wide(curves: Sequence[Curve]) -> bool:
+    values = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves])
+    return _positive(curves) and bool(values.max() / values.min() > 20)

@@ -1,0 +1,150 @@
+"""Fragments of a report's HTML. All text is escaped; `backticks` set code."""
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.evaluation.report.figures import Scale, Style, tick
+
+Array = NDArray[np.float64]
+Cell = str | float | int | None
+
+
+def text(raw: str) -> str:
+    """Escaped text with `code`.
+
+    >>> text("a < b, `make demo`")
+    'a &lt; b, <code>make demo</code>'
+    """
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(raw))
+
+
+def number(value: Cell) -> str:
+    """A value by itself: three significant digits, thousands apart, – for none, ∞.
+
+    >>> number(0.08031), number(1234567), number(None), number("a"), number(2.5e-7)
+    ('0.0803', '1 234 567', '–', 'a', '2.5·10⁻⁷')
+    """
+    if isinstance(value, str):
+        return value
+    if value is None or np.isnan(value):
+        return "–"
+    if np.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if isinstance(value, (int, np.integer)) or 1000 <= abs(value) < 1e9:
+        return f"{value:,.0f}".replace(",", " ").replace("-", "−")
+    if 1e-3 <= abs(value) < 1000:
+        return f"{value:#.3g}".rstrip(".").replace("-", "−")
+    return tick(float(f"{value:.2e}"))
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(0.42), duration(38.2), duration(125), duration(7260)
+    ('0.42 s', '38 s', '2 min 5 s', '2 h 1 min')
+    """
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
+
+
+def unit_name(units: str) -> str:
+    """UDUNITS with raised exponents.
+
+    >>> unit_name("kg m-2 s-1")
+    'kg m⁻² s⁻¹'
+    """
+    raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return re.sub(r"(?<=[A-Za-z])-?\d+", lambda exponent: exponent.group().translate(raised), units)
+
+
+def cards(entries: Sequence[tuple[str, Cell, str]]) -> str:
+    """Key numbers: (label, value, note)."""
+    parts = [
+        f'<div class="card"><div class="label">{text(label)}</div>'
+        f'<div class="value">{escape(number(value))}</div><div class="label">{text(note)}</div></div>'
+        for label, value, note in entries
+    ]
+    return f'<div class="cards">{"".join(parts)}</div>'
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], lowest: Sequence[str]) -> str:
+    """A table, columns of numbers on the right with as many decimals each; the lowest of some in bold."""
+    assert all(len(row) == len(columns) for row in rows), "as many cells as columns"
+    by_column = [_column([row[i] for row in rows], name in lowest) for i, name in enumerate(columns)]
+    kinds = [' class="number"' if _is_numeric([row[i] for row in rows]) else "" for i in range(len(columns))]
+    head = "".join(f"<th{kind}>{text(name)}</th>" for name, kind in zip(columns, kinds, strict=True))
+    body = ""
+    for line in zip(*by_column, strict=True):
+        cells = "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(line, kinds, strict=True))
+        body += f"<tr>{cells}</tr>"
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def legend(styles: Mapping[str, Style]) -> str:
+    """The methods with their lines."""
+    entries = [
+        f'<span><i style="border-top:2.5px {style.dash} var({style.variable})"></i>{text(name)}</span>'
+        for name, style in styles.items()
+    ]
+    return f'<div class="legend">{"".join(entries)}</div>'
+
+
+def bars(seconds: Mapping[str, float]) -> str:
+    """A bar a stage."""
+    longest = max(seconds.values(), default=0.0) or 1.0
+    rows = [
+        f'<div>{text(name)}</div><div class="track"><i style="width:{100 * value / longest:.1f}%"></i></div>'
+        f'<div class="amount">{duration(value)}</div>'
+        for name, value in seconds.items()
+    ]
+    return f'<div class="stages">{"".join(rows)}</div>'
+
+
+def image_row(label: str, frames: Sequence[Array], scale: Scale, notes: Sequence[str] = ()) -> str:
+    """A row of pictures of (H, W) frames, the label before them and a note under each."""
+    cells = [f'<div class="row">{text(label)}</div>']
+    for i, frame in enumerate(frames):
+        note = f'<div class="score">{escape(notes[i])}</div>' if notes else ""
+        cells.append(
+            f'<div><img src="{scale.image(frame)}" alt="{escape(label)}, column {i + 1}">{note}</div>'
+        )
+    return "".join(cells)
+
+
+def colour_bar(label: str, scale: Scale, units: str) -> str:
+    """A colour scale with its ends and middle."""
+    unit = "" if units == "1" else f" [{unit_name(units)}]"
+    ends = "".join(f"<span>{number(v)}</span>" for v in (scale.low, (scale.low + scale.high) / 2, scale.high))
+    strip = f'<img src="{scale.bar()}" alt="colour scale">'
+    return f'<div class="bar">{text(label + unit)}{strip}<div class="ends">{ends}</div></div>'
+
+
+def _is_numeric(cells: Sequence[Cell]) -> bool:
+    return not any(isinstance(cell, str) for cell in cells)
+
+
+def _column(cells: Sequence[Cell], bold_lowest: bool) -> list[str]:
+    finite = [float(c) for c in cells if not isinstance(c, str) and c is not None and np.isfinite(c)]
+    shown = [escape(_aligned(cell, finite)) for cell in cells]
+    if not bold_lowest or not finite:
+        return shown
+    return [f"<b>{s}</b>" if cell == min(finite) else s for cell, s in zip(cells, shown, strict=True)]
+
+
+def _aligned(cell: Cell, column: Sequence[float]) -> str:
+    """The number with its column's decimals, which its smallest needs, unless sizes differ too much."""
+    sizes = [abs(value) for value in column if value != 0]
+    whole = isinstance(cell, (str, int, np.integer)) or cell is None or not np.isfinite(cell)
+    if whole or not sizes or min(sizes) < 1e-4 or max(sizes) / min(sizes) > 500 or max(sizes) >= 1e4:
+        return number(cell)
+    decimals = max(0, 2 - int(np.floor(np.log10(min(sizes)))) - (max(sizes) / min(sizes) > 20))
+    return f"{cell:.{decimals}f}".replace("-", "−")

@@ -1,0 +1,91 @@
+"""Conditioning: how lead time and the scalars of an equation reach every normalisation.
+
+Source: the time-conditioned layer norm of Poseidon (Herde et al., 2024, arXiv:2405.19101), as its code has
+it: the gain and the shift are affine functions of the conditions, here of any number of them.
+
+Legend: B batch, S scalars, K conditions, D channels; * any axes between.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pelagos.models.layers.weight_cache import full_precision
+from pelagos.models.networks.scot.token_windows import kept
+
+SMALLEST = 1e-6
+
+
+def condition_names(scalars: tuple[str, ...]) -> tuple[str, ...]:
+    """What the columns of `conditions` are, in order."""
+    return "lead_time", *(f"value:{name}" for name in scalars), *(f"known:{name}" for name in scalars)
+
+
+def signed_log(x: Tensor) -> Tensor:
+    """An odd function with values of order 1 for magnitudes of 1e-6 and more; 1 at 1.
+
+    Coefficients of equations spread over decades (viscosities, forcings), and each decade counts alike.
+    """
+    return x.sign() * torch.log1p(x.abs() / SMALLEST) / math.log1p(1 / SMALLEST)
+
+
+def conditions(lead_time_B: Tensor, scalars_BS: Tensor) -> Tensor:
+    """(B, 1 + 2S): lead times, `signed_log` of the scalars with 0 where one is missing, 1 where it is known."""
+    known_BS = torch.isfinite(scalars_BS)
+    values_BS = signed_log(torch.where(known_BS, scalars_BS, 0))
+    return torch.cat([lead_time_B[:, None], values_BS.to(lead_time_B), known_BS.to(lead_time_B)], 1)
+
+
+class ConditionalLayerNorm(nn.Module):
+    """Layer normalisation over the last axis whose gain and shift are affine in the conditions."""
+
+    def __init__(self, dim: int, num_conditions: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Linear(num_conditions, dim)
+        self.bias = nn.Linear(num_conditions, dim)
+        self.eps = eps
+
+    def forward(self, x: Tensor, conditions_BK: Tensor) -> Tensor:
+        """(B, *, D) to the same shape."""
+        gain, shift = (_affine(part, conditions_BK, x.dim()) for part in (self.weight, self.bias))
+        x = x.to(gain.dtype)
+        if len(gain) == 1:
+            # One pass over the tokens, forward and back, in place of two.
+            return F.layer_norm(x, x.shape[-1:], gain.flatten(), shift.flatten(), self.eps)
+        return torch.addcmul(shift, _normalize(x, self.eps), gain)
+
+
+def _normalize(x: Tensor, eps: float) -> Tensor:
+    # On the CPU the kernel without gain and shift is half as fast as the one with them.
+    return F.layer_norm(x, x.shape[-1:], *_one_and_zero(x.shape[-1], x.dtype, x.device), eps)
+
+
+@kept
+def _one_and_zero(dim: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.ones(dim, dtype=dtype, device=device), torch.zeros(dim, dtype=dtype, device=device)
+
+
+def _affine(part: nn.Linear, conditions_BK: Tensor, num_axes: int) -> Tensor:
+    """(B, 1.., D)."""
+    conditions_BK = conditions_BK.to(part.weight.dtype)
+    # In autocast's precision nearby lead times would be one.
+    with full_precision(conditions_BK):
+        out_BD: Tensor = part(conditions_BK)
+    return out_BD.view(len(out_BD), *[1] * (num_axes - 2), -1)
+
+
+class UnconditionalLayerNorm(nn.LayerNorm):
+    """Layer normalisation over the last axis that hears no conditions."""
+
+    def forward(self, x: Tensor, conditions_BK: Tensor) -> Tensor:  # type: ignore[override]
+        """(B, *, D) to the same shape."""
+        return super().forward(x)
+
+
+def layer_norm(dim: int, num_conditions: int, eps: float) -> ConditionalLayerNorm | UnconditionalLayerNorm:
+    """The conditional normalisation, or the plain one where there are no conditions."""
+    if num_conditions:
+        return ConditionalLayerNorm(dim, num_conditions, eps)
+    return UnconditionalLayerNorm(dim, eps)

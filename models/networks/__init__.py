@@ -1,0 +1,1 @@
+"""The networks, and the union of their configurations."""

@@ -1,0 +1,1 @@
+"""WXFormer and FuXi of NCAR's CREDIT."""

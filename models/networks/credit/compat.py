@@ -1,0 +1,347 @@
+"""Weights of miles-credit's WXFormer and FuXi, in and out.
+
+Source of names, defaults and layouts: NCAR/miles-credit at 5e14b83c. Two generations of its WXFormer exist:
+the published one refines by transposed convolutions, the newer one by pixel shuffles, with the weights of
+its cross embeddings one level deeper (`convs.0.1.weight`, not `convs.0.weight`); both load.
+
+Legend: B batch, C channel, T frames, H rows, W columns.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from einops import rearrange
+from pydantic import ConfigDict, Field
+from torch import Tensor, nn
+
+from pelagos.models.context import Signature
+from pelagos.models.foreign_weights import Arguments, load_state, read_arguments
+from pelagos.models.networks.credit.crossformer import Decoder, PatchEmbedding
+from pelagos.models.networks.credit.earth_padding import PaddingConfig
+from pelagos.models.networks.credit.fuxi import FuXiConfig
+from pelagos.models.networks.credit.padded_network import PaddedNetwork
+from pelagos.models.networks.credit.wxformer import WXFormerConfig
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError, DataError
+
+State = Mapping[str, Tensor]
+
+
+class _Padding(Config):
+    activate: bool
+    mode: Literal["earth", "mirror"] = "earth"
+    pad_lat: int | tuple[int, int] = 0
+    pad_lon: int | tuple[int, int] = 0
+
+    def translate(self) -> PaddingConfig:
+        if not self.activate:
+            return PaddingConfig()
+        return PaddingConfig(mode=self.mode, lat=self.pad_lat, lon=self.pad_lon)
+
+
+class _Inactive(Config):
+    """A part of the reference that Pelagos does not have: it may be described, not switched on."""
+
+    model_config = ConfigDict(extra="allow")
+
+    activate: Literal[False] = False
+
+
+class _Arguments(Config):
+    """What both networks are told."""
+
+    type: str = ""
+    image_height: int = 640
+    image_width: int = 1280
+    frames: int = Field(2, gt=0)
+    channels: int = 4
+    surface_channels: int = 7
+    input_only_channels: int = 0
+    output_only_channels: int = 0
+    levels: int = 15
+    use_spectral_norm: bool = True
+    interp: bool = True
+    padding_conf: _Padding | None = None
+    post_conf: _Inactive | None = None
+
+    @property
+    def num_inputs(self) -> int:
+        """Channels of one input frame."""
+        return self.channels * self.levels + self.surface_channels + self.input_only_channels
+
+    @property
+    def num_outputs(self) -> int:
+        """Channels of one output frame."""
+        return self.channels * self.levels + self.surface_channels + self.output_only_channels
+
+    def padding(self) -> PaddingConfig:
+        """The padding in Pelagos' terms."""
+        return self.padding_conf.translate() if self.padding_conf else PaddingConfig()
+
+
+Stages = int | tuple[int, int, int, int]
+
+
+class CrossFormerArguments(_Arguments):
+    """The arguments of miles-credit's CrossFormer, with its defaults."""
+
+    type: Literal["", "crossformer", "wxformer", "wxformer_base"] = ""
+    patch_height: int = 1
+    patch_width: int = 1
+    output_frames: int = Field(1, gt=0)
+    input_only_channels: int = 3
+    dim: tuple[int, int, int, int] = (64, 128, 256, 512)
+    depth: Stages = (2, 2, 8, 2)
+    dim_head: int = 32
+    frame_patch_size: int | None = Field(None, description="no part of the network; in published files")
+    global_window_size: Stages = (5, 5, 2, 1)
+    local_window_size: Stages = 10
+    cross_embed_kernel_sizes: tuple[tuple[int, ...], ...] = ((4, 8, 16, 32), (2, 4), (2, 4), (2, 4))
+    cross_embed_strides: Stages = (4, 2, 2, 2)
+    attn_dropout: float = 0
+    ff_dropout: float = 0
+    attention_type: None = None
+    upsample_v_conv: Literal[False] = False
+    upsample_with_ps: bool = True
+
+    def translate(self, decoder: Decoder) -> WXFormerConfig:
+        """The same network as a configuration of Pelagos.
+
+        Raises:
+            ConfigError: the reference has no such network.
+        """
+        if any(2 * narrow != wide for narrow, wide in zip(self.dim, self.dim[1:], strict=False)):
+            raise ConfigError(f"dim is {self.dim}, but miles-credit's decoder needs it to double each stage")
+        patch = (self.patch_height, self.patch_width)
+        if patch != (1, 1) and (1 in patch or self.frames != 1):
+            raise ConfigError(
+                f"patches of {patch} with {self.frames} frames: "
+                "miles-credit has patches with both sides above 1, and with 1 frame"
+            )
+        return WXFormerConfig(
+            form="credit",
+            dims=self.dim,
+            depths=(self.depth,) * 4 if isinstance(self.depth, int) else self.depth,
+            head_dim=self.dim_head,
+            local_window=self.local_window_size,
+            global_window=self.global_window_size,
+            kernels=self.cross_embed_kernel_sizes,
+            strides=(self.cross_embed_strides,) * 4
+            if isinstance(self.cross_embed_strides, int)
+            else self.cross_embed_strides,
+            patch=patch,
+            decoder=decoder,
+            spectral_norm=self.use_spectral_norm,
+            padding=self.padding(),
+            interpolate=self.interp,
+            attention_dropout=self.attn_dropout,
+            dropout=self.ff_dropout,
+        )
+
+
+class FuXiArguments(_Arguments):
+    """The arguments of miles-credit's Fuxi, with its defaults; dropout, which no forecast has, is only kept."""
+
+    type: Literal["", "fuxi"] = ""
+    patch_height: int = 16
+    patch_width: int = 16
+    frame_patch_size: int = 2
+    dim: int = 1536
+    num_groups: int = 32
+    num_heads: int = 8
+    depth: int = 48
+    window_size: int | tuple[int, int] = 7
+    proj_drop: float = 0
+    attn_drop: float = 0
+    drop_path: float = 0
+    use_noise: Literal[False] = False
+
+    def translate(self) -> FuXiConfig:
+        """The same network as a configuration of Pelagos.
+
+        Raises:
+            ConfigError: the reference has no such network.
+        """
+        if self.frame_patch_size != self.frames:
+            raise ConfigError(
+                f"frame_patch_size is {self.frame_patch_size}, but a patch must hold all {self.frames} frames"
+            )
+        return FuXiConfig(
+            form="credit",
+            dim=self.dim,
+            depth=self.depth,
+            num_heads=self.num_heads,
+            window=self.window_size,
+            patch=(self.patch_height, self.patch_width),
+            frames=self.frames,
+            groups=self.num_groups,
+            spectral_norm=self.use_spectral_norm,
+            padding=self.padding(),
+            interpolate=self.interp,
+        )
+
+
+class CreditNetwork(nn.Module):
+    """A network behind miles-credit's call.
+
+    Attributes:
+        arguments: the reference's constructor arguments, as given.
+        config: the same network as a configuration of Pelagos.
+        network: the same network behind Pelagos' call.
+        num_frames: of the input and of the output.
+        shape: (H, W) of the fields.
+        nested: whether the reference's names of cross embeddings are the deeper ones.
+        cube_embedding: what the reference allocates and never uses.
+    """
+
+    def __init__(
+        self,
+        arguments: Mapping[str, Any],
+        shape: _Arguments,
+        config: WXFormerConfig | FuXiConfig,
+        network: PaddedNetwork,
+        idle: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.arguments, self.config = dict(arguments), config
+        self.nested = isinstance(config, WXFormerConfig) and config.decoder == "pixel_shuffle"
+        self.num_frames = (shape.frames, getattr(shape, "output_frames", 1))
+        self.shape = (shape.image_height, shape.image_width)
+        self.network = network
+        self.cube_embedding = idle
+        self._input = (shape.num_inputs, shape.frames, shape.image_height, shape.image_width)
+        self._num_outputs = shape.num_outputs
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """(B, C, T, H, W) to (B, C', T', H, W), all normalised as the weights were trained.
+
+        Raises:
+            DataError: channels, frames or grid are not those of the arguments.
+        """
+        if tuple(x_BCTHW.shape[1:]) != self._input:
+            raise DataError(
+                f"fields of (channels, frames, rows, columns) {tuple(x_BCTHW.shape[1:])}, "
+                f"but the arguments say {self._input}"
+            )
+        x_BCHW = x_BCTHW.flatten(1, 2)
+        y_BCHW: Tensor = self.network(x_BCHW, x_BCHW.new_zeros(len(x_BCHW)))
+        return rearrange(y_BCHW, "b (c t) h w -> b c t h w", c=self._num_outputs)
+
+
+def crossformer_config(arguments: Mapping[str, Any], *, decoder: Decoder | None = None) -> WXFormerConfig:
+    """miles-credit's CrossFormer arguments as a configuration; `type` tells the decoder if nothing else does.
+
+    Raises:
+        ConfigError: an argument is unknown or out of range, or nothing tells the decoder.
+    """
+    read = _read(CrossFormerArguments, arguments)
+    return read.translate(decoder or _decoder_of_type(read.type))
+
+
+def fuxi_config(arguments: Mapping[str, Any]) -> FuXiConfig:
+    """miles-credit's Fuxi arguments as a configuration.
+
+    Raises:
+        ConfigError: an argument is unknown or out of range.
+    """
+    return _read(FuXiArguments, arguments).translate()
+
+
+def build_crossformer(arguments: Mapping[str, Any], decoder: Decoder | None = None) -> CreditNetwork:
+    """An untrained CrossFormer behind miles-credit's call; raises as crossformer_config does."""
+    read = _read(CrossFormerArguments, arguments)
+    config = crossformer_config(arguments, decoder=decoder)
+    signature = _signature(read.num_inputs * read.frames, read.num_outputs * read.output_frames)
+    idle = None
+    if config.patch == (1, 1):
+        idle = PatchEmbedding(read.num_inputs * read.frames, read.dim[0], (read.frames, 1, 1))
+    return CreditNetwork(arguments, read, config, config.build(signature), idle)
+
+
+def build_fuxi(arguments: Mapping[str, Any]) -> CreditNetwork:
+    """An untrained FuXi behind miles-credit's call; raises as fuxi_config does."""
+    read = _read(FuXiArguments, arguments)
+    signature = _signature(read.num_inputs * read.frames, read.num_outputs)
+    config = read.translate()
+    return CreditNetwork(arguments, read, config, config.build(signature), None)
+
+
+def load_crossformer(arguments: Mapping[str, Any], state: State) -> CreditNetwork:
+    """miles-credit's CrossFormer of either generation, in evaluation mode.
+
+    Args:
+        arguments: of the reference's constructor; lists stand for tuples.
+        state: the reference's state dict.
+
+    Raises:
+        ConfigError: an argument is unknown, or the reference has no such network.
+        DataError: names or shapes of the state do not fit the arguments.
+    """
+    decoder: Decoder = "pixel_shuffle" if any(k.startswith("up_block4.0.") for k in state) else "transposed"
+    with torch.device("meta"):
+        network = build_crossformer(arguments, decoder)
+    network.nested = any(map(_NESTED.match, state))
+    return _loaded(network, {_NESTED.sub(r"\1.", key): value for key, value in state.items()})
+
+
+def load_fuxi(arguments: Mapping[str, Any], state: State) -> CreditNetwork:
+    """miles-credit's FuXi, in evaluation mode; arguments and errors as of load_crossformer."""
+    with torch.device("meta"):
+        network = build_fuxi(arguments)
+    return _loaded(network, state)
+
+
+def save_crossformer(network: CreditNetwork) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The arguments and the state dict that miles-credit's CrossFormer loads, its names as they were loaded."""
+    arguments, state = save_fuxi(network)
+    if network.nested:
+        state = {_CONVS.sub(r"\1.1.", key): value for key, value in state.items()}
+    return arguments, state
+
+
+def save_fuxi(network: CreditNetwork) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The arguments and the state dict that miles-credit's Fuxi loads."""
+    state = network.network.body.state_dict()
+    if network.cube_embedding is not None:
+        state |= network.cube_embedding.state_dict(prefix=_IDLE)
+    return network.arguments, dict(state)
+
+
+SOURCE = "miles-credit"
+_IDLE = "cube_embedding."
+_CONVS = re.compile(r"^(layers\.\d\.0\.convs\.\d+)\.")
+_NESTED = re.compile(r"^(layers\.\d\.0\.convs\.\d+)\.1\.")
+
+
+def _read(kind: type[Arguments], arguments: Mapping[str, Any]) -> Arguments:
+    if {"pad_lat", "pad_lon"} & arguments.keys():
+        # They were heeded when the paper's weights were trained; since then the reference skips them.
+        raise ConfigError(
+            "arguments of miles-credit have pad_lat or pad_lon beside the others; padding is told as "
+            "padding_conf: {activate, mode, pad_lat, pad_lon}"
+        )
+    return read_arguments(kind, arguments, SOURCE)
+
+
+def _loaded(network: CreditNetwork, state: State) -> CreditNetwork:
+    if network.cube_embedding is not None:
+        idle = {key.removeprefix(_IDLE): value for key, value in state.items() if key.startswith(_IDLE)}
+        load_state(network.cube_embedding, idle, f"{SOURCE}'s cube_embedding")
+        state = {key: value for key, value in state.items() if not key.startswith(_IDLE)}
+    load_state(network.network.body, state, SOURCE)
+    return network.eval()
+
+
+def _decoder_of_type(kind: str) -> Decoder:
+    if not kind:
+        raise ConfigError("the arguments have no type: crossformer (transposed) or wxformer (pixel shuffle)?")
+    return "transposed" if kind == "crossformer" else "pixel_shuffle"
+
+
+def _signature(num_inputs: int, num_outputs: int) -> Signature:
+    return Signature(
+        inputs=tuple(f"input_{i}" for i in range(num_inputs)),
+        outputs=tuple(f"output_{i}" for i in range(num_outputs)),
+    )

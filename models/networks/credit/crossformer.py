@@ -1,0 +1,401 @@
+"""The CrossFormer encoder with a U-shaped decoder: the body of WXFormer.
+
+Sources: Wang et al., CrossFormer, ICLR 2022; Schreck et al., Community Research Earth Digital
+Intelligence Twin, npj Climate and Atmospheric Science 2025. Submodules are named as miles-credit's.
+
+Legend: B batch, C channel, T frames, H rows, W columns, N windows of a batch, M cells of a window.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise, product
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pelagos.models.layers import cpu_linear
+from pelagos.models.layers.cpu_features import may_have_amx
+from pelagos.models.layers.masked_attention import attend
+from pelagos.models.layers.weight_cache import Derived, Memo, full_precision
+from pelagos.models.networks.credit.scale_blocks import (
+    ShuffleUpBlock,
+    TransposedUpBlock,
+    refined,
+    shuffle_convolution,
+)
+from pelagos.preprocessing.errors import ConfigError, DataError
+
+Decoder = Literal["pixel_shuffle", "transposed"]
+NUM_STAGES = 4
+
+
+class CrossEmbedding(nn.Module):
+    """Convolutions of several kernel sizes and one stride, side by side."""
+
+    def __init__(self, dim_in: int, dim_out: int, kernels: Sequence[int], stride: int) -> None:
+        super().__init__()
+        kernels = sorted(kernels)
+        if kernels[0] < stride:
+            raise ConfigError(f"a kernel of {kernels[0]} cells would skip cells at stride {stride}")
+        widths = [dim_out // 2**j for j in range(1, len(kernels))]
+        widths.append(dim_out - sum(widths))
+        self.convs = nn.ModuleList(
+            StridedConv2d(dim_in, width, kernel, stride)
+            for width, kernel in zip(widths, kernels, strict=True)
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H // stride, W // stride)."""
+        return torch.cat([conv(x_BCHW) for conv in self.convs], 1)
+
+
+class StridedConv2d(nn.Conv2d):
+    """A convolution whose zero padding, the odd cell behind, divides the grid by the stride."""
+
+    def __init__(self, dim_in: int, dim_out: int, kernel: int, stride: int) -> None:
+        super().__init__(dim_in, dim_out, kernel, stride)
+        self.kernel, self.step = kernel, stride
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H // stride, W // stride)."""
+        before, odd = divmod(self.kernel - self.step, 2)
+        after = before + odd
+        if self._in_blocks(x_BCHW):
+            seen = self.kernel - self.step
+            height, width = (size // self.step * self.step + seen for size in x_BCHW.shape[-2:])
+            x_BCHW = F.pad(x_BCHW, (before, after, before, after))[..., :height, :width]
+            with full_precision(x_BCHW):
+                return _convolve_in_blocks(x_BCHW.to(self.weight.dtype), self.weight, self.bias, self.step)
+        if odd:
+            return super().forward(F.pad(x_BCHW, (before, after, before, after)))
+        return F.conv2d(x_BCHW, self.weight, self.bias, self.step, before)
+
+    def _in_blocks(self, x_BCHW: Tensor) -> bool:
+        large = self.kernel > BLOCK and self.kernel % self.step == 0
+        # Without AMX bf16's gradients of so large kernels take twice as long as all of this.
+        exact = not torch.is_autocast_enabled("cpu") or (torch.is_grad_enabled() and not may_have_amx())
+        return large and x_BCHW.device.type == "cpu" and exact
+
+
+BLOCK = 8
+"""The largest kernel for which oneDNN is fast in float32, above all in the backward pass."""
+
+
+def _convolve_in_blocks(x_BCHW: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """A strided convolution as a sum of small ones: in float32 several times as fast as one of 32 x 32 cells."""
+    x_BCHW = F.pixel_unshuffle(x_BCHW, stride)
+    side = weight.shape[-1] // stride
+    weight = weight.unflatten(3, (side, stride)).unflatten(2, (side, stride))  # type: ignore[no-untyped-call]
+    weight = weight.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+    height, width = (size - side + 1 for size in x_BCHW.shape[-2:])
+    parts: list[Tensor] = []
+    for top, left in product(range(0, side, BLOCK), repeat=2):
+        block = weight[..., top : top + BLOCK, left : left + BLOCK]
+        rows = slice(top, top + height + block.shape[-2] - 1)
+        columns = slice(left, left + width + block.shape[-1] - 1)
+        parts.append(F.conv2d(x_BCHW[..., rows, columns], block, None if parts else bias))
+    return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the last axis."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.g = nn.Parameter(torch.ones(1, dim, 1, 1))
+        self.b = nn.Parameter(torch.zeros(1, dim, 1, 1))
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Same shape."""
+        return F.layer_norm(x_BHWC, x_BHWC.shape[-1:], self.g.flatten(), self.b.flatten())
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution of tensors whose channels come last."""
+
+    def __init__(self, dim_in: int, dim_out: int, *, bias: bool = True) -> None:
+        super().__init__(dim_in, dim_out, 1, bias=bias)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """(..., C) to (..., C')."""
+        return cpu_linear.linear(x_BHWC, self.weight.flatten(1), self.bias)
+
+
+class PositionBias(Derived):
+    """A network of the offset between two cells of a window: what attention adds to its logits.
+
+    The published form evaluates the network on the offsets -w..w but looks entries up as if it had been
+    -(w-1)..w-1, so that an entry holds the value of another offset; published weights need it.
+    """
+
+    def __init__(self, dim: int, window: int, *, published: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Linear(2, dim)]
+        for _ in range(2):
+            layers += [nn.LayerNorm(dim), nn.ReLU(), nn.Linear(dim, dim)]
+        # Softmax is blind to a constant, so a bias here would never be trained.
+        layers += [nn.LayerNorm(dim), nn.ReLU(), nn.Linear(dim, 1, bias=published)]
+        self.layers = nn.Sequential(*layers)
+        self.window, self.reach = window, window if published else window - 1
+        self._memo = Memo()
+
+    def offsets(self) -> Tensor:
+        """((2w-1)², 2): where the entries of the table are evaluated, (rows, columns) in cells."""
+        entries, side = torch.arange((2 * self.window - 1) ** 2), 2 * self.reach + 1
+        return torch.stack([entries // side - self.reach, entries % side - self.reach], -1)
+
+    def forward(self) -> Tensor:
+        """(M, M): the bias of query cell i and key cell j."""
+        return self._memo([*self.parameters(), *self.buffers()], self._table)
+
+    def _table(self) -> Tensor:
+        weight = next(self.parameters())
+        cell = torch.arange(self.window**2, device=weight.device)
+        row_MM, column_MM = (
+            axis[:, None] - axis[None, :] + self.window - 1
+            for axis in (cell // self.window, cell % self.window)
+        )
+        with full_precision(weight):
+            table: Tensor = self.layers(self.offsets().to(weight)).flatten()
+        return table[row_MM * (2 * self.window - 1) + column_MM]
+
+
+class WindowAttention(nn.Module):
+    """Attention within windows: of neighbours (short), or of cells spread evenly over the grid (long)."""
+
+    def __init__(
+        self, dim: int, head_dim: int, window: int, *, long: bool, published: bool, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if dim % head_dim:
+            raise ConfigError(f"a stage of {dim} channels does not split into heads of {head_dim}")
+        self.norm = ChannelNorm(dim)
+        self.to_qkv = Pointwise(dim, 3 * dim, bias=False)
+        self.to_out = Pointwise(dim, dim)
+        self.dpb = PositionBias(dim // 4, window, published=published)
+        self.window, self.head_dim, self.dropout, self.long = window, head_dim, dropout, long
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Same shape; H and W must be multiples of the window."""
+        batch, height, width, dim = x_BHWC.shape
+        side = self.window
+        # Along each axis either the window or the place in it comes first.
+        if self.long:
+            cut, order, back = (side, height // side, side, width // side), (2, 4, 1, 3), (3, 1, 4, 2)
+        else:
+            cut, order, back = (height // side, side, width // side, side), (1, 3, 2, 4), (1, 3, 2, 4)
+        x_NMC = self.norm(x_BHWC).reshape(batch, *cut, dim).permute(0, *order, 5).reshape(-1, side**2, dim)
+        x_NMC = self._attend(self.to_qkv(x_NMC))
+        x_NMC = x_NMC.reshape(batch, height // side, width // side, side, side, dim)
+        return x_NMC.permute(0, *back, 5).reshape(x_BHWC.shape)
+
+    def _attend(self, qkv_NMC: Tensor) -> Tensor:
+        windows, cells, _ = qkv_NMC.shape
+        q, k, v = qkv_NMC.reshape(windows, cells, 3, -1, self.head_dim).permute(2, 0, 3, 1, 4)
+        q, bias_MM = q * self.head_dim**-0.5, self.dpb()
+        if self.dropout and self.training:
+            out = F.scaled_dot_product_attention(q, k, v, bias_MM.to(q.dtype), self.dropout, scale=1.0)
+        else:
+            out = attend(q, k, v, bias_MM.expand(q.shape[1], -1, -1), None)
+        x_NMC: Tensor = self.to_out(out.transpose(1, 2).flatten(2))
+        return x_NMC
+
+
+class FeedForward(nn.Module):
+    """Norm, four times the channels, GELU, back."""
+
+    def __init__(self, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            ChannelNorm(dim), Pointwise(dim, 4 * dim), nn.GELU(), nn.Dropout(dropout), Pointwise(4 * dim, dim)
+        )
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Same shape."""
+        out: Tensor = self.layers(x_BHWC)
+        return out
+
+
+class Transformer(nn.Module):
+    """Blocks of short attention, feed-forward, long attention, feed-forward, each added to its input."""
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        head_dim: int,
+        windows: tuple[int, int],
+        *,
+        published: bool,
+        dropouts: tuple[float, float] = (0.0, 0.0),
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        attention_dropout, dropout = dropouts
+
+        def attention(long: bool) -> WindowAttention:
+            return WindowAttention(
+                dim, head_dim, windows[long], long=long, published=published, dropout=attention_dropout
+            )
+
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                [attention(False), FeedForward(dim, dropout), attention(True), FeedForward(dim, dropout)]
+            )
+            for _ in range(depth)
+        )
+        self.windows, self.checkpointing = windows, checkpointing
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Same shape; H and W must be multiples of both windows."""
+        x_BHWC = x_BCHW.permute(0, 2, 3, 1).contiguous()
+        for block in self.layers:
+            if self.checkpointing and torch.is_grad_enabled():
+                x_BHWC = checkpoint(_run, block, x_BHWC, use_reentrant=False)
+            else:
+                x_BHWC = _run(block, x_BHWC)
+        return x_BHWC.permute(0, 3, 1, 2)
+
+
+def _run(block: nn.Module, x_BHWC: Tensor) -> Tensor:
+    for layer in block.children():
+        x_BHWC = refined(x_BHWC, layer)
+    return x_BHWC
+
+
+class PatchEmbedding(nn.Module):
+    """Patches of the grid as cells of the first stage's width."""
+
+    def __init__(self, dim_in: int, dim_out: int, patch: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.proj = nn.Conv3d(dim_in, dim_out, patch, stride=patch)
+        self.norm = nn.LayerNorm(dim_out)
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """(B, C, T, H, W) to (B, C', H / patch, W / patch); the patch holds all frames T."""
+        x_BCHW = self.proj(x_BCTHW).squeeze(2)
+        normed: Tensor = self.norm(x_BCHW.movedim(1, -1))
+        return normed.movedim(-1, 1)
+
+
+class CrossFormer(nn.Module):
+    """Four stages of cross embedding and transformer, and four that double the grid again.
+
+    Args:
+        dim_in: input channels.
+        dim_out: output channels.
+        dims: channels of the stages.
+        depths: transformer blocks of the stages.
+        head_dim: channels of an attention head.
+        local_windows: cells along a side of the short attention's windows.
+        global_windows: likewise of the long attention's.
+        kernels: kernel sizes of the stages' embeddings.
+        strides: how much each stage's embedding coarsens.
+        patch: (rows, columns) of the patches that the first stage works on.
+        decoder: how the grid is doubled.
+        groups: of the decoder's group norms.
+        published: the form that published weights need, see PositionBias.
+        dropouts: of attention weights and of the feed-forward layers.
+        checkpointing: recompute transformer blocks in the backward pass instead of storing them.
+    """
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        *,
+        dims: Sequence[int],
+        depths: Sequence[int],
+        head_dim: int,
+        local_windows: Sequence[int],
+        global_windows: Sequence[int],
+        kernels: Sequence[Sequence[int]],
+        strides: Sequence[int],
+        patch: tuple[int, int] = (1, 1),
+        decoder: Decoder = "pixel_shuffle",
+        groups: int,
+        published: bool = False,
+        dropouts: tuple[float, float] = (0.0, 0.0),
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.patch, self.strides = patch, tuple(strides)
+        self.windows = tuple(zip(local_windows, global_windows, strict=True))
+        if patch != (1, 1):
+            self.cube_embedding = PatchEmbedding(dim_in, dims[0], (1, *patch))
+        first = dim_in if patch == (1, 1) else dims[0]
+        embeddings = map(CrossEmbedding, (first, *dims), dims, kernels, strides)
+        transformers = (
+            Transformer(
+                dim,
+                depth,
+                head_dim,
+                windows,
+                published=published,
+                dropouts=dropouts,
+                checkpointing=checkpointing,
+            )
+            for dim, depth, windows in zip(dims, depths, self.windows, strict=True)
+        )
+        self.layers = nn.ModuleList(map(nn.ModuleList, zip(embeddings, transformers, strict=True)))
+        self._add_decoder(dims, dim_out, decoder, groups)
+
+    def _add_decoder(self, dims: Sequence[int], dim_out: int, decoder: Decoder, groups: int) -> None:
+        block = ShuffleUpBlock if decoder == "pixel_shuffle" else TransposedUpBlock
+        self.up_block1 = block(dims[3], dims[2], groups)
+        self.up_block2 = block(2 * dims[2], dims[1], groups)
+        self.up_block3 = block(2 * dims[1], dims[0], groups)
+        self.up_block4 = (
+            nn.Sequential(
+                shuffle_convolution(2 * dims[0], dim_out),
+                nn.PixelShuffle(2),
+                nn.Conv2d(dim_out, dim_out, 3, padding=1),
+            )
+            if decoder == "pixel_shuffle"
+            else nn.ConvTranspose2d(2 * dims[0], dim_out, 4, stride=2, padding=1)
+        )
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise a DataError where a stage's grid does not fit its windows or the decoder's."""
+        for name, size, patch in (("rows", height, self.patch[0]), ("columns", width, self.patch[1])):
+            cells, sizes = size // patch, []
+            for stride, windows in zip(self.strides, self.windows, strict=True):
+                cells //= stride
+                sizes.append(cells)
+                for window in windows:
+                    if cells == 0 or cells % window:
+                        raise DataError(
+                            f"{size} {name} with padding are {cells} cells at stage {len(sizes)}, "
+                            f"which windows of {window} do not divide"
+                        )
+            if any(fine != 2 * coarse for fine, coarse in pairwise(sizes)):
+                raise DataError(
+                    f"{size} {name} with padding become {sizes} cells in the four stages, "
+                    "but each must have half of those before it"
+                )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', 16 h, 16 w) where (h, w) is the last stage's grid.
+
+        Raises:
+            DataError: see check_size.
+        """
+        self.check_size(*x_BCHW.shape[-2:])
+        if self.patch != (1, 1):
+            x_BCHW = self.cube_embedding(x_BCHW[:, :, None])
+        # On the CPU convolutions of small grids are faster with channels first.
+        layout = torch.channels_last if x_BCHW.is_cuda else torch.contiguous_format
+        x_BCHW = x_BCHW.contiguous(memory_format=layout)
+        skips = []
+        for stage in self.layers:
+            for part in stage.children():
+                x_BCHW = part(x_BCHW)
+            x_BCHW = x_BCHW.contiguous(memory_format=layout)
+            skips.append(x_BCHW)
+        x_BCHW = self.up_block1(x_BCHW)
+        x_BCHW = self.up_block2(torch.cat([x_BCHW, skips[2]], 1))
+        x_BCHW = self.up_block3(torch.cat([x_BCHW, skips[1]], 1))
+        out: Tensor = self.up_block4(torch.cat([x_BCHW, skips[0]], 1))
+        return out

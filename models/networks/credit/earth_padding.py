@@ -1,0 +1,126 @@
+"""Earth and mirror padding of latitude-longitude fields, and padding to a size that a network can serve.
+
+Legend: B batch, C channel, H rows (latitude), W columns (longitude); N rows after padding.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+
+from pelagos.models.layers.padding import pad
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError, DataError
+
+Widths = tuple[int, int]
+Mode = Literal["earth", "mirror", "boundary"]
+
+
+class PaddingConfig(Config):
+    """How fields are extended beyond their grid.
+
+    Attributes:
+        mode: `earth` goes over the poles to the opposite meridian, `mirror` reflects at the poles, both wrap
+            in longitude; `boundary` wraps the axes that the call says are periodic and fills others with 0.
+        lat: rows added before and after; one number stands for both.
+        lon: columns likewise.
+    """
+
+    mode: Mode = "boundary"
+    lat: int | tuple[int, int] = 0
+    lon: int | tuple[int, int] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> "PaddingConfig":
+        for name, widths in (("lat", self.lat), ("lon", self.lon)):
+            if min(_pair(widths)) < 0:
+                raise ConfigError(f"padding.{name} is {widths}, but a number of cells cannot be negative")
+        return self
+
+    def build(self, multiple: Widths = (1, 1)) -> "GridPadding":
+        """The padding, extended so that rows and columns become multiples of the two numbers."""
+        return GridPadding(self.mode, _pair(self.lat), _pair(self.lon), multiple)
+
+
+def _pair(widths: int | Widths) -> Widths:
+    return (widths, widths) if isinstance(widths, int) else widths
+
+
+def _extended(size: int, widths: Widths, multiple: int) -> Widths:
+    missing = -(size + sum(widths)) % multiple
+    return widths[0] + missing // 2, widths[1] + missing - missing // 2
+
+
+@dataclass(frozen=True)
+class GridPadding:
+    """Adds cells around a field and takes them off again; see PaddingConfig."""
+
+    mode: Mode = "boundary"
+    lat: Widths = (0, 0)
+    lon: Widths = (0, 0)
+    multiple: Widths = (1, 1)
+
+    def widths(self, height: int, width: int) -> tuple[Widths, Widths]:
+        """The rows and columns added before and after a field of this size."""
+        lat = _extended(height, self.lat, self.multiple[0])
+        return lat, _extended(width, self.lon, self.multiple[1])
+
+    def pad(self, x_BCHW: Tensor, periodic: tuple[bool, bool] = (False, False)) -> Tensor:
+        """The field with its surroundings; `periodic` is heeded by the mode `boundary` alone.
+
+        Raises:
+            DataError: the padding is wider than the field, or over the pole there is no opposite meridian.
+        """
+        lat, lon = self.widths(*x_BCHW.shape[-2:])
+        if self.mode == "boundary":
+            return pad(x_BCHW, lat, lon, periodic)
+        over_poles = _over_poles if self.mode == "earth" else _mirror
+        x_BCNW = over_poles(x_BCHW, lat) if any(lat) else x_BCHW
+        return pad(x_BCNW, (0, 0), lon, (False, True))
+
+    def crop(self, x_BCHW: Tensor, height: int, width: int, scale: tuple[int, int] = (1, 1)) -> Tensor:
+        """Take off what `pad` added to a field of (height, width), in a map coarser by `scale`.
+
+        Raises:
+            ConfigError: the added cells are no whole number of the coarser ones.
+        """
+        lat, lon = self.widths(height, width)
+        if any(cells % scale[0] for cells in lat) or any(cells % scale[1] for cells in lon):
+            raise ConfigError(
+                f"padding of {lat} rows and {lon} columns around a grid of {height}x{width} "
+                f"must be multiples of {scale}, the size of the network's output cells"
+            )
+        rows, columns = x_BCHW.shape[-2:]
+        north, south = lat[0] // scale[0], rows - lat[1] // scale[0]
+        west, east = lon[0] // scale[1], columns - lon[1] // scale[1]
+        return x_BCHW[..., north:south, west:east]
+
+
+def _over_poles(x_BCHW: Tensor, lat: Widths) -> Tensor:
+    """Rows ... 1 0 | 0 1 ... with those beyond the pole shifted by half a circle, as CREDIT lays them out."""
+    height, width = x_BCHW.shape[-2:]
+    north, south = lat
+    if width % 2:
+        raise DataError(f"earth padding needs an even number of columns, found {width}: e.g. {width + 1}")
+    if max(lat) > height:
+        raise DataError(
+            f"earth padding of {lat} rows needs a grid of at least {max(lat)} rows, found {height}"
+        )
+    strips = (x_BCHW[..., :north, :], x_BCHW[..., height - south :, :])
+    top, bottom = (strip.flip(-2).roll(width // 2, -1) for strip in strips)
+    return torch.cat([top, x_BCHW, bottom], -2)
+
+
+def _mirror(x_BCHW: Tensor, lat: Widths) -> Tensor:
+    """Rows ... 2 1 | 0 1 2 ...: the outermost row is not repeated."""
+    height = x_BCHW.shape[-2]
+    north, south = lat
+    if max(lat) >= height:
+        raise DataError(
+            f"mirror padding of {lat} rows needs a grid of at least {max(lat) + 1} rows, found {height}"
+        )
+    top = x_BCHW[..., 1 : north + 1, :].flip(-2)
+    bottom = x_BCHW[..., height - 1 - south : height - 1, :].flip(-2)
+    return torch.cat([top, x_BCHW, bottom], -2)

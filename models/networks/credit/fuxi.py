@@ -1,0 +1,188 @@
+"""FuXi as miles-credit implements it: patches, one halving, Swin V2 blocks, one doubling.
+
+Sources: Chen et al., FuXi, npj Climate and Atmospheric Science 2023; NCAR/miles-credit. Submodules are
+named as miles-credit's.
+
+Legend: B batch, C channel, T frames, H rows, W columns; h, w rows and columns of patches.
+"""
+
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from pelagos.models.channel_fields import Fields
+from pelagos.models.context import Signature
+from pelagos.models.networks.credit.crossformer import PatchEmbedding
+from pelagos.models.networks.credit.earth_padding import PaddingConfig
+from pelagos.models.networks.credit.padded_network import PaddedNetwork
+from pelagos.models.networks.credit.scale_blocks import DownBlock, TransposedUpBlock
+from pelagos.models.networks.credit.spectral_norm import normalize, normalize_all
+from pelagos.models.networks.credit.swin import CosineAttention, Pair, SwinStage
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError, DataError
+
+
+class FuXiConfig(Config):
+    """FuXi; the defaults are of a small network for grids of multiples of 8, to which others are extended.
+
+    Attributes:
+        form: a named preset. `pelagos`: any grid, extended to whole patches; knows lead time and scalars as
+            constant channels; predicts the change. `credit`: what published weights need; the padded grid
+            must fit; one time step; predicts the next state; query, key and value weights not normalised.
+        dim: channels of a patch.
+        depth: Swin V2 blocks.
+        num_heads: attention heads.
+        window: rows and columns of attention windows, in patches of the halved grid.
+        patch: (rows, columns) of a patch.
+        frames: frames of the input, of which each variable's are neighbouring channels.
+        groups: of the group norms.
+        spectral_norm: whether every layer's weight is divided by its largest singular value.
+        padding: how fields are extended beyond their grid.
+        interpolate: whether an output of another size than the input is interpolated to it.
+        checkpointing: recompute Swin blocks in the backward pass instead of storing them.
+    """
+
+    kind: Literal["fuxi"] = "fuxi"
+    form: Literal["pelagos", "credit"] = "pelagos"
+    dim: int = Field(192, gt=0)
+    depth: int = Field(6, gt=0)
+    num_heads: int = Field(6, gt=0)
+    window: int | Pair = 4
+    patch: Pair = (4, 4)
+    frames: int = Field(1, gt=0)
+    groups: int = Field(32, gt=0)
+    spectral_norm: bool = True
+    padding: PaddingConfig = PaddingConfig()
+    interpolate: bool = True
+    checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.form == "pelagos" and self.frames != 1:
+            raise ConfigError(f"frames is {self.frames}, but in the form pelagos a call has one frame")
+        for name, parts in (("num_heads", self.num_heads), ("groups", self.groups)):
+            if self.dim % parts:
+                raise ConfigError(f"dim {self.dim} is not a multiple of {name} {parts}")
+        return self
+
+    def build(self, signature: Signature) -> PaddedNetwork:
+        """The network for these variables.
+
+        Raises:
+            ConfigError: the inputs are no whole number of variables, or there are scalars that it cannot hear.
+        """
+        own = self.form == "pelagos"
+        padding = self.padding.build((2 * self.patch[0], 2 * self.patch[1]) if own else (1, 1))
+        body = self._body(signature)
+        return PaddedNetwork(signature, body, padding, predicts_change=own, interpolate=self.interpolate)
+
+    def _body(self, signature: Signature) -> "FuXi":
+        own = self.form == "pelagos"
+        num_inputs = len(signature.inputs) + (Fields(signature).num_conditions if own else 0)
+        if num_inputs % self.frames:
+            raise ConfigError(
+                f"{num_inputs} inputs are no whole number of variables in {self.frames} frames each"
+            )
+        body = FuXi(
+            num_inputs // self.frames,
+            len(signature.outputs),
+            frames=self.frames,
+            patch=self.patch,
+            dim=self.dim,
+            depth=self.depth,
+            num_heads=self.num_heads,
+            window=(self.window, self.window) if isinstance(self.window, int) else self.window,
+            groups=self.groups,
+            checkpointing=self.checkpointing,
+        )
+        if self.spectral_norm:
+            for module in body.modules() if not own else ():
+                if isinstance(module, CosineAttention):
+                    normalize(module.qkv, frozen=True)
+            normalize_all(body)
+        return body
+
+
+class UTransformer(nn.Module):
+    """Halve, attend, join with what was there before, double."""
+
+    def __init__(
+        self, dim: int, depth: int, num_heads: int, window: Pair, groups: int, *, checkpointing: bool = False
+    ) -> None:
+        super().__init__()
+        self.down = DownBlock(dim, dim, groups)
+        self.layer = SwinStage(dim, depth, num_heads, window, checkpointing=checkpointing)
+        self.up = TransposedUpBlock(2 * dim, dim, groups)
+        self.window = window
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        """Same shape; h and w must be even."""
+        skip_BCHW: Tensor = self.down(x_BChw)
+        height, width = skip_BCHW.shape[-2:]
+        missing = (-height % self.window[0], -width % self.window[1])
+        top, left = (cells // 2 for cells in missing)
+        # Cells of zeros take part in attention, as they do in the published network.
+        x_BCHW = F.pad(skip_BCHW, (left, missing[1] - left, top, missing[0] - top))
+        x_BCHW = self.layer(x_BCHW.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)
+        x_BCHW = x_BCHW[..., top : top + height, left : left + width]
+        out: Tensor = self.up(torch.cat([skip_BCHW, x_BCHW], 1))
+        return out
+
+
+class FuXi(nn.Module):
+    """The body of FuXi: padded fields to padded fields.
+
+    Args:
+        dim_in: input channels of one frame.
+        dim_out: output channels.
+        frames: frames of the input, folded into its channels with the frame fastest.
+        patch: (rows, columns) of a patch.
+        dim: channels of a patch.
+        depth: Swin V2 blocks.
+        num_heads: attention heads.
+        window: (rows, columns) of attention windows, in patches of the halved grid.
+        groups: of the group norms.
+        checkpointing: recompute Swin blocks in the backward pass instead of storing them.
+    """
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        *,
+        frames: int = 1,
+        patch: Pair,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        window: Pair,
+        groups: int,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.frames, self.patch = frames, patch
+        self.cube_embedding = PatchEmbedding(dim_in, dim, (frames, *patch))
+        self.u_transformer = UTransformer(dim, depth, num_heads, window, groups, checkpointing=checkpointing)
+        self.fc = nn.Linear(dim, dim_out * patch[0] * patch[1])
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C T, H, W) to (B, C', H, W), both rounded down to whole patches.
+
+        Raises:
+            DataError: the number of patches along an axis is odd.
+        """
+        for name, size, side in zip(("rows", "columns"), x_BCHW.shape[-2:], self.patch, strict=True):
+            if size // side % 2 or size < side:
+                raise DataError(
+                    f"{size} {name} with padding are {size // side} patches of {side}, but an even number is "
+                    f"needed: e.g. {-(-size // (2 * side)) * 2 * side} {name}"
+                )
+        x_BCTHW = rearrange(x_BCHW, "b (c t) h w -> b c t h w", t=self.frames)
+        x_BChw = self.u_transformer(self.cube_embedding(x_BCTHW))
+        y_BhwC: Tensor = self.fc(x_BChw.permute(0, 2, 3, 1))
+        p, q = self.patch
+        return rearrange(y_BhwC, "b h w (p q c) -> b c (h p) (w q)", p=p, q=q)

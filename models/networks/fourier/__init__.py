@@ -1,0 +1,1 @@
+"""Networks of spectral convolutions: FNO and SFNO."""

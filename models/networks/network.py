@@ -1,0 +1,49 @@
+"""The networks that a configuration can name: the union is the registry."""
+
+from importlib import import_module
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import nn
+
+from pelagos.models.context import Signature
+from pelagos.models.networks.credit.fuxi import FuXiConfig
+from pelagos.models.networks.credit.wxformer import WXFormerConfig
+from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.models.networks.fourier.sfno import SFNOConfig
+from pelagos.models.networks.scot.scot import ScOTConfig
+from pelagos.models.networks.unet import UNetConfig
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
+
+
+class ExternalConfig(Config):
+    """A network from outside: `path` is package.module:Class, called with the signature and `args`."""
+
+    kind: Literal["external"] = "external"
+    path: str = Field(pattern=r"^[\w.]+:\w+$")
+    args: dict[str, Any] = Field(default_factory=dict)
+
+    def build(self, signature: Signature) -> nn.Module:
+        """The network, whose forward takes (x_BCHW, lead_time_B, context).
+
+        Raises:
+            ConfigError: the path leads to no network.
+        """
+        module, _, name = self.path.partition(":")
+        try:
+            cls = getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"network.path {self.path!r} cannot be imported: {error}") from error
+        network = cls(signature, **self.args)
+        if not isinstance(network, nn.Module):
+            raise ConfigError(
+                f"network.path {self.path!r} made a {type(network).__name__}, not a torch.nn.Module"
+            )
+        return network
+
+
+NetworkConfig = Annotated[
+    ScOTConfig | FNOConfig | UNetConfig | WXFormerConfig | FuXiConfig | SFNOConfig | ExternalConfig,
+    Field(discriminator="kind"),
+]

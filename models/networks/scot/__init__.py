@@ -1,0 +1,1 @@
+"""The Pelagos transformer: scOT of Poseidon, generalised."""

@@ -1,0 +1,111 @@
+"""Weights of Poseidon's scOT, in and out: the reference's arguments and state dict, as they are.
+
+The names of weights are the reference's; only the description of a network is translated.
+Source: camlab-ethz/poseidon at b8fa28f, class ScOTConfig.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pelagos.models.context import Signature
+from pelagos.models.foreign_weights import load_state, read_arguments
+from pelagos.models.networks.scot.scot import POSEIDON, ScOT, ScOTConfig
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
+
+SOURCE = "Poseidon's scOT"
+
+
+class ScOTArguments(Config):
+    """What the reference is told. The loss and dropout, which an evaluated network has not, are only kept."""
+
+    image_size: int
+    patch_size: int = 4
+    num_channels: int
+    num_out_channels: int
+    embed_dim: int
+    depths: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    skip_connections: tuple[int, ...]
+    window_size: int
+    mlp_ratio: float = 4.0
+    qkv_bias: bool = True
+    hidden_act: Literal["gelu"] = "gelu"
+    use_absolute_embeddings: bool = False
+    residual_model: Literal["convnext", "resnet"] = "convnext"
+    use_conditioning: bool = False
+    learn_residual: bool = False
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-5
+    pretrained_window_sizes: tuple[Literal[0], ...] = ()
+    p: int = 1
+    channel_slice_list_normalized_loss: tuple[int, ...] | None = None
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    drop_path_rate: float = 0.0
+
+    def config(self) -> ScOTConfig:
+        """The same sizes in Pelagos's terms."""
+        shared = set(ScOTArguments.model_fields) & set(ScOTConfig.model_fields)
+        return ScOTConfig(preset="poseidon", **self.model_dump(include=shared))
+
+    def signature(self) -> Signature:
+        """Variables that are called `channel_0`, `channel_1` and so on."""
+        inputs, outputs = (
+            tuple(f"channel_{i}" for i in range(count))
+            for count in (self.num_channels, self.num_out_channels)
+        )
+        return Signature(inputs, outputs, shape=(self.image_size, self.image_size))
+
+
+def scot_arguments(published: Mapping[str, Any]) -> dict[str, Any]:
+    """The reference's arguments among the entries of a published `config.json`, which has many others."""
+    return {name: published[name] for name in ScOTArguments.model_fields if name in published}
+
+
+def load_scot(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> ScOT:
+    """The network that the reference's arguments and weights describe, in eval mode.
+
+    `net(pixel_values, time)` is the reference's call; without conditioning the time may be left out.
+
+    Raises:
+        ConfigError: an argument is unknown or has a value that this network cannot follow.
+        DataError: names or shapes of weights contradict the arguments, or a weight is not finite.
+    """
+    known = read_arguments(ScOTArguments, arguments, SOURCE)
+    with torch.device("meta"):
+        net = known.config().build(known.signature())
+    load_state(net, state, SOURCE)
+    net.foreign = dict(arguments)
+    return net.eval()
+
+
+def save_scot(net: ScOT) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The reference's arguments and state dict of a network with the preset poseidon.
+
+    Raises:
+        ConfigError: the reference has no such network.
+    """
+    rules, config = net.rules, net.config
+    if (
+        replace(rules, residual="none", initialization="poseidon") != POSEIDON
+        or rules.residual == "lead_time"
+    ):
+        raise ConfigError(f"Poseidon's code cannot follow {rules}; it can follow the preset poseidon")
+    if net.signature.scalars or config.position_bias_dim != 512:
+        raise ConfigError(
+            "Poseidon's code knows no scalars, and position biases of 512 hidden channels alone"
+        )
+    arguments = ScOTArguments(
+        image_size=net.image_size,
+        num_channels=len(net.signature.inputs),
+        num_out_channels=len(net.signature.outputs),
+        learn_residual=rules.residual == "input",
+        **config.model_dump(include=set(ScOTArguments.model_fields) - {"image_size", "learn_residual"}),
+    )
+    told = arguments.model_dump(mode="json", exclude={"pretrained_window_sizes"})
+    return {**told, **net.foreign}, dict(net.state_dict())

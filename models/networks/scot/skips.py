@@ -1,0 +1,59 @@
+"""Blocks on the skip connections of scOT (arXiv:2405.19101): ConvNeXt, or a plain residual one.
+
+Sources: Liu et al., A ConvNet for the 2020s (CVPR 2022); He et al., Deep Residual Learning (CVPR 2016).
+
+Legend: B batch, h rows and w columns of tokens, D channels, K conditions.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pelagos.models.layers.conditioning import layer_norm
+from pelagos.models.layers.padding import convolve, pad
+from pelagos.models.layers.precision import Linear, exact_on_cpu
+
+Flags = tuple[bool, bool]
+
+
+class ConvNeXtBlock(nn.Module):
+    """A 7 x 7 convolution of each channel, a normalisation and an MLP, scaled and added to the input."""
+
+    def __init__(self, dim: int, num_conditions: int, eps: float, layer_scale: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((dim,), layer_scale))
+        self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
+        self.norm = layer_norm(dim, num_conditions, eps)
+        self.pwconv1 = Linear(dim, 4 * dim)
+        self.pwconv2 = Linear(4 * dim, dim)
+
+    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> Tensor:
+        """(B, h, w, D) to the same shape."""
+        # Wrapped here, not as (B, D, h, w), so that the convolution sees channels last, its fast layout.
+        rows, columns = ((3, 3) if wraps else (0, 0) for wraps in periodic)
+        wrapped_BDhw = pad(x_BhwD, rows, columns, periodic, axes=(1, 2)).permute(0, 3, 1, 2)
+        margins = [0 if wraps else 3 for wraps in periodic]
+        with exact_on_cpu(wrapped_BDhw):
+            y_BDhw = F.conv2d(
+                wrapped_BDhw, self.dwconv.weight, self.dwconv.bias, padding=margins, groups=self.dwconv.groups
+            )
+        y_BhwD = self.norm(y_BDhw.permute(0, 2, 3, 1), conditions_BK)
+        return torch.addcmul(x_BhwD, self.pwconv2(F.gelu(self.pwconv1(y_BhwD))), self.weight)
+
+
+class ResNetBlock(nn.Module):
+    """Two 3 x 3 convolutions with batch normalisation, added to the input; conditions are not heard."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(dim, dim, 3, padding=1) for _ in range(2))
+        self.bn1, self.bn2 = (nn.BatchNorm2d(dim) for _ in range(2))
+
+    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> Tensor:
+        """(B, h, w, D) to the same shape."""
+        x_BDhw = x_BhwD.permute(0, 3, 1, 2)
+        y_BDhw: Tensor = F.leaky_relu(
+            self.bn1(convolve(self.conv1, x_BDhw, periodic=periodic, fill="zeros")), 0.01
+        )
+        y_BDhw = self.bn2(convolve(self.conv2, y_BDhw, periodic=periodic, fill="zeros"))
+        return (x_BDhw + y_BDhw).permute(0, 2, 3, 1)

@@ -1,0 +1,157 @@
+"""UNet: a U-shaped network of ConvNeXt blocks that knows lead time and scalars.
+
+Sources: Ronneberger et al., U-Net, MICCAI 2015; Liu et al., A ConvNet for the 2020s, CVPR 2022; the blocks
+are normalised as scOT's are.
+
+Legend: B batch, C channels, H rows, W columns, h and w those of a coarser grid, K conditions.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pelagos.models.channel_fields import ALL, Fields, conditional_norm
+from pelagos.models.context import Context, Signature
+from pelagos.models.layers.conditioning import conditions
+from pelagos.models.layers.padding import convolve, pad
+from pelagos.preprocessing.config import Config
+
+Periodic = tuple[bool, bool]
+
+
+class UNetConfig(Config):
+    """UNet.
+
+    Attributes:
+        dims: channels of the grids, from the finest; each next grid has half the rows and columns.
+        depth: blocks of each grid, on the way down and again on the way up.
+        kernel: cells along a side of a block's convolution, an odd number.
+        expansion: how much wider a block's hidden layer is.
+        residual: whether the network predicts the change of variables that are also input.
+        checkpointing: recompute blocks in the backward pass instead of storing them.
+    """
+
+    kind: Literal["unet"] = "unet"
+    dims: tuple[int, ...] = Field((48, 96, 192, 384), min_length=1)
+    depth: int = Field(2, gt=0)
+    kernel: Literal[3, 5, 7, 9] = 7
+    expansion: int = Field(4, gt=0)
+    residual: bool = True
+    checkpointing: bool = False
+
+    def build(self, signature: Signature) -> "UNet":
+        """The network for these variables."""
+        return UNet(
+            signature,
+            dims=self.dims,
+            depth=self.depth,
+            kernel=self.kernel,
+            expansion=self.expansion,
+            residual=self.residual,
+            checkpointing=self.checkpointing,
+        )
+
+
+class ConvNeXtBlock(nn.Module):
+    """A convolution of each channel, a norm, two layers at each point, added to the input."""
+
+    def __init__(self, dim: int, kernel: int, expansion: int, num_conditions: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(dim, dim, kernel, groups=dim)
+        self.norm = conditional_norm(dim, num_conditions)
+        self.widen = nn.Linear(dim, expansion * dim)
+        self.narrow = nn.Linear(expansion * dim, dim)
+
+    def forward(self, x_BCHW: Tensor, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
+        """Same shape; the convolution wraps around periodic axes and sees zeros beyond others."""
+        y_BCHW = convolve(self.depthwise, x_BCHW, periodic=periodic, fill="zeros")
+        y_BHWC = self.norm(y_BCHW.permute(0, 2, 3, 1), conditions_BK)
+        y_BHWC = self.narrow(F.gelu(self.widen(y_BHWC)))
+        out_BCHW: Tensor = x_BCHW + y_BHWC.permute(0, 3, 1, 2)
+        return out_BCHW
+
+
+class Level(nn.Module):
+    """The blocks of one grid."""
+
+    def __init__(self, blocks: Sequence[ConvNeXtBlock], *, checkpointing: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.checkpointing = checkpointing
+
+    def forward(self, x_BCHW: Tensor, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
+        """Same shape."""
+        for block in self.blocks:
+            if self.checkpointing and torch.is_grad_enabled():
+                x_BCHW = checkpoint(block, x_BCHW, conditions_BK, periodic, use_reentrant=False)
+            else:
+                x_BCHW = block(x_BCHW, conditions_BK, periodic)
+        return x_BCHW
+
+
+class UNet(nn.Module):
+    """Down to the coarsest grid and up again with skips; any grid. For the arguments see UNetConfig."""
+
+    def __init__(
+        self,
+        signature: Signature,
+        *,
+        dims: Sequence[int],
+        depth: int,
+        kernel: int,
+        expansion: int,
+        residual: bool,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.signature, self.residual = signature, residual
+        self.fields = Fields(signature)
+        num_conditions = self.fields.num_conditions
+
+        def level(dim: int) -> Level:
+            blocks = [ConvNeXtBlock(dim, kernel, expansion, num_conditions) for _ in range(depth)]
+            return Level(blocks, checkpointing=checkpointing)
+
+        self.stem = nn.Conv2d(len(signature.inputs), dims[0], 3)
+        self.encoder = nn.ModuleList(level(dim) for dim in dims)
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(dims))
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairwise(dims)
+        )
+        self.join = nn.ModuleList(nn.Conv2d(2 * dim, dim, 1) for dim in dims[:-1])
+        self.decoder = nn.ModuleList(level(dim) for dim in dims[:-1])
+        self.head = nn.Conv2d(dims[0], len(signature.outputs), 1)
+
+    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL) -> Tensor:
+        """(B, C, H, W) and lead times (B,) to (B, C', H, W).
+
+        Raises:
+            ValueError: channels or scalars do not fit the network.
+        """
+        call = self.fields.select(x_BCHW, lead_time_B, context)
+        conditions_BK = conditions(lead_time_B, call.scalars)
+        fields_BCHW = self.fields.spread(x_BCHW, call)
+        y_BCHW = convolve(self.stem, fields_BCHW, periodic=context.periodic, fill="zeros")
+        y_BCHW = self.head(self._descend(y_BCHW, 0, conditions_BK, context.periodic))
+        if self.residual:
+            y_BCHW = y_BCHW + self.fields.persistence(x_BCHW, call)
+        return self.fields.gather(y_BCHW, call)
+
+    def _descend(self, x_BCHW: Tensor, level: int, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
+        """Work on this grid, on all coarser ones, and on this grid again."""
+        x_BCHW = self.encoder[level](x_BCHW, conditions_BK, periodic)
+        if level == len(self.down):
+            return x_BCHW
+        height, width = x_BCHW.shape[-2:]
+        even_BCHW = pad(x_BCHW, (0, height % 2), (0, width % 2), periodic, fill="edge")
+        coarse_BChw = self._descend(self.down[level](even_BCHW), level + 1, conditions_BK, periodic)
+        up_BCHW = self.up[level](coarse_BChw)[..., :height, :width]
+        x_BCHW = self.join[level](torch.cat([x_BCHW, up_BCHW], 1))
+        out_BCHW: Tensor = self.decoder[level](x_BCHW, conditions_BK, periodic)
+        return out_BCHW

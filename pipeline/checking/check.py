@@ -1,0 +1,230 @@
+"""Check: what a training run will read and compute, said before anyone queues for it."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from pelagos.pipeline.checking.rehearsal import Load, Rehearsal, rehearse
+from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.runs.configuration import dump
+from pelagos.pipeline.runs.model_folder import Model
+from pelagos.pipeline.stages import finetune, pretrain
+from pelagos.pipeline.stages.finetune import FinetuneStage
+from pelagos.pipeline.stages.pretrain import PretrainStage, TrainingStage, held_out
+from pelagos.pipeline.tracking import registry
+from pelagos.pipeline.training.network_cost import Outline, outline
+from pelagos.preprocessing.errors import DataError, MissingFileError
+from pelagos.preprocessing.online.online_dataset import OnlineDataset
+from pelagos.preprocessing.samples.mixture import Mixture
+
+_MISFITS = (ArithmeticError, RuntimeError, ValueError)
+"""What networks raise where a grid, or a device, does not suit them."""
+
+
+def report(config: TrainingStage, processes: int, *, deep: bool) -> None:
+    """Print the resolved configuration and, as YAML comments behind it, what is found.
+
+    Args:
+        config: of the run, whose folder is not touched.
+        processes: that the run will have; those of a launcher, such as torchrun's, take precedence.
+        deep: whether two steps are taken, too.
+
+    Raises:
+        PelagosError: the run would fail.
+    """
+    told = distributed.rank() == 0
+    if told:
+        print(dump(config), end="")
+    for line in _findings(config, max(processes, distributed.world()), deep=deep):
+        if told:
+            print(f"# {line}", flush=True)
+
+
+def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[str]:
+    accumulation = config.loop.accumulation(processes)
+    present, missing = _present(config)
+    if deep and missing:
+        raise MissingFileError(f"{missing[0]}; a step can be taken when it does")
+    yield from (f"note: {note}; what follows is without it" for note in missing)
+    yield (
+        f"batch: {config.loop.batch_size} samples an optimiser step, in micro-batches of"
+        f" {config.loop.micro_batch}: {accumulation} on each of {processes} process(es)"
+    )
+    if present is None:
+        return
+    mixture, counted, groups = outlined(present)
+    with closing(mixture):
+        if not missing:
+            held_out(mixture, config.loop)
+        load = Load(mixture, counted.flops, config.loop.steps, config.objective)
+        yield from _described(config, mixture, counted, groups, load, processes)
+    if deep:
+        found = rehearse(_assembled, present, load, processes)
+        yield from _measured(config, processes, found)
+        yield from _demanded(config, mixture, processes, found)
+
+
+def _present(config: TrainingStage) -> tuple[TrainingStage | None, list[str]]:
+    """The part of a run that can be looked at, and what does not exist yet."""
+    missing = [
+        f"the store {path} does not exist yet" for path in pretrain.stores_of(config) if not path.exists()
+    ]
+    if isinstance(config, PretrainStage):
+        data = tuple(data for data in config.data if data.kind == "online" or data.path.exists())
+        return (config.model_copy(update={"data": data}) if data else None), missing
+    assert isinstance(config, FinetuneStage)
+    try:
+        # A registered model is fetched once.
+        config = config.model_copy(update={"model": str(registry.resolve(config.model, config.tracking))})
+    except MissingFileError as error:
+        missing.append(str(error))
+    return (None if missing else config), missing
+
+
+def outlined(config: TrainingStage) -> tuple[Mixture, Outline, list[str]]:
+    """The samples of a run, what its network takes for one of each dataset, and the optimiser's groups.
+
+    Raises:
+        PelagosError: there is no such network, or no such samples.
+        DataError: the network cannot take a dataset's grid.
+    """
+    try:
+        return _outlined(config, "meta")
+    except _MISFITS:
+        # A network that looks at values has none on this device; with values, only what is wrong fails.
+        return _outlined(config, "cpu")
+
+
+def _outlined(config: TrainingStage, device: str) -> tuple[Mixture, Outline, list[str]]:
+    with TemporaryDirectory(prefix="pelagos-check-") as folder:
+        # A model that is adapted has weights, which cannot be loaded into a network without memory.
+        bare: AbstractContextManager[Any] = (
+            torch.device(device) if isinstance(config, PretrainStage) else nullcontext()
+        )
+        with bare:
+            model, mixture = _assembled(config.model_copy(update={"output": Path(folder)}))
+    with ExitStack() as unless_done:
+        unless_done.callback(mixture.close)
+        counted = _counted(config, model, mixture, device)
+        unless_done.pop_all()
+    return mixture, counted, list(map(str, config.optimizer.grouped(model.network)))
+
+
+def _counted(config: TrainingStage, model: Model, mixture: Mixture, device: str) -> Outline:
+    network = model.network.to(device)
+    flops: dict[str, float] = {}
+    for dataset in mixture.datasets:
+        layout = dataset.layout
+        config.loss.build(layout)
+        try:
+            counted = outline(network, model.signature, [layout], config.loop.micro_batch)
+        except _MISFITS as error:
+            height, width = layout.grid.shape
+            raise DataError(
+                f"dataset {layout.dataset} ({dataset.store.path}): the network cannot take its grid of"
+                f" {height} x {width}: {error}"
+            ) from error
+        flops |= counted.flops
+    return Outline(counted.parameters, flops)
+
+
+def _assembled(config: TrainingStage) -> tuple[Model, Mixture]:
+    if isinstance(config, PretrainStage):
+        return pretrain.assemble(config)
+    assert isinstance(config, FinetuneStage)
+    return finetune.assemble(config, finetune.source_of(config))
+
+
+def _described(
+    config: TrainingStage, mixture: Mixture, counted: Outline, groups: list[str], load: Load, processes: int
+) -> Iterator[str]:
+    for dataset, share in zip(mixture.datasets, mixture.shares, strict=True):
+        (height, width), layout = dataset.layout.grid.shape, dataset.layout
+        where = f"in its split {dataset.config.split}"
+        if isinstance(dataset, OnlineDataset):
+            where = f"in its reservoir of {dataset.online.reservoir} trajectories"
+        yield (
+            f"data: {dataset.store.path}: {dataset.num_samples} samples {where},"
+            f" {share} an epoch, {height} x {width}, {len(layout.inputs)} channels in and"
+            f" {len(layout.outputs)} out"
+        )
+    for dataset, rate in _rates(config, mixture):
+        online = dataset.online
+        held = -(-online.reservoir // processes) + online.coming + online.valid
+        yield (
+            f"simulation: a new trajectory for every {dataset.uses} samples of {dataset.layout.dataset},"
+            f" {rate * config.loop.steps:.0f} in the run beside the {online.reservoir} of the reservoir; a process"
+            f" holds {held}, with those ahead and held out, in {_size(dataset.trajectory_bytes * held)}"
+        )
+    epochs = config.loop.steps / mixture.steps_per_epoch
+    yield (
+        f"epoch: {mixture.shares.sum()} samples, {mixture.steps_per_epoch:.1f} steps;"
+        f" the run's {config.loop.steps} steps are {epochs:.2f} epochs"
+    )
+    yield f"network: {counted.parameters} parameters"
+    yield from (f"optimizer: {group}" for group in groups)
+    flops = config.loop.batch_size * load.mean
+    yield f"arithmetic: {flops:.3g} floating-point operations a step, over all processes, mean of the run"
+
+
+def _measured(config: TrainingStage, processes: int, found: Rehearsal) -> Iterator[str]:
+    height, width = found.dataset.layout.grid.shape
+    yield (
+        f"worst case: dataset {found.dataset.layout.dataset}, {height} x {width},"
+        f" {found.calls} forecast step(s) of {config.loop.micro_batch} samples"
+    )
+    if processes > distributed.world():
+        yield (
+            f"note: one process did the share of one of {processes}: their messages are not in the time,"
+            " and what ZeRO spares is not in the memory"
+        )
+    yield f"peak memory: {_size(found.memory)} of a process on the host"
+    if found.reserved:
+        yield (
+            f"peak GPU memory: {_size(found.allocated)} of tensors, {_size(found.reserved)} reserved, of"
+            f" {_size(torch.cuda.get_device_properties(distributed.device()).total_memory)}"
+        )
+    yield f"step time: {found.seconds:.3g} s, with the data read and the weights updated"
+    typical, most = (_duration(seconds) for seconds in (found.typical, found.most))
+    yield (
+        f"wall time: about {typical} for {config.loop.steps} steps by the datasets' shares of the arithmetic,"
+        f" {most} if every step were the worst; validations not counted"
+    )
+    yield f"checkpoint: {_size(found.checkpoint)}, of which the run keeps {config.loop.keep}"
+
+
+def _rates(config: TrainingStage, mixture: Mixture) -> Iterator[tuple[OnlineDataset, float]]:
+    """Each simulation, and how many new trajectories a step needs of it."""
+    for dataset, share in zip(mixture.datasets, mixture.shares, strict=True):
+        if isinstance(dataset, OnlineDataset):
+            yield dataset, config.loop.batch_size * float(share / mixture.shares.sum()) / dataset.uses
+
+
+def _demanded(config: TrainingStage, mixture: Mixture, processes: int, found: Rehearsal) -> Iterator[str]:
+    step = found.typical / config.loop.steps
+    for dataset, rate in _rates(config, mixture):
+        done = dataset.production()
+        each = done.seconds / done.simulated
+        needed = rate * each / step / processes
+        yield (
+            f"producers: {each:.3g} s a trajectory of {dataset.layout.dataset}, so that {needed:.2g} for each process"
+            f" keep up with training; there are {dataset.online.producers}"
+        )
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=int(np.ceil(seconds))))
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("kB", "MB"):
+        num_bytes /= 1000
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+    return f"{num_bytes / 1000:.4g} GB"

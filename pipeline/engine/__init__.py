@@ -1,0 +1,1 @@
+"""DeepSpeed, torch.distributed and checkpoints behind small interfaces."""

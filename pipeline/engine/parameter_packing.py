@@ -1,0 +1,171 @@
+"""Packing: the parameters of an optimiser's group as slices of one tensor, or of a few.
+
+What is done to every parameter, one after the other, takes as long for a thousand numbers as for one:
+in networks of many small tensors, summing gradients over processes, clipping, AdamW and running means
+would take longer than the arithmetic. On slices of one tensor each is a single operation a group.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pelagos.pipeline.engine.tensor_shards import Member
+from pelagos.preprocessing.errors import ConfigError
+
+ALIGNMENT = 16
+"""Elements to whose multiples slices begin, so that none is slower to read than a tensor of its own."""
+
+
+class Packing(nn.Module):
+    """A few parameters a group, of which those of the network become slices.
+
+    Attributes:
+        flats: the groups' parameters, in the groups' order.
+        vectors: which slices they have.
+    """
+
+    def __init__(
+        self, network: nn.Module, groups: Sequence[dict[str, Any]], largest: float = float("inf")
+    ) -> None:
+        """Pack, and put the packed parameters into the groups.
+
+        Args:
+            network: whose parameters are packed.
+            groups: of the optimiser.
+            largest: numbers in a packed parameter, unless one of the network has more.
+
+        Raises:
+            ConfigError: the parameters of a group have several types.
+        """
+        super().__init__()
+        names = {parameter: name for name, parameter in network.named_parameters()}
+        self._parameters_of: list[list[nn.Parameter]] = []
+        self.vectors: list[list[Member]] = []
+        self.flats = nn.ParameterList()
+        for group in groups:
+            packs = list(_packs(group["params"], largest))
+            vectors = [_members(pack, names) for pack in packs]
+            group["params"] = list(map(_flat, packs, vectors))
+            self._parameters_of += packs
+            self.vectors += vectors
+            self.flats += group["params"]
+        self._places: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}
+        for module in network.modules():
+            for key, parameter in module._parameters.items():
+                if parameter is not None:
+                    self._places.setdefault(parameter, []).append((module, key))
+        self._gradients: list[Tensor] = []
+
+    def link(self) -> None:
+        """Make the network's parameters slices of the packed ones, wherever those are now."""
+        for parameters, slices in zip(self._parameters_of, self._slices(self.flats), strict=True):
+            for parameter, part in zip(parameters, slices, strict=True):
+                parameter.data = part
+
+    def link_gradients(self) -> None:
+        """Make their gradients slices of one tensor for each packed one, to which backward passes add."""
+        self._gradients = [torch.zeros_like(flat) for flat in self.flats]
+        for parameters, slices in zip(self._parameters_of, self._slices(self._gradients), strict=True):
+            for parameter, part in zip(parameters, slices, strict=True):
+                parameter.grad = part
+
+    def clear(self) -> None:
+        """Set all gradients to zero; they stay where they are."""
+        torch._foreach_zero_(self._gradients)
+
+    def publish(self) -> list[Tensor]:
+        """Give the packed parameters their gradients, and return these."""
+        for flat, gradient in zip(self.flats, self._gradients, strict=True):
+            # DeepSpeed may point the gradient that it is given at other memory.
+            flat.grad = gradient.detach()
+        return self._gradients
+
+    @contextmanager
+    def unpacked(self) -> Iterator[None]:
+        """The context in which the network computes with the packed parameters, and these get the gradients.
+
+        Each gets its gradient in one piece, once the backward pass has those of all its slices.
+        """
+        try:
+            for parameters, flat, members in zip(self._parameters_of, self.flats, self.vectors, strict=True):
+                shapes = [parameter.shape for parameter in parameters]
+                parts: tuple[Tensor, ...] = _Unpack.apply(flat, members, shapes)
+                for parameter, part in zip(parameters, parts, strict=True):
+                    self._place(parameter, part)
+            yield
+        finally:
+            for parameter in self._places:
+                self._place(parameter, parameter)
+
+    def _place(self, parameter: nn.Parameter, tensor: Tensor) -> None:
+        for module, key in self._places[parameter]:
+            module._parameters[key] = tensor  # type: ignore[assignment]
+
+    def _slices(self, flats: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+        for parameters, members, flat in zip(self._parameters_of, self.vectors, flats, strict=True):
+            yield _slices(flat.data, members, [parameter.shape for parameter in parameters])
+
+
+class _Unpack(torch.autograd.Function):
+    """Slices of a tensor; their gradients are put together at once, not added to zeros one by one."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, flat: Tensor, members: Sequence[Member], shapes: Sequence[torch.Size]
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.members, ctx.like = members, flat.detach()
+        return tuple(_slices(flat, members, shapes))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None, None]:
+        whole = torch.zeros_like(ctx.like)
+        present = [
+            (whole[member.offset : member.offset + member.size], gradient.reshape(-1))
+            for member, gradient in zip(ctx.members, gradients, strict=True)
+            if gradient is not None
+        ]
+        torch._foreach_copy_([target for target, _ in present], [gradient for _, gradient in present])
+        return whole, None, None
+
+
+def _slices(flat: Tensor, members: Sequence[Member], shapes: Sequence[torch.Size]) -> list[Tensor]:
+    return [
+        flat[member.offset : member.offset + member.size].view(shape)
+        for member, shape in zip(members, shapes, strict=True)
+    ]
+
+
+def _packs(parameters: Sequence[nn.Parameter], largest: float) -> Iterator[list[nn.Parameter]]:
+    """Parameters in their order, so many together that they have no more than the largest number."""
+    pack: list[nn.Parameter] = []
+    for parameter in parameters:
+        if pack and sum(part.numel() for part in pack) + parameter.numel() > largest:
+            yield pack
+            pack = []
+        pack.append(parameter)
+    if pack:
+        yield pack
+
+
+def _members(parameters: Sequence[nn.Parameter], names: dict[nn.Parameter, str]) -> list[Member]:
+    members, offset = [], 0
+    for parameter in parameters:
+        members.append(Member(names[parameter], offset, parameter.numel()))
+        offset += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
+    return members
+
+
+def _flat(parameters: Sequence[nn.Parameter], members: Sequence[Member]) -> nn.Parameter:
+    types = {parameter.dtype for parameter in parameters}
+    if len(types) > 1:
+        found = ", ".join(sorted(map(str, types)))
+        raise ConfigError(f"the network has trained parameters of several types, {found}; give it one")
+    size = members[-1].offset + -(-members[-1].size // ALIGNMENT) * ALIGNMENT
+    flat = parameters[0].new_zeros(size)
+    for parameter, member in zip(parameters, members, strict=True):
+        flat[member.offset : member.offset + member.size] = parameter.detach().reshape(-1)
+    return nn.Parameter(flat)

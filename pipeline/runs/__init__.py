@@ -1,0 +1,1 @@
+"""What every command has: configuration, run folder, model folder."""

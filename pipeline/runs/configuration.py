@@ -1,0 +1,208 @@
+"""Configuration files: YAML with one `extends`, `key=value` overrides, and all errors at once."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError, MissingFileError
+
+C = TypeVar("C", bound=Config)
+SHIPPED = Path(__file__).resolve().parents[2] / "configs"
+
+
+def load(path: str | Path, overrides: Iterable[str], cls: type[C]) -> C:
+    """The checked configuration of one run.
+
+    Args:
+        path: a YAML file, or the name of a shipped one (`build/wfde5`).
+        overrides: `dotted.key=value` texts, values in YAML; `list.0.key` reaches into lists.
+        cls: what the file configures.
+
+    Raises:
+        MissingFileError: there is no such file.
+        ConfigError: it is not YAML, or has errors; all of them are listed with their dotted keys.
+    """
+    file = find(path)
+    return check(apply_overrides(read(file), overrides), cls, str(file))
+
+
+def find(path: str | Path) -> Path:
+    """The file itself, or the shipped configuration of that name.
+
+    >>> find("demo").name
+    'demo.yaml'
+    """
+    path = Path(path)
+    for candidate in (path, SHIPPED / path.parent / f"{path.stem}.yaml"):
+        if candidate.is_file():
+            return candidate
+    shipped = sorted(str(p.relative_to(SHIPPED).with_suffix("")) for p in SHIPPED.rglob("*.yaml"))
+    near = difflib.get_close_matches(str(path), shipped, n=3, cutoff=0.4) or shipped
+    raise MissingFileError(
+        f"no configuration {path}: neither a file nor one that is shipped, such as {', '.join(near)}"
+    )
+
+
+def read(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The mapping in a YAML file, merged over the file that its `extends` names."""
+    if file.resolve() in extended_by:
+        raise ConfigError(f"{file}: extends itself, by way of {', '.join(map(str, extended_by))}")
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file} must hold a mapping of keys to values, not {type(values).__name__}")
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ConfigError(f"{file}: extends must name one file, not {base!r}")
+    beside = file.parent / base
+    return merge(read(beside if beside.is_file() else find(base), (*extended_by, file.resolve())), values)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`; mappings are merged key by key, all else is replaced.
+
+    A mapping whose `kind` changes is replaced whole, since other keys belong to another kind.
+
+    >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
+    {'a': {'x': 1, 'y': 3}}
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and _same_kind(old, value):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _same_kind(base: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
+    return bool(over.get("kind", base.get("kind")) == base.get("kind"))
+
+
+def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """`values` with each `dotted.key=value` set.
+
+    >>> apply_overrides({"data": [{"store": "a"}]}, ["data.0.store=b", "steps=10"])
+    {'data': [{'store': 'b'}], 'steps': 10}
+    """
+    for text in overrides:
+        key, separator, raw = text.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"an override has the form key=value, not {text!r}")
+        try:
+            # In YAML an alias, at a user's hand a pattern of file names.
+            value = raw if raw.startswith("*") else yaml.safe_load(raw)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of the override {text!r} is not valid YAML: {error}") from error
+        if isinstance(value, str):
+            value = _number(value)
+        values = _set(values, key.split("."), value, text)
+    return values
+
+
+def _number(text: str) -> str | float:
+    """YAML 1.1 reads 1e-3 as text, because it wants a dot."""
+    try:
+        return float(text) if text and (text[0].isdigit() or text[0] in "+-.") else text
+    except ValueError:
+        return text
+
+
+def _set(node: Any, keys: list[str], value: Any, text: str) -> Any:
+    key, rest = keys[0], keys[1:]
+    if isinstance(node, list):
+        if not key.isdigit() or int(key) >= len(node):
+            raise ConfigError(f"override {text!r}: the list has no item {key!r}, only 0 to {len(node) - 1}")
+        copy: Any = list(node)
+        copy[int(key)] = _set(node[int(key)], rest, value, text) if rest else value
+        return copy
+    if not isinstance(node, dict | None):
+        raise ConfigError(f"override {text!r}: there is no key {key!r} below the value {node!r}")
+    copy = dict(node or {})
+    copy[key] = _set(copy.get(key), rest, value, text) if rest else value
+    return copy
+
+
+def check(values: Mapping[str, Any], cls: type[C], where: str) -> C:
+    """`values` as a `cls`, or a ConfigError that lists every fault."""
+    try:
+        return TypeAdapter(cls).validate_python(_floats(values))
+    except ValidationError as error:
+        faults: dict[str, list[str]] = {}
+        for detail in filter(_is_told, error.errors()):
+            faults.setdefault(_key(detail, values), []).append(_fault(detail, cls))
+        lines = [f"  {key}: {', or '.join(dict.fromkeys(told))}" for key, told in faults.items()]
+        raise ConfigError(f"{where} has {len(lines)} error(s):\n" + "\n".join(lines)) from error
+
+
+def _floats(values: Any) -> Any:
+    """The same tree with texts such as 1e-3 as numbers, which YAML 1.1 leaves as texts."""
+    if isinstance(values, Mapping):
+        return {key: _floats(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_floats(value) for value in values]
+    if isinstance(values, str) and "e" in values.lower():
+        return _number(values)
+    return values
+
+
+def _is_told(detail: ErrorDetails) -> bool:
+    """Not of a list that is too short only because its items have errors of their own."""
+    return detail["type"] != "too_short" or len(detail["input"]) < detail["ctx"]["min_length"]
+
+
+def _key(detail: ErrorDetails, values: Any) -> str:
+    """The dotted key as the user has it, without the names that pydantic gives to the forms of a union."""
+    parts, node, last = [], values, len(detail["loc"]) - 1
+    for number, part in enumerate(detail["loc"]):
+        listed = isinstance(node, list) and isinstance(part, int) and part < len(node)
+        if listed or (isinstance(node, Mapping) and part in node):
+            node = node[part]
+        elif number < last or detail["type"] != "missing":
+            continue
+        parts.append(str(part))
+    if detail["type"] == "union_tag_not_found":
+        parts.append(detail["ctx"]["discriminator"].strip("'"))
+    return ".".join(parts) or "(top level)"
+
+
+def _fault(detail: ErrorDetails, cls: type[Config]) -> str:
+    found = f" (found {detail['input']!r:.80})"
+    match detail["type"]:
+        case "extra_forbidden":
+            near = difflib.get_close_matches(str(detail["loc"][-1]), _known_keys(cls), n=1)
+            elsewhere = bool(near) and near[0] == detail["loc"][-1]
+            return f"unknown key; did you mean {near[0]!r}?" if near and not elsewhere else "unknown key"
+        case "union_tag_not_found":
+            return "missing; it says which of its forms the section has"
+        case "missing":
+            return detail["msg"]
+        case "value_error":
+            return f"{detail['ctx']['error']}{found}"
+        case "tuple_type" | "list_type":
+            return f"Input should be a list{found}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"Input should be a mapping of keys to values{found}"
+    return f"{detail['msg']}{found}"
+
+
+def _known_keys(cls: type[Config]) -> list[str]:
+    schema = TypeAdapter(cls).json_schema()
+    definitions = [schema, *schema.get("$defs", {}).values()]
+    return sorted({key for definition in definitions for key in definition.get("properties", {})})
+
+
+def dump(config: Config) -> str:
+    """The resolved configuration as YAML, defaults included."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,238 @@
+"""Model: a network with all that it takes to use it on data: variables, scales, lead-time units."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, TypeAdapter
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import pelagos
+from pelagos.models.context import Context, Signature
+from pelagos.models.networks.network import NetworkConfig
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import sha256, sync_tree, write_json
+from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.layout import Layout
+from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.variables import Variable, keys
+
+FORMAT = 1
+Derived = Literal["spacing_y", "spacing_x", "duration"]
+"""Scalars that follow from a batch: distances of grid points in the grid's units, and the lead time in the
+store's units of time."""
+_NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
+
+
+class Scale(Config):
+    """Mean and standard deviation of a variable in its own units."""
+
+    mean: float
+    std: float
+
+
+class Domain(Config):
+    """What a model knows of one dataset that it was trained on.
+
+    Attributes:
+        inputs: variables of the input channels: prognostic, then static, then forcing.
+        outputs: variables of the output channels: prognostic, then diagnostic.
+        scales: by variable key.
+        scalars: names of the parameters that go with each sample.
+        time_scale: physical duration of lead time 1, in the store's units of time.
+        max_lead: the longest lead time seen in training, in the store's units of time.
+        frames: of the input, a step apart, the last at the initial time; more than one in published weights alone.
+    """
+
+    inputs: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+    scales: dict[str, Scale]
+    scalars: tuple[str, ...] = ()
+    time_scale: float = 1.0
+    max_lead: float = 0.0
+    frames: int = Field(default=1, gt=0)
+
+    def normalizer(self, variables: Iterable[Variable]) -> Normalizer:
+        """The scales of some of the variables."""
+        names = keys(variables)
+        scales = [self.scales[name] for name in names]
+        mean, std = (np.array([getattr(scale, part) for scale in scales]) for part in ("mean", "std"))
+        return Normalizer(names, mean, std)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network in eval mode and the domains that it serves.
+
+    A model is kept as a folder of `model.json` and `weights.safetensors`, nothing else.
+    """
+
+    config: NetworkConfig
+    network: nn.Module
+    signature: Signature
+    domains: dict[str, Domain]
+    history: dict[str, Any] = field(default_factory=dict)
+
+    def domain(self, dataset: str) -> Domain:
+        """What the model knows of a dataset.
+
+        Raises:
+            DataError: it was not trained on that dataset.
+        """
+        if dataset not in self.domains:
+            raise DataError(
+                f"the model knows the datasets {', '.join(self.domains)}, not {dataset!r}; fine-tune it on it first"
+            )
+        return self.domains[dataset]
+
+    def save(self, folder: Path) -> None:
+        """Write the model into a folder of its own."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = folder / "weights.safetensors"
+        state = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
+        }
+        save_file(state, weights)
+        sync_tree(folder)
+        write_json(
+            folder / "model.json",
+            {
+                "format": FORMAT,
+                "pelagos": pelagos.__version__,
+                "network": self.config.model_dump(mode="json"),
+                "signature": asdict(self.signature),
+                "domains": {name: domain.model_dump(mode="json") for name, domain in self.domains.items()},
+                "history": self.history,
+                "sha256": {weights.name: sha256(weights)},
+            },
+        )
+
+
+def load(folder: Path) -> Model:
+    """The model in a folder, its network in eval mode on the CPU.
+
+    Raises:
+        MissingFileError: there is no model in the folder.
+        DamagedFileError: the weights fail their checksum.
+        DataError: the model was written by a newer Pelagos.
+    """
+    file, weights = folder / "model.json", folder / "weights.safetensors"
+    for path in (file, weights):
+        if not path.is_file():
+            raise MissingFileError(f"{folder} holds no model: {path.name} is missing")
+    values = _description(file)
+    if values["format"] > FORMAT:
+        raise DataError(
+            f"{file} has format {values['format']}; this Pelagos reads up to {FORMAT}: upgrade it"
+        )
+    if sha256(weights) != values["sha256"][weights.name]:
+        raise DamagedFileError(f"{weights} fails its checksum: it was changed or copied incompletely")
+    config = _NETWORK.validate_python(values["network"])
+    signature = signature_from(values["signature"])
+    network = config.build(signature)
+    network.load_state_dict(load_file(weights))
+    domains = {name: Domain.model_validate(domain) for name, domain in values["domains"].items()}
+    return Model(config, network.eval(), signature, domains, values["history"])
+
+
+def earlier(variable: Variable, steps: int) -> Variable:
+    """A variable as it was so many steps before the initial time: an input channel of its own."""
+    name = f"{variable.key}[-{steps}]"
+    return variable.model_copy(update={"name": name, "level": None}) if steps else variable
+
+
+def _description(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedFileError(f"{file} is not JSON: {error}") from error
+    wanted = ("format", "network", "signature", "domains", "history", "sha256")
+    if absent := [key for key in wanted if not isinstance(values, dict) or key not in values]:
+        raise DamagedFileError(f"{file} does not describe a model: {', '.join(absent)} missing")
+    return dict(values)
+
+
+def signature_from(values: dict[str, Any]) -> Signature:
+    """A signature from its JSON form."""
+    shape = values["shape"]
+    return Signature(
+        inputs=tuple(values["inputs"]),
+        outputs=tuple(values["outputs"]),
+        scalars=tuple(values["scalars"]),
+        shape=(shape[0], shape[1]) if shape else None,
+    )
+
+
+def signature_of(layouts: Iterable[Layout], conditions: tuple[Derived, ...] = ()) -> Signature:
+    """The union of the variables and scalars of several datasets, in the order of first mention, and conditions."""
+    return union(
+        *(
+            Signature(keys(layout.inputs), keys(layout.outputs), layout.scalars, layout.grid.shape)
+            for layout in layouts
+        ),
+        Signature((), (), conditions),
+    )
+
+
+def union(*signatures: Signature) -> Signature:
+    """All variables and scalars, each in the order of first mention, and the first one's shape."""
+
+    def merged(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(chain.from_iterable(parts)))
+
+    return Signature(
+        inputs=merged(s.inputs for s in signatures),
+        outputs=merged(s.outputs for s in signatures),
+        scalars=merged(s.scalars for s in signatures),
+        shape=signatures[0].shape,
+    )
+
+
+def context(signature: Signature, layout: Layout, scalars_BS: Tensor | None, lead_time_B: Tensor) -> Context:
+    """What a network of this signature is told about a batch of this layout.
+
+    Scalars that the signature has and the dataset has not are missing, unless they are `Derived`.
+
+    Raises:
+        DataError: the network has no weights for one of the variables.
+    """
+    given, wanted = keys(layout.inputs), keys(layout.outputs)
+    for kind, names, known in (("input", given, signature.inputs), ("output", wanted, signature.outputs)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise DataError(
+                f"dataset {layout.dataset}: the network has no {kind} weights for {', '.join(unknown)};"
+                f" it knows {', '.join(known)}"
+            )
+    return Context(
+        inputs=tuple(signature.inputs.index(name) for name in given),
+        outputs=tuple(signature.outputs.index(name) for name in wanted),
+        residual=tuple(given.index(name) if name in given else -1 for name in wanted),
+        periodic=layout.grid.periodic,
+        scalars=_scalars(signature, layout, scalars_BS, lead_time_B),
+    )
+
+
+def _scalars(
+    signature: Signature, layout: Layout, scalars_BS: Tensor | None, lead_time_B: Tensor
+) -> Tensor | None:
+    if not signature.scalars:
+        return None
+    spacing_y, spacing_x = (abs(step) for step in layout.grid.spacing)
+    known: dict[str, float | Tensor] = {
+        "spacing_y": spacing_y,
+        "spacing_x": spacing_x,
+        "duration": lead_time_B * layout.time_scale,
+    }
+    if scalars_BS is not None:
+        known |= dict(zip(layout.scalars, scalars_BS.unbind(1), strict=True))
+    values_BS = lead_time_B.new_full((len(lead_time_B), len(signature.scalars)), torch.nan)
+    for column, name in enumerate(signature.scalars):
+        values_BS[:, column] = known.get(name, torch.nan)
+    return values_BS.float()

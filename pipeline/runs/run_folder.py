@@ -1,0 +1,62 @@
+"""What a stage has done: recorded beside its results, so that nothing is done twice or overwritten."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pelagos.pipeline.runs.configuration import dump
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import write_json
+from pelagos.preprocessing.errors import ConfigError
+
+DONE = "done.json"
+
+
+def fingerprint(config: Config, *inputs: str, neutral: dict[str, Any] | None = None) -> str:
+    """A digest of a configuration, without its neutral keys, and of the fingerprints of what the stage reads."""
+    record = json.dumps([config.model_dump(mode="json", exclude=neutral), *inputs], sort_keys=True)
+    return hashlib.sha256(record.encode()).hexdigest()
+
+
+def finished(folder: Path, digest: str) -> dict[str, Any] | None:
+    """The summary of a stage that was finished with this fingerprint, else None."""
+    file = folder / DONE
+    if not file.is_file():
+        return None
+    record = json.loads(file.read_text(encoding="utf-8"))
+    return dict(record["summary"]) if record["fingerprint"] == digest else None
+
+
+def claim(folder: Path, config: Config, digest: str) -> None:
+    """Take a run folder for a stage: write the resolved configuration, or find the same one there.
+
+    Raises:
+        ConfigError: the folder holds a run of another configuration, which is left as it is.
+    """
+    file = folder / "run.json"
+    if file.is_file():
+        held = json.loads(file.read_text(encoding="utf-8"))["fingerprint"]
+        if held != digest and not _is_bare(folder):
+            raise ConfigError(
+                f"{folder} holds a run of another configuration (see {folder / 'config.yaml'}): "
+                "give this one another output=FOLDER, or delete that folder"
+            )
+        if held == digest:
+            return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+    write_json(file, {"fingerprint": digest})
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a run only took the folder and then failed, as with a mistake in its configuration."""
+    return {file.name for file in folder.iterdir()} <= {"run.json", "config.yaml"}
+
+
+def finish(folder: Path, digest: str, summary: Mapping[str, Any]) -> None:
+    """Record that the stage is done."""
+    record = {"fingerprint": digest, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    write_json(folder / DONE, {**record, "summary": dict(summary)})

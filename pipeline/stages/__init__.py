@@ -1,0 +1,1 @@
+"""The stages, one a file, each with its configuration and `run(config)`."""

@@ -1,0 +1,22 @@
+"""Building: an archive becomes a store."""
+
+from pathlib import Path
+from typing import Literal
+
+from pelagos.pipeline.runs.progress import bar
+from pelagos.preprocessing.build.build_store import BuildConfig, build
+
+
+class BuildStage(BuildConfig):
+    """A store; see BuildConfig for the values."""
+
+    command: Literal["build"] = "build"
+
+
+def run(config: BuildStage) -> Path:
+    """Build the store of a configuration, or what is missing of it."""
+    plain = BuildConfig.model_validate(config.model_dump(exclude={"command"}))
+    with bar(config.dataset, 0) as show:
+        path = build(plain, lambda done, total: show(done, total=total))
+    print(f"store: {path}")
+    return path

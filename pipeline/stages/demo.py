@@ -1,0 +1,235 @@
+"""The demo: the whole road on simulated archives, by the same stages as the single commands.
+
+Stages run in the order of the configuration. One that was finished with the same configuration on
+the same inputs is not run again; one that was interrupted goes on.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import xarray as xr
+from pydantic import Field
+
+from pelagos.pipeline.cli import PARALLEL, STAGES, config_class
+from pelagos.pipeline.cluster.launch import run as launch
+from pelagos.pipeline.runs import run_folder
+from pelagos.pipeline.runs.configuration import check, dump
+from pelagos.pipeline.runs.progress import console
+from pelagos.pipeline.stages import evaluate
+from pelagos.pipeline.stages import forecast as forecasts
+from pelagos.pipeline.training.memory import PeakMemory
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import write_json
+from pelagos.preprocessing.errors import ConfigError, PelagosError
+from pelagos.preprocessing.store.store import open_store
+
+Values = dict[str, Any]
+WHOLE = ("simulate", "forecast")
+"""Commands that begin anew after an interruption; the others continue or replace their own files."""
+
+
+class DemoStage(Config):
+    """The stages of the demo.
+
+    Attributes:
+        output: the summary and the report; stages write below it, in a folder a seed.
+        seed: of everything that is drawn at random.
+        processes: of training, on this machine.
+        stages: a stage, or a group of stages by name, in order. `{root}` and `{seed}` in texts stand
+            for the folder of the seed and the seed. There is one stage of each of the commands
+            evaluate, refine, register and forecast.
+    """
+
+    command: Literal["demo"] = "demo"
+    output: Path = Path("runs/demo")
+    seed: int = Field(default=0, ge=0)
+    processes: int = Field(default=2, gt=0)
+    stages: dict[str, Values]
+
+    @property
+    def root(self) -> Path:
+        """Where the stages of this seed write."""
+        return self.output / f"seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of the demo: its group, its name, and its checked configuration."""
+
+    group: str
+    name: str
+    config: Any
+
+    @property
+    def command(self) -> str:
+        """The command that runs it."""
+        return str(self.config.command)
+
+
+def run(config: DemoStage) -> Path:
+    """Walk the road; returns the path of the report.
+
+    Raises:
+        ConfigError: a stage's configuration has errors; nothing was started.
+    """
+    steps = list(_steps(config))
+    seconds: dict[str, float] = {}
+    peak, digest = 0, ""
+    for number, step in enumerate(steps, start=1):
+        digest = run_folder.fingerprint(step.config, digest)
+        record = run_folder.finished(_folder(config, step), digest)
+        state = f"done before, in {record['seconds']:.0f} s" if record else step.command
+        console().print(f"[bold]{number:>2}/{len(steps)}  {step.name:<26}[/bold] {state}")
+        if record is None:
+            record = _run(config, step, digest)
+        seconds[step.group] = seconds.get(step.group, 0.0) + record["seconds"]
+        peak = max(peak, record["peak_memory_bytes"])
+    return _conclude(config, steps, seconds, peak)
+
+
+def _steps(config: DemoStage) -> Iterator[Step]:
+    """All stages, checked before the first one starts."""
+    for group, values in config.stages.items():
+        members = {"": values} if "command" in values else values
+        for member, raw in members.items():
+            name = f"{group}/{member}" if member else group
+            command = raw.get("command")
+            if command not in STAGES or command == "demo":
+                raise ConfigError(f"stages.{name}: `command` must be a stage, not {command!r}")
+            filled = _fill(raw, {"{root}": str(config.root), "{seed}": str(config.seed)})
+            yield Step(group, name, check(filled, config_class(command), f"stages.{name}"))
+
+
+def _fill(value: Any, texts: Mapping[str, str]) -> Any:
+    """The same tree with placeholders replaced; a text that was only {seed} becomes the number."""
+    if isinstance(value, Mapping):
+        return {key: _fill(item, texts) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, texts) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value == "{seed}":
+        return int(texts["{seed}"])
+    for placeholder, text in texts.items():
+        value = value.replace(placeholder, text)
+    return value
+
+
+def _folder(config: DemoStage, step: Step) -> Path:
+    return config.root / "stages" / step.name.replace("/", "-")
+
+
+def _run(config: DemoStage, step: Step, digest: str) -> dict[str, Any]:
+    """Run a stage, after clearing away what another configuration of it has left."""
+    folder = _folder(config, step)
+    started = folder / "started.json"
+    changed = not started.is_file() or json.loads(started.read_text())["fingerprint"] != digest
+    if changed or step.command in WHOLE:
+        for old in (*_outputs(step), folder):
+            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+    write_json(started, {"fingerprint": digest})
+    file = folder / "config.yaml"
+    file.write_text(dump(step.config), encoding="utf-8")
+    begin = time.monotonic()
+    with PeakMemory() as memory:
+        if step.command in PARALLEL and config.processes > 1:
+            launch([step.command, str(file)], config.processes)
+        elif step.command == "forecast":
+            _run_alone(step.command, file)
+        else:
+            import_module(f"pelagos.pipeline.stages.{STAGES[step.command].module}").run(step.config)
+    record = {"seconds": time.monotonic() - begin, "peak_memory_bytes": memory.peak}
+    run_folder.finish(folder, digest, record)
+    return record
+
+
+def _outputs(step: Step) -> Iterator[Path]:
+    """What a stage writes."""
+    if step.command == "build":
+        yield step.config.path
+        yield step.config.path.with_name(f"{step.config.path.name}.building")
+    elif step.config.output is not None:
+        yield step.config.output
+
+
+def _run_alone(command: str, file: Path) -> None:
+    """In a fresh process, to show that what is on disk carries the whole result."""
+    code = subprocess.run(
+        [sys.executable, "-m", "pelagos.pipeline", command, str(file)], check=False
+    ).returncode
+    if code != 0:
+        raise PelagosError(f"the process of {command} {file} ended with {code}")
+
+
+def _conclude(config: DemoStage, steps: list[Step], seconds: dict[str, float], peak: int) -> Path:
+    from pelagos.pipeline.stages.demo_report import demo_report
+
+    by_command = {step.command: step.config for step in steps}
+    runs = {step.name: step.config.output for step in steps if step.command in PARALLEL}
+    begin = time.monotonic()
+    result = _evaluation(by_command["evaluate"])
+    summary = _summary(by_command, result, {**seconds, "total": sum(seconds.values())}, peak)
+    report = config.output / "report.html"
+    demo_report(summary, result, by_command["refine"].output, runs).write(report)
+    spent = time.monotonic() - begin
+    summary["seconds"] = {**seconds, "report": spent, "total": sum(seconds.values()) + spent}
+    summary = {"seed": config.seed, **summary}
+    write_json(config.root / "summary.json", summary)
+    write_json(config.output / "summary.json", summary)
+    _print(summary, report)
+    return report
+
+
+def _evaluation(config: evaluate.EvaluateStage) -> evaluate.Evaluation:
+    """The evaluation from the forecasts that its stage has kept."""
+    store = open_store(config.store)
+    model = evaluate.load_model(config, next(iter(config.models)))
+    return evaluate.assemble(config, store, config.starts.plan(store), model.domain(store.dataset))
+
+
+def _summary(
+    by_command: Mapping[str, Any], result: evaluate.Evaluation, seconds: dict[str, float], peak: int
+) -> dict[str, Any]:
+    methods = result.scores["methods"]
+    kept = evaluate.path(by_command["evaluate"], "finetuned")
+    version = json.loads(by_command["register"].output.read_text())
+    return {
+        "seconds": seconds,
+        "peak_memory_bytes": peak,
+        "downstream": {
+            kind: {name: values[kind] for name, values in methods.items()} for kind in ("one_step", "rollout")
+        },
+        "refinement": json.loads((by_command["refine"].output / "refinement.json").read_text()),
+        "registry": {**version, "forecast_identical": _identical(by_command["forecast"].output, kept)},
+    }
+
+
+def _identical(one: Path, other: Path) -> bool:
+    """Whether two forecasts have the same coordinates and, bit for bit, the same values."""
+    first, second = forecasts.read(one).load(), forecasts.read(other).load()
+    return bool(xr.Dataset.equals(first, second))
+
+
+def _print(summary: Mapping[str, Any], report: Path) -> None:
+    one_step, rollout = summary["downstream"]["one_step"], summary["downstream"]["rollout"]
+    refined, registry = summary["refinement"], summary["registry"]
+    print(f"\n{'median relative L1':<24} {'one step':>9} {'rollout':>9}")
+    for name in one_step:
+        print(f"  {name:<22} {one_step[name]:9.4f} {rollout[name]:9.4f}")
+    print(
+        f"refinement               {refined['error_before']:.2e} -> {refined['error_after']:.2e} (relative L2)"
+        f" in {refined['refine_seconds']:.1f} s; the plain solver takes {refined['solver_seconds']:.2f} s"
+    )
+    same = "identical" if registry["forecast_identical"] else "DIFFERENT"
+    print(f"registry                 models:/{registry['name']}@{registry['alias']}, forecast {same}")
+    minutes, gib = summary["seconds"]["total"] / 60, summary["peak_memory_bytes"] / 2**30
+    print(f"cost                     {minutes:.1f} min, {gib:.1f} GiB at most")
+    print(f"report                   {report.resolve()}")

@@ -1,0 +1,144 @@
+"""Fine-tuning: a model adapted to a store, with new variables if need be, from few trajectories."""
+
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal, cast
+
+from torch import nn
+
+from pelagos.models.adapt import Adaptable, adapt
+from pelagos.models.context import Signature
+from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.runs.model_folder import Domain, Model, Scale, load, signature_of, union
+from pelagos.pipeline.stages.pretrain import (
+    TrainingStage,
+    domain_of,
+    mixture_of,
+    open_sources,
+    prepare,
+    stores_of,
+    train,
+)
+from pelagos.pipeline.tracking import registry
+from pelagos.preprocessing.durable import write_json
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.online.online_dataset import DataConfig
+from pelagos.preprocessing.samples.mixture import Mixture
+from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.store.store import Store
+
+
+class FinetuneStage(TrainingStage):
+    """A model, the store that it is adapted to, and how.
+
+    Attributes:
+        model: a folder, or models:/NAME@ALIAS of the registry.
+        data: the store, or a simulation; `num_trajectories` limits the training split of a store to its first so many.
+        scratch: start the same network from fresh weights instead, for comparison.
+        scales: `model` keeps the scales of variables that the model knows, so that its weights mean
+            the same; `store` takes all scales from the store.
+    """
+
+    command: Literal["finetune"] = "finetune"
+    model: str
+    data: DataConfig
+    scratch: bool = False
+    scales: Literal["model", "store"] = "model"
+
+    @property
+    def sources(self) -> tuple[DataConfig, ...]:
+        """See TrainingStage."""
+        return (self.data,)
+
+
+def run(config: FinetuneStage) -> Path:
+    """Fine-tune, or continue where an interrupted run was; returns the model's folder."""
+    source = source_of(config)
+    digest = prepare(config, stores_of(config))
+    model, mixture = assemble(config, source)
+    with closing(mixture):
+        return train(config, model, mixture, digest, "scratch" if config.scratch else "finetune")
+
+
+def source_of(config: FinetuneStage) -> Model:
+    """The model that is adapted.
+
+    Raises:
+        MissingFileError: there is none.
+        DataError: it cannot be trained.
+    """
+    source = load(registry.resolve(config.model, config.tracking))
+    if any(domain.frames > 1 for domain in source.domains.values()):
+        raise DataError(f"{config.model} is of a network of several frames; samples for training have one")
+    return source
+
+
+def assemble(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
+    """The network of a run with the model's weights, and its samples; says in the run's folder which are new."""
+    [store] = open_sources(config)
+    mixture = mixture_of(config, [store], _normalizer(config, source, store))
+    [dataset] = mixture.datasets
+    signature = union(source.signature, signature_of([dataset.layout]))
+    network = source.config.build(signature)
+    if not config.scratch:
+        _inherit(config, source, network, signature)
+    domains = {dataset.layout.dataset: domain_of(dataset)}
+    if not config.scratch:
+        domains = {**source.domains, **domains}
+    history = {**({} if config.scratch else source.history), "finetuned": config.model_dump(mode="json")}
+    return Model(source.config, network, signature, domains, history), mixture
+
+
+def _normalizer(config: FinetuneStage, source: Model, store: Store) -> Normalizer:
+    """The store's scales, replaced by the model's where all its domains agree on one."""
+    own = Normalizer.of(store)
+    if config.scales == "store":
+        return own
+    for domain in source.domains.values():
+        _check_units(store, domain)
+    mean, std = own.mean.copy(), own.std.copy()
+    for position, key in enumerate(own.keys):
+        known = _known_scales(source.domains.values(), key)
+        if len(known) == 1:
+            [(mean[position], std[position])] = known
+    return Normalizer(own.keys, mean, std)
+
+
+def _check_units(store: Store, domain: Domain) -> None:
+    known = {variable.key: variable for variable in (*domain.inputs, *domain.outputs)}
+    for found in (*store.variables, *store.static_variables):
+        wanted = known.get(found.key, found)
+        if not found.same_values(wanted):
+            raise DataError(
+                f"{store.path} has {found.key} in {found.describe_values()}, the model's scale is in "
+                f"{wanted.describe_values()}: build the store in the model's units, or use scales: store"
+            )
+
+
+def _known_scales(domains: Iterable[Domain], key: str) -> set[tuple[float, float]]:
+    scales: list[Scale] = [domain.scales[key] for domain in domains if key in domain.scales]
+    return {(scale.mean, scale.std) for scale in scales}
+
+
+def _inherit(config: FinetuneStage, source: Model, network: nn.Module, signature: Signature) -> None:
+    """Give the wider network the model's weights, and say which of them had to start afresh.
+
+    Raises:
+        DataError: variables are new, and the network is of a kind that has fixed ones.
+    """
+    if signature == source.signature:
+        network.load_state_dict(source.network.state_dict())
+        return
+    if not hasattr(network, "named_axes"):
+        new = {*signature.inputs, *signature.outputs, *signature.scalars}
+        known = {*source.signature.inputs, *source.signature.outputs, *source.signature.scalars}
+        raise DataError(
+            f"a network of kind {source.config.kind} has fixed variables and cannot take"
+            f" {', '.join(sorted(new - known))} in addition; pretrain one of kind scot, or use scratch: true"
+        )
+    state, adaptation = adapt(source.network.state_dict(), source.signature, cast(Adaptable, network))
+    network.load_state_dict(state)
+    if distributed.rank() == 0:
+        write_json(config.output / "adapted.json", asdict(adaptation))

@@ -1,0 +1,229 @@
+"""Published weights: a folder as Poseidon or CREDIT publish theirs becomes the folder of a Pelagos model.
+
+The files hold weights and sizes. Which variables the channels are, how they were normalised and how long lead
+time 1 is they do not say; `Facts` does.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError  # noqa: TID251  # nothing is unpickled: what torch raises for that
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import Field, PositiveFloat
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pelagos.models.context import Signature
+from pelagos.models.networks.compat import load_crossformer, load_fuxi, load_scot
+from pelagos.models.networks.network import NetworkConfig
+from pelagos.models.networks.scot.compat import scot_arguments
+from pelagos.pipeline.runs import configuration
+from pelagos.pipeline.runs.model_folder import Domain, Model, Scale, earlier
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import sha256
+from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.variables import Variable, keys, known, with_role
+
+POSEIDON = ("model.safetensors", "pytorch_model.bin")
+CREDIT = ("checkpoint.pt", "model_checkpoint.pt")
+EXAMPLE = """\
+time_scales: {NAME: 1.0}   # of each dataset: how long lead time 1 is, in the units of its store's times
+channels:                  # in the order of the network's channels
+  - {name: velocity_x, role: prognostic, mean: 0.0, std: 0.391}
+  - {name: mask, role: static, mean: 0.0, std: 1.0}"""
+
+
+class Channel(Variable):
+    """A variable with the mean and standard deviation, in its units, that the weights were trained with."""
+
+    mean: float
+    std: PositiveFloat
+
+    def variable(self) -> Variable:
+        """Without the scale; what is not said about a name of the table is as the table has it."""
+        said = self.model_dump(include=self.model_fields_set - {"mean", "std"})
+        return Variable(**{**known(self.name).model_dump(), **said})
+
+
+class Facts(Config):
+    """What published files do not say.
+
+    Attributes:
+        time_scales: for each dataset that the model shall serve, how long lead time 1 is, in the units of its
+            store's times.
+        channels: of the network, in its order: its inputs are those that are not diagnostic, its outputs
+            those that are prognostic or diagnostic.
+    """
+
+    time_scales: dict[str, PositiveFloat] = Field(min_length=1)
+    channels: tuple[Channel, ...] = Field(min_length=1)
+
+    def signature(self, shape: tuple[int, int], num_frames: int) -> Signature:
+        """What the network is built for; the frames of an input are neighbouring channels, the oldest first."""
+        variables = [channel.variable() for channel in self.channels]
+        inputs = [
+            earlier(variable, age)
+            for variable in with_role(variables, "prognostic", "static", "forcing")
+            for age in reversed(range(num_frames))
+        ]
+        return Signature(keys(inputs), keys(with_role(variables, "prognostic", "diagnostic")), shape=shape)
+
+    def domain(self, time_scale: float, num_frames: int) -> Domain:
+        """What a model has to know of one of the datasets."""
+        variables = [channel.variable() for channel in self.channels]
+        prognostic = with_role(variables, "prognostic")
+        return Domain(
+            inputs=(*prognostic, *with_role(variables, "static"), *with_role(variables, "forcing")),
+            outputs=(*prognostic, *with_role(variables, "diagnostic")),
+            scales={channel.key: Scale(mean=channel.mean, std=channel.std) for channel in self.channels},
+            time_scale=time_scale,
+            frames=num_frames,
+        )
+
+
+class Published(NamedTuple):
+    """A network as a folder has it: `num_inputs` channels in `num_frames` to `num_outputs`, on a grid of `shape`."""
+
+    reference: str
+    arguments: dict[str, Any]
+    weights: Path
+    config: NetworkConfig
+    network: nn.Module
+    num_inputs: int
+    num_outputs: int
+    shape: tuple[int, int]
+    num_frames: int
+
+
+def convert(source: Path, folder: Path, facts: Path | None) -> Path:
+    """Make the model folder of a published network.
+
+    Args:
+        source: `config.json` beside `model.safetensors` or `pytorch_model.bin`, as Poseidon is published; or a
+            YAML file with a section `model` beside `checkpoint.pt`, as CREDIT is.
+        folder: that is to be made.
+        facts: a YAML file of `Facts`.
+
+    Raises:
+        MissingFileError: a file is missing.
+        DamagedFileError: the weights cannot be read.
+        ConfigError: the folder is not empty, facts are missing or in error, or the network cannot be served.
+        DataError: files contradict each other or the facts.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} exists: give another FOLDER, or delete it")
+    published = read(source)
+    if facts is None:
+        raise ConfigError(
+            f"{source} holds a network of {published.num_inputs} input and {published.num_outputs} output "
+            "channels, but not which variables they are, how they were normalised, and how long lead time 1 "
+            f"is: say so with --facts FILE, a YAML file such as\n{EXAMPLE}"
+        )
+    said = configuration.load(facts, [], Facts)
+    model = _model(published, said, facts)
+    model.save(folder)
+    return folder
+
+
+def read(source: Path) -> Published:
+    """The network in a published folder; raises as `convert` does."""
+    if not source.is_dir():
+        raise MissingFileError(f"no folder {source}")
+    if (source / "config.json").is_file():
+        return _poseidon(source)
+    texts = sorted({*source.glob("*.yml"), *source.glob("*.yaml")})
+    if len(texts) == 1:
+        return _credit(source, texts[0])
+    raise MissingFileError(
+        f"{source} holds no published model: it has neither config.json, as Poseidon's folders have, nor one "
+        f"YAML file, as CREDIT's have (found {', '.join(path.name for path in texts) or 'none'})"
+    )
+
+
+def _poseidon(source: Path) -> Published:
+    file, weights = source / "config.json", _one_of(source, POSEIDON)
+    try:
+        arguments = scot_arguments(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{file} is not a JSON object: {error}") from error
+    net = load_scot(arguments, tensors(weights))
+    counts = len(net.signature.inputs), len(net.signature.outputs)
+    size = net.image_size
+    assert size is not None
+    return Published("Poseidon", arguments, weights, net.config, net, *counts, (size, size), 1)
+
+
+def _credit(source: Path, file: Path) -> Published:
+    arguments = configuration.read(file).get("model")
+    if not isinstance(arguments, dict) or "type" not in arguments:
+        raise DataError(f"{file} has no section `model` with a `type`, as CREDIT's configurations have")
+    weights = _one_of(source, CREDIT)
+    load = load_fuxi if arguments["type"] == "fuxi" else load_crossformer
+    net = load(arguments, tensors(weights))
+    frames, output_frames = net.num_frames
+    if output_frames != 1:
+        raise ConfigError(
+            f"{file}: the network makes {output_frames} frames at once; forecasts of Pelagos make one a step. "
+            "In Python pelagos.models.networks.compat serves it"
+        )
+    signature = net.network.signature
+    counts = len(signature.inputs) // frames, len(signature.outputs)
+    return Published("CREDIT", arguments, weights, net.config, net.network, *counts, net.shape, frames)
+
+
+def _one_of(source: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (source / name).is_file():
+            return source / name
+    raise MissingFileError(f"{source} holds no weights: there is neither {' nor '.join(names)}")
+
+
+def tensors(file: Path) -> dict[str, Tensor]:
+    """The state dict in a file of safetensors or of torch, bare or as `model_state_dict`; no code in it is run.
+
+    Raises:
+        DamagedFileError: it cannot be read.
+        DataError: it holds something else.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        values = torch.load(file, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
+        raise DamagedFileError(
+            f"{file} cannot be read as weights alone; what else a pickle holds is never run: {error}"
+        ) from error
+    state = values.get("model_state_dict", values) if isinstance(values, Mapping) else None
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise DataError(f"{file} holds no state dict, neither bare nor as `model_state_dict`")
+    return dict(state)
+
+
+def _model(published: Published, facts: Facts, file: Path) -> Model:
+    now = facts.signature(published.shape, 1)
+    for kind, names, count in (
+        ("input", now.inputs, published.num_inputs),
+        ("output", now.outputs, published.num_outputs),
+    ):
+        if len(names) != count:
+            raise DataError(
+                f"{file}: the channels are {len(names)} {kind}s ({', '.join(names)}), the network has {count}"
+            )
+        if len(set(names)) < len(names):
+            raise DataError(
+                f"{file}: two channels are the same variable at the same level: {', '.join(names)}"
+            )
+    signature = facts.signature(published.shape, published.num_frames)
+    with torch.device("meta"):
+        network = published.config.build(signature)
+    network.load_state_dict(published.network.state_dict(), assign=True)
+    origin = {
+        "reference": published.reference,
+        "arguments": published.arguments,
+        "sha256": {published.weights.name: sha256(published.weights)},
+    }
+    domains = {name: facts.domain(scale, published.num_frames) for name, scale in facts.time_scales.items()}
+    return Model(published.config, network.float().eval(), signature, domains, {"imported": origin})

@@ -1,0 +1,79 @@
+"""Registering: a model folder becomes a version in the MLflow registry, with an alias."""
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from pelagos.pipeline.runs import model_folder
+from pelagos.pipeline.tracking import registry
+from pelagos.pipeline.tracking.tracker import TrackingConfig
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import write_json
+from pelagos.preprocessing.location import Folder
+
+
+class RegisterStage(Config):
+    """What to register.
+
+    Attributes:
+        model: the folder of a model.
+        name: of the registered model; a new version is added where it exists.
+        alias: points to the new version from now on.
+        output: a JSON file for the version, if wanted.
+    """
+
+    command: Literal["register"] = "register"
+    model: Path
+    name: str = Field(min_length=1)
+    alias: str = "champion"
+    output: Folder | None = None
+    tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _nameable(cls, name: str) -> str:
+        if set(name) & set("/:@"):
+            raise ValueError("a model's name has none of / : @")
+        return name
+
+    @field_validator("alias")
+    @classmethod
+    def _pointable(cls, alias: str) -> str:
+        # MLflow's own rules, told before anything is uploaded.
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", alias) or re.fullmatch(r"(?i)latest|v\d+", alias):
+            raise ValueError(
+                "an alias has letters, digits, - and _, and is neither `latest` nor a version's v1"
+            )
+        return alias
+
+    @field_validator("model")
+    @classmethod
+    def _folder(cls, folder: Path) -> Path:
+        if str(folder).startswith("models:"):
+            raise ValueError("only the folder of a model can be registered, this is registered already")
+        return folder
+
+
+def run(config: RegisterStage) -> registry.Version:
+    """Register the model of a configuration; its files are checked first."""
+    model_folder.load(config.model)
+    run_id = _run_id(config)
+    version = registry.register(config.tracking, config.model, config.name, config.alias, run_id)
+    if config.output is not None:
+        write_json(config.output, asdict(version))
+    print(f"registered: models:/{version.name}@{version.alias} is version {version.version}")
+    return version
+
+
+def _run_id(config: RegisterStage) -> str:
+    """The MLflow run that trained the model, where its folder knows one, else a new run."""
+    marker = config.model.parent / "mlflow_run"
+    if marker.is_file():
+        return marker.read_text().strip()
+    client = config.tracking.client()
+    created = client.create_run(config.tracking.experiment_id(), run_name=f"register {config.name}")
+    client.set_terminated(created.info.run_id)
+    return str(created.info.run_id)

@@ -1,0 +1,99 @@
+"""Simulation of an equation, written to disk in an archive's own format."""
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import xarray as xr
+from pydantic import Field
+
+from pelagos.pipeline.runs.progress import bar
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.location import Folder
+from pelagos.preprocessing.online.simulation import SimulateConfig, block
+from pelagos.preprocessing.sources.formats.source import WRITERS
+from pelagos.preprocessing.sources.writer import BlockWriter
+
+
+class SimulateStage(Config):
+    """What to simulate and how to keep it.
+
+    Attributes:
+        simulation: the trajectories.
+        format: of the file: PDEGym's netCDF-4, PDEBench's HDF5 of flow or diffusion-reaction, The Well's
+            HDF5.
+        output: the file.
+        drop: scalars that the format cannot hold and that are to be forgotten.
+        workers: processes that simulate side by side.
+        overwrite: whether an existing file is replaced.
+    """
+
+    command: Literal["simulate"] = "simulate"
+    simulation: SimulateConfig
+    format: Literal["pdegym", "pdebench_flow", "pdebench_diffusion_reaction", "the_well"]
+    output: Folder
+    drop: tuple[str, ...] = ()
+    workers: int = Field(default=1, gt=0)
+    overwrite: bool = False
+
+
+def run(config: SimulateStage) -> Path:
+    """Simulate and write the file of a configuration.
+
+    Raises:
+        ConfigError: the file exists and is not to be overwritten.
+    """
+    if config.output.exists() and not config.overwrite:
+        raise ConfigError(f"{config.output} exists: give another output=, or overwrite=true")
+    simulation = config.simulation
+    starts = range(0, simulation.num_trajectories, simulation.batch)
+    with bar(simulation.equation.kind, simulation.num_trajectories) as show:
+        writer: BlockWriter | None = None
+        for made in _blocks(simulation, starts, config.workers):
+            made = _without(made, config.drop)
+            if writer is None:
+                writer = WRITERS[config.format](config.output, made, simulation.num_trajectories)
+                writer.__enter__()
+            writer.append(made)
+            show(writer.position)
+        assert writer is not None
+        writer.close()
+    return config.output
+
+
+def _without(made: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    if unknown := [name for name in names if name not in made.data_vars]:
+        raise ConfigError(
+            f"drop: no variable {unknown[0]!r}; there are {', '.join(map(str, made.data_vars))}"
+        )
+    return made.drop_vars(names)
+
+
+def _blocks(simulation: SimulateConfig, starts: range, workers: int) -> Iterator[xr.Dataset]:
+    """The blocks in order, made side by side; at most a few wait in memory."""
+    stops = [min(start + simulation.batch, simulation.num_trajectories) for start in starts]
+    if workers == 1:
+        yield from (block(simulation, start, stop) for start, stop in zip(starts, stops, strict=True))
+        return
+    # A forked process may inherit locks that torch's threads hold.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
+        pairs = list(zip(starts, stops, strict=True))
+        waiting = [pool.submit(block, simulation, *pair) for pair in pairs[: 2 * workers]]
+        for number in range(len(pairs)):
+            made = waiting.pop(0).result()
+            if number + 2 * workers < len(pairs):
+                waiting.append(pool.submit(block, simulation, *pairs[number + 2 * workers]))
+            yield made
+
+
+def _one_thread() -> None:
+    """Several single-threaded processes simulate faster than one with several threads."""
+    import torch
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)

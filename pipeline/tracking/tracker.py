@@ -1,0 +1,255 @@
+"""What a run reports: a file of its own always, and MLflow."""
+
+import json
+import math
+import os
+import re
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from pelagos.pipeline.tracking.spool import Spool
+from pelagos.preprocessing.config import Config
+
+
+class TrackingConfig(Config):
+    """Where MLflow keeps runs and the registry.
+
+    Attributes:
+        uri: a tracking server, or a local SQLite file.
+        experiment: the experiment's name.
+        retry_seconds: how long a server that does not answer is left alone.
+    """
+
+    uri: str = "sqlite:///runs/mlflow.db"
+    experiment: str = "pelagos"
+    retry_seconds: float = Field(default=30.0, gt=0)
+
+    @field_validator("uri")
+    @classmethod
+    def _known(cls, uri: str) -> str:
+        if not re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?:///?|https?://|databricks", uri):
+            raise ValueError("MLflow takes sqlite:///FILE, http(s)://HOST:PORT or the address of a database")
+        return uri
+
+    def build(self, name: str, folder: Path, active: bool = True) -> "Tracker":
+        """A tracker of the run with this name and folder; an inactive one, for all ranks but 0, is silent."""
+        return MlflowTracker(self, name, folder) if active else Tracker()
+
+    def catch_up(self, name: str, folder: Path) -> None:
+        """Send what a run that has ended could not; without anything to send, do nothing."""
+        if Spool(folder).waiting:
+            MlflowTracker(self, name, folder).close()
+
+    def client(self) -> Any:
+        """An MLflow client of this server."""
+        return _client(self.uri)
+
+    def experiment_id(self) -> str:
+        """The experiment of this name, created if need be; artifacts of a SQLite file lie beside it."""
+        client = self.client()
+        experiment = client.get_experiment_by_name(self.experiment)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        location = None
+        if self.uri.startswith("sqlite:///"):
+            location = (
+                Path(self.uri.removeprefix("sqlite:///")).resolve().parent.joinpath("artifacts").as_uri()
+            )
+        return str(client.create_experiment(self.experiment, artifact_location=location))
+
+
+def _client(uri: str) -> Any:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # A dead server is asked again later, not for minutes at a time.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    import logging
+
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).resolve().parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow.tracking import MlflowClient
+    for logger in ("mlflow.store.db.utils", "alembic", "alembic.runtime.migration"):
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+class Tracker:
+    """The silent tracker."""
+
+    run_id = ""
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Record what the run was given, nested mappings by dotted keys."""
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Record numbers at a step."""
+
+    def artifacts(self, folder: Path, name: str) -> None:
+        """Record a folder of files."""
+
+    def close(self, status: str = "FINISHED") -> None:
+        """End the run."""
+
+
+class MlflowTracker(Tracker):
+    """Writes `metrics.jsonl` in the run's folder, and passes it on to MLflow as long as that answers.
+
+    A run of weeks must not end, or wait, because a server did. The file is the spool: a thread sends
+    what `mlflow_sent` says is not yet there, tries again now and then after a failure, and so
+    catches up when the server is back, in this process or in the next one of the same folder. MLflow keeps
+    one of equal numbers of a key, step and time, so that what is sent twice is there once.
+    """
+
+    def __init__(self, config: TrackingConfig, name: str, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._config, self._name, self._folder = config, name, folder
+        self._spool = Spool(folder)
+        self._client: Any = None
+        self._pending: list[Callable[[], None]] = [self._begin]
+        self._warned, self._closed, self._status = False, False, "FINISHED"
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+        self._thread.start()
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """See Tracker.params."""
+        flat = {key: str(value)[:6000] for key, value in flatten(values).items()}
+        self._later(lambda: self._send_params(flat))
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """See Tracker.metrics."""
+        self._spool.append({"step": step, "time": time.time(), **values})
+        with self._changed:
+            self._changed.notify()
+
+    def artifacts(self, folder: Path, name: str) -> None:
+        """See Tracker.artifacts."""
+        self._later(lambda: self._client.log_artifacts(self.run_id, str(folder), name))
+
+    def close(self, status: str = "FINISHED") -> None:
+        """See Tracker.close; waits until MLflow has everything or fails once more."""
+        with self._changed:
+            self._status, self._closed = status, True
+            self._changed.notify()
+        self._thread.join()
+
+    def _later(self, action: Callable[[], None]) -> None:
+        with self._changed:
+            self._pending.append(action)
+            self._changed.notify()
+
+    def _work(self) -> None:
+        """Send until closed, and once more then; after a failure, pause."""
+        succeeded = True
+        while not self._closed:
+            with self._changed:
+                if succeeded:
+                    self._changed.wait_for(lambda: self._closed or bool(self._pending) or self._spool.waiting)
+                else:
+                    self._changed.wait_for(lambda: self._closed, self._config.retry_seconds)
+            if not self._closed:
+                succeeded = self._attempt()
+        if self._attempt():
+            self._attempt(self._end)
+
+    def _attempt(self, *last: Callable[[], None]) -> bool:
+        """Do what is pending, and send all records; whether that succeeded."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            while self._pending:
+                self._pending[0]()
+                self._pending.pop(0)
+            for batch in self._spool.batches():
+                self._client.log_batch(self.run_id, metrics=list(_metrics(batch)))
+            for action in last:
+                action()
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            self._warn(error)
+            return False
+        return True
+
+    def _end(self) -> None:
+        self._client.set_terminated(self.run_id, status=self._status)
+
+    def _warn(self, error: Exception) -> None:
+        if not self._warned:
+            self._warned = True
+            print(
+                f"WARNING: MLflow at {self._config.uri} does not answer; metrics are kept in {self._spool.file}"
+                f" and sent when it is back: {error}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _begin(self) -> None:
+        """Continue the run that an earlier process of the same folder began, or begin one."""
+        self._client = self._config.client()
+        marker = self._folder / "mlflow_run"
+        if marker.is_file():
+            run_id = marker.read_text().strip()
+            self._client.update_run(run_id, status="RUNNING")
+        else:
+            run = self._client.create_run(self._config.experiment_id(), run_name=self._name)
+            run_id = str(run.info.run_id)
+            marker.write_text(run_id)
+        self.run_id = run_id
+
+    def _send_params(self, flat: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        # MLflow refuses to change a parameter, which those without an effect on the result may do when a
+        # run is continued, and takes at most 100 at once.
+        known = self._client.get_run(self.run_id).data.params
+        new = [Param(key, value) for key, value in flat.items() if key not in known]
+        for start in range(0, len(new), 100):
+            self._client.log_batch(self.run_id, params=new[start : start + 100])
+
+
+def _metrics(records: Iterable[Mapping[str, float]]) -> Iterator[Any]:
+    from mlflow.entities import Metric
+
+    for record in records:
+        for key, value in record.items():
+            if key not in ("step", "time") and math.isfinite(value):
+                yield Metric(key, float(value), int(record["time"] * 1000), int(record["step"]))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and lists as one mapping with dotted keys.
+
+    >>> flatten({"a": {"b": 1}, "c": [2, 3]})
+    {'a.b': 1, 'c.0': 2, 'c.1': 3}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, list | tuple):
+            value = {str(index): item for index, item in enumerate(value)}
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    """The records of a run's `metrics.jsonl`; of a step reported twice after a restart the last counts."""
+    file = folder / "metrics.jsonl"
+    if not file.is_file():
+        return []
+    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    merged: dict[int, dict[str, float]] = {}
+    for record in records:
+        merged.setdefault(record["step"], {}).update(record)
+    return [merged[step] for step in sorted(merged)]

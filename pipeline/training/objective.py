@@ -1,0 +1,125 @@
+"""Objective: the loss of one micro-batch, be its samples pairs, windows or rollouts.
+
+Shapes: B samples, K forecast steps, P prognostic, S static, F forcing, C output channels, H rows, W columns.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from pelagos.models.context import Signature
+from pelagos.models.losses import Loss
+from pelagos.models.rollout import rollout
+from pelagos.pipeline.runs.model_folder import context
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.samples.batch import Batch, Kind
+from pelagos.preprocessing.variables import with_role
+
+
+class ObjectiveConfig(Config):
+    """What training asks of the network beside the loss.
+
+    Attributes:
+        noise: standard deviation of normal noise on the prognostic inputs in training, in normalised
+            units: a rollout's later inputs are not exact either (Sanchez-Gonzalez et al. 2020, arXiv 2002.09405).
+        gradient: through which steps of a rollout gradients flow: `all`, the last k, given as a number, or
+            `pushforward`, the last only (Brandstetter et al. 2022, arXiv 2202.03376). Only these steps count
+            in the loss.
+    """
+
+    noise: float = Field(default=0.0, ge=0)
+    gradient: Literal["all", "pushforward"] | PositiveInt = "all"
+
+    def tracked(self, kind: Kind, steps: int) -> int:
+        """Through how many of a sample's forecast steps gradients flow; all but a rollout's are independent."""
+        if kind != "rollouts" or self.gradient == "all":
+            return steps
+        return min(steps, 1 if self.gradient == "pushforward" else self.gradient)
+
+    def passes(self, kind: Kind, steps: int) -> int:
+        """Operations of training on a sample, in those of one forward pass.
+
+        A backward pass is two products for each of the forward pass, and is taken where gradients flow.
+        """
+        return steps + 2 * self.tracked(kind, steps)
+
+    def build(self, signature: Signature, losses: Mapping[str, Loss]) -> "Objective":
+        """The objective of a network with this signature and a loss by dataset."""
+        return Objective(self, signature, losses)
+
+
+class Objective:
+    """Losses of micro-batches in training, and errors in validation."""
+
+    def __init__(self, config: ObjectiveConfig, signature: Signature, losses: Mapping[str, Loss]) -> None:
+        self.config, self.signature, self.losses = config, signature, losses
+
+    def training(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The scalar loss, with noise and cut gradients, and (B,) those of the samples."""
+        tracked = self.config.tracked(batch.kind, batch.steps)
+        return self._mean(network, batch, self._noisy(batch), tracked)
+
+    def validation(self, network: nn.Module, batch: Batch) -> Tensor:
+        """The scalar error without noise, over all steps of a rollout."""
+        return self._mean(network, batch, batch.inputs, batch.steps)[0]
+
+    def _mean(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> tuple[Tensor, Tensor]:
+        loss = self.losses[batch.layout.dataset]
+        if batch.kind == "rollouts":
+            frames = enumerate(self._rollout(network, batch, inputs, tracked))
+            first = batch.steps - tracked
+            terms = [
+                _losses(loss, f.float(), batch.targets[:, k], batch.mask[:, k])
+                for k, f in frames
+                if k >= first
+            ]
+            totals, samples = zip(*terms, strict=True)
+            return torch.stack(totals).mean(), torch.stack(samples).mean(0)
+        frame = self._direct(network, batch, inputs)
+        shape = frame.shape
+        total, each = _losses(loss, frame.float(), batch.targets.reshape(shape), batch.mask.reshape(shape))
+        return total, each.reshape(len(batch), -1).mean(1)
+
+    def _direct(self, network: nn.Module, batch: Batch, inputs: Tensor) -> Tensor:
+        """(B, C, H, W) forecasts of pairs, (B K, C, H, W) of windows, each from the initial frame."""
+        lead, repeats = batch.lead_time.reshape(-1), batch.lead_time[0].numel()
+        told = context(self.signature, batch.layout, batch.scalars.repeat_interleave(repeats, 0), lead)
+        frame: Tensor = network(inputs.repeat_interleave(repeats, 0), lead, told)
+        return frame
+
+    def _rollout(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> Iterator[Tensor]:
+        """(B, C, H, W) forecasts of steps 1, 2, ..., with gradients through the last ones."""
+        told = context(self.signature, batch.layout, batch.scalars, batch.lead_time)
+        num_prognostic, num_forcing = (
+            len(with_role(batch.layout.inputs, role)) for role in ("prognostic", "forcing")
+        )
+        state, static, forcing = inputs.tensor_split((num_prognostic, inputs.shape[1] - num_forcing), dim=1)
+        return rollout(
+            lambda fields: network(fields, batch.lead_time, told),
+            state,
+            static,
+            lambda done: batch.forcings[:, done - 1] if done else forcing,
+            batch.mask.any(1),
+            num_steps=batch.steps,
+            gradient=tracked,
+        )
+
+    def _noisy(self, batch: Batch) -> Tensor:
+        if not self.config.noise:
+            return batch.inputs
+        num = len(with_role(batch.layout.inputs, "prognostic"))
+        # Where there is never a value, no noise may pretend that there is one.
+        present = (batch.mask if batch.kind == "pairs" else batch.mask.any(1))[:, :num]
+        noise = torch.randn_like(batch.inputs[:, :num]) * self.config.noise
+        return torch.cat([batch.inputs[:, :num] + noise * present, batch.inputs[:, num:]], 1)
+
+
+def _losses(loss: Loss, forecast: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The scalar loss, and (B,) those of the samples without a graph."""
+    if loss.pooled:
+        return loss(forecast, target, mask), loss.per_sample(forecast.detach(), target, mask)
+    samples_B = loss.per_sample(forecast, target, mask)
+    return samples_B.mean(), samples_B.detach()

@@ -1,0 +1,134 @@
+"""Parameter groups by role, and AdamW over them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from pelagos.models.layers.conditioning import ConditionalLayerNorm
+from pelagos.models.networks.scot.scot import ScOT
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
+
+Role = Literal["embedding", "norm", "body"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters of one role, learning rate and weight decay.
+
+    Attributes:
+        role: what they do.
+        rate: their highest learning rate.
+        decay: of weights.
+        parameters: by name.
+    """
+
+    role: Role
+    rate: float
+    decay: float
+    parameters: dict[str, nn.Parameter]
+
+    def __str__(self) -> str:
+        numbers = sum(parameter.numel() for parameter in self.parameters.values())
+        return (
+            f"{self.role}, learning rate up to {self.rate:g}, weight decay {self.decay:g}:"
+            f" {numbers} parameters in {len(self.parameters)} tensors"
+        )
+
+
+class OptimizerConfig(Config):
+    """AdamW with one learning rate a role.
+
+    Attributes:
+        groups: who is decayed: by `pelagos`, matrices and kernels; by `poseidon`, of scOT, what Poseidon's code
+            decays, which goes by names.
+        lr: the highest learning rate of the body.
+        lr_embedding: of what reads and writes variables, `lr` where absent.
+        lr_norm: of norms and their conditioning, `lr` where absent.
+        weight_decay: of those that are decayed.
+    """
+
+    groups: Literal["pelagos", "poseidon"] = "pelagos"
+    lr: float = Field(default=1e-3, gt=0)
+    lr_embedding: float | None = Field(default=None, gt=0)
+    lr_norm: float | None = Field(default=None, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+
+    def build(self, network: nn.Module) -> torch.optim.AdamW:
+        """The optimiser; each group carries its role and its highest learning rate as `peak`.
+
+        Raises:
+            ConfigError: the groups are not for such a network.
+        """
+        groups = [
+            {
+                "params": list(group.parameters.values()),
+                "role": group.role,
+                "lr": group.rate,
+                "peak": group.rate,
+                "weight_decay": group.decay,
+            }
+            for group in self.grouped(network)
+        ]
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
+
+    def grouped(self, network: nn.Module) -> Iterator[Group]:
+        """What `build` gives each learning rate and decay.
+
+        Raises:
+            ConfigError: the groups are not for such a network.
+        """
+        rates = {"embedding": self.lr_embedding or self.lr, "norm": self.lr_norm or self.lr, "body": self.lr}
+        members: dict[tuple[Role, bool], dict[str, nn.Parameter]] = {}
+        for name, parameter, role, decayed in self._members(network):
+            if parameter.requires_grad:
+                members.setdefault((role, decayed), {})[name] = parameter
+        for (role, decayed), parameters in sorted(members.items()):
+            yield Group(role, rates[role], self.weight_decay if decayed else 0.0, parameters)
+
+    def _members(self, network: nn.Module) -> Iterator[tuple[str, nn.Parameter, Role, bool]]:
+        """Each parameter, its role, and whether it is decayed."""
+        if self.groups == "poseidon":
+            if not isinstance(network, ScOT):
+                raise ConfigError(
+                    f"optimizer.groups: poseidon goes by the names of scOT's weights, and the network is a"
+                    f" {type(network).__name__}; take groups: pelagos, or a network of kind scot"
+                )
+            yield from _poseidon(network, apart=self.lr_embedding is not None)
+            return
+        for name, parameter in network.named_parameters():
+            norm = "norm" in name
+            role = _role(name, norm=norm)
+            kernel = parameter.ndim == 2 or (parameter.ndim > 2 and parameter.shape[-1] > 1)
+            yield name, parameter, role, not norm and (kernel or (role == "embedding" and parameter.ndim > 2))
+
+
+def _poseidon(network: ScOT, *, apart: bool) -> Iterator[tuple[str, nn.Parameter, Role, bool]]:
+    """The groups of Poseidon's code (camlab-ethz/poseidon at b8fa28f), which its paper describes otherwise.
+
+    Norms are exempt from decay, and so is every name with "bias" in it: the networks of position biases,
+    too, but neither logit scales nor layer scales. A learning rate of their own puts all that reads and
+    writes variables into one group (`apart`), which then is decayed, the norm of the embedding included.
+    """
+    norms: dict[nn.Parameter, bool] = {
+        parameter: isinstance(module, ConditionalLayerNorm)
+        for module in network.modules()
+        if isinstance(module, ConditionalLayerNorm | nn.LayerNorm)
+        for parameter in module.parameters()
+    }
+    for name, parameter in network.named_parameters():
+        role = _role(name, norm=norms.get(parameter, False))
+        exempt = parameter in norms or "bias" in name
+        yield name, parameter, role, not exempt or (apart and role == "embedding")
+
+
+def _role(name: str, *, norm: bool) -> Role:
+    if name.startswith(("embeddings.", "patch_recovery.")):
+        return "embedding"
+    return "norm" if norm else "body"

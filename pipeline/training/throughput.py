@@ -1,0 +1,116 @@
+"""Meter: how fast training goes, how much of that the hardware could do, and how much memory it takes."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
+
+import numpy as np
+import torch
+
+from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.training.memory import peak_memory
+from pelagos.pipeline.training.objective import ObjectiveConfig
+from pelagos.preprocessing.online.online_dataset import OnlineDataset
+from pelagos.preprocessing.samples.batch import Batch
+from pelagos.preprocessing.samples.dataset import Dataset
+
+
+class Meter:
+    """Counts what this process does; processes are dealt alike, so that all is that times their number.
+
+    Operations are the model's (model FLOP, as in Chowdhery et al. 2022, arXiv 2204.02311): forward passes, and
+    backward passes of the steps through which gradients flow. What activation checkpointing computes again does
+    not count, being no progress; it lowers the utilisation.
+
+    Attributes:
+        peak: operations a second that the process could do.
+        measured: whether that was measured, with a product of matrices, rather than given.
+    """
+
+    def __init__(
+        self,
+        flops: Mapping[str, float],
+        objective: ObjectiveConfig,
+        *,
+        peak: float = 0.0,
+        dtype: torch.dtype = torch.float32,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin at zero.
+
+        Args:
+            flops: operations of one call of the network for each of its samples, by dataset, where known.
+            objective: that says through which steps gradients flow.
+            peak: see the class; 0 measures it.
+            dtype: of the products that it is measured with.
+            clock: in seconds.
+        """
+        self._flops, self._objective, self._clock = flops, objective, clock
+        self.measured = peak == 0
+        self.peak = peak or matmul_flops(distributed.device(), dtype)
+        self.start()
+
+    def start(self) -> None:
+        """Count from now on."""
+        self._started = self._clock()
+        self._samples, self._bytes, self._operations, self._waited = 0, 0, 0.0, 0.0
+
+    def count(self, batches: Sequence[Batch], waited: float) -> None:
+        """Take in the micro-batches of a step, and the seconds for which they were waited for."""
+        self._waited += waited
+        for batch in batches:
+            self._samples += len(batch)
+            self._bytes += batch.inputs.nbytes + batch.targets.nbytes + batch.forcings.nbytes
+            passes = self._objective.passes(batch.kind, batch.steps) * len(batch)
+            self._operations += passes * self._flops.get(batch.layout.dataset, 0.0)
+
+    def report(self) -> dict[str, float]:
+        """Rates over all processes since the start, shares of one, and the most memory that it has had."""
+        seconds, world = self._clock() - self._started, distributed.world()
+        values = {
+            "samples_per_second": world * self._samples / seconds,
+            "megabytes_per_second": world * self._bytes / seconds / 1e6,
+            "loader_wait": self._waited / seconds,
+            "peak_memory_gigabytes": peak_memory() / 1e9,
+        }
+        if distributed.has_gpu():
+            values["peak_gpu_memory_gigabytes"] = torch.cuda.max_memory_allocated() / 1e9
+        if self._operations:
+            values["model_teraflops"] = world * self._operations / seconds / 1e12
+            values["utilisation"] = self._operations / seconds / self.peak
+        return values
+
+
+def production(datasets: Sequence[Dataset]) -> dict[str, float]:
+    """What the simulations among the datasets do, over all processes, which must all ask; nothing without any."""
+    online = [dataset for dataset in datasets if isinstance(dataset, OnlineDataset)]
+    if not online:
+        return {}
+    done = [dataset.production() for dataset in online]
+    flat = distributed.all_sum([float(value) for one in done for value in astuple(one)])
+    values: dict[str, float] = {}
+    for dataset, sums in zip(online, np.array(flat).reshape(len(online), -1).tolist(), strict=True):
+        there, wanted, simulated, seconds, drawn, elapsed = sums
+        shares = {
+            "fill": there / max(wanted, 1),
+            "trajectories": simulated,
+            "trajectories_per_second": distributed.world() * simulated / elapsed,
+            "samples_per_trajectory": drawn / max(simulated, 1),
+            "producers_busy": seconds / (elapsed * dataset.online.producers),
+        }
+        values |= {f"online/{dataset.layout.dataset}/{name}": value for name, value in shares.items()}
+    return values
+
+
+def matmul_flops(device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 3) -> float:
+    """Operations a second of the fastest of a few products of matrices."""
+    # A GPU does a smaller one sooner than it can be started.
+    size = 1024 if device.type == "cpu" else 8192
+    a = torch.ones(size, size, device=device, dtype=dtype)
+    times = []
+    for _ in range(repeats + 1):
+        before = time.perf_counter()
+        product = a @ a
+        float(product[0, 0])  # waits for the device
+        times.append(time.perf_counter() - before)
+    return 2 * size**3 / min(times[1:])

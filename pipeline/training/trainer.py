@@ -1,0 +1,337 @@
+"""The training loop that pretraining and fine-tuning share."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from pelagos.pipeline.engine import checkpoint, distributed
+from pelagos.pipeline.engine.ema import Average
+from pelagos.pipeline.engine.engine import Engine, StepInfo
+from pelagos.pipeline.runs.progress import bar
+from pelagos.pipeline.tracking.tracker import Tracker
+from pelagos.pipeline.training.best_weights import Best
+from pelagos.pipeline.training.interruption import stop_request
+from pelagos.pipeline.training.ledger import Ledger
+from pelagos.pipeline.training.loss_guard import Guard, Judged
+from pelagos.pipeline.training.objective import Objective
+from pelagos.pipeline.training.schedule import ScheduleConfig
+from pelagos.pipeline.training.seed_draws import seed_draws
+from pelagos.pipeline.training.throughput import Meter, production
+from pelagos.pipeline.training.watchdog import Watchdog, watchdog
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import DataError, StoppedError
+from pelagos.preprocessing.loading.loader import Loader, LoaderConfig
+from pelagos.preprocessing.samples.batch import Batch
+from pelagos.preprocessing.samples.mixture import Order
+
+
+class LoopConfig(Config):
+    """How long to train and what to do on the way.
+
+    Attributes:
+        steps: optimiser steps in all.
+        batch_size: samples an optimiser step, over all processes.
+        micro_batch: samples of one forward pass; all are of one dataset.
+        ema: decay of the running mean of the weights that is evaluated and kept; 0 for none.
+        validate_every: steps between validations, 0 for one at the end.
+        validation_samples: how many fixed samples of each dataset a validation uses.
+        validation_rollout: forecast steps of rollouts that a validation scores, too, each as short as training
+            knows; 0 for none.
+        patience: validations in a row without a better score after which training ends; 0 for no such end.
+        kept: whether the model is made of the `last` weights or of those with the `best` score: the mean over
+            datasets of the held-out loss, of rollouts where `validation_rollout` asks for them.
+        checkpoint_every: steps between checkpoints, 0 for one at the end.
+        keep: how many checkpoints to keep.
+        background_save: write checkpoints while training goes on, from a copy in the host's memory.
+        damaged: whether to `stop` where the newest checkpoint, or the file that names it, is damaged, or go on from
+            the `previous` one, the newest that is sound.
+        ledger: write down which samples each step used, in `ledger/` of the run's folder.
+        log_every: steps between reports.
+        loader: how batches are read ahead.
+        stalled_after: seconds without progress after which the process that the others wait for is named; 0 for
+            never.
+        peak_flops: operations a second that a process could do, for the share that it does; 0 measures it.
+    """
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(default=16, gt=0)
+    micro_batch: int = Field(default=8, gt=0)
+    ema: float = Field(default=0.99, ge=0, lt=1)
+    validate_every: int = Field(default=0, ge=0)
+    validation_samples: int = Field(default=64, gt=0)
+    validation_rollout: int = Field(default=0, ge=0)
+    patience: int = Field(default=0, ge=0)
+    kept: Literal["last", "best"] = "last"
+    checkpoint_every: int = Field(default=0, ge=0)
+    keep: int = Field(default=2, gt=0)
+    background_save: bool = True
+    damaged: Literal["stop", "previous"] = "stop"
+    ledger: bool = False
+    log_every: int = Field(default=10, gt=0)
+    loader: LoaderConfig = LoaderConfig()
+    stalled_after: float = Field(default=300.0, ge=0)
+    peak_flops: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _choices_have_validations(self) -> Self:
+        if (self.patience or self.kept == "best") and not self.validate_every:
+            raise ValueError("patience and kept=best go by validations on the way: set validate_every")
+        return self
+
+    @property
+    def blocks(self) -> int:
+        """Micro-batches an optimiser step, over all processes."""
+        return self.batch_size // self.micro_batch
+
+    def accumulation(self, world: int) -> int:
+        """Micro-batches an optimiser step and process.
+
+        Raises:
+            DataError: the batch cannot be dealt evenly.
+        """
+        if self.batch_size % self.micro_batch or self.blocks % world:
+            raise DataError(
+                f"batch_size {self.batch_size} in micro-batches of {self.micro_batch} cannot be dealt to"
+                f" {world} process(es): batch_size / micro_batch must be a multiple of the number of processes"
+            )
+        return self.blocks // world
+
+
+class Trainer:
+    """Steps a network from wherever its checkpoints are to the end."""
+
+    def __init__(
+        self,
+        config: LoopConfig,
+        schedule: ScheduleConfig,
+        engine: Engine,
+        objective: Objective,
+        guard: Guard,
+        meter: Meter,
+        tracker: Tracker,
+        folder: Path,
+        seed: int = 0,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make a trainer at step 0.
+
+        Args:
+            config: how long to train.
+            schedule: of the learning rate.
+            engine: that steps the network.
+            objective: what is minimised.
+            guard: that judges each step.
+            meter: of speed.
+            tracker: that is told what happens.
+            folder: of checkpoints.
+            seed: of what is drawn at random during training.
+            record: what checkpoints say of the run, beside the state.
+        """
+        self.config, self.schedule, self.engine = config, schedule, engine
+        self.objective, self.guard, self.meter = objective, guard, meter
+        self.tracker, self.folder = tracker, folder
+        self.average, self.best = Average(engine, config.ema), Best()
+        self.step = 0
+        self._watchdog = Watchdog(0.0)
+        self._seed, self._record = seed, dict(record or {})
+        self._writer = checkpoint.Writer(folder, config.keep, background=config.background_save)
+        file = folder.with_name("ledger") / f"rank-{distributed.rank()}.jsonl"
+        self._ledger = Ledger(file, active=config.ledger)
+
+    def resume(self, digest: str) -> None:
+        """Continue from the newest checkpoint of the folder, if there is one.
+
+        Raises:
+            DataError: the checkpoint belongs to another configuration.
+            DamagedFileError: it is damaged, and the configuration does not allow to use the one before.
+        """
+        step = -1
+        with distributed.together():
+            if distributed.rank() == 0:
+                newest = checkpoint.sound(self.folder, previous=self.config.damaged == "previous")
+                step = -1 if newest is None else int(newest.name.removeprefix("step-"))
+        step = distributed.agree(step)
+        if step < 0:
+            return
+        path = checkpoint.path_of(self.folder, step)
+        tensors, values = checkpoint.load(path, verify=False)
+        if values["fingerprint"] != digest:
+            raise DataError(f"checkpoint {path} belongs to another configuration")
+        self.guard.load(values["guard"])
+        self.engine.load(tensors["weights"], tensors["moments"], step - self.guard.skipped)
+        self.average.load(tensors["average"])
+        self.best.load(values["best"], tensors.get("best", {}) if distributed.rank() == 0 else {})
+        self.step = step
+
+    def run(self, order: Order, held_out: Mapping[str, Order], digest: str, title: str) -> None:
+        """Train to the last step; a checkpoint is written at the end and on the way.
+
+        Args:
+            order: of the training samples.
+            held_out: samples to validate on, by the name of their score; the last decides which weights are best.
+            digest: of the configuration, which checkpoints must match.
+            title: of the progress bar.
+
+        When this returns or raises, all checkpoints that were begun are on disk.
+
+        Raises:
+            StoppedError: a signal asked for it; the last step done has a checkpoint.
+            UnwrittenError: a checkpoint could not be written.
+            DataError: a step was bad, and the guard's configuration says that training stops there.
+        """
+        rank, world = distributed.rank(), distributed.world()
+        steps = self.config.steps - self.step
+        reading = self.config.loader.model_dump()
+        stream = iter(self._loader(order, start_step=self.step, num_steps=steps, **reading))
+        self.meter.start()
+        with (
+            bar(title, self.config.steps, rank == 0) as show,
+            stop_request() as request,
+            watchdog(self.config.stalled_after) as self._watchdog,
+            self._writer,
+        ):
+            while not self._over():
+                numbers = range(
+                    self.step * self.config.blocks + rank, (self.step + 1) * self.config.blocks, world
+                )
+                micro = _MicroBatches(stream, numbers, self._seed, self._mark)
+                judged: list[Judged] = []
+                info = self.engine.step((self._task(batch, judged) for batch in micro), self._rate)
+                self.guard.judge(self.step + 1, info.grad_norm, judged)
+                self.meter.count(micro.seen, micro.waited)
+                self.step += 1
+                self._ledger.record(self.step, zip(numbers, micro.seen, strict=True))
+                self.average.update(self.step)
+                if self._due(self.config.validate_every):
+                    self._validate(held_out)
+                if self._due(self.config.log_every):
+                    show(self.step, f"loss {self._log(info, order):.4f}")
+                stop = request.agreed() and not self._over()
+                if stop or self._due(self.config.checkpoint_every):
+                    self._save(digest)
+                if stop or self._over():
+                    with distributed.together():
+                        self._writer.wait()
+                if stop:
+                    raise StoppedError(
+                        f"{request.reason}: stopped after step {self.step}, kept in {self.folder}"
+                    )
+
+    def _loader(self, order: Order, **options: Any) -> Loader:
+        # A GPU normalises at no cost to the processor's cores, which read meanwhile.
+        scaled = distributed.device().type == "cpu"
+        return Loader(order, rank=distributed.rank(), world=distributed.world(), scaled=scaled, **options)
+
+    def _mark(self, activity: str) -> None:
+        self._watchdog.mark(self.step + 1, activity)
+
+    def _log(self, info: StepInfo, order: Order) -> float:
+        [loss] = distributed.all_sum([info.loss / distributed.world()])
+        values = {
+            "train/loss": loss,
+            "train/grad_norm": info.grad_norm,
+            "train/skipped": self.guard.skipped,
+            "lr": self._rate({"peak": 1.0}),
+            **self.meter.report(),
+            **production(order.datasets),
+        }
+        self.tracker.metrics(values, self.step)
+        return loss
+
+    def _over(self) -> bool:
+        hopeless = bool(self.config.patience) and self.best.waited >= self.config.patience
+        return hopeless or self.step == self.config.steps
+
+    def _due(self, every: int) -> bool:
+        return self._over() or bool(every and self.step % every == 0)
+
+    def _rate(self, group: Mapping[str, Any]) -> float:
+        return float(group["peak"]) * self.schedule.factor(self.step, self.config.steps)
+
+    def _task(self, batch: Batch, judged: list[Judged]) -> Callable[[nn.Module], Tensor]:
+        dataset = batch.layout.dataset
+
+        def loss_of(network: nn.Module) -> Tensor:
+            loss, losses_B = self.objective.training(network, batch)
+            judged.append(Judged(dataset, batch.steps, batch.index, losses_B))
+            return self.guard.screened(loss, dataset, batch.steps)
+
+        return loss_of
+
+    def _validate(self, held_out: Mapping[str, Order]) -> None:
+        """Report held-out errors of the mean weights, and keep those that are the best so far."""
+        means: dict[str, float] = {}
+        with self.average.network() as network:
+            for score, order in held_out.items():
+                means = self._errors(network, order)
+                self.tracker.metrics({f"{score}/{name}": mean for name, mean in means.items()}, self.step)
+        if not means or not (self.config.patience or self.config.kept == "best"):
+            return
+        if self.best.improved(sum(means.values()) / len(means), self.step):
+            self.best.weights = self.average.state()
+
+    @torch.no_grad()
+    def _errors(self, network: nn.Module, order: Order) -> dict[str, float]:
+        """The mean error over the samples of each dataset."""
+        sums = {dataset.layout.dataset: [0.0, 0.0] for dataset in order.datasets}
+        for batch in self._loader(order):
+            self._mark("validates")
+            batch = batch.to(distributed.device())
+            with self.engine.autocast():
+                error = self.objective.validation(network, batch)
+            sums[batch.layout.dataset][0] += float(error) * len(batch)
+            sums[batch.layout.dataset][1] += len(batch)
+        totals = distributed.all_sum([value for pair in sums.values() for value in pair])
+        return {name: totals[2 * i] / totals[2 * i + 1] for i, name in enumerate(sums)}
+
+    def _save(self, digest: str) -> None:
+        self._mark("writes a checkpoint")
+        tensors = {
+            "weights": self.engine.weights(),
+            "average": self.average.state(),
+            "moments": self.engine.moments(),
+        }
+        if self.best.weights:
+            tensors["best"] = self.best.weights
+        values = {
+            "fingerprint": digest,
+            "samples": self.step * self.config.batch_size,
+            "processes": distributed.world(),
+            "best": self.best.values(),
+            "guard": self.guard.state(),
+            **self._record,
+        }
+        with distributed.together():
+            if distributed.rank() == 0:
+                self._writer.save(self.step, tensors, values)
+
+
+class _MicroBatches:
+    """The next few batches of a stream, one at a time: each is valid until the next is asked for.
+
+    What is drawn at random while one is used depends on its number and the seed alone.
+    """
+
+    def __init__(
+        self, stream: Iterator[Batch], numbers: Sequence[int], seed: int, mark: Callable[[str], None]
+    ) -> None:
+        self._stream, self._numbers, self._seed, self._mark = stream, numbers, seed, mark
+        self.waited = 0.0
+        # Of a batch only the index and the layout outlive it; the fields' memory is filled again.
+        self.seen: list[Batch] = []
+
+    def __iter__(self) -> Iterator[Batch]:
+        for number in self._numbers:
+            before = time.monotonic()
+            self._mark("reads data")
+            batch = next(self._stream)
+            self.waited += time.monotonic() - before
+            self.seen.append(batch)
+            seed_draws(self._seed, number)
+            self._mark("computes")
+            yield batch.to(distributed.device())

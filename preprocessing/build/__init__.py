@@ -1,0 +1,1 @@
+"""Builds: archives to stores, shard by shard."""

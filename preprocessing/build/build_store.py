@@ -1,0 +1,216 @@
+"""Build: from a configuration to a complete store, on any number of workers, however often interrupted."""
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pelagos.preprocessing import durable
+from pelagos.preprocessing.build import duplicate_starts
+from pelagos.preprocessing.build.group_writer import write_attributes, write_skeleton, write_statistics
+from pelagos.preprocessing.build.plan import BuildConfig, Plan, make_plan
+from pelagos.preprocessing.build.source_records import SourceRecord, record_sources, with_checksums
+from pelagos.preprocessing.build.workers import Progress, run_parts
+from pelagos.preprocessing.build.write_part import PLAN, PROGRESS, Entry, known_beginnings, read_entry
+from pelagos.preprocessing.durable import LockedError
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.measures import total
+from pelagos.preprocessing.store.manifest import Manifest, files_of, read_manifest
+
+__all__ = ["BuildConfig", "build"]
+
+_log = logging.getLogger(__name__)
+
+
+def _silent(done: int, num: int) -> None:
+    """Show nothing."""
+
+
+def build(config: BuildConfig, progress: Progress = _silent) -> Path:
+    """Build a store, or go on with one that was interrupted.
+
+    Args:
+        config: of the store.
+        progress: called with the number of shards that are complete and of all in this part.
+
+    Returns:
+        The store; for one part of several that was not the last to end, the folder in which it grows.
+
+    Raises:
+        ConfigError: an option contradicts the data, or a store of this version has another content.
+        DataError: the source holds what may not be stored, or changed, or somebody else is building.
+        DamagedFileError: the source cannot be read; finished shards are kept.
+    """
+    if _is_complete(config):
+        _log.info("%s: already built", config.path)
+        return config.path
+    position, count = config.share
+    if position >= count or (count > 1 and config.overwrite):
+        raise ConfigError(f"part: {config.part} must be one of {count}, and cannot overwrite")
+    _make_folder(config.path.parent)
+    lock = config.path.with_name(f".{config.path.name}.lock")
+    building = config.path.with_name(f"{config.path.name}.building")
+    with durable.lock(lock, shared=count > 1):
+        if _is_complete(config):  # by somebody who has just let go of the lock
+            return config.path
+        plan = make_plan(config, beginnings=() if config.overwrite else known_beginnings(building, config))
+        sources = _prepare(building, plan)
+        run_parts(building, plan, plan.parts[position::count], progress)
+        if count == 1:
+            return _complete(building, plan, sources)
+    return _complete_if_last(lock, building, plan, sources)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"root: {folder} cannot be made: {error.strerror}") from error
+
+
+def _is_complete(config: BuildConfig) -> bool:
+    if config.overwrite or not config.path.exists():
+        return False
+    found = read_manifest(config.path).config
+    if not config.makes(found):
+        raise ConfigError(
+            f"{config.path}: built with another configuration ({_difference(found, config.content())}); "
+            "give the new one another version, or overwrite=true"
+        )
+    _tidy(config.path)
+    return True
+
+
+def _difference(old: Any, new: Any) -> str:
+    changes = [f"{path}: {before!r} there, {after!r} here" for path, before, after in _changes(old, new)]
+    return "; ".join(changes[:3]) + ("; ..." if len(changes) > 3 else "")
+
+
+def _changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from _changes(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+    elif old != new:
+        yield path, old, new
+
+
+def _prepare(building: Path, plan: Plan) -> list[SourceRecord]:
+    """Make the folder in which the store grows, or check that an earlier one is of the same plan."""
+    sources = record_sources(plan.fields.sources)
+    if plan.config.overwrite and building.exists() and _disagreement(building, plan, sources):
+        shutil.rmtree(building)
+    if not building.exists():
+        _start(building, plan, sources)
+    if reason := _disagreement(building, plan, sources):
+        raise DataError(
+            f"{building}: a half-finished build differs: {reason}; go back to what it was built from, "
+            "or overwrite=true to begin again"
+        )
+    return sources
+
+
+def _start(building: Path, plan: Plan, sources: list[SourceRecord]) -> None:
+    folder = Path(tempfile.mkdtemp(prefix=f".{building.name}.", dir=building.parent))
+    try:
+        write_skeleton(folder, plan)
+        (folder / PROGRESS).mkdir(parents=True)
+        values = {
+            "fingerprint": plan.fingerprint,
+            "config": plan.config.content(),
+            "sources": [record.to_json() for record in sources],
+            "beginnings": plan.beginnings,
+        }
+        durable.write_bytes(folder / PLAN, json.dumps(values).encode())
+        folder.chmod(0o755)
+        folder.rename(building)
+    except OSError:
+        # Another part of the same build may have been quicker; it made the same.
+        if not building.exists():
+            raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _disagreement(building: Path, plan: Plan, sources: list[SourceRecord]) -> str:
+    """How an earlier build differs from this plan; empty if it does not."""
+    earlier = json.loads((building / PLAN).read_bytes())
+    if not plan.config.makes(earlier["config"]):
+        return f"its configuration ({_difference(earlier['config'], plan.config.content())})"
+    found = {record.path: record for record in sources}
+    before = {values["path"]: SourceRecord(**values) for values in earlier["sources"]}
+    if changed := sorted(path for path in {*found, *before} if found.get(path) != before.get(path)):
+        return f"{changed[0]} has changed since"
+    return "" if earlier["fingerprint"] == plan.fingerprint else "the layout of its data"
+
+
+def _complete_if_last(lock: Path, building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
+    """Complete the store unless other parts are at work or have still to come."""
+    try:
+        with durable.lock(lock):
+            if plan.config.path.exists():
+                return plan.config.path
+            missing = sum(read_entry(building, plan, part) is None for part in plan.parts)
+            if not missing:
+                return _complete(building, plan, sources)
+            _log.info("%s: %d shards are left to other parts", building, missing)
+    except LockedError:
+        _log.info("%s: other parts are at work; the last one completes the store", building)
+    return building
+
+
+def _complete(building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
+    """Statistics, attributes and manifest; then the store takes its name."""
+    path = plan.config.path
+    if record_sources(plan.fields.sources) != sources:
+        raise DataError(f"{building}: sources changed while they were read; begin again with overwrite=true")
+    entries = [entry for part in plan.parts if (entry := read_entry(building, plan, part)) is not None]
+    assert len(entries) == len(plan.parts)
+    digests = [digest for entry in entries for digest in entry.beginnings]
+    if len(digests) == len(plan.codes) and (leak := duplicate_starts.told(digests, plan.codes)):
+        _log.warning("%s: %s", path, leak)
+    if not plan.training.any():
+        _log.warning(
+            "%s: no frame trains, so its statistics say nothing of what depends on time; see splits", path
+        )
+    if plan.config.checksum_sources:
+        sources = with_checksums(sources)
+    _write_results(building, plan, entries, sources)
+    durable.sync_tree(building)
+    replaced = path.with_name(f"{path.name}.replaced")
+    if path.exists():
+        path.rename(replaced)
+    building.rename(path)
+    durable.sync_directory(path.parent)
+    _tidy(path)
+    return path
+
+
+def _write_results(building: Path, plan: Plan, entries: list[Entry], sources: list[SourceRecord]) -> None:
+    measures = total([entry.measures for entry in entries])
+    rounding = np.max([entry.rounding for entry in entries], axis=0)
+    durable.remove_partials(building)
+    write_statistics(building, plan, measures)
+    write_attributes(building, plan, sources, rounding, measures.num_missing)
+    shards = {path: value for entry in entries for path, value in entry.files.items()}
+    others = sorted(files_of(building) - set(shards))
+    Manifest(
+        fingerprint=plan.fingerprint,
+        config=plan.config.content(),
+        files=shards | {name: durable.checksum(building / name) for name in others},
+        rounding=rounding.tolist(),
+        sources=[record.published() for record in sources],
+    ).write(building)
+
+
+def _tidy(path: Path) -> None:
+    """Remove what only the building needed."""
+    shutil.rmtree(path / PROGRESS, ignore_errors=True)
+    (path / PLAN).unlink(missing_ok=True)
+    left = [path.with_name(f"{path.name}.replaced"), *path.parent.glob(f".{path.name}.building.*")]
+    for folder in left:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,83 @@
+"""Leakage: trajectories of different splits that begin alike, so that scores would be of what was learnt.
+
+Shapes: N trajectories, T times, C channels, H rows, W columns.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.fields.channels import Channel
+from pelagos.preprocessing.fields.fields import Fields
+from pelagos.preprocessing.split import SPLITS, Codes
+
+_BLOCK = 8 << 20  # bytes of first frames that are read at a time
+
+
+def beginnings(x_NTCHW: NDArray[np.float32], channels: Sequence[Channel]) -> list[str]:
+    """A digest of each trajectory's initial condition; empty where it is uniform, as in flow from rest.
+
+    The initial condition is all prognostic channels of the first frame, or all that are predicted where none is.
+    """
+    compared = _compared(channels)
+    return [_digest([frames[0, channel] for channel in compared]) for frames in x_NTCHW]
+
+
+def read_beginnings(fields: Fields) -> list[str]:
+    """The same of all trajectories of a source.
+
+    Raises:
+        DamagedFileError: the source cannot be read.
+    """
+    fields = replace(fields, state=tuple(fields.state[channel] for channel in _compared(fields.state)))
+    step = max(1, _BLOCK // (4 * max(1, len(fields.state)) * prod(fields.grid.shape)))
+    digests: list[str] = []
+    for start in range(0, fields.num_trajectories, step):
+        rows = slice(start, min(start + step, fields.num_trajectories))
+        block = fields.read(rows, slice(0, 1))
+        fields.round(block)
+        digests += beginnings(block, fields.state)
+    return digests
+
+
+def _compared(channels: Sequence[Channel]) -> list[int]:
+    roles = [channel.variable.role for channel in channels]
+    wanted = "prognostic" if "prognostic" in roles else "diagnostic"
+    return [number for number, role in enumerate(roles) if role == wanted]
+
+
+def _digest(fields: Sequence[NDArray[np.float32]]) -> str:
+    # Of the values that are there: flow from rest around a body is uniform, too.
+    if not any(np.fmin.reduce(field, None) < np.fmax.reduce(field, None) for field in fields):
+        return ""
+    digest = hashlib.blake2b(digest_size=8)
+    for field in fields:
+        digest.update(field.data)
+    return digest.hexdigest()
+
+
+def told(digests: Sequence[str], codes_NT: Codes) -> str:
+    """What to warn of: trajectories in different splits that begin alike; empty if there are none."""
+    alike = defaultdict(list)
+    for trajectory, digest in enumerate(digests):
+        if digest and (names := _splits(codes_NT[trajectory])):
+            alike[digest].append((trajectory, names))
+    torn = [group for group in alike.values() if len({names for _, names in group}) > 1]
+    if not torn:
+        return ""
+    (one, here), *others = torn[0]
+    two, there = next(other for other in others if other[1] != here)
+    more = f", and so do {len(torn) - 1} more groups" if len(torn) > 1 else ""
+    return (
+        f"trajectory {one} ({here}) and trajectory {two} ({there}) begin with the same fields{more}: scores would "
+        "be of what was learnt; keep them in one split by splits.group_by=[initial_condition] or by ranges"
+    )
+
+
+def _splits(codes_T: NDArray[np.int8]) -> str:
+    return ", ".join(SPLITS[code] for code in np.unique(codes_T) if code >= 0)

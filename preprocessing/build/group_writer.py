@@ -1,0 +1,273 @@
+"""The Zarr group around the shards: coordinates and splits before the build, statistics after it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from pelagos.preprocessing import durable
+from pelagos.preprocessing.build.plan import Plan, chunk_of
+from pelagos.preprocessing.build.source_records import SourceRecord, software
+from pelagos.preprocessing.fields.channels import Channel
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.measures import Measures, statistics
+from pelagos.preprocessing.split import ABSENT, SPLITS, UNUSED
+from pelagos.preprocessing.store.format import FORMAT
+from pelagos.preprocessing.store.shard_layout import ShardLayout, read_metadata
+from pelagos.preprocessing.variables import keys
+
+EPOCH = "seconds since 1970-01-01 00:00:00"
+_CONVENTIONS = "CF-1.12 ACDD-1.3"
+_LEVEL_ATTRS = ("units", "standard_name", "long_name", "positive", "boundary")
+
+
+def write_skeleton(folder: Path, plan: Plan) -> None:
+    """A group with all arrays but statistics; the shards of `state` and `static` are missing."""
+    group, fields = zarr.open_group(folder, mode="w", zarr_format=3), plan.fields
+    _put(
+        group,
+        "trajectory",
+        _identifiers(plan),
+        ("trajectory",),
+        {"long_name": "identifier of the trajectory"},
+    )
+    _put(group, "time", *_time(plan))
+    _put(group, "y", fields.grid.y, ("y",), _axis_attrs("y", fields.grid))
+    _put(group, "x", fields.grid.x, ("x",), _axis_attrs("x", fields.grid))
+    words = {UNUSED: "unused", **dict(enumerate(SPLITS))}
+    if (plan.codes == ABSENT).any():
+        words = {ABSENT: "absent", **words}
+    flags = {"flag_values": list(words), "flag_meanings": " ".join(words.values())}
+    _put(group, "split", plan.codes, ("trajectory", "time"), flags | {"long_name": "split of each frame"})
+    named = {"long_name": "name of the field, with its level"}
+    _put(group, "channel", _texts(keys(c.variable for c in fields.state)), ("channel",), named)
+    _declare(group, "state", plan.state, ("trajectory", "time", "channel", "y", "x"))
+    if fields.static:
+        leading = "trajectory" if fields.varying_static else "common"
+        _put(
+            group,
+            "static_channel",
+            _texts(keys(c.variable for c in fields.static)),
+            ("static_channel",),
+            named,
+        )
+        _declare(group, "static", plan.static, (leading, "static_channel", "y", "x"))
+    if fields.params:
+        values = np.stack(list(fields.params.values()), axis=1)
+        _put(group, "param", _texts(fields.params), ("param",), {"long_name": "name of the parameter"})
+        _put(group, "params", values, ("trajectory", "param"), {"long_name": "parameters of each trajectory"})
+
+
+def _texts(values: Any) -> NDArray[Any]:
+    return np.array(list(values), dtype=object)
+
+
+def _identifiers(plan: Plan) -> NDArray[Any]:
+    found = plan.fields.dataset["trajectory"].values
+    return found if found.dtype == np.int64 else _texts(map(str, found))
+
+
+def _time(plan: Plan) -> tuple[NDArray[Any], tuple[str], dict[str, Any]]:
+    axis, common = plan.fields.axis, {"axis": "T", "long_name": "time"}
+    if axis.dtype.kind == "M":
+        dated = {"standard_name": "time", "units": EPOCH, "calendar": "proleptic_gregorian"}
+        return axis.astype(np.int64), ("time",), common | dated
+    # The standard name belongs to dates; these are times since the start of each trajectory.
+    return axis.astype(np.float64), ("time",), common | {"units": plan.fields.time_units}
+
+
+def _axis_attrs(axis: str, grid: Grid) -> dict[str, Any]:
+    if grid.kind == "cartesian":
+        return {"axis": axis.upper(), "units": grid.units, "long_name": f"coordinate along {axis}"}
+    name, units = ("latitude", "degrees_north") if axis == "y" else ("longitude", "degrees_east")
+    return {"axis": axis.upper(), "standard_name": name, "long_name": name, "units": units}
+
+
+def _put(
+    group: zarr.Group,
+    name: str,
+    values: NDArray[Any],
+    dims: tuple[str, ...],
+    attrs: dict[str, Any] | None = None,
+    chunk: tuple[int, ...] = (),
+) -> None:
+    """Write an array as one file, of a single chunk or a shard of several."""
+    texts, whole = values.dtype == object, tuple(max(1, size) for size in values.shape)
+    chunk = chunk or whole
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        chunks=chunk,
+        shards=None if chunk == whole else tuple(-(-n // c) * c for n, c in zip(whole, chunk, strict=True)),
+        dtype="str" if texts else values.dtype,
+        compressors=None,
+        fill_value="" if texts else _fill_value(values.dtype),
+        dimension_names=dims,
+        attributes=attrs or {},
+        overwrite=True,
+        config={"write_empty_chunks": True},
+    )
+    array[...] = values
+
+
+def _fill_value(dtype: np.dtype[Any]) -> Any:
+    return np.nan if dtype.kind == "f" else dtype.type(0)
+
+
+def _declare(group: zarr.Group, name: str, layout: ShardLayout, dims: tuple[str, ...]) -> None:
+    """Create a sharded array without values."""
+    blosc = BloscCodec(typesize=4, cname="lz4", clevel=5, shuffle="shuffle", blocksize=0)
+    group.create_array(
+        name,
+        shape=layout.shape,
+        shards=layout.shard,
+        chunks=layout.chunk,
+        dtype="float32",
+        compressors=None if layout.codec == "none" else [blosc],
+        fill_value=np.nan,
+        dimension_names=dims,
+    )
+
+
+def write_statistics(folder: Path, plan: Plan, measures: Measures, *, cut_mask: bool = True) -> None:
+    """The mask and the group `stats` with arrays (channel,) or (static_channel,), all float64.
+
+    Args:
+        folder: of the store.
+        plan: of the build.
+        measures: of all parts.
+        cut_mask: whether a large mask is cut into chunks, behind the same name; once it was not.
+    """
+    group = zarr.open_group(folder, mode="r+")
+    mask = measures.mask if measures.state.count.any() else np.ones(plan.state.frame, bool)
+    attrs = {"long_name": "where a value ever exists in the training split"}
+    chunk = chunk_of(mask.shape, mask.itemsize) if cut_mask else ()
+    _put(group, "mask", mask, ("channel", "y", "x"), attrs, chunk)
+    stats = group.require_group("stats")
+    for name, values in statistics(measures).items():
+        static = name.startswith("static_")
+        if plan.fields.static or not static:
+            _put(stats, name, values, ("static_channel" if static else "channel",))
+
+
+def write_attributes(
+    folder: Path, plan: Plan, sources: list[SourceRecord], rounding: NDArray[np.float64], num_missing: int
+) -> None:
+    """CF and ACDD attributes, what `open_store` needs, provenance; and all metadata in one file."""
+    group = zarr.open_group(folder, mode="r+")
+    state = [
+        _channel_attrs(channel, error)
+        for channel, error in zip(plan.fields.state, rounding.tolist(), strict=True)
+    ]
+    group["state"].attrs.put({"long_name": "fields that depend on time, one a channel", "channels": state})
+    if plan.fields.static:
+        static = [_channel_attrs(channel, 0.0) for channel in plan.fields.static]
+        group["static"].attrs.put({"long_name": "fields without time, one a channel", "channels": static})
+    config, source = plan.config, plan.fields.dataset.attrs
+    documentation = {
+        "title": config.title or str(source.get("title", "")) or config.dataset,
+        "license": config.license or str(source.get("license", "")),
+        "references": config.references or str(source.get("references", "")),
+    }
+    group.attrs.put(
+        {
+            "Conventions": _CONVENTIONS,
+            "id": f"{config.dataset}-{config.version}",
+            "product_version": config.version,
+            "source": source["source_format"],
+            "summary": _summary(plan),
+            "history": f"built by pelagos {software()['pelagos']}",
+            "processing_level": "gridded, channels stacked, no values normalised",
+            **{name: text for name, text in documentation.items() if text},
+            **_coverage(plan),
+            **config.attributes,
+            "provenance": {
+                "config": config.content(),
+                "sources": [record.published() for record in sources],
+                "software": software(),
+            },
+            "pelagos": _description(plan, num_missing),
+        }
+    )
+    _consolidate(folder)
+
+
+def _summary(plan: Plan) -> str:
+    num, length, *_ = plan.state.shape
+    height, width = plan.fields.grid.shape
+    names = ", ".join(dict.fromkeys(channel.variable.name for channel in plan.fields.state))
+    return f"{num} trajectories of {length} frames of {height} x {width} points: {names}"
+
+
+def _coverage(plan: Plan) -> dict[str, Any]:
+    """ACDD's words for where and when, of places on the earth and of dates."""
+    grid, axis = plan.fields.grid, plan.fields.axis
+    found: dict[str, Any] = {}
+    if grid.kind == "latlon":
+        for name, values in (("lat", grid.y), ("lon", grid.x)):
+            found |= {
+                f"geospatial_{name}_min": float(values.min()),
+                f"geospatial_{name}_max": float(values.max()),
+            }
+    if axis.dtype.kind == "M":
+        found |= {"time_coverage_start": f"{axis[0]}Z", "time_coverage_end": f"{axis[-1]}Z"}
+    return found
+
+
+def _channel_attrs(channel: Channel, error: float) -> dict[str, Any]:
+    variable = channel.variable
+    attrs: dict[str, Any] = {
+        "name": variable.key,
+        "units": variable.units,
+        "long_name": variable.long_name,
+        **channel.attrs,
+    }
+    if variable.transform is not None:
+        # The standard name is that of the physical field, whose units these values no longer have.
+        attrs |= {"units": "1", "long_name": variable.describe_values(), "standard_name": ""}
+        attrs["transform"] = {**variable.transform.model_dump(), "units": variable.units}
+    if channel.bits is not None:
+        # CF 1.12, section 8.4, whose container variable would be one for all channels.
+        how = {"algorithm": "bitround", "implementation": f"pelagos {software()['pelagos']}"}
+        attrs |= {"quantization": how, "quantization_nsb": channel.bits, "quantization_relative_error": error}
+    return {name: value for name, value in attrs.items() if value != ""}
+
+
+def _description(plan: Plan, num_missing: int) -> dict[str, Any]:
+    fields = plan.fields
+    return {
+        "format": FORMAT,
+        "dataset": plan.config.dataset,
+        "version": plan.config.version,
+        "variables": [channel.variable.model_dump() for channel in fields.state],
+        "static_variables": [channel.variable.model_dump() for channel in fields.static],
+        "params": list(fields.params),
+        "grid": fields.grid.to_json(),
+        "time_units": fields.time_units,
+        "num_missing": num_missing,
+        "static_varies": fields.varying_static,
+        **_level(plan),
+    }
+
+
+def _level(plan: Plan) -> dict[str, dict[str, str]]:
+    """What the numbers behind @ in the names of channels are, where the source says."""
+    channels = (*plan.fields.state, *plan.fields.static)
+    if all(channel.level is None for channel in channels):
+        return {}
+    attrs = plan.fields.dataset["level"].attrs
+    found = {name: str(attrs[name]) for name in _LEVEL_ATTRS if name in attrs}
+    return {"level": found} if found else {}
+
+
+def _consolidate(folder: Path) -> None:
+    """Put the metadata of all arrays into the group's own, in sorted order so that bytes are the same."""
+    root = read_metadata(folder)
+    members = sorted(file.parent for file in folder.rglob("zarr.json") if file.parent != folder)
+    metadata = {str(member.relative_to(folder)): read_metadata(member) for member in members}
+    root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": metadata}
+    durable.write_bytes(folder / "zarr.json", json.dumps(root, indent=2, sort_keys=True).encode())

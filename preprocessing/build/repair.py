@@ -1,0 +1,106 @@
+"""Repair: does exactly the damaged files of a store again, and takes them only if they are what they were."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing import durable
+from pelagos.preprocessing.build.group_writer import write_attributes, write_skeleton, write_statistics
+from pelagos.preprocessing.build.plan import BuildConfig, Part, Plan, make_plan
+from pelagos.preprocessing.build.source_records import SourceRecord
+from pelagos.preprocessing.build.write_part import PROGRESS, measure_part, shard_files, write_part
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.measures import Measures, total
+from pelagos.preprocessing.store.manifest import Manifest, read_manifest, verify
+from pelagos.preprocessing.store.shard_reader import ShardReader
+
+
+def repair(path: Path | Url) -> list[str]:
+    """Rebuild the damaged and missing files of a store from its sources, and nothing else.
+
+    Returns:
+        The files that were mended.
+
+    Raises:
+        ConfigError: the store is on a server.
+        DamagedFileError: the manifest itself is damaged, or a source cannot be read.
+        DataError: the sources are not those of the store any more.
+    """
+    if isinstance(path, Url):
+        raise ConfigError(f"{path}: a store on a server is only read; repair the copy that it was made from")
+    damaged = {damage.path for damage in verify(path) if damage.kind != "unexpected"}
+    if not damaged:
+        return []
+    manifest = read_manifest(path)
+    plan = _plan_of(path, manifest)
+    scratch = path.with_name(f"{path.name}.repairing")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        (scratch / PROGRESS).mkdir(parents=True)
+        for part in plan.parts:
+            if mine := damaged & set(shard_files(plan, part)):
+                write_part(scratch, plan, part)
+                _take(scratch, path, mine, manifest)
+        shards = {name for part in plan.parts for name in shard_files(plan, part)}
+        if others := damaged - shards:
+            _write_others(scratch, path, plan, manifest)
+            _take(scratch, path, others, manifest)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return sorted(damaged)
+
+
+def _plan_of(path: Path, manifest: Manifest) -> Plan:
+    config = BuildConfig.model_validate(manifest.config)
+    for cut_rows in (True, False):
+        plan = make_plan(config, cut_rows=cut_rows)
+        if plan.fingerprint == manifest.fingerprint:
+            return plan
+    raise DataError(f"{path}: cannot be repaired: the sources hold other data than it was built from")
+
+
+def _take(scratch: Path, path: Path, names: set[str], manifest: Manifest) -> None:
+    """Move files into the store if they are byte for byte what they were."""
+    for name in sorted(names):
+        if durable.checksum(scratch / name) != manifest.files[name]:
+            raise DataError(f"{path / name}: cannot be repaired: made again, it differs; the sources changed")
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (scratch / name).replace(path / name)
+        durable.sync_directory((path / name).parent)
+
+
+def _write_others(scratch: Path, path: Path, plan: Plan, manifest: Manifest) -> None:
+    """Metadata, coordinates and statistics; the latter from the shards of the store itself."""
+    write_skeleton(scratch, plan)
+    measures = total([_measures(path, plan, part) for part in plan.parts])
+    sources = [SourceRecord(modified=0, **record) for record in manifest.sources]
+    cut_mask = manifest.files["mask/c/0/0/0"].bytes > measures.mask.nbytes  # by the index of a shard
+    write_statistics(scratch, plan, measures, cut_mask=cut_mask)
+    write_attributes(scratch, plan, sources, np.array(manifest.rounding), measures.num_missing)
+    durable.sync_tree(scratch)
+
+
+def _measures(path: Path, plan: Plan, part: Part) -> Measures:
+    state = ShardReader(path / "state", plan.state)
+    rows, (start, stop) = range(*part.trajectories), part.times
+    block = np.empty((len(rows), stop - start, *plan.state.frame), np.float32)
+    before = np.empty((len(rows) if start else 0, 1, *plan.state.frame), np.float32)
+    for n, row in enumerate(rows):
+        state.read_frames((row, start), block[n])
+        if start:
+            state.read_frames((row, start - 1), before[n])
+    return measure_part(plan, part, block, _static(path, plan, part), before)
+
+
+def _static(path: Path, plan: Plan, part: Part) -> NDArray[np.float32]:
+    cell = plan.static_cell(part)
+    if cell is None:
+        return np.empty((0, *plan.static.frame), np.float32)
+    fields = np.empty(plan.static.block_shape(cell), np.float32)
+    reader, first = ShardReader(path / "static", plan.static), cell[0] * plan.static.shard[0]
+    for n, frame in enumerate(fields):
+        reader.read_frame((first + n,), [frame])
+    return fields

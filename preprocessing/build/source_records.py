@@ -1,0 +1,82 @@
+"""Provenance: which files a store was made from, and with which software."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pelagos
+from pelagos.preprocessing import durable
+from pelagos.preprocessing.sources.arrays import zarr_array
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """One file or folder that was read.
+
+    Attributes:
+        path: as the source gave it.
+        bytes: its size, of all files in a folder; -1 for what is not on this machine's disks.
+        modified: the latest time of modification in nanoseconds.
+        sha256: of the content, of a folder's sorted names and contents; empty if not asked for, or on a server.
+        metadata_sha256: of a Zarr group that was read from a server, whose content would have to be fetched
+            once more, the digest of its root's metadata; empty otherwise.
+    """
+
+    path: str
+    bytes: int
+    modified: int
+    sha256: str = ""
+    metadata_sha256: str = ""
+
+    def published(self) -> dict[str, Any]:
+        """What the finished store tells of it: nothing that differs between copies."""
+        told = {"path": self.path, "bytes": self.bytes, "sha256": self.sha256}
+        return told | ({"metadata_sha256": self.metadata_sha256} if self.metadata_sha256 else {})
+
+    def to_json(self) -> dict[str, Any]:
+        """All attributes."""
+        return asdict(self)
+
+
+def record_sources(paths: Iterable[str]) -> list[SourceRecord]:
+    """Sizes and times of files and folders, without checksums."""
+    return [_stat(path) for path in dict.fromkeys(paths)]
+
+
+def _stat(path: str) -> SourceRecord:
+    stats = [file.stat() for file in _files(Path(path))]
+    if not stats:
+        return SourceRecord(path, bytes=-1, modified=0, metadata_sha256=zarr_array.fingerprint(path))
+    return SourceRecord(path, sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats))
+
+
+def with_checksums(records: Sequence[SourceRecord]) -> list[SourceRecord]:
+    """The same records with SHA-256, for which all is read once."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return list(pool.map(_with_checksum, records))
+
+
+def _with_checksum(record: SourceRecord) -> SourceRecord:
+    if record.bytes < 0:
+        return record
+    path = Path(record.path)
+    if path.is_file():
+        return replace(record, sha256=durable.sha256(path))
+    digest = hashlib.sha256()
+    for file in _files(path):
+        digest.update(f"{file.relative_to(path)}\0{durable.sha256(file)}\n".encode())
+    return replace(record, sha256=digest.hexdigest())
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def software() -> dict[str, str]:
+    """Versions of what takes part in a build."""
+    packages = ("numpy", "xarray", "zarr", "numcodecs")
+    return {"pelagos": pelagos.__version__, **{name: version(name) for name in packages}}

@@ -1,0 +1,89 @@
+"""Workers: the shards of a build, in this process, on processes of this machine, on a Dask cluster or SLURM.
+
+Tasks open the source by its configuration; no data pass through the graph.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from distributed import Client, LocalCluster, as_completed
+
+from pelagos.preprocessing.build.plan import BuildConfig, Part, Plan, make_plan
+from pelagos.preprocessing.build.slurm_workers import SlurmWorkers
+from pelagos.preprocessing.build.write_part import is_written, known_beginnings, write_part
+from pelagos.preprocessing.errors import ConfigError, DataError
+
+_PATIENCE = 15  # seconds to wait for a scheduler
+Progress = Callable[[int, int], None]
+
+
+def run_parts(root: Path, plan: Plan, parts: Sequence[Part], progress: Progress) -> None:
+    """Write all parts that are not yet written; stops at the first error and keeps what is finished."""
+    progress(0, len(parts))
+    if not plan.config.workers and not plan.config.scheduler:
+        for done, part in enumerate(parts, start=1):
+            _run_part(root, plan, part)
+            progress(done, len(parts))
+        return
+    numbers = [plan.parts.index(part) for part in parts]
+    arguments = (root, plan.config.model_dump_json(), plan.fingerprint)
+    with _client(plan.config, root.parent) as client:
+        # Not pure: a task that was done in an earlier build must look at the disk again.
+        futures = [client.submit(_run_remotely, *arguments, number, pure=False) for number in numbers]
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            progress(done, len(parts))
+
+
+def _run_part(root: Path, plan: Plan, part: Part) -> None:
+    if not is_written(root, plan, part):
+        write_part(root, plan, part)
+
+
+def _run_remotely(root: Path, config: str, fingerprint: str, number: int) -> None:
+    plan = _plan(root, config)
+    if plan.fingerprint != fingerprint:
+        raise DataError(f"{plan.config.dataset}: a worker sees other data or has another version of Pelagos")
+    if not root.is_dir():
+        raise DataError(
+            f"{root}: a worker does not see this folder; it must be on a file system that all share"
+        )
+    _run_part(root, plan, plan.parts[number])
+
+
+@lru_cache(maxsize=1)
+def _plan(root: Path, config: str) -> Plan:
+    parsed = BuildConfig.model_validate_json(config)
+    return make_plan(parsed, beginnings=known_beginnings(root, parsed))
+
+
+def _connected(scheduler: str) -> Client:
+    try:
+        return Client(scheduler, timeout=_PATIENCE)
+    except OSError as error:
+        raise ConfigError(
+            f"scheduler: nobody answers at {scheduler}; is `dask scheduler` running there? ({error})"
+        ) from error
+
+
+@contextmanager
+def _client(config: BuildConfig, logs: Path) -> Iterator[Client]:
+    if config.scheduler:
+        with _connected(config.scheduler) as client:
+            yield client
+        return
+    if isinstance(config.workers, SlurmWorkers):
+        with config.workers.cluster(logs) as cluster, Client(cluster) as client:
+            yield client
+        return
+    local = {
+        "processes": True,
+        "threads_per_worker": 1,
+        "scheduler_kwargs": {"dashboard": False, "dashboard_address": ":0"},  # None would be port 8787
+        "silence_logs": logging.ERROR,
+    }
+    with LocalCluster(n_workers=config.workers, **local) as cluster, Client(cluster) as client:
+        yield client

@@ -1,0 +1,190 @@
+"""Writing one part of a build: read, checked, measured, written and entered in the manifest, in this order.
+
+Shapes: N trajectories, T times, C channels, H rows, W columns.
+"""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing import durable
+from pelagos.preprocessing.build.duplicate_starts import beginnings
+from pelagos.preprocessing.build.plan import BuildConfig, Part, Plan
+from pelagos.preprocessing.durable import Checksum
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.fields.channels import Channel
+from pelagos.preprocessing.measures import Measures, measure
+from pelagos.preprocessing.store.shard_layout import ShardLayout, write_shard
+
+PLAN = Path("_build", "plan.json")
+PROGRESS = Path("_build", "shards")
+Block = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What is known of a part that was written.
+
+    Attributes:
+        fingerprint: of the plan.
+        files: checksums of its shards, by path in the store.
+        measures: its share of the statistics.
+        rounding: (C,) largest relative errors of mantissa rounding.
+        beginnings: digests of the initial conditions of the trajectories that begin in it.
+    """
+
+    fingerprint: str
+    files: dict[str, Checksum]
+    measures: Measures
+    rounding: NDArray[np.float64]
+    beginnings: list[str]
+
+
+def known_beginnings(root: Path, config: BuildConfig) -> list[str]:
+    """Digests of the initial conditions that an unfinished build of this configuration has recorded, if any."""
+    if not (root / PLAN).exists():
+        return []
+    values = json.loads((root / PLAN).read_bytes())
+    found: list[str] = values.get("beginnings", [])
+    return found if config.makes(values["config"]) else []
+
+
+def read_entry(root: Path, plan: Plan, part: Part) -> Entry | None:
+    """The part's entry, None where it was not completed under this plan."""
+    file = root / PROGRESS / f"{part.name}.json"
+    if not file.exists():
+        return None
+    values = json.loads(file.read_bytes())
+    if values["fingerprint"] != plan.fingerprint:
+        return None
+    return Entry(
+        fingerprint=values["fingerprint"],
+        files={path: Checksum(**fields) for path, fields in values["files"].items()},
+        measures=Measures.from_json(values["measures"], plan.state.frame),
+        rounding=np.array(values["rounding"]),
+        beginnings=values.get("beginnings", []),  # none in builds that an earlier version began
+    )
+
+
+def is_written(root: Path, plan: Plan, part: Part) -> bool:
+    """Whether the part's entry is there and its files agree with it in size and CRC-32C."""
+    entry = read_entry(root, plan, part)
+    return entry is not None and all(_agrees(root / path, expected) for path, expected in entry.files.items())
+
+
+def _agrees(file: Path, expected: Checksum) -> bool:
+    return file.exists() and file.stat().st_size == expected.bytes and durable.crc32c(file) == expected.crc32c
+
+
+def shard_files(plan: Plan, part: Part) -> list[str]:
+    """Paths in the store of the shard of the state that a part writes and, if it does, of the static one."""
+    state, cell = f"state/{plan.state.key((*part.cell, 0, 0, 0))}", plan.static_cell(part)
+    return [state] if cell is None else [state, f"static/{plan.static.key(cell)}"]
+
+
+def write_part(root: Path, plan: Plan, part: Part) -> Entry:
+    """Write a part's shards and, last, its entry; doing it again gives the same bytes.
+
+    Raises:
+        DataError: a value is infinite, or missing where that is an error.
+        DamagedFileError: the source cannot be read.
+    """
+    fields, rows, (start, stop) = plan.fields, slice(*part.trajectories), part.times
+    # One frame more where there is one before: the statistics of differences need it. A shard that
+    # does not begin a trajectory holds one trajectory only, so the rest stays contiguous.
+    frames = fields.read(rows, slice(max(0, start - 1), stop))
+    rounding = fields.round(frames)
+    before, block = (frames[:, :1], frames[:, 1:]) if start else (frames[:0, :1], frames)
+    check_values(plan, fields.state, block, part, plan.present(part))
+    has_static = plan.static_cell(part) is not None
+    static = fields.read_static(rows) if has_static else np.empty((0, *plan.static.frame), np.float32)
+    check_values(plan, fields.static, static[:, None], part, np.ones((len(static), 1), bool))
+    contents = zip(shard_files(plan, part), [(block, plan.state), (static, plan.static)], strict=False)
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        # The disk is waited for while the processor measures.
+        measuring = beside.submit(measure_part, plan, part, block, static, before)
+        checksums = {path: _write(root / path, values, layout) for path, (values, layout) in contents}
+        measures = measuring.result()
+    first = [] if start else beginnings(block, fields.state)
+    entry = Entry(plan.fingerprint, checksums, measures, rounding, first)
+    _write_entry(root / PROGRESS / f"{part.name}.json", entry)
+    return entry
+
+
+def measure_part(plan: Plan, part: Part, block: Block, static: Block, before: Block) -> Measures:
+    """A part's share of the statistics.
+
+    Args:
+        plan: of the build.
+        part: of it.
+        block: (N, T, C, H, W) the part's frames as stored.
+        static: (N, C, H, W) the static fields that it writes.
+        before: (N, 1, C, H, W) the frames before, none for a trajectory's first part.
+    """
+    training, start = plan.training[slice(*part.trajectories)], part.times[0]
+    static_missing = int(np.isnan(static).sum())
+    if plan.fields.varying_static:
+        static = static[np.asarray(training.any(axis=1))[: len(static)]]
+    measures = measure(
+        block,
+        static,
+        training[:, slice(*part.times)],
+        plan.present(part),
+        before.reshape(-1, *plan.state.frame),
+        training[:, start - 1] if start else training[:0, 0],
+    )
+    return replace(measures, num_missing=measures.num_missing + static_missing)
+
+
+def check_values(
+    plan: Plan, channels: Sequence[Channel], block: Block, part: Part, present: NDArray[np.bool_]
+) -> None:
+    """Raise DataError naming the first value of the frames (N, T) of (N, T, C, H, W) that may not be stored."""
+    for n, t, c in np.ndindex(block.shape[:3]):
+        values = block[n, t, c]
+        if not present[n, t] or np.isfinite(values).all():
+            continue
+        bad = np.isinf(values) if plan.config.missing == "keep" else ~np.isfinite(values)
+        if bad.any():
+            y, x = (int(axis) for axis in np.argwhere(bad)[0])
+            raise DataError(
+                _place(plan, channels[c], part, n, t) + f", y {y}, x {x}: {_advice(values[y, x])}"
+            )
+
+
+def _place(plan: Plan, channel: Channel, part: Part, n: int, t: int) -> str:
+    fields = plan.fields
+    trajectory, frame = part.trajectories[0] + n, part.times[0] + t
+    files = ", ".join(fields.sources[:2]) + (", ..." if len(fields.sources) > 2 else "")
+    where = f"{files or plan.config.dataset}: {channel.variable.key}, trajectory {trajectory}"
+    return where if channel.variable.role == "static" else f"{where}, time {frame} ({fields.axis[frame]})"
+
+
+def _advice(value: np.float32) -> str:
+    if np.isnan(value):
+        return "the value is missing (NaN); `missing: keep` stores such values and masks them"
+    return (
+        f"the value is {value} in float32; mend the source, change the units with `convert`, or its transform"
+    )
+
+
+def _write(file: Path, values: Block, layout: ShardLayout) -> Checksum:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    durable.remove_partials(file.parent)
+    return write_shard(file, values, layout)
+
+
+def _write_entry(file: Path, entry: Entry) -> None:
+    values = {
+        "fingerprint": entry.fingerprint,
+        "files": {path: asdict(value) for path, value in entry.files.items()},
+        "measures": entry.measures.to_json(),
+        "rounding": entry.rounding.tolist(),
+        "beginnings": entry.beginnings,
+    }
+    durable.write_bytes(file, json.dumps(values, sort_keys=True, allow_nan=False).encode())

@@ -1,0 +1,1 @@
+"""From a source to the fields of a store: selection, units, grids."""

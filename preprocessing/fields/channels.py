@@ -1,0 +1,149 @@
+"""Channels: the fields of a store, how they come from a source, and the options that say so."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt, model_validator
+
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.fields.regrid import Regrid
+from pelagos.preprocessing.fields.solar_forcing import ForcingName
+from pelagos.preprocessing.fields.units import conversion
+from pelagos.preprocessing.split import Range
+from pelagos.preprocessing.transform import Log1p
+from pelagos.preprocessing.variables import Role, Variable
+
+
+class Conversion(Config):
+    """A change of units: new = scale * old + offset, both known from the units unless one is given.
+
+    In YAML the new units alone will do (`air_temperature: degC`).
+    """
+
+    units: str
+    scale: float | None = None
+    offset: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_units(cls, value: Any) -> Any:
+        return {"units": value} if isinstance(value, str) else value
+
+    def build(self, name: str, units: str) -> "Linear":
+        """The conversion of a field from its units.
+
+        Raises:
+            ConfigError: neither number is given, and the units are unknown or measure different things.
+        """
+        if self.scale is None and self.offset is None:
+            try:
+                return Linear(*conversion(units, self.units))
+            except ConfigError as error:
+                raise ConfigError(
+                    f"convert.{name}: {error}; to convert nevertheless say {{units: {self.units}, scale: ...}}"
+                ) from error
+        return Linear(1.0 if self.scale is None else self.scale, self.offset or 0.0)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """scale * x + offset."""
+
+    scale: float
+    offset: float
+
+    def __call__(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """In float64."""
+        return values.astype(np.float64) * self.scale + self.offset
+
+
+class Subset(Config):
+    """The part of the data that is taken.
+
+    Attributes:
+        trajectories: [start, stop) of positions.
+        time: [start, stop) of positions or ISO dates.
+        times: least and greatest value on a time axis without dates, both included.
+        every: of how many frames one is taken.
+        level: least and greatest level, both included.
+        y: least and greatest coordinate of rows, both included; latitudes in degrees.
+        x: likewise of columns; longitudes from west to east, across the date line if need be: [170, -170].
+    """
+
+    trajectories: Range = (None, None)
+    time: Range = (None, None)
+    times: tuple[float, float] | None = None
+    every: PositiveInt = 1
+    level: tuple[float, float] | None = None
+    y: tuple[float, float] | None = None
+    x: tuple[float, float] | None = None
+
+
+class FieldOptions(Config):
+    """Which fields a store takes and in which form; names are those after `rename`.
+
+    Attributes:
+        variables: the fields taken, in this order; all by default.
+        rename: new names of fields and scalars.
+        roles: changed roles.
+        levels: the levels taken; all by default. Each becomes a channel `name@level`.
+        convert: changes of units.
+        transforms: functions of the values, after the change of units; forecasts and scores undo them.
+        forcings: channels computed from time and place, for dated fields on latitudes and longitudes.
+        subset: of trajectories, times, levels and places.
+        regrid: another grid, after `subset`.
+        coarsen: side of the blocks of cells whose mean is taken, instead of `regrid`.
+        bits: mantissa bits kept, at most 22; all 23 by default. The error made is recorded.
+        missing: whether NaN is an error or stays, as over sea; infinite values always are errors.
+    """
+
+    variables: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    rename: dict[str, str] = Field(default_factory=dict)
+    roles: dict[str, Role] = Field(default_factory=dict)
+    levels: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    convert: dict[str, Conversion] = Field(default_factory=dict)
+    transforms: dict[str, Log1p] = Field(default_factory=dict)
+    forcings: tuple[ForcingName, ...] = ()
+    subset: Subset = Subset()
+    regrid: Regrid | None = None
+    coarsen: PositiveInt = 1
+    bits: dict[str, Annotated[int, Field(ge=1, le=22)]] = Field(default_factory=dict)
+    missing: Literal["error", "keep"] = "error"
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of a store and how it comes from the source.
+
+    Attributes:
+        variable: as stored.
+        source: the data variable; empty for a computed forcing.
+        level: position on the level axis.
+        conversion: of units; the variable's transform comes after it.
+        bits: of mantissa that are kept.
+        attrs: of the source's, what the variable does not carry.
+    """
+
+    variable: Variable
+    source: str
+    level: int | None = None
+    conversion: Linear | None = None
+    bits: int | None = None
+    attrs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def as_is(self) -> bool:
+        """Whether values are stored as the source has them."""
+        return self.conversion is None and self.variable.transform is None
+
+    def finish(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Source to stored values, before rounding."""
+        if self.conversion is not None:
+            values = self.conversion(values)
+        if self.variable.transform is not None:
+            values = self.variable.transform.forward(values.astype(np.float64))
+        return values

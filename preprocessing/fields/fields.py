@@ -1,0 +1,163 @@
+"""Fields: the fields of a source as a store will hold them, read in blocks.
+
+Shapes: N trajectories, T times, C channels, H rows, W columns.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.errors import DamagedFileError, PelagosError
+from pelagos.preprocessing.fields.channels import Channel, FieldOptions
+from pelagos.preprocessing.fields.mantissa import round_mantissa
+from pelagos.preprocessing.fields.solar_forcing import FORCINGS
+from pelagos.preprocessing.fields.target_grid import Horizontal
+from pelagos.preprocessing.grid import Grid
+
+_PIECES = 16  # of a block, by which it is read: a source may need a copy of what it reads
+_PIECE = 1 << 20  # bytes that are read at a time at least
+
+
+@dataclass(frozen=True, eq=False)
+class Fields:
+    """The fields of one dataset, read in blocks as they will be stored.
+
+    Attributes:
+        dataset: in the convention, after renaming and selection; lazy.
+        place: from the dataset's grid to that of the stored fields.
+        axis: (T,) dates, or times in `time_units`.
+        time_units: of the axis; seconds where it has dates.
+        state: channels that depend on time: prognostic, forcing, diagnostic.
+        static: channels that do not.
+        params: (N,) values of each scalar, NaN where missing.
+        options: as configured.
+    """
+
+    dataset: xr.Dataset
+    place: Horizontal
+    axis: NDArray[Any]
+    time_units: str
+    state: tuple[Channel, ...]
+    static: tuple[Channel, ...]
+    params: dict[str, NDArray[np.float64]]
+    options: FieldOptions
+
+    @property
+    def grid(self) -> Grid:
+        """Of the stored fields."""
+        return self.place.grid
+
+    @property
+    def num_trajectories(self) -> int:
+        """N."""
+        return int(self.dataset.sizes["trajectory"])
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """(N, T) which frames there are: trajectories may end at different times."""
+        everything = np.ones((self.num_trajectories, len(self.axis)), bool)
+        return np.asarray(self.dataset.coords.get("present", everything))
+
+    @property
+    def varying_static(self) -> bool:
+        """Whether some static field differs between trajectories."""
+        return any("trajectory" in self.dataset[channel.source].dims for channel in self.static)
+
+    def read(self, trajectories: slice, times: slice) -> NDArray[np.float32]:
+        """(N, T, C, H, W) stored values, not yet rounded.
+
+        Raises:
+            DamagedFileError: the source cannot be read; the message names its files.
+        """
+        shape = (trajectories.stop - trajectories.start, times.stop - times.start)
+        out = np.empty((*shape, len(self.state), *self.grid.shape), np.float32)
+        for number, channel in enumerate(self.state):
+            if not channel.source:
+                name: Any = channel.variable.name
+                out[:, :, number] = FORCINGS[name](self.axis[times], self.grid)
+        for source in dict.fromkeys(channel.source for channel in self.state if channel.source):
+            array = self.dataset[source]
+            for rows, columns in _pieces(shape, array, max(_PIECE, out.nbytes // _PIECES)):
+                where = {"trajectory": _shifted(rows, trajectories), "time": _shifted(columns, times)}
+                self._place(out[rows, columns], self.state, source, array.isel(where))
+        return out
+
+    def read_static(self, trajectories: slice) -> NDArray[np.float32]:
+        """(N, C, H, W) stored static fields; N is 1 where no field differs between trajectories.
+
+        Raises:
+            DamagedFileError: the source cannot be read; the message names its files.
+        """
+        num = trajectories.stop - trajectories.start if self.varying_static else 1
+        out = np.empty((num, len(self.static), *self.grid.shape), np.float32)
+        for channel in self.static:
+            array = self.dataset[channel.source]
+            where = {"trajectory": trajectories} if "trajectory" in array.dims else {}
+            self._place(out, self.static, channel.source, array.isel(where))
+        return out
+
+    def _place(
+        self, out: NDArray[np.float32], channels: tuple[Channel, ...], source: str, array: xr.DataArray
+    ) -> None:
+        """Write what `array` holds into its channels of `out` (..., C, H, W)."""
+        values = self._load(source, array)
+        for number, channel in enumerate(channels):
+            if channel.source == source:
+                # The level axis stands before y and x.
+                part = values if channel.level is None else values[..., channel.level, :, :]
+                self._place_channel(out[..., number, :, :], channel, part)
+
+    def _place_channel(self, out: NDArray[np.float32], channel: Channel, values: NDArray[Any]) -> None:
+        # What overflows becomes infinite here, and is reported when all is checked.
+        with np.errstate(all="ignore"):
+            if not self.place.steps and channel.as_is:
+                out[:] = values
+                return
+            # Frame by frame: intermediate values are float64.
+            for index in np.ndindex(values.shape[:-2]):
+                out[index if len(index) == out.ndim - 2 else ...] = channel.finish(self.place(values[index]))
+
+    def _load(self, source: str, array: xr.DataArray) -> NDArray[Any]:
+        try:
+            # In this thread: a worker of Dask must not wait for itself.
+            return np.asarray(array.compute(scheduler="synchronous").values)
+        except PelagosError:
+            raise
+        except Exception as error:
+            files = ", ".join(self.sources[:4]) + (", ..." if len(self.sources) > 4 else "")
+            raise DamagedFileError(f"{files}: cannot read {source}: {error}") from error
+
+    @property
+    def sources(self) -> list[str]:
+        """The files and folders that the dataset comes from."""
+        return [str(path) for path in json.loads(self.dataset.attrs["sources"])]
+
+    def round(self, block: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Round (N, T, C, H, W) in place; the largest relative error in each channel."""
+        errors = np.zeros(len(self.state))
+        for number, channel in enumerate(self.state):
+            if channel.bits is not None:
+                frames = (block[n, t, number] for n, t in np.ndindex(block.shape[:2]))
+                errors[number] = max((round_mantissa(frame, channel.bits) for frame in frames), default=0.0)
+        return errors
+
+
+def _shifted(piece: slice, whole: slice) -> slice:
+    return slice(whole.start + piece.start, whole.start + piece.stop)
+
+
+def _pieces(shape: tuple[int, int], array: xr.DataArray, limit: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of trajectories and times that cover a shape, each of so many bytes in the source, or one frame."""
+    num, length = shape
+    frame_bytes = array.dtype.itemsize * prod(array.shape[2:])
+    frames = max(1, limit // frame_bytes)
+    rows, columns = max(1, frames // length), min(frames, length)
+    for row in range(0, num, rows):
+        for column in range(0, length, columns):
+            yield slice(row, min(row + rows, num)), slice(column, min(column + columns, length))

@@ -1,0 +1,203 @@
+"""Selection: which fields a store takes from a dataset, checked against the dataset before any is read."""
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.fields.channels import Channel, FieldOptions, Linear, Subset
+from pelagos.preprocessing.fields.fields import Fields
+from pelagos.preprocessing.fields.solar_forcing import ForcingName
+from pelagos.preprocessing.fields.solar_forcing import variable as forcing_variable
+from pelagos.preprocessing.fields.target_grid import horizontal
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.split import resolve
+from pelagos.preprocessing.variables import Role, Variable, keys, known
+
+_KEPT = ("standard_name", "cell_methods", "poseidon_offset")
+"""Attributes of a source's fields that a store's channels have as well."""
+
+_ORDER: tuple[Role, ...] = ("prognostic", "forcing", "diagnostic")
+
+
+def select(ds: xr.Dataset, options: FieldOptions) -> Fields:
+    """The fields that the options take from a dataset; reads coordinates and scalars only.
+
+    Raises:
+        ConfigError: an option names what the dataset does not have.
+        DataError: the dataset is not in the convention, or its times are not evenly spaced.
+    """
+    convention.check(ds)
+    ds = _subset(_renamed(ds, options), options)
+    convention.check(ds)
+    ds, place = horizontal(ds, options)
+    axis, time_units = _time_axis(ds)
+    names = list(options.variables or _fields_of(ds))
+    channels = [channel for name in names for channel in _channels(ds, name, options)]
+    channels += [_forcing(name, axis, place.grid) for name in options.forcings]
+    state = [channel for role in _ORDER for channel in channels if channel.variable.role == role]
+    static = [channel for channel in channels if channel.variable.role == "static"]
+    _check_unique([channel.variable for channel in (*state, *static)])
+    if not state:
+        raise ConfigError(f"variables: of {names} none depends on time")
+    return Fields(ds, place, axis, time_units, tuple(state), tuple(static), _params(ds), options)
+
+
+def _fields_of(ds: xr.Dataset) -> list[str]:
+    return convention.in_role(ds, *get_args(Role))
+
+
+def _renamed(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
+    if unknown := set(options.rename) - set(ds.data_vars):
+        raise ConfigError(f"rename: no variable {min(unknown)!r}; there are {sorted(map(str, ds.data_vars))}")
+    try:
+        ds = ds.rename_vars(options.rename)
+    except ValueError as error:
+        raise ConfigError(f"rename: {error}") from error
+    fields = set(_fields_of(ds))
+    named = {
+        "variables": set(options.variables or ()),
+        "roles": set(options.roles),
+        "convert": set(options.convert),
+        "transforms": set(options.transforms),
+        "bits": set(options.bits),
+    }
+    for option, names in named.items():
+        if unknown := names - fields:
+            raise ConfigError(f"{option}: no field {min(unknown)!r}; there are {sorted(fields)}")
+    if static := named["bits"] & set(convention.in_role(ds, "static")):
+        raise ConfigError(f"bits: {min(static)!r} is static; only fields that depend on time are rounded")
+    return ds.assign({name: ds[name].assign_attrs(role=role) for name, role in options.roles.items()})
+
+
+def _subset(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
+    subset = options.subset
+    time = _times(ds["time"].values, subset)
+    trajectories = resolve(subset.trajectories, np.arange(ds.sizes["trajectory"]), "subset.trajectories")
+    ds = ds.isel(time=slice(time.start, time.stop, subset.every), trajectory=trajectories)
+    if options.levels is None and subset.level is None:
+        return ds
+    if "level" not in ds.dims:
+        raise ConfigError(f"{'levels' if options.levels else 'subset.level'}: no field has levels")
+    if subset.level is not None:
+        ds = _planes(ds, _inside(ds["level"].values, subset.level, "subset.level").tolist())
+    if options.levels is None:
+        return ds
+    # As channels name them: a coordinate in single precision is not what a person writes.
+    found = [f"{level:g}" for level in ds["level"].values]
+    if absent := [level for level in options.levels if f"{level:g}" not in found]:
+        raise ConfigError(f"levels: no level {absent[0]:g}; there are [{', '.join(found)}]")
+    return _planes(ds, [found.index(f"{level:g}") for level in options.levels])
+
+
+def _planes(ds: xr.Dataset, positions: list[int]) -> xr.Dataset:
+    """Some of the levels; of 3-D fields an end that is left out is open from then on, as sides of a region are."""
+    kept = [end in positions for end in (0, ds.sizes["level"] - 1)]
+    ds = ds.isel(level=positions)
+    if "boundary" in ds["level"].attrs and not all(kept):
+        kinds = zip(kept, ds["level"].attrs["boundary"].split(","), strict=True)
+        ends = [kind if here and kind != "periodic" else "open" for here, kind in kinds]
+        ds = ds.assign_coords(level=ds["level"].assign_attrs(boundary=",".join(ends)))
+    return ds
+
+
+def _times(axis: NDArray[Any], subset: Subset) -> slice:
+    if subset.times is None:
+        return resolve(subset.time, axis, "subset.time")
+    if subset.time != (None, None):
+        raise ConfigError("subset: time and times both say which frames are taken; give only one of them")
+    if axis.dtype.kind == "M":
+        raise ConfigError("subset.times: the data are dated; give dates, as subset.time")
+    frames = _inside(axis, subset.times, "subset.times")
+    return slice(int(frames[0]), int(frames[-1]) + 1)
+
+
+def _inside(axis: NDArray[Any], bounds: tuple[float, float], name: str) -> NDArray[np.int64]:
+    """Positions on an axis of values within bounds, both included."""
+    # Times such as 3 * 0.1, or 0.3 in single precision, are what a person calls 0.3.
+    slack = 1e-3 * float(np.abs(np.diff(axis)).min()) if len(axis) > 1 else 1e-6 * abs(float(axis[0]))
+    inside = (axis >= min(bounds) - slack) & (axis <= max(bounds) + slack)
+    if not inside.any():
+        raise ConfigError(
+            f"{name}: nothing lies within {list(bounds)}; the values reach from {axis.min():g} to {axis.max():g}"
+        )
+    return np.flatnonzero(inside)
+
+
+def _channels(ds: xr.Dataset, name: str, options: FieldOptions) -> Iterator[Channel]:
+    array = ds[name]
+    table, conversion = known(name), _conversion(array, name, options)
+    variable = Variable(
+        name=name,
+        units=options.convert[name].units if conversion else array.attrs["units"],
+        role=array.attrs["role"],
+        group=array.attrs.get("group", table.group),
+        long_name=array.attrs.get("long_name", table.long_name),
+        transform=options.transforms.get(name),
+    )
+    attrs = {key: str(array.attrs[key]) for key in _KEPT if key in array.attrs}
+    if conversion is not None:
+        attrs.pop("poseidon_offset", None)  # of the values as they were
+    levels = ds["level"].values.tolist() if "level" in array.dims else [None]
+    for position, level in enumerate(levels):
+        yield Channel(
+            variable=variable.model_copy(update={"level": level}),
+            source=name,
+            level=None if level is None else position,
+            conversion=conversion,
+            bits=options.bits.get(name),
+            attrs=attrs,
+        )
+
+
+def _conversion(array: xr.DataArray, name: str, options: FieldOptions) -> Linear | None:
+    wanted = options.convert.get(name)
+    return None if wanted is None else wanted.build(name, array.attrs["units"])
+
+
+def _forcing(name: ForcingName, axis: NDArray[Any], grid: Grid) -> Channel:
+    if axis.dtype.kind != "M":
+        raise ConfigError(f"forcings: {name} needs dates, but time counts in numbers")
+    if grid.kind != "latlon":
+        raise ConfigError(f"forcings: {name} needs longitudes, but the grid is {grid.kind}")
+    return Channel(variable=forcing_variable(name), source="")
+
+
+def _check_unique(variables: list[Variable]) -> None:
+    found = keys(variables)
+    if doubled := [key for key in found if found.count(key) > 1]:
+        raise ConfigError(f"variables: {doubled[0]!r} would be stored twice")
+
+
+def _time_axis(ds: xr.Dataset) -> tuple[NDArray[Any], str]:
+    """Dates to the second, or numbers and their units; evenly spaced."""
+    axis = ds["time"].values
+    units = ds["time"].attrs.get("units", "1")
+    if axis.dtype.kind == "M":
+        seconds, units = axis.astype("datetime64[s]"), "s"
+        if (seconds != axis).any():
+            raise DataError(f"{ds.attrs['dataset']}: times within a second cannot be stored")
+        axis = seconds
+    if (odd := convention.uneven(axis)).size:
+        frame, steps = int(odd[0]), np.diff(axis).astype(np.float64)
+        raise DataError(
+            f"{ds.attrs['dataset']}: times are not evenly spaced: frames 0 and 1 are {steps[0]:g} {units} "
+            f"apart, frames {frame} and {frame + 1} {steps[frame]:g}, at {axis[frame]}; see subset.time"
+        )
+    return axis, units
+
+
+def _params(ds: xr.Dataset) -> dict[str, NDArray[np.float64]]:
+    num = ds.sizes["trajectory"]
+    params = {
+        name: np.broadcast_to(ds[name].values.astype(np.float64), num).copy()
+        for name in convention.in_role(ds, "scalar")
+    }
+    for name, values in params.items():
+        if np.isinf(values).any():
+            raise DataError(f"{ds.attrs['dataset']}: scalar {name} is infinite in some trajectory")
+    return params

@@ -1,0 +1,121 @@
+"""Horizontal: which part of a grid a store takes, and on which grid."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.fields.channels import FieldOptions, Subset
+from pelagos.preprocessing.fields.coarsen import Coarsener, coarse_grid
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.sources import convention
+
+Frame = NDArray[Any]
+Floats = NDArray[np.float64]
+Bounds = tuple[float, float]
+_SLACK = 1e-3  # of the spacing: coordinates went through float32
+
+
+@dataclass(frozen=True, eq=False)
+class Horizontal:
+    """The grid of a store and the steps that take a frame of the source there.
+
+    Attributes:
+        grid: of the result.
+        steps: each from one frame to the next.
+    """
+
+    grid: Grid
+    steps: tuple[Callable[[Frame], Frame], ...] = ()
+
+    def __call__(self, frame: Frame) -> Frame:
+        """One frame (H, W) of the source to one on the grid."""
+        for step in self.steps:
+            frame = step(frame)
+        return frame
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Takes columns in an order of their own: those of a region across the seam of the source's longitudes."""
+
+    positions: NDArray[np.int64]
+
+    def __call__(self, frame: Frame) -> Frame:
+        """One frame (H, W) to (H, columns)."""
+        return frame[:, self.positions]
+
+
+def horizontal(ds: xr.Dataset, options: FieldOptions) -> tuple[xr.Dataset, Horizontal]:
+    """The dataset with only the rows and columns that are read, and what remains to be done to each frame.
+
+    Raises:
+        ConfigError: an option contradicts the grid, or two contradict each other.
+    """
+    if options.regrid is not None and options.coarsen > 1:
+        raise ConfigError("coarsen: regrid says already which grid is wanted; give only one of them")
+    ds, grid, crop = _cropped(ds, options.subset)
+    if options.regrid is not None:
+        regridder = options.regrid.build(grid)
+        return ds, Horizontal(regridder.grid, (*crop, regridder))
+    if options.coarsen > 1:
+        return ds, Horizontal(coarse_grid(grid, options.coarsen), (*crop, Coarsener(grid, options.coarsen)))
+    return ds, Horizontal(grid, crop)
+
+
+def _cropped(ds: xr.Dataset, subset: Subset) -> tuple[xr.Dataset, Grid, tuple[Columns, ...]]:
+    source = convention.grid_of(ds)
+    if subset.y is None and subset.x is None:
+        return ds, source, ()
+    rows = _rows(source, subset.y)
+    columns, x = _columns(source, subset.x)
+    grid = source.moved(source.y[rows], x)
+    ds = ds.isel(y=rows)
+    if (np.diff(columns) == 1).all():
+        return ds.isel(x=slice(int(columns[0]), int(columns[-1]) + 1)), grid, ()
+    # Two ranges of columns: an index of both would be read column by column.
+    return ds, grid, (Columns(columns),)
+
+
+def _rows(grid: Grid, bounds: Bounds | None) -> slice:
+    if bounds is None:
+        return slice(None)
+    inside = _within(grid.y, min(bounds), max(bounds), grid.spacing[0])
+    if not inside.any():
+        raise _nothing("y", bounds, grid.y)
+    return slice(int(inside.argmax()), len(inside) - int(inside[::-1].argmax()))
+
+
+def _columns(grid: Grid, bounds: Bounds | None) -> tuple[NDArray[np.int64], Floats]:
+    """Positions of columns in the order wanted, and their coordinates as the bounds count them."""
+    everything = np.arange(len(grid.x))
+    if bounds is None:
+        return everything, grid.x
+    if grid.kind == "cartesian":
+        columns = np.flatnonzero(_within(grid.x, min(bounds), max(bounds), grid.spacing[1]))
+        x = grid.x
+    else:
+        west, east = bounds
+        width = 360.0 if east - west >= 360 else (east - west) % 360
+        slack = _SLACK * grid.spacing[1]
+        from_west = (grid.x - west + slack) % 360 - slack
+        x = grid.x + 360 * np.round((west + from_west - grid.x) / 360)
+        columns = np.flatnonzero(from_west <= width + slack)
+        columns = columns[np.argsort(x[columns])][:: 1 if grid.x[-1] >= grid.x[0] else -1]
+    if not columns.size:
+        raise _nothing("x", bounds, grid.x)
+    return columns, x[columns]
+
+
+def _within(values: Floats, low: float, high: float, spacing: float) -> NDArray[np.bool_]:
+    slack = _SLACK * spacing
+    return np.asarray((values >= low - slack) & (values <= high + slack))
+
+
+def _nothing(axis: str, bounds: Bounds, values: Floats) -> ConfigError:
+    reach = f"from {values.min():g} to {values.max():g}"
+    return ConfigError(f"subset.{axis}: no point lies within {list(bounds)}; the points reach {reach}")

@@ -1,0 +1,1 @@
+"""What a path is, and a configuration to build it."""

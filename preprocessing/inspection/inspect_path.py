@@ -1,0 +1,149 @@
+"""Inspection: what a store holds, in one screen of text; what any other archive is taken for."""
+
+from itertools import product
+from pathlib import Path
+
+from pelagos.preprocessing.build.write_part import PLAN
+from pelagos.preprocessing.errors import MissingFileError, PelagosError
+from pelagos.preprocessing.inspection.proposal import propose
+from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, read_manifest
+from pelagos.preprocessing.store.store import Store, located, open_store
+
+_WHAT_NEXT = """
+pelagos inspect STORE                        one of them: variables, statistics, splits, sources
+pelagos verify STORE                         whether its bytes are those that were written
+pelagos compare STORE OTHER                  whether two have the same content
+pelagos pretrain CONFIG data.0.path=STORE    train on it (further ones are data.1.path, ...)
+pelagos evaluate CONFIG store=STORE          score models on it"""
+
+
+def inspect(path: Path | Url | str) -> str:
+    """Dimensions, variables with units and statistics, splits, size and provenance of a store.
+
+    Of a folder of stores, a list of them. Of anything else, what it is taken for and a configuration for
+    `pelagos build`.
+
+    Raises:
+        MissingFileError: there is nothing, or no complete store.
+        DamagedFileError: a file of it is missing or damaged.
+        DataError: no format knows what is there.
+    """
+    whole = located(path)
+    if not _is_store(whole):
+        if isinstance(whole, Path) and (stores := _stores_in(whole)):
+            return _list(whole, stores)
+        return propose(str(path)).rstrip("\n")
+    store = open_store(whole)
+    manifest = read_manifest(store.path)
+    sections = (_head(store, manifest), _variables(store), _splits(store), _provenance(manifest))
+    return "\n\n".join("\n".join(section) for section in sections)
+
+
+def _is_store(path: Path | Url) -> bool:
+    """Whether a store is there, perhaps one that is not complete."""
+    if isinstance(path, Path):
+        return any(one.is_dir() for one in (path / MANIFEST.parent, path.parent / f"{path.name}.building"))
+    try:
+        read_manifest(path)
+    except MissingFileError:
+        return False
+    return True
+
+
+def _stores_in(folder: Path) -> list[Path]:
+    """Stores, complete or not, in a folder or in the folders of it: `pelagos build` has one for each dataset."""
+    written = [
+        file.parents[1]
+        for depth, name in product(("*", "*/*"), (MANIFEST, PLAN))
+        for file in folder.glob(f"{depth}/{name}")
+    ]
+    return sorted({path.with_name(path.name.removesuffix(".building")) for path in written})
+
+
+def _list(folder: Path, stores: list[Path]) -> str:
+    lines = [f"{folder} holds stores of Pelagos:", ""]
+    for path in stores:
+        try:
+            about = _summary(open_store(path))
+        except PelagosError as error:
+            about = str(error).removeprefix(f"{path}: ")
+        lines += [str(path), f"    {about}"]
+    return "\n".join(lines) + "\n" + _WHAT_NEXT
+
+
+def _summary(store: Store) -> str:
+    height, width = store.grid.shape
+    least = store.num_times if store.present is None else store.present.sum(axis=1).min()
+    frames = f"{store.num_times}" if least == store.num_times else f"{least} to {store.num_times}"
+    return (
+        f"{store.dataset} {store.version}: {store.num_trajectories} trajectories of {frames} "
+        f"frames, {len(store.variables)} channels, {height} x {width} points"
+    )
+
+
+def _head(store: Store, manifest: Manifest) -> list[str]:
+    size = sum(file.bytes for file in manifest.files.values())
+    sides = f"y {', '.join(store.grid.boundary_y)}; x {', '.join(store.grid.boundary_x)}"
+    lines = [
+        _summary(store),
+        f"time step   {store.dt:g}{'' if store.time_units == '1' else ' ' + store.time_units}",
+        f"grid        {store.grid.kind}, beyond the edges: {sides}",
+        *_levels(store),
+        f"size        {size / 1e6:.1f} MB in {len(manifest.files)} files",
+        f"scalars     {', '.join(store.params) or 'none'}",
+    ]
+    return [*lines, f"missing     {store.num_missing} values"] if store.num_missing else lines
+
+
+def _levels(store: Store) -> list[str]:
+    """How many levels there are and what they are: pressures, or planes of 3-D fields."""
+    found = [variable.level for variable in store.variables if variable.level is not None]
+    if not found:
+        return []
+    attrs = store.level
+    what = attrs.get("long_name") or attrs.get("standard_name", "")
+    units = attrs.get("units", "1")
+    text = f"{len(set(found))} from {min(found):g} to {max(found):g}{'' if units == '1' else ' ' + units}"
+    sides = f"; beyond: {attrs['boundary'].replace(',', ', ')}" if "boundary" in attrs else ""
+    return [f"levels      {text}{f', {what}' if what else ''}{sides}"]
+
+
+def _variables(store: Store) -> list[str]:
+    stats = store.stats
+    names = [len(variable.key) for variable in (*store.variables, *store.static_variables)]
+    width = max(8, *names)
+    lines = [f"{'variable':{width}} {'role':11} {'units':12} {'mean':>12} {'std':>12}"]
+    rows = [*zip(store.variables, stats.count, stats.mean, stats.std, stats.constant, strict=True)]
+    static = (stats.static_count, stats.static_mean, stats.static_std, stats.static_constant)
+    rows += zip(store.static_variables, *static, strict=True)
+    for variable, count, mean, std, constant in rows:
+        spread = ("constant" if constant else f"{std:.5g}") if count else "not measured"
+        name = f"{variable.key:{width}} {variable.role:11} {variable.units:12}"
+        lines.append(f"{name} {mean:>12.5g} {spread:>12}")
+    return lines + [
+        f"{variable.key} is kept, and measured here, as {variable.describe_values()}"
+        for variable in (*store.variables, *store.static_variables)
+        if variable.transform is not None
+    ]
+
+
+def _splits(store: Store) -> list[str]:
+    lines = []
+    for name, frames in store.splits.items():
+        num = int(frames.any(axis=1).sum())
+        lines.append(f"{name:11} {num} trajectories, {int(frames.sum())} frames")
+    return lines
+
+
+def _provenance(manifest: Manifest) -> list[str]:
+    lines = [f"built from  {manifest.config['source'].get('kind', '')}"]
+    for record in manifest.sources[:8]:
+        digest = f", sha256 {record['sha256'][:16]}" if record["sha256"] else ""
+        size = f"{record['bytes']} bytes" if record["bytes"] >= 0 else "not local"
+        if digest_of_metadata := record.get("metadata_sha256"):
+            digest = f", metadata's sha256 {digest_of_metadata[:16]}"
+        lines.append(f"            {record['path']} ({size}{digest})")
+    if len(manifest.sources) > 8:
+        lines.append(f"            and {len(manifest.sources) - 8} more")
+    return lines

@@ -1,0 +1,158 @@
+"""Proposal: what an unknown archive is taken for, and a build configuration to start from.
+
+What is printed is YAML as a whole: all that is said about the archive stands in comments.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import yaml
+from pydantic import ValidationError
+
+from pelagos.preprocessing.build.plan import BuildConfig, make_plan
+from pelagos.preprocessing.errors import DataError, PelagosError
+from pelagos.preprocessing.location import Url, locate
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.finding import Finding, Glance
+from pelagos.preprocessing.sources.formats.recognition import recognise
+
+_SHARES = (0.8, 0.1)
+"""Of the proposed splits: the training's, then the validation's."""
+
+
+def propose(path: str | Path) -> str:
+    """A configuration for `pelagos build`, with what it rests on in comments.
+
+    Raises:
+        MissingFileError: there is nothing at `path`.
+        DamagedFileError: it cannot be read.
+        DataError: no format knows it.
+    """
+    seen, findings = recognise(path)
+    if not findings:
+        raise DataError(_unknown(seen))
+    best = findings[0]
+    head = [f"{path}: {best.sureness} {best.kind}", f"because it is {best.evidence}"]
+    if (count := len(Files(paths=(seen.paths,)).places())) > 1:
+        head.append(f"as the first of its {count} files says, {seen.path.name}")
+    head += [f"it may also be {other.kind}: {other.evidence}" for other in findings[1:]]
+    values: dict[str, Any] = {
+        "command": "build",
+        "dataset": _identifier(best, seen),
+        "source": {"kind": best.kind, "paths": seen.paths, **best.options},
+    }
+    if best.ask:
+        asked = [f"  source.{option}: {question}" for option, question in best.ask.items()]
+        head += ["", "before it can be built, say below or as KEY=VALUE:", *asked]
+    else:
+        described, more = _tried(values)
+        head, values = head + described, values | more
+    return "".join(f"# {line}".rstrip() + "\n" for line in head) + _yaml(values, best.ask)
+
+
+def _yaml(values: Mapping[str, Any], ask: Mapping[str, str]) -> str:
+    """The configuration, with a commented line for each option of the source that must be set."""
+    parts = []
+    for key, value in values.items():
+        parts.append(yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=100))
+        if key == "source":
+            parts += [f"  # {option}:  # {question}\n" for option, question in ask.items()]
+    return "".join(parts)
+
+
+def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """What the archive holds and whether it can be built, and further options; opens it, reads one frame."""
+    try:
+        ds = _validated(values).source.open()
+        more = _missing(ds) | {"splits": _splits(ds)}
+        make_plan(_validated({**values, **more}))
+    except PelagosError as error:
+        return ["", "before it can be built, this has to be settled:", f"  {error}"], {}
+    fields = ", ".join(f"{name} ({ds[name].attrs['role']})" for name in ds.data_vars)
+    times = f"{ds.sizes['time']} times from {_shown(ds, 0)} to {_shown(ds, -1)}"
+    if "present" in ds.coords:
+        times += f", at least {int(ds.present.sum('time').min())} of them in each"
+    shape = f"{ds.sizes['y']} x {ds.sizes['x']} points, {ds.sizes['trajectory']} trajectories, {times}"
+    sides = f"beyond the edges: y {ds.attrs['boundary_y']}; x {ds.attrs['boundary_x']}"
+    fine = "pelagos build accepts this as it is"
+    return [f"it holds {fields}", shape, sides, *_planes(ds), "", fine], more
+
+
+def _shown(ds: xr.Dataset, frame: int) -> str:
+    time = ds.time.values[frame]
+    return str(_moment(ds, frame)) if time.dtype.kind == "M" else f"{time:g}"
+
+
+def _planes(ds: xr.Dataset) -> list[str]:
+    """What becomes of levels; what lies beyond the first and last where they are planes of 3-D fields."""
+    fields = [name for name in ds.data_vars if "level" in ds[name].dims]
+    if not fields:
+        return []
+    level, attrs = ds["level"].values, ds["level"].attrs
+    what = f" ({attrs['long_name']}; beyond its ends: {attrs['boundary']})" if "boundary" in attrs else ""
+    return [
+        f"{len(level)} levels from {level[0]:g} to {level[-1]:g}{what}, each a channel such as"
+        f" {fields[0]}@{level[0]:g};",
+        "  levels: [...] or subset: {level: [least, greatest]} takes some of them",
+    ]
+
+
+def _validated(values: Mapping[str, Any]) -> BuildConfig:
+    try:
+        return BuildConfig.model_validate({key: one for key, one in values.items() if key != "command"})
+    except ValidationError as error:
+        raise DataError("; ".join(f"{one['loc']}: {one['msg']}" for one in error.errors())) from error
+
+
+def _missing(ds: xr.Dataset) -> dict[str, Any]:
+    """`missing: keep` where the first frame of a field has missing values."""
+    place = {"trajectory": 0, "time": 0}
+    if "present" in ds.coords:
+        place = dict(zip(place, np.argwhere(ds.present.values)[0].tolist(), strict=True))
+    for name in convention.in_role(ds, "prognostic", "diagnostic", "forcing", "static"):
+        first = ds[name].isel({dim: at for dim, at in place.items() if dim in ds[name].dims})
+        if np.isnan(first.values).any():
+            return {"missing": "keep"}
+    return {}
+
+
+def _splits(ds: xr.Dataset) -> dict[str, Any]:
+    """The last tenth of the trajectories, or of the times of a single one, for each of valid and test."""
+    count, frames = ds.sizes["trajectory"], ds.sizes["time"]
+    if count > 2:
+        rest = max(1, round(_SHARES[1] * count))
+        return {"kind": "trajectories", "valid": rest, "test": rest}
+    if count == 1 and frames > 9:
+        first = round(_SHARES[0] * frames)
+        second = first + max(1, round(_SHARES[1] * frames))
+        one, two = (_moment(ds, i) for i in (first, second))
+        return {"kind": "time", "train": [None, one], "valid": [one, two], "test": [two, None]}
+    return {"kind": "trajectories"}
+
+
+def _moment(ds: xr.Dataset, i: int) -> int | str:
+    time = ds.time.values[i]
+    return str(np.datetime_as_string(time, unit="s")) if time.dtype.kind == "M" else i
+
+
+def _identifier(finding: Finding, seen: Glance) -> str:
+    own = str(finding.options.get("dataset") or seen.path.stem)
+    remote = isinstance(locate(seen.paths), Url)
+    if not remote and (seen.paths != str(seen.path) or own in ("data", "output")):
+        own = str(finding.options.get("dataset") or seen.path.resolve().parent.name)
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", own).strip("_.-") or "dataset"
+
+
+def _unknown(seen: Glance) -> str:
+    if seen.container == "unknown" and not seen.path.stat().st_size:
+        return f"{seen.path}: an empty file; fetch or make it again"
+    listed = ", ".join(f"{key or 'array'} {shape}" for key, shape in list(seen.shapes.items())[:10])
+    what = {"unknown": "its first bytes are of no format that is read"}.get(
+        seen.container, f"it is {seen.container} and holds {listed or 'nothing'}"
+    )
+    return f"{seen.path}: no format knows it: {what}; kind: external reads anything, see docs/own-data.md"

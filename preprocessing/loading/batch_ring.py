@@ -1,0 +1,119 @@
+"""Ring: memory for batches, filled again and again, which processes can share.
+
+Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W columns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.samples.batch import Batch
+from pelagos.preprocessing.samples.dataset import Buffers, Dataset
+
+_PAGE = 4096
+
+
+@dataclass(frozen=True)
+class RingShape:
+    """How much memory the batches of some datasets need.
+
+    Attributes:
+        depth: places of the ring.
+        micro_batch: samples of a batch.
+        inputs: values of the inputs of the largest batch.
+        targets: likewise.
+        forcings: likewise.
+    """
+
+    depth: int
+    micro_batch: int
+    inputs: int
+    targets: int
+    forcings: int
+
+    @classmethod
+    def fitting(cls, datasets: Sequence[Dataset], micro_batch: int, depth: int) -> "RingShape":
+        """For batches of any of the datasets."""
+        shapes = ((d.input_shape, d.target_shape, d.forcings_shape) for d in datasets)
+        largest = (max(map(prod, parts)) for parts in zip(*shapes, strict=True))
+        return cls(depth, micro_batch, *(micro_batch * size for size in largest))
+
+    @property
+    def _parts(self) -> tuple[tuple[type[np.generic], int], ...]:
+        """Type and size of inputs, targets, mask and forcings."""
+        floats, flags = np.float32, np.bool_
+        return (floats, self.inputs), (floats, self.targets), (flags, self.targets), (floats, self.forcings)
+
+    @property
+    def bytes(self) -> int:
+        """Of all slots."""
+        return self.depth * sum(_rounded(np.dtype(dtype).itemsize * size) for dtype, size in self._parts)
+
+    def slots(self, memory: NDArray[np.uint8]) -> list["Slot"]:
+        """The places of a ring in this memory."""
+        slots, start = [], 0
+        for _ in range(self.depth):
+            arrays: list[NDArray[Any]] = []
+            for dtype, size in self._parts:
+                length = np.dtype(dtype).itemsize * size
+                arrays.append(memory[start : start + length].view(dtype))
+                start += _rounded(length)
+            inputs, targets, mask, forcings = arrays
+            slots.append(Slot(inputs, targets, mask, forcings))
+        return slots
+
+
+def _rounded(length: int) -> int:
+    return -(-length // _PAGE) * _PAGE
+
+
+@dataclass(eq=False)
+class Slot:
+    """One place of the ring: memory for a batch of any of the datasets, and what is in it.
+
+    Attributes:
+        inputs: flat memory.
+        targets: likewise.
+        mask: likewise.
+        forcings: likewise.
+        views: the memory in the shape of each dataset's batches.
+        batch: that it holds.
+        error: why it holds none.
+        copied: an event after which copies to the device have ended.
+    """
+
+    inputs: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    forcings: NDArray[np.float32]
+    views: dict[int, Buffers] = field(default_factory=dict)
+    batch: Batch | None = None
+    error: BaseException | None = None
+    copied: Any = None
+
+    def buffers(self, number: int, dataset: Dataset, num: int, present: NDArray[np.bool_]) -> Buffers:
+        """The memory in the shape of a dataset's batch.
+
+        Args:
+            number: of the dataset.
+            dataset: that one.
+            num: samples of a batch.
+            present: the mask of datasets that miss nothing, which all share and nobody writes to.
+        """
+        if number not in self.views:
+            mask = present if dataset.complete else self.mask
+            self.views[number] = Buffers(
+                inputs=_carved(self.inputs, (num, *dataset.input_shape)),
+                targets=_carved(self.targets, (num, *dataset.target_shape)),
+                mask=_carved(mask, (num, *dataset.target_shape)),
+                forcings=_carved(self.forcings, (num, *dataset.forcings_shape)),
+            )
+        return self.views[number]
+
+
+def _carved(flat: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    return flat[: prod(shape)].reshape(shape)

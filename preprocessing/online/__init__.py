@@ -1,0 +1,1 @@
+"""Training on simulations that run meanwhile."""

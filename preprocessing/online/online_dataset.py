@@ -1,0 +1,275 @@
+"""Online data: samples of trajectories that are simulated while a network trains on them.
+
+Shapes: N trajectories, T times, C channels, H rows, W columns, B samples.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Discriminator, NonNegativeInt, PositiveInt, Tag
+
+from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.fields.channels import FieldOptions
+from pelagos.preprocessing.fields.fields import Fields
+from pelagos.preprocessing.fields.select_fields import select
+from pelagos.preprocessing.measures import measure, statistics
+from pelagos.preprocessing.online.producer import Trajectory
+from pelagos.preprocessing.online.simulation import Simulation, template
+from pelagos.preprocessing.online.trajectory_supply import Supply
+from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig, Frames, SamplesConfig
+from pelagos.preprocessing.samples.lanes import Lanes
+from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.samples.sample_index import Ints, PairIndex, index_pairs
+from pelagos.preprocessing.split import SPLITS
+from pelagos.preprocessing.store.frames import HeldFrames
+from pelagos.preprocessing.store.scatter import spread
+from pelagos.preprocessing.store.store import Statistics, Store
+
+
+class OnlineConfig(SamplesConfig):
+    """Samples of a simulation that runs beside training; nothing of it is written to disk.
+
+    Trajectories are numbered. The first `valid` are held out, training uses those that follow. Each process
+    holds its share of the reservoir, and producers simulate what comes into it next.
+
+    Attributes:
+        simulation: of the trajectories; its `dataset` is the name that the model knows.
+        reservoir: trajectories that samples are drawn from, over all processes.
+        uses: samples drawn of a trajectory on average until another one takes its place, and at least one; by
+            default as many as it has.
+        producers: processes that simulate, for each process that trains.
+        ahead: trajectories that each process that trains has simulated before they are needed, and holds beside
+            its share of the reservoir; by default a batch of the simulation for each producer, and one more.
+        valid: trajectories for validation.
+        statistics: trajectories whose means and deviations are the scales: the first that train. They are
+            simulated, with those for validation, before training begins.
+    """
+
+    kind: Literal["online"] = "online"
+    simulation: Simulation
+    reservoir: PositiveInt = 64
+    uses: PositiveInt | None = None
+    producers: PositiveInt = 2
+    ahead: PositiveInt | None = None
+    valid: NonNegativeInt = 8
+    statistics: PositiveInt = 16
+
+    @property
+    def name(self) -> str:
+        """Of the dataset."""
+        return self.simulation.dataset or self.simulation.equation.kind
+
+    @property
+    def coming(self) -> int:
+        """Trajectories that are simulated ahead."""
+        return self.ahead or (self.producers + 1) * self.simulation.batch
+
+    def store(self) -> "OnlineStore":
+        """The trajectories for validation, simulated as are those for statistics, and the supply of all.
+
+        Raises:
+            PelagosError: one of them cannot be simulated.
+        """
+        described = select(template(self.simulation), FieldOptions())
+        supply = Supply(self.simulation, self.producers)
+        try:
+            held = supply.lease(range(self.valid + self.statistics))
+            return _store(self, described, supply, [supply.get(entry.number) for entry in held])
+        except BaseException:
+            supply.close()
+            raise
+
+    def samples(self, store: Store, normalizer: Normalizer) -> "OnlineDataset":
+        """The samples of what `store` has given."""
+        assert isinstance(store, OnlineStore)
+        return OnlineDataset(store, self, normalizer)
+
+
+@dataclass(frozen=True, eq=False)
+class OnlineStore(Store):
+    """The held-out trajectories of a simulation, and the supply of all.
+
+    Attributes:
+        supply: simulates trajectories by their numbers.
+    """
+
+    supply: Supply
+
+
+def _store(
+    config: OnlineConfig, described: Fields, supply: Supply, made: Sequence[Trajectory]
+) -> OnlineStore:
+    """Keeps those for validation, and of the others what is learnt from them."""
+    state_NTCHW = np.stack([trajectory.state for trajectory in made])
+    static_NCHW = np.stack([trajectory.static for trajectory in made])
+    scalars_NS = np.stack([trajectory.scalars for trajectory in made])
+    num, train = config.valid, state_NTCHW[config.valid :]
+    static = static_NCHW[num:] if described.static else static_NCHW[:0]
+    every, before = np.ones(train.shape[:2], bool), np.ones(0, bool)
+    measures = measure(train, static, every, every, train[:0, 0], before)
+    found = statistics(measures)
+    valid = np.ones((num, len(described.axis)), bool)
+    return OnlineStore(
+        path=Path(f"simulation of {config.name}"),  # for messages
+        dataset=config.name,
+        version="online",
+        variables=tuple(channel.variable for channel in described.state),
+        static_variables=tuple(channel.variable for channel in described.static),
+        params=tuple(described.params),
+        grid=described.grid,
+        times=described.axis,
+        time_units=described.time_units,
+        splits={name: valid & (name == "valid") for name in SPLITS},
+        stats=Statistics(**{field.name: found[field.name] for field in fields(Statistics)}),
+        mask=measures.mask,
+        num_missing=0,
+        present=None,
+        frames=HeldFrames(state_NTCHW[:num].copy()),
+        static_frames=HeldFrames(static_NCHW[:num].copy()),
+        static_varies=True,
+        scalar_values=scalars_NS[:num],
+        level={},
+        supply=supply,
+    )
+
+
+class _Supplied:
+    """Reads frames of trajectories that are simulated, once they are."""
+
+    def __init__(self, supply: Supply) -> None:
+        self._supply = supply
+
+    def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
+        """Fill buffers one after the other from the start of one frame."""
+        trajectory, frame = position
+        spread(self._supply.get(trajectory).state[frame], buffers)
+
+    def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
+        """Fill (T, C, H, W) with consecutive frames of one trajectory."""
+        trajectory, frame = position
+        out[:] = self._supply.get(trajectory).state[frame : frame + len(out)]
+
+
+@dataclass(frozen=True)
+class Production:
+    """What the producers of a process have done.
+
+    Attributes:
+        there: trajectories of the reservoir that are simulated.
+        wanted: those that should be.
+        simulated: all that were made.
+        seconds: that producers have spent on them.
+        drawn: samples that were drawn of them.
+        elapsed: seconds since they began.
+    """
+
+    there: int
+    wanted: int
+    simulated: int
+    seconds: float
+    drawn: int
+    elapsed: float
+
+
+class OnlineDataset(Dataset):
+    """Samples of a simulation by number: those of trajectory n begin at n times the samples of one.
+
+    Attributes:
+        online: as configured.
+        drawn: samples that were drawn from the reservoir.
+    """
+
+    def __init__(self, store: OnlineStore, config: OnlineConfig, normalizer: Normalizer) -> None:
+        shared = {name: getattr(config, name) for name in SamplesConfig.model_fields}
+        super().__init__(store, DatasetConfig(path=store.path, **shared), normalizer)
+        self.online, self._supply = config, store.supply
+        self._frames = _Supplied(store.supply)
+        self.num_samples = config.reservoir * self._index.num_pairs
+        self.uses = config.uses or self._index.num_pairs
+        self.drawn = 0
+
+    def _make_index(self) -> PairIndex:
+        """Of one trajectory: all have the same frames."""
+        try:
+            return index_pairs(np.ones((1, self.store.num_times), bool), self.sampling)
+        except ConfigError as error:
+            raise ConfigError(f"{self.store.path}: {error}") from error
+
+    def pairs(self, samples: Ints) -> Ints:
+        """See Dataset."""
+        trajectories, parts = np.divmod(samples, self._index.num_pairs)
+        index = self._index.pairs(parts)
+        index[:, 0] = trajectories
+        return index
+
+    def lanes(self, number: int, micro_batch: int, key: tuple[int, ...]) -> Lanes:
+        """The reservoir, dealt to so many micro-batches of a step.
+
+        Raises:
+            ConfigError: there are fewer trajectories than micro-batches.
+        """
+        online = self.online
+        if online.reservoir < number:
+            raise ConfigError(
+                f"{self.store.path}: reservoir: {online.reservoir} trajectories for the {number} micro-batches of a "
+                "step; at least one for each, better dozens, would be right"
+            )
+        parts = self._index.num_pairs
+        return Lanes(online.reservoir, self.uses, micro_batch, number, online.valid, parts, key)
+
+    @property
+    def trajectory_bytes(self) -> int:
+        """Of the fields of a trajectory in memory."""
+        store = self.store
+        frames = store.num_times * len(store.variables) + len(store.static_variables)
+        return 4 * frames * prod(store.grid.shape)
+
+    def follow(self, lane: int, held: Ints, coming: Ints) -> None:
+        """Have the trajectories of a lane at hand, and those that will come into it next."""
+        self._supply.hold(lane, held.tolist(), coming.tolist())
+
+    def lease(self, samples: Ints) -> object:
+        """See Dataset; counts the samples as drawn."""
+        self.drawn += len(samples)
+        return self._supply.lease((samples // self._index.num_pairs).tolist())
+
+    def production(self) -> Production:
+        """What the producers have done so far."""
+        supply = self._supply
+        elapsed = time.monotonic() - supply.began
+        return Production(*supply.fill(), supply.simulated, supply.seconds, self.drawn, elapsed)
+
+    def release(self) -> None:
+        """See Dataset."""
+        self._supply.release()
+
+    def close(self) -> None:
+        """See Dataset."""
+        self._supply.close()
+
+    def _static_fields(self, trajectory: int, out_CHW: Frames) -> None:
+        out_CHW[:] = self._supply.get(trajectory).static
+
+    def _scalars(self, trajectories: Ints) -> Frames:
+        found = [self._supply.get(trajectory).scalars for trajectory in trajectories.tolist()]
+        return np.array(found, np.float32).reshape(len(found), -1)
+
+
+def _form(values: Any) -> str | None:
+    """Data are stored where nothing else is said."""
+    kind = values.get("kind", "store") if isinstance(values, dict) else getattr(values, "kind", "store")
+    return {"store": "a store", "online": "a simulation"}.get(kind)
+
+
+DataConfig = Annotated[
+    # The tags stand in no key of an error, since no key of a configuration has a blank.
+    Annotated[DatasetConfig, Tag("a store")] | Annotated[OnlineConfig, Tag("a simulation")],
+    Discriminator(_form, custom_error_type="kind", custom_error_message="kind should be 'store' or 'online'"),
+]
+"""Where samples come from."""

@@ -1,0 +1,1 @@
+"""Stores to samples: which frames, in which order, normalised how."""

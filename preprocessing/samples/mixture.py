@@ -1,0 +1,325 @@
+"""Mixture: in which order the samples of several datasets are drawn, the same for any number of ranks.
+
+Samples come in blocks of `micro_batch`, each of one dataset. An epoch of the mixture is a random
+order of as many blocks of each dataset as its share asks for. Dataset d's n_d samples follow each
+other in rounds, each a random order of all n_d, and its blocks cut this stream: every block is full,
+and each round holds every sample exactly once. Of a simulation the samples are drawn from its reservoir instead
+(see reservoir.py).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import count, product
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.online.online_dataset import OnlineDataset
+from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
+from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.samples.permutation import GroupedPermutation, Permutation
+from pelagos.preprocessing.store.store import open_store
+
+Ints = NDArray[np.int64]
+_GROUP = 64  # blocks that are drawn together
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Samples that make one batch.
+
+    Attributes:
+        dataset: position in the mixture.
+        samples: (B,) numbers in that dataset.
+        steps: forecast steps of each.
+        lease: keeps the samples at hand while the block is.
+    """
+
+    dataset: int
+    samples: Ints
+    steps: int = 1
+    lease: object = None
+
+
+class Order(Protocol):
+    """Which blocks a rank gets, and of which datasets."""
+
+    datasets: tuple[Dataset, ...]
+    micro_batch: int
+
+    def blocks(self, rank: int, world: int, start_step: int, num_steps: int | None) -> Iterator[Block]:
+        """The blocks of one rank for some steps, in order."""
+        ...
+
+
+class MixtureConfig(Config):
+    """Datasets that are trained on together.
+
+    Attributes:
+        datasets: of the mixture.
+        batch_size: samples of one optimiser step, over all ranks.
+        micro_batch: samples that go through the network at a time, all of one dataset.
+        temperature: shares go with (number of samples)^(1 / temperature): 1 takes every sample as often,
+            large values every dataset.
+        normalization: whether each dataset has its own scales or all share one for each variable.
+        seed: of the order.
+    """
+
+    datasets: tuple[DatasetConfig, ...] = Field(min_length=1)
+    batch_size: PositiveInt
+    micro_batch: PositiveInt
+    temperature: PositiveFloat = 1.0
+    normalization: Literal["dataset", "pooled"] = "dataset"
+    seed: NonNegativeInt = 0
+
+    def build(self, normalizer: Normalizer | None = None) -> "Mixture":
+        """Open all stores; a given normaliser (of a checkpoint) replaces the statistics.
+
+        Raises:
+            ConfigError: sizes that do not divide, or units that do not agree.
+        """
+        if normalizer is None and self.normalization == "pooled":
+            normalizer = Normalizer.pooled([open_store(dataset.path) for dataset in self.datasets])
+        return Mixture(
+            [dataset.open(normalizer) for dataset in self.datasets],
+            weights=[dataset.weight for dataset in self.datasets],
+            batch_size=self.batch_size,
+            micro_batch=self.micro_batch,
+            temperature=self.temperature,
+            seed=self.seed,
+        )
+
+
+class Mixture:
+    """The order of training: a pure function of the seed and the position.
+
+    Attributes:
+        datasets: of the mixture.
+        micro_batch: samples of a block.
+        blocks_per_step: blocks of a global batch.
+        shares: (D,) samples of each dataset in one epoch.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[Dataset],
+        *,
+        batch_size: int,
+        micro_batch: int,
+        weights: Sequence[float] = (),
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        if batch_size % micro_batch:
+            raise ConfigError(f"batch_size: {batch_size} is no multiple of micro_batch, {micro_batch}")
+        self.datasets, self.micro_batch = tuple(datasets), micro_batch
+        self.blocks_per_step = batch_size // micro_batch
+        sizes = np.array([dataset.num_samples for dataset in self.datasets], np.int64)
+        self.shares = _shares(sizes, weights or [1.0] * len(sizes), temperature)
+        self._seed = seed
+        self._group = lru_cache(maxsize=4)(self._draw_group)
+        self._pooled = np.array([dataset.config.pool > 0 for dataset in self.datasets])
+        self._turns = lru_cache(maxsize=2)(self._draw_turns)
+        self._round_order = lru_cache(maxsize=2 * len(self.datasets))(self._draw_round)
+        self._lanes = {
+            position: dataset.lanes(self.blocks_per_step, micro_batch, (seed, 3, position))
+            for position, dataset in enumerate(self.datasets)
+            if isinstance(dataset, OnlineDataset)
+        }
+        self._lane_turns = lru_cache(maxsize=2 * len(self.datasets))(self._count_lane_turns)
+        self._lane_counts = {position: [np.zeros(self.blocks_per_step, np.int64)] for position in self._lanes}
+
+    def close(self) -> None:
+        """Nobody will read the datasets again."""
+        for dataset in self.datasets:
+            dataset.close()
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Global batches in which as many samples are drawn as one epoch has."""
+        return float(self.shares.sum()) / (self.micro_batch * self.blocks_per_step)
+
+    def block(self, number: int) -> Block:
+        """Block `number` since the beginning of training."""
+        group, place = divmod(number, _GROUP)
+        datasets, samples = self._group(group)
+        dataset = int(datasets[place])
+        steps = self.datasets[dataset].sampling.steps_at(number // self.blocks_per_step)
+        return Block(dataset, samples[place], steps)
+
+    def blocks(self, rank: int, world: int, start_step: int, num_steps: int | None) -> Iterator[Block]:
+        """The blocks of one rank, dealt round robin; without end where `num_steps` is None.
+
+        Raises:
+            ConfigError: the blocks of a global batch cannot be dealt evenly.
+        """
+        if self.blocks_per_step % world:
+            raise ConfigError(
+                f"batch_size: a global batch of {self.blocks_per_step} blocks of {self.micro_batch} samples "
+                f"cannot be dealt to {world} ranks evenly"
+            )
+        steps = count(start_step) if num_steps is None else range(start_step, start_step + num_steps)
+        return self._dealt(rank, world, steps)
+
+    def _dealt(self, rank: int, world: int, steps: Iterable[int]) -> Iterator[Block]:
+        lanes = range(rank, self.blocks_per_step, world)
+        followed: dict[tuple[int, int], int] = {}
+        for step in steps:
+            first = step * self.blocks_per_step
+            for position, lane in product(self._lanes, lanes):
+                generation = self._lanes[position].generation(lane, self._turn(position, first + lane))
+                if followed.get((position, lane)) != generation:
+                    self._follow(position, lane, generation, len(lanes))
+                    followed[position, lane] = generation
+            for lane in lanes:
+                block = self.block(first + lane)
+                yield replace(block, lease=self.datasets[block.dataset].lease(block.samples))
+
+    def _follow(self, position: int, lane: int, generation: int, num_lanes: int) -> None:
+        """Have the trajectories of one of so many lanes at hand."""
+        dataset, lanes = self.datasets[position], self._lanes[position]
+        assert isinstance(dataset, OnlineDataset)
+        coming = lanes.coming(lane, generation, -(-dataset.online.coming // num_lanes))
+        dataset.follow(lane, lanes.held(lane, generation), coming)
+
+    def _turn(self, dataset: int, number: int) -> int:
+        """How many blocks of a lane before this one are of a dataset."""
+        epoch = self._epoch_of(number)
+        return int(self._lane_turns(dataset, epoch)[number - self._first_blocks(epoch).sum()])
+
+    def _count_lane_turns(self, dataset: int, epoch: int) -> Ints:
+        """For each block of an epoch, how many of those before it in its lane are of a dataset."""
+        counts = self._lane_counts[dataset]
+        while len(counts) <= epoch:
+            earlier = self._lane_flags(dataset, len(counts) - 1)
+            counts.append(counts[-1] + earlier.sum(axis=0))
+        flags = self._lane_flags(dataset, epoch)
+        turns = counts[epoch] + np.cumsum(flags, axis=0) - flags
+        begin = int(self._first_blocks(epoch).sum()) % self.blocks_per_step
+        return np.asarray(turns.reshape(-1)[begin:], np.int64)
+
+    def _lane_flags(self, dataset: int, epoch: int) -> Ints:
+        """(S, L) which blocks of the steps that an epoch has part in are of a dataset, and in the epoch."""
+        first, last = (int(self._first_blocks(e).sum()) for e in (epoch, epoch + 1))
+        begin = first % self.blocks_per_step
+        flags = np.zeros(-(-(begin + last - first) // self.blocks_per_step) * self.blocks_per_step, np.int64)
+        flags[begin : begin + last - first] = self._datasets_of(epoch) == dataset
+        return flags.reshape(-1, self.blocks_per_step)
+
+    def _first_blocks(self, epoch: int) -> Ints:
+        """(D,) how many blocks of each dataset were drawn before an epoch."""
+        return epoch * self.shares // self.micro_batch
+
+    def _epoch_of(self, number: int) -> int:
+        epoch = number * self.micro_batch // int(self.shares.sum())
+        # Blocks that straddle two epochs belong to the later one, so the estimate may be early.
+        while self._first_blocks(epoch + 1).sum() <= number:
+            epoch += 1
+        return epoch
+
+    def _draw_group(self, group: int) -> tuple[Ints, Ints]:
+        """(G,) datasets and (G, micro_batch) samples of consecutive blocks: cheaper together."""
+        numbers = np.arange(group * _GROUP, (group + 1) * _GROUP)
+        epochs = np.array([self._epoch_of(number) for number in (numbers[0], numbers[-1])])
+        drawn = [self._draw(numbers, epoch) for epoch in range(epochs[0], epochs[1] + 1)]
+        datasets, places = (np.concatenate(arrays) for arrays in zip(*drawn, strict=True))
+        samples = np.empty((_GROUP, self.micro_batch), np.int64)
+        for dataset in np.unique(datasets):
+            rows = datasets == dataset
+            if dataset in self._lanes:
+                samples[rows] = [self._online_samples(int(dataset), int(n)) for n in numbers[rows]]
+                continue
+            positions = places[rows, None] * self.micro_batch + np.arange(self.micro_batch)
+            samples[rows] = self._samples(int(dataset), positions)
+        return datasets, samples
+
+    def _draw(self, numbers: Ints, epoch: int) -> tuple[Ints, Ints]:
+        """Datasets of those of the blocks that are in an epoch, and which of each dataset's blocks they are."""
+        starts = self._first_blocks(epoch)
+        counts = self._first_blocks(epoch + 1) - starts
+        ends = np.cumsum(counts)
+        within = numbers - starts.sum()
+        within = within[(within >= 0) & (within < ends[-1])]
+        drawn = self._epoch_order(epoch, int(ends[-1]))(within)
+        datasets = np.searchsorted(ends, drawn, side="right")
+        places = drawn - (ends - counts)[datasets]
+        if self._pooled.any():
+            # Whoever keeps a pool must meet its blocks in their order.
+            rows = self._pooled[datasets]
+            places[rows] = self._turns(epoch)[within[rows]]
+        return datasets, starts[datasets] + places
+
+    def _draw_turns(self, epoch: int) -> Ints:
+        """For each block of an epoch, how many of those before it are of the same dataset."""
+        counts = self._first_blocks(epoch + 1) - self._first_blocks(epoch)
+        datasets, ends = self._datasets_of(epoch), np.cumsum(counts)
+        sorted_blocks = np.argsort(datasets, kind="stable")
+        turns = np.empty_like(datasets)
+        turns[sorted_blocks] = np.arange(ends[-1]) - (ends - counts)[datasets[sorted_blocks]]
+        return turns
+
+    def _datasets_of(self, epoch: int) -> Ints:
+        """Of all blocks of an epoch."""
+        ends = np.cumsum(self._first_blocks(epoch + 1) - self._first_blocks(epoch))
+        drawn = self._epoch_order(epoch, int(ends[-1]))(np.arange(ends[-1]))
+        return np.searchsorted(ends, drawn, side="right")
+
+    def _online_samples(self, dataset: int, number: int) -> Ints:
+        lane = number % self.blocks_per_step
+        return self._lanes[dataset].samples(lane, self._turn(dataset, number))
+
+    def _samples(self, dataset: int, positions: Ints) -> Ints:
+        """What stands at positions of a dataset's endless stream of rounds."""
+        num_samples = self.datasets[dataset].num_samples
+        turns, within = np.divmod(positions, num_samples)
+        samples = np.empty_like(positions)
+        for turn in np.unique(turns):
+            samples[turns == turn] = self._round_order(dataset, int(turn))(within[turns == turn])
+        return samples
+
+    def _epoch_order(self, epoch: int, num_blocks: int) -> Permutation:
+        return Permutation(max(1, num_blocks), (self._seed, 0, epoch))
+
+    def _draw_round(self, dataset: int, turn: int) -> Callable[[Ints], Ints]:
+        drawn, key = self.datasets[dataset], (self._seed, 1, dataset, turn)
+        if drawn.config.pool:
+            return GroupedPermutation(drawn.run_ends, drawn.config.pool, key)
+        return Permutation(drawn.num_samples, key)
+
+
+def _shares(sizes: Ints, weights: Sequence[float], temperature: float) -> Ints:
+    """(D,) samples of each dataset in an epoch, which has about as many as all datasets together."""
+    if temperature == 1 and len(set(weights)) == 1:
+        return sizes
+    shares = np.array(weights) * sizes ** (1 / temperature)
+    return np.asarray(np.maximum(1, np.rint(shares / shares.sum() * sizes.sum())), np.int64)
+
+
+class Sweep:
+    """Every sample of every dataset once, in order: validation and tests.
+
+    A dataset's last block may be short, and ranks may differ by one block.
+    """
+
+    def __init__(self, datasets: Sequence[Dataset], micro_batch: int) -> None:
+        self.datasets, self.micro_batch = tuple(datasets), micro_batch
+
+    def blocks(
+        self, rank: int, world: int, start_step: int = 0, num_steps: int | None = None
+    ) -> Iterator[Block]:
+        """The blocks of one rank, dealt round robin; a step is one block of every rank."""
+        for number, block in enumerate(self._all_blocks()):
+            step, turn = divmod(number, world)
+            if turn == rank and step >= start_step and (num_steps is None or step < start_step + num_steps):
+                yield block
+
+    def _all_blocks(self) -> Iterator[Block]:
+        for number, dataset in enumerate(self.datasets):
+            for start in range(0, dataset.num_samples, self.micro_batch):
+                stop = min(start + self.micro_batch, dataset.num_samples)
+                yield Block(number, np.arange(start, stop), dataset.steps)

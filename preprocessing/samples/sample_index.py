@@ -1,0 +1,180 @@
+"""Samples: which frames of which trajectory sample number k is, without a list of all of them."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.samples.window_sampling import RolloutSampling, WindowSampling, within
+
+Ints = NDArray[np.int64]
+
+
+class PairSampling(Config):
+    """All pairs of an initial and a later valid frame, of frames start, start + stride, ... of a trajectory.
+
+    Attributes:
+        start: the first frame used.
+        stop: the end of the frames used; that of the trajectory by default.
+        stride: of the frames used.
+        max_lead: the largest distance of the two, in frames; any by default.
+        min_start: the first initial frame.
+        max_start: the last initial frame; any by default. Equal to `min_start` it fixes the initial frame.
+        identity: whether a frame is paired with itself, too.
+    """
+
+    kind: Literal["pairs"] = "pairs"
+    start: NonNegativeInt = 0
+    stop: PositiveInt | None = None
+    stride: PositiveInt = 1
+    max_lead: PositiveInt | None = None
+    min_start: NonNegativeInt = 0
+    max_start: NonNegativeInt | None = None
+    identity: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Forecast steps from the initial to the valid frame."""
+        return 1
+
+    def steps_at(self, _training_step: int) -> int:
+        """Forecast steps at a step of training."""
+        return 1
+
+    @property
+    def spacing(self) -> int:
+        """The shortest step of a forecast, in frames."""
+        return self.stride
+
+    @property
+    def shortest(self) -> int:
+        """The smallest lead, in strides."""
+        return 0 if self.identity else 1
+
+    def counts(self, first: int, num: int) -> Ints:
+        """(num,) how many samples begin at each usable frame of a run that begins at frame `first`."""
+        position = np.arange(num)
+        leads = num - 1 - position
+        if self.max_lead is not None:
+            leads = np.minimum(leads, self.max_lead // self.stride)
+        allowed = within(first + position * self.stride, self.min_start, self.max_start)
+        return np.where(allowed, leads + int(self.identity), 0)
+
+
+Sampling = Annotated[PairSampling | WindowSampling | RolloutSampling, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, eq=False)
+class PairIndex:
+    """The pairs of R runs, a run being consecutive frames of one trajectory that are all in the split.
+
+    Memory and time to make it grow with the number of runs and with the length of the longest, not with
+    the number of pairs.
+
+    Attributes:
+        trajectory: (R,) of each run.
+        first: (R,) its first usable frame.
+        ends: (R,) the number of pairs up to and with each run.
+        tables: (R,) which of `cumulative` counts its pairs.
+        cumulative: for each kind of run (K + 1,) the number of pairs before each of its K usable frames.
+        stride: distance of usable frames.
+        shortest: the smallest lead, in strides.
+    """
+
+    trajectory: Ints
+    first: Ints
+    ends: Ints
+    tables: Ints
+    cumulative: tuple[Ints, ...]
+    stride: int
+    shortest: int
+
+    @property
+    def num_pairs(self) -> int:
+        """Of all runs."""
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def pairs(self, samples: Ints) -> Ints:
+        """(B, 3) trajectory, initial frame and (last) valid frame of samples (B,)."""
+        runs = np.searchsorted(self.ends, samples, side="right")
+        before = np.where(runs > 0, self.ends[runs - 1], 0)
+        local = samples - before
+        out = np.empty((len(samples), 3), np.int64)
+        out[:, 0] = self.trajectory[runs]
+        tables = self.tables[runs]
+        several = len(self.cumulative) > 1
+        for table in np.unique(tables) if several else [0]:
+            rows = np.flatnonzero(tables == table) if several else slice(None)
+            counts = self.cumulative[table]
+            initial = np.searchsorted(counts, local[rows], side="right") - 1
+            lead = local[rows] - counts[initial] + self.shortest
+            out[rows, 1] = self.first[runs[rows]] + initial * self.stride
+            out[rows, 2] = out[rows, 1] + lead * self.stride
+        return out
+
+
+def index_pairs(
+    frames: NDArray[np.bool_], sampling: Sampling, num_trajectories: int | None = None
+) -> PairIndex:
+    """The pairs of frames (N, T) of a split.
+
+    Args:
+        frames: which frames are in the split.
+        sampling: which pairs, or windows, of them are samples.
+        num_trajectories: only the first so many trajectories of the split.
+
+    Raises:
+        ConfigError: there are no such samples, or fewer trajectories.
+    """
+    usable = frames.copy()
+    usable[:, : sampling.start] = False
+    if sampling.stop is not None:
+        usable[:, sampling.stop :] = False
+    trajectory, start, stop = _runs(_first_trajectories(usable, num_trajectories))
+    # The first frame at or after the run's start that the stride meets.
+    first = start + (sampling.start - start) % sampling.stride
+    lengths = np.maximum(0, -(-(stop - first) // sampling.stride))
+    base = frames.shape[1] + 1
+    kinds, tables = np.unique(first * base + lengths, return_inverse=True)
+    counts = (sampling.counts(kind // base, kind % base) for kind in kinds.tolist())
+    cumulative = tuple(np.concatenate([[0], np.cumsum(count)]) for count in counts)
+    totals = np.array([before[-1] for before in cumulative], np.int64)
+    index = PairIndex(
+        trajectory=trajectory,
+        first=first,
+        ends=np.cumsum(totals[tables]),
+        tables=tables,
+        cumulative=cumulative,
+        stride=sampling.stride,
+        shortest=sampling.shortest,
+    )
+    if not index.num_pairs:
+        raise ConfigError(
+            f"no samples: the split has {int(frames.any(axis=1).sum())} trajectories "
+            f"of {frames.shape[1]} frames, and sampling asks for {sampling}"
+        )
+    return index
+
+
+def _first_trajectories(usable: NDArray[np.bool_], num_trajectories: int | None) -> NDArray[np.bool_]:
+    if num_trajectories is None:
+        return usable
+    present = np.flatnonzero(usable.any(axis=1))
+    if num_trajectories > len(present):
+        raise ConfigError(f"num_trajectories: {num_trajectories} of the {len(present)} in the split")
+    usable[present[num_trajectories:]] = False
+    return usable
+
+
+def _runs(usable: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
+    """Trajectory, start and stop of each run of consecutive frames."""
+    padded = np.zeros((len(usable), usable.shape[1] + 2), np.int8)
+    padded[:, 1:-1] = usable
+    edges = np.diff(padded, axis=1)
+    trajectory, start = np.nonzero(edges == 1)
+    _, stop = np.nonzero(edges == -1)
+    return trajectory, start, stop

@@ -1,0 +1,90 @@
+"""Pool: whole trajectories held in memory, each read at once.
+
+For cold disks and remote stores, where a request costs more than the bytes that it brings.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.store.frames import FrameReader
+from pelagos.preprocessing.store.scatter import spread
+
+_READERS = 4
+
+
+@dataclass(eq=False)
+class _Trajectory:
+    """One place of the pool; the lock is held by whoever reads it from the store."""
+
+    lock: Lock = field(default_factory=Lock)
+    values: NDArray[np.float32] | None = None
+
+
+class TrajectoryPool:
+    """Reads frames by reading their whole trajectory first, and keeps those that were used last.
+
+    Safe to share between threads: a trajectory that several ask for is read once.
+    """
+
+    def __init__(self, frames: FrameReader, shape: tuple[int, ...], size: int) -> None:
+        """An empty pool.
+
+        Args:
+            frames: of positions (trajectory, time).
+            shape: (T, C, H, W) of a trajectory.
+            size: how many are kept.
+        """
+        self._frames, self._shape, self._size = frames, shape, size
+        self._held: OrderedDict[int, _Trajectory] = OrderedDict()
+        self._lock = Lock()
+
+    def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
+        """Fill buffers one after the other from the start of one frame.
+
+        Raises:
+            DamagedFileError: a shard is missing or damaged.
+        """
+        trajectory, frame = position
+        spread(self._values(trajectory)[frame], buffers)
+
+    def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
+        """Fill (T, C, H, W) with consecutive frames of one trajectory.
+
+        Raises:
+            DamagedFileError: a shard is missing or damaged.
+        """
+        trajectory, frame = position
+        out[:] = self._values(trajectory)[frame : frame + len(out)]
+
+    def gather(self, positions: Iterable[tuple[int, ...]]) -> "TrajectoryPool":
+        """The pool itself, with the trajectories of these positions in it, read side by side.
+
+        Raises:
+            DamagedFileError: a shard is missing or damaged.
+        """
+        wanted = list(dict.fromkeys(trajectory for trajectory, _ in positions))[: self._size]
+        if any(trajectory not in self._held for trajectory in wanted):
+            with ThreadPoolExecutor(min(len(wanted), _READERS)) as readers:
+                list(readers.map(self._values, wanted))
+        return self
+
+    def _values(self, trajectory: int) -> NDArray[np.float32]:
+        with self._lock:
+            place = self._held.setdefault(trajectory, _Trajectory())
+            self._held.move_to_end(trajectory)
+            # Dropped, not freed: another thread may be copying from it.
+            while len(self._held) > self._size:
+                self._held.popitem(last=False)
+        with place.lock:
+            if place.values is None:
+                values = np.empty(self._shape, np.float32)
+                self._frames.read_frames((trajectory, 0), values)
+                place.values = values
+            return place.values

@@ -1,0 +1,118 @@
+"""MATLAB files: version 5 through SciPy, version 7.3, which is HDF5 with all axes reversed, through h5py."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.sources.arrays.lazy_array import (
+    Hdf5Dataset,
+    Index,
+    Part,
+    Stored,
+    View,
+    open_hdf5,
+    take,
+)
+from pelagos.preprocessing.sources.files import missing
+
+_TYPES = {"double": "f8", "single": "f4", "logical": "b1"} | {
+    f"{sign}int{8 * size}": f"{sign[:1] or 'i'}{size}" for sign in ("", "u") for size in (1, 2, 4, 8)
+}
+
+
+@dataclass(frozen=True)
+class MatArray(Stored):
+    """One array of a version 5 file, which can only be read whole: the last two read are kept."""
+
+    path: Path
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """The block at `index`."""
+        return np.array(take(_whole(self.path, self.key, self.path.stat().st_mtime_ns), index))
+
+
+@dataclass(frozen=True)
+class Reversed(View):
+    """Another part with its axes in reverse order."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self.part.shape[::-1]
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """The block at `index`; positions along axes with integers are dropped, as NumPy does."""
+        return self.part.read(index[::-1]).T
+
+
+def arrays(path: Path) -> dict[str, Part]:
+    """The numeric arrays of a MATLAB file, by key, with axes in MATLAB's order; reads none.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        DamagedFileError: if it is truncated or no MATLAB file.
+    """
+    if not path.is_file():
+        raise missing(path)
+    with path.open("rb") as file:
+        head = file.read(128)
+    if b"MATLAB 7.3" in head or head.startswith(b"\x89HDF"):
+        return _of_hdf5(path)
+    import scipy.io
+
+    try:
+        listed = scipy.io.whosmat(path)
+    except Exception as error:
+        # SciPy meets damage with whatever it stumbles over: zlib, struct, type and value errors.
+        raise _damaged(path, error) from error
+    if not head.startswith(b"MATLAB 5.0"):
+        raise _damaged(path, "no header of MATLAB")
+    _check_whole(path, "little" if head[126:128] == b"IM" else "big")
+    return {
+        key: MatArray(path, key, shape, np.dtype(_TYPES[kind]))
+        for key, shape, kind in listed
+        if kind in _TYPES
+    }
+
+
+def _check_whole(path: Path, order: Literal["little", "big"]) -> None:
+    """Raise DamagedFileError unless the elements fill the file: SciPy takes a torn one for the end."""
+    position, size = 128, path.stat().st_size
+    with path.open("rb") as file:
+        while position < size:
+            file.seek(position)
+            tag = file.read(8)
+            position += 8 + int.from_bytes(tag[4:8], order)
+    if position != size:
+        raise _damaged(path, f"it has {size} of at least {position} bytes")
+
+
+def _of_hdf5(path: Path) -> dict[str, Part]:
+    with open_hdf5(path) as file:
+        import h5py
+
+        return {
+            str(key): Reversed(Hdf5Dataset.of(item))
+            for key, item in file.items()
+            if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub"
+        }
+
+
+def _damaged(path: Path, reason: object) -> DamagedFileError:
+    return DamagedFileError(f"{path}: not a whole MATLAB file ({reason}); fetch or make it again")
+
+
+@lru_cache(maxsize=2)
+def _whole(path: Path, key: str, modified: int) -> NDArray[Any]:
+    """The array, read again once the file has changed."""
+    import scipy.io
+
+    try:
+        return np.asarray(scipy.io.loadmat(path, variable_names=[key])[key])
+    except Exception as error:
+        raise _damaged(path, error) from error

@@ -1,0 +1,56 @@
+"""Files of numpy.save, mapped into memory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.errors import DamagedFileError, DataError
+from pelagos.preprocessing.sources.arrays.lazy_array import Index, take
+from pelagos.preprocessing.sources.files import missing
+
+
+@dataclass(frozen=True)
+class NpyArray:
+    """The array of an `.npy` file, mapped into memory at each access."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, path: Path) -> "NpyArray":
+        """The reader of a file.
+
+        Raises:
+            MissingFileError: if there is none.
+            DamagedFileError: if it is truncated or of another format.
+            DataError: if it holds Python objects, which are not read.
+        """
+        mapped = _map(path)
+        return cls(path, mapped.shape, mapped.dtype)
+
+    @property
+    def name(self) -> str:
+        """The file, for messages."""
+        return str(self.path)
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """The block at `index`."""
+        return np.array(take(_map(self.path), index))
+
+
+def _map(path: Path) -> NDArray[Any]:
+    if not path.is_file():
+        raise missing(path)
+    try:
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        if "Python objects" in str(error):
+            raise DataError(
+                f"{path}: holds Python objects, which are not read; save plain numbers"
+            ) from error
+        raise DamagedFileError(f"{path}: not a whole .npy file ({error}); fetch or make it again") from error
+    return mapped

@@ -1,0 +1,124 @@
+"""Arrays of Zarr groups, formats 2 and 3, on disk or on a server; those on disk opened at each access."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.errors import ContainsArrayError
+
+from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.location import Span, Url, look
+from pelagos.preprocessing.sources.arrays.lazy_array import Index, Stored
+from pelagos.preprocessing.sources.files import missing
+from pelagos.preprocessing.store.zarr_server import ServerStore
+
+
+@dataclass(frozen=True)
+class ZarrArray(Stored):
+    """One array of a group."""
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """The block at `index`; raises DamagedFileError if its bytes cannot be read, or are not all there."""
+        array = open_group(self.path)[self.key]
+        _check_chunks(self.path / self.key, array, index)
+        try:
+            return np.asarray(array.get_orthogonal_selection(index))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DamagedFileError(f"{self.name}: cannot be read ({error})") from error
+
+
+def _check_chunks(folder: Path | Url, array: Any, index: Index) -> None:
+    """Compare sizes of chunks with what Blosc noted: a truncated one would be decoded to anything."""
+    names = [type(one).__name__ for one in array.compressors]
+    if names[-1:] not in (["Blosc"], ["BloscCodec"]) or array.shards is not None:
+        return
+    if isinstance(folder, Url):  # fetched chunks are checked as they come
+        array.store.blosc.add(folder.name)
+        return
+    cells = [
+        np.unique(np.atleast_1d(np.arange(length)[one]) // chunk)
+        for length, chunk, one in zip(array.shape, array.chunks, index, strict=True)
+    ]
+    for cell in product(*cells):
+        file = folder / array.metadata.encode_chunk_key(cell)
+        if not file.is_file():  # nothing but fill values
+            continue
+        with file.open("rb") as opened:
+            noted = int.from_bytes(opened.read(16)[12:], "little")
+        if noted != file.stat().st_size:
+            raise DamagedFileError(
+                f"{file}: has {file.stat().st_size} of {noted} bytes; fetch or make it again"
+            )
+
+
+def open_group(path: Path | Url) -> Any:
+    """The group, read-only; its metadata read array by array, or of a server once, consolidated if they are.
+
+    Raises:
+        MissingFileError: there is nothing at `path`, or on a server no Zarr group.
+        DataError: it is an array of one, or a store of Pelagos.
+        DamagedFileError: there is no Zarr group.
+    """
+    group = _open_remote(path) if isinstance(path, Url) else _open_local(path)
+    if "pelagos" in group.attrs:
+        raise DataError(
+            f"{path}: a store of Pelagos: train on it as data.0.path={path}, or build another one from the"
+            f" sources that `pelagos inspect {path}` names"
+        )
+    return group
+
+
+def _open_local(path: Path) -> Any:
+    if not path.exists():
+        raise missing(path)
+    try:
+        return zarr.open_group(path, mode="r", use_consolidated=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ContainsArrayError) or (path / ".zarray").exists():
+            raise DataError(
+                f"{path}: an array; name the Zarr group that it belongs to, {path.parent}"
+            ) from error
+        raise DamagedFileError(f"{path}: cannot be read as zarr ({error}); fetch or make it again") from error
+
+
+_METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zattrs")
+_read: set[str] = set()
+
+
+def fingerprint(url: str) -> str:
+    """SHA-256 of the metadata of a group that this process has read from a server, empty for anything else."""
+    if url not in _read:
+        return ""
+    contents = look([Span(Url(url) / name) for name in _METADATA])
+    return hashlib.sha256(b"\0".join(content or b"" for content in contents)).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _open_remote(url: Url) -> Any:
+    _read.add(str(url))
+    try:
+        return zarr.open_group(ServerStore.at(url), mode="r")
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            f"{url}: no Zarr group is there; other files have to be fetched first"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{url}: cannot be read as zarr ({error})") from error
+
+
+def array(path: Path | Url, group: Any, key: str) -> ZarrArray:
+    """The reader of one array of an open group.
+
+    Raises:
+        DataError: if there is none; the message lists what there is.
+    """
+    found = group.get(key)
+    if not isinstance(found, zarr.Array):
+        raise DataError(f"{path}: no array '{key}'; it holds {', '.join(sorted(group)) or 'nothing'}")
+    return ZarrArray(path, key, found.shape, np.dtype(found.dtype))

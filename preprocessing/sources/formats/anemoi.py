@@ -1,0 +1,266 @@
+"""Anemoi datasets (ecmwf/anemoi-datasets, layouts "gridded" and "trajectories"): all variables in one Zarr array.
+
+`data` (time, variable, ensemble, cell) with `dates`, `latitudes` and `longitudes` (cell); the root's
+attributes name the variables (`2t`, `t_500`: temperature at 500 hPa) and give the shape of the grid. The
+members of an ensemble become trajectories. Forecasts, layout "trajectories", have `data` (base date, variable,
+ensemble, step, cell) with `base_dates` and `steps`: each member of each is a trajectory over hours. Statistics
+of such a store cover a part of its dates (80 per cent by default) and are not read; `missing_dates` are rows of
+NaN, and absent. Stores are read with zarr-python 3 directly, since anemoi-datasets needs zarr 2.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.arrays import zarr_array
+from pelagos.preprocessing.sources.arrays.lazy_array import Index, View, take, variable
+from pelagos.preprocessing.sources.arrays.zarr_array import ZarrArray
+from pelagos.preprocessing.sources.convention import FieldRole
+from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.finding import Finding, Glance
+from pelagos.preprocessing.sources.formats.cf import beyond_edges
+
+
+@dataclass(frozen=True)
+class _Rows(View):
+    """Some variables of `data`, (trajectory, level, time, y, x): the cells laid out as rows and columns.
+
+    Attributes:
+        part: (time, variable, ensemble, cell), or of forecasts (base date, variable, ensemble, step, cell).
+        positions: of the variables.
+        grid: numbers of rows and columns.
+    """
+
+    part: ZarrArray
+    positions: tuple[int, ...]
+    grid: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        num, times = _sizes(self.part)
+        return num, len(self.positions), times, *self.grid
+
+    def read(self, index: Index) -> NDArray[Any]:
+        trajectory, level, time, y, x = index
+        rows = np.atleast_1d(np.arange(self.shape[0])[trajectory])
+        positions = np.atleast_1d(np.array(self.positions)[level])
+        wanted = take(np.broadcast_to(False, self.shape[2:]), (time, y, x)).shape
+        out = np.empty((len(rows), len(positions), *wanted), self.dtype)
+        for number, row in enumerate(rows.tolist()):
+            out[number] = self._fields(row, positions, time)[..., y, :][..., x]
+        return out[tuple(0 if isinstance(one, int) else slice(None) for one in (trajectory, level))]
+
+    def _fields(self, row: int, positions: NDArray[np.int64], time: Any) -> NDArray[Any]:
+        """All levels at once: a chunk holds all variables."""
+        if len(self.part.shape) == 5:
+            date, member = divmod(row, self.part.shape[2])
+            cells = self.part.read((date, positions, member, time, slice(None)))
+        else:
+            cells = self.part.read((time, positions, row, slice(None)))
+            cells = cells if isinstance(time, int) else cells.swapaxes(0, 1)
+        return cells.reshape(*cells.shape[:-1], *self.grid)
+
+
+def _sizes(data: ZarrArray) -> tuple[int, int]:
+    """Numbers of trajectories, which are members, or of forecasts members of all base dates, and of times."""
+    if len(data.shape) == 5:
+        return data.shape[0] * data.shape[2], data.shape[3]
+    return data.shape[2], data.shape[0]
+
+
+class Anemoi(Files):
+    """Reads an Anemoi dataset, of analyses or of forecasts.
+
+    Attributes:
+        kind: "anemoi".
+        variables: fields to read by their new names, those at levels without the level; all if empty.
+        rename: new names by the names that would be used.
+    """
+
+    kind: Literal["anemoi"] = "anemoi"
+    variables: tuple[str, ...] = ()
+    rename: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def recognise(cls, glance: Glance) -> Finding | None:
+        """Zarr groups with `data`, `dates` or `base_dates`, and the names of variables."""
+        if glance.container != "zarr" or not glance.has("data", "latitudes", "longitudes"):
+            return None
+        if "variables" not in glance.attrs or not {"dates", "base_dates"} & set(glance.shapes):
+            return None
+        names = ", ".join(map(str, glance.attrs["variables"][:5]))
+        listed = glance.listed("data", "dates", "base_dates", "steps", "latitudes")
+        evidence = f"a Zarr group with {listed} and variables {names}"
+        return Finding("anemoi", "certain", evidence)
+
+    def open(self) -> xr.Dataset:
+        """The dataset in the convention; reads dates and positions, no field.
+
+        Raises:
+            DataError: the cells are no grid of latitudes and longitudes, or there are several stores, or one of
+                another layout.
+        """
+        if len(self.places()) > 1:
+            raise DataError(f"paths: {len(self.places())} stores; an Anemoi dataset is one")
+        (path,) = self.places()
+        group = zarr_array.open_group(path)
+        facts = dict(group.attrs)
+        data = zarr_array.array(path, group, "data")
+        axes = _axes(path, facts)
+        if len(data.shape) != len(axes) or data.shape[1] != len(facts.get("variables", ())):
+            raise DataError(
+                f"{data.name} has shape {data.shape}; ({', '.join(axes)}) with the variables"
+                f" {', '.join(facts.get('variables', ()))} would be right"
+            )
+        grid = _grid(path, group, facts)
+        levels, plan = _fields(facts)
+        times, labels, present = _times(path, group, facts, data)
+        variables = dict(self._variables(plan, data, grid, levels, facts, present))
+        ds = convention.assemble(
+            variables,
+            grid=grid,
+            time=times,
+            time_units="h",
+            present=present,
+            level=xr.Variable(("level",), levels, {"units": _level_units(facts)}) if levels else None,
+            dataset=self.identifier(),
+            source_format="anemoi",
+            sources=self.places(),
+            num_trajectories=len(present),
+            license=self.license or str(facts.get("licence") or facts.get("license") or ""),
+            references=self.references,
+            attribution=str(facts.get("attribution") or ""),
+        )
+        return convention.select(ds.assign_coords(trajectory=labels), self.variables)
+
+    def _variables(
+        self,
+        plan: Mapping[str, Sequence[int]],
+        data: ZarrArray,
+        grid: Grid,
+        levels: Sequence[float],
+        facts: Mapping[str, Any],
+        present: NDArray[np.bool_],
+    ) -> Any:
+        num, times = _sizes(data)
+        sizes = {
+            "trajectory": num,
+            "time": times,
+            "level": len(levels),
+            "y": grid.shape[0],
+            "x": grid.shape[1],
+        }
+        for own, positions in plan.items():
+            key = facts["variables"][positions[0]]
+            role, units = _role(key, facts), str(_metadata(key, facts).get("units") or "1")
+            part = _Rows(data, tuple(positions), grid.shape)
+            name = self.rename.get(own, own)
+            attrs = convention.attrs(name, role, units=units)
+            if role == "static":
+                row, time = np.argwhere(present)[0].tolist() if present.any() else (0, 0)
+                yield name, variable(("y", "x"), [part], (row, 0, time, "y", "x"), sizes, attrs)
+                continue
+            at_levels = own != key
+            dims = convention.LEVEL_DIMS if at_levels else convention.TIME_DIMS
+            layout = ("trajectory", "level" if at_levels else 0, "time", "y", "x")
+            yield name, variable(dims, [part], layout, sizes, attrs)
+
+
+def _axes(path: Path | Url, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of `data`, in the store's layout."""
+    layout = str(facts.get("layout", "gridded"))
+    if layout == "trajectories":
+        return "base date", "variable", "ensemble", "step", "cell"
+    if layout != "gridded":
+        raise DataError(f"{path}: its layout is {layout}; gridded and trajectories can be read")
+    return "time", "variable", "ensemble", "cell"
+
+
+def _times(
+    path: Path | Url, group: Any, facts: Mapping[str, Any], data: ZarrArray
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+    """(T,) dates, or hours of forecasts; (N,) names of trajectories; (N, T) which frames there are."""
+    (num, length), forecasts = _sizes(data), len(data.shape) == 5
+    key = "base_dates" if forecasts else "dates"
+    dates = np.asarray(zarr_array.array(path, group, key).read((slice(None),)))
+    there = ~np.isin(dates, np.array(facts.get("missing_dates") or (), "datetime64[s]"))
+    if not forecasts:
+        return dates, np.arange(num), np.broadcast_to(there, (num, length))
+    steps = np.asarray(zarr_array.array(path, group, "steps").read((slice(None),)))
+    if steps.dtype.kind != "m":
+        raise DataError(f"{path}: its steps are {steps.dtype}; timedelta64 would be right")
+    members = data.shape[2]
+    starts, present = np.datetime_as_string(dates, unit="m"), np.repeat(there, members)[:, None]
+    labels = [f"{start} {member}" for start in starts for member in range(members)] if members > 1 else starts
+    return steps / np.timedelta64(1, "h"), np.array(labels), np.broadcast_to(present, (num, length))
+
+
+def _metadata(key: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = facts.get("variables_metadata", {}).get(key, {})
+    return found if isinstance(found, dict) else {}
+
+
+def _role(key: str, facts: Mapping[str, Any]) -> FieldRole:
+    metadata = _metadata(key, facts)
+    if key in facts.get("constant_fields", ()) or metadata.get("constant_in_time"):
+        return "static"
+    return "forcing" if metadata.get("computed_forcing") else "prognostic"
+
+
+def _fields(facts: Mapping[str, Any]) -> tuple[list[float], dict[str, list[int]]]:
+    """The levels, and the positions in `data` of each field.
+
+    Fields that are there at all levels of the longest list have an axis of levels; those at others
+    keep the store's names (`q_850`).
+    """
+    names = facts["variables"]
+    columns: dict[str, dict[float, int]] = {}
+    for position, key in enumerate(names):
+        match = re.fullmatch(r"(.+)_(\d+)", key)
+        mars = _metadata(key, facts).get("mars", {})
+        if match and mars.get("levtype", "pl") in ("pl", "ml") and _role(key, facts) != "static":
+            columns.setdefault(match[1], {})[float(match[2])] = position
+    levels: list[float] = []
+    for column in columns.values():
+        levels = sorted(column) if len(column) > len(levels) else levels
+    whole = {
+        name: [column[level] for level in levels]
+        for name, column in columns.items()
+        if sorted(column) == levels
+    }
+    taken = {position for positions in whole.values() for position in positions}
+    return levels, whole | {key: [i] for i, key in enumerate(names) if i not in taken}
+
+
+def _level_units(facts: Mapping[str, Any]) -> str:
+    """Levels are pressures unless the store says that they are those of a model."""
+    kinds = {_metadata(key, facts).get("mars", {}).get("levtype") for key in facts["variables"]}
+    return "1" if "ml" in kinds else "hPa"
+
+
+def _grid(path: Path | Url, group: Any, facts: Mapping[str, Any]) -> Grid:
+    shape = tuple(facts.get("field_shape") or ())
+    y, x = (
+        np.asarray(zarr_array.array(path, group, key).read((slice(None),)))
+        for key in ("latitudes", "longitudes")
+    )
+    if len(shape) != 2 or shape[0] * shape[1] != len(y):
+        raise DataError(f"{path}: its {len(y)} cells are no rows and columns (field_shape {list(shape)})")
+    rows, columns = y.reshape(shape), x.reshape(shape)
+    if (rows != rows[:, :1]).any() or (columns != columns[:1]).any():
+        raise DataError(
+            f"{path}: its cells are no grid of latitudes and longitudes, but projected or rotated"
+        )
+    y, x = rows[:, 0].astype(np.float64), columns[0].astype(np.float64)
+    return Grid("latlon", y, x, *beyond_edges(y, x), "degrees")

@@ -1,0 +1,145 @@
+"""APEBench (Koehler et al. 2024, arXiv:2411.00180): `NAME_train.npy`, beside it `NAME.json`.
+
+Arrays are (sample, time, channel, x[, y[, z]]), domains are periodic and leave out the right end. The
+JSON holds `info`, the settings of the scenario: physical scenarios (`2d_phy_..`) have `dt` and
+`domain_extent` there, those by difficulty have neither, and many a copy comes without its JSON. The
+horizons of training and test differ, so that each file becomes a dataset of its own.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from pydantic import PositiveFloat
+
+from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.arrays.join_files import Piece, Stored, even, join
+from pelagos.preprocessing.sources.arrays.npy_file import NpyArray
+from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.finding import Finding, Glance
+
+_VORTICITY = ("kolm_flow", "decay_turb")
+_PARAMETERS = ("diffusivity", "drag")
+
+
+class APEBench(Files):
+    """Reads `.npy` files of APEBench; several of one horizon are laid end to end.
+
+    Attributes:
+        kind: "apebench".
+        variables: names of the channels in order.
+        dt: time between frames; replaces the JSON's.
+        length: extent of the domain along each axis; replaces the JSON's.
+    """
+
+    kind: Literal["apebench"] = "apebench"
+    variables: tuple[str, ...] = ()
+    dt: PositiveFloat | None = None
+    length: PositiveFloat | None = None
+
+    @classmethod
+    def recognise(cls, glance: Glance) -> Finding | None:
+        """`.npy` files of four to six axes."""
+        if glance.container != "npy" or glance.rank("") not in _AXES or "f" not in glance.types[""]:
+            return None
+        info = _info(glance.path)
+        named = re.fullmatch(r"\d\w*_(train|test)", glance.path.stem) is not None
+        shape = glance.shapes[""]
+        evidence = (
+            f"an .npy file of shape {shape}, read as (sample, time, channel, {', '.join(_AXES[len(shape)])})"
+        )
+        evidence += ", named as APEBench's" * named + ", with its JSON" * bool(info)
+        ask = {}
+        if not info.get("dt"):
+            ask["dt"] = "time between frames; 1 counts in frames"
+        if not info.get("domain_extent"):
+            ask["length"] = "extent of the domain along each axis; 1 counts in domains"
+        if not _channels(glance.path, shape[2], len(shape) - 3):
+            ask["variables"] = f"names of its {shape[2]} channels, as in [velocity_x, velocity_y]"
+        return Finding("apebench", "likely" if named or info else "possible", evidence, ask=ask)
+
+    def open(self) -> xr.Dataset:
+        """The dataset in the convention; reads no field.
+
+        Raises:
+            ConfigError: if times, lengths or names of channels must be said.
+            DataError: for files of several horizons.
+        """
+        pieces = [self._piece(path) for path in self.files()]
+        periodic = convention.everywhere("periodic")
+        return join(pieces, self, periodic, source_format="apebench", references="arXiv:2411.00180")
+
+    def _piece(self, path: Path) -> Piece:
+        part, info = NpyArray.of(path), _info(path)
+        shape = part.shape
+        if len(shape) not in _AXES:
+            raise DataError(
+                f"{path} has shape {shape}; (sample, time, channel, x), (.., x, y) or (.., x, y, z) would be right"
+            )
+        dt, length = (
+            self._known(path, info, *options) for options in (("dt", "dt"), ("length", "domain_extent"))
+        )
+        spatial = tuple("level" if axis == "z" else axis for axis in _AXES[len(shape)])
+        axes = ("trajectory", "time", "channel", *spatial)
+        fields = {
+            name: Stored("prognostic", tuple(i if axis == "channel" else axis for axis in axes), part)
+            for i, name in enumerate(self._names(path, shape))
+        }
+        coordinates = {"time": np.arange(shape[1], dtype=np.float64) * dt}
+        coordinates |= {axis: even(n, length) for axis, n in zip(spatial, shape[3:], strict=True)}
+        scalars = {
+            "viscosity" if key == "diffusivity" and "vorticity" in fields else key: np.array(float(info[key]))
+            for key in _PARAMETERS
+            if isinstance(info.get(key), int | float)
+        }
+        return Piece(path, shape[0], coordinates, fields, scalars)
+
+    def _known(self, path: Path, info: Mapping[str, Any], option: str, key: str) -> float:
+        value = getattr(self, option) or info.get(key)
+        if value:
+            return float(value)
+        raise ConfigError(
+            f"{option}: {path} does not hold it, nor does {_json(path).name} beside it; give it, or 1 to"
+            f" count in {'frames' if option == 'dt' else 'domains'}"
+        )
+
+    def _names(self, path: Path, shape: tuple[int, ...]) -> tuple[str, ...]:
+        names = self.variables or _channels(path, shape[2], len(shape) - 3)
+        if len(names) != shape[2]:
+            raise ConfigError(
+                f"variables: {path} of shape {shape} has {shape[2]} channels; give {shape[2]} names,"
+                f" not {len(names)}"
+            )
+        return names
+
+
+_AXES = {4: "x", 5: "xy", 6: "xyz"}
+
+
+def _channels(path: Path, count: int, dims: int) -> tuple[str, ...]:
+    """Names of the channels where the scenario's name or the single channel says them."""
+    if count == 1:
+        return ("vorticity" if any(name in path.stem for name in _VORTICITY) else "u",)
+    burgers = "burgers" in path.stem and count == dims
+    return ("velocity_x", "velocity_y", "velocity_z")[:count] if burgers else ()
+
+
+def _json(path: Path) -> Path:
+    return path.with_name(re.sub(r"_(train|test)$", "", path.stem) + ".json")
+
+
+def _info(path: Path) -> Mapping[str, Any]:
+    """The settings of the scenario; empty where there is no JSON beside the file."""
+    beside = _json(path)
+    if not beside.is_file():
+        return {}
+    try:
+        info = json.loads(beside.read_bytes())["info"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{beside}: not the JSON of an APEBench scenario ({error!r})") from error
+    return info if isinstance(info, dict) else {}

@@ -1,0 +1,187 @@
+"""FNO's files (Li et al. 2021, arXiv:2010.08895) and reference solutions in MATLAB's: `.mat` 5 and 7.3, `.pt`.
+
+- Navier-Stokes on the unit torus: `u` (N, x, y, t), the vorticity, `t`, and `a` (N, x, y), that of time 0;
+- Burgers on the unit circle: `a` (N, x) at time 0 and `u` (N, x) at time 1;
+- Darcy flow on the unit square: `coeff` (N, x, y) and the solution `sol`;
+- one reference solution in one dimension: `usol` or `uu` (x, t) with `x` and `t` or `tt` (Raissi et al. 2019).
+
+Time is the last axis, and the first spatial axis is x, in version 5; version 7.3 stores all axes in
+reverse. `u` begins one step after `a`, which becomes its first frame. Viscosity stands in the file's
+name (`ns_V1e-3_N5000_T50.mat`).
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import PositiveFloat
+
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.grid import Boundary
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.arrays import mat_file, torch_file
+from pelagos.preprocessing.sources.arrays.derived_arrays import InitialFirst, WithLastAxis
+from pelagos.preprocessing.sources.arrays.join_files import Piece, Stored, even, join
+from pelagos.preprocessing.sources.arrays.lazy_array import Part, floating
+from pelagos.preprocessing.sources.convention import BoundaryOption
+from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.finding import Finding, Glance
+
+Layout = Literal["navier_stokes", "burgers", "darcy", "solution"]
+
+_BOUNDARIES: dict[str, Boundary] = {
+    "navier_stokes": "periodic",
+    "burgers": "periodic",
+    "darcy": "wall",
+    "solution": "unknown",
+}
+
+
+class FNO(Files):
+    """Reads files of FNO and reference solutions; several of one layout are laid end to end.
+
+    Attributes:
+        kind: "fno".
+        dt: time between frames, where the files hold no times.
+        boundary: beyond the edges; needed for reference solutions, whose files do not say.
+    """
+
+    kind: Literal["fno"] = "fno"
+    dt: PositiveFloat | None = None
+    boundary: BoundaryOption | None = None
+
+    @classmethod
+    def recognise(cls, glance: Glance) -> Finding | None:
+        """Files of MATLAB or torch with the keys of a layout."""
+        if glance.container not in ("mat5", "hdf5", "torch") or not (layout := _layout(glance.shapes)):
+            return None
+        if glance.container == "hdf5" and glance.path.suffix != ".mat":
+            return None
+        evidence = f"the arrays {glance.listed(*_KEYS[layout])} of FNO's files"
+        if layout == "solution":
+            evidence = f"one solution over x and t: {glance.listed(*_KEYS[layout])}"
+        ask = {"boundary": "periodic, wall or open"} if layout == "solution" else {}
+        if layout == "navier_stokes" and not glance.has("t"):
+            ask = {"dt": "time between frames"}
+        return Finding("fno", "certain", evidence, ask=ask)
+
+    def open(self) -> xr.Dataset:
+        """The dataset in the convention; reads times and coordinates, no field.
+
+        Raises:
+            ConfigError: if times or boundaries must be said.
+            DataError: if the arrays are of no known layout.
+        """
+        found = [(path, *_held(path)) for path in self.files()]
+        layout = found[0][1]
+        if layout == "solution" and not self.boundary:
+            raise ConfigError(f"boundary: {found[0][0]} does not say what lies beyond its edges; give it")
+        boundary = self.boundary or convention.everywhere(_BOUNDARIES[layout])
+        pieces = [self._piece(*one) for one in found]
+        return join(
+            pieces,
+            self,
+            boundary,
+            source_format="fno",
+            references="arXiv:2010.08895" if layout != "solution" else "",
+        )
+
+    def _piece(self, path: Path, layout: Layout, held: Mapping[str, Part]) -> Piece:
+        if layout == "darcy":
+            return _darcy(path, held)
+        if layout == "solution":
+            return _solution(path, held)
+        if layout == "burgers":
+            axes: tuple[str, ...] = ("trajectory", "x", "time")
+            part: Part = InitialFirst(WithLastAxis(floating(held["u"])), floating(held["a"]))
+            return _flow(path, "u", axes, part, np.array([0.0, 1.0]))
+        axes = ("trajectory", "x", "y", "time")
+        times, part = self._times(path, held), floating(held["u"])
+        if "a" in held and np.isclose(times[0], times[1] - times[0]):
+            times, part = np.append(0.0, times), InitialFirst(part, floating(held["a"]))
+        return _flow(path, "vorticity", axes, part, times)
+
+    def _times(self, path: Path, held: Mapping[str, Part]) -> NDArray[np.float64]:
+        count = held["u"].shape[-1]
+        if self.dt:
+            return self.dt * np.arange(1, count + 1, dtype=np.float64)
+        if "t" not in held:
+            raise ConfigError(f"dt: {path} holds no times; give the time between its {count} frames")
+        times = _time(held["t"])
+        if len(times) != count or count < 2:
+            raise DataError(f"{path}: t has {len(times)} values for {count} frames of u")
+        return times
+
+
+_KEYS: dict[Layout, tuple[str, ...]] = {
+    "navier_stokes": ("u", "a", "t"),
+    "burgers": ("a", "u"),
+    "darcy": ("coeff", "sol"),
+    "solution": ("usol", "uu", "x", "t", "tt"),
+}
+
+
+def _layout(shapes: Mapping[str, tuple[int, ...]]) -> Layout | None:
+    rank = {key: len(shape) for key, shape in shapes.items()}
+    if rank.get("coeff") == rank.get("sol") == 3:
+        return "darcy"
+    if rank.get("u") == 4:
+        return "navier_stokes"
+    if rank.get("a") == rank.get("u") == 2:
+        return "burgers"
+    fields = [key for key in ("usol", "uu") if rank.get(key) == 2]
+    return "solution" if len(fields) == 1 and "x" in rank and {"t", "tt"} & set(rank) else None
+
+
+def _held(path: Path) -> tuple[Layout, Mapping[str, Part]]:
+    held: Mapping[str, Part] = torch_file.tensors(path) if path.suffix == ".pt" else mat_file.arrays(path)
+    if layout := _layout({key: part.shape for key, part in held.items()}):
+        return layout, held
+    listed = ", ".join(f"{key} {part.shape}" for key, part in held.items())
+    raise DataError(
+        f"{path} holds {listed or 'no arrays'}; u (sample, x, y, time), a and u (sample, x), coeff and sol,"
+        " or usol (x, time) with x and t would be right"
+    )
+
+
+def _coordinate(part: Part) -> NDArray[np.float64]:
+    return part.read((slice(None),) * len(part.shape)).astype(np.float64).ravel()
+
+
+def _time(part: Part) -> NDArray[np.float64]:
+    return convention.evened(_coordinate(part), part.dtype)
+
+
+def _flow(path: Path, name: str, axes: tuple[str, ...], part: Part, times: NDArray[np.float64]) -> Piece:
+    coordinates = {axis: even(n) for axis, n in zip(axes, part.shape, strict=True) if axis in ("y", "x")}
+    match = re.search(r"_[Vv](\d[\d.]*(?:e[-+]?\d+)?)(?=_|$)", path.stem)
+    scalars = {"viscosity": np.array(float(match[1]))} if match else {}
+    fields = {name: Stored("prognostic", axes, part)}
+    return Piece(path, part.shape[0], {"time": times} | coordinates, fields, scalars)
+
+
+def _darcy(path: Path, held: Mapping[str, Part]) -> Piece:
+    axes = ("trajectory", "x", "y")
+    fields = {
+        "solution": Stored("diagnostic", axes, held["sol"]),
+        "permeability": Stored("static", axes, held["coeff"]),
+    }
+    count, width, height = held["sol"].shape
+    # Both ends of the square are among the points.
+    y, x = (np.linspace(0.0, 1.0, n) for n in (height, width))
+    return Piece(path, count, {"time": np.zeros(1), "y": y, "x": x}, fields)
+
+
+def _solution(path: Path, held: Mapping[str, Part]) -> Piece:
+    key = "usol" if "usol" in held else "uu"
+    x, times = _coordinate(held["x"]), _time(held["t"] if "t" in held else held["tt"])
+    fields = {"u": Stored("prognostic", ("x", "time"), held[key])}
+    if held[key].shape != (len(x), len(times)):
+        raise DataError(
+            f"{held[key].name} has shape {held[key].shape}; (x, time) of {(len(x), len(times))} would be right"
+        )
+    return Piece(path, 1, {"time": times, "x": x}, fields)

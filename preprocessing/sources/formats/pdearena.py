@@ -1,0 +1,216 @@
+"""PDEArena (Gupta and Brandstetter 2022, arXiv:2209.15616): smoke, shallow water on the sphere, Maxwell's equations.
+
+Navier-Stokes: HDF5 with a group `train`, `valid` or `test` of `u` (the smoke), `vx`, `vy` (N, t, x, y) in
+float64, the coordinates `t`, `x`, `y` once for each trajectory, `buo_y` (N) its buoyancy. Older releases
+have `Vx`, `Vy`, and everything at the root. Shallow water: netCDF of SpeedyWeather, one trajectory a
+file, `u`, `v`, `div`, `vor` (time, 1, lat, lon) and `pres` (time, lat, lon), or a Zarr group with a first
+dimension `b`; the first frames are not yet balanced (PDEArena leaves out four, see subset.time).
+Maxwell's equations in 3-D: `d_field` and `h_field` (N, t, x, y, z, 3) without coordinates, cut out of a larger
+periodic domain, so that sides are open. What its generator writes as `d_field` is the electric field.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import PositiveFloat
+
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.arrays import zarr_array
+from pelagos.preprocessing.sources.arrays.join_files import Piece, Stored, even, join, one_row
+from pelagos.preprocessing.sources.arrays.lazy_array import Hdf5Dataset, Part, member, open_hdf5
+from pelagos.preprocessing.sources.convention import Boundaries, BoundaryOption
+from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.finding import Finding, Glance
+
+_SMOKE = {"tracer": ("u",), "velocity_x": ("vx", "Vx"), "velocity_y": ("vy", "Vy")}
+_WATER = {"velocity_x": "u", "velocity_y": "v", "vorticity": "vor", "divergence": "div", "pressure": "pres"}
+_SMOKE_KEYS = tuple(key for keys in _SMOKE.values() for key in keys)
+_MAXWELL = ("d_field", "h_field")
+_ASKED = {
+    "dt": "time between frames; 1 counts in frames",
+    "length": "extent of the domain along each axis, 1.6e-5 in the generator's own settings; 1 counts in domains",
+}
+_SPLITS = ("train", "valid", "test")
+_POLES = Boundaries(y=("pole", "pole"), x=("periodic", "periodic"))
+
+
+class PDEArena(Files):
+    """Reads files of PDEArena; several are laid end to end along the trajectories.
+
+    Attributes:
+        kind: "pdearena".
+        split: the group to read, where a file has several.
+        variables: fields to read, all if empty.
+        boundary: beyond the edges; by default walls around smoke, the globe for shallow water, open
+            for Maxwell's equations.
+        dt: time between frames of Maxwell's equations.
+        length: extent of their domain along each axis.
+    """
+
+    kind: Literal["pdearena"] = "pdearena"
+    split: Literal["train", "valid", "test"] | None = None
+    variables: tuple[str, ...] = ()
+    boundary: BoundaryOption | None = None
+    dt: PositiveFloat | None = None
+    length: PositiveFloat | None = None
+
+    @classmethod
+    def recognise(cls, glance: Glance) -> Finding | None:
+        """HDF5 with velocities by a mode's name, shallow water with a vorticity, or fields of Maxwell's equations."""
+        for group in ("", *(f"{split}/" for split in _SPLITS)) if glance.container == "hdf5" else ():
+            keys, maxwell = ([f"{group}{key}" for key in some] for some in (_SMOKE_KEYS, _MAXWELL))
+            ask = {}
+            if all(glance.rank(key) == 6 for key in maxwell):
+                keys, ask = maxwell, dict(_ASKED)
+            elif sum(glance.rank(key) == 4 for key in keys) != 3:
+                continue
+            held = [split for split in _SPLITS if any(key.startswith(f"{split}/") for key in glance.shapes)]
+            if len(held) > 1:
+                ask["split"] = f"one of {', '.join(held)}"
+            evidence = f"HDF5 with {glance.listed(*keys)}"
+            return Finding("pdearena", "certain" if group else "likely", evidence, ask=ask)
+        if glance.container in ("hdf5", "zarr") and glance.has("vor", "div", "pres", "lat", "lon"):
+            return Finding(
+                "pdearena", "certain", f"SpeedyWeather's shallow water: {glance.listed(*_WATER.values())}"
+            )
+        return None
+
+    def open(self) -> xr.Dataset:
+        """The dataset in the convention; reads coordinates and parameters, no field.
+
+        Raises:
+            ConfigError: if a file has several splits, or neither holds its coordinates nor is told them.
+            DataError: for trajectories that differ in their coordinates.
+        """
+        places = self.places()
+        pieces = [
+            self._of_zarr(path) if isinstance(path, Url) or path.is_dir() else self._of_hdf5(path)
+            for path in places
+        ]
+        water = "vorticity" in pieces[0].fields
+        maxwell = "level" in pieces[0].coordinates
+        if (self.dt or self.length) and not maxwell:
+            raise ConfigError(
+                f"{'dt' if self.dt else 'length'}: {places[0]} holds its coordinates; leave it out"
+            )
+        edges = convention.everywhere("open" if maxwell else "wall")
+        boundary = self.boundary or (_POLES if water else edges)
+        ds = join(
+            pieces,
+            self,
+            boundary,
+            source_format="pdearena",
+            latlon=water,
+            time_units="h" if water else "1",
+            license="MIT",
+            references="arXiv:2209.15616",
+        )
+        return convention.select(ds, self.variables)
+
+    def _of_zarr(self, path: Path | Url) -> Piece:
+        group = zarr_array.open_group(path)
+        held: dict[str, Part] = {key: zarr_array.array(path, group, key) for key in group.array_keys()}
+        units = {key: str(group[key].attrs.get("units", "")) for key in held}
+        return _water(path, held, units)
+
+    def _of_hdf5(self, path: Path) -> Piece:
+        with open_hdf5(path) as file:
+            if "vor" in file:
+                held: dict[str, Part] = {
+                    key: Hdf5Dataset.of(file[key])
+                    for key in (*_WATER.values(), "time", "lat", "lon")
+                    if key in file
+                }
+                units = {key: _text(file[key].attrs.get("units", "")) for key in held}
+                return _water(path, held, units)
+            group = self._group(path, file)
+            return self._maxwell(path, group) if set(_MAXWELL) & set(group) else _smoke(path, group)
+
+    def _maxwell(self, path: Path, group: Any) -> Piece:
+        if self.dt is None or self.length is None:
+            raise ConfigError(
+                f"{'length' if self.dt else 'dt'}: {path} has no coordinates; say dt, the time between frames,"
+                " and length, the extent of the domain along each axis (1 counts in frames, or domains)"
+            )
+        parts = {key: Hdf5Dataset.of(member(group, key)) for key in _MAXWELL}
+        shape = parts["d_field"].shape
+        if len(shape) != 6 or shape[-1] != 3:
+            raise DataError(f"{path}: d_field has shape {shape}; (sample, time, x, y, z, 3) would be right")
+        axes = ("trajectory", "time", "x", "y", "level")
+        coordinates = {axis: even(n, self.length) for axis, n in zip(axes[2:], shape[2:5], strict=True)}
+        coordinates["time"] = np.arange(shape[1], dtype=np.float64) * self.dt
+        fields = {
+            f"{key}_{component}": Stored("prognostic", (*axes, i), part)
+            for key, part in parts.items()
+            for i, component in enumerate("xyz")
+        }
+        return Piece(path, shape[0], coordinates, fields)
+
+    def _group(self, path: Path, file: Any) -> Any:
+        held = [split for split in _SPLITS if split in file]
+        if self.split:
+            return member(file, self.split)
+        if len(held) > 1:
+            raise ConfigError(f"split: {path} holds {', '.join(held)}; name one")
+        return file[held[0]] if held else file
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _smoke(path: Path, group: Any) -> Piece:
+    parts = {}
+    for name, keys in _SMOKE.items():
+        key = next((key for key in keys if key in group), keys[0])
+        parts[name] = Hdf5Dataset.of(member(group, key))
+    axes = ("trajectory", "time", "x", "y")
+    count = parts["tracer"].shape[0]
+    coordinates = {
+        axis: one_row(path, axis, member(group, key)[()])
+        for axis, key in (("time", "t"), ("y", "y"), ("x", "x"))
+    }
+    coordinates["time"] = convention.evened(coordinates["time"], group["t"].dtype)
+    fields = {name: Stored("prognostic", axes, part) for name, part in parts.items()}
+    scalars = {"buoyancy_y": np.asarray(group["buo_y"][()], np.float64)} if "buo_y" in group else {}
+    return Piece(path, count, coordinates, fields, scalars)
+
+
+def _water(path: Path | Url, held: Mapping[str, Part], units: Mapping[str, str]) -> Piece:
+    if absent := [key for key in ("vor", "time", "lat", "lon") if key not in held]:
+        raise DataError(f"{path}: no '{absent[0]}'; it holds {', '.join(held)}")
+    shape = held["vor"].shape
+    many = ("trajectory",) if len(shape) == 5 else ()
+    fields = {}
+    for name, key in _WATER.items():
+        if key in held:
+            level = (0,) if len(held[key].shape) == len(many) + 4 else ()
+            fields[name] = Stored(
+                "prognostic", (*many, "time", *level, "y", "x"), held[key], units.get(key, "")
+            )
+    coordinates = {
+        axis: _values(path, held[key], key) for axis, key in (("time", "time"), ("y", "lat"), ("x", "lon"))
+    }
+    times = _hours(path, convention.evened(coordinates["time"], held["time"].dtype), units)
+    return Piece(path, shape[0] if many else 1, {**coordinates, "time": times}, fields)
+
+
+def _values(path: Path | Url, part: Part, key: str) -> NDArray[np.float64]:
+    return one_row(path, key, part.read((slice(None),) * len(part.shape)))
+
+
+def _hours(path: Path | Url, times: NDArray[np.float64], units: Mapping[str, str]) -> NDArray[np.float64]:
+    """Times from the first frame; the calendar of an idealised run means nothing."""
+    unit = units.get("time", "").split(" ")[0]
+    scale = {"hours": 1, "minutes": 60, "seconds": 3600, "days": 1 / 24}.get(unit)
+    if not scale:
+        raise DataError(
+            f"{path}: time has the units '{units.get('time', '')}'; hours since .. would be right"
+        )
+    return np.asarray((times - times[0]) / scale)

@@ -1,0 +1,145 @@
+"""RealPDEBench (Hu et al. 2026, arXiv:2601.01829), HDF5 form: one trajectory a file.
+
+Fluids: `measured_data/u`, `v` and, simulated, `p` (t, h, w). Combustion: `trajectory` (t, h, w) measured,
+`measured_data` (t, h, w, 15) simulated. Files hold neither times nor positions; parameters stand as
+numbers in their names (`10031.h5`, `2500_1.5.h5`, `40NH3_0.9.h5`). Measurements and simulations differ in
+resolution and starting frame: make a dataset of each.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
+
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.arrays.derived_arrays import Lasting
+from pelagos.preprocessing.sources.arrays.join_files import Piece, Stored, join
+from pelagos.preprocessing.sources.arrays.lazy_array import Hdf5Dataset, open_hdf5
+from pelagos.preprocessing.sources.convention import BoundaryOption
+from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.finding import Finding, Glance
+
+_FLUID = {"velocity_x": "measured_data/u", "velocity_y": "measured_data/v", "pressure": "measured_data/p"}
+
+
+class RealPDEBench(Files):
+    """Reads HDF5 files of RealPDEBench, each a trajectory; y and x count in pixels.
+
+    Attributes:
+        kind: "realpdebench".
+        dt: time between frames (s).
+        parameters: what the numbers in the files' names are, in order; [] to leave them.
+        variables: names of the channels of simulated combustion.
+        frames: how many of each file are read at most.
+        boundary: beyond the edges of the measured window.
+    """
+
+    kind: Literal["realpdebench"] = "realpdebench"
+    dt: PositiveFloat | None = None
+    parameters: tuple[str, ...] | None = None
+    variables: tuple[str, ...] = ()
+    frames: PositiveInt | None = None
+    boundary: BoundaryOption = convention.everywhere("open")
+
+    @classmethod
+    def recognise(cls, glance: Glance) -> Finding | None:
+        """HDF5 with `measured_data` or a single `trajectory`."""
+        if glance.container != "hdf5":
+            return None
+        fluid = glance.rank("measured_data/u") == glance.rank("measured_data/v") == 3
+        combustion = glance.rank("trajectory") == 3 or glance.rank("measured_data") == 4
+        if not fluid and not combustion:
+            return None
+        ask = {"dt": "time between frames in seconds"}
+        if numbers := _numbers(glance.path):
+            values = ", ".join(f"{one:g}" for one in numbers)
+            ask["parameters"] = (
+                f"what {values} in the file's name are, as in [reynolds_number]; [] to leave them"
+            )
+        if glance.rank("measured_data") == 4:
+            ask["variables"] = f"names of its {glance.shapes['measured_data'][-1]} channels"
+        evidence = f"HDF5 with {glance.listed(*_FLUID.values(), 'trajectory', 'measured_data')}"
+        return Finding("realpdebench", "certain" if fluid else "likely", evidence, ask=ask)
+
+    def open(self) -> xr.Dataset:
+        """The dataset in the convention; reads no field.
+
+        Raises:
+            ConfigError: times, names of channels or what the numbers in the names are must be said.
+            DataError: files of measurements and of simulations together.
+        """
+        files = self.files()
+        if not self.dt:
+            raise ConfigError(f"dt: {files[0]} holds no times; give the time between frames in seconds")
+        held = [self._fields(path) for path in files]
+        pieces = [self._piece(path, fields) for path, fields in zip(files, held, strict=True)]
+        return join(
+            pieces,
+            self,
+            self.boundary,
+            source_format="realpdebench",
+            time_units="s",
+            several_lengths=True,
+            license="CC BY-NC 4.0",
+            references="arXiv:2601.01829",
+        )
+
+    def _piece(self, path: Path, fields: dict[str, Stored]) -> Piece:
+        assert self.dt is not None
+        own, height, width = next(iter(fields.values())).part.shape[:3]
+        frames = min(own, self.frames or own)
+        cut = {
+            name: Stored(one.role, one.layout, Lasting(one.part, 0, frames)) for name, one in fields.items()
+        }
+        coordinates = {"time": np.arange(frames, dtype=np.float64) * self.dt}
+        coordinates |= {axis: np.arange(n, dtype=np.float64) for axis, n in (("y", height), ("x", width))}
+        return Piece(path, 1, coordinates, cut, self._scalars(path))
+
+    def _fields(self, path: Path) -> dict[str, Stored]:
+        axes = ("time", "y", "x")
+        with open_hdf5(path) as file:
+            fluid = {name: Hdf5Dataset.of(file[key]) for name, key in _FLUID.items() if _holds(file, key)}
+            if fluid:
+                return {name: Stored("prognostic", axes, part) for name, part in fluid.items()}
+            if "trajectory" in file:
+                return {"observed": Stored("prognostic", axes, Hdf5Dataset.of(file["trajectory"]))}
+            if "measured_data" in file:
+                return self._channels(Hdf5Dataset.of(file["measured_data"]))
+            raise DataError(f"{path} holds {', '.join(file)}; measured_data or trajectory would be right")
+
+    def _channels(self, part: Hdf5Dataset) -> dict[str, Stored]:
+        if len(part.shape) != 4 or len(self.variables) != part.shape[3]:
+            raise ConfigError(
+                f"variables: {part.name} has shape {part.shape}; give a name for each of its channels,"
+                f" not {len(self.variables)}"
+            )
+        return {
+            name: Stored("prognostic", ("time", "y", "x", i), part) for i, name in enumerate(self.variables)
+        }
+
+    def _scalars(self, path: Path) -> dict[str, NDArray[np.float64]]:
+        numbers, names = _numbers(path), self.parameters
+        if names == () or (not numbers and not names):
+            return {}
+        if names is None or len(names) != len(numbers):
+            listed = ", ".join(f"{one:g}" for one in numbers)
+            raise ConfigError(
+                f"parameters: the name of {path} holds {listed or 'no numbers'}; say what they are, as in"
+                " parameters: [reynolds_number], or parameters: [] to leave them"
+            )
+        return {name: np.array(value) for name, value in zip(names, numbers, strict=True)}
+
+
+def _holds(file: Any, key: str) -> bool:
+    group, name = key.split("/")
+    return group in file and hasattr(file[group], "keys") and name in file[group]
+
+
+def _numbers(path: Path) -> list[float]:
+    """The numbers in a name, those within the words of chemistry (`NH3`) left out."""
+    return [float(one) for one in re.findall(r"(?:^|_)(\d+\.?\d*)(?=[A-Z_]|$)", path.stem)]

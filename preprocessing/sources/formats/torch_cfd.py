@@ -1,0 +1,108 @@
+"""torch-cfd `.pt` files (Cao et al., arXiv:2405.17211): vorticity and its companions, (N, t, y, x), periodic.
+
+Viscosity stands in the file's name (`.._v1e-3_T20.pt`). Times and the domain's length stand nowhere:
+generators differ in when they begin to record, so that even the name's T does not give the spacing of
+frames. Time 0 is the first frame. One-dimensional entries but seeds are not read: the generator passes
+them through `torch.unique`, which loses order and duplicates.
+"""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat
+
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.arrays.join_files import Piece, Stored, even, join
+from pelagos.preprocessing.sources.arrays.torch_file import tensor, tensors
+from pelagos.preprocessing.sources.convention import FieldRole
+from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.finding import Finding, Glance
+
+_FIELDS: dict[str, tuple[str, FieldRole]] = {
+    "vorticity": ("vorticity", "prognostic"),
+    "stream": ("stream_function", "diagnostic"),
+    "vort_t": ("vorticity_rate", "diagnostic"),
+    "residual": ("residual", "diagnostic"),
+}
+
+
+class TorchCFD(Files):
+    """Reads `.pt` files of torch-cfd; several are laid end to end along the trajectories.
+
+    Attributes:
+        kind: "torch_cfd".
+        dt: time between frames.
+        length: side of the square domain. Row i of n lies at i * length / n.
+        variables: fields to read, all if empty.
+        parameters: scalars by name; replace those of the file's name.
+    """
+
+    kind: Literal["torch_cfd"] = "torch_cfd"
+    dt: PositiveFloat | None = None
+    length: PositiveFloat | None = None
+    variables: tuple[str, ...] = ()
+    parameters: dict[str, float] = Field(default_factory=dict)
+
+    @classmethod
+    def recognise(cls, glance: Glance) -> Finding | None:
+        """Dictionaries with a vorticity of four axes."""
+        if glance.container != "torch" or glance.rank("vorticity") != 4:
+            return None
+        evidence = f"a torch file with the tensors {glance.listed(*_FIELDS)}"
+        ask = {
+            "dt": _hint(glance.path, glance.shapes["vorticity"][1]),
+            "length": "side of the domain: 1 for FNO's flow, 6.283185307179586 for the others",
+        }
+        return Finding("torch_cfd", "certain", evidence, ask=ask)
+
+    def open(self) -> xr.Dataset:
+        """The dataset in the convention; reads no field.
+
+        Raises:
+            ConfigError: if `dt` or `length` is not given.
+            DataError: if a file has no vorticity, or arrays of other axes.
+        """
+        pieces = [self._piece(path) for path in self.files()]
+        ds = join(
+            pieces,
+            self,
+            convention.everywhere("periodic"),
+            source_format="torch_cfd",
+            references="arXiv:2405.17211",
+        )
+        return convention.select(ds, self.variables)
+
+    def _piece(self, path: Path) -> Piece:
+        held = tensors(path)
+        shape = tensor(path, held, "vorticity").shape
+        if len(shape) != 4:
+            raise DataError(f"{path}: vorticity has shape {shape}; (sample, time, y, x) would be right")
+        if not self.dt or not self.length:
+            option = "length" if self.dt else "dt"
+            hint = _hint(path, shape[1]) if option == "dt" else "give the side of the square domain"
+            raise ConfigError(f"{option}: {path} does not hold it: {hint}")
+        axes = ("trajectory", "time", "y", "x")
+        fields = {name: Stored(role, axes, held[key]) for key, (name, role) in _FIELDS.items() if key in held}
+        times = np.arange(shape[1], dtype=np.float64) * self.dt
+        y, x = (even(n, self.length) for n in shape[2:])
+        return Piece(path, shape[0], {"time": times, "y": y, "x": x}, fields, self._scalars(path, shape[0]))
+
+    def _scalars(self, path: Path, count: int) -> dict[str, NDArray[np.float64]]:
+        found = {}
+        if match := re.search(r"_v(\d[\d.]*(?:e[-+]?\d+)?)(?=_|$)", path.stem):
+            found["viscosity"] = np.array(float(match[1]))
+        seeds = tensors(path).get("random_states")
+        if seeds and seeds.shape == (count,):
+            found["seed"] = seeds.read((slice(None),)).astype(np.float64)
+        return found | {name: np.array(value) for name, value in self.parameters.items()}
+
+
+def _hint(path: Path, frames: int) -> str:
+    match = re.search(r"_T(\d[\d.]*)(?=_|$)", path.stem)
+    end = f", up to time {match[1]} by its name" if match else ""
+    return f"time between its {frames} frames{end}"

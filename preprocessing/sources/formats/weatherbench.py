@@ -1,0 +1,61 @@
+"""WeatherBench 2 (arXiv:2308.15560) and ARCO-ERA5: Zarr stores of reanalyses and forecasts."""
+
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.sources.arrays import zarr_array
+from pelagos.preprocessing.sources.finding import Finding, Glance
+from pelagos.preprocessing.sources.formats.cf import Gridded
+
+_ERA5 = ("geopotential", "temperature", "2m_temperature", "u_component_of_wind", "10m_u_component_of_wind")
+
+
+class WeatherBench(Gridded):
+    """Reads Zarr stores of WeatherBench 2 (arXiv:2308.15560) and ARCO-ERA5, in buckets, or local copies or parts.
+
+    Coarse stores have axes (time, [level], longitude, latitude) with latitudes ascending, ARCO-ERA5 has
+    (time, level, latitude, longitude), descending; both are read by name. Variables keep their own names,
+    since several share a standard name. The times of ARCO-ERA5 begin in 1900 and are missing outside
+    the attributes `valid_time_start` and `valid_time_stop`, to which they are cut. Forecasts have a
+    trajectory a start. `standard_names` and the other options are those of `cf`.
+    """
+
+    kind: Literal["weatherbench"] = "weatherbench"
+    standard_names: bool = False
+
+    @classmethod
+    def recognise(cls, glance: Glance) -> Finding | None:
+        """Zarr groups with ERA5's long names on latitudes and longitudes."""
+        found = [name for name in _ERA5 if name in glance.shapes]
+        if glance.container != "zarr" or not found or not glance.has("latitude", "longitude"):
+            return None
+        evidence = f"a Zarr group with ERA5's long names: {glance.listed(*found[:2])}"
+        return Finding("weatherbench", "certain" if len(found) > 1 else "likely", evidence)
+
+    def open(self) -> xr.Dataset:
+        """The dataset in the convention; reads coordinates, no field.
+
+        Raises:
+            DataError: as for `cf`, and for climatologies, which have no times.
+        """
+        ds = super().open()
+        stores = [dict(zarr_array.open_group(path).attrs) for path in self.places()]
+        starts, stops = (
+            [str(one[key]) for one in stores if key in one] for key in ("valid_time_start", "valid_time_stop")
+        )
+        if ds.time.dtype.kind != "M" or not (starts or stops):
+            return ds
+        # The last day, or hour, that is named is valid as a whole.
+        stop = np.datetime64(max(stops)) + 1 if stops else None
+        inside = np.ones(ds.sizes["time"], bool)
+        if starts:
+            inside &= ds.time.values >= np.datetime64(min(starts))
+        if stop is not None:
+            inside &= ds.time.values < stop
+        if not inside.any():
+            raise DataError(f"{self.places()[0]}: no time is within its valid ones, {starts} to {stops}")
+        first, last = np.flatnonzero(inside)[[0, -1]]
+        return ds.isel(time=slice(int(first), int(last) + 1))

@@ -1,0 +1,233 @@
+"""One file of The Well: what it holds, by its groups and attributes.
+
+Each array says by attributes along which of trajectory, time and space it varies, and lacks the other axes.
+Boundaries are masks over the coordinates.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.grid import Boundary
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.arrays.lazy_array import Hdf5Dataset, Part, member, open_hdf5
+from pelagos.preprocessing.sources.formats.well_boundary import Condition, Field, Side, Zeros, condition
+
+_ORDERS = {"scalars": 0, "t0_fields": 0, "t1_fields": 1, "t2_fields": 2}
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array of a file: its group, the axes it has before any components, and where it is."""
+
+    group: str
+    axes: tuple[str, ...]
+    part: Hdf5Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What one file says about itself.
+
+    Attributes:
+        path: of the file.
+        dataset: its name.
+        grid_type: `cartesian` or one of a sphere's.
+        num_trajectories: how many there are.
+        times: (N, T) of each trajectory, or (1, T) of all.
+        rounding: by how much the type in which they are stored may have rounded them.
+        coordinates: by the names of the axes, in the order of the arrays' axes.
+        sides: of each axis, None where the masks do not give a side one kind.
+        conditions: at boundaries, by name.
+        arrays: by `group/name`.
+    """
+
+    path: Path
+    dataset: str
+    grid_type: str
+    num_trajectories: int
+    times: NDArray[np.float64]
+    rounding: float
+    coordinates: Mapping[str, NDArray[np.float64]]
+    sides: Mapping[str, tuple[Boundary | None, Boundary | None]]
+    conditions: Mapping[str, Condition]
+    arrays: Mapping[str, Array]
+
+
+def contents(path: Path) -> Contents:
+    """Read coordinates and masks, no field.
+
+    Raises:
+        DataError: the file is not as the specification has it, or its grid moves.
+    """
+    with open_hdf5(path) as file:
+        dimensions = member(file, "dimensions")
+        dims = _words(_attribute(dimensions, "spatial_dims"))
+        for name in dims:
+            if _is(member(dimensions, name), "sample_varying") or _is(dimensions[name], "time_varying"):
+                raise DataError(f"{path}: coordinate {name} is not the same for all trajectories and times")
+        coordinates = {name: np.asarray(dimensions[name][()], np.float64) for name in dims}
+        conditions = dict(_conditions(file, {name: len(values) for name, values in coordinates.items()}))
+        num = int(_attribute(file, "n_trajectories"))
+        times, rounding = _times(member(dimensions, "time"), num)
+        return Contents(
+            path=path,
+            dataset=_text(file.attrs.get("dataset_name", "")),
+            grid_type=_text(file.attrs.get("grid_type", "cartesian")),
+            num_trajectories=num,
+            times=times,
+            rounding=rounding,
+            coordinates=coordinates,
+            sides=_sides(conditions, dims),
+            conditions=conditions,
+            arrays=dict(_arrays(file, dims)),
+        )
+
+
+def _times(stored: Any, num: int) -> tuple[NDArray[np.float64], float]:
+    times = np.atleast_2d(np.asarray(stored[()], np.float64))
+    if times.ndim != 2 or len(times) not in (1, num) or not times.size:
+        raise DataError(
+            f"{stored.file.filename}: {stored.name} has shape {stored.shape}; (time,) or (trajectory={num}, time)"
+            " would be right"
+        )
+    if not np.isfinite(times).all():
+        raise DataError(f"{stored.file.filename}: {stored.name} has times that are no numbers")
+    rows = np.stack([convention.evened(row, stored.dtype) for row in times])
+    return rows, convention.rounding(times, stored.dtype)
+
+
+def _attribute(item: Any, name: str) -> Any:
+    if name not in item.attrs:
+        raise DataError(
+            f"{item.file.filename}: '{item.name}' lacks the attribute {name} of The Well's specification"
+        )
+    return item.attrs[name]
+
+
+def _is(item: Any, flag: str) -> bool:
+    """A boolean attribute; some files store it as text, some leave it out where it is false."""
+    return str(item.attrs.get(flag, False)) == "True"
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    """A list of names; some files store it as the text of a NumPy array."""
+    if isinstance(value, str | bytes):
+        return tuple(re.findall(r"[^\s\[\]'\",]+", _text(value)))
+    return tuple(_text(one) for one in value)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _conditions(file: Any, lengths: Mapping[str, int]) -> Iterator[tuple[str, Condition]]:
+    for name, group in file.get("boundary_conditions", {}).items():
+        axes, fields = (
+            _words(value)
+            for value in (_attribute(group, "associated_dims"), group.attrs.get("associated_fields", ()))
+        )
+        if unknown := set(axes) - set(lengths):
+            raise DataError(
+                f"{file.filename}: {group.name} is associated with {min(unknown)}; axes are {', '.join(lengths)}"
+            )
+        member(group, "mask")
+        sizes = {axis: lengths[axis] for axis in axes}
+        yield name, condition(group, _text(_attribute(group, "bc_type")), sizes, _varying(group), fields)
+
+
+def _sides(
+    conditions: Mapping[str, Condition], dims: Sequence[str]
+) -> dict[str, tuple[Boundary | None, Boundary | None]]:
+    """For each axis the kinds of its low and high side; None where conditions differ or one is in places."""
+    found: dict[Side, set[Boundary | None]] = {side: set() for side in product(dims, (0, -1))}
+    for one in conditions.values():
+        for side, kind in one.sides.items():
+            found[side].add(kind)
+    kinds = {side: some or {"unknown"} for side, some in found.items()}
+    single = {side: next(iter(some)) if len(some) == 1 else None for side, some in kinds.items()}
+    return {name: (single[name, 0], single[name, -1]) for name in dims}
+
+
+def _varying(item: Any) -> list[str]:
+    return ["trajectory"] * _is(item, "sample_varying") + ["time"] * _is(item, "time_varying")
+
+
+def _arrays(file: Any, dims: Sequence[str]) -> Iterator[tuple[str, Array]]:
+    for group in _ORDERS:
+        for name in _words(file[group].attrs.get("field_names", ())) if group in file else ():
+            stored = member(file[group], name)
+            axes = _varying(stored)
+            if group != "scalars":
+                varying = _attribute(stored, "dim_varying")
+                if len(varying) != len(dims):
+                    raise DataError(
+                        f"{file.filename}: {stored.name} has {len(varying)} flags dim_varying; one for each of"
+                        f" {', '.join(dims)} would be right"
+                    )
+                axes += [name for name, varies in zip(dims, varying, strict=True) if varies]
+            yield f"{group}/{name}", Array(group, tuple(axes), Hdf5Dataset.of(stored))
+
+
+def compare(first: Contents, other: Contents) -> None:
+    """Raise DataError unless two files can be laid end to end along the trajectories."""
+    if set(first.coordinates) != set(other.coordinates):
+        axes = [", ".join(file.coordinates) for file in (first, other)]
+        raise DataError(f"{first.path} has axes {axes[0]} but {other.path} {axes[1]}")
+    for name, values in first.coordinates.items():
+        convention.agree(name, (first.path, values), (other.path, other.coordinates[name]))
+    held = [{name: array.axes for name, array in file.arrays.items()} for file in (first, other)]
+    if differing := sorted(name for name in {**held[0], **held[1]} if held[0].get(name) != held[1].get(name)):
+        raise DataError(f"{first.path} and {other.path} differ in the arrays {', '.join(differing)}")
+    if first.sides != other.sides:
+        raise DataError(
+            f"{first.path} and {other.path} differ in their boundary_conditions: make a dataset of each"
+        )
+
+
+def components(array: Array, dims: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Suffix and position of each component; tensors have two axes for them or one, row by row."""
+    order, count = _ORDERS[array.group], len(dims)
+    shape = array.part.shape[len(array.axes) :]
+    flat = order == 2 and len(shape) == 1
+    if shape != ((count**2,) if flat else (count,) * order):
+        raise DataError(
+            f"{array.part.name} of {array.group} has shape {array.part.shape}, not"
+            f" ({', '.join(array.axes)}) and then {count} components for each of {order} directions"
+        )
+    for index in product(range(count), repeat=order):
+        position = (index[0] * count + index[1],) if flat else index
+        yield "_" * bool(order) + "".join(dims[i] for i in index), position
+
+
+def shown(files: Sequence[Contents]) -> Iterator[tuple[str, Field, list[Part]]]:
+    """Fields of the boundary conditions of which sides do not say all, and their values in each file.
+
+    Raises:
+        DataError: two files have one over different axes.
+    """
+    for name in sorted({name for file in files for name, one in file.conditions.items() if one.shown}):
+        held = [file.conditions[name].fields if name in file.conditions else {} for file in files]
+        for key, field in {key: field for fields in held for key, field in fields.items()}.items():
+            own = [fields.get(key) or _nothing(file, field) for file, fields in zip(files, held, strict=True)]
+            if different := next((one for one in own if one.axes != field.axes), None):
+                raise DataError(
+                    f"{field.part.name} varies along {', '.join(field.axes)}, but {different.part.name} along"
+                    f" {', '.join(different.axes)}: make a dataset of each"
+                )
+            yield key, field, [one.part for one in own]
+
+
+def _nothing(file: Contents, field: Field) -> Field:
+    """The field of a condition that a file does not have."""
+    lengths = {"trajectory": file.num_trajectories, "time": file.times.shape[1]}
+    lengths |= {name: len(values) for name, values in file.coordinates.items()}
+    part = Zeros(tuple(lengths[axis] for axis in field.axes), field.part.dtype, f"{file.path}: nothing")
+    return replace(field, part=part)

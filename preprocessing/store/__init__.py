@@ -1,0 +1,1 @@
+"""Stores: layout on disk, manifest, and readers; nothing here knows an archive."""

@@ -1,0 +1,160 @@
+"""Manifest: the size and checksums of every file of a store, and what is wrong with those on disk."""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import google_crc32c
+
+from pelagos.preprocessing import durable
+from pelagos.preprocessing.durable import Checksum
+from pelagos.preprocessing.errors import DamagedFileError, MissingFileError
+from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.store.format import FORMAT
+
+MANIFEST = Path("_build", "manifest.json")
+_FETCHED = 4  # files of a server that are in memory at a time
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a complete store consists of.
+
+    Attributes:
+        fingerprint: of the plan.
+        config: that the store was built from, without the manner of building.
+        files: checksums by path.
+        rounding: largest relative errors of mantissa rounding, by channel.
+        sources: what was read, published form.
+    """
+
+    fingerprint: str
+    config: dict[str, Any]
+    files: dict[str, Checksum]
+    rounding: list[float]
+    sources: list[dict[str, Any]]
+
+    def write(self, root: Path) -> None:
+        """Into the store, durably, with a checksum of itself."""
+        values = {"format": FORMAT, **asdict(self)}
+        values["checksum"] = durable.json_checksum(values)
+        content = json.dumps(values, indent=1, sort_keys=True, allow_nan=False)
+        durable.write_bytes(root / MANIFEST, content.encode())
+
+
+def read_manifest(root: Path | Url) -> Manifest:
+    """The manifest of a store.
+
+    Raises:
+        MissingFileError: there is none, so this is no complete store.
+        DamagedFileError: it fails its own checksum.
+    """
+    file = root / MANIFEST
+    try:
+        content = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFileError(f"{file}: missing; {root} is no complete store, or no store at all") from error
+    try:
+        values = json.loads(content)
+        found, found_format = values.pop("checksum"), values.pop("format")
+        if found != durable.json_checksum({"format": found_format, **values}):
+            raise ValueError("it fails its own checksum")
+        files = {path: Checksum(**fields) for path, fields in values.pop("files").items()}
+        return Manifest(files=files, **values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(
+            f"{file}: damaged: {error}; build the store again with overwrite=true"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong with one file of a store.
+
+    Attributes:
+        path: in the store.
+        kind: what is wrong.
+        detail: for people.
+    """
+
+    path: str
+    kind: Literal["missing", "size", "checksum", "unexpected", "manifest"]
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.detail}"
+
+
+def verify(path: Path | Url, *, sha256: bool = False) -> list[Damage]:
+    """All that is wrong with a store: every file's size and CRC-32C, the manifest, files too many.
+
+    Of a store on a server every file is fetched; files too many are not looked for, since servers need not list.
+
+    Args:
+        path: of the store, or its URL.
+        sha256: whether to compare SHA-256 as well, which takes six times as long.
+
+    Raises:
+        MissingFileError: there is no store.
+        DamagedFileError: its server is gone.
+    """
+    if not path.is_dir():
+        raise MissingFileError(f"{path}: no such store")
+    try:
+        manifest = read_manifest(path)
+    except (MissingFileError, DamagedFileError) as error:
+        return [Damage(str(MANIFEST), "manifest", str(error).removeprefix(f"{path / MANIFEST}: "))]
+    if isinstance(path, Url):
+        return _remote_damages(path, manifest, sha256)
+    found = (_damage(path, name, expected, sha256) for name, expected in sorted(manifest.files.items()))
+    return [damage for damage in found if damage] + [
+        Damage(name, "unexpected", "the manifest does not know this file")
+        for name in sorted(files_of(path) - set(manifest.files))
+    ]
+
+
+def files_of(root: Path) -> set[str]:
+    """Paths of all files in a store but those of its build."""
+    found = (file.relative_to(root) for file in root.rglob("*") if file.is_file())
+    return {str(file) for file in found if file.parts[0] != MANIFEST.parts[0]}
+
+
+def _damage(root: Path, name: str, expected: Checksum, sha256: bool) -> Damage | None:
+    file = root / name
+    if not file.is_file():
+        return Damage(name, "missing", "the file is missing")
+    if (size := file.stat().st_size) != expected.bytes:
+        return _wrong_size(name, size, expected)
+    found = durable.crc32c(file), durable.sha256(file) if sha256 else expected.sha256
+    return _wrong_content(name, *found, expected)
+
+
+def _remote_damages(root: Url, manifest: Manifest, sha256: bool) -> list[Damage]:
+    def one(item: tuple[str, Checksum]) -> Damage | None:
+        name, expected = item
+        try:
+            content = (root / name).read_bytes()
+        except MissingFileError:
+            return Damage(name, "missing", "the file is missing")
+        if len(content) != expected.bytes:
+            return _wrong_size(name, len(content), expected)
+        digest = hashlib.sha256(content).hexdigest() if sha256 else expected.sha256
+        return _wrong_content(name, f"{google_crc32c.value(content):08x}", digest, expected)
+
+    with ThreadPoolExecutor(_FETCHED) as pool:
+        return [damage for damage in pool.map(one, sorted(manifest.files.items())) if damage]
+
+
+def _wrong_size(name: str, size: int, expected: Checksum) -> Damage:
+    return Damage(name, "size", f"{size} bytes where {expected.bytes} were written")
+
+
+def _wrong_content(name: str, crc: str, digest: str, expected: Checksum) -> Damage | None:
+    if crc != expected.crc32c:
+        return Damage(name, "checksum", f"CRC-32C {crc} where {expected.crc32c} was written")
+    if digest != expected.sha256:
+        return Damage(name, "checksum", f"SHA-256 differs from {expected.sha256}")
+    return None

@@ -1,0 +1,88 @@
+import base64
+import io
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from pelagos.evaluation.report.figures import Curve, Panel, Scale, Styles, chart, thumbnail
+
+
+def pixels(uri):
+    kind, data = uri.split(",")
+    assert kind == "data:image/png;base64"
+    return imread(io.BytesIO(base64.b64decode(data)), format="png")
+
+
+def test_a_scale_diverges_about_zero_for_signed_fields_only(rng):
+    signed, positive = rng.normal(size=(50, 50)), rng.uniform(270, 300, (50, 50))
+    assert Scale.of(signed).low == -Scale.of(signed).high
+    assert Scale.of(positive).low > 270
+    assert Scale.of(positive).colormap != Scale.of(signed).colormap
+    assert Scale.of(positive, error=True).low < 0
+
+
+@pytest.mark.parametrize("values", [np.zeros((2, 2)), np.full((2, 2), 5.0), np.full((2, 2), np.nan)])
+def test_a_scale_of_constants_has_extent(values):
+    for error in (False, True):
+        scale = Scale.of(values, error=error)
+        assert scale.high > scale.low
+
+
+def test_an_image_shows_every_value_in_its_colour_and_missing_in_grey():
+    scale = Scale(0, 1, "gray")
+    found = pixels(scale.image(np.array([[0.0, 0.5, 1.0], [np.nan, -9.0, np.inf]])))[..., :3]
+    assert found.shape == (2, 3, 3)
+    np.testing.assert_allclose(found[0], np.array([[0, 0, 0], [0.5, 0.5, 0.5], [1, 1, 1]]), atol=0.01)
+    np.testing.assert_allclose(
+        found[1], np.array([[168 / 255, 172 / 255, 176 / 255], [0, 0, 0], [1, 1, 1]]), atol=0.01
+    )
+
+
+def test_a_picture_of_a_128_by_128_field_is_small():
+    x = np.linspace(0, 6, 128)
+    field = np.sin(x)[:, None] * np.cos(2 * x + x[:, None])
+    assert len(Scale.of(field).image(field)) < 20_000
+
+
+def test_thumbnails_average_blocks_and_skip_what_is_missing():
+    field = np.array([[1.0, 3.0, np.nan, 2.0], [1.0, 3.0, np.nan, np.nan]])
+    np.testing.assert_array_equal(thumbnail(field, limit=2), [[2.0, 2.0]])
+    np.testing.assert_array_equal(thumbnail(np.full((3, 4), np.nan), limit=4), np.full((3, 4), np.nan))
+    assert thumbnail(np.zeros((360, 720)), limit=192).shape == (90, 180)
+
+
+def test_a_method_keeps_its_style_and_the_truth_is_ink():
+    styles = Styles()
+    first = styles.of("fine-tuned")
+    assert styles.of("from scratch") != first
+    assert styles.of("fine-tuned") == first
+    assert styles.of("Truth").variable == "--ink"
+    assert styles.of("persistence").dash == "dashed"
+    assert len({styles.of(f"network {i}") for i in range(12)}) == 12
+
+
+def test_a_chart_takes_its_colours_from_the_page_and_refers_to_nothing_outside():
+    x = np.arange(5.0)
+    panel = Panel('a < b & "c" $x$', [Curve("truth", x, x + 1, x, x + 2), Curve("net", x, x**2)], "x", "y")
+    found = chart(panel, Styles())
+    root = ElementTree.fromstring(found)
+    assert root.tag == "svg"
+    assert "http" not in found
+    assert "font-family" not in found
+    assert "var(--ink)" in found
+    assert "var(--c0)" in found
+    assert "#0000" not in found
+    assert 'a < b & "c" $x$' in [text.text for text in root.iter("text")]
+
+
+def test_curves_with_gaps_zeros_and_infinities_are_drawn_on_log_axes():
+    x = np.arange(1.0, 6)
+    curves = [
+        Curve("a", x, np.array([1e-6, np.nan, np.inf, 1e3, 0.0])),
+        Curve("b", x[:1], np.array([2.0])),
+    ]
+    found = chart(Panel("", curves, "x", "y", log_x=True, log_y=True), Styles())
+    assert "10⁻⁶" in found
+    assert chart(Panel("", curves, "x", "y", log_x=True, log_y=True), Styles()) == found

@@ -1,0 +1,163 @@
+"""The engine: training does not depend on how it is spread, and continues where it stopped."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import processes
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+STEPS, BATCH = 6, 24
+STAGES = (0, 1, 2, 3)
+
+
+class Branched(torch.nn.Module):
+    """Two layers and a branch that only some steps use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(5, 16), torch.nn.Linear(16, 3)
+        self.branch = torch.nn.Linear(5, 16)
+
+    def forward(self, x: torch.Tensor, branch: bool) -> torch.Tensor:
+        """(B, 5) to (B, 3)."""
+        hidden = self.first(x) + (self.branch(x) if branch else 0)
+        out: torch.Tensor = self.last(torch.nn.functional.gelu(hidden))
+        return out
+
+
+def program(runs: list[dict[str, Any]]) -> None:
+    """What each process does: one run after the other."""
+    from pelagos.pipeline.engine import distributed
+
+    distributed.start()
+    for arguments in runs:
+        train(**arguments)
+    distributed.stop()
+
+
+def train(
+    folder: str,
+    name: str,
+    zero_stage: int,
+    start: int,
+    stop: int,
+    after: str = "",
+    precision: str = "float32",
+    poison: bool = False,
+) -> None:
+    """Steps start to stop of a small run, after the state of another; keeps losses and states by name."""
+    from pelagos.pipeline.engine.engine import EngineConfig, distributed
+
+    torch.manual_seed(0)
+    network = Branched()
+    groups = [
+        {"params": [*network.first.parameters(), *network.branch.parameters()], "peak": 1e-2},
+        {"params": network.last.parameters(), "peak": 3e-3},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1e-2, weight_decay=0.1)
+    config = EngineConfig(zero_stage=zero_stage, clip=0.5, precision=precision)
+    world, rank = distributed.world(), distributed.rank()
+    engine = config.build(network, optimizer, 2, BATCH // 2 // world)
+    if start:
+        engine.load(load_file(f"{folder}/{after}.weights"), load_file(f"{folder}/{after}.moments"), start)
+    losses = []
+    for step in range(start, stop):
+        x = torch.randn(BATCH, 5, generator=torch.Generator().manual_seed(step))
+        blocks = x.split(2)[rank::world]
+        tasks = [
+            lambda net, block=block, step=step: (
+                (net(block, step % 2 == 0) - block[:, :3].sin()).square().mean()
+            )
+            for block in blocks
+        ]
+        if poison and step == 3:
+            # In one micro-batch of one process.
+            bad = [*tasks[:-1], lambda net, task=tasks[-1]: task(net) / (rank != 0)]
+            assert not np.isfinite(engine.step(bad, lambda group: group["peak"]).grad_norm)
+        info = engine.step(tasks, lambda group, step=step: group["peak"] * (1 - step / STEPS))
+        losses.append([distributed.all_sum([info.loss / world])[0], info.grad_norm])
+    weights, moments = engine.weights(), engine.moments()
+    if rank == 0:
+        Path(f"{folder}/{name}.json").write_text(json.dumps(losses))
+        save_file(weights, f"{folder}/{name}.weights")
+        save_file(moments, f"{folder}/{name}.moments")
+    distributed.barrier()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of two processes, then runs of one that continue them."""
+    path = tmp_path_factory.mktemp("engine")
+
+    def run(name: str, zero_stage: int, start: int, stop: int, **more: object) -> dict[str, Any]:
+        return {
+            "folder": str(path),
+            "name": name,
+            "zero_stage": zero_stage,
+            "start": start,
+            "stop": stop,
+            **more,
+        }
+
+    two = [run("two", 1, 0, STEPS)]
+    two += [run(f"head{stage}", stage, 0, 3) for stage in STAGES]
+    two += [run(f"again{stage}", stage, 3, STEPS, after=f"head{stage}") for stage in STAGES]
+    two += [run(f"tail{stage}", (stage + 1) % 4, 3, STEPS, after=f"head{stage}") for stage in STAGES]
+    two += [run(f"whole{stage}", stage, 0, STEPS) for stage in STAGES]
+    two += [run(f"poisoned{stage}", stage, 0, STEPS, poison=True) for stage in STAGES]
+    one = [run("one", 0, 0, STEPS), run("bf16", 1, 0, STEPS, precision="bf16")]
+    one += [run(f"alone{stage}", 0, 3, STEPS, after=f"head{stage}") for stage in STAGES]
+    three = [run(f"three{stage}", stage, 3, STEPS, after=f"head{stage}") for stage in STAGES]
+    for count, runs in ((2, two), (1, one), (3, three)):
+        processes.run(Path(__file__), "program", count, {"runs": runs})
+    return path
+
+
+def losses(folder: Path, *names: str) -> np.ndarray:
+    """(steps, 2) losses and gradient norms of runs that follow each other."""
+    return np.concatenate([np.array(json.loads((folder / f"{name}.json").read_text())) for name in names])
+
+
+def test_two_processes_train_like_one(folder: Path) -> None:
+    # Sums over processes are rounded in another order: float32 leaves about 1e-7 a step.
+    np.testing.assert_allclose(losses(folder, "two"), losses(folder, "one"), rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["tail", "alone", "three"])
+@pytest.mark.parametrize("zero_stage", STAGES)
+def test_training_continues_on_other_processes_and_another_zero_stage(
+    folder: Path, zero_stage: int, name: str
+) -> None:
+    spread = losses(folder, f"head{zero_stage}", f"{name}{zero_stage}")
+    np.testing.assert_allclose(spread, losses(folder, "one"), rtol=2e-5)
+
+
+@pytest.mark.parametrize("zero_stage", STAGES)
+def test_the_same_layout_continues_with_identical_losses(folder: Path, zero_stage: int) -> None:
+    continued = losses(folder, f"head{zero_stage}", f"again{zero_stage}")
+    np.testing.assert_array_equal(continued, losses(folder, f"whole{zero_stage}"))
+
+
+@pytest.mark.parametrize("zero_stage", STAGES)
+def test_a_gradient_that_is_not_finite_moves_nothing(folder: Path, zero_stage: int) -> None:
+    poisoned = losses(folder, f"poisoned{zero_stage}")
+    np.testing.assert_array_equal(poisoned, losses(folder, f"whole{zero_stage}"))
+
+
+@pytest.mark.parametrize("zero_stage", STAGES)
+def test_the_state_is_whole_at_every_stage(folder: Path, zero_stage: int) -> None:
+    for kind in ("weights", "moments"):
+        mine, wanted = (load_file(folder / f"{name}.{kind}") for name in (f"whole{zero_stage}", "one"))
+        assert mine.keys() == wanted.keys()
+        for name, tensor in wanted.items():
+            torch.testing.assert_close(mine[name], tensor, rtol=2e-4, atol=1e-7)
+
+
+def test_bf16_follows_float32_at_its_own_precision(folder: Path) -> None:
+    full, half = losses(folder, "one")[:, 0], losses(folder, "bf16")[:, 0]
+    assert not np.array_equal(full, half)
+    np.testing.assert_allclose(half, full, rtol=0.02)

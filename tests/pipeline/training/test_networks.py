@@ -1,0 +1,84 @@
+"""Every network that the demo does not train learns on a small store, through the stage that users run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pelagos.models.losses import LossConfig
+from pelagos.pipeline.runs import model_folder
+from pelagos.pipeline.runs.model_folder import context
+from pelagos.pipeline.stages import pretrain
+from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
+from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
+from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.store.store import open_store
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "fno": {"width": 16, "modes": (6, 6), "num_layers": 2},
+    "unet": {"dims": (16, 32), "depth": 1, "kernel": 5},
+    "wxformer": {
+        "dims": (16, 32, 64, 128),
+        "depths": (1, 1, 1, 1),
+        "head_dim": 8,
+        "local_window": (4, 4, 2, 1),
+        "global_window": (2, 2, 2, 1),
+        "kernels": ((2, 4), (2, 4), (2, 4), (2, 4)),
+    },
+    "fuxi": {"dim": 32, "depth": 2, "num_heads": 4, "window": 4, "patch": (2, 2), "groups": 4},
+    "sfno": {"width": 8, "modes": (6, 6, 2), "latent_steps": 4, "num_layers": 2},
+}
+CONDITIONS = {"fno": ("duration", "spacing_x")}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Travelling waves in a medium that is known."""
+    folder = tmp_path_factory.mktemp("waves")
+    config = SimulateConfig(
+        equation={"kind": "wave"}, num_trajectories=16, shape=(16, 16), num_frames=8, interval=0.05
+    )
+    the_well.write(simulate(config), folder / "waves.hdf5")
+    values = {
+        "dataset": "waves",
+        "source": {"kind": "the_well", "paths": str(folder / "waves.hdf5")},
+        "root": folder,
+        "splits": {"kind": "trajectories", "valid": 4},
+    }
+    return build(BuildConfig.model_validate(values))
+
+
+def held_out(store: Path) -> Dataset:
+    config = DatasetConfig(path=store, split="valid", sampling={"kind": "pairs", "max_lead": 2})
+    return config.open(Normalizer.of(open_store(store)))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_training_falls_below_persistence(store: Path, tmp_path: Path, kind: str) -> None:
+    config = pretrain.PretrainStage.model_validate(
+        {
+            "output": tmp_path / "run",
+            "network": {"kind": kind, **NETWORKS[kind]},
+            "data": [{"path": store, "sampling": {"kind": "pairs", "max_lead": 2}}],
+            "normalization": "dataset",
+            "conditions": CONDITIONS.get(kind, ()),
+            "loop": {"steps": 40, "batch_size": 16, "micro_batch": 16, "ema": 0.9},
+            "optimizer": {"lr": 5e-3},
+            "loss": {"kind": "mse"},
+            "tracking": {"uri": f"sqlite:///{store.parents[1]}/mlflow.db"},
+        }
+    )
+    trained = model_folder.load(pretrain.run(config))
+    assert set(CONDITIONS.get(kind, ())) <= set(trained.signature.scalars)
+    dataset = held_out(store)
+    batch = dataset.batch(torch.arange(dataset.num_samples).numpy())
+    loss = LossConfig(kind="mse").build(dataset.layout)
+    told = context(trained.signature, dataset.layout, batch.scalars, batch.lead_time)
+    with torch.no_grad():
+        forecast = trained.network(batch.inputs, batch.lead_time, told)
+    error = loss(forecast, batch.targets, batch.mask)
+    unchanged = loss(batch.inputs[:, : len(dataset.layout.outputs)], batch.targets, batch.mask)
+    assert error < 0.8 * unchanged, float(error / unchanged)

@@ -1,0 +1,156 @@
+"""What a micro-batch's loss is: gradients through rollouts, curriculum, noise, missing values, forcings."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pelagos.models.context import Context
+from pelagos.models.losses import LossConfig
+from pelagos.pipeline.runs.model_folder import signature_of
+from pelagos.pipeline.training.objective import Objective, ObjectiveConfig
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.layout import Layout
+from pelagos.preprocessing.samples.batch import Batch
+from pelagos.preprocessing.variables import Variable
+
+GRID = Grid(kind="cartesian", y=np.arange(4.0), x=np.arange(4.0))
+STATE = Variable(name="u", role="prognostic")
+DEPTH = Variable(name="depth", role="static")
+HEATING = Variable(name="heating", role="forcing")
+
+
+class Growth(nn.Module):
+    """Multiplies the state by a number, and adds what the forcing is."""
+
+    def __init__(self, factor: float = 1.5, forced: bool = False) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+        self.forced = forced
+        self.seen: list[Tensor] = []
+
+    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context) -> Tensor:
+        self.seen.append(x_BCHW.detach().clone())
+        return self.factor * lead_time_B[:, None, None, None] * x_BCHW[:, :1] + (
+            x_BCHW[:, -1:] if self.forced else 0
+        )
+
+
+def make(steps: int, *, samples: int = 2, missing: bool = False, forced: bool = False) -> Batch:
+    """A rollout batch of random numbers."""
+    torch.manual_seed(0)
+    variables = (STATE, DEPTH, HEATING) if forced else (STATE, DEPTH)
+    mask = torch.ones(samples, steps, 1, 4, 4, dtype=torch.bool)
+    mask[..., 0] = not missing
+    inputs = torch.randn(samples, len(variables), 4, 4)
+    return Batch(
+        layout=Layout("d", variables, (STATE,), GRID),
+        inputs=torch.where(mask[:, 0], inputs, 0) if missing else inputs,
+        targets=torch.where(mask, torch.randn(mask.shape), 0),
+        mask=mask,
+        forcings=torch.randn(samples, steps - 1, int(forced), 4, 4),
+        lead_time=torch.ones(samples),
+        scalars=torch.empty(samples, 0),
+        index=torch.zeros(samples, 3, dtype=torch.int64),
+        kind="rollouts",
+    )
+
+
+def objective(batch: Batch, **options: Any) -> Objective:
+    loss = LossConfig(kind="mse", area_weights=False).build(batch.layout)
+    return ObjectiveConfig(**options).build(signature_of([batch.layout]), {"d": loss})
+
+
+@pytest.mark.parametrize(("gradient", "tracked"), [("all", 3), (2, 2), ("pushforward", 1), (1, 1), (9, 3)])
+def test_gradients_flow_through_the_last_steps_alone(gradient: Any, tracked: int) -> None:
+    batch, network = make(3), Growth()
+    objective(batch, gradient=gradient).training(network, batch)[0].backward()
+    factor = torch.tensor(1.5, requires_grad=True)
+    state, wanted = batch.inputs[:, :1] * 1.5 ** (3 - tracked), []
+    for k in range(3 - tracked, 3):
+        state = factor * state
+        wanted.append((state - batch.targets[:, k]).square().mean())
+    torch.stack(wanted).mean().backward()
+    torch.testing.assert_close(network.factor.grad, factor.grad)
+
+
+def test_a_rollout_of_one_step_is_a_pair() -> None:
+    batch = make(1)
+    pair = replace(batch, targets=batch.targets[:, 0], mask=batch.mask[:, 0], kind="pairs")
+    trained = objective(batch)
+    assert trained.training(Growth(), batch)[0] == trained.training(Growth(), pair)[0]
+
+
+def test_a_window_is_one_forecast_from_the_initial_frame_for_each_lead_time() -> None:
+    lead_time = torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]])
+    batch = replace(make(3), kind="windows", lead_time=lead_time)
+    trained = objective(batch)
+    pairs = [
+        replace(
+            batch, kind="pairs", lead_time=lead_time[:, k], targets=batch.targets[:, k], mask=batch.mask[:, k]
+        )
+        for k in range(3)
+    ]
+    network = Growth()
+    mean = sum(trained.training(network, pair)[0] for pair in pairs) / 3
+    torch.testing.assert_close(trained.training(network, batch)[0], mean)
+
+
+def test_noise_is_on_known_prognostic_values_in_training_alone() -> None:
+    batch = make(2, samples=512, missing=True)
+    trained = objective(batch, noise=0.3)
+    noisy, clean = Growth(), Growth()
+    trained.training(noisy, batch)
+    trained.validation(clean, batch)
+    assert torch.equal(clean.seen[0], batch.inputs)
+    difference = noisy.seen[0] - batch.inputs
+    assert (difference[:, 1:] == 0).all()
+    assert (difference[:, 0, :, 0] == 0).all()
+    assert difference[:, 0, :, 1:].std().item() == pytest.approx(0.3, rel=0.02)
+
+
+def test_noise_follows_from_the_seed_of_the_draws() -> None:
+    batch = make(2)
+    trained = objective(batch, noise=0.3)
+    losses = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        losses.append(trained.training(Growth(), batch)[0].item())
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_values_that_are_missing_reach_neither_later_steps_nor_the_loss() -> None:
+    batch = make(3, missing=True)
+    other = replace(batch, targets=batch.targets.where(batch.mask, 1e6))
+    trained, network = objective(batch), Growth()
+    network.register_forward_hook(lambda module, given, out: out + 7)
+    assert trained.validation(network, batch) == trained.validation(network, other)
+    assert all((seen[:, 0, :, 0] == 0).all() for seen in network.seen)
+    assert (network.seen[1][:, 0, :, 1:] != 0).all()
+
+
+def test_every_step_starts_from_the_forcing_of_its_time() -> None:
+    batch, network = make(3, forced=True), Growth(forced=True)
+    objective(batch).validation(network, batch)
+    assert torch.equal(network.seen[0], batch.inputs)
+    for k in (1, 2):
+        assert torch.equal(network.seen[k][:, 2:], batch.forcings[:, k - 1])
+        assert torch.equal(network.seen[k][:, 1:2], batch.inputs[:, 1:2])
+
+
+@pytest.mark.parametrize("kind", ["mse", "poseidon"])
+@pytest.mark.parametrize("form", ["pairs", "windows", "rollouts"])
+def test_the_sample_whose_loss_is_no_number_can_be_told(kind: Any, form: Any) -> None:
+    batch = replace(make(3, samples=4), kind=form)
+    if form == "pairs":
+        batch = replace(batch, targets=batch.targets[:, 0], mask=batch.mask[:, 0])
+    if form == "windows":
+        batch = replace(batch, lead_time=torch.arange(1.0, 4.0).expand(4, -1))
+    batch.targets[2] = torch.nan
+    loss = {"d": LossConfig(kind=kind).build(batch.layout)}
+    total, samples_B = ObjectiveConfig().build(signature_of([batch.layout]), loss).training(Growth(), batch)
+    assert not total.isfinite()
+    assert samples_B.isfinite().tolist() == [True, True, False, True]

@@ -1,0 +1,147 @@
+"""The optimiser's groups: who is decayed, and at which rate."""
+
+import re
+from collections.abc import Iterable
+
+import pytest
+import torch
+from torch import nn
+
+from pelagos.models.context import Signature
+from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.models.networks.scot.scot import ScOT, ScOTConfig
+from pelagos.pipeline.training.optimizer import Group, OptimizerConfig
+from pelagos.preprocessing.errors import ConfigError
+
+CHANNELS = ("density", "velocity_x", "velocity_y", "pressure")
+PRETRAINING = OptimizerConfig(groups="poseidon", lr=1e-3, weight_decay=0.1)
+FINETUNING = OptimizerConfig(groups="poseidon", lr=5e-5, lr_embedding=5e-4, lr_norm=5e-4, weight_decay=1e-6)
+NORM = {f"{part}.{kind}" for part in ("weight", "bias") for kind in ("weight", "bias")}
+BLOCKS, SKIPS = ("encoder.layers.N.blocks.N.", "decoder.layers.N.blocks.N."), "residual_blocks.N.N."
+KERNELS = {
+    "attention.self.logit_scale",
+    "attention.self.query.weight",
+    "attention.self.key.weight",
+    "attention.self.value.weight",
+    "attention.output.dense.weight",
+    "intermediate.dense.weight",
+    "output.dense.weight",
+}
+DECAYED = (
+    {block + name for block in BLOCKS for name in KERNELS}
+    | {"encoder.layers.N.downsample.reduction.weight"}
+    | {"decoder.layers.N.upsample.upsample.weight", "decoder.layers.N.upsample.mixup.weight"}
+    | {SKIPS + name for name in ("weight", "dwconv.weight", "pwconv1.weight", "pwconv2.weight")}
+)
+BIASES = {
+    "attention.self.continuous_position_bias_mlp.N.weight",
+    "attention.self.continuous_position_bias_mlp.N.bias",
+    "attention.self.query.bias",
+    "attention.self.value.bias",
+    "attention.output.dense.bias",
+    "intermediate.dense.bias",
+    "output.dense.bias",
+}
+EXEMPT = {block + name for block in BLOCKS for name in BIASES} | {
+    SKIPS + name for name in ("dwconv.bias", "pwconv1.bias", "pwconv2.bias")
+}
+NORMS = (
+    {
+        f"{block}{norm}.{name}"
+        for block in BLOCKS
+        for norm in ("layernorm_before", "layernorm_after")
+        for name in NORM
+    }
+    | {f"encoder.layers.N.downsample.norm.{name}" for name in NORM}
+    | {f"decoder.layers.N.upsample.norm.{name}" for name in NORM}
+    | {f"{SKIPS}norm.{name}" for name in NORM}
+)
+READS_AND_WRITES = {
+    "embeddings.patch_embeddings.projection.weight",
+    "patch_recovery.projection.weight",
+    "patch_recovery.mixup.weight",
+}
+
+
+def poseidon(**changes: object) -> ScOT:
+    """Poseidon-T without memory for its weights."""
+    with torch.device("meta"):
+        config = ScOTConfig.model_validate({"preset": "poseidon", **changes})
+        return config.build(Signature(CHANNELS, CHANNELS, shape=(128, 128)))
+
+
+def kinds(groups: Iterable[Group]) -> set[str]:
+    """The names in groups, with numbers of layers as N."""
+    return {re.sub(r"\b\d+\b", "N", name) for group in groups for name in group.parameters}
+
+
+def count(group: Group) -> int:
+    return sum(parameter.numel() for parameter in group.parameters.values())
+
+
+def test_poseidons_fine_tuning_has_four_groups_of_the_known_sizes() -> None:
+    found = {(g.role, g.decay): (g.rate, count(g)) for g in FINETUNING.grouped(poseidon())}
+    assert found == {
+        ("body", 1e-6): (5e-5, 20_431_272),
+        ("body", 0.0): (5e-5, 283_584),
+        ("norm", 0.0): (5e-4, 52_800),
+        ("embedding", 1e-6): (5e-4, 6_788),
+    }
+
+
+def test_poseidons_fine_tuning_decays_by_name() -> None:
+    groups = {(group.role, group.decay > 0): group for group in FINETUNING.grouped(poseidon())}
+    assert kinds([groups["body", True]]) == DECAYED
+    assert kinds([groups["body", False]]) == EXEMPT
+    assert kinds([groups["norm", False]]) == NORMS
+    assert "embeddings.norm.weight.weight" in groups["embedding", True].parameters
+    assert len(groups["embedding", True].parameters) == 9
+
+
+def test_poseidons_pretraining_exempts_norms_and_whatever_is_called_bias() -> None:
+    groups = list(PRETRAINING.grouped(poseidon()))
+    assert {group.rate for group in groups} == {1e-3}
+    assert {group.decay for group in groups} == {0.0, 0.1}
+    assert kinds(group for group in groups if group.decay) == DECAYED | READS_AND_WRITES
+    embedding = {"embeddings.patch_embeddings.projection.bias", "patch_recovery.projection.bias"}
+    embedding |= {f"embeddings.norm.{name}" for name in NORM}
+    assert kinds(group for group in groups if not group.decay) == EXEMPT | NORMS | embedding
+
+
+def test_norms_without_conditions_are_exempt_and_follow_the_body() -> None:
+    network = poseidon(use_conditioning=False, residual_model="resnet")
+    groups = {(group.role, group.decay > 0): group.parameters for group in FINETUNING.grouped(network)}
+    assert ("norm", False) not in groups
+    assert "encoder.layers.0.blocks.0.layernorm_after.weight" in groups["body", False]
+    # Of batch normalisation Poseidon's code knows nothing.
+    batch = [name for name, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    assert batch
+    assert all(f"{name}.weight" in groups["body", True] for name in batch)
+
+
+def test_pelagos_decays_matrices_and_kernels_alone() -> None:
+    groups = list(OptimizerConfig(lr_norm=1e-4).grouped(poseidon()))
+    scales = {f"{block}attention.self.logit_scale" for block in BLOCKS} | {f"{SKIPS}weight"}
+    biases = {f"{block}attention.self.continuous_position_bias_mlp.N.weight" for block in BLOCKS}
+    decayed = kinds(group for group in groups if group.decay)
+    assert decayed == (DECAYED | READS_AND_WRITES | biases) - scales
+    assert {group.rate for group in groups if group.role == "norm"} == {1e-4}
+
+
+def test_each_weight_is_in_one_group() -> None:
+    network = ScOTConfig(embed_dim=12, depths=(1,), num_heads=(2,), skip_connections=(1,)).build(
+        Signature(CHANNELS, CHANNELS, shape=(32, 32))
+    )
+    network.embeddings.requires_grad_(False)
+    for config in (PRETRAINING, FINETUNING, OptimizerConfig()):
+        groups = config.build(network).param_groups
+        held = [parameter for group in groups for parameter in group["params"]]
+        assert len(held) == len(set(held))
+        assert set(held) == {p for p in network.parameters() if p.requires_grad}
+        assert all(group["lr"] == group["peak"] for group in groups)
+
+
+def test_poseidons_groups_are_for_scot() -> None:
+    network = FNOConfig().build(Signature(CHANNELS, CHANNELS, shape=(32, 32)))
+    with pytest.raises(ConfigError, match=r"optimizer.groups: poseidon .* is a FNO; take groups: pelagos"):
+        PRETRAINING.build(network)

@@ -1,0 +1,333 @@
+import os
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from analytic_source import Analytic, configuration
+
+from pelagos.preprocessing.build.build_store import build
+from pelagos.preprocessing.errors import ConfigError, DamagedFileError
+from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
+from pelagos.preprocessing.samples.sample_index import PairSampling, RolloutSampling, index_pairs
+from pelagos.preprocessing.store.frames import HeldFrames
+from pelagos.preprocessing.store.store import open_store
+from pelagos.preprocessing.variables import keys
+
+
+def all_pairs(frames: np.ndarray, num: int | None = None, **options: Any) -> list[tuple[int, int, int]]:
+    index = index_pairs(frames, PairSampling(**options), num)
+    return [tuple(row) for row in index.pairs(np.arange(index.num_pairs)).tolist()]
+
+
+def test_all_pairs_of_earlier_and_later_frames_are_samples() -> None:
+    found = all_pairs(np.ones((2, 4), bool))
+    assert found == [(n, i, j) for n in range(2) for i in range(4) for j in range(i + 1, 4)]
+    found = all_pairs(np.ones((1, 4), bool), identity=True)
+    assert found == [(0, i, j) for i in range(4) for j in range(i, 4)]
+
+
+def test_poseidons_pretraining_has_66_pairs_a_trajectory() -> None:
+    # Frames 0, 2, ..., 20 with identity pairs (Herde et al. 2024).
+    found = all_pairs(np.ones((1, 21), bool), stride=2, identity=True)
+    assert len(found) == 66
+    assert {frame for _, *frames in found for frame in frames} == set(range(0, 21, 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        ({"max_lead": 3}, lambda i, j: j - i <= 3),
+        ({"start": 2}, lambda i, j: i >= 2),
+        ({"stop": 7}, lambda i, j: j < 7),
+        ({"min_start": 3}, lambda i, j: i >= 3),
+        ({"max_start": 0}, lambda i, j: i == 0),
+        ({"stride": 3, "start": 1, "max_lead": 7}, lambda i, j: i % 3 == j % 3 == 1 and j - i <= 7),
+    ],
+)
+def test_sampling_takes_a_part_of_the_pairs(options: dict[str, int], allowed: Any) -> None:
+    expected = [(0, i, j) for i in range(10) for j in range(i + 1, 10) if allowed(i, j)]
+    assert all_pairs(np.ones((1, 10), bool), **options) == expected
+
+
+def test_a_pair_and_all_between_are_in_the_split() -> None:
+    frames = np.random.default_rng(0).random((5, 30)) < 0.8
+    expected = [
+        (n, i, j)
+        for n in range(5)
+        for i in range(30)
+        for j in range(i, min(30, i + 7))
+        if frames[n, i : j + 1].all() and i % 2 == j % 2 == 1
+    ]
+    assert all_pairs(frames, start=1, stride=2, max_lead=6, identity=True) == expected
+
+
+def test_few_shots_are_the_first_trajectories_of_the_split() -> None:
+    frames = np.ones((6, 3), bool)
+    frames[[0, 2]] = False
+    assert {n for n, _, _ in all_pairs(frames, 2)} == {1, 3}
+    with pytest.raises(ConfigError, match="num_trajectories: 5 of the 4 in the split"):
+        all_pairs(frames, 5)
+
+
+def test_no_pairs_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="no samples: the split has 2 trajectories of 3 frames"):
+        all_pairs(np.ones((2, 3), bool), start=2)
+
+
+def test_the_index_does_not_grow_with_the_number_of_pairs() -> None:
+    index = index_pairs(np.ones((10, 2000), bool), PairSampling())
+    assert index.num_pairs == 10 * 2000 * 1999 // 2
+    assert sum(table.size for table in index.cumulative) + index.ends.size < 2100
+    assert index.pairs(np.array([index.num_pairs - 1])).tolist() == [[9, 1998, 1999]]
+
+
+RICH = {"names": ["heating", "density", "velocity_x", "velocity_y"], "static": "varying", "scalars": True}
+
+
+def make(tmp_path: Path, source: dict[str, Any] | None = None, **options: Any) -> Dataset:
+    build_options = {key: options.pop(key) for key in ("codec", "missing", "splits") if key in options}
+    path = build(configuration(tmp_path, RICH if source is None else source, **build_options))
+    return DatasetConfig(path=path, **options).open()
+
+
+@pytest.mark.parametrize("codec", ["none", "blosc-lz4"])
+def test_samples_are_the_normalised_fields(tmp_path: Path, codec: str) -> None:
+    dataset = make(tmp_path, codec=codec, time_scale=0.5)
+    layout = dataset.layout
+    assert keys(layout.inputs) == ("velocity_x", "velocity_y", "depth", "heating")
+    assert keys(layout.outputs) == ("velocity_x", "velocity_y", "density")
+    assert (layout.scalars, layout.time_scale) == (("viscosity",), 0.5)
+    samples = np.array([5, 0, 39, 17])
+    batch = dataset.batch(samples)
+    assert dataset.num_samples == 4 * 10
+    source = Analytic(**RICH)
+    for n, (i, a, b) in enumerate(batch.index.tolist()):
+        state = {name: source.values(name) for name in source.names}
+        inputs = [
+            state["velocity_x"][i, a],
+            state["velocity_y"][i, a],
+            source.values("depth")[i, 0],
+            state["heating"][i, a],
+        ]
+        targets = [state[name][i, b] for name in keys(layout.outputs)]
+        expected = dataset.input_normalizer.normalize(np.stack(inputs))
+        assert batch.inputs[n].numpy() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        expected = dataset.output_normalizer.normalize(np.stack(targets))
+        assert batch.targets[n].numpy() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        assert batch.lead_time[n] == (b - a) * 0.25 / 0.5
+        assert batch.scalars[n].tolist() == [i // 2 + 0.5]
+    assert batch.mask.all()
+    assert len(batch) == 4
+
+
+@pytest.mark.parametrize("codec", ["none", "blosc-lz4"])
+@pytest.mark.parametrize("size", [8, 200])
+@pytest.mark.parametrize("kind", ["pairs", "windows", "rollouts"])
+def test_reading_mapping_and_memory_give_the_same_bits(
+    tmp_path: Path, kind: str, size: int, codec: str
+) -> None:
+    names = ["velocity_x", "velocity_y", "density", "heating"]
+    source = {"names": names, "static": "varying", "sea": 3, "times": 4, "trajectories": 3, "size": size}
+    dataset = make(tmp_path, source, codec=codec, missing="keep")
+    sampling = {"kind": kind} if kind == "pairs" else {"kind": kind, "steps": 3}
+    config = DatasetConfig.model_validate({"path": dataset.store.path, "sampling": sampling})
+    store = open_store(dataset.store.path)
+    state = np.stack([store.read(trajectory, 0, 4) for trajectory in range(3)])
+    in_memory = Dataset(replace(store, frames=HeldFrames(state)), config, dataset.normalizer)
+    on_disk = config.open()
+    drawn = on_disk.draw(np.arange(on_disk.num_samples))
+    for scaled in (False, True):
+        found = []
+        for one, warm in ((in_memory, False), (on_disk, False), (on_disk, True)):
+            buffers = one.buffers(one.num_samples)
+            one.read(drawn, buffers, scaled=scaled, warm=warm)
+            found.append((buffers.inputs, buffers.targets, buffers.mask, buffers.forcings))
+        assert np.isnan(found[0][1]).any() != scaled
+        for other in found[1:]:
+            for expected, values in zip(found[0], other, strict=True):
+                assert np.array_equal(expected, values, equal_nan=True)
+
+
+def test_a_shard_that_is_shortened_while_it_is_open_is_named(tmp_path: Path) -> None:
+    dataset = make(tmp_path)
+    expected = dataset.batch(np.arange(dataset.num_samples)).inputs
+    assert torch.equal(dataset.batch(np.arange(3)).inputs, expected[:3])
+    shards = sorted(path for path in (dataset.store.path / "state" / "c").rglob("*") if path.is_file())
+    os.truncate(shards[0], 100)
+    with pytest.raises(DamagedFileError, match="0: the shard ends before its index says so"):
+        dataset.batch(np.arange(dataset.num_samples))
+
+
+def test_lead_times_count_frames_by_default(tmp_path: Path) -> None:
+    batch = make(tmp_path, {}).batch(np.arange(40))
+    assert batch.lead_time.tolist() == (batch.index[:, 2] - batch.index[:, 1]).tolist()
+
+
+def test_splits_do_not_share_trajectories(tmp_path: Path) -> None:
+    path = make(tmp_path, {}).store.path
+    found = {}
+    for split in ("train", "valid", "test"):
+        dataset = DatasetConfig(path=path, split=split).open()
+        found[split] = set(dataset.pairs(np.arange(dataset.num_samples))[:, 0].tolist())
+    assert found == {"train": {0, 1, 2, 3}, "valid": {4}, "test": {5}}
+
+
+def test_a_steady_problem_is_one_sample_a_trajectory(tmp_path: Path) -> None:
+    source = {"times": 1, "names": ["density"], "static": "varying"}
+    dataset = make(tmp_path, source)
+    assert dataset.num_samples == 4
+    assert keys(dataset.layout.inputs) == ("depth",)
+    assert keys(dataset.layout.outputs) == ("density",)
+    batch = dataset.batch(np.arange(4))
+    assert batch.lead_time.tolist() == [1] * 4
+    assert batch.index.tolist() == [[i, 0, 0] for i in range(4)]
+    depth = Analytic(**source).values("depth")[:4, 0]
+    expected = dataset.input_normalizer.normalize(depth[:, None])
+    assert batch.inputs.numpy() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_missing_values_are_zero_and_masked(tmp_path: Path) -> None:
+    dataset = make(tmp_path, {"sea": 2, "missing": (1, 3)}, missing="keep")
+    batch = dataset.batch(np.arange(dataset.num_samples))
+    assert batch.inputs.isfinite().all()
+    assert (batch.inputs[..., :2] == 0).all()
+    assert not batch.mask[..., :2].any()
+    assert batch.mask[..., 2:].all()
+    assert (batch.targets[~batch.mask] == 0).all()
+    assert (batch.targets[..., 2:] != 0).any()
+
+
+def test_rollouts_are_all_windows_of_a_split() -> None:
+    frames = np.ones((2, 8), bool)
+    frames[0, 5:] = False
+    index = index_pairs(frames, RolloutSampling(steps=2, lead=2))
+    windows = index.pairs(np.arange(index.num_pairs)).tolist()
+    assert windows == [[0, 0, 4], [1, 0, 4], [1, 1, 5], [1, 2, 6], [1, 3, 7]]
+    bounded = index_pairs(frames, RolloutSampling(steps=2, lead=2, start=1, min_start=2, max_start=2))
+    assert bounded.pairs(np.arange(bounded.num_pairs)).tolist() == [[1, 2, 6]]
+
+
+def test_a_rollout_has_the_fields_and_forcings_of_every_step(tmp_path: Path) -> None:
+    rollouts = make(tmp_path, sampling=RolloutSampling(steps=3))
+    pairs = DatasetConfig(path=rollouts.store.path, sampling=PairSampling(max_lead=1)).open()
+    one_step = {tuple(row[:2]): n for n, row in enumerate(pairs.pairs(np.arange(pairs.num_samples)).tolist())}
+    batch = rollouts.batch(np.arange(rollouts.num_samples))
+    num_forcing = 1
+    for n, (i, a, b) in enumerate(batch.index.tolist()):
+        assert b == a + 3
+        steps = pairs.batch(np.array([one_step[i, a + k] for k in range(3)]))
+        assert torch.equal(batch.inputs[n], steps.inputs[0])
+        assert torch.equal(batch.targets[n], steps.targets)
+        assert torch.equal(batch.forcings[n], steps.inputs[1:, -num_forcing:])
+    assert torch.equal(batch.lead_time, torch.ones(len(batch)))
+
+
+def test_a_split_shorter_than_a_rollout_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"split train: no samples.*steps=99"):
+        make(tmp_path, {}, sampling=RolloutSampling(steps=99))
+
+
+def test_a_limit_spreads_samples_evenly_and_always_alike(tmp_path: Path) -> None:
+    full = make(tmp_path, {})
+    few = DatasetConfig(path=full.store.path, limit=7).open()
+    assert few.num_samples == 7
+    chosen = few.pairs(np.arange(7)).tolist()
+    positions = [full.pairs(np.arange(40)).tolist().index(pair) for pair in chosen]
+    assert {b - a for a, b in pairwise(positions)} <= {5, 6}
+    assert chosen == DatasetConfig(path=full.store.path, limit=7).open().pairs(np.arange(7)).tolist()
+    assert DatasetConfig(path=full.store.path, limit=70).open().num_samples == 40
+
+
+def test_a_sample_can_be_described(tmp_path: Path) -> None:
+    described = "dataset analytic, trajectory 1, frames 0->2, times 0->0.5 s"
+    assert make(tmp_path, {}).describe(11) == described
+
+
+def test_a_split_without_pairs_names_the_store(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"analytic-1\.zarr, split test: no samples"):
+        make(tmp_path, {}, split="test", splits={"kind": "trajectories", "valid": 1})
+    with pytest.raises(ConfigError, match="no variables to predict from"):
+        make(tmp_path / "b", {"names": ["density"]})
+
+
+# ---------------------------------------------------------------- windows and rollouts
+
+
+def windows(tmp_path: Path, kind: str, source: dict[str, Any] | None = None, **sampling: Any) -> Dataset:
+    options = {"kind": kind, "steps": 2, **sampling}
+    return make(tmp_path, source, time_scale=0.5, sampling=options)
+
+
+@pytest.mark.parametrize("kind", ["windows", "rollouts"])
+def test_a_window_holds_the_frames_that_pairs_with_its_first_one_have(tmp_path: Path, kind: str) -> None:
+    dataset = windows(tmp_path, kind, lead=2)
+    pairs = DatasetConfig(path=dataset.store.path).open()
+    assert dataset.num_samples == 4
+    batch = dataset.batch(np.arange(4))
+    assert batch.kind == kind
+    assert batch.index.tolist() == [[i, 0, 4] for i in range(4)]
+    for n in range(4):
+        for k, last in enumerate((2, 4)):
+            [sample] = np.flatnonzero((pairs.pairs(np.arange(40)) == (n, 0, last)).all(axis=1))
+            pair = pairs.batch(np.array([sample]))
+            assert np.array_equal(batch.inputs[n], pair.inputs[0])
+            assert np.array_equal(batch.targets[n, k], pair.targets[0])
+            assert np.array_equal(batch.scalars[n], pair.scalars[0])
+    lead = 2 * 0.25 / 0.5
+    assert batch.lead_time.tolist() == ([[lead, 2 * lead]] if kind == "windows" else [lead]) * 4
+
+
+def test_windows_begin_where_they_are_told_to(tmp_path: Path) -> None:
+    assert windows(tmp_path, "windows", {}, lead=1).num_samples == 4 * 3
+    path = windows(tmp_path, "windows", {}).store.path
+    for options, starts in (
+        ({"every": 2}, [0, 2]),
+        ({"start": 1}, [1, 2]),
+        ({"stop": 4}, [0, 1]),
+        ({"min_start": 1, "max_start": 1}, [1]),
+    ):
+        dataset = DatasetConfig(path=path, sampling={"kind": "windows", "steps": 2, **options}).open()
+        found = dataset.pairs(np.arange(dataset.num_samples))
+        assert found[found[:, 0] == 0, 1].tolist() == starts
+        assert (found[:, 2] - found[:, 1] == 2).all()
+    with pytest.raises(ConfigError, match="no samples"):
+        DatasetConfig(path=path, sampling={"kind": "windows", "steps": 5}).open()
+
+
+def test_fewer_targets_are_the_first_ones_of_the_same_samples(tmp_path: Path) -> None:
+    dataset = windows(tmp_path, "rollouts", steps=3)
+    samples = np.array([3, 0])
+    whole, short = dataset.batch(samples), dataset.fill(samples, dataset.buffers(2), 2)
+    assert np.array_equal(short.targets, whole.targets[:, :2])
+    assert np.array_equal(short.inputs, whole.inputs)
+    assert np.array_equal(short.forcings, whole.forcings[:, :1])
+    assert (short.index[:, 2] - short.index[:, 1]).tolist() == [2, 2]
+
+
+def test_missing_values_of_windows_are_zero_and_masked(tmp_path: Path) -> None:
+    dataset = make(
+        tmp_path,
+        {"sea": 2, "missing": (1, 3)},
+        missing="keep",
+        sampling={"kind": "rollouts", "steps": 2, "max_start": 0},
+    )
+    batch = dataset.batch(np.arange(dataset.num_samples))
+    assert not batch.mask[..., :2].any()
+    assert batch.mask[..., 2:].all()
+    assert (batch.targets[~batch.mask] == 0).all()
+
+
+def test_lead_times_in_frames_are_independent_of_the_distance_of_frames(tmp_path: Path) -> None:
+    path = make(tmp_path, {}).store.path
+    batch = DatasetConfig(path=path, time_scale=4, time_unit="frames").open().batch(np.arange(40))
+    assert batch.lead_time.tolist() == ((batch.index[:, 2] - batch.index[:, 1]) / 4).tolist()
+
+
+@pytest.mark.parametrize("curriculum", [[[5, 1]], [[0, 2], [4, 1]], [[0, 1], [0, 2]], [[0, 1], [4, 3]]])
+def test_a_curriculum_that_does_not_grow_is_refused(tmp_path: Path, curriculum: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="must begin at training step 0 and grow to at most steps: 2"):
+        DatasetConfig(path=tmp_path, sampling={"kind": "windows", "steps": 2, "curriculum": curriculum})

@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from analytic_source import Analytic, configuration
+
+from pelagos.preprocessing.build.build_store import build
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.store.store import Store, open_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return open_store(build(configuration(tmp_path_factory.mktemp("stores"), {"static": "varying"})))
+
+
+def test_training_frames_get_zero_mean_and_unit_variance(store: Store) -> None:
+    normalizer = Normalizer.of(store).select(["velocity_x", "velocity_y"])
+    frames = np.stack([store.read(i, 0, 5) for i in range(4)]).astype(np.float64)
+    normalized = normalizer.normalize(frames)
+    assert normalized.mean((0, 1, 3, 4)) == pytest.approx([0, 0], abs=1e-12)
+    assert normalized.std((0, 1, 3, 4)) == pytest.approx([1, 1], rel=1e-12)
+
+
+def test_denormalising_undoes_it_for_arrays_and_tensors(store: Store) -> None:
+    normalizer = Normalizer.of(store).select(["depth", "velocity_x"])
+    x = np.random.default_rng(0).normal(5, 2, (3, 2, 4, 4))
+    assert normalizer.denormalize(normalizer.normalize(x)) == pytest.approx(x, rel=1e-12)
+    tensor = torch.from_numpy(x).float()
+    normalized = normalizer.normalize(tensor)
+    assert normalized.dtype == torch.float32
+    assert normalized.numpy() == pytest.approx(normalizer.normalize(x), rel=1e-4, abs=1e-5)
+    assert torch.allclose(normalizer.denormalize(normalized), tensor, rtol=1e-5)
+
+
+def test_json_gives_an_equal_normaliser(store: Store) -> None:
+    normalizer = Normalizer.of(store)
+    again = Normalizer.from_json(json.loads(json.dumps(normalizer.to_json())))
+    assert again.keys == normalizer.keys == ("velocity_x", "velocity_y", "depth")
+    assert again.mean.tobytes() == normalizer.mean.tobytes()
+
+
+def test_a_variable_without_a_scale_is_named(store: Store) -> None:
+    with pytest.raises(ConfigError, match="no scale is known for pressure; there are velocity_x, velocity_y"):
+        Normalizer.of(store).select(["velocity_x", "pressure"])
+
+
+def test_pooled_statistics_are_those_of_all_values_together(tmp_path: Path, store: Store) -> None:
+    source = {"trajectories": 5, "names": ["velocity_y", "density"]}
+    other = open_store(build(configuration(tmp_path, source)))
+    pooled = Normalizer.pooled([store, other])
+    assert pooled.keys == ("velocity_x", "velocity_y", "depth", "density")
+    values = np.concatenate(
+        [Analytic(**source).values("velocity_y")[:3], Analytic().values("velocity_y")[:4]]
+    )
+    y = pooled.select(["velocity_y"])
+    assert y.mean == pytest.approx(values.astype(np.float64).mean(), rel=1e-12)
+    assert y.std == pytest.approx(values.astype(np.float64).std(), rel=1e-12)
+    assert pooled.select(["velocity_x"]).std == Normalizer.of(store).select(["velocity_x"]).std
+
+
+def test_pooling_different_units_is_refused(tmp_path: Path, store: Store) -> None:
+    convert = {"velocity_y": {"units": "km s-1", "scale": 1e-3}}
+    other = open_store(build(configuration(tmp_path, convert=convert)))
+    with pytest.raises(ConfigError, match="velocity_y is in 'm s-1' in one store and in 'km s-1' in"):
+        Normalizer.pooled([store, other])
+
+
+def test_a_store_without_training_frames_has_nothing_to_normalise_by(tmp_path: Path) -> None:
+    splits = {"kind": "trajectories", "train": 0, "test": 6}
+    store = open_store(build(configuration(tmp_path, splits=splits)))
+    with pytest.raises(DataError, match="no frame trains"):
+        Normalizer.of(store)
+    with pytest.raises(DataError, match="in no store does any frame train"):
+        Normalizer.pooled([store])
+
+
+def test_constant_channels_are_only_shifted(tmp_path: Path) -> None:
+    store = open_store(build(configuration(tmp_path, {"trajectories": 3, "size": 1, "times": 1})))
+    normalizer = Normalizer.pooled([store])
+    assert normalizer.std.tolist() == [1, 1]
+    assert normalizer.normalize(store.read(0, 0, 1))[0].ravel() == pytest.approx([0, 0], abs=1e-7)
