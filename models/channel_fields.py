@@ -6,11 +6,11 @@ Legend: B batch, C channels, H rows, W columns, K conditions.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pelagos.models.call_selection import Selection, select
 from pelagos.models.context import Context, Signature
-from pelagos.models.layers.conditioning import ConditionalLayerNorm, condition_names, conditions
+from pelagos.models.layers.conditioning import condition_names, conditions
 
 ALL = Context()
 """All of the signature's variables in order, nothing periodic."""
@@ -66,13 +66,3 @@ class Fields:
         if call.outputs == tuple(range(len(self.signature.outputs))):
             return y_BCHW
         return y_BCHW[:, list(call.outputs)]
-
-
-def conditional_norm(dim: int, num_conditions: int) -> ConditionalLayerNorm:
-    """A conditional normalisation that starts close to a plain one."""
-    norm = ConditionalLayerNorm(dim, num_conditions)
-    for part in (norm.weight, norm.bias):
-        nn.init.normal_(part.weight, std=0.02)
-    nn.init.ones_(norm.weight.bias)
-    nn.init.zeros_(norm.bias.bias)
-    return norm

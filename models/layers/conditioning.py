@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pelagos.models.layers.weight_cache import full_precision
-from pelagos.models.networks.scot.token_windows import kept
+from pelagos.models.layers.precision import full_precision
+from pelagos.models.layers.weight_cache import kept
 
 SMALLEST = 1e-6
 
@@ -89,3 +89,13 @@ def layer_norm(dim: int, num_conditions: int, eps: float) -> ConditionalLayerNor
     if num_conditions:
         return ConditionalLayerNorm(dim, num_conditions, eps)
     return UnconditionalLayerNorm(dim, eps)
+
+
+def conditional_norm(dim: int, num_conditions: int) -> ConditionalLayerNorm:
+    """A conditional normalisation that starts close to a plain one."""
+    norm = ConditionalLayerNorm(dim, num_conditions)
+    for part in (norm.weight, norm.bias):
+        nn.init.normal_(part.weight, std=0.02)
+    nn.init.ones_(norm.weight.bias)
+    nn.init.zeros_(norm.bias.bias)
+    return norm

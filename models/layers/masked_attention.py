@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from pelagos.models.layers.weight_cache import full_precision
+from pelagos.models.layers.precision import full_precision
 
 SHORTEST = 1e-12
 LOGITS_AT_ONCE = 2**18

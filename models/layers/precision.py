@@ -10,10 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pelagos.models.layers import cpu_linear
-from pelagos.models.layers.weight_cache import Derived, Memo, full_precision
+from pelagos.models.layers.weight_cache import Derived, Memo
 
 INTENSITY = 32
 """Products per number converted from which bf16 repays the conversion (Xeon with AMX; docs/benchmarks.md)."""
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    """The context in which autocast does not lower the precision of operations on the tensor's device."""
+    device = tensor.device.type
+    # Entering autocast's context takes as long as a small operation.
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def exact_on_cpu(x: Tensor) -> AbstractContextManager[object]:

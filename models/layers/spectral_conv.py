@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pelagos.models.layers.weight_cache import full_precision
+from pelagos.models.layers.precision import full_precision
 
 Norm = Literal["forward", "backward"]
 Index = tuple[EllipsisType | slice, ...]

@@ -1,20 +1,18 @@
 """Memo: a tensor computed from weights, kept for as long as they do not change."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Self
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from threading import Lock
+from typing import Self, TypeVar, TypeVarTuple
 
 import torch
 from torch import Tensor, nn
 
-
-def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """The context in which autocast does not lower the precision of operations on the tensor's device."""
-    device = tensor.device.type
-    # Entering autocast's context takes as long as a small operation.
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-        return nullcontext()
-    return torch.autocast(device, enabled=False)
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result", bound=tuple[Tensor, ...])
+KEPT_BYTES = 2**28
+"""Enough for the masks of a grid of 720 x 1440 pixels at all levels."""
 
 
 class Memo:
@@ -67,3 +65,34 @@ class Derived(nn.Module):
         self._memo.clear()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
+
+
+def kept(build: Callable[[*Arguments], Result]) -> Callable[[*Arguments], Result]:
+    """The function with its latest results kept, for tensors that depend on its arguments alone.
+
+    Together they take at most `KEPT_BYTES`, or are one result. In a graph that is being compiled the tensors are
+    made anew: there they cost nothing or are fused.
+    """
+    results: OrderedDict[tuple[object, ...], Result] = OrderedDict()
+    lock = Lock()
+
+    def remembered(*args: *Arguments) -> Result:
+        with lock:
+            if args not in results:
+                # Tensors that are made in inference mode could not be used in training later.
+                with torch.inference_mode(mode=False):
+                    results[args] = build(*args)
+                while len(results) > 1 and _bytes(results.values()) > KEPT_BYTES:
+                    results.popitem(last=False)
+            results.move_to_end(args)
+            return results[args]
+
+    @wraps(build)
+    def call(*args: *Arguments) -> Result:
+        return (build if torch.compiler.is_compiling() else remembered)(*args)
+
+    return call
+
+
+def _bytes(results: Iterable[tuple[Tensor, ...]]) -> int:
+    return sum(tensor.nbytes for tensors in results for tensor in tensors)

@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from pelagos.models.layers import cpu_linear
 from pelagos.models.layers.cpu_features import may_have_amx
 from pelagos.models.layers.masked_attention import attend
-from pelagos.models.layers.weight_cache import Derived, Memo, full_precision
+from pelagos.models.layers.precision import full_precision
+from pelagos.models.layers.weight_cache import Derived, Memo
 from pelagos.models.networks.credit.scale_blocks import (
     ShuffleUpBlock,
     TransposedUpBlock,

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from pelagos.models.layers.weight_cache import Derived, Memo, full_precision
+from pelagos.models.layers.precision import full_precision
+from pelagos.models.layers.weight_cache import Derived, Memo
 
 WARM_UP = 10
 """Power iterations when a layer is made: enough for a random matrix's σ to within some percent."""

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pelagos.models.layers.masked_attention import attend
-from pelagos.models.layers.weight_cache import Derived, Memo, full_precision
+from pelagos.models.layers.precision import full_precision
+from pelagos.models.layers.weight_cache import Derived, Memo
 from pelagos.preprocessing.errors import ConfigError
 
 Pair = tuple[int, int]

@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pelagos.models.channel_fields import ALL, Fields, conditional_norm
+from pelagos.models.channel_fields import ALL, Fields
 from pelagos.models.context import Context, Signature
-from pelagos.models.layers.conditioning import conditions
+from pelagos.models.layers.conditioning import conditional_norm, conditions
 from pelagos.models.layers.padding import margins, pad
 from pelagos.models.layers.spectral_conv import SpectralConv
 from pelagos.preprocessing.config import Config

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from pelagos.models.layers.masked_attention import attend, directions
-from pelagos.models.layers.precision import Linear, exact_on_cpu
-from pelagos.models.layers.weight_cache import Derived, Memo, full_precision
-from pelagos.models.networks.scot.token_windows import Axis, Windows, kept
+from pelagos.models.layers.precision import Linear, exact_on_cpu, full_precision
+from pelagos.models.layers.weight_cache import Derived, Memo, kept
+from pelagos.models.networks.scot.token_windows import Axis, Windows
 from pelagos.preprocessing.errors import ConfigError
 
 Pair = tuple[int, int]

@@ -3,22 +3,14 @@
 Legend: B batch, N tokens of the grid, P places in all windows, n windows, M places in a window, D channels.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import wraps
-from threading import Lock
-from typing import TypeVar, TypeVarTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-Arguments = TypeVarTuple("Arguments")
-Result = TypeVar("Result", bound=tuple[Tensor, ...])
-KEPT_BYTES = 2**28
-"""Enough for the masks of a grid of 720 x 1440 pixels at all levels."""
+from pelagos.models.layers.weight_cache import kept
 
 
 @dataclass(frozen=True)
@@ -168,37 +160,6 @@ class _Permute(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad_BND: Tensor) -> tuple[Tensor, None, None]:
         (inverse,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return grad_BND.index_select(1, inverse), None, None
-
-
-def kept(build: Callable[[*Arguments], Result]) -> Callable[[*Arguments], Result]:
-    """The function with its latest results kept, for tensors that depend on its arguments alone.
-
-    Together they take at most `KEPT_BYTES`, or are one result. In a graph that is being compiled the tensors are
-    made anew: there they cost nothing or are fused.
-    """
-    results: OrderedDict[tuple[object, ...], Result] = OrderedDict()
-    lock = Lock()
-
-    def remembered(*args: *Arguments) -> Result:
-        with lock:
-            if args not in results:
-                # Tensors that are made in inference mode could not be used in training later.
-                with torch.inference_mode(mode=False):
-                    results[args] = build(*args)
-                while len(results) > 1 and _bytes(results.values()) > KEPT_BYTES:
-                    results.popitem(last=False)
-            results.move_to_end(args)
-            return results[args]
-
-    @wraps(build)
-    def call(*args: *Arguments) -> Result:
-        return (build if torch.compiler.is_compiling() else remembered)(*args)
-
-    return call
-
-
-def _bytes(results: Iterable[tuple[Tensor, ...]]) -> int:
-    return sum(tensor.nbytes for tensors in results for tensor in tensors)
 
 
 @kept

@@ -1,55 +1,15 @@
-"""What windows keep between calls: the same tensors, within a bound of memory, and no mask where none is needed."""
+"""Windows of a grid of tokens: what is cut is joined again, and no mask is made where none is needed."""
 
-from collections.abc import Callable
-
-import pytest
 import torch
-from torch import Tensor
 
 from pelagos.models.networks.scot import token_windows
-from pelagos.models.networks.scot.token_windows import Axis, Windows, kept
+from pelagos.models.networks.scot.token_windows import Axis, Windows
 
 CPU = torch.device("cpu")
-
-
-def counted() -> tuple[list[int], Callable[[int], tuple[Tensor]]]:
-    """Which arguments a kept function of 1 MiB results was computed for, and the function."""
-    computed: list[int] = []
-
-    @kept
-    def build(number: int) -> tuple[Tensor]:
-        computed.append(number)
-        return (torch.full((2**18,), float(number)),)
-
-    return computed, build
-
-
-def test_results_are_computed_once() -> None:
-    computed, build = counted()
-    assert build(1)[0] is build(1)[0]
-    assert computed == [1]
-
-
-def test_the_oldest_results_make_room_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_windows, "KEPT_BYTES", 3 * 2**20)
-    computed, build = counted()
-    for number in (1, 2, 3, 1, 4):
-        build(number)
-    for number in (1, 3, 4, 2):
-        build(number)
-    assert computed == [1, 2, 3, 4, 2]
-
-
-def test_a_result_beyond_the_bound_is_kept_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_windows, "KEPT_BYTES", 10)
-    computed, build = counted()
-    for number in (1, 1, 2, 2, 1):
-        build(number)
-    assert computed == [1, 2, 1]
 
 
 def test_windows_of_a_global_grid_are_cut_without_a_mask_in_memory() -> None:
     """180 x 360 tokens in windows of 15: a mask would take 58 MB, the tables take 1."""
     grid = Windows(Axis(180, 15, wraps=True), Axis(360, 15, wraps=True))
     assert not grid.masked
-    assert token_windows._bytes([token_windows._tables(grid, CPU)]) < 2**21
+    assert sum(table.nbytes for table in token_windows._tables(grid, CPU)) < 2**21
