@@ -209,7 +209,7 @@ class OnlineDataset(Dataset):
         return index
 
     def lanes(self, number: int, micro_batch: int, key: tuple[int, ...]) -> Lanes:
-        """The reservoir, dealt to so many micro-batches of a step.
+        """See Dataset: the reservoir.
 
         Raises:
             ConfigError: there are fewer trajectories than micro-batches.
@@ -220,8 +220,16 @@ class OnlineDataset(Dataset):
                 f"{self.store.path}: reservoir: {online.reservoir} trajectories for the {number} micro-batches of a "
                 "step; at least one for each, better dozens, would be right"
             )
-        parts = self._index.num_pairs
-        return Lanes(online.reservoir, self.uses, micro_batch, number, online.valid, parts, key)
+        return Lanes(
+            online.reservoir,
+            self.uses,
+            micro_batch,
+            lanes=number,
+            ahead=online.coming,
+            first=online.valid,
+            parts=self._index.num_pairs,
+            key=key,
+        )
 
     @property
     def trajectory_bytes(self) -> int:
@@ -231,7 +239,7 @@ class OnlineDataset(Dataset):
         return 4 * frames * prod(store.grid.shape)
 
     def follow(self, lane: int, held: Ints, coming: Ints) -> None:
-        """Have the trajectories of a lane at hand, and those that will come into it next."""
+        """See Dataset."""
         self._supply.hold(lane, held.tolist(), coming.tolist())
 
     def lease(self, samples: Ints) -> object:

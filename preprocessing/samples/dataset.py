@@ -21,6 +21,7 @@ from pelagos.preprocessing.location import Location
 from pelagos.preprocessing.samples.batch import Batch
 from pelagos.preprocessing.samples.batch_scaling import Scaling
 from pelagos.preprocessing.samples.fill_kernels import Planes, Task, fill_samples
+from pelagos.preprocessing.samples.lanes import Lanes
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.samples.sample_index import Ints, PairIndex, PairSampling, Sampling, index_pairs
 from pelagos.preprocessing.samples.trajectory_pool import TrajectoryPool
@@ -350,6 +351,19 @@ class Dataset:
             kind=self.sampling.kind,
             scaling=None if scaled else self._scaling,
         )
+
+    def lanes(self, number: int, micro_batch: int, key: tuple[int, ...]) -> Lanes | None:
+        """The trajectories that come and go during training, dealt to the micro-batches of a step; None of a store.
+
+        Args:
+            number: of the micro-batches.
+            micro_batch: samples of each.
+            key: decides all that is random.
+        """
+        return None
+
+    def follow(self, lane: int, held: Ints, coming: Ints) -> None:
+        """Have the trajectories of a lane at hand, and those that will come into it next."""
 
     def lease(self, samples: Ints) -> object:
         """What keeps samples at hand until they are read, for those that nothing else would keep."""

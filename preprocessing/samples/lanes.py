@@ -76,7 +76,16 @@ class Lanes:
     """
 
     def __init__(
-        self, size: int, uses: int, micro_batch: int, lanes: int, first: int, parts: int, key: tuple[int, ...]
+        self,
+        size: int,
+        uses: int,
+        micro_batch: int,
+        *,
+        lanes: int,
+        ahead: int,
+        first: int,
+        parts: int,
+        key: tuple[int, ...],
     ) -> None:
         """Deal the places.
 
@@ -85,11 +94,12 @@ class Lanes:
             uses: draws of each trajectory on average.
             micro_batch: draws of a turn.
             lanes: how many.
+            ahead: trajectories that a process prepares before they are needed, over its lanes.
             first: number of the first trajectory.
             parts: samples of a trajectory.
             key: decides all that is random.
         """
-        self._first, self._parts = first, parts
+        self._ahead, self._first, self._parts = ahead, first, parts
         sizes = [size // lanes + (lane < size % lanes) for lane in range(lanes)]
         self._lanes = [Reservoir(n, uses, micro_batch, (*key, lane)) for lane, n in enumerate(sizes)]
 
@@ -102,13 +112,17 @@ class Lanes:
         """See Reservoir."""
         return self._lanes[lane].generation(turn)
 
-    def held(self, lane: int, generation: int) -> Ints:
-        """The trajectories of a lane in a generation."""
-        return self._numbers(lane, self._lanes[lane].held(generation))
+    def wanted(self, lane: int, generation: int, num_lanes: int) -> tuple[Ints, Ints]:
+        """The trajectories of a lane in a generation, and the next to come into it.
 
-    def coming(self, lane: int, generation: int, count: int) -> Ints:
-        """(count,) the trajectories that come next into a lane."""
-        return self._numbers(lane, self._lanes[lane].size + generation + np.arange(count))
+        Args:
+            lane: of the process that asks.
+            generation: of the lane.
+            num_lanes: that the process has.
+        """
+        reservoir, ahead = self._lanes[lane], -(-self._ahead // num_lanes)
+        coming = reservoir.size + generation + np.arange(ahead)
+        return self._numbers(lane, reservoir.held(generation)), self._numbers(lane, coming)
 
     def _numbers(self, lane: int, trajectories: Ints) -> Ints:
         return self._first + trajectories * len(self._lanes) + lane

@@ -4,7 +4,7 @@ Samples come in blocks of `micro_batch`, each of one dataset. An epoch of the mi
 order of as many blocks of each dataset as its share asks for. Dataset d's n_d samples follow each
 other in rounds, each a random order of all n_d, and its blocks cut this stream: every block is full,
 and each round holds every sample exactly once. Of a simulation the samples are drawn from its reservoir instead
-(see reservoir.py).
+(see lanes.py).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +19,6 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.online.online_dataset import OnlineDataset
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.samples.permutation import GroupedPermutation, Permutation
@@ -126,11 +125,11 @@ class Mixture:
         self._pooled = np.array([dataset.config.pool > 0 for dataset in self.datasets])
         self._turns = lru_cache(maxsize=2)(self._draw_turns)
         self._round_order = lru_cache(maxsize=2 * len(self.datasets))(self._draw_round)
-        self._lanes = {
-            position: dataset.lanes(self.blocks_per_step, micro_batch, (seed, 3, position))
+        dealt = [
+            dataset.lanes(self.blocks_per_step, micro_batch, (seed, 3, position))
             for position, dataset in enumerate(self.datasets)
-            if isinstance(dataset, OnlineDataset)
-        }
+        ]
+        self._lanes = {position: lanes for position, lanes in enumerate(dealt) if lanes is not None}
         self._lane_turns = lru_cache(maxsize=2 * len(self.datasets))(self._count_lane_turns)
         self._lane_counts = {position: [np.zeros(self.blocks_per_step, np.int64)] for position in self._lanes}
 
@@ -174,18 +173,12 @@ class Mixture:
             for position, lane in product(self._lanes, lanes):
                 generation = self._lanes[position].generation(lane, self._turn(position, first + lane))
                 if followed.get((position, lane)) != generation:
-                    self._follow(position, lane, generation, len(lanes))
+                    held, coming = self._lanes[position].wanted(lane, generation, len(lanes))
+                    self.datasets[position].follow(lane, held, coming)
                     followed[position, lane] = generation
             for lane in lanes:
                 block = self.block(first + lane)
                 yield replace(block, lease=self.datasets[block.dataset].lease(block.samples))
-
-    def _follow(self, position: int, lane: int, generation: int, num_lanes: int) -> None:
-        """Have the trajectories of one of so many lanes at hand."""
-        dataset, lanes = self.datasets[position], self._lanes[position]
-        assert isinstance(dataset, OnlineDataset)
-        coming = lanes.coming(lane, generation, -(-dataset.online.coming // num_lanes))
-        dataset.follow(lane, lanes.held(lane, generation), coming)
 
     def _turn(self, dataset: int, number: int) -> int:
         """How many blocks of a lane before this one are of a dataset."""

@@ -45,7 +45,7 @@ def online(**options: Any) -> str:
 
 def simulates(process: psutil.Process) -> bool:
     try:
-        return any("preprocessing.producer" in part for part in process.cmdline())
+        return any("online.producer" in part for part in process.cmdline())
     except psutil.NoSuchProcess:
         return False
 

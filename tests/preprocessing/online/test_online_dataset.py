@@ -51,7 +51,7 @@ def opened(config: OnlineConfig) -> Iterator[OnlineDataset]:
 
 def simulates(process: psutil.Process) -> bool:
     try:
-        return any("preprocessing.producer" in part for part in process.cmdline())
+        return any("online.producer" in part for part in process.cmdline())
     except psutil.NoSuchProcess:
         return False
 

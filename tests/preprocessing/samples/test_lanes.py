@@ -66,8 +66,8 @@ def test_turns_may_be_asked_for_in_any_order() -> None:
 
 
 def test_lanes_share_no_trajectory_and_leave_none_out() -> None:
-    lanes = Lanes(10, 3, 4, lanes=4, first=100, parts=6, key=(0,))
-    held = [lanes.held(lane, 0).tolist() for lane in range(4)]
+    lanes = Lanes(10, 3, 4, lanes=4, ahead=5, first=100, parts=6, key=(0,))
+    held = [lanes.wanted(lane, 0, num_lanes=4)[0].tolist() for lane in range(4)]
     assert sorted(map(len, held)) == [2, 2, 3, 3]
     assert len(set.union(*map(set, held))) == 10
     met = [
@@ -78,4 +78,7 @@ def test_lanes_share_no_trajectory_and_leave_none_out() -> None:
         assert {(number - 100) % 4 for number in numbers} == {lane}
         known = sorted((number - 100) // 4 for number in numbers)
         assert known[: -len(held[lane])] == list(range(len(known) - len(held[lane])))
-        assert set(lanes.coming(lane, 1, 3)).isdisjoint(lanes.held(lane, 1))
+        now, coming = lanes.wanted(lane, 1, num_lanes=2)
+        assert len(coming) == 3  # five ahead for two lanes, rounded up
+        assert set(coming.tolist()).isdisjoint(now.tolist())
+        assert coming.tolist() == [now.max() + 4 * n for n in (1, 2, 3)]
