@@ -104,7 +104,10 @@ def read(root: Path, rounds: int, report: Report) -> None:
     direct, other = (io_data.store(root, codec) for codec in ("none", "blosc-lz4"))
     # As the loader reads once it has seen that files are not waited for.
     mapped, decoded = direct.frames.mapped, other.frames.mapped
-    array, rust = zarr.open_array(direct.path / "state", mode="r"), with_zarrs(direct.path / "state")
+    array, rust = (
+        zarr.open_array(direct.path / "state", mode="r"),
+        with_zarrs(Path(str(direct.path)) / "state"),
+    )
     h5 = h5py.File(root / "poseidon.h5")["data"]
 
     def copy(n: int, t: int, to: Any) -> None:

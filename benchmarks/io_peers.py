@@ -97,7 +97,7 @@ def with_zarrs(path: Path) -> Any:
 
 def zarrs_batches(root: Path, ours: Dataset) -> Stream:
     """Frame by frame, normalised as ours are."""
-    array, drawn = with_zarrs(ours.store.path / "state"), draws(ours)
+    array, drawn = with_zarrs(Path(str(ours.store.path)) / "state"), draws(ours)
     while True:
         yield normalised(np.stack([array[place] for place in next(drawn)]), ours)
 

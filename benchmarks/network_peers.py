@@ -26,7 +26,9 @@ class Expansion(nn.Module):
 
     def forward(self, x_BND: Tensor, side: int) -> Tensor:
         x = self.upsample(x_BND).reshape(len(x_BND), side, side, 2, 2, -1)
-        return self.mixup(self.norm(x.permute(0, 1, 3, 2, 4, 5).reshape(len(x_BND), 4 * side**2, -1)))
+        tokens_BMd = x.permute(0, 1, 3, 2, 4, 5).reshape(len(x_BND), 4 * side**2, -1)
+        mixed_BMd: Tensor = self.mixup(self.norm(tokens_BMd))
+        return mixed_BMd
 
 
 class TransformersScOT(nn.Module):
@@ -91,7 +93,8 @@ class TransformersScOT(nn.Module):
             if skips:
                 x_BND = self.expansions[self.levels - 1 - level](x_BND, side) + skips.pop()
         grid_BDhw = x_BND.transpose(1, 2).unflatten(2, (self.side, self.side))
-        return self.mixup(self.recovery(grid_BDhw))
+        out_BCHW: Tensor = self.mixup(self.recovery(grid_BDhw))
+        return out_BCHW
 
 
 def credit_crossformer(arguments: dict[str, Any]) -> nn.Module:
@@ -102,7 +105,7 @@ def credit_crossformer(arguments: dict[str, Any]) -> nn.Module:
     sys.modules.setdefault("credit.postblock.gen1", physics)
     from credit.models.wxformer.crossformer import CrossFormer
 
-    network = CrossFormer(**arguments)
+    network: nn.Module = CrossFormer(**arguments)
     # Fresh vectors of its spectral norms are random, and so are the weights divided by what they give.
     for module, _ in product(network.modules(), range(POWER_ITERATIONS)):
         for prepare in module._forward_pre_hooks.values():

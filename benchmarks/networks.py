@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from pelagos.models.networks.credit.compat import load_crossformer
 from pelagos.models.networks.scot.scot import ScOTConfig
 
 SIDE, VARIABLES = 128, ("density", "velocity_x", "velocity_y", "pressure")
-WXFORMER = {
+WXFORMER: dict[str, Any] = {
     "image_height": 64,
     "image_width": 128,
     "frames": 1,
@@ -62,7 +63,8 @@ class Subject:
     @torch.no_grad()
     def predict(self, bf16: bool = False) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            return self.network(*self.inputs)
+            out: Tensor = self.network(*self.inputs)
+        return out
 
 
 def scot(preset: str, batch: int) -> Subject:
@@ -90,8 +92,10 @@ def check_wxformer() -> None:
     torch.manual_seed(0)
     theirs = wxformer(PEER, 1)
     ours = load_crossformer(WXFORMER, theirs.network.state_dict())
-    expected = theirs.call(False, False)()
-    error = (Subject(ours, theirs.inputs).call(False, False)() - expected).abs().max() / expected.std()
+    for network in (ours, theirs.network):
+        network.eval()
+    expected = theirs.predict()
+    error = (Subject(ours, theirs.inputs).predict() - expected).abs().max() / expected.std()
     assert error < AGREE, f"outputs differ by {error:.1e} of their deviation"
 
 
@@ -105,7 +109,10 @@ def rows(rounds: int) -> Iterator[tuple[object, ...]]:
             for bf16, (name, subject) in product((False, True), subjects.items())
         }
         times = interleave(calls, rounds)
-        memory = {call: measure_memory(family, *call.split(), batch, training) for call in calls}
+        memory = {
+            f"{name} {bf16}": measure_memory(family, name, bf16, batch, training)
+            for bf16, name in product((False, True), subjects)
+        }
         base = f"{PEER} {False}"
         for name in ALTERNATIVES[family]:
             exact, fast = f"{name} {False}", f"{name} {True}"
@@ -120,9 +127,9 @@ def rows(rounds: int) -> Iterator[tuple[object, ...]]:
             )
 
 
-def measure_memory(family: str, name: str, bf16: str, batch: int, training: bool) -> float:
+def measure_memory(family: str, name: str, bf16: bool, batch: int, training: bool) -> float:
     """Peak memory of a process that does nothing else [MiB]."""
-    case = json.dumps([family, name, bf16 == str(True), batch, training])
+    case = json.dumps([family, name, bf16, batch, training])
     return in_fresh_process("benchmarks.networks", ["--memory-of", case])
 
 

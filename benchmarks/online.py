@@ -132,7 +132,7 @@ def errors(options: argparse.Namespace, seed: int) -> dict[str, float]:
 
 def speeds(options: argparse.Namespace) -> dict[tuple[str, int], Speed]:
     """With one producer, and with one that takes time steps many times shorter, by solver and uses."""
-    cases = [("the default", {}, options.uses)]
+    cases: list[tuple[str, dict[str, float], int]] = [("the default", {}, options.uses)]
     slow = {"dt": 2.5e-4}
     cases += [("short steps", slow, uses) for uses in (options.uses // 4, options.uses, 8 * options.uses)]
     found = {}

@@ -80,7 +80,9 @@ def make_losses(case: Case, world: int) -> list[Callable[[nn.Module], Tensor]]:
 
 def sum_gradients(parameters: list[nn.Parameter]) -> None:
     """Replace gradients by their mean over processes, summed as one vector."""
-    flat = torch.cat([parameter.grad.view(-1) for parameter in parameters])
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    assert len(gradients) == len(parameters), "a parameter without a gradient"
+    flat = torch.cat([gradient.view(-1) for gradient in gradients])
     torch.distributed.all_reduce(flat)
     flat /= distributed.world()
     pieces = flat.split([parameter.numel() for parameter in parameters])

@@ -298,13 +298,13 @@ def _minimise(problem: _Problem, max_evaluations: int, tolerance: float) -> _Bes
             # value, but not from NaN.
             unknowns.grad = torch.zeros_like(unknowns)
             return 10 * unit * best.loss
-        (unit * loss).backward()  # type: ignore[no-untyped-call]
+        (unit * loss).backward()
         if loss.item() < best.loss:
             best.frames, best.residual, best.loss = frames.detach(), residual, loss.item()
         return unit * loss.item()
 
     with suppress(_FinishedError):
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
     return best
 
 

@@ -263,7 +263,7 @@ class Packed:
 
     def backward(self, loss: Tensor) -> None:
         """See Zero."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
     def step(self) -> Tensor:
         """See Zero."""

@@ -237,7 +237,7 @@ class _Reading:
     def _mark_copies(self) -> None:
         """Note when the copies to the device end that may still read from the batch."""
         if self._copies and (slot := self._filled.get(self._current)):
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event = torch.cuda.Event()
             event.record()
             slot.copied = event
 

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any
 
 import google_crc32c
-import numcodecs.blosc  # type: ignore[import-untyped]
+import numcodecs.blosc
 import numpy as np
 from numpy.typing import NDArray
 

@@ -20,7 +20,7 @@ from threading import Condition, Lock
 from typing import Any, Literal
 
 import google_crc32c
-import numcodecs.blosc  # type: ignore[import-untyped]
+import numcodecs.blosc
 import numpy as np
 from numpy.typing import NDArray
 

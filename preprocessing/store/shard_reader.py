@@ -13,7 +13,7 @@ from threading import Lock, local
 from typing import NamedTuple
 
 import google_crc32c
-import numcodecs.blosc  # type: ignore[import-untyped]
+import numcodecs.blosc
 import numpy as np
 from numpy.typing import NDArray
 

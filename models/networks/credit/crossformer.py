@@ -88,7 +88,7 @@ def _convolve_in_blocks(x_BCHW: Tensor, weight: Tensor, bias: Tensor | None, str
     """A strided convolution as a sum of small ones: in float32 several times as fast as one of 32 x 32 cells."""
     x_BCHW = F.pixel_unshuffle(x_BCHW, stride)
     side = weight.shape[-1] // stride
-    weight = weight.unflatten(3, (side, stride)).unflatten(2, (side, stride))  # type: ignore[no-untyped-call]
+    weight = weight.unflatten(3, (side, stride)).unflatten(2, (side, stride))
     weight = weight.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
     height, width = (size - side + 1 for size in x_BCHW.shape[-2:])
     parts: list[Tensor] = []

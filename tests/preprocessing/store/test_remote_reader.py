@@ -15,7 +15,6 @@ import torch
 import zarr
 from analytic_source import configuration
 from pydantic import ValidationError
-from range_server import Site, serving
 
 from pelagos.preprocessing import location
 from pelagos.preprocessing.build.build_store import BuildConfig, build
@@ -29,6 +28,7 @@ from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture, Sweep
 from pelagos.preprocessing.samples.sample_index import RolloutSampling
 from pelagos.preprocessing.store.store import open_store, verify
+from tests.preprocessing.range_server import Site, serving
 
 RICH = {"names": ["heating", "density", "velocity_x", "velocity_y"], "static": "varying", "scalars": True}
 
