@@ -16,7 +16,8 @@ import yaml
 
 from benchmarks.harness import heading, line
 from pelagos.pipeline.cluster.launch import run
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.sources.formats import the_well
 

@@ -34,7 +34,8 @@ from pelagos.pipeline.engine.engine import EngineConfig
 from pelagos.pipeline.runs.configuration import apply_overrides, check, find, read
 from pelagos.pipeline.stages.pretrain import PretrainStage, run
 from pelagos.pipeline.training.optimizer import OptimizerConfig
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.sources.formats import the_well
 

@@ -10,7 +10,7 @@ from pelagos.preprocessing.errors import DataError
 
 Boundary = Literal["periodic", "wall", "open", "pole", "unknown"]
 Sides = tuple[Boundary, Boundary]
-Kind = Literal["cartesian", "latlon"]
+GridKind = Literal["cartesian", "latlon"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Grid:
         units: of y and x.
     """
 
-    kind: Kind
+    kind: GridKind
     y: NDArray[np.float64]
     x: NDArray[np.float64]
     boundary_y: Sides = ("unknown", "unknown")

@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, PlainSerializer, PlainValidator
 
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
 
-WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
+RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before a request that failed is tried again; after the last it is an error."""
 _SILENCE = 60.0  # seconds without a byte after which a request has failed
 _IN_FLIGHT = 32  # requests at a time
@@ -70,17 +70,19 @@ class Url:
 
     def exists(self) -> bool:
         """Whether there is a Zarr group or array: other folders cannot be told from nothing."""
-        return any(content is not None for content in look([Span(self / name) for name in _ZARR]))
+        return any(
+            content is not None for content in fetch_existing([ByteRange(self / name) for name in _ZARR])
+        )
 
     is_dir = exists
 
     def read_bytes(self) -> bytes:
         """All of a file; errors as of `fetch`."""
-        return fetch([Span(self)])[0]
+        return fetch([ByteRange(self)])[0]
 
 
 @dataclass(frozen=True)
-class Span:
+class ByteRange:
     """Some or all bytes of a file on a server.
 
     Attributes:
@@ -152,7 +154,7 @@ Folder = Annotated[Path, BeforeValidator(_local)]
 """Of what is written: a path."""
 
 
-def fetch(spans: Sequence[Span]) -> list[bytes]:
+def fetch(spans: Sequence[ByteRange]) -> list[bytes]:
     """Contents, several at a time; what fails is tried again for some seconds.
 
     Raises:
@@ -161,17 +163,17 @@ def fetch(spans: Sequence[Span]) -> list[bytes]:
         DamagedFileError: the server is gone or refuses, or a file ends too early.
         DataError: the server sends whole files where parts are asked for.
     """
-    contents = look(spans)
+    contents = fetch_existing(spans)
     for span, content in zip(spans, contents, strict=True):
         if content is None:
             raise MissingFileError(f"{span.url}: no such file on the server")
     return [content for content in contents if content is not None]
 
 
-def look(spans: Sequence[Span]) -> list[bytes | None]:
+def fetch_existing(spans: Sequence[ByteRange]) -> list[bytes | None]:
     """The same, with None for files that do not exist; other errors as of `fetch`."""
     found: dict[int, bytes | None] = {}
-    waits: list[float | None] = [*WAITS, None]
+    waits: list[float | None] = [*RETRY_DELAYS, None]
     for wait in waits:
         missing = [number for number in range(len(spans)) if number not in found]
         failures = []
@@ -188,7 +190,7 @@ def look(spans: Sequence[Span]) -> list[bytes | None]:
     return [found[number] for number in range(len(spans))]
 
 
-def _request(spans: Sequence[Span]) -> list[bytes | BaseException]:
+def _request(spans: Sequence[ByteRange]) -> list[bytes | BaseException]:
     if not spans:
         return []
     system = _filesystem(spans[0].url)
@@ -198,12 +200,12 @@ def _request(spans: Sequence[Span]) -> list[bytes | BaseException]:
 
 
 def _filesystem(url: Url) -> Any:
-    with speaking(url):  # fsspec keeps one a process for each protocol
-        return fsspec.filesystem(url.protocol, **options(url))
+    with needing_package(url):  # fsspec keeps one a process for each protocol
+        return fsspec.filesystem(url.protocol, **filesystem_options(url))
 
 
 @contextmanager
-def speaking(url: Url) -> Iterator[None]:
+def needing_package(url: Url) -> Iterator[None]:
     """Say what to install where a package is missing that speaks the URL's protocol."""
     try:
         yield
@@ -213,7 +215,7 @@ def speaking(url: Url) -> Iterator[None]:
         raise ConfigError(f"{url}: a package is missing that reads {url.protocol}://: {advice}") from error
 
 
-def options(url: Url) -> dict[str, Any]:
+def filesystem_options(url: Url) -> dict[str, Any]:
     """Of fsspec's file system for a URL."""
     if url.protocol not in ("http", "https"):
         return {}
@@ -224,7 +226,7 @@ def options(url: Url) -> dict[str, Any]:
     return {"client_kwargs": {"timeout": timeout}, "headers": {"Accept-Encoding": "identity"}}
 
 
-def _checked(span: Span, content: bytes) -> bytes:
+def _checked(span: ByteRange, content: bytes) -> bytes:
     if span.length is None or len(content) == span.length:
         return content
     if len(content) > span.length:
@@ -235,14 +237,14 @@ def _checked(span: Span, content: bytes) -> bytes:
     raise DamagedFileError(f"{span}: the file ends after {len(content)} bytes of these")
 
 
-def _pause(span: Span, error: BaseException, wait: float | None) -> None:
+def _pause(span: ByteRange, error: BaseException, wait: float | None) -> None:
     """Wait before the next try, if there is to be one."""
     if not isinstance(error, Exception):
         raise error
     status = getattr(error, "status", None)
     final = isinstance(error, _FINAL) if status is None else status < 500 and status not in _MENDABLE
     if final or wait is None:
-        tries = "" if final else f", tried {len(WAITS) + 1} times"
+        tries = "" if final else f", tried {len(RETRY_DELAYS) + 1} times"
         said = getattr(error, "message", "") or str(error) or type(error).__name__
         told = f"{status} {said}" if status else said
         raise DamagedFileError(f"{span}: the server does not give it{tries}: {told}") from error
@@ -253,7 +255,9 @@ def _pause(span: Span, error: BaseException, wait: float | None) -> None:
 def read_all(files: Sequence[Path | Url]) -> Iterator[bytes | None]:
     """Contents of files of one place, those on a server several at a time; None for missing ones."""
     urls = [file for file in files if isinstance(file, Url)]
-    remote: Mapping[Url, bytes | None] = dict(zip(urls, look([Span(url) for url in urls]), strict=True))
+    remote: Mapping[Url, bytes | None] = dict(
+        zip(urls, fetch_existing([ByteRange(url) for url in urls]), strict=True)
+    )
     for file in files:
         if isinstance(file, Url):
             yield remote[file]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.moments import Moments, merged, moments_of, tendency_moments_of
+from pelagos.preprocessing.moments import Moments, merge_moments, moments_of, tendency_moments_of
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -60,18 +60,18 @@ class Measures:
         )
 
 
-def total(parts: Sequence[Measures]) -> Measures:
+def merge_measures(parts: Sequence[Measures]) -> Measures:
     """Of all parts, merged in the order given."""
     return Measures(
-        state=merged((part.state for part in parts), len(parts[0].state.count)),
-        tendency=merged((part.tendency for part in parts), len(parts[0].tendency.count)),
-        static=merged((part.static for part in parts), len(parts[0].static.count)),
+        state=merge_moments((part.state for part in parts), len(parts[0].state.count)),
+        tendency=merge_moments((part.tendency for part in parts), len(parts[0].tendency.count)),
+        static=merge_moments((part.static for part in parts), len(parts[0].static.count)),
         mask=np.logical_or.reduce([part.mask for part in parts]),
         num_missing=sum(part.num_missing for part in parts),
     )
 
 
-def statistics(measures: Measures) -> dict[str, NDArray[Any]]:
+def statistics_of(measures: Measures) -> dict[str, NDArray[Any]]:
     """What a store tells of its channels, by name; of tendencies and static channels with a prefix.
 
     A channel that is constant to rounding gets the standard deviation 1.
@@ -97,7 +97,7 @@ def _described(prefix: str, moments: Moments, magnitude: Floats) -> dict[str, ND
     return {prefix + name: values for name, values in arrays.items()}
 
 
-def measure(
+def measure_block(
     block: Block, static: Block, training: Flags, present: Flags, before: Block, before_training: Flags
 ) -> Measures:
     """The measures of one part.
@@ -119,8 +119,8 @@ def measure(
         int(np.isnan(block[n, t, c]).sum()) for n, t in np.argwhere(present) for c in range(num_channels)
     )
     return Measures(
-        state=merged((moments_of(run) for run in _runs(block, training)), num_channels),
-        tendency=merged(tendencies, num_channels),
+        state=merge_moments((moments_of(run) for run in _runs(block, training)), num_channels),
+        tendency=merge_moments(tendencies, num_channels),
         static=moments_of(static),
         mask=_ever_present(block, training) if num_missing else np.full(block.shape[2:], training.any()),
         num_missing=num_missing,

@@ -82,7 +82,7 @@ class Moments:
         return cls(**{name: np.frombuffer(base64.b64decode(text), "<f8") for name, text in values.items()})
 
 
-def merged(parts: Iterable[Moments], num_channels: int) -> Moments:
+def merge_moments(parts: Iterable[Moments], num_channels: int) -> Moments:
     """Of all parts, merged one after the other: the order given decides the last bits."""
     total = Moments.none(num_channels)
     for part in parts:
@@ -95,7 +95,7 @@ def moments_of(x_NCHW: NDArray[np.float32]) -> Moments:
     num_frames, num_channels = x_NCHW.shape[:2]
     step = max(1, _SLAB // max(1, x_NCHW[0, 0].size)) if num_frames else 1
     slabs = (x_NCHW[start : start + step] for start in range(0, num_frames, step))
-    return merged((_slab_moments(slab) for slab in slabs), num_channels)
+    return merge_moments((_slab_moments(slab) for slab in slabs), num_channels)
 
 
 def tendency_moments_of(x_NCHW: NDArray[np.float32]) -> Moments:
@@ -103,7 +103,7 @@ def tendency_moments_of(x_NCHW: NDArray[np.float32]) -> Moments:
     num_frames, num_channels = x_NCHW.shape[:2]
     step = max(1, _SLAB // max(1, x_NCHW[0, 0].size)) if num_frames else 1
     slabs = (x_NCHW[start : start + step + 1] for start in range(0, num_frames - 1, step))
-    return merged((_slab_moments(slab, difference=True) for slab in slabs), num_channels)
+    return merge_moments((_slab_moments(slab, difference=True) for slab in slabs), num_channels)
 
 
 def _slab_moments(x_NCHW: NDArray[np.float32], *, difference: bool = False) -> Moments:

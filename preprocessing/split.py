@@ -16,7 +16,7 @@ UNUSED = -1
 ABSENT = -2
 """Of frames that a trajectory does not have, since others last longer."""
 INITIAL_CONDITION = "initial_condition"
-Codes = NDArray[np.int8]
+SplitCodes = NDArray[np.int8]
 
 
 def _date_text(value: Any) -> Any:
@@ -27,11 +27,11 @@ def _date_text(value: Any) -> Any:
 
 
 Bound = Annotated[int | str | None, BeforeValidator(_date_text)]
-Range = tuple[Bound, Bound]
+AxisRange = tuple[Bound, Bound]
 """Start and stop, without the stop, as of slices: positions (negative ones from the end) or ISO dates."""
 
 
-def resolve(bounds: Range, axis: NDArray[Any], name: str) -> slice:
+def resolve_range(bounds: AxisRange, axis: NDArray[Any], name: str) -> slice:
     """The positions on an axis that a range covers.
 
     Raises:
@@ -75,12 +75,14 @@ class TrajectorySplit(Config):
     """
 
     kind: Literal["trajectories"] = "trajectories"
-    train: Annotated[int, Field(ge=0)] | Range | None = None
-    valid: Annotated[int, Field(ge=0)] | Range = 0
-    test: Annotated[int, Field(ge=0)] | Range = 0
+    train: Annotated[int, Field(ge=0)] | AxisRange | None = None
+    valid: Annotated[int, Field(ge=0)] | AxisRange = 0
+    test: Annotated[int, Field(ge=0)] | AxisRange = 0
     group_by: tuple[str, ...] = ()
 
-    def codes(self, times: NDArray[Any], num_trajectories: int, scalars: dict[str, NDArray[Any]]) -> Codes:
+    def codes(
+        self, times: NDArray[Any], num_trajectories: int, scalars: dict[str, NDArray[Any]]
+    ) -> SplitCodes:
         """(trajectory, time) positions in `SPLITS`, -1 for unused.
 
         Raises:
@@ -154,12 +156,12 @@ class TrajectorySplit(Config):
             position += 1 if up else -1
         return position
 
-    def _range(self, bounds: Range, num_trajectories: int, name: str) -> NDArray[np.int64]:
-        chosen = resolve(bounds, np.arange(num_trajectories), f"splits.{name}")
+    def _range(self, bounds: AxisRange, num_trajectories: int, name: str) -> NDArray[np.int64]:
+        chosen = resolve_range(bounds, np.arange(num_trajectories), f"splits.{name}")
         return np.arange(chosen.start, chosen.stop)
 
 
-def _check_groups(codes: Codes, groups: NDArray[np.int64], names: tuple[str, ...]) -> None:
+def _check_groups(codes: SplitCodes, groups: NDArray[np.int64], names: tuple[str, ...]) -> None:
     used = codes != UNUSED
     pairs = np.unique(np.stack([groups[used], codes[used]]), axis=1)
     numbers, counts = np.unique(pairs[0], return_counts=True)
@@ -175,11 +177,13 @@ class TimeSplit(Config):
     """Ranges of time, the same in all trajectories: positions or ISO dates, each [start, stop)."""
 
     kind: Literal["time"] = "time"
-    train: Range
-    valid: Range | None = None
-    test: Range | None = None
+    train: AxisRange
+    valid: AxisRange | None = None
+    test: AxisRange | None = None
 
-    def codes(self, times: NDArray[Any], num_trajectories: int, scalars: dict[str, NDArray[Any]]) -> Codes:
+    def codes(
+        self, times: NDArray[Any], num_trajectories: int, scalars: dict[str, NDArray[Any]]
+    ) -> SplitCodes:
         """(trajectory, time) positions in `SPLITS`, -1 for unused.
 
         Raises:
@@ -190,7 +194,7 @@ class TimeSplit(Config):
             bounds = getattr(self, name)
             if bounds is None:
                 continue
-            chosen = resolve(bounds, times, f"splits.{name}")
+            chosen = resolve_range(bounds, times, f"splits.{name}")
             if (taken := np.flatnonzero(codes[chosen] != UNUSED)).size:
                 first = chosen.start + taken[0]
                 other = SPLITS[codes[first]]

@@ -39,7 +39,7 @@ class Log1p(Config):
         return f"ln(1 + {name} / {self.scale:g}{'' if units == '1' else ' ' + units})"
 
 
-def physical(x_CHW: NDArray[np.float32], transforms: Sequence[Log1p | None]) -> NDArray[np.float32]:
+def to_physical(x_CHW: NDArray[np.float32], transforms: Sequence[Log1p | None]) -> NDArray[np.float32]:
     """(..., C, H, W) stored to physical values, in place."""
     # A forecast that blew up overflows; it scores as infinitely wrong.
     with np.errstate(over="ignore", invalid="ignore"):

@@ -100,7 +100,7 @@ KNOWN = _table(
 """Names with the meaning that all datasets share; datasets without a dimension carry units "1"."""
 
 
-def known(name: str) -> Variable:
+def known_variable(name: str) -> Variable:
     """The table's variable of this name, or a plain one without units where the table has none."""
     return KNOWN.get(name, Variable(name=name))
 

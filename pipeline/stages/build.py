@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from pelagos.pipeline.runs.progress import bar
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 
 
 class BuildStage(BuildConfig):

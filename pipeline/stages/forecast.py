@@ -257,7 +257,7 @@ class Forecaster:
 
     def _physical(self, fields_BTCHW: Array, valid_BPHW: NDArray[np.bool_]) -> Array:
         stored: Array = self.domain.normalizer(self.domain.outputs).denormalize(fields_BTCHW)
-        physical = transform.physical(stored, [variable.transform for variable in self.domain.outputs])
+        physical = transform.to_physical(stored, [variable.transform for variable in self.domain.outputs])
         count = len(self.prognostic)
         physical[:, :, :count][~np.broadcast_to(valid_BPHW[:, None], physical[:, :, :count].shape)] = np.nan
         return physical
@@ -375,7 +375,7 @@ def _read(store: Store, plan: Plan, variables: Sequence[Variable], frames: Seque
         for i in plan.trajectories
         for s in plan.starts
     ]
-    values = transform.physical(np.stack(rows), [variable.transform for variable in variables])
+    values = transform.to_physical(np.stack(rows), [variable.transform for variable in variables])
     return values.reshape(len(plan.trajectories), len(plan.starts), *rows[0].shape)
 
 

@@ -25,7 +25,7 @@ from pelagos.pipeline.runs.model_folder import Domain, Model, Scale, earlier
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import sha256
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
-from pelagos.preprocessing.variables import Variable, keys, known, with_role
+from pelagos.preprocessing.variables import Variable, keys, known_variable, with_role
 
 POSEIDON = ("model.safetensors", "pytorch_model.bin")
 CREDIT = ("checkpoint.pt", "model_checkpoint.pt")
@@ -45,7 +45,7 @@ class Channel(Variable):
     def variable(self) -> Variable:
         """Without the scale; what is not said about a name of the table is as the table has it."""
         said = self.model_dump(include=self.model_fields_set - {"mean", "std"})
-        return Variable(**{**known(self.name).model_dump(), **said})
+        return Variable(**{**known_variable(self.name).model_dump(), **said})
 
 
 class Facts(Config):

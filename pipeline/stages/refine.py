@@ -23,8 +23,8 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.location import Folder, Location
-from pelagos.preprocessing.physics.equation import PDE
-from pelagos.preprocessing.physics.registry import Equation
+from pelagos.preprocessing.physics.equation import Equation
+from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import keys
 

@@ -12,17 +12,22 @@ import numpy as np
 
 from pelagos.preprocessing import durable
 from pelagos.preprocessing.build import duplicate_starts
+from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.group_writer import write_attributes, write_skeleton, write_statistics
-from pelagos.preprocessing.build.plan import BuildConfig, Plan, make_plan
+from pelagos.preprocessing.build.plan import Plan, make_plan
 from pelagos.preprocessing.build.source_records import SourceRecord, record_sources, with_checksums
-from pelagos.preprocessing.build.workers import Progress, run_parts
-from pelagos.preprocessing.build.write_part import PLAN, PROGRESS, Entry, known_beginnings, read_entry
+from pelagos.preprocessing.build.workers import Progress, write_parts
+from pelagos.preprocessing.build.write_part import (
+    PLAN,
+    PROGRESS,
+    PartRecord,
+    read_record,
+    recorded_initial_digests,
+)
 from pelagos.preprocessing.durable import LockedError
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.measures import total
+from pelagos.preprocessing.measures import merge_measures
 from pelagos.preprocessing.store.manifest import Manifest, files_of, read_manifest
-
-__all__ = ["BuildConfig", "build"]
 
 _log = logging.getLogger(__name__)
 
@@ -58,9 +63,11 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
     with durable.lock(lock, shared=count > 1):
         if _is_complete(config):  # by somebody who has just let go of the lock
             return config.path
-        plan = make_plan(config, beginnings=() if config.overwrite else known_beginnings(building, config))
+        plan = make_plan(
+            config, initial_digests=() if config.overwrite else recorded_initial_digests(building, config)
+        )
         sources = _prepare(building, plan)
-        run_parts(building, plan, plan.parts[position::count], progress)
+        write_parts(building, plan, plan.parts[position::count], progress)
         if count == 1:
             return _complete(building, plan, sources)
     return _complete_if_last(lock, building, plan, sources)
@@ -123,7 +130,7 @@ def _start(building: Path, plan: Plan, sources: list[SourceRecord]) -> None:
             "fingerprint": plan.fingerprint,
             "config": plan.config.content(),
             "sources": [record.to_json() for record in sources],
-            "beginnings": plan.beginnings,
+            "beginnings": plan.initial_digests,
         }
         durable.write_bytes(folder / PLAN, json.dumps(values).encode())
         folder.chmod(0o755)
@@ -154,7 +161,7 @@ def _complete_if_last(lock: Path, building: Path, plan: Plan, sources: list[Sour
         with durable.lock(lock):
             if plan.config.path.exists():
                 return plan.config.path
-            missing = sum(read_entry(building, plan, part) is None for part in plan.parts)
+            missing = sum(read_record(building, plan, part) is None for part in plan.parts)
             if not missing:
                 return _complete(building, plan, sources)
             _log.info("%s: %d shards are left to other parts", building, missing)
@@ -168,10 +175,12 @@ def _complete(building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
     path = plan.config.path
     if record_sources(plan.fields.sources) != sources:
         raise DataError(f"{building}: sources changed while they were read; begin again with overwrite=true")
-    entries = [entry for part in plan.parts if (entry := read_entry(building, plan, part)) is not None]
-    assert len(entries) == len(plan.parts)
-    digests = [digest for entry in entries for digest in entry.beginnings]
-    if len(digests) == len(plan.codes) and (leak := duplicate_starts.told(digests, plan.codes)):
+    part_records = [
+        part_record for part in plan.parts if (part_record := read_record(building, plan, part)) is not None
+    ]
+    assert len(part_records) == len(plan.parts)
+    digests = [digest for part_record in part_records for digest in part_record.initial_digests]
+    if len(digests) == len(plan.codes) and (leak := duplicate_starts.duplicate_warning(digests, plan.codes)):
         _log.warning("%s: %s", path, leak)
     if not plan.training.any():
         _log.warning(
@@ -179,7 +188,7 @@ def _complete(building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
         )
     if plan.config.checksum_sources:
         sources = with_checksums(sources)
-    _write_results(building, plan, entries, sources)
+    _write_results(building, plan, part_records, sources)
     durable.sync_tree(building)
     replaced = path.with_name(f"{path.name}.replaced")
     if path.exists():
@@ -190,13 +199,15 @@ def _complete(building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
     return path
 
 
-def _write_results(building: Path, plan: Plan, entries: list[Entry], sources: list[SourceRecord]) -> None:
-    measures = total([entry.measures for entry in entries])
-    rounding = np.max([entry.rounding for entry in entries], axis=0)
+def _write_results(
+    building: Path, plan: Plan, part_records: list[PartRecord], sources: list[SourceRecord]
+) -> None:
+    measures = merge_measures([part_record.measures for part_record in part_records])
+    rounding = np.max([part_record.rounding for part_record in part_records], axis=0)
     durable.remove_partials(building)
     write_statistics(building, plan, measures)
     write_attributes(building, plan, sources, rounding, measures.num_missing)
-    shards = {path: value for entry in entries for path, value in entry.files.items()}
+    shards = {path: value for part_record in part_records for path, value in part_record.files.items()}
     others = sorted(files_of(building) - set(shards))
     Manifest(
         fingerprint=plan.fingerprint,

@@ -12,14 +12,14 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.fields.channels import Channel
-from pelagos.preprocessing.fields.fields import Fields
-from pelagos.preprocessing.split import SPLITS, Codes
+from pelagos.preprocessing.fields.field_reader import FieldReader
+from pelagos.preprocessing.fields.store_channel import StoreChannel
+from pelagos.preprocessing.split import SPLITS, SplitCodes
 
 _BLOCK = 8 << 20  # bytes of first frames that are read at a time
 
 
-def beginnings(x_NTCHW: NDArray[np.float32], channels: Sequence[Channel]) -> list[str]:
+def initial_digests(x_NTCHW: NDArray[np.float32], channels: Sequence[StoreChannel]) -> list[str]:
     """A digest of each trajectory's initial condition; empty where it is uniform, as in flow from rest.
 
     The initial condition is all prognostic channels of the first frame, or all that are predicted where none is.
@@ -28,7 +28,7 @@ def beginnings(x_NTCHW: NDArray[np.float32], channels: Sequence[Channel]) -> lis
     return [_digest([frames[0, channel] for channel in compared]) for frames in x_NTCHW]
 
 
-def read_beginnings(fields: Fields) -> list[str]:
+def read_initial_digests(fields: FieldReader) -> list[str]:
     """The same of all trajectories of a source.
 
     Raises:
@@ -41,11 +41,11 @@ def read_beginnings(fields: Fields) -> list[str]:
         rows = slice(start, min(start + step, fields.num_trajectories))
         block = fields.read(rows, slice(0, 1))
         fields.round(block)
-        digests += beginnings(block, fields.state)
+        digests += initial_digests(block, fields.state)
     return digests
 
 
-def _compared(channels: Sequence[Channel]) -> list[int]:
+def _compared(channels: Sequence[StoreChannel]) -> list[int]:
     roles = [channel.variable.role for channel in channels]
     wanted = "prognostic" if "prognostic" in roles else "diagnostic"
     return [number for number, role in enumerate(roles) if role == wanted]
@@ -61,7 +61,7 @@ def _digest(fields: Sequence[NDArray[np.float32]]) -> str:
     return digest.hexdigest()
 
 
-def told(digests: Sequence[str], codes_NT: Codes) -> str:
+def duplicate_warning(digests: Sequence[str], codes_NT: SplitCodes) -> str:
     """What to warn of: trajectories in different splits that begin alike; empty if there are none."""
     alike = defaultdict(list)
     for trajectory, digest in enumerate(digests):

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from pelagos.preprocessing import durable
-from pelagos.preprocessing.build.plan import Plan, chunk_of
+from pelagos.preprocessing.build.partition import chunk_of
+from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.build.source_records import SourceRecord, software
-from pelagos.preprocessing.fields.channels import Channel
+from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.measures import Measures, statistics
+from pelagos.preprocessing.measures import Measures, statistics_of
 from pelagos.preprocessing.split import ABSENT, SPLITS, UNUSED
 from pelagos.preprocessing.store.format import FORMAT
 from pelagos.preprocessing.store.shard_layout import ShardLayout, read_metadata
@@ -28,38 +29,44 @@ _LEVEL_ATTRS = ("units", "standard_name", "long_name", "positive", "boundary")
 def write_skeleton(folder: Path, plan: Plan) -> None:
     """A group with all arrays but statistics; the shards of `state` and `static` are missing."""
     group, fields = zarr.open_group(folder, mode="w", zarr_format=3), plan.fields
-    _put(
+    _write_array(
         group,
         "trajectory",
         _identifiers(plan),
         ("trajectory",),
         {"long_name": "identifier of the trajectory"},
     )
-    _put(group, "time", *_time(plan))
-    _put(group, "y", fields.grid.y, ("y",), _axis_attrs("y", fields.grid))
-    _put(group, "x", fields.grid.x, ("x",), _axis_attrs("x", fields.grid))
+    _write_array(group, "time", *_time(plan))
+    _write_array(group, "y", fields.grid.y, ("y",), _axis_attrs("y", fields.grid))
+    _write_array(group, "x", fields.grid.x, ("x",), _axis_attrs("x", fields.grid))
     words = {UNUSED: "unused", **dict(enumerate(SPLITS))}
     if (plan.codes == ABSENT).any():
         words = {ABSENT: "absent", **words}
     flags = {"flag_values": list(words), "flag_meanings": " ".join(words.values())}
-    _put(group, "split", plan.codes, ("trajectory", "time"), flags | {"long_name": "split of each frame"})
+    _write_array(
+        group, "split", plan.codes, ("trajectory", "time"), flags | {"long_name": "split of each frame"}
+    )
     named = {"long_name": "name of the field, with its level"}
-    _put(group, "channel", _texts(keys(c.variable for c in fields.state)), ("channel",), named)
-    _declare(group, "state", plan.state, ("trajectory", "time", "channel", "y", "x"))
+    _write_array(group, "channel", _texts(keys(c.variable for c in fields.state)), ("channel",), named)
+    _create_sharded(group, "state", plan.state, ("trajectory", "time", "channel", "y", "x"))
     if fields.static:
         leading = "trajectory" if fields.varying_static else "common"
-        _put(
+        _write_array(
             group,
             "static_channel",
             _texts(keys(c.variable for c in fields.static)),
             ("static_channel",),
             named,
         )
-        _declare(group, "static", plan.static, (leading, "static_channel", "y", "x"))
+        _create_sharded(group, "static", plan.static, (leading, "static_channel", "y", "x"))
     if fields.params:
         values = np.stack(list(fields.params.values()), axis=1)
-        _put(group, "param", _texts(fields.params), ("param",), {"long_name": "name of the parameter"})
-        _put(group, "params", values, ("trajectory", "param"), {"long_name": "parameters of each trajectory"})
+        _write_array(
+            group, "param", _texts(fields.params), ("param",), {"long_name": "name of the parameter"}
+        )
+        _write_array(
+            group, "params", values, ("trajectory", "param"), {"long_name": "parameters of each trajectory"}
+        )
 
 
 def _texts(values: Any) -> NDArray[Any]:
@@ -87,7 +94,7 @@ def _axis_attrs(axis: str, grid: Grid) -> dict[str, Any]:
     return {"axis": axis.upper(), "standard_name": name, "long_name": name, "units": units}
 
 
-def _put(
+def _write_array(
     group: zarr.Group,
     name: str,
     values: NDArray[Any],
@@ -118,7 +125,7 @@ def _fill_value(dtype: np.dtype[Any]) -> Any:
     return np.nan if dtype.kind == "f" else dtype.type(0)
 
 
-def _declare(group: zarr.Group, name: str, layout: ShardLayout, dims: tuple[str, ...]) -> None:
+def _create_sharded(group: zarr.Group, name: str, layout: ShardLayout, dims: tuple[str, ...]) -> None:
     """Create a sharded array without values."""
     blosc = BloscCodec(typesize=4, cname="lz4", clevel=5, shuffle="shuffle", blocksize=0)
     group.create_array(
@@ -146,12 +153,12 @@ def write_statistics(folder: Path, plan: Plan, measures: Measures, *, cut_mask: 
     mask = measures.mask if measures.state.count.any() else np.ones(plan.state.frame, bool)
     attrs = {"long_name": "where a value ever exists in the training split"}
     chunk = chunk_of(mask.shape, mask.itemsize) if cut_mask else ()
-    _put(group, "mask", mask, ("channel", "y", "x"), attrs, chunk)
+    _write_array(group, "mask", mask, ("channel", "y", "x"), attrs, chunk)
     stats = group.require_group("stats")
-    for name, values in statistics(measures).items():
+    for name, values in statistics_of(measures).items():
         static = name.startswith("static_")
         if plan.fields.static or not static:
-            _put(stats, name, values, ("static_channel" if static else "channel",))
+            _write_array(stats, name, values, ("static_channel" if static else "channel",))
 
 
 def write_attributes(
@@ -218,7 +225,7 @@ def _coverage(plan: Plan) -> dict[str, Any]:
     return found
 
 
-def _channel_attrs(channel: Channel, error: float) -> dict[str, Any]:
+def _channel_attrs(channel: StoreChannel, error: float) -> dict[str, Any]:
     variable = channel.variable
     attrs: dict[str, Any] = {
         "name": variable.key,

@@ -7,13 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing import durable
+from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.group_writer import write_attributes, write_skeleton, write_statistics
-from pelagos.preprocessing.build.plan import BuildConfig, Part, Plan, make_plan
+from pelagos.preprocessing.build.partition import Part
+from pelagos.preprocessing.build.plan import Plan, make_plan
 from pelagos.preprocessing.build.source_records import SourceRecord
 from pelagos.preprocessing.build.write_part import PROGRESS, measure_part, shard_files, write_part
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.location import Url
-from pelagos.preprocessing.measures import Measures, total
+from pelagos.preprocessing.measures import Measures, merge_measures
 from pelagos.preprocessing.store.manifest import Manifest, read_manifest, verify
 from pelagos.preprocessing.store.shard_reader import ShardReader
 
@@ -75,7 +77,7 @@ def _take(scratch: Path, path: Path, names: set[str], manifest: Manifest) -> Non
 def _write_others(scratch: Path, path: Path, plan: Plan, manifest: Manifest) -> None:
     """Metadata, coordinates and statistics; the latter from the shards of the store itself."""
     write_skeleton(scratch, plan)
-    measures = total([_measures(path, plan, part) for part in plan.parts])
+    measures = merge_measures([_measures(path, plan, part) for part in plan.parts])
     sources = [SourceRecord(modified=0, **record) for record in manifest.sources]
     cut_mask = manifest.files["mask/c/0/0/0"].bytes > measures.mask.nbytes  # by the index of a shard
     write_statistics(scratch, plan, measures, cut_mask=cut_mask)

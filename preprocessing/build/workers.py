@@ -11,53 +11,67 @@ from pathlib import Path
 
 from distributed import Client, LocalCluster, as_completed
 
-from pelagos.preprocessing.build.plan import BuildConfig, Part, Plan, make_plan
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.partition import Part
+from pelagos.preprocessing.build.plan import Plan, make_plan
 from pelagos.preprocessing.build.slurm_workers import SlurmWorkers
-from pelagos.preprocessing.build.write_part import is_written, known_beginnings, write_part
+from pelagos.preprocessing.build.write_part import is_written, recorded_initial_digests, write_part
 from pelagos.preprocessing.errors import ConfigError, DataError
 
 _PATIENCE = 15  # seconds to wait for a scheduler
 Progress = Callable[[int, int], None]
 
 
-def run_parts(root: Path, plan: Plan, parts: Sequence[Part], progress: Progress) -> None:
+def write_parts(root: Path, plan: Plan, parts: Sequence[Part], progress: Progress) -> None:
     """Write all parts that are not yet written; stops at the first error and keeps what is finished."""
     progress(0, len(parts))
     if not plan.config.workers and not plan.config.scheduler:
         for done, part in enumerate(parts, start=1):
-            _run_part(root, plan, part)
+            _write_if_missing(root, plan, part)
             progress(done, len(parts))
         return
     numbers = [plan.parts.index(part) for part in parts]
     arguments = (root, plan.config.model_dump_json(), plan.fingerprint)
     with _client(plan.config, root.parent) as client:
         # Not pure: a task that was done in an earlier build must look at the disk again.
-        futures = [client.submit(_run_remotely, *arguments, number, pure=False) for number in numbers]
+        futures = [client.submit(write_on_worker, *arguments, number, pure=False) for number in numbers]
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
             progress(done, len(parts))
 
 
-def _run_part(root: Path, plan: Plan, part: Part) -> None:
+def _write_if_missing(root: Path, plan: Plan, part: Part) -> None:
     if not is_written(root, plan, part):
         write_part(root, plan, part)
 
 
-def _run_remotely(root: Path, config: str, fingerprint: str, number: int) -> None:
-    plan = _plan(root, config)
+def write_on_worker(root: Path, config: str, fingerprint: str, number: int) -> None:
+    """Write one part in another process, which opens the source for itself.
+
+    Args:
+        root: the folder in which the store grows.
+        config: of the build, as JSON.
+        fingerprint: of the plan that the number belongs to.
+        number: position of the part in the plan.
+
+    Raises:
+        DataError: this process makes another plan of the same configuration, or does not see the folder.
+    """
+    plan = worker_plan(root, config)
     if plan.fingerprint != fingerprint:
         raise DataError(f"{plan.config.dataset}: a worker sees other data or has another version of Pelagos")
     if not root.is_dir():
         raise DataError(
             f"{root}: a worker does not see this folder; it must be on a file system that all share"
         )
-    _run_part(root, plan, plan.parts[number])
+    _write_if_missing(root, plan, plan.parts[number])
 
 
 @lru_cache(maxsize=1)
-def _plan(root: Path, config: str) -> Plan:
+def worker_plan(root: Path, config: str) -> Plan:
+    """The plan of a build, made once a process: opening an archive may take longer than writing a shard."""
     parsed = BuildConfig.model_validate_json(config)
-    return make_plan(parsed, beginnings=known_beginnings(root, parsed))
+    return make_plan(parsed, initial_digests=recorded_initial_digests(root, parsed))
 
 
 def _connected(scheduler: str) -> Client:

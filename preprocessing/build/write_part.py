@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing import durable
-from pelagos.preprocessing.build.duplicate_starts import beginnings
-from pelagos.preprocessing.build.plan import BuildConfig, Part, Plan
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.duplicate_starts import initial_digests
+from pelagos.preprocessing.build.partition import Part
+from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.durable import Checksum
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.fields.channels import Channel
-from pelagos.preprocessing.measures import Measures, measure
+from pelagos.preprocessing.fields.store_channel import StoreChannel
+from pelagos.preprocessing.measures import Measures, measure_block
 from pelagos.preprocessing.store.shard_layout import ShardLayout, write_shard
 
 PLAN = Path("_build", "plan.json")
@@ -27,7 +29,7 @@ Block = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class PartRecord:
     """What is known of a part that was written.
 
     Attributes:
@@ -35,17 +37,17 @@ class Entry:
         files: checksums of its shards, by path in the store.
         measures: its share of the statistics.
         rounding: (C,) largest relative errors of mantissa rounding.
-        beginnings: digests of the initial conditions of the trajectories that begin in it.
+        initial_digests: digests of the initial conditions of the trajectories that begin in it.
     """
 
     fingerprint: str
     files: dict[str, Checksum]
     measures: Measures
     rounding: NDArray[np.float64]
-    beginnings: list[str]
+    initial_digests: list[str]
 
 
-def known_beginnings(root: Path, config: BuildConfig) -> list[str]:
+def recorded_initial_digests(root: Path, config: BuildConfig) -> list[str]:
     """Digests of the initial conditions that an unfinished build of this configuration has recorded, if any."""
     if not (root / PLAN).exists():
         return []
@@ -54,27 +56,29 @@ def known_beginnings(root: Path, config: BuildConfig) -> list[str]:
     return found if config.makes(values["config"]) else []
 
 
-def read_entry(root: Path, plan: Plan, part: Part) -> Entry | None:
-    """The part's entry, None where it was not completed under this plan."""
+def read_record(root: Path, plan: Plan, part: Part) -> PartRecord | None:
+    """The part's record, None where it was not completed under this plan."""
     file = root / PROGRESS / f"{part.name}.json"
     if not file.exists():
         return None
     values = json.loads(file.read_bytes())
     if values["fingerprint"] != plan.fingerprint:
         return None
-    return Entry(
+    return PartRecord(
         fingerprint=values["fingerprint"],
         files={path: Checksum(**fields) for path, fields in values["files"].items()},
         measures=Measures.from_json(values["measures"], plan.state.frame),
         rounding=np.array(values["rounding"]),
-        beginnings=values.get("beginnings", []),  # none in builds that an earlier version began
+        initial_digests=values.get("beginnings", []),  # none in builds that an earlier version began
     )
 
 
 def is_written(root: Path, plan: Plan, part: Part) -> bool:
-    """Whether the part's entry is there and its files agree with it in size and CRC-32C."""
-    entry = read_entry(root, plan, part)
-    return entry is not None and all(_agrees(root / path, expected) for path, expected in entry.files.items())
+    """Whether the part's record is there and its files agree with it in size and CRC-32C."""
+    record = read_record(root, plan, part)
+    return record is not None and all(
+        _agrees(root / path, expected) for path, expected in record.files.items()
+    )
 
 
 def _agrees(file: Path, expected: Checksum) -> bool:
@@ -87,8 +91,8 @@ def shard_files(plan: Plan, part: Part) -> list[str]:
     return [state] if cell is None else [state, f"static/{plan.static.key(cell)}"]
 
 
-def write_part(root: Path, plan: Plan, part: Part) -> Entry:
-    """Write a part's shards and, last, its entry; doing it again gives the same bytes.
+def write_part(root: Path, plan: Plan, part: Part) -> PartRecord:
+    """Write a part's shards and, last, its record; doing it again gives the same bytes.
 
     Raises:
         DataError: a value is infinite, or missing where that is an error.
@@ -110,10 +114,10 @@ def write_part(root: Path, plan: Plan, part: Part) -> Entry:
         measuring = beside.submit(measure_part, plan, part, block, static, before)
         checksums = {path: _write(root / path, values, layout) for path, (values, layout) in contents}
         measures = measuring.result()
-    first = [] if start else beginnings(block, fields.state)
-    entry = Entry(plan.fingerprint, checksums, measures, rounding, first)
-    _write_entry(root / PROGRESS / f"{part.name}.json", entry)
-    return entry
+    first = [] if start else initial_digests(block, fields.state)
+    record = PartRecord(plan.fingerprint, checksums, measures, rounding, first)
+    _write_record(root / PROGRESS / f"{part.name}.json", record)
+    return record
 
 
 def measure_part(plan: Plan, part: Part, block: Block, static: Block, before: Block) -> Measures:
@@ -130,7 +134,7 @@ def measure_part(plan: Plan, part: Part, block: Block, static: Block, before: Bl
     static_missing = int(np.isnan(static).sum())
     if plan.fields.varying_static:
         static = static[np.asarray(training.any(axis=1))[: len(static)]]
-    measures = measure(
+    measures = measure_block(
         block,
         static,
         training[:, slice(*part.times)],
@@ -142,7 +146,7 @@ def measure_part(plan: Plan, part: Part, block: Block, static: Block, before: Bl
 
 
 def check_values(
-    plan: Plan, channels: Sequence[Channel], block: Block, part: Part, present: NDArray[np.bool_]
+    plan: Plan, channels: Sequence[StoreChannel], block: Block, part: Part, present: NDArray[np.bool_]
 ) -> None:
     """Raise DataError naming the first value of the frames (N, T) of (N, T, C, H, W) that may not be stored."""
     for n, t, c in np.ndindex(block.shape[:3]):
@@ -157,7 +161,7 @@ def check_values(
             )
 
 
-def _place(plan: Plan, channel: Channel, part: Part, n: int, t: int) -> str:
+def _place(plan: Plan, channel: StoreChannel, part: Part, n: int, t: int) -> str:
     fields = plan.fields
     trajectory, frame = part.trajectories[0] + n, part.times[0] + t
     files = ", ".join(fields.sources[:2]) + (", ..." if len(fields.sources) > 2 else "")
@@ -179,12 +183,12 @@ def _write(file: Path, values: Block, layout: ShardLayout) -> Checksum:
     return write_shard(file, values, layout)
 
 
-def _write_entry(file: Path, entry: Entry) -> None:
+def _write_record(file: Path, record: PartRecord) -> None:
     values = {
-        "fingerprint": entry.fingerprint,
-        "files": {path: asdict(value) for path, value in entry.files.items()},
-        "measures": entry.measures.to_json(),
-        "rounding": entry.rounding.tolist(),
-        "beginnings": entry.beginnings,
+        "fingerprint": record.fingerprint,
+        "files": {path: asdict(value) for path, value in record.files.items()},
+        "measures": record.measures.to_json(),
+        "rounding": record.rounding.tolist(),
+        "beginnings": record.initial_digests,
     }
     durable.write_bytes(file, json.dumps(values, sort_keys=True, allow_nan=False).encode())

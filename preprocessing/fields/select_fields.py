@@ -8,15 +8,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.fields.channels import Channel, FieldOptions, Linear, Subset
-from pelagos.preprocessing.fields.fields import Fields
-from pelagos.preprocessing.fields.solar_forcing import ForcingName
-from pelagos.preprocessing.fields.solar_forcing import variable as forcing_variable
-from pelagos.preprocessing.fields.target_grid import horizontal
+from pelagos.preprocessing.fields.field_options import FieldOptions, Subset
+from pelagos.preprocessing.fields.field_reader import FieldReader
+from pelagos.preprocessing.fields.solar_forcing import ForcingName, forcing_variable
+from pelagos.preprocessing.fields.store_channel import LinearConversion, StoreChannel
+from pelagos.preprocessing.fields.target_grid import target_grid
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.split import resolve
-from pelagos.preprocessing.variables import Role, Variable, keys, known
+from pelagos.preprocessing.split import resolve_range
+from pelagos.preprocessing.variables import Role, Variable, keys, known_variable
 
 _KEPT = ("standard_name", "cell_methods", "poseidon_offset")
 """Attributes of a source's fields that a store's channels have as well."""
@@ -24,7 +24,7 @@ _KEPT = ("standard_name", "cell_methods", "poseidon_offset")
 _ORDER: tuple[Role, ...] = ("prognostic", "forcing", "diagnostic")
 
 
-def select(ds: xr.Dataset, options: FieldOptions) -> Fields:
+def select_fields(ds: xr.Dataset, options: FieldOptions) -> FieldReader:
     """The fields that the options take from a dataset; reads coordinates and scalars only.
 
     Raises:
@@ -34,17 +34,17 @@ def select(ds: xr.Dataset, options: FieldOptions) -> Fields:
     convention.check(ds)
     ds = _subset(_renamed(ds, options), options)
     convention.check(ds)
-    ds, place = horizontal(ds, options)
+    ds, target = target_grid(ds, options)
     axis, time_units = _time_axis(ds)
     names = list(options.variables or _fields_of(ds))
     channels = [channel for name in names for channel in _channels(ds, name, options)]
-    channels += [_forcing(name, axis, place.grid) for name in options.forcings]
+    channels += [_forcing(name, axis, target.grid) for name in options.forcings]
     state = [channel for role in _ORDER for channel in channels if channel.variable.role == role]
     static = [channel for channel in channels if channel.variable.role == "static"]
     _check_unique([channel.variable for channel in (*state, *static)])
     if not state:
         raise ConfigError(f"variables: of {names} none depends on time")
-    return Fields(ds, place, axis, time_units, tuple(state), tuple(static), _params(ds), options)
+    return FieldReader(ds, target, axis, time_units, tuple(state), tuple(static), _params(ds), options)
 
 
 def _fields_of(ds: xr.Dataset) -> list[str]:
@@ -77,7 +77,9 @@ def _renamed(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
 def _subset(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
     subset = options.subset
     time = _times(ds["time"].values, subset)
-    trajectories = resolve(subset.trajectories, np.arange(ds.sizes["trajectory"]), "subset.trajectories")
+    trajectories = resolve_range(
+        subset.trajectories, np.arange(ds.sizes["trajectory"]), "subset.trajectories"
+    )
     ds = ds.isel(time=slice(time.start, time.stop, subset.every), trajectory=trajectories)
     if options.levels is None and subset.level is None:
         return ds
@@ -107,7 +109,7 @@ def _planes(ds: xr.Dataset, positions: list[int]) -> xr.Dataset:
 
 def _times(axis: NDArray[Any], subset: Subset) -> slice:
     if subset.times is None:
-        return resolve(subset.time, axis, "subset.time")
+        return resolve_range(subset.time, axis, "subset.time")
     if subset.time != (None, None):
         raise ConfigError("subset: time and times both say which frames are taken; give only one of them")
     if axis.dtype.kind == "M":
@@ -128,9 +130,9 @@ def _inside(axis: NDArray[Any], bounds: tuple[float, float], name: str) -> NDArr
     return np.flatnonzero(inside)
 
 
-def _channels(ds: xr.Dataset, name: str, options: FieldOptions) -> Iterator[Channel]:
+def _channels(ds: xr.Dataset, name: str, options: FieldOptions) -> Iterator[StoreChannel]:
     array = ds[name]
-    table, conversion = known(name), _conversion(array, name, options)
+    table, conversion = known_variable(name), _conversion(array, name, options)
     variable = Variable(
         name=name,
         units=options.convert[name].units if conversion else array.attrs["units"],
@@ -144,7 +146,7 @@ def _channels(ds: xr.Dataset, name: str, options: FieldOptions) -> Iterator[Chan
         attrs.pop("poseidon_offset", None)  # of the values as they were
     levels = ds["level"].values.tolist() if "level" in array.dims else [None]
     for position, level in enumerate(levels):
-        yield Channel(
+        yield StoreChannel(
             variable=variable.model_copy(update={"level": level}),
             source=name,
             level=None if level is None else position,
@@ -154,17 +156,17 @@ def _channels(ds: xr.Dataset, name: str, options: FieldOptions) -> Iterator[Chan
         )
 
 
-def _conversion(array: xr.DataArray, name: str, options: FieldOptions) -> Linear | None:
+def _conversion(array: xr.DataArray, name: str, options: FieldOptions) -> LinearConversion | None:
     wanted = options.convert.get(name)
     return None if wanted is None else wanted.build(name, array.attrs["units"])
 
 
-def _forcing(name: ForcingName, axis: NDArray[Any], grid: Grid) -> Channel:
+def _forcing(name: ForcingName, axis: NDArray[Any], grid: Grid) -> StoreChannel:
     if axis.dtype.kind != "M":
         raise ConfigError(f"forcings: {name} needs dates, but time counts in numbers")
     if grid.kind != "latlon":
         raise ConfigError(f"forcings: {name} needs longitudes, but the grid is {grid.kind}")
-    return Channel(variable=forcing_variable(name), source="")
+    return StoreChannel(variable=forcing_variable(name), source="")
 
 
 def _check_unique(variables: list[Variable]) -> None:

@@ -21,7 +21,7 @@ def local_time(times: Times, grid: Grid) -> Floats:
     return np.asarray((day[:, None, None] + grid.x[None, None, :] / 360) % 1)
 
 
-def year(times: Times, grid: Grid) -> Floats:
+def year_fraction(times: Times, grid: Grid) -> Floats:
     """(T, 1, 1) the time as a fraction of its calendar year: 0 on the first of January."""
     start = times.astype("datetime64[Y]")
     length = (start + 1).astype("datetime64[s]") - start.astype("datetime64[s]")
@@ -40,13 +40,13 @@ def _wave(function: Callable[[Floats], Floats], clock: Clock) -> Clock:
 FORCINGS: dict[ForcingName, Clock] = {
     "cos_local_time": _wave(np.cos, local_time),
     "sin_local_time": _wave(np.sin, local_time),
-    "cos_year": _wave(np.cos, year),
-    "sin_year": _wave(np.sin, year),
+    "cos_year": _wave(np.cos, year_fraction),
+    "sin_year": _wave(np.sin, year_fraction),
 }
 """From times (T,) and a grid in degrees to values (T, H, W)."""
 
 
-def variable(name: ForcingName) -> Variable:
+def forcing_variable(name: ForcingName) -> Variable:
     """The variable of a computed forcing."""
     function, _, clock = name.partition("_")
     long_name = f"{function} of {clock.replace('_', ' ')}"

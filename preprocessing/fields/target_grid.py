@@ -1,4 +1,4 @@
-"""Horizontal: which part of a grid a store takes, and on which grid."""
+"""TargetGrid: which part of a grid a store takes, and on which grid."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.fields.channels import FieldOptions, Subset
 from pelagos.preprocessing.fields.coarsen import Coarsener, coarse_grid
+from pelagos.preprocessing.fields.field_options import FieldOptions, Subset
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.sources import convention
 
@@ -21,7 +21,7 @@ _SLACK = 1e-3  # of the spacing: coordinates went through float32
 
 
 @dataclass(frozen=True, eq=False)
-class Horizontal:
+class TargetGrid:
     """The grid of a store and the steps that take a frame of the source there.
 
     Attributes:
@@ -40,7 +40,7 @@ class Horizontal:
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
+class ColumnOrder:
     """Takes columns in an order of their own: those of a region across the seam of the source's longitudes."""
 
     positions: NDArray[np.int64]
@@ -50,7 +50,7 @@ class Columns:
         return frame[:, self.positions]
 
 
-def horizontal(ds: xr.Dataset, options: FieldOptions) -> tuple[xr.Dataset, Horizontal]:
+def target_grid(ds: xr.Dataset, options: FieldOptions) -> tuple[xr.Dataset, TargetGrid]:
     """The dataset with only the rows and columns that are read, and what remains to be done to each frame.
 
     Raises:
@@ -61,13 +61,13 @@ def horizontal(ds: xr.Dataset, options: FieldOptions) -> tuple[xr.Dataset, Horiz
     ds, grid, crop = _cropped(ds, options.subset)
     if options.regrid is not None:
         regridder = options.regrid.build(grid)
-        return ds, Horizontal(regridder.grid, (*crop, regridder))
+        return ds, TargetGrid(regridder.grid, (*crop, regridder))
     if options.coarsen > 1:
-        return ds, Horizontal(coarse_grid(grid, options.coarsen), (*crop, Coarsener(grid, options.coarsen)))
-    return ds, Horizontal(grid, crop)
+        return ds, TargetGrid(coarse_grid(grid, options.coarsen), (*crop, Coarsener(grid, options.coarsen)))
+    return ds, TargetGrid(grid, crop)
 
 
-def _cropped(ds: xr.Dataset, subset: Subset) -> tuple[xr.Dataset, Grid, tuple[Columns, ...]]:
+def _cropped(ds: xr.Dataset, subset: Subset) -> tuple[xr.Dataset, Grid, tuple[ColumnOrder, ...]]:
     source = convention.grid_of(ds)
     if subset.y is None and subset.x is None:
         return ds, source, ()
@@ -78,7 +78,7 @@ def _cropped(ds: xr.Dataset, subset: Subset) -> tuple[xr.Dataset, Grid, tuple[Co
     if (np.diff(columns) == 1).all():
         return ds.isel(x=slice(int(columns[0]), int(columns[-1]) + 1)), grid, ()
     # Two ranges of columns: an index of both would be read column by column.
-    return ds, grid, (Columns(columns),)
+    return ds, grid, (ColumnOrder(columns),)
 
 
 def _rows(grid: Grid, bounds: Bounds | None) -> slice:

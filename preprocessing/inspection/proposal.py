@@ -13,7 +13,8 @@ import xarray as xr
 import yaml
 from pydantic import ValidationError
 
-from pelagos.preprocessing.build.plan import BuildConfig, make_plan
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.plan import make_plan
 from pelagos.preprocessing.errors import DataError, PelagosError
 from pelagos.preprocessing.location import Url, locate
 from pelagos.preprocessing.sources import convention

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Discriminator, NonNegativeInt, PositiveInt, Tag
 
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.fields.channels import FieldOptions
-from pelagos.preprocessing.fields.fields import Fields
-from pelagos.preprocessing.fields.select_fields import select
-from pelagos.preprocessing.measures import measure, statistics
+from pelagos.preprocessing.fields.field_options import FieldOptions
+from pelagos.preprocessing.fields.field_reader import FieldReader
+from pelagos.preprocessing.fields.select_fields import select_fields
+from pelagos.preprocessing.measures import measure_block, statistics_of
 from pelagos.preprocessing.online.producer import Trajectory
 from pelagos.preprocessing.online.simulation import Simulation, template
 from pelagos.preprocessing.online.trajectory_supply import Supply
@@ -76,7 +76,7 @@ class OnlineConfig(SamplesConfig):
         Raises:
             PelagosError: one of them cannot be simulated.
         """
-        described = select(template(self.simulation), FieldOptions())
+        described = select_fields(template(self.simulation), FieldOptions())
         supply = Supply(self.simulation, self.producers)
         try:
             held = supply.lease(range(self.valid + self.statistics))
@@ -103,7 +103,7 @@ class OnlineStore(Store):
 
 
 def _store(
-    config: OnlineConfig, described: Fields, supply: Supply, made: Sequence[Trajectory]
+    config: OnlineConfig, described: FieldReader, supply: Supply, made: Sequence[Trajectory]
 ) -> OnlineStore:
     """Keeps those for validation, and of the others what is learnt from them."""
     state_NTCHW = np.stack([trajectory.state for trajectory in made])
@@ -112,8 +112,8 @@ def _store(
     num, train = config.valid, state_NTCHW[config.valid :]
     static = static_NCHW[num:] if described.static else static_NCHW[:0]
     every, before = np.ones(train.shape[:2], bool), np.ones(0, bool)
-    measures = measure(train, static, every, every, train[:0, 0], before)
-    found = statistics(measures)
+    measures = measure_block(train, static, every, every, train[:0, 0], before)
+    found = statistics_of(measures)
     valid = np.ones((num, len(described.axis)), bool)
     return OnlineStore(
         path=Path(f"simulation of {config.name}"),  # for messages

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing import errors
 from pelagos.preprocessing.errors import DataError, PelagosError
-from pelagos.preprocessing.fields.channels import FieldOptions
-from pelagos.preprocessing.fields.fields import Fields
-from pelagos.preprocessing.fields.select_fields import select
+from pelagos.preprocessing.fields.field_options import FieldOptions
+from pelagos.preprocessing.fields.field_reader import FieldReader
+from pelagos.preprocessing.fields.select_fields import select_fields
 from pelagos.preprocessing.online.simulation import Simulation, template, trajectories
 from pelagos.preprocessing.shared_memory import SharedMemory, mapped
 
@@ -65,7 +65,7 @@ class Shape:
     width: int
 
     @classmethod
-    def of(cls, fields: Fields) -> "Shape":
+    def of(cls, fields: FieldReader) -> "Shape":
         """Of the trajectories of a dataset."""
         return cls(len(fields.axis), len(fields.state), len(fields.static), *fields.grid.shape)
 
@@ -92,7 +92,7 @@ class Producer:
     """
 
     def __init__(self, simulation: Simulation) -> None:
-        self._shape = Shape.of(select(template(simulation), FieldOptions()))
+        self._shape = Shape.of(select_fields(template(simulation), FieldOptions()))
         self._memory = SharedMemory(simulation.batch * self._shape.bytes)
         self._setup = {
             "descriptor": self._memory.descriptor,
@@ -218,7 +218,7 @@ def _answer(simulation: Simulation, numbers: list[int], places: Frames) -> dict[
 
 def _simulate(simulation: Simulation, numbers: list[int], places: Frames) -> list[list[float]]:
     """Simulate trajectories into the first places; returns the parameters of each."""
-    fields = select(trajectories(simulation, numbers), FieldOptions())
+    fields = select_fields(trajectories(simulation, numbers), FieldOptions())
     every = slice(0, len(numbers))
     state = fields.read(every, slice(0, len(fields.axis)))
     split = state.shape[1] * state.shape[2]

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.physics.equation import PDE, State
-from pelagos.preprocessing.physics.registry import Equation
+from pelagos.preprocessing.physics.equation import Equation
+from pelagos.preprocessing.physics.pde import PDE, State
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.variables import Variable
 

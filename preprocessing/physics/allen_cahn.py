@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.physics import random_functions
-from pelagos.preprocessing.physics.equation import State
 from pelagos.preprocessing.physics.parameter import Positive, Range, draw
+from pelagos.preprocessing.physics.pde import State
 from pelagos.preprocessing.physics.spectral import Modes, SpectralPDE
-from pelagos.preprocessing.variables import known
+from pelagos.preprocessing.variables import known_variable
 
 
 class AllenCahnConfig(Config):
@@ -55,7 +55,7 @@ class AllenCahn(SpectralPDE):
     def __init__(self, config: AllenCahnConfig) -> None:
         super().__init__(config.length)
         self.config = config
-        self.variables = (known("phase"),)
+        self.variables = (known_variable("phase"),)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> State:
         """See PDE.draw."""

@@ -41,7 +41,7 @@ def phi_functions(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @dataclass(frozen=True, eq=False)
-class Coefficients:
+class StepCoefficients:
     """What one step multiplies with, each of the shape of L (or of L paired with (re, im))."""
 
     full: Tensor
@@ -52,7 +52,7 @@ class Coefficients:
     last: Tensor
 
     @classmethod
-    def of(cls, symbol: Tensor, dt: Tensor | float) -> "Coefficients":
+    def of(cls, symbol: Tensor, dt: Tensor | float) -> "StepCoefficients":
         """The coefficients for the linear operator `symbol` and the step `dt`, which broadcasts."""
         z = symbol * dt
         first, second, third = phi_functions(z)
@@ -65,14 +65,14 @@ class Coefficients:
             last=(4 * third - second) * dt,
         )
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> "Coefficients":
+    def map(self, change: Callable[[Tensor], Tensor]) -> "StepCoefficients":
         """The same coefficients, each changed (a cast, a reshape)."""
-        return Coefficients(
+        return StepCoefficients(
             *map(change, (self.full, self.half, self.stage, self.first, self.middle, self.last))
         )
 
 
-def step(u: Tensor, nonlinear: Callable[[Tensor], Tensor], c: Coefficients) -> Tensor:
+def etdrk4_step(u: Tensor, nonlinear: Callable[[Tensor], Tensor], c: StepCoefficients) -> Tensor:
     """The state after one step; `u` and what `nonlinear` returns are real."""
     n_u = nonlinear(u)
     linear = c.half * u

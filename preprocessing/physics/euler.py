@@ -14,10 +14,10 @@ from torch import Tensor
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.physics.equation import PDE, State
-from pelagos.preprocessing.physics.gases import Gas, GaussianBlobs, KelvinHelmholtz, Riemann
 from pelagos.preprocessing.physics.godunov import advance, conservative, primitive
-from pelagos.preprocessing.variables import known
+from pelagos.preprocessing.physics.initial_gas import GaussianBlobs, InitialGas, KelvinHelmholtz, Riemann
+from pelagos.preprocessing.physics.pde import PDE, State
+from pelagos.preprocessing.variables import known_variable
 
 
 class EulerConfig(Config):
@@ -36,7 +36,9 @@ class EulerConfig(Config):
     kind: Literal["euler"] = "euler"
     length: float = Field(default=1.0, gt=0)
     gamma: float = Field(default=1.4, gt=1)
-    initial: tuple[Gas, ...] = Field(default=(Riemann(), KelvinHelmholtz(), GaussianBlobs()), min_length=1)
+    initial: tuple[InitialGas, ...] = Field(
+        default=(Riemann(), KelvinHelmholtz(), GaussianBlobs()), min_length=1
+    )
     courant: float = Field(default=0.8, gt=0, le=1)
 
     def build(self) -> "Euler":
@@ -58,7 +60,7 @@ class Euler(PDE):
         super().__init__(config.length)
         self.config = config
         names = ("density", "velocity_x", "velocity_y", "pressure")
-        self.variables = tuple(known(name) for name in names)
+        self.variables = tuple(known_variable(name) for name in names)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> State:
         """See PDE.draw."""

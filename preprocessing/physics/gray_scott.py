@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.physics import random_functions
-from pelagos.preprocessing.physics.equation import State
 from pelagos.preprocessing.physics.parameter import Positive, Range, draw
+from pelagos.preprocessing.physics.pde import State
 from pelagos.preprocessing.physics.spectral import Modes, SpectralPDE
-from pelagos.preprocessing.variables import known
+from pelagos.preprocessing.variables import known_variable
 
 
 class Regime(Config):
@@ -97,7 +97,7 @@ class GrayScott(SpectralPDE):
     def __init__(self, config: GrayScottConfig) -> None:
         super().__init__(config.length)
         self.config = config
-        self.variables = (known("activator"), known("inhibitor"))
+        self.variables = (known_variable("activator"), known_variable("inhibitor"))
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> State:
         """See PDE.draw."""

@@ -7,9 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pelagos.preprocessing.physics.equation import static
 from pelagos.preprocessing.physics.navier_stokes import FlowConfig, NavierStokes
 from pelagos.preprocessing.physics.parameter import Positive, Range, draw
+from pelagos.preprocessing.physics.pde import static_variable
 from pelagos.preprocessing.physics.spectral import Modes
 from pelagos.preprocessing.physics.vorticity import to_vorticity
 
@@ -49,7 +49,7 @@ class Kolmogorov(NavierStokes):
     def __init__(self, config: KolmogorovConfig) -> None:
         super().__init__(config)
         self.forcing = config
-        self.static_variables = (static("force_x"), static("force_y"))
+        self.static_variables = (static_variable("force_x"), static_variable("force_y"))
 
     def draw_force(self, rng: np.random.Generator, shape: tuple[int, int]) -> Tensor:
         """One random force (1, 2, H, W)."""

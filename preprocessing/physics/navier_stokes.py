@@ -13,12 +13,12 @@ from torch import Tensor
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.physics import random_functions
-from pelagos.preprocessing.physics.equation import State
-from pelagos.preprocessing.physics.flows import Flow, Gaussians, RandomFlow, ShearLayer, Sines
+from pelagos.preprocessing.physics.initial_flow import Gaussians, InitialFlow, RandomFlow, ShearLayer, Sines
 from pelagos.preprocessing.physics.parameter import NotNegative, Positive, Range, draw
+from pelagos.preprocessing.physics.pde import State
 from pelagos.preprocessing.physics.spectral import Modes, SpectralPDE, paired
 from pelagos.preprocessing.physics.vorticity import biot_savart, curl, to_velocity, to_vorticity
-from pelagos.preprocessing.variables import known
+from pelagos.preprocessing.variables import known_variable
 
 
 class FlowConfig(Config):
@@ -45,7 +45,7 @@ class FlowConfig(Config):
     drag: NotNegative = 0.0
     speed: Positive = Range(low=0.4, high=0.8)
     mean_speed: NotNegative = 0.0
-    initial: tuple[Flow, ...] = Field(
+    initial: tuple[InitialFlow, ...] = Field(
         default=(Sines(), Gaussians(), RandomFlow(), ShearLayer()), min_length=1
     )
     tracer: bool = False
@@ -83,7 +83,7 @@ class NavierStokes(SpectralPDE):
         super().__init__(config.length)
         self.config = config
         names = ("velocity_x", "velocity_y", "tracer") if config.tracer else ("velocity_x", "velocity_y")
-        self.variables = tuple(known(name) for name in names)
+        self.variables = tuple(known_variable(name) for name in names)
         self.scalars = ("viscosity", "drag", "diffusivity") if config.tracer else ("viscosity", "drag")
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> State:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.physics.equation import PDE
-from pelagos.preprocessing.physics.etdrk import Coefficients, step
+from pelagos.preprocessing.physics.etdrk import StepCoefficients, etdrk4_step
+from pelagos.preprocessing.physics.pde import PDE
 
 _STRETCH = 4
 """Steps between two looks at how long they may be."""
@@ -172,9 +172,9 @@ class SpectralPDE(PDE):
         term = self.nonlinear(modes, static_NCHW, scalars_NS.to(fields_NCHW.dtype))
 
         @lru_cache(maxsize=_STRETCH)
-        def coefficients(lengths: tuple[float, ...]) -> Coefficients:
+        def coefficients(lengths: tuple[float, ...]) -> StepCoefficients:
             lengths_N111 = symbol.new_tensor(lengths)[:, None, None, None]
-            return Coefficients.of(symbol, lengths_N111).map(
+            return StepCoefficients.of(symbol, lengths_N111).map(
                 lambda factor: paired(factor.to(fields_NCHW.dtype))
             )
 
@@ -186,7 +186,7 @@ class SpectralPDE(PDE):
             stable_N = self.stable_step(modes, torch.view_as_complex(u.detach()))
             stretch = num_steps if stable_N is None else min(_STRETCH, num_steps)
             for lengths in step_lengths(length, stretch, stable_N):
-                u = step(u, real_term, coefficients(lengths))
+                u = etdrk4_step(u, real_term, coefficients(lengths))
             num_steps -= stretch
         return self.decode(modes, torch.view_as_complex(u))
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.physics import random_functions
-from pelagos.preprocessing.physics.equation import PDE, State, static
-from pelagos.preprocessing.physics.etdrk import Coefficients, step
+from pelagos.preprocessing.physics.etdrk import StepCoefficients, etdrk4_step
 from pelagos.preprocessing.physics.parameter import Positive, Range, bounds
+from pelagos.preprocessing.physics.pde import PDE, State, static_variable
 from pelagos.preprocessing.physics.spectral import Modes, count_steps, truncate
-from pelagos.preprocessing.variables import Variable, known
+from pelagos.preprocessing.variables import Variable, known_variable
 
 
 class WaveConfig(Config):
@@ -60,10 +60,10 @@ class Wave(PDE):
         super().__init__(config.length)
         self.config = config
         self.variables = (
-            known("displacement"),
+            known_variable("displacement"),
             Variable(name="displacement_rate", long_name="rate of change of the displacement"),
         )
-        self.static_variables = (static("wave_speed"),)
+        self.static_variables = (static_variable("wave_speed"),)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> State:
         """See PDE.draw."""
@@ -101,9 +101,9 @@ class Wave(PDE):
             acceleration = speed_squared * laplacian(modes, state_NCHW[:, 0])
             return torch.stack([state_NCHW[:, 1], acceleration], dim=1)
 
-        no_linear_part = Coefficients.of(fields_NCHW.new_zeros(()), duration / num_steps)
+        no_linear_part = StepCoefficients.of(fields_NCHW.new_zeros(()), duration / num_steps)
         for _ in range(num_steps):
-            fields_NCHW = step(fields_NCHW, rate, no_linear_part)
+            fields_NCHW = etdrk4_step(fields_NCHW, rate, no_linear_part)
         return fields_NCHW
 
     def conserved(self, fields_NCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> dict[str, Tensor]:

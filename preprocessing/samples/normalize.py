@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.moments import Moments, merged
+from pelagos.preprocessing.moments import Moments, merge_moments
 from pelagos.preprocessing.store.store import Store
 from pelagos.preprocessing.variables import Variable, keys
 
@@ -67,7 +67,7 @@ class Normalizer:
                         f"and in {variable.describe_values()!r} in {store.path}"
                     )
                 parts.setdefault(variable.key, []).append(moments)
-        totals = {key: merged(found, 1) for key, found in parts.items()}
+        totals = {key: merge_moments(found, 1) for key, found in parts.items()}
         if not any(total.count[0] for total in totals.values()):
             raise DataError("normalization: pooled: in no store does any frame train")
         std = [1.0 if m.constant(m.magnitude)[0] else float(np.sqrt(m.variance[0])) for m in totals.values()]

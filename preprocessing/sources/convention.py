@@ -19,9 +19,9 @@ from pydantic import BeforeValidator
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.grid import Boundary, Grid, Kind, Sides
+from pelagos.preprocessing.grid import Boundary, Grid, GridKind, Sides
 from pelagos.preprocessing.location import Url
-from pelagos.preprocessing.variables import known
+from pelagos.preprocessing.variables import known_variable
 
 FieldRole = Literal["prognostic", "static", "forcing", "diagnostic", "scalar"]
 
@@ -93,7 +93,7 @@ def attrs(name: str, role: FieldRole, **more: str) -> dict[str, str]:
     >>> attrs("velocity_x", "prognostic")["group"]
     'velocity'
     """
-    variable = known(name)
+    variable = known_variable(name)
     table = {"units": variable.units, "group": variable.group, "long_name": variable.long_name}
     given = {key: value for key, value in more.items() if value}
     return {key: value for key, value in (table | {"role": role} | given).items() if value}
@@ -205,7 +205,7 @@ def grid_of(ds: xr.Dataset) -> Grid:
                 f"attribute boundary_{axis} is '{ds.attrs[f'boundary_{axis}']}'; "
                 f"'low,high' of {', '.join(get_args(Boundary))} would be right"
             )
-    if ds.attrs["grid"] not in get_args(Kind):
+    if ds.attrs["grid"] not in get_args(GridKind):
         raise DataError(f"attribute grid is '{ds.attrs['grid']}'; it must be cartesian or latlon")
     return Grid(
         kind=ds.attrs["grid"],

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.location import Span, Url, fetch, look
+from pelagos.preprocessing.location import ByteRange, Url, fetch, fetch_existing
 from pelagos.preprocessing.store.scatter import as_bytes, spread, windows
 from pelagos.preprocessing.store.shard_layout import MISSING, Cell, ShardLayout
 
@@ -80,16 +80,16 @@ class RemoteFrames:
     def _read_indices(self, cells: set[Cell]) -> None:
         wanted = sorted(cells - self._indices.keys())
         length = 16 * prod(self.layout.chunks) + 4
-        spans = [Span(self.path / self.layout.key(cell), -length) for cell in wanted]
+        spans = [ByteRange(self.path / self.layout.key(cell), -length) for cell in wanted]
         found = {
             cell: _index(span, content)
-            for cell, span, content in zip(wanted, spans, look(spans), strict=True)
+            for cell, span, content in zip(wanted, spans, fetch_existing(spans), strict=True)
         }
         with self._lock:
             self._indices.update(found)
 
 
-def _index(span: Span, content: bytes | None) -> list[list[int]]:
+def _index(span: ByteRange, content: bytes | None) -> list[list[int]]:
     if content is None:
         raise DamagedFileError(f"{span.url}: the shard is missing; `pelagos verify` lists all")
     if google_crc32c.value(content[:-4]) != struct.unpack("<I", content[-4:])[0]:
@@ -111,7 +111,7 @@ def _fetched(path: Url, layout: ShardLayout, places: set[_Place]) -> dict[_Place
             runs[-1].append(place)
         else:
             runs.append([place])
-    spans = [Span(path / layout.key(run[0][0]), run[0][1], sum(run[-1][1:])) for run in runs]
+    spans = [ByteRange(path / layout.key(run[0][0]), run[0][1], sum(run[-1][1:])) for run in runs]
     found: dict[_Place, Bytes] = {}
     for run, content in zip(runs, fetch(spans), strict=True):
         values, start = np.frombuffer(content, np.uint8), run[0][1]

@@ -8,7 +8,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore, WrapperStore
 
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.location import Span, Url, look, options, speaking
+from pelagos.preprocessing.location import ByteRange, Url, fetch_existing, filesystem_options, needing_package
 
 
 class ServerStore(WrapperStore[FsspecStore]):
@@ -31,8 +31,10 @@ class ServerStore(WrapperStore[FsspecStore]):
         Raises:
             ConfigError: a package is missing that speaks the protocol.
         """
-        with speaking(url):
-            return cls(FsspecStore.from_url(str(url), storage_options=options(url), read_only=True), url)
+        with needing_package(url):
+            return cls(
+                FsspecStore.from_url(str(url), storage_options=filesystem_options(url), read_only=True), url
+            )
 
     def _with_store(self, store: FsspecStore) -> "ServerStore":
         return ServerStore(store, self.url)
@@ -42,7 +44,7 @@ class ServerStore(WrapperStore[FsspecStore]):
     ) -> Buffer | None:
         """All or some bytes of a file; None where there is none."""
         span = _span(self.url / key if key else self.url, byte_range)
-        [content] = await asyncio.to_thread(look, [span])
+        [content] = await asyncio.to_thread(fetch_existing, [span])
         if content is None:
             return None
         self._check(key, content)
@@ -56,14 +58,14 @@ class ServerStore(WrapperStore[FsspecStore]):
             raise DamagedFileError(f"{self.url / key}: has {len(content)} of {noted} bytes")
 
 
-def _span(url: Url, wanted: ByteRequest | None) -> Span:
+def _span(url: Url, wanted: ByteRequest | None) -> ByteRange:
     if wanted is None:
-        return Span(url)
+        return ByteRange(url)
     if isinstance(wanted, RangeByteRequest):
-        return Span(url, wanted.start, wanted.end)
+        return ByteRange(url, wanted.start, wanted.end)
     if isinstance(wanted, OffsetByteRequest):
-        return Span(url, wanted.offset)
-    return Span(url, -wanted.suffix)
+        return ByteRange(url, wanted.offset)
+    return ByteRange(url, -wanted.suffix)
 
 
 def zarr_store(place: Any) -> Any:

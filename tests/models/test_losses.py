@@ -16,9 +16,14 @@ from pelagos.models.losses import (
 )
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
-from pelagos.preprocessing.variables import Variable, known
+from pelagos.preprocessing.variables import Variable, known_variable
 
-FLOW = (known("density"), known("velocity_x"), known("velocity_y"), known("pressure"))
+FLOW = (
+    known_variable("density"),
+    known_variable("velocity_x"),
+    known_variable("velocity_y"),
+    known_variable("pressure"),
+)
 GROUPS = ((0,), (1, 2), (3,))
 CONFIGS = [
     LossConfig(),
@@ -135,9 +140,9 @@ def test_an_error_near_the_pole_counts_by_its_cells_area():
     error[..., 0, :] = 1
     share = grid.area_weights()[0, 0] / 6
     config = LossConfig(epsilon=1e-9)
-    weighted = config.build(layout((known("tracer"),), grid))
+    weighted = config.build(layout((known_variable("tracer"),), grid))
     assert weighted(target + error, target, everything).item() == pytest.approx(share, rel=1e-5)
-    plain = LossConfig(epsilon=1e-9, area_weights=False).build(layout((known("tracer"),), grid))
+    plain = LossConfig(epsilon=1e-9, area_weights=False).build(layout((known_variable("tracer"),), grid))
     assert plain(target + error, target, everything).item() == pytest.approx(1 / 6, rel=1e-5)
 
 
@@ -145,7 +150,7 @@ def test_a_variables_weight_scales_its_error():
     prediction, target, mask = sample()
     plain = LossConfig().build(layout()).per_sample(prediction, target, mask)
     heavy = LossConfig(variable_weights={"pressure": 3.0, "absent": 7.0}).build(layout())
-    alone = LossConfig().build(layout((known("pressure"),)))
+    alone = LossConfig().build(layout((known_variable("pressure"),)))
     expected = plain + 2 * alone.per_sample(prediction[:, 3:], target[:, 3:], mask[:, 3:]) / 3
     torch.testing.assert_close(heavy.per_sample(prediction, target, mask), expected)
 

@@ -12,7 +12,8 @@ from processes import Team
 from safetensors.torch import load_file
 
 from pelagos.pipeline.engine import checkpoint
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.sources.formats import the_well
 

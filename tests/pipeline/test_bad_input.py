@@ -13,7 +13,7 @@ from pelagos.pipeline.cli import app
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.formats import pdebench_writer
-from pelagos.preprocessing.variables import known
+from pelagos.preprocessing.variables import known_variable
 
 CONFIG = {"command": "build", "dataset": "flow", "splits": {"kind": "trajectories", "test": 1}}
 
@@ -40,7 +40,7 @@ def archive(path: Path, poison: float | None = None) -> Path:
     if poison is not None:
         values["pressure"][1, 2, 3, 4] = poison
     variables = {
-        name: xr.Variable(convention.TIME_DIMS, field, convention.attrs(name, known(name).role))
+        name: xr.Variable(convention.TIME_DIMS, field, convention.attrs(name, known_variable(name).role))
         for name, field in values.items()
     }
     periodic = ("periodic", "periodic")

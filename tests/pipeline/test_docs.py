@@ -8,7 +8,7 @@ import yaml
 
 from pelagos.pipeline.cli import config_class
 from pelagos.pipeline.runs.configuration import check
-from pelagos.preprocessing.build.plan import BuildConfig
+from pelagos.preprocessing.build.build_config import BuildConfig
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 EXAMPLES = [

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A server of the store; tries follow each other at once, and MLflow hears nothing."""
-    monkeypatch.setattr(location, "WAITS", (0.01, 0.01))
+    monkeypatch.setattr(location, "RETRY_DELAYS", (0.01, 0.01))
     monkeypatch.setattr(TrackingConfig, "build", lambda *_, **__: Tracker())
     with serving(folder / "stores") as served:
         yield served

@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from pelagos.preprocessing.build.plan import BuildConfig
+from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.config import Config
 
 ROLES = {

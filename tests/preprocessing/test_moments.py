@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from pelagos.preprocessing.measures import Measures, measure, total
-from pelagos.preprocessing.moments import Moments, merged, moments_of, tendency_moments_of
+from pelagos.preprocessing.measures import Measures, measure_block, merge_measures
+from pelagos.preprocessing.moments import Moments, merge_moments, moments_of, tendency_moments_of
 
 
 def test_moments_are_those_of_the_values() -> None:
@@ -24,7 +24,7 @@ def test_large_means_do_not_drown_small_deviations() -> None:
 
 def test_merging_slabs_equals_the_whole() -> None:
     x_NCHW = np.random.default_rng(0).normal(size=(50, 2, 4, 4)).astype(np.float32)
-    pieces = merged((moments_of(x_NCHW[k : k + 7]) for k in range(0, 50, 7)), 2)
+    pieces = merge_moments((moments_of(x_NCHW[k : k + 7]) for k in range(0, 50, 7)), 2)
     whole = moments_of(x_NCHW)
     assert pieces.count.tolist() == whole.count.tolist()
     assert pieces.mean == pytest.approx(whole.mean, rel=1e-12)
@@ -68,7 +68,7 @@ def test_json_is_exact() -> None:
 
 
 def measured(block: np.ndarray, training: np.ndarray, before: np.ndarray, trained: np.ndarray) -> Measures:
-    return measure(block, block[:0, 0], training, np.ones_like(training), before, trained)
+    return measure_block(block, block[:0, 0], training, np.ones_like(training), before, trained)
 
 
 def test_blocks_of_time_measure_what_whole_trajectories_do() -> None:
@@ -76,7 +76,7 @@ def test_blocks_of_time_measure_what_whole_trajectories_do() -> None:
     x_NTCHW = rng.normal(size=(3, 10, 2, 4, 4)).astype(np.float32)
     training = rng.random((3, 10)) < 0.7
     whole = measured(x_NTCHW, training, x_NTCHW[:0, 0], training[:0, 0])
-    blocks = total(
+    blocks = merge_measures(
         [
             measured(x_NTCHW[:, :4], training[:, :4], x_NTCHW[:0, 0], training[:0, 0]),
             measured(x_NTCHW[:, 4:], training[:, 4:], x_NTCHW[:, 3], training[:, 3]),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zarr.errors import ContainsArrayError
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
-from pelagos.preprocessing.location import Span, Url, look
+from pelagos.preprocessing.location import ByteRange, Url, fetch_existing
 from pelagos.preprocessing.sources.arrays.lazy_array import Index, Stored
 from pelagos.preprocessing.sources.files import missing
 from pelagos.preprocessing.store.zarr_server import ServerStore
@@ -95,7 +95,7 @@ def fingerprint(url: str) -> str:
     """SHA-256 of the metadata of a group that this process has read from a server, empty for anything else."""
     if url not in _read:
         return ""
-    contents = look([Span(Url(url) / name) for name in _METADATA])
+    contents = fetch_existing([ByteRange(Url(url) / name) for name in _METADATA])
     return hashlib.sha256(b"\0".join(content or b"" for content in contents)).hexdigest()
 
 

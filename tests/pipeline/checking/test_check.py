@@ -16,7 +16,8 @@ from pelagos.pipeline.cli import app
 from pelagos.pipeline.engine import checkpoint
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training.objective import ObjectiveConfig
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.samples.sample_index import PairSampling
 from pelagos.preprocessing.samples.window_sampling import RolloutSampling

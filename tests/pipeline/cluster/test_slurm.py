@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 
 from pelagos.pipeline.engine import checkpoint
 from pelagos.pipeline.tracking.tracker import TrackingConfig, history
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.slurm_workers import SlurmWorkers
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.sources.formats import the_well

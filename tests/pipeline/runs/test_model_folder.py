@@ -9,9 +9,9 @@ from pelagos.models.context import Signature
 from pelagos.pipeline.runs.model_folder import context, signature_of
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
-from pelagos.preprocessing.variables import known
+from pelagos.preprocessing.variables import known_variable
 
-U, V, MASK = known("velocity_x"), known("velocity_y"), known("mask")
+U, V, MASK = known_variable("velocity_x"), known_variable("velocity_y"), known_variable("mask")
 
 
 def layout(**changes: object) -> Layout:

@@ -16,14 +16,15 @@ from pelagos.pipeline.runs.model_folder import Domain, Model, Scale
 from pelagos.pipeline.stages import forecast
 from pelagos.pipeline.stages.evaluate import training_frames
 from pelagos.pipeline.stages.forecast import Forecaster, StartsConfig
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.formats import pdebench_writer
 from pelagos.preprocessing.store.store import Store, open_store
-from pelagos.preprocessing.variables import keys, known
+from pelagos.preprocessing.variables import keys, known_variable
 
 PERIODIC = ("periodic", "periodic")
 STARTS = StartsConfig(split="test", steps=2, every=1)
@@ -37,7 +38,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = ("density", "velocity_x", "velocity_y", "pressure")
     fields = {name: np.exp(2 * rng.normal(size=(3, 5, 8, 8))).astype(np.float32) for name in names}
     variables = {
-        name: xr.Variable(convention.TIME_DIMS, field, convention.attrs(name, known(name).role))
+        name: xr.Variable(convention.TIME_DIMS, field, convention.attrs(name, known_variable(name).role))
         for name, field in fields.items()
     }
     ds = convention.assemble(

@@ -19,7 +19,8 @@ from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.pipeline.cli import app
 from pelagos.pipeline.runs import model_folder
 from pelagos.pipeline.stages import finetune, forecast
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.sources import convention
 

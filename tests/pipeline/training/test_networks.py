@@ -10,7 +10,8 @@ from pelagos.models.losses import LossConfig
 from pelagos.pipeline.runs import model_folder
 from pelagos.pipeline.runs.model_folder import context
 from pelagos.pipeline.stages import pretrain
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.normalize import Normalizer

@@ -18,7 +18,8 @@ from pelagos.pipeline.runs import model_folder
 from pelagos.pipeline.stages.forecast import read as read_forecast
 from pelagos.pipeline.tracking.tracker import history
 from pelagos.pipeline.training.ledger import read
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.sources.formats import the_well
 

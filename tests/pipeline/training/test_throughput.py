@@ -25,7 +25,8 @@ from pelagos.pipeline.training.memory import peak_memory
 from pelagos.pipeline.training.network_cost import UNKNOWN, outline
 from pelagos.pipeline.training.objective import ObjectiveConfig
 from pelagos.pipeline.training.throughput import Meter
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.loading.loader import Loader

@@ -15,7 +15,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.durable import LockedError
 
 LOCKED = 3

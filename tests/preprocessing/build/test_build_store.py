@@ -18,10 +18,13 @@ from analytic_source import Analytic, configuration
 from distributed import LocalCluster
 
 from pelagos.preprocessing import durable
-from pelagos.preprocessing.build.build_store import BuildConfig, build, workers
-from pelagos.preprocessing.build.duplicate_starts import beginnings, read_beginnings
+from pelagos.preprocessing.build import workers
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
+from pelagos.preprocessing.build.duplicate_starts import initial_digests, read_initial_digests
 from pelagos.preprocessing.build.group_writer import write_skeleton
-from pelagos.preprocessing.build.plan import Part, check_partition, chunk_of, make_plan
+from pelagos.preprocessing.build.partition import Part, check_partition, chunk_of
+from pelagos.preprocessing.build.plan import make_plan
 from pelagos.preprocessing.build.repair import repair
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.inspection.inspect_path import inspect
@@ -113,7 +116,8 @@ def test_a_killed_build_goes_on_to_the_same_bytes(
 def _build_and_kill(config: BuildConfig, shards: int, delay: float) -> None:
     """Begin a build in another process and kill it a moment after so many shards are finished."""
     script = (
-        "import sys; from pelagos.preprocessing.build.build_store import BuildConfig, build; "
+        "import sys; from pelagos.preprocessing.build.build_config import BuildConfig; "
+        "from pelagos.preprocessing.build.build_store import build; "
         "build(BuildConfig.model_validate_json(sys.argv[1]))"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "ANALYTIC_PAUSE": "0.02"}
@@ -341,8 +345,8 @@ def test_fields_that_are_uniform_where_they_exist_begin_like_no_others(tmp_path:
     rest[..., 1:3, 2] = np.nan
     moving = rest.copy()
     moving[:, :, 1, 0, 0] = 1
-    assert beginnings(rest, fields.state) == beginnings(rest * np.nan, fields.state) == [""] * 3
-    first, *others = beginnings(moving, fields.state)
+    assert initial_digests(rest, fields.state) == initial_digests(rest * np.nan, fields.state) == [""] * 3
+    first, *others = initial_digests(moving, fields.state)
     assert first
     assert others == [first] * 2
 
@@ -351,7 +355,7 @@ def test_a_scalar_of_that_name_is_meant_where_there_is_one(tmp_path: Path) -> No
     options = {"splits": TOGETHER, "rename": {"viscosity": "initial_condition"}}
     plan = make_plan(configuration(tmp_path, AGAIN, **options))
     assert plan.codes[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
-    assert plan.beginnings == ()
+    assert plan.initial_digests == ()
 
 
 def test_ranges_that_tear_initial_conditions_apart_are_refused(tmp_path: Path) -> None:
@@ -371,7 +375,7 @@ def test_workers_parts_and_later_runs_share_the_initial_conditions_that_were_fou
     def fail(fields: Any) -> Any:
         raise AssertionError("they are known")
 
-    monkeypatch.setattr("pelagos.preprocessing.build.plan.read_beginnings", fail)
+    monkeypatch.setattr("pelagos.preprocessing.build.plan.read_initial_digests", fail)
     build(configuration(tmp_path, AGAIN, splits=TOGETHER, part="2/3"))
     with local_cluster(processes=False) as cluster:
         path = build(configuration(tmp_path, AGAIN, splits=TOGETHER, scheduler=cluster.scheduler_address))
@@ -384,7 +388,7 @@ def test_initial_conditions_are_read_in_little_memory(tmp_path: Path) -> None:
         path = archive(tmp_path / f"2D_CFD_{trajectories}_periodic.hdf5", trajectories)
         fields = make_plan(large(path)).fields
         tracemalloc.start()
-        assert read_beginnings(fields) == [""] * trajectories
+        assert read_initial_digests(fields) == [""] * trajectories
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.1 * peaks[0] < 32 << 20
@@ -541,10 +545,10 @@ def peak_of_a_task(folder: Path, trajectories: int, **options: Any) -> float:
     write_skeleton(root, plan)
     (root / "_build/shards").mkdir(parents=True)
     arguments = (root, config.model_dump_json(), plan.fingerprint)
-    workers._run_remotely(*arguments, len(plan.parts) - 1)  # imports, and what is made once a process
-    workers._plan.cache_clear()
+    workers.write_on_worker(*arguments, len(plan.parts) - 1)  # imports, and what is made once a process
+    workers.worker_plan.cache_clear()
     tracemalloc.start()
-    workers._run_remotely(*arguments, 0)
+    workers.write_on_worker(*arguments, 0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return float(peak / (4 * np.prod(plan.state.shard)))

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.store.manifest import read_manifest
 from pelagos.preprocessing.store.store import verify
 

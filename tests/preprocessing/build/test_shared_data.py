@@ -14,7 +14,8 @@ import yaml
 
 from pelagos.pipeline.runs import configuration
 from pelagos.pipeline.stages.build import BuildStage
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.store.store import Store, open_store, verify
 

@@ -17,7 +17,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DataError, PelagosError
 from pelagos.preprocessing.loading.loader import Loader
 from pelagos.preprocessing.online.online_dataset import DataConfig, OnlineConfig, OnlineDataset

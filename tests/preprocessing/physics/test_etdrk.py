@@ -4,7 +4,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from pelagos.preprocessing.physics.etdrk import Coefficients, phi_functions, step
+from pelagos.preprocessing.physics.etdrk import StepCoefficients, etdrk4_step, phi_functions
 
 
 def exact_phi(order: int, z: float) -> float:
@@ -25,10 +25,10 @@ def test_phi_functions_are_differentiable_everywhere():
 
 
 def solve(symbol, term, start, duration, num_steps):
-    coefficients = Coefficients.of(symbol, duration / num_steps)
+    coefficients = StepCoefficients.of(symbol, duration / num_steps)
     u = start
     for _ in range(num_steps):
-        u = step(u, term, coefficients)
+        u = etdrk4_step(u, term, coefficients)
     return u
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.physics.euler import EulerConfig, block_mean
-from pelagos.preprocessing.physics.gases import GaussianBlobs, KelvinHelmholtz, Riemann
+from pelagos.preprocessing.physics.initial_gas import GaussianBlobs, KelvinHelmholtz, Riemann
 
 NONE = torch.empty(1, 0, 1, 1), torch.empty(1, 0, dtype=torch.float64)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pelagos.preprocessing.physics.flows import Gaussians, RandomFlow, ShearLayer, Sines
+from pelagos.preprocessing.physics.initial_flow import Gaussians, RandomFlow, ShearLayer, Sines
 from pelagos.preprocessing.physics.navier_stokes import NavierStokes, NavierStokesConfig
 
 NO_STATIC = torch.empty(1, 0, 1, 1)

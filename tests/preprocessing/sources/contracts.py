@@ -13,7 +13,8 @@ import xarray as xr
 import yaml
 from pydantic import TypeAdapter
 
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.inspection.proposal import propose
 from pelagos.preprocessing.sources import convention

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from zarr.errors import ZarrUserWarning
 
 from pelagos.preprocessing import location
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.repair import repair
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.inspection.inspect_path import inspect
@@ -71,7 +72,7 @@ def shallow_water(folder: Path) -> Files:
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(location, "WAITS", (0.01, 0.01))
+    monkeypatch.setattr(location, "RETRY_DELAYS", (0.01, 0.01))
 
 
 @pytest.fixture

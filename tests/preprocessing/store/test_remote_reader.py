@@ -17,13 +17,14 @@ from analytic_source import configuration
 from pydantic import ValidationError
 
 from pelagos.preprocessing import location
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.compare_stores import compare
 from pelagos.preprocessing.build.repair import repair
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.inspection.inspect_path import inspect
 from pelagos.preprocessing.loading.loader import Loader
-from pelagos.preprocessing.location import Span, Url, fetch, locate
+from pelagos.preprocessing.location import ByteRange, Url, fetch, locate
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture, Sweep
 from pelagos.preprocessing.samples.sample_index import RolloutSampling
@@ -36,7 +37,7 @@ RICH = {"names": ["heating", "density", "velocity_x", "velocity_y"], "static": "
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries follow each other at once."""
-    monkeypatch.setattr(location, "WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(location, "RETRY_DELAYS", (0.01, 0.01, 0.01))
 
 
 @pytest.fixture
@@ -315,8 +316,8 @@ def test_a_place_survives_the_configuration() -> None:
 def test_ranges_are_of_bytes_from_either_end(site: Site, path: Path) -> None:
     file, url = path / "state/c/0/0/0/0/0", Url(f"{there(site, path)}/state/c/0/0/0/0/0")
     content = file.read_bytes()
-    spans = [Span(url, 3, 10), Span(url, -20), Span(url, 5), Span(url)]
+    spans = [ByteRange(url, 3, 10), ByteRange(url, -20), ByteRange(url, 5), ByteRange(url)]
     assert fetch(spans) == [content[3:10], content[-20:], content[5:], content]
     with pytest.raises(MissingFileError, match="no such file on the server"):
-        fetch([Span(url.parent / "9")])
+        fetch([ByteRange(url.parent / "9")])
     assert locate(str(file)) == file

@@ -9,7 +9,8 @@ import xarray as xr
 import zarr
 from analytic_source import Analytic, configuration
 
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.compare_stores import compare
 from pelagos.preprocessing.build.group_writer import write_statistics
 from pelagos.preprocessing.build.plan import make_plan

@@ -8,7 +8,8 @@ import pytest
 import yaml
 import zarr
 
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.inspection.proposal import propose
 from pelagos.preprocessing.sources.files import Files

@@ -10,7 +10,8 @@ import pytest
 import xarray as xr
 import zarr
 
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.sources.files import Files
 from pelagos.preprocessing.sources.formats import pdegym

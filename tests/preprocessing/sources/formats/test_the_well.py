@@ -13,12 +13,13 @@ import torch
 import xarray as xr
 import zarr
 
-from pelagos.preprocessing.build.build_store import BuildConfig, build
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.plan import make_plan
 from pelagos.preprocessing.build.repair import repair
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.fields.channels import FieldOptions
-from pelagos.preprocessing.fields.select_fields import select
+from pelagos.preprocessing.fields.field_options import FieldOptions
+from pelagos.preprocessing.fields.select_fields import select_fields
 from pelagos.preprocessing.inspection.inspect_path import inspect
 from pelagos.preprocessing.inspection.proposal import propose
 from pelagos.preprocessing.samples.dataset import DatasetConfig
@@ -723,10 +724,10 @@ def test_late_times_are_as_even_as_single_precision_can_say(tmp_path: Path, star
     single, double = (
         timed(tmp_path / f"{t.__name__}.hdf5", *rows, dtype=t) for t in (np.float32, np.float64)
     )
-    axis = select(single.open(), FieldOptions()).axis
+    axis = select_fields(single.open(), FieldOptions()).axis
     np.testing.assert_allclose(np.diff(axis), 0.01, rtol=0.05)
     with pytest.raises(DataError, match=r"times are not evenly spaced|a dataset has one step in time"):
-        select(double.open(), FieldOptions())
+        select_fields(double.open(), FieldOptions())
 
 
 def test_trajectories_of_different_steps_are_refused_until_one_step_is_chosen(tmp_path: Path) -> None:

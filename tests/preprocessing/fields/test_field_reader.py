@@ -10,9 +10,9 @@ from analytic_source import Analytic, configuration
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.fields.coarsen import coarse_grid, coarsen
-from pelagos.preprocessing.fields.fields import Fields
+from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.fields.mantissa import round_mantissa
-from pelagos.preprocessing.fields.select_fields import select
+from pelagos.preprocessing.fields.select_fields import select_fields
 from pelagos.preprocessing.fields.solar_forcing import FORCINGS
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.sources.formats.external import ExternalSource
@@ -21,8 +21,8 @@ from pelagos.preprocessing.store.store import open_store
 EVERYTHING = (slice(0, 6), slice(0, 5))
 
 
-def fields(tmp_path: Path, source: dict[str, Any] | None = None, **options: Any) -> Fields:
-    return select(Analytic(**(source or {})).open(), configuration(tmp_path, **options))
+def fields(tmp_path: Path, source: dict[str, Any] | None = None, **options: Any) -> FieldReader:
+    return select_fields(Analytic(**(source or {})).open(), configuration(tmp_path, **options))
 
 
 def test_fields_are_read_as_they_are(tmp_path: Path) -> None:
@@ -32,9 +32,9 @@ def test_fields_are_read_as_they_are(tmp_path: Path) -> None:
 
 def test_reading_in_small_pieces_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fields(tmp_path).read(*EVERYTHING)
-    monkeypatch.setattr("pelagos.preprocessing.fields.fields._PIECE", 1)
+    monkeypatch.setattr("pelagos.preprocessing.fields.field_reader._PIECE", 1)
     for pieces in (10**6, 20, 6):
-        monkeypatch.setattr("pelagos.preprocessing.fields.fields._PIECES", pieces)
+        monkeypatch.setattr("pelagos.preprocessing.fields.field_reader._PIECES", pieces)
         assert np.array_equal(fields(tmp_path).read(*EVERYTHING), whole)
 
 
@@ -112,7 +112,7 @@ def test_bounds_mean_coordinates_that_went_through_single_precision(tmp_path: Pa
     for first, last in itertools.combinations(range(5), 2):
         bounds = [offset + first / 10, offset + last / 10]
         subset = {"times": bounds, "level": bounds, "y": bounds, "x": bounds}
-        found = select(ds.assign_coords(single), configuration(tmp_path, subset=subset))
+        found = select_fields(ds.assign_coords(single), configuration(tmp_path, subset=subset))
         taken = last - first + 1
         assert (len(found.axis), len(found.dataset.level), found.grid.shape) == (taken, taken, (taken, taken))
 
@@ -132,7 +132,7 @@ def test_ends_that_chosen_planes_leave_out_are_open(
 ) -> None:
     ds = Analytic(levels=(0, 1, 2)).open()
     ds["level"].attrs["boundary"] = sides
-    assert select(ds, configuration(tmp_path, **chosen)).dataset["level"].attrs["boundary"] == beyond
+    assert select_fields(ds, configuration(tmp_path, **chosen)).dataset["level"].attrs["boundary"] == beyond
     assert ds["level"].attrs["boundary"] == sides
 
 
@@ -307,8 +307,8 @@ def test_times_must_be_evenly_spaced(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"frames 0 and 1 are 1 s apart, frames 2 and 3 2, at 2.0; see subset.time"
     ):
-        select(ds, configuration(tmp_path))
-    assert len(select(ds, configuration(tmp_path, subset={"time": [0, 3]})).axis) == 3
+        select_fields(ds, configuration(tmp_path))
+    assert len(select_fields(ds, configuration(tmp_path, subset={"time": [0, 3]})).axis) == 3
 
 
 def test_an_external_source_that_cannot_be_made_is_explained(tmp_path: Path) -> None:

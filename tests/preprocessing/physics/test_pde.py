@@ -4,7 +4,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from pelagos.preprocessing.physics.registry import Equation
+from pelagos.preprocessing.physics.equation import Equation
 
 ADAPTER = TypeAdapter(Equation)
 DURATION = {

@@ -1,21 +1,18 @@
-"""Channels: the fields of a store, how they come from a source, and the options that say so."""
+"""FieldOptions: which fields a store takes from a source, and in which form."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.regrid import Regrid
 from pelagos.preprocessing.fields.solar_forcing import ForcingName
+from pelagos.preprocessing.fields.store_channel import LinearConversion
 from pelagos.preprocessing.fields.units import conversion
-from pelagos.preprocessing.split import Range
+from pelagos.preprocessing.split import AxisRange
 from pelagos.preprocessing.transform import Log1p
-from pelagos.preprocessing.variables import Role, Variable
+from pelagos.preprocessing.variables import Role
 
 
 class Conversion(Config):
@@ -33,7 +30,7 @@ class Conversion(Config):
     def _from_units(cls, value: Any) -> Any:
         return {"units": value} if isinstance(value, str) else value
 
-    def build(self, name: str, units: str) -> "Linear":
+    def build(self, name: str, units: str) -> LinearConversion:
         """The conversion of a field from its units.
 
         Raises:
@@ -41,24 +38,12 @@ class Conversion(Config):
         """
         if self.scale is None and self.offset is None:
             try:
-                return Linear(*conversion(units, self.units))
+                return LinearConversion(*conversion(units, self.units))
             except ConfigError as error:
                 raise ConfigError(
                     f"convert.{name}: {error}; to convert nevertheless say {{units: {self.units}, scale: ...}}"
                 ) from error
-        return Linear(1.0 if self.scale is None else self.scale, self.offset or 0.0)
-
-
-@dataclass(frozen=True)
-class Linear:
-    """scale * x + offset."""
-
-    scale: float
-    offset: float
-
-    def __call__(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """In float64."""
-        return values.astype(np.float64) * self.scale + self.offset
+        return LinearConversion(1.0 if self.scale is None else self.scale, self.offset or 0.0)
 
 
 class Subset(Config):
@@ -74,8 +59,8 @@ class Subset(Config):
         x: likewise of columns; longitudes from west to east, across the date line if need be: [170, -170].
     """
 
-    trajectories: Range = (None, None)
-    time: Range = (None, None)
+    trajectories: AxisRange = (None, None)
+    time: AxisRange = (None, None)
     times: tuple[float, float] | None = None
     every: PositiveInt = 1
     level: tuple[float, float] | None = None
@@ -113,37 +98,3 @@ class FieldOptions(Config):
     coarsen: PositiveInt = 1
     bits: dict[str, Annotated[int, Field(ge=1, le=22)]] = Field(default_factory=dict)
     missing: Literal["error", "keep"] = "error"
-
-
-@dataclass(frozen=True)
-class Channel:
-    """One channel of a store and how it comes from the source.
-
-    Attributes:
-        variable: as stored.
-        source: the data variable; empty for a computed forcing.
-        level: position on the level axis.
-        conversion: of units; the variable's transform comes after it.
-        bits: of mantissa that are kept.
-        attrs: of the source's, what the variable does not carry.
-    """
-
-    variable: Variable
-    source: str
-    level: int | None = None
-    conversion: Linear | None = None
-    bits: int | None = None
-    attrs: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def as_is(self) -> bool:
-        """Whether values are stored as the source has them."""
-        return self.conversion is None and self.variable.transform is None
-
-    def finish(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Source to stored values, before rounding."""
-        if self.conversion is not None:
-            values = self.conversion(values)
-        if self.variable.transform is not None:
-            values = self.variable.transform.forward(values.astype(np.float64))
-        return values

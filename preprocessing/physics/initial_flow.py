@@ -93,5 +93,5 @@ class ShearLayer(Config):
         return random_functions.unit_rms(layers) + disturbance * random_functions.unit_rms(waves)
 
 
-Flow = Annotated[Sines | Gaussians | RandomFlow | ShearLayer, Field(discriminator="kind")]
+InitialFlow = Annotated[Sines | Gaussians | RandomFlow | ShearLayer, Field(discriminator="kind")]
 """What a flow can start from; a dataset draws from one or several with equal chances."""

@@ -114,5 +114,5 @@ class GaussianBlobs(Config):
         return np.stack([between(self.density), *velocity, between(self.pressure)])
 
 
-Gas = Annotated[Riemann | KelvinHelmholtz | GaussianBlobs, Field(discriminator="kind")]
+InitialGas = Annotated[Riemann | KelvinHelmholtz | GaussianBlobs, Field(discriminator="kind")]
 """What a gas can start from; a dataset draws from one or several with equal chances."""

@@ -1,4 +1,4 @@
-"""Fields: the fields of a source as a store will hold them, read in blocks.
+"""FieldReader: the fields of a source as a store will hold them, read in blocks.
 
 Shapes: N trajectories, T times, C channels, H rows, W columns.
 """
@@ -14,10 +14,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DamagedFileError, PelagosError
-from pelagos.preprocessing.fields.channels import Channel, FieldOptions
+from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.mantissa import round_mantissa
 from pelagos.preprocessing.fields.solar_forcing import FORCINGS
-from pelagos.preprocessing.fields.target_grid import Horizontal
+from pelagos.preprocessing.fields.store_channel import StoreChannel
+from pelagos.preprocessing.fields.target_grid import TargetGrid
 from pelagos.preprocessing.grid import Grid
 
 _PIECES = 16  # of a block, by which it is read: a source may need a copy of what it reads
@@ -25,12 +26,12 @@ _PIECE = 1 << 20  # bytes that are read at a time at least
 
 
 @dataclass(frozen=True, eq=False)
-class Fields:
+class FieldReader:
     """The fields of one dataset, read in blocks as they will be stored.
 
     Attributes:
         dataset: in the convention, after renaming and selection; lazy.
-        place: from the dataset's grid to that of the stored fields.
+        target: from the dataset's grid to that of the stored fields.
         axis: (T,) dates, or times in `time_units`.
         time_units: of the axis; seconds where it has dates.
         state: channels that depend on time: prognostic, forcing, diagnostic.
@@ -40,18 +41,18 @@ class Fields:
     """
 
     dataset: xr.Dataset
-    place: Horizontal
+    target: TargetGrid
     axis: NDArray[Any]
     time_units: str
-    state: tuple[Channel, ...]
-    static: tuple[Channel, ...]
+    state: tuple[StoreChannel, ...]
+    static: tuple[StoreChannel, ...]
     params: dict[str, NDArray[np.float64]]
     options: FieldOptions
 
     @property
     def grid(self) -> Grid:
         """Of the stored fields."""
-        return self.place.grid
+        return self.target.grid
 
     @property
     def num_trajectories(self) -> int:
@@ -85,7 +86,7 @@ class Fields:
             array = self.dataset[source]
             for rows, columns in _pieces(shape, array, max(_PIECE, out.nbytes // _PIECES)):
                 where = {"trajectory": _shifted(rows, trajectories), "time": _shifted(columns, times)}
-                self._place(out[rows, columns], self.state, source, array.isel(where))
+                self._store(out[rows, columns], self.state, source, array.isel(where))
         return out
 
     def read_static(self, trajectories: slice) -> NDArray[np.float32]:
@@ -99,11 +100,11 @@ class Fields:
         for channel in self.static:
             array = self.dataset[channel.source]
             where = {"trajectory": trajectories} if "trajectory" in array.dims else {}
-            self._place(out, self.static, channel.source, array.isel(where))
+            self._store(out, self.static, channel.source, array.isel(where))
         return out
 
-    def _place(
-        self, out: NDArray[np.float32], channels: tuple[Channel, ...], source: str, array: xr.DataArray
+    def _store(
+        self, out: NDArray[np.float32], channels: tuple[StoreChannel, ...], source: str, array: xr.DataArray
     ) -> None:
         """Write what `array` holds into its channels of `out` (..., C, H, W)."""
         values = self._load(source, array)
@@ -111,17 +112,19 @@ class Fields:
             if channel.source == source:
                 # The level axis stands before y and x.
                 part = values if channel.level is None else values[..., channel.level, :, :]
-                self._place_channel(out[..., number, :, :], channel, part)
+                self._store_channel(out[..., number, :, :], channel, part)
 
-    def _place_channel(self, out: NDArray[np.float32], channel: Channel, values: NDArray[Any]) -> None:
+    def _store_channel(self, out: NDArray[np.float32], channel: StoreChannel, values: NDArray[Any]) -> None:
         # What overflows becomes infinite here, and is reported when all is checked.
         with np.errstate(all="ignore"):
-            if not self.place.steps and channel.as_is:
+            if not self.target.steps and channel.stored_as_is:
                 out[:] = values
                 return
             # Frame by frame: intermediate values are float64.
             for index in np.ndindex(values.shape[:-2]):
-                out[index if len(index) == out.ndim - 2 else ...] = channel.finish(self.place(values[index]))
+                out[index if len(index) == out.ndim - 2 else ...] = channel.to_stored(
+                    self.target(values[index])
+                )
 
     def _load(self, source: str, array: xr.DataArray) -> NDArray[Any]:
         try:

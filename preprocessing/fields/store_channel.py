@@ -1,0 +1,56 @@
+"""StoreChannel: one channel of a store, and how its values come from a source."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.variables import Variable
+
+
+@dataclass(frozen=True)
+class LinearConversion:
+    """scale * x + offset."""
+
+    scale: float
+    offset: float
+
+    def __call__(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """In float64."""
+        return values.astype(np.float64) * self.scale + self.offset
+
+
+@dataclass(frozen=True)
+class StoreChannel:
+    """One channel of a store and how it comes from the source.
+
+    Attributes:
+        variable: as stored.
+        source: the data variable; empty for a computed forcing.
+        level: position on the level axis.
+        conversion: of units; the variable's transform comes after it.
+        bits: of mantissa that are kept.
+        attrs: of the source's, what the variable does not carry.
+    """
+
+    variable: Variable
+    source: str
+    level: int | None = None
+    conversion: LinearConversion | None = None
+    bits: int | None = None
+    attrs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def stored_as_is(self) -> bool:
+        """Whether values are stored as the source has them."""
+        return self.conversion is None and self.variable.transform is None
+
+    def to_stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Source to stored values, before rounding."""
+        if self.conversion is not None:
+            values = self.conversion(values)
+        if self.variable.transform is not None:
+            values = self.variable.transform.forward(values.astype(np.float64))
+        return values
