@@ -1,5 +1,7 @@
 """Config: the frozen, strict base of every configuration class."""
 
+from typing import Annotated, TypeVar
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -7,3 +9,12 @@ class Config(BaseModel):
     """An immutable set of checked values: unknown keys are errors, defaults are part of the record."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ChangeableMark:
+    """The metadata of a field that is `Changeable`."""
+
+
+T = TypeVar("T")
+Changeable = Annotated[T, ChangeableMark()]
+"""A field that may change when a run is continued, because it has no effect on what is learnt."""

@@ -1,11 +1,10 @@
 """Check: what a training run will read and compute, said before anyone queues for it."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +13,9 @@ from pelagos.pipeline.checking.rehearsal import Load, Rehearsal, rehearse
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs.configuration import dump
 from pelagos.pipeline.runs.model_folder import Model
-from pelagos.pipeline.stages import finetune, pretrain
-from pelagos.pipeline.stages.finetune import FinetuneStage
-from pelagos.pipeline.stages.pretrain import PretrainStage, TrainingStage, held_out
-from pelagos.pipeline.tracking import registry
+from pelagos.pipeline.training.held_out import held_out
 from pelagos.pipeline.training.network_cost import Outline, outline
+from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.online.online_dataset import OnlineDataset
 from pelagos.preprocessing.samples.mixture import Mixture
@@ -48,7 +45,7 @@ def report(config: TrainingStage, processes: int, *, deep: bool) -> None:
 
 def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[str]:
     accumulation = config.loop.accumulation(processes)
-    present, missing = _present(config)
+    present, missing = config.available()
     if deep and missing:
         raise MissingFileError(f"{missing[0]}; a step can be taken when it does")
     yield from (f"note: {note}; what follows is without it" for note in missing)
@@ -65,26 +62,9 @@ def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[
         load = Load(mixture, counted.flops, config.loop.steps, config.objective)
         yield from _described(config, mixture, counted, groups, load, processes)
     if deep:
-        found = rehearse(_assembled, present, load, processes)
+        found = rehearse(present, load, processes)
         yield from _measured(config, processes, found)
         yield from _demanded(config, mixture, processes, found)
-
-
-def _present(config: TrainingStage) -> tuple[TrainingStage | None, list[str]]:
-    """The part of a run that can be looked at, and what does not exist yet."""
-    missing = [
-        f"the store {path} does not exist yet" for path in pretrain.stores_of(config) if not path.exists()
-    ]
-    if isinstance(config, PretrainStage):
-        data = tuple(data for data in config.data if data.kind == "online" or data.path.exists())
-        return (config.model_copy(update={"data": data}) if data else None), missing
-    assert isinstance(config, FinetuneStage)
-    try:
-        # A registered model is fetched once.
-        config = config.model_copy(update={"model": str(registry.resolve(config.model, config.tracking))})
-    except MissingFileError as error:
-        missing.append(str(error))
-    return (None if missing else config), missing
 
 
 def outlined(config: TrainingStage) -> tuple[Mixture, Outline, list[str]]:
@@ -102,13 +82,8 @@ def outlined(config: TrainingStage) -> tuple[Mixture, Outline, list[str]]:
 
 
 def _outlined(config: TrainingStage, device: str) -> tuple[Mixture, Outline, list[str]]:
-    with TemporaryDirectory(prefix="pelagos-check-") as folder:
-        # A model that is adapted has weights, which cannot be loaded into a network without memory.
-        bare: AbstractContextManager[Any] = (
-            torch.device(device) if isinstance(config, PretrainStage) else nullcontext()
-        )
-        with bare:
-            model, mixture = _assembled(config.model_copy(update={"output": Path(folder)}))
+    with TemporaryDirectory(prefix="pelagos-check-") as folder, torch.device(device):
+        model, mixture = config.model_copy(update={"output": Path(folder)}).assemble()
     with ExitStack() as unless_done:
         unless_done.callback(mixture.close)
         counted = _counted(config, model, mixture, device)
@@ -132,13 +107,6 @@ def _counted(config: TrainingStage, model: Model, mixture: Mixture, device: str)
             ) from error
         flops |= counted.flops
     return Outline(counted.parameters, flops)
-
-
-def _assembled(config: TrainingStage) -> tuple[Model, Mixture]:
-    if isinstance(config, PretrainStage):
-        return pretrain.assemble(config)
-    assert isinstance(config, FinetuneStage)
-    return finetune.assemble(config, finetune.source_of(config))
 
 
 def _described(

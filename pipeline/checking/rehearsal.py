@@ -1,7 +1,7 @@
 """Rehearsal: two real optimiser steps of a run's worst case, in a folder that is thrown away."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import repeat
@@ -14,11 +14,11 @@ import torch
 
 from pelagos.pipeline.engine import checkpoint, distributed
 from pelagos.pipeline.runs.model_folder import Model
-from pelagos.pipeline.stages.pretrain import TrainingStage, prepare, trainer_of
 from pelagos.pipeline.tracking.tracker import Tracker
 from pelagos.pipeline.training.memory import peak_memory
 from pelagos.pipeline.training.objective import ObjectiveConfig
 from pelagos.pipeline.training.throughput import Meter
+from pelagos.pipeline.training.training_run import TrainingStage, prepare, trainer_of
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.samples.dataset import Dataset
@@ -27,7 +27,6 @@ from pelagos.preprocessing.samples.mixture import Block, Mixture
 STEPS = 2
 """The first allocates, compiles and fills caches; the second is timed."""
 _LOOKS = 1000
-Assemble = Callable[[TrainingStage], tuple[Model, Mixture]]
 
 
 class Load:
@@ -90,11 +89,10 @@ class Rehearsal:
     checkpoint: int
 
 
-def rehearse(assemble: Assemble, config: TrainingStage, load: Load, processes: int) -> Rehearsal:
+def rehearse(config: TrainingStage, load: Load, processes: int) -> Rehearsal:
     """Take the steps that one of so many processes would; all processes of a launcher call it.
 
     Args:
-        assemble: makes the network and the samples of a configuration.
         config: of the run, of which nothing is touched.
         load: of the run.
         processes: that the run will have.
@@ -106,8 +104,8 @@ def rehearse(assemble: Assemble, config: TrainingStage, load: Load, processes: i
     with TemporaryDirectory(prefix="pelagos-check-") as name:
         folder = Path(name)
         short = _shortened(config, folder, processes)
-        digest = prepare(short, [])
-        model, mixture = assemble(short)
+        digest = prepare(short)
+        model, mixture = short.assemble()
         clock = _Clock()
         try:
             with closing(mixture):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.parameter_packing import Packing
 from pelagos.pipeline.engine.tensor_shards import Member, Shards, consecutive, interleaved
-from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.config import Changeable, Config
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 LARGEST_BUCKET = 50_000_000
@@ -35,7 +35,7 @@ class EngineConfig(Config):
         clip: largest norm of the gradient, 0 for no limit.
     """
 
-    zero_stage: Literal[0, 1, 2, 3] = 1
+    zero_stage: Changeable[Literal[0, 1, 2, 3]] = 1
     precision: Literal["float32", "bf16"] = "float32"
     clip: float = Field(default=1.0, ge=0)
 

@@ -8,17 +8,44 @@ from pathlib import Path
 from typing import Any
 
 from pelagos.pipeline.runs.configuration import dump
-from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.config import ChangeableMark, Config
 from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import ConfigError
 
 DONE = "done.json"
 
 
-def fingerprint(config: Config, *inputs: str, neutral: dict[str, Any] | None = None) -> str:
-    """A digest of a configuration, without its neutral keys, and of the fingerprints of what the stage reads."""
-    record = json.dumps([config.model_dump(mode="json", exclude=neutral), *inputs], sort_keys=True)
+def fingerprint(config: Config, *inputs: str, changeable: bool = False) -> str:
+    """A digest of a configuration and of the fingerprints of what the stage reads.
+
+    Args:
+        config: of the stage.
+        inputs: fingerprints of the stores that it reads.
+        changeable: whether fields marked `Changeable` may differ between runs of one fingerprint.
+    """
+    exclude = _changeable_fields(config) if changeable else None
+    record = json.dumps([config.model_dump(mode="json", exclude=exclude), *inputs], sort_keys=True)
     return hashlib.sha256(record.encode()).hexdigest()
+
+
+def _changeable_fields(value: Any) -> dict[Any, Any]:
+    """What pydantic's `exclude` takes to leave out the `Changeable` fields of a value, at any depth."""
+    exclude: dict[Any, Any] = {}
+    children: dict[Any, Any] = {}
+    if isinstance(value, Config):
+        for name, field in type(value).model_fields.items():
+            if any(isinstance(mark, ChangeableMark) for mark in field.metadata):
+                exclude[name] = True
+            else:
+                children[name] = getattr(value, name)
+    elif isinstance(value, dict):
+        children = value
+    elif isinstance(value, tuple):
+        children = dict(enumerate(value))
+    for key, child in children.items():
+        if nested := _changeable_fields(child):
+            exclude[key] = nested
+    return exclude
 
 
 def finished(folder: Path, digest: str) -> dict[str, Any] | None:

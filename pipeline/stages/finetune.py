@@ -1,29 +1,23 @@
 """Fine-tuning: a model adapted to a store, with new variables if need be, from few trajectories."""
 
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
+import torch
 from torch import nn
 
 from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.context import Signature
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs.model_folder import Domain, Model, Scale, load, signature_of, union
-from pelagos.pipeline.stages.pretrain import (
-    TrainingStage,
-    domain_of,
-    mixture_of,
-    open_sources,
-    prepare,
-    stores_of,
-    train,
-)
 from pelagos.pipeline.tracking import registry
+from pelagos.pipeline.training import training_run
+from pelagos.pipeline.training.training_data import domain_of, mixture_of, open_stores
+from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.durable import write_json
-from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.online.online_dataset import DataConfig
 from pelagos.preprocessing.samples.mixture import Mixture
 from pelagos.preprocessing.samples.normalize import Normalizer
@@ -48,36 +42,54 @@ class FinetuneStage(TrainingStage):
     scales: Literal["model", "store"] = "model"
 
     @property
-    def sources(self) -> tuple[DataConfig, ...]:
+    def data_configs(self) -> tuple[DataConfig, ...]:
         """See TrainingStage."""
         return (self.data,)
+
+    @property
+    def title(self) -> str:
+        """See TrainingStage."""
+        return "scratch" if self.scratch else "finetune"
+
+    def assemble(self) -> tuple[Model, Mixture]:
+        """See TrainingStage; says in the run's folder which weights are new.
+
+        Raises:
+            MissingFileError: there is no such model.
+            DataError: the model cannot be trained, or not on this store.
+        """
+        # Weights that are loaded need memory, even where the caller builds networks without any.
+        with torch.device("cpu"):
+            # Building the source draws weights: forked, new ones do not depend on what it was made of.
+            with torch.random.fork_rng(devices=[]):
+                source = self._source()
+            return _adapted(self, source)
+
+    def available(self) -> tuple[Self | None, list[str]]:
+        """See TrainingStage; all of the run, or nothing."""
+        missing, config = self.missing_stores(), self
+        try:
+            # A registered model is fetched once.
+            config = self.model_copy(update={"model": str(registry.resolve(self.model, self.tracking))})
+        except MissingFileError as error:
+            missing.append(str(error))
+        return (None if missing else config), missing
+
+    def _source(self) -> Model:
+        source = load(registry.resolve(self.model, self.tracking))
+        if any(domain.frames > 1 for domain in source.domains.values()):
+            raise DataError(f"{self.model} is of a network of several frames; samples for training have one")
+        return source
 
 
 def run(config: FinetuneStage) -> Path:
     """Fine-tune, or continue where an interrupted run was; returns the model's folder."""
-    source = source_of(config)
-    digest = prepare(config, stores_of(config))
-    model, mixture = assemble(config, source)
-    with closing(mixture):
-        return train(config, model, mixture, digest, "scratch" if config.scratch else "finetune")
+    return training_run.run(config)
 
 
-def source_of(config: FinetuneStage) -> Model:
-    """The model that is adapted.
-
-    Raises:
-        MissingFileError: there is none.
-        DataError: it cannot be trained.
-    """
-    source = load(registry.resolve(config.model, config.tracking))
-    if any(domain.frames > 1 for domain in source.domains.values()):
-        raise DataError(f"{config.model} is of a network of several frames; samples for training have one")
-    return source
-
-
-def assemble(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
-    """The network of a run with the model's weights, and its samples; says in the run's folder which are new."""
-    [store] = open_sources(config)
+def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
+    """The network that continues from a model, and the samples of the run."""
+    [store] = open_stores(config)
     mixture = mixture_of(config, [store], _normalizer(config, source, store))
     [dataset] = mixture.datasets
     signature = union(source.signature, signature_of([dataset.layout]))

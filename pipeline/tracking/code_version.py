@@ -1,4 +1,4 @@
-"""Provenance: which code made a checkpoint."""
+"""Code version: which code wrote a checkpoint."""
 
 import platform
 import shutil
@@ -14,7 +14,7 @@ PACKAGES = ("torch", "deepspeed", "numpy", "zarr", "safetensors")
 
 
 @cache
-def provenance() -> dict[str, Any]:
+def code_version() -> dict[str, Any]:
     """Versions of Pelagos, Python and the packages that results depend on, and the code's revision."""
     versions = {name: version(name) for name in PACKAGES}
     return {

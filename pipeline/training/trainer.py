@@ -23,7 +23,7 @@ from pelagos.pipeline.training.schedule import ScheduleConfig
 from pelagos.pipeline.training.seed_draws import seed_draws
 from pelagos.pipeline.training.throughput import Meter, production
 from pelagos.pipeline.training.watchdog import Watchdog, watchdog
-from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import DataError, StoppedError
 from pelagos.preprocessing.loading.loader import Loader, LoaderConfig
 from pelagos.preprocessing.samples.batch import Batch
@@ -67,15 +67,15 @@ class LoopConfig(Config):
     validation_rollout: int = Field(default=0, ge=0)
     patience: int = Field(default=0, ge=0)
     kept: Literal["last", "best"] = "last"
-    checkpoint_every: int = Field(default=0, ge=0)
-    keep: int = Field(default=2, gt=0)
-    background_save: bool = True
-    damaged: Literal["stop", "previous"] = "stop"
-    ledger: bool = False
-    log_every: int = Field(default=10, gt=0)
-    loader: LoaderConfig = LoaderConfig()
-    stalled_after: float = Field(default=300.0, ge=0)
-    peak_flops: float = Field(default=0.0, ge=0)
+    checkpoint_every: Changeable[int] = Field(default=0, ge=0)
+    keep: Changeable[int] = Field(default=2, gt=0)
+    background_save: Changeable[bool] = True
+    damaged: Changeable[Literal["stop", "previous"]] = "stop"
+    ledger: Changeable[bool] = False
+    log_every: Changeable[int] = Field(default=10, gt=0)
+    loader: Changeable[LoaderConfig] = LoaderConfig()
+    stalled_after: Changeable[float] = Field(default=300.0, ge=0)
+    peak_flops: Changeable[float] = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _choices_have_validations(self) -> Self:

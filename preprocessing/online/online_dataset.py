@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Discriminator, NonNegativeInt, PositiveInt, Tag
 
+from pelagos.preprocessing.config import Changeable
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.field_reader import FieldReader
@@ -55,8 +56,8 @@ class OnlineConfig(SamplesConfig):
     simulation: Simulation
     reservoir: PositiveInt = 64
     uses: PositiveInt | None = None
-    producers: PositiveInt = 2
-    ahead: PositiveInt | None = None
+    producers: Changeable[PositiveInt] = 2
+    ahead: Changeable[PositiveInt | None] = None
     valid: NonNegativeInt = 8
     statistics: PositiveInt = 16
 

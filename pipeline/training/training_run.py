@@ -1,0 +1,209 @@
+"""The training run that pretraining and fine-tuning share: from a checked configuration to a model folder."""
+
+import hashlib
+from abc import abstractmethod
+from contextlib import closing
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from pelagos.models.losses import LossConfig
+from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.engine.engine import EngineConfig
+from pelagos.pipeline.runs import run_folder
+from pelagos.pipeline.runs.model_folder import Model
+from pelagos.pipeline.tracking.code_version import code_version
+from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
+from pelagos.pipeline.training.held_out import held_out
+from pelagos.pipeline.training.loss_guard import Guard, GuardConfig
+from pelagos.pipeline.training.network_cost import outline
+from pelagos.pipeline.training.objective import ObjectiveConfig
+from pelagos.pipeline.training.optimizer import OptimizerConfig
+from pelagos.pipeline.training.schedule import ScheduleConfig
+from pelagos.pipeline.training.throughput import Meter
+from pelagos.pipeline.training.trainer import LoopConfig, Trainer
+from pelagos.preprocessing.config import Changeable, Config
+from pelagos.preprocessing.errors import StoppedError
+from pelagos.preprocessing.location import Folder, Url
+from pelagos.preprocessing.online.online_dataset import DataConfig
+from pelagos.preprocessing.samples.mixture import Mixture
+from pelagos.preprocessing.store.store import open_store
+
+
+class TrainingStage(Config):
+    """What pretraining and fine-tuning have in common.
+
+    Attributes:
+        output: folder of checkpoints, metrics, and, at the end, the `model`.
+        name: of the run, by default the folder's.
+        seed: of initial weights and of the order of samples.
+        threads: of the processor for each process; 0 leaves it to the launcher.
+    """
+
+    output: Changeable[Folder]
+    name: Changeable[str] = ""
+    seed: int = Field(default=0, ge=0)
+    loop: LoopConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    engine: EngineConfig = EngineConfig()
+    loss: LossConfig = LossConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    guard: GuardConfig = GuardConfig()
+    tracking: Changeable[TrackingConfig] = TrackingConfig()
+    threads: Changeable[int] = Field(default=0, ge=0)
+
+    @property
+    @abstractmethod
+    def data_configs(self) -> tuple[DataConfig, ...]:
+        """The stores and simulations that samples come from."""
+
+    @property
+    def stores(self) -> list[Path | Url]:
+        """The paths of all stores that the run reads."""
+        return [data.path for data in self.data_configs if data.kind == "store"]
+
+    def missing_stores(self) -> list[str]:
+        """Messages on those that do not exist yet."""
+        return [f"the store {path} does not exist yet" for path in self.stores if not path.exists()]
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What the progress bar calls the run."""
+
+    @abstractmethod
+    def assemble(self) -> tuple[Model, Mixture]:
+        """The network as it is before the first step, and its samples.
+
+        Raises:
+            PelagosError: a store, a simulation or a model cannot be used.
+        """
+
+    @abstractmethod
+    def available(self) -> tuple[Self | None, list[str]]:
+        """The part of the run whose inputs exist already, None where that is not enough, and what is missing."""
+
+    @model_validator(mode="after")
+    def _simulations_fit(self) -> Self:
+        online = [data for data in self.data_configs if data.kind == "online"]
+        if online and self.loop.loader.processes:
+            raise ValueError(
+                "loop.loader.processes is for stores: simulated trajectories are read in threads"
+            )
+        if small := [data.reservoir for data in online if data.reservoir < self.loop.blocks]:
+            raise ValueError(
+                f"data: a reservoir of {small[0]} trajectories for the {self.loop.blocks} micro-batches of a step; at"
+                " least one for each, better dozens, would be right"
+            )
+        return self
+
+
+def run(config: TrainingStage) -> Path:
+    """Train, or continue where an interrupted run of the same folder was; returns the model's folder."""
+    digest = prepare(config)
+    model, mixture = config.assemble()
+    with closing(mixture):
+        return train(config, model, mixture, digest)
+
+
+def prepare(config: TrainingStage) -> str:
+    """Join the process group, seed, and claim the run folder; returns the run's fingerprint."""
+    distributed.start()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    digest = run_folder.fingerprint(config, *map(store_fingerprint, config.stores), changeable=True)
+    with distributed.together():
+        if distributed.rank() == 0:
+            run_folder.claim(config.output, config, digest)
+    return digest
+
+
+def store_fingerprint(path: Path | Url) -> str:
+    """Changes when the content of a store does."""
+    return hashlib.sha256((open_store(path).path / "zarr.json").read_bytes()).hexdigest()
+
+
+def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str) -> Path:
+    """Train a model's network on a mixture and keep it; returns its folder, `output/model`."""
+    folder = config.output / "model"
+    rank = distributed.rank()
+    name = config.name or config.output.name
+    if run_folder.finished(config.output, digest):
+        if rank == 0:
+            config.tracking.catch_up(name, config.output)
+        return folder
+    loop = config.loop
+    with distributed.together():
+        tracker = config.tracking.build(name, config.output, active=rank == 0)
+        tracker.params(config.model_dump(mode="json"))
+        meter = _meter(config, model, mixture)
+    tracker.params({"peak_flops": meter.peak, "peak_flops_from": "matmul" if meter.measured else "given"})
+    trainer = trainer_of(config, model, mixture, meter, tracker)
+    trainer.resume(digest)
+    try:
+        trainer.run(mixture, held_out(mixture, loop), digest, config.title)
+    except StoppedError:
+        tracker.close("KILLED")
+        raise
+    _save_model(config, model, trainer, digest)
+    tracker.close()
+    distributed.barrier()
+    return folder
+
+
+def _save_model(config: TrainingStage, model: Model, trainer: Trainer, digest: str) -> None:
+    """Write the model folder from the running mean of the weights, or the best of them, and finish the run."""
+    with distributed.together(), trainer.average.network() as network:
+        if distributed.rank() != 0:
+            return
+        if config.loop.kept == "best":
+            # The network of the mean shares its buffers with the engine's.
+            network = deepcopy(network)
+            network.load_state_dict(trainer.best.weights)
+        replace(model, network=network).save(config.output / "model")
+        summary = {"steps": trainer.step, "parameters": _num_parameters(network)}
+        run_folder.finish(config.output, digest, summary)
+
+
+def trainer_of(
+    config: TrainingStage, model: Model, mixture: Mixture, meter: Meter, tracker: Tracker
+) -> Trainer:
+    """A trainer of a model's network, at step 0, that keeps its files in the run's folder."""
+    loop = config.loop
+    accumulation = loop.accumulation(distributed.world())
+    engine = config.engine.build(
+        model.network, config.optimizer.build(model.network), loop.micro_batch, accumulation
+    )
+    losses = {dataset.layout.dataset: config.loss.build(dataset.layout) for dataset in mixture.datasets}
+    record = {**code_version(), "config": config.model_dump(mode="json")} if distributed.rank() == 0 else {}
+    return Trainer(
+        loop,
+        config.schedule,
+        engine,
+        config.objective.build(model.signature, losses),
+        Guard(config.guard, mixture.datasets, config.output / "skipped.jsonl"),
+        meter,
+        tracker,
+        config.output / "checkpoints",
+        seed=config.seed,
+        record=record,
+    )
+
+
+def _meter(config: TrainingStage, model: Model, mixture: Mixture) -> Meter:
+    if distributed.rank() != 0:
+        return Meter({}, config.objective, peak=1.0)  # only rank 0 reports
+    layouts = [dataset.layout for dataset in mixture.datasets]
+    flops = outline(model.network, model.signature, layouts, config.loop.micro_batch).flops
+    return Meter(flops, config.objective, peak=config.loop.peak_flops, dtype=config.engine.dtype)
+
+
+def _num_parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,118 @@
+"""The run that stages share: what may change on resuming, and that a stage need not be known to be run."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from pelagos.pipeline.runs.run_folder import fingerprint
+from pelagos.pipeline.stages.finetune import FinetuneStage
+from pelagos.pipeline.stages.pretrain import PretrainStage
+from pelagos.pipeline.training.training_run import TrainingStage
+from pelagos.preprocessing.config import ChangeableMark
+
+CHANGEABLE: dict[str, Any] = {
+    "output": True,
+    "name": True,
+    "threads": True,
+    "tracking": True,
+    "engine": {"zero_stage"},
+    "data": {"__all__": {"producers", "ahead"}, "producers": True, "ahead": True},
+    "loop": {
+        "checkpoint_every",
+        "keep",
+        "background_save",
+        "damaged",
+        "ledger",
+        "log_every",
+        "loader",
+        "peak_flops",
+        "stalled_after",
+    },
+}
+"""What runs of the first release may change; one more or less here, and none of them continues."""
+STORED = {"path": "waves.zarr"}
+SIMULATED: dict[str, Any] = {
+    "kind": "online",
+    "simulation": {"equation": {"kind": "wave"}, "shape": [8, 8], "num_frames": 4, "interval": 0.1},
+    "reservoir": 8,
+}
+COMMON: dict[str, Any] = {"output": "run", "loop": {"steps": 4, "batch_size": 8, "micro_batch": 4}}
+
+
+def pretraining(**changes: Any) -> PretrainStage:
+    values = {**COMMON, "network": {"kind": "unet"}, "data": [STORED, SIMULATED], **changes}
+    return PretrainStage.model_validate(values)
+
+
+def finetuning(**changes: Any) -> FinetuneStage:
+    return FinetuneStage.model_validate({**COMMON, "model": "model", "data": SIMULATED, **changes})
+
+
+@pytest.mark.parametrize("config", [pretraining(), finetuning(), finetuning(data=STORED)])
+def test_the_fingerprint_is_that_of_runs_before(config: TrainingStage) -> None:
+    recorded = config.model_dump(mode="json", exclude=CHANGEABLE)
+    text = json.dumps([recorded, "store"], sort_keys=True)
+    assert fingerprint(config, "store", changeable=True) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def marked(model: type[BaseModel]) -> set[str]:
+    """The changeable fields of a section and of the sections in it, by dotted keys."""
+    found = set()
+    for name, field in model.model_fields.items():
+        if any(isinstance(mark, ChangeableMark) for mark in field.metadata):
+            found.add(name)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= {f"{name}.{key}" for key in marked(field.annotation)}
+    return found
+
+
+def test_the_marked_fields_are_those_that_may_change() -> None:
+    sections = {name: keys for name, keys in CHANGEABLE.items() if isinstance(keys, set)}
+    wanted = {name for name, keys in CHANGEABLE.items() if keys is True}
+    wanted |= {f"{name}.{key}" for name, keys in sections.items() for key in keys}
+    assert marked(PretrainStage) == marked(FinetuneStage) == wanted
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"output": "elsewhere", "threads": 3, "name": "other"},
+        {"engine": {"zero_stage": 3}},
+        {"loop": {**COMMON["loop"], "ledger": True, "loader": {"threads": 7}}},
+        {"data": [STORED, {**SIMULATED, "producers": 5, "ahead": 9}]},
+    ],
+)
+def test_a_run_continues_with_other_values_of_changeable_fields(changes: dict[str, Any]) -> None:
+    one, other = pretraining(), pretraining(**changes)
+    assert fingerprint(one, changeable=True) == fingerprint(other, changeable=True)
+    assert fingerprint(one) != fingerprint(other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"engine": {"precision": "bf16"}},
+        {"loop": {**COMMON["loop"], "steps": 5}},
+        {"data": [STORED, {**SIMULATED, "reservoir": 9}]},
+    ],
+)
+def test_a_run_is_another_with_other_values_of_all_else(changes: dict[str, Any]) -> None:
+    assert fingerprint(pretraining(), changeable=True) != fingerprint(pretraining(**changes), changeable=True)
+
+
+def test_a_run_has_the_part_whose_stores_exist() -> None:
+    present, missing = pretraining().available()
+    assert present is not None
+    assert present.data == pretraining().data[1:]
+    assert missing == ["the store waves.zarr does not exist yet"]
+    assert pretraining(data=[STORED]).available() == (None, missing)
+
+
+def test_an_adaptation_is_available_once_its_model_is() -> None:
+    present, [missing] = finetuning().available()
+    assert present is None
+    assert "no model folder model" in missing
