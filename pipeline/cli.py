@@ -7,13 +7,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 import pelagos
+from pelagos.pipeline.runs.commands import PARALLEL, STAGES, command_of, config_class, stage_module
 from pelagos.preprocessing.errors import ConfigError, PelagosError, StoppedError
 
 HELP = """A foundation-model pipeline for partial differential equations and weather.
@@ -21,29 +21,6 @@ HELP = """A foundation-model pipeline for partial differential equations and wea
 Every stage is `pelagos COMMAND CONFIG [KEY=VALUE ...]`: CONFIG is a YAML file or the name of a
 shipped one, KEY=VALUE sets a value in it. The quickest way to see all of it: `pelagos demo`."""
 
-
-class Stage(NamedTuple):
-    """Where a command's configuration class and `run` are, and what it does."""
-
-    module: str
-    config: str
-    help: str
-
-
-STAGES = {
-    "simulate": Stage(
-        "simulate", "SimulateStage", "Make trajectories of an equation, in an archive's format."
-    ),
-    "build": Stage("build", "BuildStage", "Turn an archive into a sharded Zarr store."),
-    "pretrain": Stage("pretrain", "PretrainStage", "Train a network on a mixture of stores."),
-    "finetune": Stage("finetune", "FinetuneStage", "Adapt a model to a store with little data."),
-    "refine": Stage("refine", "RefineStage", "Refine forecasts with the residual of their equation."),
-    "forecast": Stage("forecast", "ForecastStage", "Roll a model out from the frames of a store."),
-    "evaluate": Stage("evaluate", "EvaluateStage", "Score rollouts of models against baselines."),
-    "register": Stage("register", "RegisterStage", "Make a model a version in the MLflow registry."),
-    "demo": Stage("demo", "DemoStage", "Walk the whole road on simulated archives."),
-}
-PARALLEL = ("pretrain", "finetune")
 INTERRUPTED = 130
 _PATH_FAULTS = (
     errno.EACCES,
@@ -72,22 +49,6 @@ Configuration = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Values to set, keys with dots.")
 ]
-
-
-def config_class(command: str) -> Any:
-    """The configuration class of a command, its module imported."""
-    stage = STAGES[command]
-    return getattr(import_module(f"pelagos.pipeline.stages.{stage.module}"), stage.config)
-
-
-def command_of(config: str) -> str:
-    """The command that a configuration is for."""
-    from pelagos.pipeline.runs.configuration import find, read
-
-    command = read(find(config)).get("command")
-    if command not in STAGES:
-        raise ConfigError(f"{config}: `command` must be one of {', '.join(STAGES)}, not {command!r}")
-    return str(command)
 
 
 @contextmanager
@@ -145,7 +106,7 @@ def run_stage(command: str, config: str, overrides: list[str] | None, processes:
 
             run([command, config, *(overrides or [])], processes)
         else:
-            import_module(f"pelagos.pipeline.stages.{STAGES[command].module}").run(loaded)
+            stage_module(command).run(loaded)
 
 
 def _command(name: str) -> Callable[..., None]:

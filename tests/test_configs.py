@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pelagos.pipeline.cli import STAGES, config_class
 from pelagos.pipeline.runs import configuration
+from pelagos.pipeline.runs.commands import STAGES, config_class
 
 FILES = sorted(configuration.SHIPPED.rglob("*.yaml"))
 

@@ -13,13 +13,14 @@ from typing import Any
 
 from pydantic import Field, PositiveInt, field_validator
 
+from pelagos.pipeline.runs.commands import PARALLEL
 from pelagos.pipeline.runs.configuration import SHIPPED, apply_overrides, check, dump, find, read
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, PelagosError
 
 SCRIPTS = SHIPPED / "slurm"
-COMMANDS = ("build", "pretrain", "finetune", "evaluate")
-TRAINING = ("pretrain", "finetune")
+WITH_SCRIPT = ("build", *PARALLEL, "evaluate")
+"""Commands that have a job script in `slurm/`."""
 
 
 class SubmitError(PelagosError, RuntimeError):
@@ -172,7 +173,7 @@ class Job:
             "output": f"{self.base}-%j.log",
         }
         # No two jobs of one name and user run at a time, so no two are ever at work in one run's folder.
-        return {**common, "dependency": "singleton"} if self.command in TRAINING else common
+        return {**common, "dependency": "singleton"} if self.command in PARALLEL else common
 
 
 def plan(command: str, config: Any, slurm: SlurmConfig) -> Job:
@@ -182,9 +183,9 @@ def plan(command: str, config: Any, slurm: SlurmConfig) -> Job:
         ConfigError: the stage has no job script.
         DataError: its batches cannot be dealt to its processes.
     """
-    if command not in COMMANDS:
-        raise ConfigError(f"submit: there is no job script for {command}, only for {', '.join(COMMANDS)}")
-    if command in TRAINING:
+    if command not in WITH_SCRIPT:
+        raise ConfigError(f"submit: there is no job script for {command}, only for {', '.join(WITH_SCRIPT)}")
+    if command in PARALLEL:
         config.loop.accumulation(slurm.processes)
     return Job(command, config, slurm)
 

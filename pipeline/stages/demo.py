@@ -11,16 +11,15 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 import xarray as xr
 from pydantic import Field
 
-from pelagos.pipeline.cli import PARALLEL, STAGES, config_class
 from pelagos.pipeline.cluster.launch import run as launch
 from pelagos.pipeline.runs import run_folder
+from pelagos.pipeline.runs.commands import PARALLEL, STAGES, config_class, stage_module
 from pelagos.pipeline.runs.configuration import check, dump
 from pelagos.pipeline.runs.progress import console
 from pelagos.pipeline.stages import evaluate
@@ -145,7 +144,7 @@ def _run(config: DemoStage, step: Step, digest: str) -> dict[str, Any]:
         elif step.command == "forecast":
             _run_alone(step.command, file)
         else:
-            import_module(f"pelagos.pipeline.stages.{STAGES[step.command].module}").run(step.config)
+            stage_module(step.command).run(step.config)
     record = {"seconds": time.monotonic() - begin, "peak_memory_bytes": memory.peak}
     run_folder.finish(folder, digest, record)
     return record

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pelagos.pipeline.cli import config_class
+from pelagos.pipeline.runs.commands import config_class
 from pelagos.pipeline.runs.configuration import check
 from pelagos.preprocessing.build.build_config import BuildConfig
 

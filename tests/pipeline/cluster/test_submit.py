@@ -37,7 +37,7 @@ def pretend(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
 
 
-@pytest.mark.parametrize("command", submit.COMMANDS)
+@pytest.mark.parametrize("command", submit.WITH_SCRIPT)
 def test_scripts_are_valid_shell_and_ask_nothing_twice(command: str) -> None:
     script = submit.SCRIPTS / f"{command}.sbatch"
     for file in (script, submit.SCRIPTS / "env.sh"):

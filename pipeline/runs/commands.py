@@ -1,0 +1,60 @@
+"""Commands: which module and configuration class each stage has, without importing any of them."""
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from pelagos.preprocessing.errors import ConfigError
+
+
+class Stage(NamedTuple):
+    """Where the configuration class and `run` of a command are, and what the command does."""
+
+    module: str
+    config: str
+    help: str
+
+
+STAGES = {
+    "simulate": Stage(
+        "simulate", "SimulateStage", "Make trajectories of an equation, in an archive's format."
+    ),
+    "build": Stage("build", "BuildStage", "Turn an archive into a sharded Zarr store."),
+    "pretrain": Stage("pretrain", "PretrainStage", "Train a network on a mixture of stores."),
+    "finetune": Stage("finetune", "FinetuneStage", "Adapt a model to a store with little data."),
+    "refine": Stage("refine", "RefineStage", "Refine forecasts with the residual of their equation."),
+    "forecast": Stage("forecast", "ForecastStage", "Roll a model out from the frames of a store."),
+    "evaluate": Stage("evaluate", "EvaluateStage", "Score rollouts of models against baselines."),
+    "register": Stage("register", "RegisterStage", "Make a model a version in the MLflow registry."),
+    "demo": Stage("demo", "DemoStage", "Walk the whole road on simulated archives."),
+}
+PARALLEL = ("pretrain", "finetune")
+"""Commands of training, which run in several processes."""
+
+
+def stage_module(command: str) -> ModuleType:
+    """The module of a command's stage. Imported here, since most of them load torch."""
+    return import_module(f"pelagos.pipeline.stages.{STAGES[command].module}")
+
+
+def config_class(command: str) -> Any:
+    """The configuration class of a command."""
+    return getattr(stage_module(command), STAGES[command].config)
+
+
+def command_of(config: str) -> str:
+    """The command that a configuration is for.
+
+    Args:
+        config: a YAML file, or the name of a shipped one.
+
+    Raises:
+        MissingFileError: there is no such file.
+        ConfigError: it names no command.
+    """
+    from pelagos.pipeline.runs.configuration import find, read
+
+    command = read(find(config)).get("command")
+    if command not in STAGES:
+        raise ConfigError(f"{config}: `command` must be one of {', '.join(STAGES)}, not {command!r}")
+    return str(command)
