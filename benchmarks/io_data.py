@@ -17,6 +17,7 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.store.frame_reader import FrameReader
 from pelagos.preprocessing.store.store import open_store
 
 NAMES = ["velocity_x", "velocity_y", "vorticity", "tracer"]
@@ -93,7 +94,7 @@ def store(root: Path, codec: str) -> Any:
     return open_store(root / "benchmark" / f"benchmark-{codec}.zarr")
 
 
-class MappedFrames:
+class MappedArray(FrameReader):
     """Frames of a .npy file by copies from a memory map: the limit of reading."""
 
     def __init__(self, path: Path) -> None:
@@ -113,6 +114,6 @@ def dataset(root: Path, codec: str, mapped: bool = False, **options: Any) -> Dat
     """All pairs of the store, or the same samples copied from the memory map."""
     opened = store(root, codec)
     if mapped:
-        opened = replace(opened, frames=MappedFrames(root / "limit.npy"))
+        opened = replace(opened, frames=MappedArray(root / "limit.npy"))
     config = DatasetConfig.model_validate({"path": opened.path} | options)
     return Dataset(opened, config, Normalizer.of(opened))

@@ -46,7 +46,7 @@ class PoseidonPattern(TorchDataset[Any]):
         return self.ours.num_samples
 
     def __getitem__(self, sample: int) -> dict[str, Any]:
-        trajectory, initial, valid = self.ours.pairs(np.array([sample]))[0]
+        trajectory, initial, valid = self.ours.index(np.array([sample]))[0]
         inputs = torch.from_numpy(self.data[trajectory, initial]).type(torch.float32)
         labels = torch.from_numpy(self.data[trajectory, valid]).type(torch.float32)
         return {
@@ -106,7 +106,7 @@ def draws(ours: Dataset) -> Iterator[list[tuple[int, int]]]:
     """Places of both frames of a batch's pairs."""
     rng = np.random.default_rng(0)
     while True:
-        index = ours.pairs(rng.integers(ours.num_samples, size=BATCH)).tolist()
+        index = ours.index(rng.integers(ours.num_samples, size=BATCH)).tolist()
         yield [(n, t) for n, *frames in index for t in frames]
 
 

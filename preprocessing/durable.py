@@ -15,11 +15,10 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-from numpy.typing import NDArray
 
+from pelagos.preprocessing.array_types import Bytes
 from pelagos.preprocessing.errors import DataError
 
-Bytes = NDArray[np.uint8]
 PARTIAL = ".partial"
 _BLOCK = 4 << 20
 _SYNC_FILE_RANGE_WRITE = 2

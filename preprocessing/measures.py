@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.array_types import Flags, Floats
 from pelagos.preprocessing.moments import Moments, merge_moments, moments_of, tendency_moments_of
 
-Flags = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 Block = NDArray[np.float32]
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from pelagos.preprocessing.array_types import Floats
+
 _SLAB = 1 << 17  # values that are cast to float64 at a time: a few MB, small beside a shard
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pelagos.preprocessing.samples.batch import Batch
+from pelagos.preprocessing.samples.batch import LoadedBatch
 
 
 class Ledger:
@@ -14,7 +14,7 @@ class Ledger:
     def __init__(self, file: Path, *, active: bool) -> None:
         self._file, self._active = file, active
 
-    def record(self, step: int, blocks: Iterable[tuple[int, Batch]]) -> None:
+    def record(self, step: int, blocks: Iterable[tuple[int, LoadedBatch]]) -> None:
         """Note the micro-batches, with their numbers, of a step."""
         if not self._active:
             return

@@ -150,7 +150,7 @@ class Guard:
         return [f"{self._located(judged, row)} (loss {values[row]:.4g})" for row in rows]
 
     def _located(self, judged: Judged, row: int) -> str:
-        return self._datasets[judged.dataset].locate(*judged.index[row].tolist())
+        return self._datasets[judged.dataset].describe_frames(*judged.index[row].tolist())
 
     def _record(self, step: int, message: str) -> None:
         print(f"WARNING: skipped: {message}", file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.training.memory import peak_memory
 from pelagos.pipeline.training.objective import ObjectiveConfig
 from pelagos.preprocessing.online.online_dataset import OnlineDataset
-from pelagos.preprocessing.samples.batch import Batch
+from pelagos.preprocessing.samples.batch import LoadedBatch
 from pelagos.preprocessing.samples.dataset import Dataset
 
 
@@ -55,7 +55,7 @@ class Meter:
         self._started = self._clock()
         self._samples, self._bytes, self._operations, self._waited = 0, 0, 0.0, 0.0
 
-    def count(self, batches: Sequence[Batch], waited: float) -> None:
+    def count(self, batches: Sequence[LoadedBatch], waited: float) -> None:
         """Take in the micro-batches of a step, and the seconds for which they were waited for."""
         self._waited += waited
         for batch in batches:

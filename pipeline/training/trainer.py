@@ -26,7 +26,7 @@ from pelagos.pipeline.training.watchdog import Watchdog, watchdog
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import DataError, StoppedError
 from pelagos.preprocessing.loading.loader import Loader, LoaderConfig
-from pelagos.preprocessing.samples.batch import Batch
+from pelagos.preprocessing.samples.batch import Batch, LoadedBatch
 from pelagos.preprocessing.samples.mixture import Order
 
 
@@ -279,9 +279,9 @@ class Trainer:
     def _errors(self, network: nn.Module, order: Order) -> dict[str, float]:
         """The mean error over the samples of each dataset."""
         sums = {dataset.layout.dataset: [0.0, 0.0] for dataset in order.datasets}
-        for batch in self._loader(order):
+        for loaded in self._loader(order):
             self._mark("validates")
-            batch = batch.to(distributed.device())
+            batch = loaded.to(distributed.device())
             with self.engine.autocast():
                 error = self.objective.validation(network, batch)
             sums[batch.layout.dataset][0] += float(error) * len(batch)
@@ -318,12 +318,12 @@ class _MicroBatches:
     """
 
     def __init__(
-        self, stream: Iterator[Batch], numbers: Sequence[int], seed: int, mark: Callable[[str], None]
+        self, stream: Iterator[LoadedBatch], numbers: Sequence[int], seed: int, mark: Callable[[str], None]
     ) -> None:
         self._stream, self._numbers, self._seed, self._mark = stream, numbers, seed, mark
         self.waited = 0.0
         # Of a batch only the index and the layout outlive it; the fields' memory is filled again.
-        self.seen: list[Batch] = []
+        self.seen: list[LoadedBatch] = []
 
     def __iter__(self) -> Iterator[Batch]:
         for number in self._numbers:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.samples.batch import Batch
-from pelagos.preprocessing.samples.dataset import Buffers, Dataset
+from pelagos.preprocessing.samples.batch import LoadedBatch
+from pelagos.preprocessing.samples.batch_buffers import BatchBuffers
+from pelagos.preprocessing.samples.dataset import Dataset
 
 _PAGE = 4096
 
@@ -38,7 +39,7 @@ class RingShape:
     @classmethod
     def fitting(cls, datasets: Sequence[Dataset], micro_batch: int, depth: int) -> "RingShape":
         """For batches of any of the datasets."""
-        shapes = ((d.input_shape, d.target_shape, d.forcings_shape) for d in datasets)
+        shapes = ((s.inputs, s.targets, s.forcings) for s in (d.shapes for d in datasets))
         largest = (max(map(prod, parts)) for parts in zip(*shapes, strict=True))
         return cls(depth, micro_batch, *(micro_batch * size for size in largest))
 
@@ -90,12 +91,12 @@ class Slot:
     targets: NDArray[np.float32]
     mask: NDArray[np.bool_]
     forcings: NDArray[np.float32]
-    views: dict[int, Buffers] = field(default_factory=dict)
-    batch: Batch | None = None
+    views: dict[int, BatchBuffers] = field(default_factory=dict)
+    batch: LoadedBatch | None = None
     error: BaseException | None = None
     copied: Any = None
 
-    def buffers(self, number: int, dataset: Dataset, num: int, present: NDArray[np.bool_]) -> Buffers:
+    def buffers(self, number: int, dataset: Dataset, num: int, present: NDArray[np.bool_]) -> BatchBuffers:
         """The memory in the shape of a dataset's batch.
 
         Args:
@@ -106,11 +107,11 @@ class Slot:
         """
         if number not in self.views:
             mask = present if dataset.complete else self.mask
-            self.views[number] = Buffers(
-                inputs=_carved(self.inputs, (num, *dataset.input_shape)),
-                targets=_carved(self.targets, (num, *dataset.target_shape)),
-                mask=_carved(mask, (num, *dataset.target_shape)),
-                forcings=_carved(self.forcings, (num, *dataset.forcings_shape)),
+            self.views[number] = BatchBuffers(
+                inputs=_carved(self.inputs, (num, *dataset.shapes.inputs)),
+                targets=_carved(self.targets, (num, *dataset.shapes.targets)),
+                mask=_carved(mask, (num, *dataset.shapes.targets)),
+                forcings=_carved(self.forcings, (num, *dataset.shapes.forcings)),
             )
         return self.views[number]
 

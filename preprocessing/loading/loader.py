@@ -14,7 +14,7 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.loading.batch_ring import RingShape, Slot
 from pelagos.preprocessing.loading.reading_process import ReadingProcess
 from pelagos.preprocessing.loading.wait_meter import Waits
-from pelagos.preprocessing.samples.batch import Batch
+from pelagos.preprocessing.samples.batch import LoadedBatch
 from pelagos.preprocessing.samples.mixture import Block, Order
 from pelagos.preprocessing.shared_memory import SharedMemory
 
@@ -65,7 +65,7 @@ class Loader:
             threads: that read.
             processes: whether each of them has a process of its own.
             depth: batches that are read ahead, and their buffers.
-            scaled: whether readers normalise, or leave it to `Batch.to`, for a device that does it quicker.
+            scaled: whether readers normalise, or leave it to the batch's `to`, for a device that does it quicker.
 
         Raises:
             ConfigError: the order cannot be dealt to so many ranks.
@@ -83,7 +83,7 @@ class Loader:
         self._present = np.ones(self._shape.targets, bool)
         self._waits = [Waits() for _ in range(threads)]
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[LoadedBatch]:
         """The batches in order.
 
         Raises:
@@ -200,7 +200,7 @@ class _Reading:
     def _announce(self, block: Block) -> None:
         with suppress(Exception):  # reading meets the same, and tells in its turn
             dataset = self._order.datasets[block.dataset]
-            dataset.announce(dataset.draw(block.samples, block.steps))
+            dataset.announce(dataset.frames_of(block.samples, block.steps))
 
     def _fill(self, ticket: _Ticket, reader: ReadingProcess | None, waits: Waits) -> None:
         number, block, slot = ticket
@@ -213,18 +213,18 @@ class _Reading:
             if number == self._current:
                 self._ready.notify()
 
-    def _read(self, block: Block, slot: Slot, reader: ReadingProcess | None, waits: Waits) -> Batch:
+    def _read(self, block: Block, slot: Slot, reader: ReadingProcess | None, waits: Waits) -> LoadedBatch:
         if slot.copied is not None:
             slot.copied.synchronize()
         dataset = self._order.datasets[block.dataset]
         buffers = slot.buffers(block.dataset, dataset, self._order.micro_batch, self._present)
-        drawn = dataset.draw(block.samples, block.steps)
+        frames = dataset.frames_of(block.samples, block.steps)
         if reader is None:
             with waits:
-                dataset.read(drawn, buffers, scaled=self._scaled, warm=not waits.last)
+                dataset.read(frames, buffers, scaled=self._scaled, warm=not waits.last)
         else:
             reader.fill(self._slots.index(slot), block, scaled=self._scaled)
-        return dataset.wrap(drawn, buffers, scaled=self._scaled)
+        return (dataset.wrap if self._scaled else dataset.wrap_unscaled)(frames, buffers)
 
     def release(self) -> None:
         """Let threads fill the memory of the batch that the consumer had last."""
@@ -241,7 +241,7 @@ class _Reading:
             event.record()
             slot.copied = event
 
-    def wait(self) -> Batch | None:
+    def wait(self) -> LoadedBatch | None:
         """The next batch; None at the end."""
         with self._lock:
             number = self._current

@@ -103,9 +103,9 @@ def main() -> None:
         buffers = slots[task["slot"]].buffers(number, datasets[number], shape.micro_batch, present)
         answer = {}
         try:
-            drawn = datasets[number].draw(samples, task["steps"])
+            frames = datasets[number].frames_of(samples, task["steps"])
             with waits:
-                datasets[number].read(drawn, buffers, scaled=task["scaled"], warm=not waits.last)
+                datasets[number].read(frames, buffers, scaled=task["scaled"], warm=not waits.last)
         except Exception as error:
             answer = {"error": type(error).__name__, "message": str(error)}
         print(json.dumps(answer), flush=True)

@@ -5,7 +5,7 @@ Shapes: N trajectories, T times, C channels, H rows, W columns, B samples.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Discriminator, NonNegativeInt, PositiveInt, Tag
 
 from pelagos.preprocessing.config import Changeable
+from pelagos.preprocessing.array_types import Float32s, Ints
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.field_reader import FieldReader
@@ -23,13 +24,14 @@ from pelagos.preprocessing.measures import measure_block, statistics_of
 from pelagos.preprocessing.online.producer import Trajectory
 from pelagos.preprocessing.online.simulation import Simulation, template
 from pelagos.preprocessing.online.trajectory_supply import Supply
-from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig, Frames, SamplesConfig
+from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig, SamplesConfig
 from pelagos.preprocessing.samples.lanes import Lanes
 from pelagos.preprocessing.samples.normalize import Normalizer
-from pelagos.preprocessing.samples.sample_index import Ints, PairIndex, index_pairs
+from pelagos.preprocessing.samples.sample_index import SampleIndex, index_samples
 from pelagos.preprocessing.split import SPLITS
-from pelagos.preprocessing.store.frames import HeldFrames
-from pelagos.preprocessing.store.scatter import spread
+from pelagos.preprocessing.store.frame_reader import FrameReader
+from pelagos.preprocessing.store.memory_reader import MemoryReader
+from pelagos.preprocessing.store.scatter import scatter
 from pelagos.preprocessing.store.store import Statistics, Store
 
 
@@ -131,16 +133,15 @@ def _store(
         mask=measures.mask,
         num_missing=0,
         present=None,
-        frames=HeldFrames(state_NTCHW[:num].copy()),
-        static_frames=HeldFrames(static_NCHW[:num].copy()),
-        static_varies=True,
+        frames=MemoryReader(state_NTCHW[:num].copy()),
+        static_frames=MemoryReader(static_NCHW[:num].copy()),
         scalar_values=scalars_NS[:num],
         level={},
         supply=supply,
     )
 
 
-class _Supplied:
+class _SuppliedState(FrameReader):
     """Reads frames of trajectories that are simulated, once they are."""
 
     def __init__(self, supply: Supply) -> None:
@@ -149,12 +150,18 @@ class _Supplied:
     def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
         """Fill buffers one after the other from the start of one frame."""
         trajectory, frame = position
-        spread(self._supply.get(trajectory).state[frame], buffers)
+        scatter(self._supply.get(trajectory).state[frame], buffers)
 
-    def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
-        """Fill (T, C, H, W) with consecutive frames of one trajectory."""
-        trajectory, frame = position
-        out[:] = self._supply.get(trajectory).state[frame : frame + len(out)]
+
+class _SuppliedStatic(FrameReader):
+    """Reads static fields of trajectories that are simulated, once they are."""
+
+    def __init__(self, supply: Supply) -> None:
+        self._supply = supply
+
+    def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
+        """Fill buffers one after the other from the start of a trajectory's fields."""
+        scatter(self._supply.get(*position).static, buffers)
 
 
 @dataclass(frozen=True)
@@ -190,22 +197,24 @@ class OnlineDataset(Dataset):
         shared = {name: getattr(config, name) for name in SamplesConfig.model_fields}
         super().__init__(store, DatasetConfig(path=store.path, **shared), normalizer)
         self.online, self._supply = config, store.supply
-        self._frames = _Supplied(store.supply)
-        self.num_samples = config.reservoir * self._index.num_pairs
-        self.uses = config.uses or self._index.num_pairs
+        self._reader = replace(
+            self._reader, state=_SuppliedState(store.supply), static=_SuppliedStatic(store.supply)
+        )
+        self.num_samples = config.reservoir * self._index.num_samples
+        self.uses = config.uses or self._index.num_samples
         self.drawn = 0
 
-    def _make_index(self) -> PairIndex:
+    def _make_index(self) -> SampleIndex:
         """Of one trajectory: all have the same frames."""
         try:
-            return index_pairs(np.ones((1, self.store.num_times), bool), self.sampling)
+            return index_samples(np.ones((1, self.store.num_times), bool), self.sampling)
         except ConfigError as error:
             raise ConfigError(f"{self.store.path}: {error}") from error
 
-    def pairs(self, samples: Ints) -> Ints:
+    def index(self, samples: Ints) -> Ints:
         """See Dataset."""
-        trajectories, parts = np.divmod(samples, self._index.num_pairs)
-        index = self._index.pairs(parts)
+        trajectories, parts = np.divmod(samples, self._index.num_samples)
+        index = self._index.lookup(parts)
         index[:, 0] = trajectories
         return index
 
@@ -228,7 +237,7 @@ class OnlineDataset(Dataset):
             lanes=number,
             ahead=online.coming,
             first=online.valid,
-            parts=self._index.num_pairs,
+            parts=self._index.num_samples,
             key=key,
         )
 
@@ -246,7 +255,7 @@ class OnlineDataset(Dataset):
     def lease(self, samples: Ints) -> object:
         """See Dataset; counts the samples as drawn."""
         self.drawn += len(samples)
-        return self._supply.lease((samples // self._index.num_pairs).tolist())
+        return self._supply.lease((samples // self._index.num_samples).tolist())
 
     def production(self) -> Production:
         """What the producers have done so far."""
@@ -262,10 +271,7 @@ class OnlineDataset(Dataset):
         """See Dataset."""
         self._supply.close()
 
-    def _static_fields(self, trajectory: int, out_CHW: Frames) -> None:
-        out_CHW[:] = self._supply.get(trajectory).static
-
-    def _scalars(self, trajectories: Ints) -> Frames:
+    def _scalars(self, trajectories: Ints) -> Float32s:
         found = [self._supply.get(trajectory).scalars for trajectory in trajectories.tolist()]
         return np.array(found, np.float32).reshape(len(found), -1)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pelagos.preprocessing.layout import Layout
-from pelagos.preprocessing.samples.batch_scaling import Scaling
+from pelagos.preprocessing.samples.batch_scaling import BatchScaling
 
 Kind = Literal["pairs", "windows", "rollouts"]
 
@@ -18,9 +18,6 @@ Kind = Literal["pairs", "windows", "rollouts"]
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Samples of one dataset, in normalised units; missing values are zero and marked by `mask`.
-
-    With a `scaling`, fields are in physical units still, missing values NaN, and `mask` says nothing: `to`
-    normalises them where it brings them.
 
     Attributes:
         layout: what the channels are.
@@ -35,7 +32,6 @@ class Batch:
         index: (B, 3) int64 trajectory, initial frame and (last) valid frame in the store.
         kind: pairs; windows, whose frames are forecast from the initial one directly; or rollouts, whose
             frames are forecast one from the other.
-        scaling: what has yet to normalise the fields.
     """
 
     layout: Layout
@@ -47,31 +43,78 @@ class Batch:
     scalars: Tensor
     index: Tensor
     kind: Kind = "pairs"
-    scaling: Scaling | None = None
 
     @property
     def steps(self) -> int:
         """K, the frames of a sample that are forecast."""
-        return 1 if self.kind == "pairs" else self.targets.shape[1]
+        return _steps(self)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device, normalised."""
-        moved = [part.to(device, non_blocking=True) for part in (self.inputs, self.targets, self.forcings)]
-        if self.scaling is None:
-            inputs, targets, forcings = moved
-            mask = self.mask.to(device, non_blocking=True)
-        else:
-            inputs, targets, mask, forcings = self.scaling.applied(*moved)
-        return replace(
-            self,
+        """The same batch on another device, but for the index, which stays where it is."""
+        names = ("inputs", "targets", "mask", "forcings", "lead_time", "scalars")
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        return replace(self, **moved)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class UnscaledBatch:
+    """Samples of one dataset in physical units, missing values NaN: `to` normalises them where it brings them.
+
+    A GPU does so at no cost to the processor's cores, which read the next batches meanwhile.
+
+    Attributes:
+        layout: as of a batch.
+        inputs: as of a batch, in physical units.
+        targets: as of a batch, in physical units.
+        forcings: as of a batch, in physical units.
+        lead_time: as of a batch.
+        scalars: as of a batch.
+        index: as of a batch.
+        kind: as of a batch.
+        scaling: normalises the fields.
+    """
+
+    layout: Layout
+    inputs: Tensor
+    targets: Tensor
+    forcings: Tensor
+    lead_time: Tensor
+    scalars: Tensor
+    index: Tensor
+    kind: Kind
+    scaling: BatchScaling
+
+    @property
+    def steps(self) -> int:
+        """K, the frames of a sample that are forecast."""
+        return _steps(self)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on a device, normalised; the fields here stay as they are."""
+        fields = (part.to(device, non_blocking=True) for part in (self.inputs, self.targets, self.forcings))
+        inputs, targets, mask, forcings = self.scaling.apply(*fields)
+        return Batch(
+            layout=self.layout,
             inputs=inputs,
             targets=targets,
             mask=mask,
             forcings=forcings,
             lead_time=self.lead_time.to(device, non_blocking=True),
             scalars=self.scalars.to(device, non_blocking=True),
-            scaling=None,
+            index=self.index,
+            kind=self.kind,
         )
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+
+LoadedBatch = Batch | UnscaledBatch
+"""What a loader gives: either becomes a batch on the device that it is brought to."""
+
+
+def _steps(batch: LoadedBatch) -> int:
+    return 1 if batch.kind == "pairs" else batch.targets.shape[1]

@@ -1,19 +1,21 @@
-"""Scaling: what normalises batches, in the memory they are read into or on the device they go to."""
+"""Batch scaling: normalises batches, in the memory that they are read into or on the device that they go to."""
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from pelagos.preprocessing.array_types import Float32s
 from pelagos.preprocessing.samples.fill_kernels import Scales
 from pelagos.preprocessing.samples.normalize import Normalizer
 
 
-class Scaling:
-    """Normalises one dataset's batches; missing values become zero. Both ways give the same bits.
+class BatchScaling:
+    """Normalises one dataset's batches; missing values become zero.
+
+    Kernels and tensors give the same bits, so that a run on a GPU sees the samples of one on the CPU.
 
     Attributes:
-        scales: of the channels, for kernels.
+        scales: of the channels, as kernels take them.
         complete: whether no value is missing anywhere.
     """
 
@@ -25,11 +27,12 @@ class Scaling:
         self.complete = complete
         self._tensors: dict[torch.device, tuple[Tensor, ...]] = {}
 
-    def applied(
+    def apply(
         self, inputs: Tensor, targets: Tensor, forcings: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Normalised inputs, targets, the mask of those that exist, and forcings; the given stay as they are."""
+        """The normalised inputs, targets, mask of existing targets, and forcings; the arguments stay as they are."""
         device = inputs.device
+        # Copied to a device once: a copy with each batch would make the device wait for the host.
         if device not in self._tensors:
             self._tensors[device] = tuple(torch.from_numpy(scale).to(device) for scale in self.scales)
         inputs, targets, forcings = (
@@ -39,12 +42,13 @@ class Scaling:
         if self.complete:
             return inputs, targets, torch.ones_like(targets, dtype=torch.bool), forcings
         mask = targets.isfinite()
-        return _filled(inputs), targets.masked_fill_(~mask, 0), mask, _filled(forcings)
+        return _without_nan(inputs), targets.masked_fill_(~mask, 0), mask, _without_nan(forcings)
 
 
-def _filled(fields: Tensor) -> Tensor:
+def _without_nan(fields: Tensor) -> Tensor:
     return fields.masked_fill_(fields.isnan(), 0)
 
 
-def _scale(normalizer: Normalizer) -> NDArray[np.float32]:
+def _scale(normalizer: Normalizer) -> Float32s:
+    # The inverse, since a product is quicker than a quotient in every kernel; the bits depend on it.
     return np.stack([normalizer.mean, 1 / normalizer.std]).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Kernels: loops over the frames of a batch, compiled, so that threads run them side by side.
+"""Fill kernels: a batch is read and normalised by one compiled call, which threads run side by side.
 
-In Python each frame is a call that hands the interpreter's lock over, which takes longer than half of a
-frame's copy; here it is one for a batch.
+A call a frame would hand Python's lock over each time: two threads then took 50 µs a pair, no less than one thread
+alone, against 20 to 24 µs here. numba rather than a C extension, since users may have no compiler.
 
 Shapes: B samples, K forecast steps, C channels, F of them forcing, P points of a grid.
 """
@@ -11,21 +11,19 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from pelagos.preprocessing.store.shard_reader import Places
+from pelagos.preprocessing.array_types import Flags, Float32s
+from pelagos.preprocessing.store.frame_reader import FrameLocations
 
-Frames = NDArray[np.float32]
-Flags = NDArray[np.bool_]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_PIECE = 1 << 18  # bytes that are read, then normalised while the core's cache still holds them
+_BLOCK_BYTES = 1 << 18  # read at a time, then normalised while the core's second-level cache still holds them
 _types = numba.types
 _pread = _types.ExternalFunction("pread", _types.intp(_types.intc, _types.uintp, _types.uintp, _types.int64))
 _memcpy = _types.ExternalFunction("memcpy", _types.uintp(_types.uintp, _types.uintp, _types.uintp))
 
 
-class Planes(NamedTuple):
-    """Memory for a batch, its grids as rows.
+class FlatBuffers(NamedTuple):
+    """Memory for a batch, with each field flattened to a row of points.
 
     Attributes:
         inputs: (B, C_in, P).
@@ -34,14 +32,14 @@ class Planes(NamedTuple):
         forcings: (B, K - 1, F, P).
     """
 
-    inputs: Frames
-    targets: Frames
+    inputs: Float32s
+    targets: Float32s
     mask: Flags
-    forcings: Frames
+    forcings: Float32s
 
 
 class Scales(NamedTuple):
-    """Mean and inverse deviation of channels.
+    """Mean and inverse standard deviation of each channel.
 
     Attributes:
         inputs: (2, C_in): prognostic, then static, then forcing.
@@ -49,18 +47,19 @@ class Scales(NamedTuple):
         forcings: (2, F).
     """
 
-    inputs: Frames
-    outputs: Frames
-    forcings: Frames
+    inputs: Float32s
+    outputs: Float32s
+    forcings: Float32s
 
 
-class Task(NamedTuple):
-    """What is to be done.
+class FillTask(NamedTuple):
+    """What is to be done with the frames of a batch.
 
     Attributes:
-        read: whether frames come from files; else they are in memory already.
-        scaled: whether they are normalised.
-        complete: whether no value is missing anywhere; else those that are become 0 where the others are normalised.
+        read: whether to read them; else they are in the buffers already.
+        scaled: whether to normalise them.
+        complete: whether no value is missing anywhere. Where one may be, normalising also replaces missing values by
+            0 and marks them in the mask.
     """
 
     read: bool
@@ -70,66 +69,76 @@ class Task(NamedTuple):
 
 def _compiled(function: _Function) -> _Function:
     """Compiled at the first call for this processor, and kept on disk for the next process."""
+    # numba's index in __pycache__ is a pickle: code beside code, and as trusted as that.
     try:
         return cast(_Function, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # nowhere to keep it: neither beside this file nor in the user's cache
+    except RuntimeError:  # no folder to keep it in: neither beside this file nor in the user's cache
         return cast(_Function, numba.njit(nogil=True)(function))
 
 
 @_compiled
 def fill_samples(
-    rows: tuple[int, int], places: Places, planes: Planes, prognostic: int, scales: Scales, task: Task
+    rows: tuple[int, int],
+    locations: FrameLocations,
+    buffers: FlatBuffers,
+    num_prognostic: int,
+    scales: Scales,
+    task: FillTask,
 ) -> int:
-    """Fill samples from the first to before the last of `rows`.
+    """Fill a range of samples.
 
-    Static channels of the inputs are there already, in physical units.
+    Static channels are in the inputs already, in physical units: they are only normalised.
 
     Args:
-        rows: of the batch.
-        places: of their frames; as many steps are filled.
-        planes: to fill.
-        prognostic: channels that are inputs and targets.
+        rows: of the batch, the first and the one after the last.
+        locations: of its frames, whose number of steps is that of the steps filled. A frame is prognostic, then
+            forcing, then diagnostic channels.
+        buffers: to fill.
+        num_prognostic: channels that are both inputs and targets.
         scales: of all channels.
         task: what is to be done.
 
     Returns:
-        The first sample whose frames could not be read whole, or the last of `rows`.
+        The first sample whose frames could not be read whole, or the end of `rows`.
     """
-    steps, num_forcing = places.files.shape[1] - 1, scales.forcings.shape[1]
-    after = planes.inputs.shape[1] - num_forcing
-    plane = 4 * planes.inputs.shape[2]
-    held, unmarked = Task(False, task.scaled, task.complete), np.empty((0, 0), np.bool_)
+    steps, num_forcing = locations.files.shape[1] - 1, scales.forcings.shape[1]
+    first_forcing = buffers.inputs.shape[1] - num_forcing
+    field_bytes = 4 * buffers.inputs.shape[2]
+    scale_only, no_mask = FillTask(False, task.scaled, task.complete), np.empty((0, 0), np.bool_)
+    prognostic, diagnostic = slice(0, num_prognostic), slice(num_prognostic, None)
+    static, forcing = slice(num_prognostic, first_forcing), slice(first_forcing, None)
     for n in range(*rows):
-        file, start = places.files[n, 0], places.starts[n, 0]
-        x_CP, scale = planes.inputs[n], scales.inputs
-        whole = _fill(file, start, x_CP[:prognostic], unmarked, scale[:, :prognostic], task)
-        whole &= _fill(file, start, x_CP[prognostic:after], unmarked, scale[:, prognostic:after], held)
-        start += prognostic * plane
-        whole &= _fill(file, start, x_CP[after:], unmarked, scale[:, after:], task)
+        file, start = locations.files[n, 0], locations.starts[n, 0]
+        x_CP, scale = buffers.inputs[n], scales.inputs
+        whole = _fill(file, start, x_CP[prognostic], no_mask, scale[:, prognostic], task)
+        whole &= _fill(file, start, x_CP[static], no_mask, scale[:, static], scale_only)
+        start += num_prognostic * field_bytes
+        whole &= _fill(file, start, x_CP[forcing], no_mask, scale[:, forcing], task)
         for k in range(steps):
-            file, start = places.files[n, k + 1], places.starts[n, k + 1]
-            y_CP, mask_CP, scale = planes.targets[n, k], planes.mask[n, k], scales.outputs
-            whole &= _fill(file, start, y_CP[:prognostic], mask_CP[:prognostic], scale[:, :prognostic], task)
-            start += prognostic * plane
+            file, start = locations.files[n, k + 1], locations.starts[n, k + 1]
+            y_CP, mask_CP, scale = buffers.targets[n, k], buffers.mask[n, k], scales.outputs
+            whole &= _fill(file, start, y_CP[prognostic], mask_CP[prognostic], scale[:, prognostic], task)
+            start += num_prognostic * field_bytes
             if k < steps - 1:
-                whole &= _fill(file, start, planes.forcings[n, k], unmarked, scales.forcings, task)
-            start += num_forcing * plane
-            whole &= _fill(file, start, y_CP[prognostic:], mask_CP[prognostic:], scale[:, prognostic:], task)
+                whole &= _fill(file, start, buffers.forcings[n, k], no_mask, scales.forcings, task)
+            start += num_forcing * field_bytes
+            whole &= _fill(file, start, y_CP[diagnostic], mask_CP[diagnostic], scale[:, diagnostic], task)
         if not whole:
             return n
     return rows[1]
 
 
 @_compiled
-def _fill(file: int, start: int, x_CP: Frames, mask_CP: Flags, scale: Frames, task: Task) -> bool:
-    """Fill channels, piece by piece, so that they are normalised while the core's cache holds them."""
+def _fill(file: int, start: int, x_CP: Float32s, mask_CP: Flags, scale: Float32s, task: FillTask) -> bool:
+    """Fill consecutive channels block by block; whether they could be read whole."""
     channels, points = x_CP.shape
-    step = max(1, _PIECE // (4 * points))
+    step = max(1, _BLOCK_BYTES // (4 * points))
     for first in range(0, channels, step):
         last = min(first + step, channels)
         address, length = x_CP[first:last].ctypes.data, 4 * points * (last - first)
         if task.read and file < 0:
-            # Not normalised on the way: the copy spares memory the reading of what it will write over.
+            # Copied, then normalised: normalising on the way would read the memory that it is about to write
+            # (25.3 µs a pair instead of 23.8).
             _memcpy(address, start, length)
         elif task.read and _pread(file, address, length, start) != length:
             return False
@@ -141,10 +150,12 @@ def _fill(file: int, start: int, x_CP: Frames, mask_CP: Flags, scale: Frames, ta
 
 
 @_compiled
-def _normalise(x_P: Frames, mask_1P: Flags, mean: np.float32, inverse: np.float32, complete: bool) -> None:
-    """Normalise one channel; where values may be missing they become 0, and the mask, if any, tells which."""
+def _normalise(
+    x_P: Float32s, mask_1P: Flags, mean: np.float32, inverse_std: np.float32, complete: bool
+) -> None:
+    """Normalise one channel; missing values become 0 and are marked in the mask, if there is one."""
     for p in range(len(x_P)):
-        x_P[p] = (x_P[p] - mean) * inverse
+        x_P[p] = (x_P[p] - mean) * inverse_std
     if complete:
         return
     if len(mask_1P):

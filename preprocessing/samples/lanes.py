@@ -6,11 +6,9 @@ All of it is a pure function of a key and the position in training, so that noth
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pelagos.preprocessing.array_types import Ints
 from pelagos.preprocessing.samples.permutation import Permutation
-
-Ints = NDArray[np.int64]
 
 
 class Reservoir:

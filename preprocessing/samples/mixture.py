@@ -14,9 +14,9 @@ from itertools import count, product
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from pelagos.preprocessing.array_types import Ints
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
@@ -24,7 +24,6 @@ from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.samples.permutation import GroupedPermutation, Permutation
 from pelagos.preprocessing.store.store import open_store
 
-Ints = NDArray[np.int64]
 _GROUP = 64  # blocks that are drawn together
 
 

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.moments import Moments, merge_moments
 from pelagos.preprocessing.store.store import Store
 from pelagos.preprocessing.variables import Variable, keys
 
-Floats = NDArray[np.float64]
 Array = TypeVar("Array", NDArray[Any], Tensor)
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from pelagos.preprocessing.array_types import Ints
+
 _ROUNDS = 4
 
 

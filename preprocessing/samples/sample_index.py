@@ -1,17 +1,16 @@
-"""Samples: which frames of which trajectory sample number k is, without a list of all of them."""
+"""Sample index: which frames of which trajectory sample number k is made of, without a list of all samples."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from pelagos.preprocessing.array_types import Flags, Ints
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.samples.window_sampling import RolloutSampling, WindowSampling, within
-
-Ints = NDArray[np.int64]
+from pelagos.preprocessing.samples.window_sampling import RolloutSampling, WindowSampling, allowed_starts
 
 
 class PairSampling(Config):
@@ -61,7 +60,7 @@ class PairSampling(Config):
         leads = num - 1 - position
         if self.max_lead is not None:
             leads = np.minimum(leads, self.max_lead // self.stride)
-        allowed = within(first + position * self.stride, self.min_start, self.max_start)
+        allowed = allowed_starts(first + position * self.stride, self.min_start, self.max_start)
         return np.where(allowed, leads + int(self.identity), 0)
 
 
@@ -69,20 +68,46 @@ Sampling = Annotated[PairSampling | WindowSampling | RolloutSampling, Field(disc
 
 
 @dataclass(frozen=True, eq=False)
-class PairIndex:
-    """The pairs of R runs, a run being consecutive frames of one trajectory that are all in the split.
-
-    Memory and time to make it grow with the number of runs and with the length of the longest, not with
-    the number of pairs.
+class SampleFrames:
+    """The frames that B samples are made of.
 
     Attributes:
-        trajectory: (R,) of each run.
+        index: (B, 3) trajectory, initial frame and (last) valid frame.
+        leads: (B,) frames of one forecast step.
+        times: (B, K + 1) the initial frame, then that of each step.
+    """
+
+    index: Ints
+    leads: Ints
+    times: Ints
+
+    @property
+    def steps(self) -> int:
+        """K, the steps that are forecast."""
+        return int(self.times.shape[1]) - 1
+
+    def positions(self) -> Iterator[tuple[int, int]]:
+        """Trajectory and time of each frame, sample by sample."""
+        for trajectory, times in zip(self.index[:, 0].tolist(), self.times.tolist(), strict=True):
+            for time in times:
+                yield trajectory, time
+
+
+@dataclass(frozen=True, eq=False)
+class SampleIndex:
+    """The samples of R runs, where a run is consecutive frames of one trajectory that are all in the split.
+
+    Memory, and the time to build it, grow with the number of runs and the length of the longest, not with the number
+    of samples.
+
+    Attributes:
+        trajectory: (R,) the trajectory of each run.
         first: (R,) its first usable frame.
-        ends: (R,) the number of pairs up to and with each run.
-        tables: (R,) which of `cumulative` counts its pairs.
-        cumulative: for each kind of run (K + 1,) the number of pairs before each of its K usable frames.
-        stride: distance of usable frames.
-        shortest: the smallest lead, in strides.
+        ends: (R,) the number of samples up to and including each run.
+        tables: (R,) which of `cumulative` counts its samples: runs of equal first frame and length share one.
+        cumulative: for each kind of run (L + 1,) the number of samples that begin before each of its L usable frames.
+        stride: distance of usable frames [frames].
+        shortest: from the initial to the (last) valid frame of the shortest sample [strides].
     """
 
     trajectory: Ints
@@ -94,11 +119,11 @@ class PairIndex:
     shortest: int
 
     @property
-    def num_pairs(self) -> int:
-        """Of all runs."""
+    def num_samples(self) -> int:
+        """The samples of all runs."""
         return int(self.ends[-1]) if len(self.ends) else 0
 
-    def pairs(self, samples: Ints) -> Ints:
+    def lookup(self, samples: Ints) -> Ints:
         """(B, 3) trajectory, initial frame and (last) valid frame of samples (B,)."""
         runs = np.searchsorted(self.ends, samples, side="right")
         before = np.where(runs > 0, self.ends[runs - 1], 0)
@@ -117,14 +142,12 @@ class PairIndex:
         return out
 
 
-def index_pairs(
-    frames: NDArray[np.bool_], sampling: Sampling, num_trajectories: int | None = None
-) -> PairIndex:
-    """The pairs of frames (N, T) of a split.
+def index_samples(frames: Flags, sampling: Sampling, num_trajectories: int | None = None) -> SampleIndex:
+    """The samples of the frames (N, T) of a split.
 
     Args:
         frames: which frames are in the split.
-        sampling: which pairs, or windows, of them are samples.
+        sampling: which pairs or windows of them are samples.
         num_trajectories: only the first so many trajectories of the split.
 
     Raises:
@@ -143,7 +166,7 @@ def index_pairs(
     counts = (sampling.counts(kind // base, kind % base) for kind in kinds.tolist())
     cumulative = tuple(np.concatenate([[0], np.cumsum(count)]) for count in counts)
     totals = np.array([before[-1] for before in cumulative], np.int64)
-    index = PairIndex(
+    index = SampleIndex(
         trajectory=trajectory,
         first=first,
         ends=np.cumsum(totals[tables]),
@@ -152,7 +175,7 @@ def index_pairs(
         stride=sampling.stride,
         shortest=sampling.shortest,
     )
-    if not index.num_pairs:
+    if not index.num_samples:
         raise ConfigError(
             f"no samples: the split has {int(frames.any(axis=1).sum())} trajectories "
             f"of {frames.shape[1]} frames, and sampling asks for {sampling}"
@@ -160,7 +183,7 @@ def index_pairs(
     return index
 
 
-def _first_trajectories(usable: NDArray[np.bool_], num_trajectories: int | None) -> NDArray[np.bool_]:
+def _first_trajectories(usable: Flags, num_trajectories: int | None) -> Flags:
     if num_trajectories is None:
         return usable
     present = np.flatnonzero(usable.any(axis=1))
@@ -170,7 +193,7 @@ def _first_trajectories(usable: NDArray[np.bool_], num_trajectories: int | None)
     return usable
 
 
-def _runs(usable: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
+def _runs(usable: Flags) -> tuple[Ints, Ints, Ints]:
     """Trajectory, start and stop of each run of consecutive frames."""
     padded = np.zeros((len(usable), usable.shape[1] + 2), np.int8)
     padded[:, 1:-1] = usable

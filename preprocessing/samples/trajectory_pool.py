@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.store.frames import FrameReader
-from pelagos.preprocessing.store.scatter import spread
+from pelagos.preprocessing.array_types import Float32s
+from pelagos.preprocessing.store.frame_reader import FrameReader, Position
+from pelagos.preprocessing.store.scatter import scatter
 
 _READERS = 4
 
@@ -24,10 +25,10 @@ class _Trajectory:
     """One place of the pool; the lock is held by whoever reads it from the store."""
 
     lock: Lock = field(default_factory=Lock)
-    values: NDArray[np.float32] | None = None
+    values: Float32s | None = None
 
 
-class TrajectoryPool:
+class TrajectoryPool(FrameReader):
     """Reads frames by reading their whole trajectory first, and keeps those that were used last.
 
     Safe to share between threads: a trajectory that several ask for is read once.
@@ -45,37 +46,25 @@ class TrajectoryPool:
         self._held: OrderedDict[int, _Trajectory] = OrderedDict()
         self._lock = Lock()
 
-    def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
-        """Fill buffers one after the other from the start of one frame.
-
-        Raises:
-            DamagedFileError: a shard is missing or damaged.
-        """
+    def read_frame(self, position: Position, buffers: Sequence[NDArray[Any]]) -> None:
+        """See FrameReader."""
         trajectory, frame = position
-        spread(self._values(trajectory)[frame], buffers)
+        scatter(self._values(trajectory)[frame], buffers)
 
-    def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
-        """Fill (T, C, H, W) with consecutive frames of one trajectory.
-
-        Raises:
-            DamagedFileError: a shard is missing or damaged.
-        """
+    def read_frames(self, position: Position, out: Float32s) -> None:
+        """See FrameReader."""
         trajectory, frame = position
         out[:] = self._values(trajectory)[frame : frame + len(out)]
 
-    def gather(self, positions: Iterable[tuple[int, ...]]) -> "TrajectoryPool":
-        """The pool itself, with the trajectories of these positions in it, read side by side.
-
-        Raises:
-            DamagedFileError: a shard is missing or damaged.
-        """
+    def prepare(self, positions: Iterable[Position], *, warm: bool = False) -> "TrajectoryPool":
+        """The pool itself, with the trajectories of these positions in it, read side by side."""
         wanted = list(dict.fromkeys(trajectory for trajectory, _ in positions))[: self._size]
         if any(trajectory not in self._held for trajectory in wanted):
             with ThreadPoolExecutor(min(len(wanted), _READERS)) as readers:
                 list(readers.map(self._values, wanted))
         return self
 
-    def _values(self, trajectory: int) -> NDArray[np.float32]:
+    def _values(self, trajectory: int) -> Float32s:
         with self._lock:
             place = self._held.setdefault(trajectory, _Trajectory())
             self._held.move_to_end(trajectory)

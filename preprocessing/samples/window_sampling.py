@@ -4,12 +4,10 @@ from itertools import pairwise
 from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
+from pelagos.preprocessing.array_types import Flags, Ints
 from pelagos.preprocessing.config import Config
-
-Ints = NDArray[np.int64]
 
 
 class Window(Config):
@@ -78,13 +76,13 @@ class Window(Config):
         """(num,) how many samples begin at each usable frame of a run that begins at frame `first`."""
         position = np.arange(num)
         initial = first + position
-        allowed = within(initial, self.min_start, self.max_start)
+        allowed = allowed_starts(initial, self.min_start, self.max_start)
         allowed &= (initial - self.start) % self.every == 0
         return (allowed & (position + self.shortest < num)).astype(np.int64)
 
 
-def within(initial: Ints, first: int, last: int | None) -> NDArray[np.bool_]:
-    """Which initial frames are allowed."""
+def allowed_starts(initial: Ints, first: int, last: int | None) -> Flags:
+    """Which initial frames lie from `first` to `last`, both included."""
     return (initial >= first) & (True if last is None else initial <= last)
 
 

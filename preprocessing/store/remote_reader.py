@@ -15,19 +15,19 @@ import numcodecs.blosc
 import numpy as np
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.array_types import Bytes, Float32s
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.location import ByteRange, Url, fetch, fetch_existing
-from pelagos.preprocessing.store.scatter import as_bytes, spread, windows
+from pelagos.preprocessing.store.frame_reader import FrameReader, Position
+from pelagos.preprocessing.store.scatter import as_bytes, byte_range, scatter
 from pelagos.preprocessing.store.shard_layout import MISSING, Cell, ShardLayout
 
-Position = tuple[int, ...]
-Bytes = NDArray[np.uint8]
 _LARGEST = 8 << 20  # bytes of a request: more are several, side by side
 _Place = tuple[Cell, int, int]  # of a chunk: shard, offset, length
 
 
-class RemoteFrames:
-    """Frames of a sharded array, read by position; safe to share between threads.
+class RemoteReader(FrameReader):
+    """Reads frames of a sharded array on a server.
 
     Indices are read once and kept.
     """
@@ -35,19 +35,20 @@ class RemoteFrames:
     def __init__(self, path: Url, layout: ShardLayout) -> None:
         self.path, self.layout = path, layout
         self._indices: dict[Cell, list[list[int]]] = {}
+        self.splits_trajectories = layout.splits_trajectories
         self._lock = Lock()
 
     def read_frame(self, position: Position, buffers: Sequence[NDArray[Any]]) -> None:
-        """Fill buffers one after the other from the start of one frame; errors as of `gather`."""
-        self.gather([position]).read_frame(position, buffers)
+        """See FrameReader."""
+        self.prepare([position]).read_frame(position, buffers)
 
-    def read_frames(self, position: Position, out: NDArray[np.float32]) -> None:
-        """Fill (T, C, H, W) with consecutive frames along the last of the leading axes; errors as of `gather`."""
+    def read_frames(self, position: Position, out: Float32s) -> None:
+        """See FrameReader."""
         positions = [(*position[:-1], position[-1] + frame) for frame in range(len(out))]
-        self.gather(positions).read_frames(position, out)
+        self.prepare(positions).read_frames(position, out)
 
-    def gather(self, positions: Iterable[Position]) -> "Gathered":
-        """These frames, fetched all at once.
+    def prepare(self, positions: Iterable[Position], *, warm: bool = False) -> "FetchedFrames":
+        """A reader of these frames alone, which are fetched at once.
 
         Raises:
             DamagedFileError: a shard is missing or damaged, or the server is gone.
@@ -57,7 +58,7 @@ class RemoteFrames:
         places = {position: self._places(*frame) for position, frame in frames.items()}
         contents = _fetched(self.path, self.layout, {place for chunks in places.values() for place in chunks})
         chunks = {position: [contents[place] for place in held] for position, held in places.items()}
-        return Gathered(self.path, self.layout, chunks)
+        return FetchedFrames(self.path, self.layout, chunks)
 
     def _locate(self, position: Position) -> tuple[Cell, int]:
         """The shard that holds a frame, and the frame's number in it."""
@@ -119,28 +120,19 @@ def _fetched(path: Url, layout: ShardLayout, places: set[_Place]) -> dict[_Place
     return found
 
 
-class Gathered:
-    """Frames whose bytes are here."""
+class FetchedFrames(FrameReader):
+    """Reads frames whose bytes have been fetched."""
 
     def __init__(self, path: Url, layout: ShardLayout, chunks: Mapping[Position, Sequence[Bytes]]) -> None:
         self._path, self._layout, self._chunks = path, layout, chunks
         self._chunk_bytes = 4 * prod(layout.chunk)
 
     def read_frame(self, position: Position, buffers: Sequence[NDArray[Any]]) -> None:
-        """Fill buffers one after the other from the start of one frame.
-
-        Raises:
-            DamagedFileError: it cannot be decoded.
-        """
+        """See FrameReader."""
         flat = as_bytes(buffers)
         for piece, chunk in zip(self._layout.pieces, self._chunks[position], strict=True):
-            if parts := windows(flat, *piece):
-                spread(self._decoded(position, chunk), parts)
-
-    def read_frames(self, position: Position, out: NDArray[np.float32]) -> None:
-        """Fill (T, C, H, W) with consecutive frames; errors as of `read_frame`."""
-        for frame, values in enumerate(out):
-            self.read_frame((*position[:-1], position[-1] + frame), [values])
+            if parts := byte_range(flat, *piece):
+                scatter(self._decoded(position, chunk), parts)
 
     def _decoded(self, position: Position, chunk: Bytes) -> Bytes:
         if self._layout.codec != "none":

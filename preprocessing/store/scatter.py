@@ -1,4 +1,4 @@
-"""Buffers: arrays that lie one after the other in thought, filled as if they were one."""
+"""Scatter: copy contiguous values into several buffers, as if these were one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.durable import Bytes
+from pelagos.preprocessing.array_types import Bytes
 
 Buffer = NDArray[Any]
 
@@ -16,19 +16,30 @@ def as_bytes(buffers: Sequence[Buffer]) -> list[Bytes]:
     return [buffer.reshape(-1).view(np.uint8) for buffer in buffers]
 
 
-def windows(buffers: Sequence[Bytes], start: int, stop: int) -> list[Bytes]:
-    """The parts of buffers in which the bytes from `start` to `stop` of all of them lie; fewer at their end."""
-    found, first = [], 0
+def byte_range(buffers: Sequence[Bytes], start: int, stop: int) -> list[Bytes]:
+    """Views of the bytes from `start` to `stop` of the buffers put end to end; fewer where the buffers end.
+
+    >>> first, second = np.arange(3, dtype=np.uint8), np.arange(10, 13, dtype=np.uint8)
+    >>> [view.tolist() for view in byte_range([first, second], 2, 5)]
+    [[2], [10, 11]]
+    """
+    views, first = [], 0
     for buffer in buffers:
-        part = buffer[max(0, start - first) : max(0, stop - first)]
-        if len(part):
-            found.append(part)
+        view = buffer[max(0, start - first) : max(0, stop - first)]
+        if len(view):
+            views.append(view)
         first += len(buffer)
-    return found
+    return views
 
 
-def spread(values: NDArray[Any], buffers: Sequence[Buffer]) -> None:
-    """Fill buffers one after the other from the start of some values of the same type."""
+def scatter(values: NDArray[Any], buffers: Sequence[Buffer]) -> None:
+    """Fill buffers one after the other from the start of values of the same type.
+
+    >>> first, second = np.zeros(2), np.zeros((1, 2))
+    >>> scatter(np.arange(5.0), [first, second])
+    >>> first, second
+    (array([0., 1.]), array([[2., 3.]]))
+    """
     values, start = values.reshape(-1), 0
     for buffer in buffers:
         buffer.reshape(-1)[:] = values[start : start + buffer.size]

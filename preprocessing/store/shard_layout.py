@@ -22,9 +22,9 @@ from typing import Any, Literal
 import google_crc32c
 import numcodecs.blosc
 import numpy as np
-from numpy.typing import NDArray
 
-from pelagos.preprocessing.durable import Bytes, Checksum, Digest, replacing, write_all
+from pelagos.preprocessing.array_types import Bytes, Float32s
+from pelagos.preprocessing.durable import Checksum, Digest, replacing, write_all
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.location import Url
 
@@ -71,6 +71,11 @@ class ShardLayout:
     def chunks(self) -> tuple[int, ...]:
         """The number of chunks of a shard along each axis."""
         return tuple(shard // chunk for shard, chunk in zip(self.shard, self.chunk, strict=True))
+
+    @property
+    def splits_trajectories(self) -> bool:
+        """Whether the frames of a trajectory lie in several shards."""
+        return len(self.cells) > 4 and self.cells[1] > 1
 
     @property
     def in_one_piece(self) -> bool:
@@ -144,7 +149,7 @@ def _codec_of(codecs: list[dict[str, Any]]) -> CodecName:
             raise ValueError(f"codecs {names}")
 
 
-def write_shard(path: Path, block: NDArray[np.float32], layout: ShardLayout) -> Checksum:
+def write_shard(path: Path, block: Float32s, layout: ShardLayout) -> Checksum:
     """Write one shard durably, with no copy of the block in memory.
 
     Args:
@@ -160,7 +165,7 @@ def write_shard(path: Path, block: NDArray[np.float32], layout: ShardLayout) -> 
     return _write_whole(path, block, layout) if layout.in_one_piece else _write_encoded(path, block, layout)
 
 
-def _write_whole(path: Path, block: NDArray[np.float32], layout: ShardLayout) -> Checksum:
+def _write_whole(path: Path, block: Float32s, layout: ShardLayout) -> Checksum:
     # C order throughout: the chunks lie in the block as they will lie in the file.
     length = 4 * prod(layout.chunk)
     footer = _footer(block, layout, [length] * (block.nbytes // length))
@@ -174,7 +179,7 @@ def _write_whole(path: Path, block: NDArray[np.float32], layout: ShardLayout) ->
     return digest.result()
 
 
-def _write_encoded(path: Path, block: NDArray[np.float32], layout: ShardLayout) -> Checksum:
+def _write_encoded(path: Path, block: Float32s, layout: ShardLayout) -> Checksum:
     with replacing(path) as descriptor:
         encoder = _Encoder(descriptor, block, layout)
         with ThreadPoolExecutor(max_workers=1) as beside:
@@ -197,7 +202,7 @@ class _Encoder:
         digest: of their bytes.
     """
 
-    def __init__(self, descriptor: int, block: NDArray[np.float32], layout: ShardLayout) -> None:
+    def __init__(self, descriptor: int, block: Float32s, layout: ShardLayout) -> None:
         self.lengths: list[int] = []
         self.digest = Digest()
         self._descriptor = descriptor
@@ -217,11 +222,11 @@ class _Encoder:
                 self._turn.notify_all()
             raise
 
-    def _take(self) -> tuple[int, list[NDArray[np.float32]]] | None:
+    def _take(self) -> tuple[int, list[Float32s]] | None:
         with self._taking:
             return next(self._groups, None)
 
-    def _write(self, number: int, chunks: list[NDArray[np.float32]]) -> None:
+    def _write(self, number: int, chunks: list[Float32s]) -> None:
         # Not joined: memory that has just been used is quicker than new memory.
         encoded = [np.frombuffer(chunk, np.uint8) for chunk in self._encode(chunks)]
         with self._turn:
@@ -236,7 +241,7 @@ class _Encoder:
         write_all(self._descriptor, *encoded, position=position)
 
 
-def _footer(block: NDArray[np.float32], layout: ShardLayout, lengths: Sequence[int]) -> Bytes:
+def _footer(block: Float32s, layout: ShardLayout, lengths: Sequence[int]) -> Bytes:
     """The index, given how long the chunks are that the block fills, one after the other, and its CRC-32C."""
     index = np.full((*layout.chunks, 2), MISSING, dtype="<u8")
     held = [-(-size // chunk) for size, chunk in zip(block.shape, layout.chunk, strict=True)]
@@ -246,7 +251,7 @@ def _footer(block: NDArray[np.float32], layout: ShardLayout, lengths: Sequence[i
     return np.frombuffer(content + struct.pack("<I", google_crc32c.value(content)), np.uint8)
 
 
-def _chunks(block: NDArray[np.float32], layout: ShardLayout) -> Iterator[NDArray[np.float32]]:
+def _chunks(block: Float32s, layout: ShardLayout) -> Iterator[Float32s]:
     """Chunks in the order of the file; of a block they are views, unless they reach beyond its rows."""
     if layout.shard[-3:] == layout.frame:
         yield from block.reshape(-1, prod(layout.chunk))
@@ -259,11 +264,11 @@ def _chunks(block: NDArray[np.float32], layout: ShardLayout) -> Iterator[NDArray
             yield np.pad(chunk, beyond, constant_values=np.nan) if len(chunk) < rows else chunk
 
 
-def _copies(chunks: Sequence[NDArray[np.float32]]) -> list[bytes]:
+def _copies(chunks: Sequence[Float32s]) -> list[bytes]:
     return [chunk.tobytes() for chunk in chunks]
 
 
-def _compress(chunks: Sequence[NDArray[np.float32]]) -> list[bytes]:
+def _compress(chunks: Sequence[Float32s]) -> list[bytes]:
     return [numcodecs.blosc.compress(chunk, b"lz4", 5, numcodecs.blosc.SHUFFLE) for chunk in chunks]
 
 

@@ -4,45 +4,31 @@ import ctypes
 import mmap
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from functools import cached_property
 from math import prod
 from pathlib import Path
 from threading import Lock, local
-from typing import NamedTuple
 
 import google_crc32c
 import numcodecs.blosc
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.durable import Bytes
+from pelagos.preprocessing.array_types import Bytes, Float32s, Ints
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.store.scatter import Buffer, as_bytes, spread, windows
-from pelagos.preprocessing.store.shard_layout import MISSING, ShardLayout
+from pelagos.preprocessing.store.frame_reader import FrameLocations, FrameReader, LocatedFrames, Position
+from pelagos.preprocessing.store.scatter import Buffer, as_bytes, byte_range, scatter
+from pelagos.preprocessing.store.shard_layout import MISSING, Cell, ShardLayout
 
-Cell = tuple[int, ...]
-Ints = NDArray[np.int64]
 _advise = getattr(os, "posix_fadvise", None)  # which macOS lacks
-_Index = tuple[NDArray[np.uint64], NDArray[np.int64]]
+_Index = tuple[NDArray[np.uint64], Ints]
 _mmap, _munmap = (getattr(ctypes.CDLL(None), name) for name in ("mmap", "munmap"))
 _munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _mmap.argtypes = (*_munmap.argtypes, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64)
 _mmap.restype = ctypes.c_void_p
 _MAP_FAILED = ctypes.c_void_p(-1).value
-
-
-class Places(NamedTuple):
-    """Where frames lie: of each sample the initial one, then one for each step.
-
-    Attributes:
-        files: (B, K + 1) descriptors; -1 of what is mapped into memory.
-        starts: (B, K + 1) position in the file, or address; a frame is prognostic, forcing and diagnostic channels.
-    """
-
-    files: Ints
-    starts: Ints
 
 
 class _Shard:
@@ -89,19 +75,7 @@ class _Shard:
             os.close(self.descriptor)
 
 
-class Found(NamedTuple):
-    """Frames of open shards.
-
-    Attributes:
-        places: where they lie, for as long as the shards are held.
-        shards: that hold them.
-    """
-
-    places: Places
-    shards: set[_Shard]
-
-
-def _frame_offsets(index: NDArray[np.uint64], layout: ShardLayout) -> NDArray[np.int64]:
+def _frame_offsets(index: NDArray[np.uint64], layout: ShardLayout) -> Ints:
     entries = index.reshape(-1, len(layout.pieces), 2).astype(np.int64)
     whole = entries[:, 0, 0] >= 0
     whole &= layout.in_one_piece
@@ -119,7 +93,7 @@ def _read_index(path: Path, descriptor: int, num_chunks: int) -> NDArray[np.uint
     return np.frombuffer(content[:-4], "<u8").reshape(-1, 2)
 
 
-class ShardReader:
+class ShardReader(FrameReader):
     """Frames of a sharded array, read by position; safe to share between threads.
 
     Indices are read once and kept; of the files the `max_open` used last stay open.
@@ -135,6 +109,7 @@ class ShardReader:
         self._chunk_bytes = 4 * prod(layout.chunk)
         self._frame_bytes = 4 * prod(layout.frame)
         self._maps = False
+        self.splits_trajectories = layout.splits_trajectories
         # One axis or two; a loop over them would take a twentieth of a frame's time.
         self._leading = ((1, 1), *zip(layout.shape[:-3], layout.shard[:-3], strict=True))[-2:]
 
@@ -149,14 +124,8 @@ class ShardReader:
         mapped._maps = True
         return mapped
 
-    def read_frame(self, position: tuple[int, ...], buffers: Sequence[Buffer]) -> None:
-        """Fill C-contiguous buffers one after the other from the start of one frame.
-
-        The buffers together may be shorter than the frame, never longer.
-
-        Raises:
-            DamagedFileError: a shard is missing, torn or cannot be decoded.
-        """
+    def read_frame(self, position: Position, buffers: Sequence[Buffer]) -> None:
+        """See FrameReader; one system call for a frame without codec."""
         cell, number = self._locate(position)
         shard = self._shards.get(cell) or self._open(cell)
         shard.used = True
@@ -164,23 +133,19 @@ class ShardReader:
         if offset < 0:
             self._fill_by_chunk(shard, cell, number, buffers)
         elif self._maps and shard.address:
-            spread(shard.memory[offset : offset + self._frame_bytes].view(np.float32), buffers)
+            scatter(shard.memory[offset : offset + self._frame_bytes].view(np.float32), buffers)
         else:
             self._fill(shard, cell, offset, buffers)
 
-    def find(self, rows: Ints, columns: Ints) -> Found | None:
-        """Where frames lie, if all are there in one piece.
+    def prepare(self, positions: Iterable[Position], *, warm: bool = False) -> "ShardReader":
+        """The mapped reader for files that are warm."""
+        return self.mapped if warm and not self._maps else self
 
-        Args:
-            rows: (B,) positions along the first of two leading axes.
-            columns: (B, N) along the second.
-
-        Raises:
-            DamagedFileError: a shard is missing or torn.
-        """
+    def locate(self, trajectories: Ints, times: Ints) -> LocatedFrames | None:
+        """See FrameReader."""
         (_, per_x), (_, per_y) = self._leading
-        (x, first), (y, second) = np.divmod(rows[:, None], per_x), np.divmod(columns, per_y)
-        cells = zip(np.repeat(x, columns.shape[1]).tolist(), y.ravel().tolist(), strict=True)
+        (x, first), (y, second) = np.divmod(trajectories[:, None], per_x), np.divmod(times, per_y)
+        cells = zip(np.repeat(x, times.shape[1]).tolist(), y.ravel().tolist(), strict=True)
         shards = [self._shards.get(cell) or self._open(cell) for cell in cells]
         numbers = (first * per_y + second).ravel().tolist()
         starts = [shard.offsets.item(number) for shard, number in zip(shards, numbers, strict=True)]
@@ -191,36 +156,29 @@ class ShardReader:
             shard.used = True
         if self._maps and all(shard.address for shard in opened):
             starts = [shard.address + start for shard, start in zip(shards, starts, strict=True)]
-            files = np.full(columns.shape, -1)
+            files = np.full(times.shape, -1)
         else:
-            files = np.array([shard.descriptor for shard in shards]).reshape(columns.shape)
-        return Found(Places(files, np.array(starts).reshape(columns.shape)), opened)
+            files = np.array([shard.descriptor for shard in shards]).reshape(times.shape)
+        return LocatedFrames(FrameLocations(files, np.array(starts).reshape(times.shape)), opened)
 
-    def announce(self, position: tuple[int, ...]) -> None:
-        """Tell the system that a frame will be read soon, where the system can be told.
+    def announce(self, positions: Iterable[Position]) -> None:
+        """See FrameReader."""
+        for position in positions:
+            cell, number = self._locate(position)
+            shard = self._shards.get(cell) or self._open(cell)
+            entries = self._entries(shard, number)
+            (start, _), (last, length) = entries[0], entries[-1]
+            if _advise is not None and MISSING not in (start, last):
+                _advise(shard.descriptor, start, last + length - start, os.POSIX_FADV_WILLNEED)
 
-        Raises:
-            DamagedFileError: the shard is missing or torn.
-        """
-        cell, number = self._locate(position)
-        shard = self._shards.get(cell) or self._open(cell)
-        entries = self._entries(shard, number)
-        (start, _), (last, length) = entries[0], entries[-1]
-        if _advise is not None and MISSING not in (start, last):
-            _advise(shard.descriptor, start, last + length - start, os.POSIX_FADV_WILLNEED)
-
-    def read_frames(self, position: tuple[int, ...], out: NDArray[np.float32]) -> None:
-        """Fill (T, C, H, W) with consecutive frames along the last of the leading axes.
-
-        Raises:
-            DamagedFileError: a shard is missing, torn or cannot be decoded.
-        """
+    def read_frames(self, position: Position, out: Float32s) -> None:
+        """See FrameReader; one system call for the frames of a shard without codec."""
         done = 0
         while done < len(out):
             here = (*position[:-1], position[-1] + done)
             done += self._read_run(here, out[done:])
 
-    def _read_run(self, position: tuple[int, ...], out: NDArray[np.float32]) -> int:
+    def _read_run(self, position: Position, out: Float32s) -> int:
         cell, number = self._locate(position)
         _, per_shard = self._leading[-1]
         count = min(len(out), per_shard - position[-1] % per_shard)
@@ -233,7 +191,7 @@ class ShardReader:
                 self.read_frame((*position[:-1], position[-1] + frame), [out[frame]])
         return count
 
-    def _locate(self, position: tuple[int, ...]) -> tuple[Cell, int]:
+    def _locate(self, position: Position) -> tuple[Cell, int]:
         """The shard that holds a frame, and the frame's number in it."""
         x, y = position if len(position) == 2 else (0, *position)
         (size_x, per_x), (size_y, per_y) = self._leading
@@ -283,7 +241,7 @@ class ShardReader:
     def _fill_by_chunk(self, shard: _Shard, cell: Cell, number: int, buffers: Sequence[Buffer]) -> None:
         flat = as_bytes(buffers)
         for piece, (offset, length) in zip(self.layout.pieces, self._entries(shard, number), strict=True):
-            if not (parts := windows(flat, *piece)):
+            if not (parts := byte_range(flat, *piece)):
                 return
             if offset == MISSING:
                 raise DamagedFileError(f"{self._file(cell)}: a chunk was never written")
@@ -305,7 +263,7 @@ class ShardReader:
         except (RuntimeError, ValueError) as error:
             raise DamagedFileError(f"{self._file(cell)}: a chunk cannot be decoded: {error}") from error
         if not whole:
-            spread(values, parts)
+            scatter(values, parts)
 
     def _scratch_bytes(self, name: str, length: int) -> Bytes:
         """Memory of this thread that is used over and over: fresh pages cost more than decoding."""

@@ -19,21 +19,22 @@ from zarr.abc.buffer import Buffer
 from zarr.buffer import cpu
 from zarr.storage import MemoryStore
 
+from pelagos.preprocessing.array_types import Flags, Float32s, Floats
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.location import Url, locate, read_all
 from pelagos.preprocessing.split import ABSENT, SPLITS
 from pelagos.preprocessing.store.format import FORMAT
-from pelagos.preprocessing.store.frames import FrameReader, Gathering, NoFrames, open_frames
+from pelagos.preprocessing.store.frame_reader import FrameReader, SharedFrame
 from pelagos.preprocessing.store.manifest import Damage, verify
+from pelagos.preprocessing.store.memory_reader import EmptyReader
+from pelagos.preprocessing.store.open_reader import open_reader
 from pelagos.preprocessing.store.shard_layout import read_metadata
 from pelagos.preprocessing.store.zarr_server import zarr_store
 from pelagos.preprocessing.transform import Log1p
 from pelagos.preprocessing.variables import Variable
 
 __all__ = ["Damage", "Statistics", "Store", "open_store", "verify"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ class Statistics:
     std: Floats
     minimum: Floats
     maximum: Floats
-    constant: NDArray[np.bool_]
+    constant: Flags
     tendency_mean: Floats
     tendency_std: Floats
     static_count: Floats
@@ -70,7 +71,7 @@ class Statistics:
     static_std: Floats
     static_minimum: Floats
     static_maximum: Floats
-    static_constant: NDArray[np.bool_]
+    static_constant: Flags
 
 
 _STATISTICS = tuple(field.name for field in fields(Statistics))
@@ -95,8 +96,7 @@ class Store:
         mask: (C, H, W) where a value ever exists in the training split.
         num_missing: how many values of the state and the static fields are NaN.
         frames: reads the state at (trajectory, time).
-        static_frames: reads the static fields at (trajectory,), or at (0,) where all share them.
-        static_varies: which of the two.
+        static_frames: reads the static fields at (trajectory,).
         scalar_values: (N, S), NaN where missing.
         level: attributes of the levels' coordinate: `units`, `long_name`, for 3-D fields `boundary`, ...
         present: (N, T) which frames there are; None where all trajectories last as long.
@@ -111,16 +111,15 @@ class Store:
     grid: Grid
     times: Floats
     time_units: str
-    splits: dict[str, NDArray[np.bool_]]
+    splits: dict[str, Flags]
     stats: Statistics
-    mask: NDArray[np.bool_]
+    mask: Flags
     num_missing: int
     frames: FrameReader
     static_frames: FrameReader
-    static_varies: bool
     scalar_values: Floats
     level: Mapping[str, str]
-    present: NDArray[np.bool_] | None
+    present: Flags | None
 
     @property
     def num_trajectories(self) -> int:
@@ -137,7 +136,7 @@ class Store:
         """Distance of two frames in `time_units`; 1 where there is one frame."""
         return float(self.times[-1]) / (self.num_times - 1) if self.num_times > 1 else 1.0
 
-    def read(self, trajectory: int, start: int, stop: int) -> NDArray[np.float32]:
+    def read(self, trajectory: int, start: int, stop: int) -> Float32s:
         """(stop - start, C, H, W) frames of one trajectory as stored, transforms not undone.
 
         Raises:
@@ -149,7 +148,7 @@ class Store:
         self.frames.read_frames((trajectory, start), out)
         return out
 
-    def take(self, trajectory: int, frames: Sequence[int]) -> NDArray[np.float32]:
+    def take(self, trajectory: int, frames: Sequence[int]) -> Float32s:
         """(T, C, H, W) some frames of one trajectory as stored, in rising order; a server is asked at once.
 
         Raises:
@@ -158,27 +157,21 @@ class Store:
         first, last = frames[0], frames[-1] + 1
         if last - first == len(frames):
             return self.read(trajectory, first, last)
-        reader = self.frames
-        if isinstance(reader, Gathering):
-            reader = reader.gather([(trajectory, frame) for frame in frames])
+        reader = self.frames.prepare([(trajectory, frame) for frame in frames])
         out = np.empty((len(frames), len(self.variables), *self.grid.shape), np.float32)
         for frame, values in zip(frames, out, strict=True):
             reader.read_frame((trajectory, frame), [values])
         return out
 
-    def static(self, trajectory: int) -> NDArray[np.float32]:
+    def static(self, trajectory: int) -> Float32s:
         """(C, H, W) static fields of one trajectory as stored.
 
         Raises:
             DamagedFileError: a shard is missing or damaged.
         """
         out = np.empty((len(self.static_variables), *self.grid.shape), np.float32)
-        self.static_frames.read_frame(self.static_position(trajectory), [out])
+        self.static_frames.read_frame((trajectory,), [out])
         return out
-
-    def static_position(self, trajectory: int) -> tuple[int]:
-        """Where `static_frames` has the fields of a trajectory."""
-        return (trajectory if self.static_varies else 0,)
 
     def scalars(self, trajectory: int) -> Floats:
         """(S,) parameters of one trajectory, NaN where missing."""
@@ -288,13 +281,19 @@ def open_store(path: Path | Url | str) -> Store:
         stats=Statistics(**{name: values.get(f"stats/{name}", np.empty(0)) for name in _STATISTICS}),
         mask=values["mask"],
         num_missing=about["num_missing"],
-        frames=open_frames(path / "state"),
-        static_frames=open_frames(path / "static") if static else NoFrames(),
-        static_varies=about["static_varies"],
+        frames=open_reader(path / "state"),
+        static_frames=_static_reader(path, about),
         scalar_values=values.get("params", np.empty((len(values["split"]), 0))),
         level=about.get("level", {}),
         present=None if np.all(present) else present,
     )
+
+
+def _static_reader(path: Path | Url, about: dict[str, Any]) -> FrameReader:
+    if not about["static_variables"]:
+        return EmptyReader()
+    reader = open_reader(path / "static")
+    return reader if about["static_varies"] else SharedFrame(reader)
 
 
 def located(path: Path | Url | str) -> Path | Url:

@@ -12,10 +12,10 @@ from analytic_source import configuration
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError
 from pelagos.preprocessing.loading.loader import Loader
-from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig, Drawn
+from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture, MixtureConfig, Sweep
 from pelagos.preprocessing.samples.permutation import GroupedPermutation, Permutation
-from pelagos.preprocessing.samples.sample_index import PairSampling
+from pelagos.preprocessing.samples.sample_index import PairSampling, SampleFrames
 
 
 @pytest.fixture(scope="module")
@@ -240,9 +240,9 @@ def test_blocks_are_announced_where_reading_waits_and_damage_is_told_in_its_turn
     announced: list[tuple[int, int]] = []
     announce, read = dataset.announce, dataset.read
 
-    def noted(drawn: Drawn) -> None:
-        announced.extend(drawn.positions)
-        announce(drawn)
+    def noted(frames: SampleFrames) -> None:
+        announced.extend(frames.positions())
+        announce(frames)
 
     def slow(*args: object, **options: object) -> None:
         threading.Event().wait(0.01)  # as a disk would
@@ -255,7 +255,7 @@ def test_blocks_are_announced_where_reading_waits_and_damage_is_told_in_its_turn
     with pytest.raises(DamagedFileError, match="state/c/2/0/0/0/0: the shard is missing"):
         next(batches)
     assert seen == [0] * 10 + [1] * 10
-    assert announced[:20] == dataset.draw(np.arange(5, 15)).positions
+    assert announced[:20] == list(dataset.frames_of(np.arange(5, 15)).positions())
 
 
 def test_what_cannot_be_announced_is_read_all_the_same(
@@ -263,7 +263,7 @@ def test_what_cannot_be_announced_is_read_all_the_same(
 ) -> None:
     dataset = DatasetConfig(path=build(configuration(tmp_path))).open()
 
-    def fail(drawn: Drawn) -> None:
+    def fail(frames: SampleFrames) -> None:
         raise OSError("too many open files")
 
     monkeypatch.setattr(dataset, "announce", fail)
@@ -278,7 +278,7 @@ def test_frames_that_were_announced_come_into_memory(tmp_path: Path, codec: str)
     descriptor = os.open(path / "state/c/0/0/0/0/0", os.O_RDONLY)
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    dataset.announce(dataset.draw(np.arange(5)))
+    dataset.announce(dataset.frames_of(np.arange(5)))
     content = bytearray(os.fstat(descriptor).st_size // 2)
     for _ in range(500):
         with suppress(BlockingIOError):
@@ -297,7 +297,7 @@ def test_a_sweep_meets_every_sample_once_in_order(datasets: list[Dataset]) -> No
     for batch in Loader(order):
         found += batch.index.tolist()
         sizes.append(len(batch))
-    expected = [row for dataset in datasets for row in dataset.pairs(np.arange(dataset.num_samples)).tolist()]
+    expected = [row for dataset in datasets for row in dataset.index(np.arange(dataset.num_samples)).tolist()]
     assert found == expected
     assert sizes == [16, 16, 8, 16, 16, 16, 16, 6]
 
@@ -410,7 +410,7 @@ def test_a_pool_reads_each_trajectory_once_and_changes_no_sample(paths: list[Pat
     order = mixture([DatasetConfig(path=paths[1], pool=2).open()], micro_batch=5, batch_size=5)
     drawn_samples = np.concatenate([block.samples for block in order.blocks(0, 1, 0, 14)])
     assert sorted(drawn_samples.tolist()) == samples.tolist()
-    trajectories = plain.pairs(drawn_samples)[:, 0]
+    trajectories = plain.index(drawn_samples)[:, 0]
     assert sum(len(set(trajectories[i : i + 20].tolist())) for i in range(0, 60, 20)) == 6
 
 

@@ -12,15 +12,15 @@ from analytic_source import Analytic, configuration
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
-from pelagos.preprocessing.samples.sample_index import PairSampling, RolloutSampling, index_pairs
-from pelagos.preprocessing.store.frames import HeldFrames
+from pelagos.preprocessing.samples.sample_index import PairSampling, RolloutSampling, index_samples
+from pelagos.preprocessing.store.memory_reader import MemoryReader
 from pelagos.preprocessing.store.store import open_store
 from pelagos.preprocessing.variables import keys
 
 
 def all_pairs(frames: np.ndarray, num: int | None = None, **options: Any) -> list[tuple[int, int, int]]:
-    index = index_pairs(frames, PairSampling(**options), num)
-    return [tuple(row) for row in index.pairs(np.arange(index.num_pairs)).tolist()]
+    index = index_samples(frames, PairSampling(**options), num)
+    return [tuple(row) for row in index.lookup(np.arange(index.num_samples)).tolist()]
 
 
 def test_all_pairs_of_earlier_and_later_frames_are_samples() -> None:
@@ -79,10 +79,10 @@ def test_no_pairs_is_an_error() -> None:
 
 
 def test_the_index_does_not_grow_with_the_number_of_pairs() -> None:
-    index = index_pairs(np.ones((10, 2000), bool), PairSampling())
-    assert index.num_pairs == 10 * 2000 * 1999 // 2
+    index = index_samples(np.ones((10, 2000), bool), PairSampling())
+    assert index.num_samples == 10 * 2000 * 1999 // 2
     assert sum(table.size for table in index.cumulative) + index.ends.size < 2100
-    assert index.pairs(np.array([index.num_pairs - 1])).tolist() == [[9, 1998, 1999]]
+    assert index.lookup(np.array([index.num_samples - 1])).tolist() == [[9, 1998, 1999]]
 
 
 RICH = {"names": ["heating", "density", "velocity_x", "velocity_y"], "static": "varying", "scalars": True}
@@ -137,14 +137,14 @@ def test_reading_mapping_and_memory_give_the_same_bits(
     config = DatasetConfig.model_validate({"path": dataset.store.path, "sampling": sampling})
     store = open_store(dataset.store.path)
     state = np.stack([store.read(trajectory, 0, 4) for trajectory in range(3)])
-    in_memory = Dataset(replace(store, frames=HeldFrames(state)), config, dataset.normalizer)
+    in_memory = Dataset(replace(store, frames=MemoryReader(state)), config, dataset.normalizer)
     on_disk = config.open()
-    drawn = on_disk.draw(np.arange(on_disk.num_samples))
+    frames = on_disk.frames_of(np.arange(on_disk.num_samples))
     for scaled in (False, True):
         found = []
         for one, warm in ((in_memory, False), (on_disk, False), (on_disk, True)):
-            buffers = one.buffers(one.num_samples)
-            one.read(drawn, buffers, scaled=scaled, warm=warm)
+            buffers = one.shapes.buffers(one.num_samples)
+            one.read(frames, buffers, scaled=scaled, warm=warm)
             found.append((buffers.inputs, buffers.targets, buffers.mask, buffers.forcings))
         assert np.isnan(found[0][1]).any() != scaled
         for other in found[1:]:
@@ -172,7 +172,7 @@ def test_splits_do_not_share_trajectories(tmp_path: Path) -> None:
     found = {}
     for split in ("train", "valid", "test"):
         dataset = DatasetConfig(path=path, split=split).open()
-        found[split] = set(dataset.pairs(np.arange(dataset.num_samples))[:, 0].tolist())
+        found[split] = set(dataset.index(np.arange(dataset.num_samples))[:, 0].tolist())
     assert found == {"train": {0, 1, 2, 3}, "valid": {4}, "test": {5}}
 
 
@@ -204,17 +204,17 @@ def test_missing_values_are_zero_and_masked(tmp_path: Path) -> None:
 def test_rollouts_are_all_windows_of_a_split() -> None:
     frames = np.ones((2, 8), bool)
     frames[0, 5:] = False
-    index = index_pairs(frames, RolloutSampling(steps=2, lead=2))
-    windows = index.pairs(np.arange(index.num_pairs)).tolist()
+    index = index_samples(frames, RolloutSampling(steps=2, lead=2))
+    windows = index.lookup(np.arange(index.num_samples)).tolist()
     assert windows == [[0, 0, 4], [1, 0, 4], [1, 1, 5], [1, 2, 6], [1, 3, 7]]
-    bounded = index_pairs(frames, RolloutSampling(steps=2, lead=2, start=1, min_start=2, max_start=2))
-    assert bounded.pairs(np.arange(bounded.num_pairs)).tolist() == [[1, 2, 6]]
+    bounded = index_samples(frames, RolloutSampling(steps=2, lead=2, start=1, min_start=2, max_start=2))
+    assert bounded.lookup(np.arange(bounded.num_samples)).tolist() == [[1, 2, 6]]
 
 
 def test_a_rollout_has_the_fields_and_forcings_of_every_step(tmp_path: Path) -> None:
     rollouts = make(tmp_path, sampling=RolloutSampling(steps=3))
     pairs = DatasetConfig(path=rollouts.store.path, sampling=PairSampling(max_lead=1)).open()
-    one_step = {tuple(row[:2]): n for n, row in enumerate(pairs.pairs(np.arange(pairs.num_samples)).tolist())}
+    one_step = {tuple(row[:2]): n for n, row in enumerate(pairs.index(np.arange(pairs.num_samples)).tolist())}
     batch = rollouts.batch(np.arange(rollouts.num_samples))
     num_forcing = 1
     for n, (i, a, b) in enumerate(batch.index.tolist()):
@@ -235,16 +235,17 @@ def test_a_limit_spreads_samples_evenly_and_always_alike(tmp_path: Path) -> None
     full = make(tmp_path, {})
     few = DatasetConfig(path=full.store.path, limit=7).open()
     assert few.num_samples == 7
-    chosen = few.pairs(np.arange(7)).tolist()
-    positions = [full.pairs(np.arange(40)).tolist().index(pair) for pair in chosen]
+    chosen = few.index(np.arange(7)).tolist()
+    positions = [full.index(np.arange(40)).tolist().index(pair) for pair in chosen]
     assert {b - a for a, b in pairwise(positions)} <= {5, 6}
-    assert chosen == DatasetConfig(path=full.store.path, limit=7).open().pairs(np.arange(7)).tolist()
+    assert chosen == DatasetConfig(path=full.store.path, limit=7).open().index(np.arange(7)).tolist()
     assert DatasetConfig(path=full.store.path, limit=70).open().num_samples == 40
 
 
 def test_a_sample_can_be_described(tmp_path: Path) -> None:
+    dataset = make(tmp_path, {})
     described = "dataset analytic, trajectory 1, frames 0->2, times 0->0.5 s"
-    assert make(tmp_path, {}).describe(11) == described
+    assert dataset.describe_frames(*dataset.index(np.array([11]))[0].tolist()) == described
 
 
 def test_a_split_without_pairs_names_the_store(tmp_path: Path) -> None:
@@ -272,7 +273,7 @@ def test_a_window_holds_the_frames_that_pairs_with_its_first_one_have(tmp_path: 
     assert batch.index.tolist() == [[i, 0, 4] for i in range(4)]
     for n in range(4):
         for k, last in enumerate((2, 4)):
-            [sample] = np.flatnonzero((pairs.pairs(np.arange(40)) == (n, 0, last)).all(axis=1))
+            [sample] = np.flatnonzero((pairs.index(np.arange(40)) == (n, 0, last)).all(axis=1))
             pair = pairs.batch(np.array([sample]))
             assert np.array_equal(batch.inputs[n], pair.inputs[0])
             assert np.array_equal(batch.targets[n, k], pair.targets[0])
@@ -291,7 +292,7 @@ def test_windows_begin_where_they_are_told_to(tmp_path: Path) -> None:
         ({"min_start": 1, "max_start": 1}, [1]),
     ):
         dataset = DatasetConfig(path=path, sampling={"kind": "windows", "steps": 2, **options}).open()
-        found = dataset.pairs(np.arange(dataset.num_samples))
+        found = dataset.index(np.arange(dataset.num_samples))
         assert found[found[:, 0] == 0, 1].tolist() == starts
         assert (found[:, 2] - found[:, 1] == 2).all()
     with pytest.raises(ConfigError, match="no samples"):
@@ -301,7 +302,7 @@ def test_windows_begin_where_they_are_told_to(tmp_path: Path) -> None:
 def test_fewer_targets_are_the_first_ones_of_the_same_samples(tmp_path: Path) -> None:
     dataset = windows(tmp_path, "rollouts", steps=3)
     samples = np.array([3, 0])
-    whole, short = dataset.batch(samples), dataset.fill(samples, dataset.buffers(2), 2)
+    whole, short = dataset.batch(samples), dataset.batch(samples, steps=2)
     assert np.array_equal(short.targets, whole.targets[:, :2])
     assert np.array_equal(short.inputs, whole.inputs)
     assert np.array_equal(short.forcings, whole.forcings[:, :1])

@@ -4,14 +4,14 @@ import sys
 
 PROGRAM = """
 import numpy as np
-from pelagos.preprocessing.samples.fill_kernels import Planes, Scales, Task, fill_samples
-from pelagos.preprocessing.store.shard_reader import Places
+from pelagos.preprocessing.samples.fill_kernels import FillTask, FlatBuffers, Scales, fill_samples
+from pelagos.preprocessing.store.frame_reader import FrameLocations
 x = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
 y, none = x[:, None].copy(), np.empty((1, 0, 0, 3), np.float32)
 scale = np.array([[1, 2], [2, 0.5]], np.float32)
-nowhere = Places(np.zeros((1, 2), np.int64), np.zeros((1, 2), np.int64))
-task = Task(read=False, scaled=True, complete=True)
-planes, scales = Planes(x, y, np.ones(y.shape, bool), none), Scales(scale, scale, scale[:, :0])
+nowhere = FrameLocations(np.zeros((1, 2), np.int64), np.zeros((1, 2), np.int64))
+task = FillTask(read=False, scaled=True, complete=True)
+planes, scales = FlatBuffers(x, y, np.ones(y.shape, bool), none), Scales(scale, scale, scale[:, :0])
 assert fill_samples((0, 1), nowhere, planes, 2, scales, task) == 1
 assert x.tolist() == [[[-2, 0, 2], [0.5, 1, 1.5]]], x
 assert y[:, 0].tolist() == x.tolist()

@@ -14,9 +14,10 @@ from zarr.codecs import BloscCodec
 
 from pelagos.preprocessing import durable
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.store.frames import ZarrFrames, open_frames
+from pelagos.preprocessing.store.open_reader import open_reader
 from pelagos.preprocessing.store.shard_layout import ShardLayout, read_metadata, write_shard
 from pelagos.preprocessing.store.shard_reader import ShardReader
+from pelagos.preprocessing.store.zarr_reader import ZarrReader
 
 SHAPE = (5, 7, 4, 6, 8)
 CODECS = ["none", "blosc-lz4"]
@@ -77,7 +78,7 @@ def test_the_reader_reads_what_zarr_writes(
     tmp_path: Path, values: Any, codec: str, chunk: tuple[int, int]
 ) -> None:
     make_array(tmp_path / "a", codec, (2, 3), chunk)[:] = values
-    reader = open_frames(tmp_path / "a")
+    reader = open_reader(tmp_path / "a")
     assert isinstance(reader, ShardReader)
     out = np.empty(SHAPE[1:], np.float32)
     for i in range(SHAPE[0]):
@@ -144,8 +145,8 @@ def test_what_reaches_beyond_the_last_row_is_no_value(tmp_path: Path, values: An
 @pytest.mark.parametrize("chunk", [(2, 3), (4, 4)])
 def test_other_chunks_are_read_through_zarr(tmp_path: Path, values: Any, chunk: tuple[int, int]) -> None:
     make_array(tmp_path / "a", "none", chunk=chunk)[:] = values
-    reader, out = open_frames(tmp_path / "a"), np.empty(SHAPE[1:], np.float32)
-    assert isinstance(reader, ZarrFrames)
+    reader, out = open_reader(tmp_path / "a"), np.empty(SHAPE[1:], np.float32)
+    assert isinstance(reader, ZarrReader)
     reader.read_frames((4, 0), out)
     assert np.array_equal(out, values[4])
 
@@ -225,7 +226,7 @@ def test_a_chunk_that_cannot_be_encoded_is_an_error_and_leaves_nothing(
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     make_array(tmp_path / "a", "none")
     with pytest.raises(DamagedFileError, match=r"a/c/2/0/0/0/0: the shard is missing"):
-        open_frames(tmp_path / "a").read_frame((4, 0), [np.empty(SHAPE[2:], np.float32)])
+        open_reader(tmp_path / "a").read_frame((4, 0), [np.empty(SHAPE[2:], np.float32)])
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -240,7 +241,7 @@ def test_a_damaged_index_is_found_when_the_shard_is_opened(
     content[place] ^= 1
     file.write_bytes(content)
     with pytest.raises(DamagedFileError, match=r"c/1/0/0/0/0: the shard's index is torn or damaged"):
-        open_frames(tmp_path / "a").read_frame((2, 0), [np.empty(SHAPE[2:], np.float32)])
+        open_reader(tmp_path / "a").read_frame((2, 0), [np.empty(SHAPE[2:], np.float32)])
 
 
 def test_a_truncated_shard_is_found_when_it_is_opened(tmp_path: Path, values: Any) -> None:
@@ -248,7 +249,7 @@ def test_a_truncated_shard_is_found_when_it_is_opened(tmp_path: Path, values: An
     file = tmp_path / "a" / write_all(tmp_path / "a", values).key((0, 0, 0, 0, 0))
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(DamagedFileError, match="torn or damaged"):
-        open_frames(tmp_path / "a").read_frame((0, 0), [np.empty(SHAPE[2:], np.float32)])
+        open_reader(tmp_path / "a").read_frame((0, 0), [np.empty(SHAPE[2:], np.float32)])
 
 
 def test_a_chunk_that_cannot_be_decoded_is_named(tmp_path: Path, values: Any) -> None:
@@ -258,13 +259,13 @@ def test_a_chunk_that_cannot_be_decoded_is_named(tmp_path: Path, values: Any) ->
     content[:16] = bytes(16)
     file.write_bytes(content)
     with pytest.raises(DamagedFileError, match=r"c/0/0/0/0/0: a chunk cannot be decoded"):
-        open_frames(tmp_path / "a").read_frame((0, 0), [np.empty(SHAPE[2:], np.float32)])
+        open_reader(tmp_path / "a").read_frame((0, 0), [np.empty(SHAPE[2:], np.float32)])
 
 
 def test_a_chunk_that_was_never_written_is_no_fill_value(tmp_path: Path, values: Any) -> None:
     make_array(tmp_path / "a", "none")[0, 0] = values[0, 0]
     with pytest.raises(DamagedFileError, match="never written"):
-        open_frames(tmp_path / "a").read_frame((0, 1), [np.empty(SHAPE[2:], np.float32)])
+        open_reader(tmp_path / "a").read_frame((0, 1), [np.empty(SHAPE[2:], np.float32)])
 
 
 def test_positions_outside_the_array_are_refused(tmp_path: Path, values: Any) -> None:
@@ -283,8 +284,8 @@ def test_other_codecs_are_read_through_zarr(
         tmp_path / "a", shape=SHAPE, shards=(2, 7, 4, 6, 8), chunks=(1, 1, 4, 6, 8), dtype="float32"
     )
     array[:] = values
-    reader = open_frames(tmp_path / "a")
-    assert isinstance(reader, ZarrFrames)
+    reader = open_reader(tmp_path / "a")
+    assert isinstance(reader, ZarrReader)
     assert "slower" in caplog.text
     assert "zstd" in caplog.text
     first, second = np.empty((1, 6, 8), np.float32), np.empty((2, 6, 8), np.float32)
@@ -347,7 +348,7 @@ def test_an_index_with_lengths_of_no_chunk_is_no_reason_to_read_beyond_it(
     content[-length - 4 :] = index.tobytes() + struct.pack("<I", google_crc32c.value(index.tobytes()))
     file.write_bytes(content)
     reader, out = ShardReader(tmp_path / "a", layout), np.empty(SHAPE[2:], np.float32)
-    assert reader.find(np.array([0]), np.array([[5, 6]])) is None
+    assert reader.locate(np.array([0]), np.array([[5, 6]])) is None
     for one in (reader, reader.mapped):
         with pytest.raises(DamagedFileError, match="c/0/0/0/0/0: the shard ends before its index says so"):
             one.read_frame((0, 6), [out])
