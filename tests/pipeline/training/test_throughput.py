@@ -31,7 +31,7 @@ from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.loading.loader import Loader
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.samples.batch import Batch
+from pelagos.preprocessing.samples.batch import Batch, LoadedBatch
 from pelagos.preprocessing.sources.formats import the_well
 from pelagos.preprocessing.variables import Variable
 
@@ -247,7 +247,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> pretrain.PretrainStage:
 LATE = 0.1
 
 
-def late_loader(*arguments: Any, **options: Any) -> Iterator[Batch]:
+def late_loader(*arguments: Any, **options: Any) -> Iterator[LoadedBatch]:
     """A loader each of whose batches is late when it is asked for."""
     for batch in Loader(*arguments, **options):
         time.sleep(LATE)
