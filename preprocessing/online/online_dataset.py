@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Discriminator, NonNegativeInt, PositiveInt, Tag
 
-from pelagos.preprocessing.config import Changeable
 from pelagos.preprocessing.array_types import Float32s, Ints
+from pelagos.preprocessing.config import Changeable
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.field_reader import FieldReader
