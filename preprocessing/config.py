@@ -6,8 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
-    """An immutable set of checked values: unknown keys are errors, defaults are part of the record."""
+    """An immutable set of checked values: unknown keys are errors, and defaults are part of the record."""
 
+    # JSON has no NaN or infinity, and every configuration is recorded as JSON.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 

@@ -1,22 +1,26 @@
-"""What Pelagos raises when a user's input is at fault.
+"""Errors that a user can put right.
 
-Each error also is the builtin that a caller would expect. The commands print its message
-without a traceback, so a message says what was found, where, and what would be right.
+Each is also the built-in exception that a caller would expect. Commands print the message without a
+traceback, so it says where the fault is, what was found and what would be right.
 """
 
 
 class PelagosError(Exception):
-    """The base of all errors that a user can mend; the exit code is that of a command which it ends."""
+    """The base of all errors that a user can put right.
+
+    Attributes:
+        exit_code: what a command that ends with this error returns.
+    """
 
     exit_code = 1
 
 
 class DataError(PelagosError, ValueError):
-    """A file's content contradicts what was asked of it."""
+    """A file contains something other than what is needed or was promised."""
 
 
 class MissingFileError(PelagosError, FileNotFoundError):
-    """A file or folder that was named does not exist."""
+    """A file or folder that the user named does not exist."""
 
 
 class DamagedFileError(PelagosError, OSError):
@@ -30,6 +34,6 @@ class ConfigError(PelagosError, ValueError):
 
 
 class StoppedError(PelagosError, InterruptedError):
-    """A run stopped because a signal asked for it; its checkpoint is written, the same command continues."""
+    """A run stopped on a signal after writing its checkpoint; the same command continues it."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again

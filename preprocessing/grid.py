@@ -1,4 +1,4 @@
-"""Grid: where the values of a field are, how large their cells are and what lies beyond the edges."""
+"""Grid: where the values of a field are, how large its cells are and what lies beyond its edges."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from pelagos.preprocessing.errors import DataError
 
 Boundary = Literal["periodic", "wall", "open", "pole", "unknown"]
 Sides = tuple[Boundary, Boundary]
+"""What lies before the first and after the last row or column."""
 GridKind = Literal["cartesian", "latlon"]
 
 
@@ -19,11 +20,11 @@ class Grid:
 
     Attributes:
         kind: `cartesian`, or `latlon` with y and x in degrees.
-        y: (H,) centres of the rows, in the archive's order; float64.
+        y: (H,) centres of the rows in the archive's order, which may be descending; float64.
         x: (W,) centres of the columns; float64.
         boundary_y: what lies before the first and after the last row.
-        boundary_x: likewise for columns.
-        units: of y and x.
+        boundary_x: what lies before the first and after the last column.
+        units: units of y and x; degrees on a `latlon` grid.
     """
 
     kind: GridKind
@@ -37,10 +38,14 @@ class Grid:
         for axis, values in (("y", self.y), ("x", self.x)):
             steps = np.diff(values)
             if values.ndim != 1 or not (np.all(steps > 0) or np.all(steps < 0)):
-                raise DataError(f"grid axis {axis} must be one-dimensional and strictly monotonic")
+                raise DataError(
+                    f"grid axis {axis} must be one-dimensional and strictly monotonic; {_disorder(values)}"
+                )
         for axis, sides in (("y", self.boundary_y), ("x", self.boundary_x)):
             if "periodic" in sides and sides != ("periodic", "periodic"):
-                raise DataError(f"boundary_{axis} is periodic on one side only: {sides}")
+                raise DataError(
+                    f"boundary_{axis} is periodic on one side only, {','.join(sides)}; both sides or none must be"
+                )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -49,25 +54,25 @@ class Grid:
 
     @property
     def periodic(self) -> tuple[bool, bool]:
-        """Whether rows, and columns, wrap around."""
+        """Whether the grid wraps around along y, and along x."""
         return self.boundary_y[0] == "periodic", self.boundary_x[0] == "periodic"
 
     @property
     def spacing(self) -> tuple[float, float]:
-        """Mean distance of rows and of columns, in `units`; 1 along an axis of a single point."""
+        """Mean distance between rows and between columns, in `units`; 1 along an axis of a single point."""
         return _spacing(self.y), _spacing(self.x)
 
     @property
     def edges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(H + 1,) and (W + 1,) edges of the cells, half way between centres and never beyond a pole."""
+        """(H + 1,) and (W + 1,) edges of the cells, half-way between centres and never beyond a pole."""
         y, x = _edges(self.y), _edges(self.x)
         return np.clip(y, -90, 90) if self.kind == "latlon" else y, x
 
     def area_weights(self) -> NDArray[np.float64]:
         """(H, W) cell areas divided by their mean.
 
-        On latitudes a cell's area is sin(upper edge) - sin(lower edge) (the definition of
-        WeatherBench 2).
+        On latitudes a cell's area is sin(upper edge) - sin(lower edge), the definition of
+        WeatherBench 2. Cartesian cells all weigh the same: their grids are taken as evenly spaced.
         """
         edges = self.edges[0]
         rows = (
@@ -75,8 +80,8 @@ class Grid:
         )
         return np.broadcast_to((rows / rows.mean())[:, None], self.shape).copy()
 
-    def moved(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> "Grid":
-        """The grid of other axes within this one: a side where the domain no longer ends becomes open."""
+    def with_axes(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> "Grid":
+        """A grid of other axes within this domain; sides where the domain no longer ends become open."""
         bare = replace(self, y=y, x=x, boundary_y=("open", "open"), boundary_x=("open", "open"))
         sides = (
             _sides_within(old, kinds, new)
@@ -88,7 +93,7 @@ class Grid:
         return replace(bare, boundary_y=boundary_y, boundary_x=boundary_x)
 
     def to_attrs(self) -> dict[str, str]:
-        """What a dataset's attributes say of its grid beside the coordinates."""
+        """The attributes by which a dataset describes its grid, besides the coordinates."""
         return {
             "grid": self.kind,
             "boundary_y": ",".join(self.boundary_y),
@@ -96,7 +101,7 @@ class Grid:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object from which `from_json` makes an equal grid."""
+        """A JSON object from which `from_json` restores this grid exactly."""
         return {
             "kind": self.kind,
             "y": self.y.tolist(),
@@ -119,6 +124,15 @@ class Grid:
         )
 
 
+def _disorder(values: NDArray[np.float64]) -> str:
+    """Where an axis is not what it must be."""
+    if values.ndim != 1:
+        return f"it has the shape {values.shape}"
+    steps = np.diff(values) * (1 if values[-1] >= values[0] else -1)
+    point = int(np.argmin(steps > 0))  # NaN is not larger either
+    return f"points {point} and {point + 1} are {values[point]:g} and {values[point + 1]:g}"
+
+
 def _spacing(values: NDArray[np.float64]) -> float:
     return float(abs(values[-1] - values[0]) / (len(values) - 1)) if len(values) > 1 else 1.0
 
@@ -129,10 +143,12 @@ def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _sides_within(old: NDArray[np.float64], kinds: Sides, new: NDArray[np.float64]) -> Sides:
-    """What lies beyond the first and last of new edges; half a cell makes no difference."""
+    """What lies beyond the first and last of the new edges."""
+    # Grids of other resolution end up to half a cell elsewhere in the same domain; a little more is rounding.
     slack = 0.51 * max(np.abs(np.diff(old)).mean(), np.abs(np.diff(new)).mean())
     if kinds[0] == "periodic":
         return kinds if abs(np.ptp(old) - np.ptp(new)) < slack else ("open", "open")
+    # Compared by position, since either grid may run the other way.
     by_edge = zip(old[[0, -1]], kinds, strict=True)
     low, high = (kind for _, kind in sorted(by_edge, key=lambda side: float(side[0])))
     low = low if abs(new.min() - old.min()) < slack else "open"

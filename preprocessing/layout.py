@@ -1,4 +1,4 @@
-"""Layout: what the channels of a dataset's samples are."""
+"""Layout: what the channels of a dataset's samples mean."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ from pelagos.preprocessing.variables import Variable
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What the channels of one dataset's samples are: the same for all its batches.
+    """What the channels of one dataset's samples mean, in all its batches.
 
     Attributes:
-        dataset: its identifier.
+        dataset: identifier of the dataset.
         inputs: variables of the input channels: prognostic, then static, then forcing.
         outputs: variables of the output channels: prognostic, then diagnostic.
-        grid: shared by inputs and outputs.
-        scalars: names of the parameters that go with each sample.
-        time_scale: physical duration of lead time 1.
+        grid: the grid of all inputs and outputs.
+        scalars: names of the parameters that accompany each sample.
+        time_scale: physical duration of lead time 1, in the dataset's unit of time.
     """
 
     dataset: str

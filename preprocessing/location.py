@@ -1,8 +1,8 @@
-"""Location: where a store or an archive lies, in a folder of this machine or on a server.
+"""Location: where a store or an archive is, in a folder of this machine or on a server.
 
-What lies on a server has a URL of any protocol that fsspec knows (https, s3, gs, ...) and is only read, by
-ranges of bytes. Credentials and endpoints are fsspec's affair: of the environment (AWS_PROFILE,
-FSSPEC_S3_ANON=true, ...) or its configuration files, never part of a URL.
+A place on a server is a URL of any protocol that fsspec knows (https, s3, gs, ...); it is only read, by
+ranges of bytes. Credentials and endpoints come from the environment (AWS_PROFILE, FSSPEC_S3_ANON=true, ...)
+or from fsspec's configuration files, never from the URL.
 """
 
 import logging
@@ -21,12 +21,12 @@ from pydantic import BeforeValidator, PlainSerializer, PlainValidator
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
 
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds before a request that failed is tried again; after the last it is an error."""
-_SILENCE = 60.0  # seconds without a byte after which a request has failed
+"""Seconds to wait before each retry of a failed request; after the last one it is an error."""
+_SILENCE = 60.0  # seconds without a byte after which a request counts as failed
 _IN_FLIGHT = 32  # requests at a time
-_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
-_EXTRA = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
-_MENDABLE = (408, 425, 429)  # refusals for the moment; others below 500 are for good
+_ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
+_TEMPORARY = (408, 425, 429)  # timeout, too early, too many requests; other statuses below 500 are final
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, TypeError, ValueError)
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Url:
-    """A place on a server: of what `Path` is on a disk the part that reading needs."""
+    """A place on a server, with those methods of `Path` that reading needs."""
 
     text: str
 
@@ -46,12 +46,12 @@ class Url:
 
     @property
     def protocol(self) -> str:
-        """What stands before `://`."""
+        """The part before `://`."""
         return self.text.partition("://")[0]
 
     @property
     def name(self) -> str:
-        """What stands behind the last slash."""
+        """The part after the last slash."""
         return self.text.rpartition("/")[2]
 
     @property
@@ -61,23 +61,24 @@ class Url:
 
     @property
     def parent(self) -> "Url":
-        """The folder."""
+        """The URL of the folder that contains this place."""
         return Url(self.text.rpartition("/")[0])
 
     def with_name(self, name: str) -> "Url":
-        """A neighbour."""
+        """The URL of another name in the same folder."""
         return self.parent / name
 
     def exists(self) -> bool:
-        """Whether there is a Zarr group or array: other folders cannot be told from nothing."""
+        """Whether a Zarr group or array is here. Servers know no folders, so others look like nothing."""
         return any(
-            content is not None for content in fetch_existing([ByteRange(self / name) for name in _ZARR])
+            content is not None
+            for content in fetch_existing([ByteRange(self / name) for name in _ZARR_METADATA])
         )
 
     is_dir = exists
 
     def read_bytes(self) -> bytes:
-        """All of a file; errors as of `fetch`."""
+        """The content of the file; raises the errors of `fetch`."""
         return fetch([ByteRange(self)])[0]
 
 
@@ -86,9 +87,9 @@ class ByteRange:
     """Some or all bytes of a file on a server.
 
     Attributes:
-        url: of the file.
-        start: first byte; counted from the end where negative.
-        stop: one behind the last byte; the end of the file where absent.
+        url: the file.
+        start: first byte, counted from the end of the file if negative; None for the whole file.
+        stop: one past the last byte; None for the end of the file.
     """
 
     url: Url
@@ -104,17 +105,17 @@ class ByteRange:
 
     @property
     def length(self) -> int | None:
-        """In bytes, where it is known."""
+        """Number of bytes; None where only the server knows it."""
         if self.start is None or (self.stop is None and self.start >= 0):
             return None
         return -self.start if self.stop is None else self.stop - self.start
 
 
 def locate(value: Path | Url | str) -> Path | Url:
-    """What a text means: a URL has a protocol, all else is a path.
+    """The path or URL that a text means: a URL begins with a protocol, anything else is a path.
 
     Raises:
-        ValueError: nobody knows the protocol, or the URL has more than a place.
+        ValueError: the protocol is unknown, or the URL has a query or a fragment.
 
     >>> locate("file:///data/a%20store.zarr"), locate("https://host/data/a.zarr/").name
     (PosixPath('/data/a store.zarr'), 'a.zarr')
@@ -128,11 +129,10 @@ def locate(value: Path | Url | str) -> Path | Url:
     if protocol in ("file", "local"):
         return Path(unquote(rest))
     if protocol not in fsspec.available_protocols():
-        raise ValueError(f"no protocol {protocol!r} is known; https, s3 and gs are, and others of fsspec")
+        raise ValueError(f"unknown protocol {protocol!r}; use https, s3, gs or another one of fsspec")
+    # URLs end up in configurations, checkpoints and provenance, so nothing secret may be part of one.
     if "?" in rest or "#" in rest:
-        raise ValueError(
-            "a URL of a place alone, without ? or #, is wanted; credentials belong into the environment"
-        )
+        raise ValueError("a URL must not have ? or #; credentials belong in the environment")
     return Url(f"{protocol}://{rest.rstrip('/')}")
 
 
@@ -144,24 +144,24 @@ def _located(value: Any) -> Path | Url:
 
 def _local(value: Any) -> Any:
     if isinstance(value, Url) or (isinstance(value, str) and isinstance(locate(value), Url)):
-        raise ValueError("what is written goes to a folder of this machine; copy it to a server afterwards")
+        raise ValueError("only a folder of this machine can be written to; copy it to the server afterwards")
     return str(locate(value)) if isinstance(value, str) else value
 
 
 Location = Annotated[Path | Url, PlainValidator(_located), PlainSerializer(str, when_used="json")]
-"""Of what is read: a path, or a URL."""
+"""Type of a configuration's field for what is read: a path or a URL."""
 Folder = Annotated[Path, BeforeValidator(_local)]
-"""Of what is written: a path."""
+"""Type of a configuration's field for what is written: a path."""
 
 
 def fetch(spans: Sequence[ByteRange]) -> list[bytes]:
-    """Contents, several at a time; what fails is tried again for some seconds.
+    """The contents of byte ranges, requested side by side and retried for some seconds where they fail.
 
     Raises:
-        ConfigError: a package is missing that speaks the protocol.
+        ConfigError: the package that reads the protocol is not installed.
         MissingFileError: there is no such file.
-        DamagedFileError: the server is gone or refuses, or a file ends too early.
-        DataError: the server sends whole files where parts are asked for.
+        DamagedFileError: the server does not answer or refuses, or a file ends too early.
+        DataError: the server sends whole files although parts were asked for.
     """
     contents = fetch_existing(spans)
     for span, content in zip(spans, contents, strict=True):
@@ -171,7 +171,7 @@ def fetch(spans: Sequence[ByteRange]) -> list[bytes]:
 
 
 def fetch_existing(spans: Sequence[ByteRange]) -> list[bytes | None]:
-    """The same, with None for files that do not exist; other errors as of `fetch`."""
+    """The contents of byte ranges as of `fetch`, with None for each file that does not exist."""
     found: dict[int, bytes | None] = {}
     waits: list[float | None] = [*RETRY_DELAYS, None]
     for wait in waits:
@@ -200,29 +200,30 @@ def _request(spans: Sequence[ByteRange]) -> list[bytes | BaseException]:
 
 
 def _filesystem(url: Url) -> Any:
-    with needing_package(url):  # fsspec keeps one a process for each protocol
+    with needing_package(url):
+        # fsspec itself keeps one file system for each protocol and set of options.
         return fsspec.filesystem(url.protocol, **filesystem_options(url))
 
 
 @contextmanager
 def needing_package(url: Url) -> Iterator[None]:
-    """Say what to install where a package is missing that speaks the URL's protocol."""
+    """Turn the lack of the package that reads a URL's protocol into a ConfigError that says what to install."""
     try:
         yield
     except ImportError as error:
-        wanted = _EXTRA.get(url.protocol)
+        wanted = _PACKAGES.get(url.protocol)
         advice = f"pip install 'pelagos[remote]', which brings {wanted}" if wanted else error
-        raise ConfigError(f"{url}: a package is missing that reads {url.protocol}://: {advice}") from error
+        raise ConfigError(f"{url}: the package that reads {url.protocol}:// is missing: {advice}") from error
 
 
 def filesystem_options(url: Url) -> dict[str, Any]:
-    """Of fsspec's file system for a URL."""
+    """The options for the file system of fsspec that reads a URL."""
     if url.protocol not in ("http", "https"):
         return {}
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
-    # A range is of the file's bytes, not of those that a server has compressed.
+    # A range must count the bytes of the file, not those of a compressed transfer.
     return {"client_kwargs": {"timeout": timeout}, "headers": {"Accept-Encoding": "identity"}}
 
 
@@ -231,29 +232,29 @@ def _checked(span: ByteRange, content: bytes) -> bytes:
         return content
     if len(content) > span.length:
         raise DataError(
-            f"{span}: the server sends {len(content)} bytes: it ignores ranges, without which a store "
+            f"{span}: the server sent {len(content)} bytes, so it ignores ranges, without which a store "
             "cannot be read; copy the store to this machine"
         )
-    raise DamagedFileError(f"{span}: the file ends after {len(content)} bytes of these")
+    raise DamagedFileError(f"{span}: the file ends after {len(content)} of these bytes")
 
 
 def _pause(span: ByteRange, error: BaseException, wait: float | None) -> None:
-    """Wait before the next try, if there is to be one."""
+    """Wait before the next attempt, or raise if there is none or it would be of no use."""
     if not isinstance(error, Exception):
         raise error
     status = getattr(error, "status", None)
-    final = isinstance(error, _FINAL) if status is None else status < 500 and status not in _MENDABLE
+    final = isinstance(error, _FINAL) if status is None else status < 500 and status not in _TEMPORARY
     if final or wait is None:
         tries = "" if final else f", tried {len(RETRY_DELAYS) + 1} times"
         said = getattr(error, "message", "") or str(error) or type(error).__name__
-        told = f"{status} {said}" if status else said
-        raise DamagedFileError(f"{span}: the server does not give it{tries}: {told}") from error
+        reason = f"{status} {said}" if status else said
+        raise DamagedFileError(f"{span}: the server does not send it{tries}: {reason}") from error
     _log.warning("%s: %s; trying again in %g s", span, error or type(error).__name__, wait)
     time.sleep(wait)
 
 
 def read_all(files: Sequence[Path | Url]) -> Iterator[bytes | None]:
-    """Contents of files of one place, those on a server several at a time; None for missing ones."""
+    """The contents of files, those on a server requested side by side; None for each that is missing."""
     urls = [file for file in files if isinstance(file, Url)]
     remote: Mapping[Url, bytes | None] = dict(
         zip(urls, fetch_existing([ByteRange(url) for url in urls]), strict=True)

@@ -1,4 +1,4 @@
-"""Measures: what one part of a build contributes to the statistics of the whole.
+"""Measures: what one part of a build contributes to the statistics of the whole store.
 
 Shapes: N trajectories, T times, C channels, H rows, W columns.
 """
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.array_types import Flags, Floats
 from pelagos.preprocessing.moments import Moments, merge_moments, moments_of, tendency_moments_of
 
-Block = NDArray[np.float32]
+Frames = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Measures:
-    """Of the training frames of one part, or of several.
+    """Measures of the training frames of one part, or of several.
 
     Attributes:
         state: moments of the channels that depend on time.
-        tendency: moments of the differences of consecutive frames, both of which train.
+        tendency: moments of the differences between consecutive frames that both train.
         static: moments of the static channels.
-        mask: (C, H, W) where a value ever exists.
-        num_missing: how many values are NaN, in all frames that there are, whether they train or not.
+        mask: (C, H, W) where any frame has a value.
+        num_missing: number of NaN in all frames that exist, in training and elsewhere.
     """
 
     state: Moments
@@ -37,7 +37,7 @@ class Measures:
     num_missing: int
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object from which `from_json` makes equal measures, to the bit."""
+        """A JSON object from which `from_json` restores the measures to the last bit."""
         return {
             "state": self.state.to_json(),
             "tendency": self.tendency.to_json(),
@@ -48,7 +48,7 @@ class Measures:
 
     @classmethod
     def from_json(cls, values: dict[str, Any], frame: tuple[int, ...]) -> "Measures":
-        """The inverse of `to_json` for frames of a shape (C, H, W)."""
+        """Restore what `to_json` made, for frames of shape (C, H, W)."""
         packed = np.frombuffer(zlib.decompress(base64.b64decode(values["mask"])), np.uint8)
         return cls(
             state=Moments.from_json(values["state"]),
@@ -60,7 +60,7 @@ class Measures:
 
 
 def merge_measures(parts: Sequence[Measures]) -> Measures:
-    """Of all parts, merged in the order given."""
+    """The measures of all parts together; their order decides the last bits."""
     return Measures(
         state=merge_moments((part.state for part in parts), len(parts[0].state.count)),
         tendency=merge_moments((part.tendency for part in parts), len(parts[0].tendency.count)),
@@ -71,9 +71,9 @@ def merge_measures(parts: Sequence[Measures]) -> Measures:
 
 
 def statistics_of(measures: Measures) -> dict[str, NDArray[Any]]:
-    """What a store tells of its channels, by name; of tendencies and static channels with a prefix.
+    """A store's statistics by name, with the prefix `tendency_` or `static_` where they are of those.
 
-    A channel that is constant to rounding gets the standard deviation 1.
+    A channel that is constant up to rounding gets the standard deviation 1.
     """
     state, static = measures.state, measures.static
     return {
@@ -97,23 +97,24 @@ def _described(prefix: str, moments: Moments, magnitude: Floats) -> dict[str, ND
 
 
 def measure_block(
-    block: Block, static: Block, training: Flags, present: Flags, before: Block, before_training: Flags
+    block: Frames, static: Frames, training: Flags, present: Flags, before: Frames, before_training: Flags
 ) -> Measures:
     """The measures of one part.
 
     Args:
         block: (N, T, C, H, W) its frames.
-        static: (N, C, H, W) static fields of those trajectories that this part answers for.
+        static: (N, C, H, W) static fields that this part, and no other, counts.
         training: (N, T) which frames train.
-        present: (N, T) which frames there are; of all others NaN do not count as missing.
-        before: (N, C, H, W) the frames before the block; N is 0 where there are none.
-        before_training: (N,) whether these train.
+        present: (N, T) which frames exist; NaN elsewhere do not count as missing.
+        before: (N, C, H, W) the frame before each block, for the first difference; N is 0 where there are none.
+        before_training: (N,) whether those frames train.
     """
     tendencies = [tendency_moments_of(run) for run in _runs(block, training)]
     for n in range(len(before)):
         if before_training[n] and training[n, 0]:
             tendencies.append(tendency_moments_of(np.stack([before[n], block[n, 0]])))
     num_channels = block.shape[2]
+    # Channel by channel: a mask of the whole block would take a quarter of its memory.
     num_missing = sum(
         int(np.isnan(block[n, t, c]).sum()) for n, t in np.argwhere(present) for c in range(num_channels)
     )
@@ -126,15 +127,15 @@ def measure_block(
     )
 
 
-def _runs(block: Block, training: Flags) -> Iterator[Block]:
-    """(T', C, H, W) each run of consecutive training frames."""
+def _runs(block: Frames, training: Flags) -> Iterator[Frames]:
+    """Runs (T', C, H, W) of consecutive training frames."""
     for n, flags in enumerate(training):
         edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
         for start, stop in edges.reshape(-1, 2):
             yield block[n, start:stop]
 
 
-def _ever_present(block: Block, training: Flags) -> Flags:
+def _ever_present(block: Frames, training: Flags) -> Flags:
     mask = np.zeros(block.shape[2:], bool)
     for n, t in np.argwhere(training):
         mask |= np.isfinite(block[n, t])

@@ -1,4 +1,4 @@
-"""Moments: count, mean, variance and extremes of each channel, mergeable and blind to missing values.
+"""Moments: count, mean, variance and extremes of each channel, without missing values, and mergeable.
 
 Shapes: N frames, C channels, H rows, W columns.
 """
@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.array_types import Floats
 
-_SLAB = 1 << 17  # values that are cast to float64 at a time: a few MB, small beside a shard
+_SLAB = 1 << 17  # values cast to float64 at a time: a few MB, small beside a shard
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Of the values that are not NaN, for each of C channels, all in float64.
+    """Moments of the values that are not NaN: (C,) float64 arrays, one entry a channel.
 
     Attributes:
-        count: how many there are.
-        mean: 0 where there are none.
-        m2: the sum of squared deviations from the mean.
-        minimum: infinity where there are none.
-        maximum: minus infinity where there are none.
+        count: number of values.
+        mean: their mean; 0 where there are none.
+        m2: sum of their squared deviations from the mean.
+        minimum: the smallest; infinity where there are none.
+        maximum: the largest; minus infinity where there are none.
     """
 
     count: Floats
@@ -36,29 +36,27 @@ class Moments:
 
     @classmethod
     def none(cls, num_channels: int) -> "Moments":
-        """Those of no values at all."""
+        """The moments of no values at all."""
         zero, infinite = np.zeros(num_channels), np.full(num_channels, np.inf)
         return cls(zero, zero, zero, infinite, -infinite)
 
     @property
     def variance(self) -> Floats:
-        """The population variance, 0 where there are no values."""
+        """The population variance; 0 where there are no values."""
         return self.m2 / np.maximum(self.count, 1)
 
     @property
     def magnitude(self) -> Floats:
-        """The largest absolute value, 0 where there are none."""
+        """The largest absolute value; 0 where there are no values."""
         return np.where(self.count > 0, np.maximum(np.abs(self.minimum), np.abs(self.maximum)), 0.0)
 
     def constant(self, magnitude: Floats) -> NDArray[np.bool_]:
-        """Where the deviation is no more than the rounding of float32 values of a magnitude.
-
-        There scaling by the deviation means nothing.
-        """
+        """Where the deviation is no larger than the rounding of float32 values of this magnitude."""
+        # Scaling by such a deviation would only amplify rounding. float32 rounds by up to 6e-8 of a value.
         return np.asarray(np.sqrt(self.variance) <= 1e-7 * magnitude)
 
     def merge(self, other: "Moments") -> "Moments":
-        """Of both sets of values (Chan, Golub and LeVeque 1983, eq. 2.1)."""
+        """The moments of both sets of values together (Chan, Golub and LeVeque 1983, eq. 2.1)."""
         count = self.count + other.count
         share = other.count / np.maximum(count, 1)
         delta = other.mean - self.mean
@@ -71,7 +69,7 @@ class Moments:
         )
 
     def to_json(self) -> dict[str, str]:
-        """Exact: the bytes of each array."""
+        """The bytes of each array in base64, which keeps every bit."""
         return {
             field.name: base64.b64encode(getattr(self, field.name).astype("<f8").tobytes()).decode()
             for field in fields(self)
@@ -79,12 +77,12 @@ class Moments:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Moments":
-        """The inverse of `to_json`."""
+        """Restore what `to_json` made."""
         return cls(**{name: np.frombuffer(base64.b64decode(text), "<f8") for name, text in values.items()})
 
 
 def merge_moments(parts: Iterable[Moments], num_channels: int) -> Moments:
-    """Of all parts, merged one after the other: the order given decides the last bits."""
+    """The moments of all parts together, merged one after the other: their order decides the last bits."""
     total = Moments.none(num_channels)
     for part in parts:
         total = total.merge(part)
@@ -92,7 +90,7 @@ def merge_moments(parts: Iterable[Moments], num_channels: int) -> Moments:
 
 
 def moments_of(x_NCHW: NDArray[np.float32]) -> Moments:
-    """Of the values of N frames, in memory that does not grow with N."""
+    """The moments of N frames, in memory that does not grow with N."""
     num_frames, num_channels = x_NCHW.shape[:2]
     step = max(1, _SLAB // max(1, x_NCHW[0, 0].size)) if num_frames else 1
     slabs = (x_NCHW[start : start + step] for start in range(0, num_frames, step))
@@ -100,9 +98,10 @@ def moments_of(x_NCHW: NDArray[np.float32]) -> Moments:
 
 
 def tendency_moments_of(x_NCHW: NDArray[np.float32]) -> Moments:
-    """Of the differences of each of N consecutive frames from the one before, in bounded memory."""
+    """The moments of the differences between N consecutive frames, in memory that does not grow with N."""
     num_frames, num_channels = x_NCHW.shape[:2]
     step = max(1, _SLAB // max(1, x_NCHW[0, 0].size)) if num_frames else 1
+    # Slabs share a frame, so that no difference is lost between two of them.
     slabs = (x_NCHW[start : start + step + 1] for start in range(0, num_frames - 1, step))
     return merge_moments((_slab_moments(slab, difference=True) for slab in slabs), num_channels)
 
@@ -119,6 +118,7 @@ def _slab_moments(x_NCHW: NDArray[np.float32], *, difference: bool = False) -> M
 
 def _moments_of_values(values: Floats) -> tuple[float, float, float, float, float]:
     minimum, maximum = values.min(), values.max()
+    # A NaN anywhere makes the minimum NaN: most channels need no mask.
     if np.isnan(minimum):
         values = values[~np.isnan(values)]
         if not values.size:

@@ -13,14 +13,16 @@ from pelagos.preprocessing.errors import ConfigError
 
 SPLITS = ("train", "valid", "test")
 UNUSED = -1
+"""The code of frames in no split."""
 ABSENT = -2
-"""Of frames that a trajectory does not have, since others last longer."""
+"""The code of frames that a trajectory does not have because others last longer."""
 INITIAL_CONDITION = "initial_condition"
+"""What `group_by` calls the prognostic fields of the first frame."""
 SplitCodes = NDArray[np.int8]
 
 
 def _date_text(value: Any) -> Any:
-    """Dates as ISO text: YAML makes objects of dates without quotes."""
+    """A date as ISO text: YAML turns dates without quotes into objects."""
     if isinstance(value, datetime) and value.tzinfo is not None:
         value = value.astimezone(UTC).replace(tzinfo=None)
     return value.isoformat() if isinstance(value, date) else value
@@ -28,19 +30,19 @@ def _date_text(value: Any) -> Any:
 
 Bound = Annotated[int | str | None, BeforeValidator(_date_text)]
 AxisRange = tuple[Bound, Bound]
-"""Start and stop, without the stop, as of slices: positions (negative ones from the end) or ISO dates."""
+"""[start, stop) as in slices: positions, negative ones counted from the end, or ISO dates."""
 
 
 def resolve_range(bounds: AxisRange, axis: NDArray[Any], name: str) -> slice:
     """The positions on an axis that a range covers.
 
     Raises:
-        ConfigError: a date for an axis without dates, nothing in the range, or a position beyond the end.
+        ConfigError: the range is empty, reaches beyond the axis, or has a date where the axis has none.
     """
     start, stop = (_position(bound, axis, name) for bound in bounds)
     start, stop = 0 if start is None else start, len(axis) if stop is None else stop
     if not 0 <= start < stop <= len(axis):
-        raise ConfigError(f"{name}: {list(bounds)} covers nothing of, or reaches beyond, {_extent(axis)}")
+        raise ConfigError(f"{name}: {list(bounds)} is empty or reaches beyond {_extent(axis)}")
     return slice(start, stop)
 
 
@@ -51,12 +53,14 @@ def _position(bound: Bound, axis: NDArray[Any], name: str) -> int | None:
         return bound + len(axis) if bound < 0 else bound
     if not np.issubdtype(axis.dtype, np.datetime64):
         raise ConfigError(
-            f"{name}: {bound!r} is a date, but the data count from 0 to {len(axis) - 1}; give positions"
+            f"{name}: {bound!r} is a date, but the data have no dates; give positions from 0 to {len(axis) - 1}"
         )
     try:
         return int(np.searchsorted(axis, np.datetime64(bound)))
     except ValueError as error:
-        raise ConfigError(f"{name}: {bound!r} is no ISO date such as 1979-01-31 or 1979-01-31T06") from error
+        raise ConfigError(
+            f"{name}: {bound!r} is not an ISO date such as 1979-01-31 or 1979-01-31T06"
+        ) from error
 
 
 def _extent(axis: NDArray[Any]) -> str:
@@ -67,11 +71,11 @@ class TrajectorySplit(Config):
     """Whole trajectories: counts (train from the front, test the last, valid before them) or ranges.
 
     Attributes:
-        train: how many, or [start, stop); all that remain by default.
-        valid: likewise; none by default.
-        test: likewise; none by default.
-        group_by: scalars, and `initial_condition`, the prognostic fields of the first frame: trajectories that
-            agree in all of these stay in one split.
+        train: number of trajectories or [start, stop) that train; all that remain by default.
+        valid: number or range that validates; none by default.
+        test: number or range that tests; none by default.
+        group_by: names of scalars, or `initial_condition` for the prognostic fields of the first frame;
+            trajectories that agree in all of these stay in one split.
     """
 
     kind: Literal["trajectories"] = "trajectories"
@@ -101,7 +105,7 @@ class TrajectorySplit(Config):
         return np.repeat(codes[:, None], len(times), axis=1)
 
     def _groups(self, num_trajectories: int, scalars: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
-        """(trajectory,) numbers of groups in order of their first member."""
+        """(trajectory,) the number of each one's group, counted in the order of first members."""
         if missing := [name for name in self.group_by if name not in scalars]:
             raise ConfigError(
                 f"splits.group_by: no scalar {missing[0]!r}; there are {sorted({*scalars, INITIAL_CONDITION})}"
@@ -113,7 +117,7 @@ class TrajectorySplit(Config):
         return np.array([numbers.setdefault(row, len(numbers)) for row in rows])
 
     def _members(self, num_trajectories: int, groups: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-        """The trajectories of each split; counts take whole groups and never more than asked for."""
+        """The trajectories of each split; a count takes whole groups, and never more than it asks for."""
         order = np.argsort(groups, kind="stable")
         members: dict[str, NDArray[np.int64]] = {}
         last = num_trajectories
@@ -148,9 +152,9 @@ class TrajectorySplit(Config):
         )
 
     def _boundary(self, ordered: NDArray[np.int64], position: int, name: str, *, up: bool) -> int:
-        """The nearest position, in one direction, between two groups."""
+        """The nearest position between two groups, upwards or downwards."""
         if position < 0:
-            raise ConfigError(f"splits: {name} asks for {-position} trajectories more than there are")
+            raise ConfigError(f"splits: {name} asks for {-position} more trajectories than there are")
         size = len(ordered)
         while 0 < position < size and ordered[position - 1] == ordered[position]:
             position += 1 if up else -1

@@ -1,4 +1,4 @@
-"""Variable: one physical field, by name. Networks, stores and scores meet through its key."""
+"""Variable: one physical field, identified by its key wherever networks, stores and scores refer to it."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -19,14 +19,13 @@ class Variable(Config):
     a *diagnostic* field is output only.
 
     Attributes:
-        name: the table's name where there is one (`velocity_x`), else the archive's own.
-        units: UDUNITS style, "1" where the field has no dimension; of its physical values.
-        level: the height or pressure coordinate, or that of a plane of a 3-D field; absent for a field on
-            a single surface.
+        name: the name in KNOWN where the field is listed there (`velocity_x`), otherwise the archive's own.
+        units: units of the physical values in the spelling of UDUNITS; "1" for a dimensionless field.
+        level: height, pressure, or position of a plane of a 3-D field; absent for a field on a single surface.
         role: how samples use the field.
-        group: fields of one group are scored together (the components of a vector).
-        long_name: for people.
-        transform: a function of the physical values, in which the field is stored and learned.
+        group: fields of one group are scored together, such as the components of a vector.
+        long_name: description for people.
+        transform: function of the physical values that is stored and learnt instead of them.
     """
 
     name: str = Field(min_length=1)
@@ -39,7 +38,7 @@ class Variable(Config):
 
     @property
     def key(self) -> str:
-        """The name by which datasets and networks share this variable.
+        """The name by which datasets and networks identify this variable.
 
         >>> Variable(name="geopotential", level=500).key
         'geopotential@500'
@@ -48,15 +47,15 @@ class Variable(Config):
 
     @property
     def score_group(self) -> str:
-        """The group, or the variable's own key where it has none."""
+        """The group in which the variable is scored: its own key where it belongs to none."""
         return self.group or self.key
 
     def same_values(self, other: "Variable") -> bool:
-        """Whether equal stored values of both mean the same."""
+        """Whether equal stored values of the two variables mean the same."""
         return (self.units, self.transform) == (other.units, other.transform)
 
     def describe_values(self) -> str:
-        """The units of the stored values, or the function that they are of."""
+        """What the stored values are: their units, or the function that was applied."""
         return self.transform.describe(self.name, self.units) if self.transform else self.units
 
 
@@ -97,19 +96,19 @@ KNOWN = _table(
     ("surface_downwelling_longwave_flux_in_air", "W m-2", "", "downwelling longwave radiation"),
     ("surface_downwelling_shortwave_flux_in_air", "W m-2", "", "downwelling shortwave radiation"),
 )
-"""Names with the meaning that all datasets share; datasets without a dimension carry units "1"."""
+"""Names that mean the same in all datasets; the units are those of a dataset that states none."""
 
 
 def known_variable(name: str) -> Variable:
-    """The table's variable of this name, or a plain one without units where the table has none."""
+    """The variable of this name in KNOWN, or one of units "1" where it is not listed."""
     return KNOWN.get(name, Variable(name=name))
 
 
 def keys(variables: Iterable[Variable]) -> tuple[str, ...]:
-    """The keys in order."""
+    """The keys of the variables, in order."""
     return tuple(variable.key for variable in variables)
 
 
 def with_role(variables: Iterable[Variable], *roles: Role) -> tuple[Variable, ...]:
-    """Those variables that have one of the roles, in order."""
+    """The variables that have one of the roles, in order."""
     return tuple(variable for variable in variables if variable.role in roles)

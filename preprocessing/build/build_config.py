@@ -13,12 +13,12 @@ from pelagos.preprocessing.sources.formats.source import Source
 from pelagos.preprocessing.split import Split, TrajectorySplit
 from pelagos.preprocessing.store.shard_layout import CodecName
 
-_MANNER = {"root", "workers", "scheduler", "part", "overwrite"}
-_ATTRIBUTES = {"Conventions", "id", "product_version", "source", "history", "provenance", "pelagos"}
+_NOT_CONTENT = {"root", "workers", "scheduler", "part", "overwrite"}  # where and how, not what is built
+_OWN_ATTRIBUTES = {"Conventions", "id", "product_version", "source", "history", "provenance", "pelagos"}
 
 
 def _like(pattern: str, what: str) -> AfterValidator:
-    """Accepts texts of a pattern; the message says in words what they are."""
+    """Accept only texts of a pattern; the message says in words what they must be."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -35,31 +35,32 @@ _Name = Annotated[
 
 
 def _text(value: Any) -> Any:
-    """A number as text: version=2 is a number in YAML."""
+    """A number as text: `version: 2` is a number in YAML."""
     return str(value) if type(value) in (int, float) else value
 
 
 class BuildConfig(FieldOptions):
-    """A store: where its data come from, which of them it takes and how it keeps them.
+    """A store to build: where its data come from, which of them it takes and how it keeps them.
 
     Attributes:
         dataset: identifier of the dataset.
-        version: of the store; a store that is complete never changes.
-        source: what is read.
+        version: version of the store; a complete store never changes.
+        source: the archive that is read, and how.
         root: the folder of all stores.
         splits: which frames train, validate and test.
-        title: for people.
-        license: of the data, where the source does not say.
-        references: likewise.
-        attributes: more of ACDD's about the store: institution, creator_name, acknowledgement, ...
-        codec: of the chunks: `none` is read quickest, `blosc-lz4` is a fifth smaller on turbulence.
-        shard_bytes: what one task writes, before compression; it needs at most 1.2 times this memory, or
-            a few frames if these are larger.
-        checksum_sources: whether SHA-256 of the sources is recorded, which reads them once more.
-        workers: processes that build side by side, 0 builds in this one; or jobs of SLURM (`kind: slurm`).
+        title: title for people.
+        license: licence of the data, where the source does not state it.
+        references: publications on the data, where the source does not name them.
+        attributes: more attributes of ACDD: institution, creator_name, acknowledgement, ...
+        codec: compression of chunks: `none` is read fastest, `blosc-lz4` is a fifth smaller on turbulence.
+        shard_bytes: size of a shard before compression. Writing one takes at most 1.2 times this memory, or
+            that of a few frames if these are larger.
+        checksum_sources: whether to record the SHA-256 of the sources, which reads them once more.
+        workers: number of processes that build side by side, 0 to build in this one; or jobs of SLURM
+            (`kind: slurm`).
         scheduler: address of a running Dask scheduler (`tcp://host:port`) to build on instead.
-        part: `i/n`: only this share of the shards, for arrays of jobs; the last one completes the store.
-        overwrite: whether a store, or a half-finished build, that differs is replaced.
+        part: `i/n` builds only this share of the shards, for arrays of jobs; the last one completes the store.
+        overwrite: whether to replace a store, or an unfinished build, that differs.
     """
 
     dataset: _Name
@@ -81,32 +82,33 @@ class BuildConfig(FieldOptions):
 
     @property
     def path(self) -> Path:
-        """Of the complete store."""
+        """The path of the complete store."""
         return self.root / self.dataset / f"{self.dataset}-{self.version}.zarr"
 
     @property
     def share(self) -> tuple[int, int]:
-        """The part as a position from 0 and a count."""
+        """The share of the build as a position, counted from 0, and the number of shares."""
         number, count = map(int, self.part.split("/"))
         return number - 1, count
 
     @field_validator("attributes")
     @classmethod
     def _not_ours(cls, attributes: dict[str, str]) -> dict[str, str]:
-        if taken := sorted(set(attributes) & _ATTRIBUTES):
-            raise ValueError(f"{taken[0]} is written by the build itself")
+        if taken := sorted(set(attributes) & _OWN_ATTRIBUTES):
+            raise ValueError(f"{taken[0]} is written by the build itself; leave it out")
         return attributes
 
     def content(self) -> dict[str, Any]:
-        """All that decides the bytes of the store, as JSON."""
-        return self.model_dump(mode="json", exclude=_MANNER)
+        """All options that decide the bytes of the store, as JSON."""
+        return self.model_dump(mode="json", exclude=_NOT_CONTENT)
 
     def identity(self) -> dict[str, Any]:
-        """The same without what is left at its default, so that a new option does not disown earlier stores."""
-        return self.model_dump(mode="json", exclude=_MANNER, exclude_defaults=True)
+        """The content without options at their default."""
+        # So that a new option does not change the fingerprint of stores built before it existed.
+        return self.model_dump(mode="json", exclude=_NOT_CONTENT, exclude_defaults=True)
 
     def makes(self, content: dict[str, Any]) -> bool:
-        """Whether this builds the store of a content that was recorded, perhaps when there were fewer options."""
+        """Whether this configuration builds a store of recorded content, perhaps from when there were fewer options."""
         try:
             return BuildConfig.model_validate(content).content() == self.content()
         except ValidationError:

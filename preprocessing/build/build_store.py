@@ -1,4 +1,4 @@
-"""Build: from a configuration to a complete store, on any number of workers, however often interrupted."""
+"""Building a store from its configuration, on any number of workers and however often interrupted."""
 
 import json
 import logging
@@ -33,22 +33,22 @@ _log = logging.getLogger(__name__)
 
 
 def _silent(done: int, num: int) -> None:
-    """Show nothing."""
+    """Show no progress."""
 
 
 def build(config: BuildConfig, progress: Progress = _silent) -> Path:
-    """Build a store, or go on with one that was interrupted.
+    """Build a store, or continue a build that was interrupted.
 
     Args:
-        config: of the store.
-        progress: called with the number of shards that are complete and of all in this part.
+        config: what to build.
+        progress: called with the numbers of complete shards and of all shards, of this share of the build.
 
     Returns:
-        The store; for one part of several that was not the last to end, the folder in which it grows.
+        The store; or, for a share that was not the last to end, the folder in which the store grows.
 
     Raises:
-        ConfigError: an option contradicts the data, or a store of this version has another content.
-        DataError: the source holds what may not be stored, or changed, or somebody else is building.
+        ConfigError: an option contradicts the data, or a store of this version has other content.
+        DataError: the source has a value that may not be stored, the source changed, or another build runs.
         DamagedFileError: the source cannot be read; finished shards are kept.
     """
     if _is_complete(config):
@@ -56,12 +56,16 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
         return config.path
     position, count = config.share
     if position >= count or (count > 1 and config.overwrite):
-        raise ConfigError(f"part: {config.part} must be one of {count}, and cannot overwrite")
+        raise ConfigError(
+            f"part: {config.part} must be one of 1/{count} to {count}/{count}, without overwrite=true: "
+            "a share cannot replace what the others write"
+        )
     _make_folder(config.path.parent)
     lock = config.path.with_name(f".{config.path.name}.lock")
     building = config.path.with_name(f"{config.path.name}.building")
+    # Shares of one build work side by side; a build on its own excludes all others.
     with durable.lock(lock, shared=count > 1):
-        if _is_complete(config):  # by somebody who has just let go of the lock
+        if _is_complete(config):  # finished by whoever held the lock until now
             return config.path
         plan = make_plan(
             config, initial_digests=() if config.overwrite else recorded_initial_digests(building, config)
@@ -77,7 +81,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"root: {folder} cannot be made: {error.strerror}") from error
+        raise ConfigError(f"root: cannot create {folder}: {error.strerror}") from error
 
 
 def _is_complete(config: BuildConfig) -> bool:
@@ -87,7 +91,7 @@ def _is_complete(config: BuildConfig) -> bool:
     if not config.makes(found):
         raise ConfigError(
             f"{config.path}: built with another configuration ({_difference(found, config.content())}); "
-            "give the new one another version, or overwrite=true"
+            "give the new store another version, or replace this one by overwrite=true"
         )
     _tidy(config.path)
     return True
@@ -107,7 +111,7 @@ def _changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any
 
 
 def _prepare(building: Path, plan: Plan) -> list[SourceRecord]:
-    """Make the folder in which the store grows, or check that an earlier one is of the same plan."""
+    """Create the folder in which the store grows, or check that an existing one is of the same plan."""
     sources = record_sources(plan.fields.sources)
     if plan.config.overwrite and building.exists() and _disagreement(building, plan, sources):
         shutil.rmtree(building)
@@ -115,13 +119,14 @@ def _prepare(building: Path, plan: Plan) -> list[SourceRecord]:
         _start(building, plan, sources)
     if reason := _disagreement(building, plan, sources):
         raise DataError(
-            f"{building}: a half-finished build differs: {reason}; go back to what it was built from, "
+            f"{building}: this unfinished build differs: {reason}; restore what it was begun with, "
             "or overwrite=true to begin again"
         )
     return sources
 
 
 def _start(building: Path, plan: Plan, sources: list[SourceRecord]) -> None:
+    # Made under another name: shares that start together never see half a group, and one of them wins.
     folder = Path(tempfile.mkdtemp(prefix=f".{building.name}.", dir=building.parent))
     try:
         write_skeleton(folder, plan)
@@ -133,10 +138,10 @@ def _start(building: Path, plan: Plan, sources: list[SourceRecord]) -> None:
             "beginnings": plan.initial_digests,
         }
         durable.write_bytes(folder / PLAN, json.dumps(values).encode())
-        folder.chmod(0o755)
+        folder.chmod(0o755)  # mkdtemp gives 0o700, and others must read the store
         folder.rename(building)
     except OSError:
-        # Another part of the same build may have been quicker; it made the same.
+        # Another share of the same build may have been quicker; it made the same folder.
         if not building.exists():
             raise
     finally:
@@ -144,7 +149,7 @@ def _start(building: Path, plan: Plan, sources: list[SourceRecord]) -> None:
 
 
 def _disagreement(building: Path, plan: Plan, sources: list[SourceRecord]) -> str:
-    """How an earlier build differs from this plan; empty if it does not."""
+    """How an unfinished build differs from this plan; empty if it does not."""
     earlier = json.loads((building / PLAN).read_bytes())
     if not plan.config.makes(earlier["config"]):
         return f"its configuration ({_difference(earlier['config'], plan.config.content())})"
@@ -152,11 +157,12 @@ def _disagreement(building: Path, plan: Plan, sources: list[SourceRecord]) -> st
     before = {values["path"]: SourceRecord(**values) for values in earlier["sources"]}
     if changed := sorted(path for path in {*found, *before} if found.get(path) != before.get(path)):
         return f"{changed[0]} has changed since"
+    # Same options and files, so another version of Pelagos would cut or name the data otherwise.
     return "" if earlier["fingerprint"] == plan.fingerprint else "the layout of its data"
 
 
 def _complete_if_last(lock: Path, building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
-    """Complete the store unless other parts are at work or have still to come."""
+    """Complete the store unless other shares of the build are at work or still to come."""
     try:
         with durable.lock(lock):
             if plan.config.path.exists():
@@ -164,17 +170,19 @@ def _complete_if_last(lock: Path, building: Path, plan: Plan, sources: list[Sour
             missing = sum(read_record(building, plan, part) is None for part in plan.parts)
             if not missing:
                 return _complete(building, plan, sources)
-            _log.info("%s: %d shards are left to other parts", building, missing)
+            _log.info("%s: %d shards are left to other shares of the build", building, missing)
     except LockedError:
-        _log.info("%s: other parts are at work; the last one completes the store", building)
+        _log.info("%s: other shares of the build are at work; the last one completes the store", building)
     return building
 
 
 def _complete(building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
-    """Statistics, attributes and manifest; then the store takes its name."""
+    """Write statistics, attributes and manifest, then give the store its name."""
     path = plan.config.path
-    if record_sources(plan.fields.sources) != sources:
-        raise DataError(f"{building}: sources changed while they were read; begin again with overwrite=true")
+    if changed := [record.path for record in record_sources(plan.fields.sources) if record not in sources]:
+        raise DataError(
+            f"{building}: {changed[0]} changed while it was read; begin again with overwrite=true"
+        )
     part_records = [
         part_record for part in plan.parts if (part_record := read_record(building, plan, part)) is not None
     ]
@@ -184,11 +192,12 @@ def _complete(building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
         _log.warning("%s: %s", path, leak)
     if not plan.training.any():
         _log.warning(
-            "%s: no frame trains, so its statistics say nothing of what depends on time; see splits", path
+            "%s: no frame trains, so there are no statistics of what depends on time; see splits", path
         )
     if plan.config.checksum_sources:
         sources = with_checksums(sources)
     _write_results(building, plan, part_records, sources)
+    # Everything is on disk before the name says that it is; the old store goes last.
     durable.sync_tree(building)
     replaced = path.with_name(f"{path.name}.replaced")
     if path.exists():
@@ -219,7 +228,7 @@ def _write_results(
 
 
 def _tidy(path: Path) -> None:
-    """Remove what only the building needed."""
+    """Remove what only the build needed, and what interrupted builds left behind."""
     shutil.rmtree(path / PROGRESS, ignore_errors=True)
     (path / PLAN).unlink(missing_ok=True)
     left = [path.with_name(f"{path.name}.replaced"), *path.parent.glob(f".{path.name}.building.*")]

@@ -1,4 +1,4 @@
-"""Comparison: whether two stores have the same content, and where they do not.
+"""Comparing two stores: whether they have the same content, and where they differ.
 
 Shapes: T times, C channels, H rows, W columns.
 """
@@ -19,8 +19,8 @@ from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import Variable, keys
 
 Common = tuple[NDArray[np.int64], NDArray[np.int64]]
-_BLOCK = 8 << 20  # bytes that are read of each store at a time
-_LISTED = 3  # places that are named of each variable
+_BLOCK = 8 << 20  # bytes of each store in memory at a time
+_LISTED = 3  # places named for each variable
 _STATISTICS = ("mean", "std", "minimum", "maximum", "tendency_mean", "tendency_std")
 
 
@@ -29,18 +29,19 @@ class FieldDifference:
     """How the stored values of one variable differ.
 
     Attributes:
-        variable: its key.
-        num: how many values differ, those among them that are missing in one store only.
-        of: how many were compared.
-        largest: absolute difference of two values.
-        where: trajectory, time, row and column of it, or of the first value missing in one store.
+        variable: key of the variable.
+        num_different: number of values that differ, including those that are missing in one store only.
+        num_compared: number of values that were compared.
+        largest: largest absolute difference.
+        where: trajectory, time, row and column of that, or of the first value missing in one store.
         squares: sum of the squared differences.
-        frames: (trajectory, time) of all frames that differ.
+        num_missing: number of values that are missing in one store only.
+        frames: (trajectory, time) of each frame that differs.
     """
 
     variable: str
-    num: int = 0
-    of: int = 0
+    num_different: int = 0
+    num_compared: int = 0
     largest: float = 0.0
     where: str = ""
     squares: float = 0.0
@@ -48,15 +49,15 @@ class FieldDifference:
     frames: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, a_HW: NDArray[Any], b_HW: NDArray[Any], tolerance: float, place: tuple[str, str]) -> None:
-        """One more frame, at a trajectory and time."""
+        """Compare one more frame, at a trajectory and time."""
         a, b = a_HW.astype(np.float64), b_HW.astype(np.float64)
         missing = np.isnan(a) != np.isnan(b)
         differences = np.nan_to_num(np.abs(a - b), nan=0.0)
         differ = (differences > tolerance) | missing
-        self.of += differ.size
+        self.num_compared += differ.size
         if not differ.any():
             return
-        self.num += int(differ.sum())
+        self.num_different += int(differ.sum())
         self.num_missing += int(missing.sum())
         self.squares += float(np.square(differences).sum())
         self.frames.append(place)
@@ -72,8 +73,9 @@ class FieldDifference:
         more = f"; and {len(self.frames) - _LISTED} more" if len(self.frames) > _LISTED else ""
         missing = f", {self.num_missing} of them missing in one store only" if self.num_missing else ""
         return (
-            f"{self.variable}: {self.num} of {self.of} values differ{missing}; by {self.largest:.6g} at most, "
-            f"at {self.where}; root mean square {np.sqrt(self.squares / self.of):.3g}\n"
+            f"{self.variable}: {self.num_different} of {self.num_compared} values differ{missing}; "
+            f"by {self.largest:.6g} at most, at {self.where}; "
+            f"root mean square {np.sqrt(self.squares / self.num_compared):.3g}\n"
             f"    in {len(self.frames)} frames: {listed}{more}"
         )
 
@@ -83,9 +85,9 @@ class Comparison:
     """What differs between two stores.
 
     Attributes:
-        about: differences of variables, grids, axes, splits, scalars and statistics.
-        fields: differences of values, of what both stores have.
-        num_values: how many values were compared.
+        about: differences of variables, grids, axes, splits, scalars and statistics, one a line.
+        fields: differences of the values of what both stores have.
+        num_values: number of values that were compared.
     """
 
     about: list[str]
@@ -104,18 +106,18 @@ class Comparison:
 
 
 def compare(first: Path | Url | str, second: Path | Url | str, tolerance: float = 0.0) -> Comparison:
-    """Compare the content of two stores; how they are cut into shards and compressed makes no difference.
+    """Compare the content of two stores, however they are cut into shards and compressed.
 
     Variables are matched by key, trajectories by identifier and frames by time.
 
     Args:
-        first: a store, or the URL of one.
-        second: another.
-        tolerance: differences up to so many standard deviations of a variable count as none.
+        first: path or URL of a store.
+        second: path or URL of another.
+        tolerance: largest difference that counts as none, in standard deviations of the variable.
 
     Raises:
         MissingFileError: there is no such store.
-        DamagedFileError: a file of one is missing or damaged.
+        DamagedFileError: a file of either is missing or damaged.
     """
     a, b = open_store(first), open_store(second)
     view, other = a.to_xarray(), b.to_xarray()
@@ -127,7 +129,9 @@ def compare(first: Path | Url | str, second: Path | Url | str, tolerance: float 
         return Comparison([*about, "the fields are on different grids and were not compared"], [], 0)
     about += _statistics(a, b, tolerance)
     found = list(_fields(a, b, view, members, frames, tolerance))
-    return Comparison(about, [one for one in found if one.num], sum(one.of for one in found))
+    return Comparison(
+        about, [one for one in found if one.num_different], sum(one.num_compared for one in found)
+    )
 
 
 def _variables(a: Store, b: Store) -> Iterator[str]:
@@ -137,12 +141,12 @@ def _variables(a: Store, b: Store) -> Iterator[str]:
             yield f"variables: only the {number} store has {', '.join(sorted(only))}"
     for key in [key for key in ours if key in theirs]:
         for what in ("role", "describe_values"):
-            one, two = (_told(variables[key], what) for variables in (ours, theirs))
+            one, two = (_described(variables[key], what) for variables in (ours, theirs))
             if one != two:
                 yield f"variables: {key} is {one} in the first store, {two} in the second"
 
 
-def _told(variable: Variable, what: str) -> str:
+def _described(variable: Variable, what: str) -> str:
     found = getattr(variable, what)
     return str(found() if callable(found) else found)
 
@@ -160,15 +164,16 @@ def _grids(a: Store, b: Store) -> Iterator[str]:
         sides = [",".join(getattr(grid, f"boundary_{axis}")) for grid in (a.grid, b.grid)]
         if sides[0] != sides[1]:
             yield f"grid: beyond the edges along {axis}: {sides[0]} and {sides[1]}"
+    # A source need not say what its levels are; then there is nothing to compare.
     if a.level and b.level:
         for name in sorted({*a.level, *b.level}):
-            one, two = (store.level.get(name, "not told") for store in (a, b))
+            one, two = (store.level.get(name, "not given") for store in (a, b))
             if one != two:
                 yield f"levels: {name} is {one} in the first store, {two} in the second"
 
 
 def _matched(name: str, one: NDArray[Any], two: NDArray[Any], about: list[str]) -> Common:
-    """Positions in both stores of what both have; says what only one has."""
+    """The positions in each store of what both have; adds to `about` what only one has."""
     if one.dtype.kind != two.dtype.kind:
         about.append(f"{name}: {one.dtype} and {two.dtype}")
         return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -228,7 +233,7 @@ def _statistics(a: Store, b: Store, tolerance: float) -> Iterator[str]:
 
 
 def _channels(ours: Sequence[Variable], theirs: Sequence[Variable]) -> tuple[list[int], list[int]]:
-    """Positions in both of the variables that both have."""
+    """The positions in each store of the variables that both have."""
     order = keys(theirs)
     found = [(i, order.index(variable.key)) for i, variable in enumerate(ours) if variable.key in order]
     return [i for i, _ in found], [j for _, j in found]

@@ -1,4 +1,4 @@
-"""Leakage: trajectories of different splits that begin alike, so that scores would be of what was learnt.
+"""Finding trajectories in different splits that start from the same fields, whose scores would measure memory.
 
 Shapes: N trajectories, T times, C channels, H rows, W columns.
 """
@@ -16,20 +16,21 @@ from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.split import SPLITS, SplitCodes
 
-_BLOCK = 8 << 20  # bytes of first frames that are read at a time
+_BLOCK = 8 << 20  # bytes of first frames in memory at a time
 
 
 def initial_digests(x_NTCHW: NDArray[np.float32], channels: Sequence[StoreChannel]) -> list[str]:
     """A digest of each trajectory's initial condition; empty where it is uniform, as in flow from rest.
 
-    The initial condition is all prognostic channels of the first frame, or all that are predicted where none is.
+    The initial condition is the prognostic channels of the first frame, or the diagnostic ones where none is
+    prognostic.
     """
     compared = _compared(channels)
     return [_digest([frames[0, channel] for channel in compared]) for frames in x_NTCHW]
 
 
 def read_initial_digests(fields: FieldReader) -> list[str]:
-    """The same of all trajectories of a source.
+    """A digest of the initial condition of every trajectory of a source.
 
     Raises:
         DamagedFileError: the source cannot be read.
@@ -52,7 +53,7 @@ def _compared(channels: Sequence[StoreChannel]) -> list[int]:
 
 
 def _digest(fields: Sequence[NDArray[np.float32]]) -> str:
-    # Of the values that are there: flow from rest around a body is uniform, too.
+    # Missing values do not count: flow from rest around a body is uniform as well.
     if not any(np.fmin.reduce(field, None) < np.fmax.reduce(field, None) for field in fields):
         return ""
     digest = hashlib.blake2b(digest_size=8)
@@ -62,7 +63,7 @@ def _digest(fields: Sequence[NDArray[np.float32]]) -> str:
 
 
 def duplicate_warning(digests: Sequence[str], codes_NT: SplitCodes) -> str:
-    """What to warn of: trajectories in different splits that begin alike; empty if there are none."""
+    """A warning about trajectories in different splits that start alike; empty if there are none."""
     alike = defaultdict(list)
     for trajectory, digest in enumerate(digests):
         if digest and (names := _splits(codes_NT[trajectory])):
@@ -74,8 +75,8 @@ def duplicate_warning(digests: Sequence[str], codes_NT: SplitCodes) -> str:
     two, there = next(other for other in others if other[1] != here)
     more = f", and so do {len(torn) - 1} more groups" if len(torn) > 1 else ""
     return (
-        f"trajectory {one} ({here}) and trajectory {two} ({there}) begin with the same fields{more}: scores would "
-        "be of what was learnt; keep them in one split by splits.group_by=[initial_condition] or by ranges"
+        f"trajectory {one} ({here}) and trajectory {two} ({there}) begin with the same fields{more}, so scores would "
+        "measure memory; keep them in one split by splits.group_by=[initial_condition] or by ranges"
     )
 
 

@@ -1,4 +1,4 @@
-"""The Zarr group around the shards: coordinates and splits before the build, statistics after it."""
+"""Writing the Zarr group around the shards: coordinates and splits before them, statistics after them."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ _LEVEL_ATTRS = ("units", "standard_name", "long_name", "positive", "boundary")
 
 
 def write_skeleton(folder: Path, plan: Plan) -> None:
-    """A group with all arrays but statistics; the shards of `state` and `static` are missing."""
+    """Write a group with all arrays but the statistics, without the shards of `state` and `static`."""
     group, fields = zarr.open_group(folder, mode="w", zarr_format=3), plan.fields
     _write_array(
         group,
@@ -83,7 +83,7 @@ def _time(plan: Plan) -> tuple[NDArray[Any], tuple[str], dict[str, Any]]:
     if axis.dtype.kind == "M":
         dated = {"standard_name": "time", "units": EPOCH, "calendar": "proleptic_gregorian"}
         return axis.astype(np.int64), ("time",), common | dated
-    # The standard name belongs to dates; these are times since the start of each trajectory.
+    # CF keeps the standard name `time` for dates; these count from the start of each trajectory.
     return axis.astype(np.float64), ("time",), common | {"units": plan.fields.time_units}
 
 
@@ -102,7 +102,7 @@ def _write_array(
     attrs: dict[str, Any] | None = None,
     chunk: tuple[int, ...] = (),
 ) -> None:
-    """Write an array as one file, of a single chunk or a shard of several."""
+    """Write an array as one file: a single chunk, or a shard of several."""
     texts, whole = values.dtype == object, tuple(max(1, size) for size in values.shape)
     chunk = chunk or whole
     array = group.create_array(
@@ -116,7 +116,7 @@ def _write_array(
         dimension_names=dims,
         attributes=attrs or {},
         overwrite=True,
-        config={"write_empty_chunks": True},
+        config={"write_empty_chunks": True},  # else an array of nothing but fill values would have no file
     )
     array[...] = values
 
@@ -126,7 +126,7 @@ def _fill_value(dtype: np.dtype[Any]) -> Any:
 
 
 def _create_sharded(group: zarr.Group, name: str, layout: ShardLayout, dims: tuple[str, ...]) -> None:
-    """Create a sharded array without values."""
+    """Create a sharded array without its shards, which other tasks write."""
     blosc = BloscCodec(typesize=4, cname="lz4", clevel=5, shuffle="shuffle", blocksize=0)
     group.create_array(
         name,
@@ -141,13 +141,13 @@ def _create_sharded(group: zarr.Group, name: str, layout: ShardLayout, dims: tup
 
 
 def write_statistics(folder: Path, plan: Plan, measures: Measures, *, cut_mask: bool = True) -> None:
-    """The mask and the group `stats` with arrays (channel,) or (static_channel,), all float64.
+    """Write the mask and the group `stats` of float64 arrays (channel,) or (static_channel,).
 
     Args:
-        folder: of the store.
-        plan: of the build.
-        measures: of all parts.
-        cut_mask: whether a large mask is cut into chunks, behind the same name; once it was not.
+        folder: the store.
+        plan: plan of the build.
+        measures: measures of all parts together.
+        cut_mask: whether to cut a large mask into chunks of one file; early versions did not.
     """
     group = zarr.open_group(folder, mode="r+")
     mask = measures.mask if measures.state.count.any() else np.ones(plan.state.frame, bool)
@@ -211,7 +211,7 @@ def _summary(plan: Plan) -> str:
 
 
 def _coverage(plan: Plan) -> dict[str, Any]:
-    """ACDD's words for where and when, of places on the earth and of dates."""
+    """The attributes of ACDD that say where and when, for latitudes, longitudes and dates."""
     grid, axis = plan.fields.grid, plan.fields.axis
     found: dict[str, Any] = {}
     if grid.kind == "latlon":
@@ -234,11 +234,11 @@ def _channel_attrs(channel: StoreChannel, error: float) -> dict[str, Any]:
         **channel.attrs,
     }
     if variable.transform is not None:
-        # The standard name is that of the physical field, whose units these values no longer have.
+        # A standard name implies the units of the physical field, which transformed values no longer have.
         attrs |= {"units": "1", "long_name": variable.describe_values(), "standard_name": ""}
         attrs["transform"] = {**variable.transform.model_dump(), "units": variable.units}
     if channel.bits is not None:
-        # CF 1.12, section 8.4, whose container variable would be one for all channels.
+        # As attributes of the channel: the container variable of CF 1.12, section 8.4, would serve all channels.
         how = {"algorithm": "bitround", "implementation": f"pelagos {software()['pelagos']}"}
         attrs |= {"quantization": how, "quantization_nsb": channel.bits, "quantization_relative_error": error}
     return {name: value for name, value in attrs.items() if value != ""}
@@ -262,7 +262,7 @@ def _description(plan: Plan, num_missing: int) -> dict[str, Any]:
 
 
 def _level(plan: Plan) -> dict[str, dict[str, str]]:
-    """What the numbers behind @ in the names of channels are, where the source says."""
+    """What the numbers after @ in the channels' names are, where the source says so."""
     channels = (*plan.fields.state, *plan.fields.static)
     if all(channel.level is None for channel in channels):
         return {}
@@ -272,7 +272,8 @@ def _level(plan: Plan) -> dict[str, dict[str, str]]:
 
 
 def _consolidate(folder: Path) -> None:
-    """Put the metadata of all arrays into the group's own, in sorted order so that bytes are the same."""
+    """Copy the metadata of all arrays into the group's, so that opening a store reads one file."""
+    # Sorted, so that the bytes do not depend on the order of a directory listing.
     root = read_metadata(folder)
     members = sorted(file.parent for file in folder.rglob("zarr.json") if file.parent != folder)
     metadata = {str(member.relative_to(folder)): read_metadata(member) for member in members}

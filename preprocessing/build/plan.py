@@ -34,14 +34,14 @@ class Plan:
     """A build before its first byte.
 
     Attributes:
-        config: as given.
-        fields: that are read.
-        codes: (trajectory, time) splits, with what is unused or absent.
+        config: the configuration as given.
+        fields: the reader of the fields to store.
+        codes: (trajectory, time) the split of each frame, or that it is unused or absent.
         state: layout of `state(trajectory, time, channel, y, x)`.
-        static: layout of `static(trajectory, static_channel, y, x)`, its first axis 1 where all share one.
-        parts: which together write every shard once.
-        fingerprint: differs where the content would.
-        initial_digests: digests of all initial conditions, where the splits depend on them.
+        static: layout of `static(trajectory, static_channel, y, x)`; its first axis is 1 where all share one.
+        parts: tasks that together write every shard once.
+        fingerprint: digest of what decides the content of the store.
+        initial_digests: digests of all initial conditions; empty unless the splits depend on them.
     """
 
     config: BuildConfig
@@ -55,33 +55,36 @@ class Plan:
 
     @property
     def training(self) -> NDArray[np.bool_]:
-        """(trajectory, time) frames of the training split."""
+        """(trajectory, time) which frames train."""
         return np.asarray(self.codes == SPLITS.index("train"))
 
     def present(self, part: Part) -> NDArray[np.bool_]:
-        """(trajectory, time) frames of a part that there are."""
+        """(trajectory, time) which frames of a part exist."""
         return np.asarray(self.codes[slice(*part.trajectories), slice(*part.times)] != ABSENT)
 
     def static_cell(self, part: Part) -> tuple[int, ...] | None:
-        """The shard of static fields that a part writes, if any."""
+        """The shard of static fields that a part writes; None if it writes none."""
+        # The part that starts a trajectory; the very first one where all trajectories share the fields.
         first = part.cell[1] == 0 and (self.fields.varying_static or part.cell[0] == 0)
         return (part.cell[0], 0, 0, 0) if first and self.fields.static else None
 
 
 def make_plan(config: BuildConfig, *, cut_rows: bool = True, initial_digests: Sequence[str] = ()) -> Plan:
-    """What the configuration asks for, checked against the source.
+    """The plan of a build, checked against the source.
 
     Args:
-        config: of the store.
-        cut_rows: whether large channels are cut along their rows, and static fields at all; once they were not.
-        initial_digests: of the plan, where they are known; else they are read if the splits depend on them.
+        config: what to build.
+        cut_rows: whether to cut large channels along their rows, and static fields at all; stores of early
+            versions did neither.
+        initial_digests: digests of the initial conditions if they are known; otherwise they are read where the
+            splits depend on them.
 
     Raises:
         ConfigError: an option contradicts the data.
-        DataError: the source is not in the convention.
+        DataError: the source does not follow the convention.
     """
     fields = select_fields(config.source.open(), config)
-    _check_third(config.source, fields)
+    _check_level_boundary(config.source, fields)
     num, length = fields.num_trajectories, len(fields.axis)
     initial_digests = _initial_digests(config.splits, fields, initial_digests)
     codes = config.splits.codes(fields.axis, num, fields.params | _conditions(initial_digests))
@@ -104,23 +107,24 @@ def make_plan(config: BuildConfig, *, cut_rows: bool = True, initial_digests: Se
         "shape": state.shape,
         "channels": [channel.variable.key for channel in (*fields.state, *fields.static)],
     }
+    # Stores that are cut as early versions cut them keep the fingerprint of those versions.
     if chunks != uncut:
         identity["chunks"] = chunks
     return Plan(config, fields, codes, state, static, parts, json_checksum(identity), tuple(initial_digests))
 
 
-def _check_third(source: Source, fields: FieldReader) -> None:
-    """Raise ConfigError where sides of a third axis are said that the fields do not have."""
-    told = getattr(source, "boundary", None)
+def _check_level_boundary(source: Source, fields: FieldReader) -> None:
+    """Raise ConfigError where boundaries are given for a third axis that the fields do not have."""
+    given = getattr(source, "boundary", None)
     level = fields.dataset.coords.get("level")
-    if isinstance(told, Boundaries) and told.level and (level is None or "boundary" not in level.attrs):
+    if isinstance(given, Boundaries) and given.level and (level is None or "boundary" not in level.attrs):
         raise ConfigError(
-            f"source.boundary.level: {fields.dataset.attrs['dataset']} has no third axis; say y and x alone"
+            f"source.boundary.level: {fields.dataset.attrs['dataset']} has no third axis; give y and x only"
         )
 
 
 def _initial_digests(splits: Split, fields: FieldReader, known: Sequence[str]) -> Sequence[str]:
-    """Digests of the initial conditions, none where the splits don't depend on them."""
+    """Digests of the initial conditions; none where the splits do not depend on them."""
     names = splits.group_by if isinstance(splits, TrajectorySplit) else ()
     if INITIAL_CONDITION not in names or INITIAL_CONDITION in fields.params:
         return ()
@@ -128,6 +132,6 @@ def _initial_digests(splits: Split, fields: FieldReader, known: Sequence[str]) -
 
 
 def _conditions(initial_digests: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The initial condition as one more scalar; those that are uniform agree with none."""
+    """The initial condition as one more scalar; a uniform one counts as different from all others."""
     conditions = [digest or f"uniform, {number}" for number, digest in enumerate(initial_digests)]
     return {INITIAL_CONDITION: np.array(conditions)} if conditions else {}

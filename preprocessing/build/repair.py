@@ -1,4 +1,4 @@
-"""Repair: does exactly the damaged files of a store again, and takes them only if they are what they were."""
+"""Repairing a store: damaged files are built again, and taken only if they are byte for byte what they were."""
 
 import shutil
 from pathlib import Path
@@ -24,15 +24,15 @@ def repair(path: Path | Url) -> list[str]:
     """Rebuild the damaged and missing files of a store from its sources, and nothing else.
 
     Returns:
-        The files that were mended.
+        The paths in the store of the files that were replaced.
 
     Raises:
         ConfigError: the store is on a server.
         DamagedFileError: the manifest itself is damaged, or a source cannot be read.
-        DataError: the sources are not those of the store any more.
+        DataError: the sources are no longer those of the store.
     """
     if isinstance(path, Url):
-        raise ConfigError(f"{path}: a store on a server is only read; repair the copy that it was made from")
+        raise ConfigError(f"{path}: a store on a server can only be read; repair the copy that it came from")
     damaged = {damage.path for damage in verify(path) if damage.kind != "unexpected"}
     if not damaged:
         return []
@@ -45,11 +45,11 @@ def repair(path: Path | Url) -> list[str]:
         for part in plan.parts:
             if mine := damaged & set(shard_files(plan, part)):
                 write_part(scratch, plan, part)
-                _take(scratch, path, mine, manifest)
+                _move_into_store(scratch, path, mine, manifest)
         shards = {name for part in plan.parts for name in shard_files(plan, part)}
         if others := damaged - shards:
-            _write_others(scratch, path, plan, manifest)
-            _take(scratch, path, others, manifest)
+            _write_group(scratch, path, plan, manifest)
+            _move_into_store(scratch, path, others, manifest)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return sorted(damaged)
@@ -57,29 +57,34 @@ def repair(path: Path | Url) -> list[str]:
 
 def _plan_of(path: Path, manifest: Manifest) -> Plan:
     config = BuildConfig.model_validate(manifest.config)
+    # The fingerprint says which of the two ways of cutting chunks the store was written with.
     for cut_rows in (True, False):
         plan = make_plan(config, cut_rows=cut_rows)
         if plan.fingerprint == manifest.fingerprint:
             return plan
-    raise DataError(f"{path}: cannot be repaired: the sources hold other data than it was built from")
+    raise DataError(f"{path}: cannot be repaired: its sources no longer have the data that it was built from")
 
 
-def _take(scratch: Path, path: Path, names: set[str], manifest: Manifest) -> None:
-    """Move files into the store if they are byte for byte what they were."""
+def _move_into_store(scratch: Path, path: Path, names: set[str], manifest: Manifest) -> None:
+    """Move files into the store if they have the recorded checksums."""
     for name in sorted(names):
         if durable.checksum(scratch / name) != manifest.files[name]:
-            raise DataError(f"{path / name}: cannot be repaired: made again, it differs; the sources changed")
+            raise DataError(
+                f"{path / name}: cannot be repaired: built again, it differs, so its sources have changed"
+            )
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (scratch / name).replace(path / name)
         durable.sync_directory((path / name).parent)
 
 
-def _write_others(scratch: Path, path: Path, plan: Plan, manifest: Manifest) -> None:
-    """Metadata, coordinates and statistics; the latter from the shards of the store itself."""
+def _write_group(scratch: Path, path: Path, plan: Plan, manifest: Manifest) -> None:
+    """Write metadata, coordinates and statistics again, the latter from the store's own shards."""
     write_skeleton(scratch, plan)
     measures = merge_measures([_measures(path, plan, part) for part in plan.parts])
     sources = [SourceRecord(modified=0, **record) for record in manifest.sources]
-    cut_mask = manifest.files["mask/c/0/0/0"].bytes > measures.mask.nbytes  # by the index of a shard
+    cut_mask = (
+        manifest.files["mask/c/0/0/0"].bytes > measures.mask.nbytes
+    )  # by the index of a shard: the mask is cut
     write_statistics(scratch, plan, measures, cut_mask=cut_mask)
     write_attributes(scratch, plan, sources, np.array(manifest.rounding), measures.num_missing)
     durable.sync_tree(scratch)

@@ -1,4 +1,4 @@
-"""Workers in jobs of SLURM, which dask-jobqueue submits: for builds that are started on a login node."""
+"""SlurmWorkers: workers in jobs of SLURM, which dask-jobqueue submits, for builds started on a login node."""
 
 import logging
 import shutil
@@ -17,14 +17,14 @@ class SlurmWorkers(Config):
     """Dask workers in jobs of SLURM.
 
     Attributes:
-        jobs: how many.
-        processes: workers in each, one a core.
-        memory: of each job.
-        time: limit of each job; a shard that it cuts off is done by another.
-        partition: to run in.
-        account: to charge.
+        jobs: number of jobs.
+        processes: workers in each job, each on a core of its own.
+        memory: memory of each job.
+        time: time limit of each job; another one writes a shard that it cuts off.
+        partition: partition to run in.
+        account: account to charge.
         interface: network interface by which workers and scheduler reach each other, such as ib0.
-        options: any other option of sbatch by its long name, without a value for a flag.
+        options: any other options of sbatch by their long names; null for a flag without a value.
     """
 
     kind: Literal["slurm"]
@@ -39,10 +39,10 @@ class SlurmWorkers(Config):
 
     @contextmanager
     def cluster(self, logs: Path) -> Iterator[Any]:
-        """A SLURMCluster with the jobs queued, which end with the block.
+        """Give a SLURMCluster with its jobs queued; they end with the block.
 
         Args:
-            logs: folder of the jobs' output, visible to all nodes.
+            logs: folder for the output of the jobs, visible to all nodes.
 
         Raises:
             ConfigError: dask-jobqueue or sbatch is missing.
@@ -54,7 +54,9 @@ class SlurmWorkers(Config):
                 "workers.kind=slurm needs dask-jobqueue: pip install 'pelagos[slurm]'"
             ) from error
         if shutil.which("sbatch") is None:
-            raise ConfigError("workers.kind=slurm: there is no sbatch on this machine; start on a login node")
+            raise ConfigError(
+                "workers.kind=slurm: there is no sbatch on this machine; start the build on a login node"
+            )
         options = [
             f"--{name}" if value is None else f"--{name}={value}" for name, value in self.options.items()
         ]
@@ -80,7 +82,7 @@ def _form(value: Any) -> str:
     return "number" if isinstance(value, int | str) else "slurm"
 
 
-# Told apart first, so that an error speaks of the form that was meant.
+# Discriminated by form, so that an error is about the form that was meant and not about both.
 Workers = Annotated[
     Annotated[NonNegativeInt, Tag("number")] | Annotated[SlurmWorkers, Tag("slurm")], Discriminator(_form)
 ]

@@ -1,4 +1,4 @@
-"""Provenance: which files a store was made from, and with which software."""
+"""SourceRecord: which files a store was built from, and with which software."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,12 @@ class SourceRecord:
     """One file or folder that was read.
 
     Attributes:
-        path: as the source gave it.
-        bytes: its size, of all files in a folder; -1 for what is not on this machine's disks.
-        modified: the latest time of modification in nanoseconds.
-        sha256: of the content, of a folder's sorted names and contents; empty if not asked for, or on a server.
-        metadata_sha256: of a Zarr group that was read from a server, whose content would have to be fetched
-            once more, the digest of its root's metadata; empty otherwise.
+        path: the path or URL as the source gave it.
+        bytes: size of the file or of all files in the folder; -1 for what is not on this machine.
+        modified: latest time of modification [ns].
+        sha256: digest of the content, for a folder of its sorted names and contents; empty if not asked for, or on
+            a server.
+        metadata_sha256: digest of the metadata of a Zarr group on a server; empty otherwise.
     """
 
     path: str
@@ -33,12 +33,12 @@ class SourceRecord:
     metadata_sha256: str = ""
 
     def published(self) -> dict[str, Any]:
-        """What the finished store tells of it: nothing that differs between copies."""
+        """What the finished store records: nothing that differs between copies of the file."""
         told = {"path": self.path, "bytes": self.bytes, "sha256": self.sha256}
         return told | ({"metadata_sha256": self.metadata_sha256} if self.metadata_sha256 else {})
 
     def to_json(self) -> dict[str, Any]:
-        """All attributes."""
+        """All attributes as JSON."""
         return asdict(self)
 
 
@@ -50,13 +50,14 @@ def record_sources(paths: Iterable[str]) -> list[SourceRecord]:
 def _stat(path: str) -> SourceRecord:
     stats = [file.stat() for file in _files(Path(path))]
     if not stats:
+        # The content would have to be fetched a second time; values that change under the same metadata go unseen.
         return SourceRecord(path, bytes=-1, modified=0, metadata_sha256=zarr_array.fingerprint(path))
     return SourceRecord(path, sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats))
 
 
 def with_checksums(records: Sequence[SourceRecord]) -> list[SourceRecord]:
-    """The same records with SHA-256, for which all is read once."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    """The same records with the SHA-256 of each source, which reads all of them once."""
+    with ThreadPoolExecutor(max_workers=4) as pool:  # hashing releases Python's lock
         return list(pool.map(_with_checksum, records))
 
 
@@ -77,6 +78,6 @@ def _files(path: Path) -> list[Path]:
 
 
 def software() -> dict[str, str]:
-    """Versions of what takes part in a build."""
+    """The versions of the packages that take part in a build."""
     packages = ("numpy", "xarray", "zarr", "numcodecs")
     return {"pelagos": pelagos.__version__, **{name: version(name) for name in packages}}

@@ -1,6 +1,6 @@
-"""Workers: the shards of a build, in this process, on processes of this machine, on a Dask cluster or SLURM.
+"""Workers: where the parts of a build are written: here, in more processes, on a Dask cluster or in jobs of SLURM.
 
-Tasks open the source by its configuration; no data pass through the graph.
+Each worker opens the source for itself; no data pass through Dask's graph.
 """
 
 import logging
@@ -20,10 +20,11 @@ from pelagos.preprocessing.errors import ConfigError, DataError
 
 _PATIENCE = 15  # seconds to wait for a scheduler
 Progress = Callable[[int, int], None]
+"""Is called with the number of finished parts and of all parts."""
 
 
 def write_parts(root: Path, plan: Plan, parts: Sequence[Part], progress: Progress) -> None:
-    """Write all parts that are not yet written; stops at the first error and keeps what is finished."""
+    """Write all parts that are missing; stop at the first error and keep what is finished."""
     progress(0, len(parts))
     if not plan.config.workers and not plan.config.scheduler:
         for done, part in enumerate(parts, start=1):
@@ -33,7 +34,7 @@ def write_parts(root: Path, plan: Plan, parts: Sequence[Part], progress: Progres
     numbers = [plan.parts.index(part) for part in parts]
     arguments = (root, plan.config.model_dump_json(), plan.fingerprint)
     with _client(plan.config, root.parent) as client:
-        # Not pure: a task that was done in an earlier build must look at the disk again.
+        # Not pure: a scheduler may remember a task of an earlier build, whose files may be gone since.
         futures = [client.submit(write_on_worker, *arguments, number, pure=False) for number in numbers]
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
@@ -59,10 +60,13 @@ def write_on_worker(root: Path, config: str, fingerprint: str, number: int) -> N
     """
     plan = worker_plan(root, config)
     if plan.fingerprint != fingerprint:
-        raise DataError(f"{plan.config.dataset}: a worker sees other data or has another version of Pelagos")
+        raise DataError(
+            f"{plan.config.dataset}: a worker makes another plan: its archive or its version of Pelagos differs; "
+            "let all machines use the same"
+        )
     if not root.is_dir():
         raise DataError(
-            f"{root}: a worker does not see this folder; it must be on a file system that all share"
+            f"{root}: a worker does not see this folder; it must be on a file system that all workers share"
         )
     _write_if_missing(root, plan, plan.parts[number])
 
@@ -79,7 +83,7 @@ def _connected(scheduler: str) -> Client:
         return Client(scheduler, timeout=_PATIENCE)
     except OSError as error:
         raise ConfigError(
-            f"scheduler: nobody answers at {scheduler}; is `dask scheduler` running there? ({error})"
+            f"scheduler: no answer from {scheduler}; is `dask scheduler` running there? ({error})"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Writing one part of a build: read, checked, measured, written and entered in the manifest, in this order.
+"""Writing one part of a build: it is read, checked, written while it is measured, and recorded last.
 
 Shapes: N trajectories, T times, C channels, H rows, W columns.
 """
@@ -20,24 +20,25 @@ from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.durable import Checksum
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.fields.store_channel import StoreChannel
-from pelagos.preprocessing.measures import Measures, measure_block
+from pelagos.preprocessing.measures import Frames, Measures, measure_block
 from pelagos.preprocessing.store.shard_layout import ShardLayout, write_shard
 
 PLAN = Path("_build", "plan.json")
+"""Where a growing store records what it is built from."""
 PROGRESS = Path("_build", "shards")
-Block = NDArray[np.float32]
+"""Where a growing store records its finished parts."""
 
 
 @dataclass(frozen=True, eq=False)
 class PartRecord:
-    """What is known of a part that was written.
+    """What is recorded of a finished part.
 
     Attributes:
-        fingerprint: of the plan.
+        fingerprint: fingerprint of the plan.
         files: checksums of its shards, by path in the store.
         measures: its share of the statistics.
-        rounding: (C,) largest relative errors of mantissa rounding.
-        initial_digests: digests of the initial conditions of the trajectories that begin in it.
+        rounding: (C,) largest relative error of mantissa rounding.
+        initial_digests: digests of the initial conditions of the trajectories that begin in the part.
     """
 
     fingerprint: str
@@ -48,7 +49,7 @@ class PartRecord:
 
 
 def recorded_initial_digests(root: Path, config: BuildConfig) -> list[str]:
-    """Digests of the initial conditions that an unfinished build of this configuration has recorded, if any."""
+    """Digests of the initial conditions recorded by an unfinished build of this configuration, if any."""
     if not (root / PLAN).exists():
         return []
     values = json.loads((root / PLAN).read_bytes())
@@ -57,7 +58,7 @@ def recorded_initial_digests(root: Path, config: BuildConfig) -> list[str]:
 
 
 def read_record(root: Path, plan: Plan, part: Part) -> PartRecord | None:
-    """The part's record, None where it was not completed under this plan."""
+    """The record of a part; None where it was not finished under this plan."""
     file = root / PROGRESS / f"{part.name}.json"
     if not file.exists():
         return None
@@ -69,12 +70,12 @@ def read_record(root: Path, plan: Plan, part: Part) -> PartRecord | None:
         files={path: Checksum(**fields) for path, fields in values["files"].items()},
         measures=Measures.from_json(values["measures"], plan.state.frame),
         rounding=np.array(values["rounding"]),
-        initial_digests=values.get("beginnings", []),  # none in builds that an earlier version began
+        initial_digests=values.get("beginnings", []),  # builds begun by an early version have none
     )
 
 
 def is_written(root: Path, plan: Plan, part: Part) -> bool:
-    """Whether the part's record is there and its files agree with it in size and CRC-32C."""
+    """Whether a part is recorded and its files still have the recorded size and CRC-32C."""
     record = read_record(root, plan, part)
     return record is not None and all(
         _agrees(root / path, expected) for path, expected in record.files.items()
@@ -86,21 +87,21 @@ def _agrees(file: Path, expected: Checksum) -> bool:
 
 
 def shard_files(plan: Plan, part: Part) -> list[str]:
-    """Paths in the store of the shard of the state that a part writes and, if it does, of the static one."""
+    """The paths in the store of the shards that a part writes: the state's and, if any, the static one."""
     state, cell = f"state/{plan.state.key((*part.cell, 0, 0, 0))}", plan.static_cell(part)
     return [state] if cell is None else [state, f"static/{plan.static.key(cell)}"]
 
 
 def write_part(root: Path, plan: Plan, part: Part) -> PartRecord:
-    """Write a part's shards and, last, its record; doing it again gives the same bytes.
+    """Write a part's shards and then its record; doing so again gives the same bytes.
 
     Raises:
         DataError: a value is infinite, or missing where that is an error.
         DamagedFileError: the source cannot be read.
     """
     fields, rows, (start, stop) = plan.fields, slice(*part.trajectories), part.times
-    # One frame more where there is one before: the statistics of differences need it. A shard that
-    # does not begin a trajectory holds one trajectory only, so the rest stays contiguous.
+    # The statistics of differences need the frame before, too. A shard that does not begin a trajectory holds
+    # one trajectory only, so what remains without that frame is contiguous.
     frames = fields.read(rows, slice(max(0, start - 1), stop))
     rounding = fields.round(frames)
     before, block = (frames[:, :1], frames[:, 1:]) if start else (frames[:0, :1], frames)
@@ -110,7 +111,7 @@ def write_part(root: Path, plan: Plan, part: Part) -> PartRecord:
     check_values(plan, fields.static, static[:, None], part, np.ones((len(static), 1), bool))
     contents = zip(shard_files(plan, part), [(block, plan.state), (static, plan.static)], strict=False)
     with ThreadPoolExecutor(max_workers=1) as beside:
-        # The disk is waited for while the processor measures.
+        # Statistics are computed while this thread waits for the disk.
         measuring = beside.submit(measure_part, plan, part, block, static, before)
         checksums = {path: _write(root / path, values, layout) for path, (values, layout) in contents}
         measures = measuring.result()
@@ -120,15 +121,15 @@ def write_part(root: Path, plan: Plan, part: Part) -> PartRecord:
     return record
 
 
-def measure_part(plan: Plan, part: Part, block: Block, static: Block, before: Block) -> Measures:
+def measure_part(plan: Plan, part: Part, block: Frames, static: Frames, before: Frames) -> Measures:
     """A part's share of the statistics.
 
     Args:
-        plan: of the build.
-        part: of it.
+        plan: plan of the build.
+        part: part of that plan.
         block: (N, T, C, H, W) the part's frames as stored.
-        static: (N, C, H, W) the static fields that it writes.
-        before: (N, 1, C, H, W) the frames before, none for a trajectory's first part.
+        static: (N, C, H, W) the static fields that the part writes.
+        before: (N, 1, C, H, W) the frames before the part; N is 0 where it begins its trajectories.
     """
     training, start = plan.training[slice(*part.trajectories)], part.times[0]
     static_missing = int(np.isnan(static).sum())
@@ -146,9 +147,9 @@ def measure_part(plan: Plan, part: Part, block: Block, static: Block, before: Bl
 
 
 def check_values(
-    plan: Plan, channels: Sequence[StoreChannel], block: Block, part: Part, present: NDArray[np.bool_]
+    plan: Plan, channels: Sequence[StoreChannel], block: Frames, part: Part, present: NDArray[np.bool_]
 ) -> None:
-    """Raise DataError naming the first value of the frames (N, T) of (N, T, C, H, W) that may not be stored."""
+    """Raise DataError for the first value of the present frames (N, T) of (N, T, C, H, W) that may not be stored."""
     for n, t, c in np.ndindex(block.shape[:3]):
         values = block[n, t, c]
         if not present[n, t] or np.isfinite(values).all():
@@ -171,13 +172,11 @@ def _place(plan: Plan, channel: StoreChannel, part: Part, n: int, t: int) -> str
 
 def _advice(value: np.float32) -> str:
     if np.isnan(value):
-        return "the value is missing (NaN); `missing: keep` stores such values and masks them"
-    return (
-        f"the value is {value} in float32; mend the source, change the units with `convert`, or its transform"
-    )
+        return "the value is missing (NaN); `missing: keep` stores missing values and masks them"
+    return f"the value is {value} in float32; correct the source, change the units with `convert`, or its transform"
 
 
-def _write(file: Path, values: Block, layout: ShardLayout) -> Checksum:
+def _write(file: Path, values: Frames, layout: ShardLayout) -> Checksum:
     file.parent.mkdir(parents=True, exist_ok=True)
     durable.remove_partials(file.parent)
     return write_shard(file, values, layout)

@@ -1,4 +1,4 @@
-"""Coarsening by block means: each new cell holds the area-weighted mean of the cells it covers."""
+"""Coarsening by block means: each new cell has the area-weighted mean of the cells that it covers."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +12,7 @@ from pelagos.preprocessing.grid import Grid
 
 @dataclass(frozen=True, eq=False)
 class Coarsener:
-    """Takes means of blocks of `factor` by `factor` cells of a grid."""
+    """Averages blocks of `factor` by `factor` cells of a grid."""
 
     fine: Grid
     factor: int
@@ -26,7 +26,7 @@ def coarse_grid(grid: Grid, factor: int) -> Grid:
     """The grid whose cells are blocks of `factor` by `factor` cells.
 
     Raises:
-        ConfigError: the factor does not divide the numbers of rows and columns.
+        ConfigError: the factor does not divide the number of rows or of columns.
     """
     for axis, size in zip("yx", grid.shape, strict=True):
         if size % factor:
@@ -36,9 +36,9 @@ def coarse_grid(grid: Grid, factor: int) -> Grid:
 
 
 def coarsen(values: NDArray[Any], grid: Grid, factor: int) -> NDArray[np.float64]:
-    """One frame (H, W) on a grid to (H / factor, W / factor), means over the values that are not NaN.
+    """The means (H / factor, W / factor) of blocks of a frame (H, W), over the values that are not NaN.
 
-    A cell is NaN where all its values are.
+    A mean is NaN where all values of its block are.
     """
     height, width = grid.shape
     blocks = (height // factor, factor, width // factor, factor)

@@ -16,9 +16,14 @@ from pelagos.preprocessing.variables import Role
 
 
 class Conversion(Config):
-    """A change of units: new = scale * old + offset, both known from the units unless one is given.
+    """A change of units: new = scale * old + offset. Both follow from the units unless one of them is given.
 
-    In YAML the new units alone will do (`air_temperature: degC`).
+    In YAML the new units alone suffice: `air_temperature: degC`.
+
+    Attributes:
+        units: the new units.
+        scale: factor, where the units do not say it; 1 if only the offset is given.
+        offset: summand in the new units; 0 if only the scale is given.
     """
 
     units: str
@@ -34,29 +39,30 @@ class Conversion(Config):
         """The conversion of a field from its units.
 
         Raises:
-            ConfigError: neither number is given, and the units are unknown or measure different things.
+            ConfigError: neither number is given, and a unit is unknown or the two measure different things.
         """
         if self.scale is None and self.offset is None:
             try:
                 return LinearConversion(*conversion(units, self.units))
             except ConfigError as error:
                 raise ConfigError(
-                    f"convert.{name}: {error}; to convert nevertheless say {{units: {self.units}, scale: ...}}"
+                    f"convert.{name}: {error}; to convert nevertheless, give {{units: {self.units}, scale: ...}}"
                 ) from error
         return LinearConversion(1.0 if self.scale is None else self.scale, self.offset or 0.0)
 
 
 class Subset(Config):
-    """The part of the data that is taken.
+    """The part of the data that a store takes.
 
     Attributes:
-        trajectories: [start, stop) of positions.
-        time: [start, stop) of positions or ISO dates.
-        times: least and greatest value on a time axis without dates, both included.
-        every: of how many frames one is taken.
-        level: least and greatest level, both included.
-        y: least and greatest coordinate of rows, both included; latitudes in degrees.
-        x: likewise of columns; longitudes from west to east, across the date line if need be: [170, -170].
+        trajectories: [start, stop) as positions.
+        time: [start, stop) as positions or ISO dates.
+        times: smallest and largest value on a time axis without dates, both included.
+        every: one of this many frames is taken.
+        level: smallest and largest level, both included.
+        y: smallest and largest coordinate of rows, both included; latitudes in degrees.
+        x: smallest and largest coordinate of columns, both included; longitudes from west to east, across the
+            date line where need be: [170, -170].
     """
 
     trajectories: AxisRange = (None, None)
@@ -69,20 +75,20 @@ class Subset(Config):
 
 
 class FieldOptions(Config):
-    """Which fields a store takes and in which form; names are those after `rename`.
+    """Which fields a store takes and in which form; all names are those after `rename`.
 
     Attributes:
-        variables: the fields taken, in this order; all by default.
+        variables: the fields to take, in this order; all by default.
         rename: new names of fields and scalars.
-        roles: changed roles.
-        levels: the levels taken; all by default. Each becomes a channel `name@level`.
+        roles: roles that differ from the source's.
+        levels: the levels to take; all by default. Each becomes a channel `name@level`.
         convert: changes of units.
-        transforms: functions of the values, after the change of units; forecasts and scores undo them.
+        transforms: functions of the values after the change of units; forecasts and scores undo them.
         forcings: channels computed from time and place, for dated fields on latitudes and longitudes.
-        subset: of trajectories, times, levels and places.
+        subset: the part of trajectories, times, levels and the grid to take.
         regrid: another grid, after `subset`.
-        coarsen: side of the blocks of cells whose mean is taken, instead of `regrid`.
-        bits: mantissa bits kept, at most 22; all 23 by default. The error made is recorded.
+        coarsen: side of the blocks of cells to average, instead of `regrid`.
+        bits: mantissa bits to keep, at most 22; all 23 by default. The largest error is recorded.
         missing: whether NaN is an error or stays, as over sea; infinite values always are errors.
     """
 

@@ -1,13 +1,13 @@
-"""Rounding of float32 values to fewer mantissa bits, which makes them compress better."""
+"""Rounding float32 values to fewer mantissa bits, so that they compress better."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def round_mantissa(values: NDArray[np.float32], bits: int) -> float:
-    """Round in place to the nearest value with so many explicit mantissa bits, ties to even.
+    """Round values in place to the nearest with so many explicit mantissa bits, ties to even.
 
-    The method is BitRound (Kloewer et al. 2021). Values that are not finite stay.
+    The method is BitRound (Kloewer et al. 2021). Values that are not finite stay as they are.
 
     Returns:
         The largest relative error, at most 2^-(bits + 1) for normal numbers.
@@ -17,6 +17,7 @@ def round_mantissa(values: NDArray[np.float32], bits: int) -> float:
     raw = values.view(np.uint32)
     dropped = 23 - bits
     finite = np.isfinite(values)
+    # Adding just under half of the last bit kept, and that bit itself, lets the carry round to even.
     half = (raw >> dropped & 1) + np.uint32((1 << (dropped - 1)) - 1)
     rounded = (raw + half) >> dropped << dropped
     raw[finite] = rounded[finite]

@@ -1,7 +1,7 @@
-"""Regridding between rectilinear grids: conservative or bilinear, exact in each direction, past missing values.
+"""Regridding between rectilinear grids, conservative or bilinear, skipping missing values.
 
-On such grids both methods are products of one matrix for rows and one for columns. Cells of a
-latitude-longitude grid are measured by the sine of latitude, which makes areas products of lengths.
+On such grids both methods are products of one matrix for rows and one for columns. On latitudes lengths are
+measured by the sine of latitude, which makes areas products of lengths.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from pelagos.preprocessing.grid import Grid
 
 Floats = NDArray[np.float64]
 Method = Literal["conservative", "bilinear"]
-_NOTHING = 1e-9  # a share of a cell that is rounding
+_NOTHING = 1e-9  # share of a cell below which an overlap is rounding
 
 
 class EvenAxis(Config):
-    """Evenly spaced points: start, start + step, ..."""
+    """Evenly spaced points: start, start + step, start + 2 step and so on, `num` in all."""
 
     start: float
     step: float
@@ -33,15 +33,15 @@ Points = Annotated[tuple[float, ...], Field(min_length=1)] | EvenAxis
 
 
 class Regrid(Config):
-    """Another grid for all fields: a number of cells over the same domain, or its points.
+    """Another grid for all fields, given by a number of cells in the same domain or by its points.
 
     Attributes:
-        method: `conservative` keeps area integrals: each new cell is the mean over what it covers;
-            `bilinear` keeps straight lines: each new point lies between the four around it.
-        shape: rows and columns of equal cells that fill the domain of the source.
+        method: `conservative` averages over what each new cell covers, which keeps area integrals; `bilinear`
+            interpolates between the four points around each new one, which keeps straight lines.
+        shape: numbers of rows and columns of equal cells that fill the domain of the source.
         y: the points along y instead, as `[...]` or `{start, step, num}`.
-        x: likewise; longitudes may be counted from anywhere.
-        coverage: more than this share of a new cell must have values, else it is missing.
+        x: the points along x, in the same form; longitudes may be counted from any meridian.
+        coverage: a new cell is missing unless more than this share of it has values.
     """
 
     method: Method = "conservative"
@@ -61,14 +61,14 @@ class Regrid(Config):
         """The map from one grid to the other.
 
         Raises:
-            ConfigError: a point lies outside of the source's domain.
+            ConfigError: a point lies outside the domain of the source.
         """
         edges = source.edges
         if self.shape is not None:
             y, x = (_cells(e, num) for e, num in zip(edges, self.shape, strict=True))
         else:
             y, x = _points(self.y), _points(self.x)
-        target = source.moved(y, x)
+        target = source.with_axes(y, x)
         weights = _conservative if self.method == "conservative" else _bilinear
         for axis, points, sides in zip("yx", (y, x), edges, strict=True):
             _check_inside(axis, points, sides, _period(source, axis))
@@ -78,13 +78,13 @@ class Regrid(Config):
 
 @dataclass(frozen=True, eq=False)
 class Regridder:
-    """A linear map of frames, averaged over the values that are not NaN.
+    """A linear map of frames to another grid, averaging over the values that are not NaN.
 
     Attributes:
-        grid: of the result, (H', W').
-        rows: (H', H) weights.
-        columns: (W', W) weights.
-        coverage: more than this share of a result's weight must have values.
+        grid: the grid (H', W') of the results.
+        rows: (H', H) sparse weights of rows.
+        columns: (W', W) sparse weights of columns.
+        coverage: a result is missing unless more than this share of its weight has values.
     """
 
     grid: Grid
@@ -104,6 +104,7 @@ class Regridder:
         return result
 
     def _sum(self, frame: Floats) -> Floats:
+        # Sparse products sum in a fixed order; BLAS would make the bytes depend on the number of threads.
         return np.asarray((self.columns @ (self.rows @ frame).T).T)
 
 
@@ -120,7 +121,7 @@ def _points(points: tuple[float, ...] | EvenAxis | None) -> Floats:
 
 
 def _period(grid: Grid, axis: str) -> float | None:
-    """The distance after which an axis repeats."""
+    """The distance after which an axis repeats; None if it does not."""
     if grid.kind == "latlon":
         return 360.0 if axis == "x" else None
     number = "yx".index(axis)
@@ -136,13 +137,13 @@ def _check_inside(axis: str, points: Floats, edges: Floats, period: float | None
     outside = (from_low < 0) | (from_low > high - low + 2 * slack)
     if outside.any():
         raise ConfigError(
-            f"regrid.{axis}: {points[outside][0]:g} lies outside of the source, "
+            f"regrid.{axis}: {points[outside][0]:g} lies outside the source, "
             f"whose cells reach from {low:g} to {high:g}"
         )
 
 
 def _conservative(source: Grid, target: Grid, axis: str) -> Floats:
-    """(targets, sources) lengths that the cells have in common."""
+    """(targets, sources) the length of the overlap of each pair of cells."""
     number, period = "yx".index(axis), _period(source, axis)
     old, new = source.edges[number], target.edges[number]
     if source.kind == "latlon" and axis == "y":
@@ -156,7 +157,7 @@ def _conservative(source: Grid, target: Grid, axis: str) -> Floats:
 
 
 def _shifts(old: Floats, new: Floats, period: float | None) -> Floats:
-    """By which the old axis is repeated to cover the new one."""
+    """The shifts by which the old axis is repeated to cover the new one."""
     if period is None:
         return np.zeros(1)
     first = np.floor((new.min() - old.max()) / period)
@@ -165,7 +166,7 @@ def _shifts(old: Floats, new: Floats, period: float | None) -> Floats:
 
 
 def _bilinear(source: Grid, target: Grid, axis: str) -> Floats:
-    """(targets, sources) weights of the two neighbours; beyond the outermost point that one alone."""
+    """(targets, sources) weights of the two neighbours, or of the outermost point alone beyond it."""
     number, period = "yx".index(axis), _period(source, axis)
     old, new = (source.y, target.y) if number == 0 else (source.x, target.x)
     order = np.argsort(old)
@@ -174,6 +175,7 @@ def _bilinear(source: Grid, target: Grid, axis: str) -> Floats:
         middle = (old[0] + old[-1]) / 2
         new = middle + (new - middle + period / 2) % period - period / 2
         if source.periodic[number]:
+            # One more point at each end, so that the seam lies between two neighbours as well.
             old = np.concatenate([[old[-1] - period], old, [old[0] + period]])
             names = np.concatenate([order[-1:], order, order[:1]])
     weights = np.zeros((len(new), len(order)))

@@ -1,4 +1,4 @@
-"""Selection: which fields a store takes from a dataset, checked against the dataset before any is read."""
+"""Selecting the fields that a store takes from a dataset, checked before any of them is read."""
 
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -19,20 +19,21 @@ from pelagos.preprocessing.split import resolve_range
 from pelagos.preprocessing.variables import Role, Variable, keys, known_variable
 
 _KEPT = ("standard_name", "cell_methods", "poseidon_offset")
-"""Attributes of a source's fields that a store's channels have as well."""
+"""Attributes of a source's fields that a store's channels keep."""
 
 _ORDER: tuple[Role, ...] = ("prognostic", "forcing", "diagnostic")
 
 
 def select_fields(ds: xr.Dataset, options: FieldOptions) -> FieldReader:
-    """The fields that the options take from a dataset; reads coordinates and scalars only.
+    """The reader of the fields that the options take from a dataset; reads coordinates and scalars only.
 
     Raises:
-        ConfigError: an option names what the dataset does not have.
-        DataError: the dataset is not in the convention, or its times are not evenly spaced.
+        ConfigError: an option names something that the dataset does not have.
+        DataError: the dataset does not follow the convention, or its times are not evenly spaced.
     """
     convention.check(ds)
     ds = _subset(_renamed(ds, options), options)
+    # Again: renaming and new roles may break what held before.
     convention.check(ds)
     ds, target = target_grid(ds, options)
     axis, time_units = _time_axis(ds)
@@ -43,7 +44,7 @@ def select_fields(ds: xr.Dataset, options: FieldOptions) -> FieldReader:
     static = [channel for channel in channels if channel.variable.role == "static"]
     _check_unique([channel.variable for channel in (*state, *static)])
     if not state:
-        raise ConfigError(f"variables: of {names} none depends on time")
+        raise ConfigError(f"variables: none of {names} depends on time; take at least one that does")
     return FieldReader(ds, target, axis, time_units, tuple(state), tuple(static), _params(ds), options)
 
 
@@ -70,7 +71,7 @@ def _renamed(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
         if unknown := names - fields:
             raise ConfigError(f"{option}: no field {min(unknown)!r}; there are {sorted(fields)}")
     if static := named["bits"] & set(convention.in_role(ds, "static")):
-        raise ConfigError(f"bits: {min(static)!r} is static; only fields that depend on time are rounded")
+        raise ConfigError(f"bits: {min(static)!r} is static; only fields that depend on time can be rounded")
     return ds.assign({name: ds[name].assign_attrs(role=role) for name, role in options.roles.items()})
 
 
@@ -89,7 +90,7 @@ def _subset(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
         ds = _planes(ds, _inside(ds["level"].values, subset.level, "subset.level").tolist())
     if options.levels is None:
         return ds
-    # As channels name them: a coordinate in single precision is not what a person writes.
+    # Compared as channels are named: a coordinate in single precision differs from the number a person writes.
     found = [f"{level:g}" for level in ds["level"].values]
     if absent := [level for level in options.levels if f"{level:g}" not in found]:
         raise ConfigError(f"levels: no level {absent[0]:g}; there are [{', '.join(found)}]")
@@ -97,7 +98,7 @@ def _subset(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
 
 
 def _planes(ds: xr.Dataset, positions: list[int]) -> xr.Dataset:
-    """Some of the levels; of 3-D fields an end that is left out is open from then on, as sides of a region are."""
+    """The dataset on some of its levels; an end of a 3-D field that is left out becomes open, like a region's sides."""
     kept = [end in positions for end in (0, ds.sizes["level"] - 1)]
     ds = ds.isel(level=positions)
     if "boundary" in ds["level"].attrs and not all(kept):
@@ -111,16 +112,16 @@ def _times(axis: NDArray[Any], subset: Subset) -> slice:
     if subset.times is None:
         return resolve_range(subset.time, axis, "subset.time")
     if subset.time != (None, None):
-        raise ConfigError("subset: time and times both say which frames are taken; give only one of them")
+        raise ConfigError("subset: time and times both select frames; give only one of them")
     if axis.dtype.kind == "M":
-        raise ConfigError("subset.times: the data are dated; give dates, as subset.time")
+        raise ConfigError("subset.times: the data have dates; give dates as subset.time")
     frames = _inside(axis, subset.times, "subset.times")
     return slice(int(frames[0]), int(frames[-1]) + 1)
 
 
 def _inside(axis: NDArray[Any], bounds: tuple[float, float], name: str) -> NDArray[np.int64]:
-    """Positions on an axis of values within bounds, both included."""
-    # Times such as 3 * 0.1, or 0.3 in single precision, are what a person calls 0.3.
+    """The positions on an axis whose values lie within bounds, both included."""
+    # A person writes 0.3 for 3 * 0.1 and for 0.3 in single precision.
     slack = 1e-3 * float(np.abs(np.diff(axis)).min()) if len(axis) > 1 else 1e-6 * abs(float(axis[0]))
     inside = (axis >= min(bounds) - slack) & (axis <= max(bounds) + slack)
     if not inside.any():
@@ -143,7 +144,7 @@ def _channels(ds: xr.Dataset, name: str, options: FieldOptions) -> Iterator[Stor
     )
     attrs = {key: str(array.attrs[key]) for key in _KEPT if key in array.attrs}
     if conversion is not None:
-        attrs.pop("poseidon_offset", None)  # of the values as they were
+        attrs.pop("poseidon_offset", None)  # in the old units
     levels = ds["level"].values.tolist() if "level" in array.dims else [None]
     for position, level in enumerate(levels):
         yield StoreChannel(
@@ -163,7 +164,7 @@ def _conversion(array: xr.DataArray, name: str, options: FieldOptions) -> Linear
 
 def _forcing(name: ForcingName, axis: NDArray[Any], grid: Grid) -> StoreChannel:
     if axis.dtype.kind != "M":
-        raise ConfigError(f"forcings: {name} needs dates, but time counts in numbers")
+        raise ConfigError(f"forcings: {name} needs dates, but the data have times without dates")
     if grid.kind != "latlon":
         raise ConfigError(f"forcings: {name} needs longitudes, but the grid is {grid.kind}")
     return StoreChannel(variable=forcing_variable(name), source="")
@@ -172,17 +173,22 @@ def _forcing(name: ForcingName, axis: NDArray[Any], grid: Grid) -> StoreChannel:
 def _check_unique(variables: list[Variable]) -> None:
     found = keys(variables)
     if doubled := [key for key in found if found.count(key) > 1]:
-        raise ConfigError(f"variables: {doubled[0]!r} would be stored twice")
+        raise ConfigError(
+            f"variables: {doubled[0]!r} would be stored twice; name it once, or rename one of the two"
+        )
 
 
 def _time_axis(ds: xr.Dataset) -> tuple[NDArray[Any], str]:
-    """Dates to the second, or numbers and their units; evenly spaced."""
+    """The evenly spaced times and their units: dates to the second, or numbers."""
     axis = ds["time"].values
     units = ds["time"].attrs.get("units", "1")
     if axis.dtype.kind == "M":
         seconds, units = axis.astype("datetime64[s]"), "s"
         if (seconds != axis).any():
-            raise DataError(f"{ds.attrs['dataset']}: times within a second cannot be stored")
+            frame = int(np.argmax(seconds != axis))
+            raise DataError(
+                f"{ds.attrs['dataset']}: time {frame} is {axis[frame]}; stores keep dates in whole seconds"
+            )
         axis = seconds
     if (odd := convention.uneven(axis)).size:
         frame, steps = int(odd[0]), np.diff(axis).astype(np.float64)
@@ -201,5 +207,6 @@ def _params(ds: xr.Dataset) -> dict[str, NDArray[np.float64]]:
     }
     for name, values in params.items():
         if np.isinf(values).any():
-            raise DataError(f"{ds.attrs['dataset']}: scalar {name} is infinite in some trajectory")
+            where = int(np.argmax(np.isinf(values)))
+            raise DataError(f"{ds.attrs['dataset']}: scalar {name} is infinite in trajectory {where}")
     return params

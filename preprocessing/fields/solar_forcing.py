@@ -1,4 +1,4 @@
-"""Forcings that follow from time and place alone: the sun's two clocks."""
+"""Forcings that follow from time and place alone: the sun's position in its day and its year."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -16,13 +16,13 @@ ForcingName = Literal["cos_local_time", "sin_local_time", "cos_year", "sin_year"
 
 
 def local_time(times: Times, grid: Grid) -> Floats:
-    """(T, 1, W) mean local solar time as a fraction of the day: 0 at midnight, 15 degrees an hour."""
+    """(T, 1, W) mean local solar time as a fraction of the day, 0 at midnight: an hour for 15 degrees of longitude."""
     day: Floats = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "D")
     return np.asarray((day[:, None, None] + grid.x[None, None, :] / 360) % 1)
 
 
 def year_fraction(times: Times, grid: Grid) -> Floats:
-    """(T, 1, 1) the time as a fraction of its calendar year: 0 on the first of January."""
+    """(T, 1, 1) the time as a fraction of its calendar year, 0 at the start of January."""
     start = times.astype("datetime64[Y]")
     length = (start + 1).astype("datetime64[s]") - start.astype("datetime64[s]")
     fraction: Floats = (times - start.astype("datetime64[s]")) / length
@@ -43,11 +43,11 @@ FORCINGS: dict[ForcingName, Clock] = {
     "cos_year": _wave(np.cos, year_fraction),
     "sin_year": _wave(np.sin, year_fraction),
 }
-"""From times (T,) and a grid in degrees to values (T, H, W)."""
+"""Functions from times (T,) and a grid in degrees to values (T, H, W)."""
 
 
 def forcing_variable(name: ForcingName) -> Variable:
-    """The variable of a computed forcing."""
+    """The variable that a computed forcing is stored as."""
     function, _, clock = name.partition("_")
     long_name = f"{function} of {clock.replace('_', ' ')}"
     return Variable(name=name, role="forcing", group=clock, long_name=long_name)

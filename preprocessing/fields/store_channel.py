@@ -12,13 +12,13 @@ from pelagos.preprocessing.variables import Variable
 
 @dataclass(frozen=True)
 class LinearConversion:
-    """scale * x + offset."""
+    """The map of x to scale * x + offset."""
 
     scale: float
     offset: float
 
     def __call__(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """In float64."""
+        """Convert values, in float64."""
         return values.astype(np.float64) * self.scale + self.offset
 
 
@@ -27,12 +27,12 @@ class StoreChannel:
     """One channel of a store and how it comes from the source.
 
     Attributes:
-        variable: as stored.
-        source: the data variable; empty for a computed forcing.
-        level: position on the level axis.
-        conversion: of units; the variable's transform comes after it.
-        bits: of mantissa that are kept.
-        attrs: of the source's, what the variable does not carry.
+        variable: the variable that is stored.
+        source: name of the source's data variable; empty for a computed forcing.
+        level: position on the source's level axis; None for a field without levels.
+        conversion: change of units, made before the variable's transform.
+        bits: number of mantissa bits to keep; None for all.
+        attrs: attributes of the source that the variable itself does not carry.
     """
 
     variable: Variable
@@ -44,7 +44,7 @@ class StoreChannel:
 
     @property
     def stored_as_is(self) -> bool:
-        """Whether values are stored as the source has them."""
+        """Whether values are stored as they are in the source."""
         return self.conversion is None and self.variable.transform is None
 
     def to_stored(self, values: NDArray[Any]) -> NDArray[Any]:

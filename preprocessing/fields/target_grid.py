@@ -1,4 +1,4 @@
-"""TargetGrid: which part of a grid a store takes, and on which grid."""
+"""TargetGrid: the grid of a store, and how frames of the source get there."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pelagos.preprocessing.sources import convention
 Frame = NDArray[Any]
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float]
-_SLACK = 1e-3  # of the spacing: coordinates went through float32
+_SLACK = 1e-3  # of the spacing: many archives store coordinates in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +25,8 @@ class TargetGrid:
     """The grid of a store and the steps that take a frame of the source there.
 
     Attributes:
-        grid: of the result.
-        steps: each from one frame to the next.
+        grid: the grid of the store.
+        steps: functions of one frame, applied in order.
     """
 
     grid: Grid
@@ -41,7 +41,7 @@ class TargetGrid:
 
 @dataclass(frozen=True, eq=False)
 class ColumnOrder:
-    """Takes columns in an order of their own: those of a region across the seam of the source's longitudes."""
+    """Takes columns in an order of their own, for a region across the seam of the source's longitudes."""
 
     positions: NDArray[np.int64]
 
@@ -51,13 +51,13 @@ class ColumnOrder:
 
 
 def target_grid(ds: xr.Dataset, options: FieldOptions) -> tuple[xr.Dataset, TargetGrid]:
-    """The dataset with only the rows and columns that are read, and what remains to be done to each frame.
+    """The dataset cropped to the rows and columns to read, and the steps that remain for each frame.
 
     Raises:
         ConfigError: an option contradicts the grid, or two contradict each other.
     """
     if options.regrid is not None and options.coarsen > 1:
-        raise ConfigError("coarsen: regrid says already which grid is wanted; give only one of them")
+        raise ConfigError("coarsen: regrid also says which grid the store has; give only one of them")
     ds, grid, crop = _cropped(ds, options.subset)
     if options.regrid is not None:
         regridder = options.regrid.build(grid)
@@ -73,11 +73,11 @@ def _cropped(ds: xr.Dataset, subset: Subset) -> tuple[xr.Dataset, Grid, tuple[Co
         return ds, source, ()
     rows = _rows(source, subset.y)
     columns, x = _columns(source, subset.x)
-    grid = source.moved(source.y[rows], x)
+    grid = source.with_axes(source.y[rows], x)
     ds = ds.isel(y=rows)
     if (np.diff(columns) == 1).all():
         return ds.isel(x=slice(int(columns[0]), int(columns[-1]) + 1)), grid, ()
-    # Two ranges of columns: an index of both would be read column by column.
+    # Columns from both ends of the axis: xarray would read such an index column by column.
     return ds, grid, (ColumnOrder(columns),)
 
 
@@ -86,12 +86,12 @@ def _rows(grid: Grid, bounds: Bounds | None) -> slice:
         return slice(None)
     inside = _within(grid.y, min(bounds), max(bounds), grid.spacing[0])
     if not inside.any():
-        raise _nothing("y", bounds, grid.y)
+        raise _nothing_within("y", bounds, grid.y)
     return slice(int(inside.argmax()), len(inside) - int(inside[::-1].argmax()))
 
 
 def _columns(grid: Grid, bounds: Bounds | None) -> tuple[NDArray[np.int64], Floats]:
-    """Positions of columns in the order wanted, and their coordinates as the bounds count them."""
+    """The positions of the columns in the order wanted, and their coordinates as the bounds count longitudes."""
     everything = np.arange(len(grid.x))
     if bounds is None:
         return everything, grid.x
@@ -101,13 +101,14 @@ def _columns(grid: Grid, bounds: Bounds | None) -> tuple[NDArray[np.int64], Floa
     else:
         west, east = bounds
         width = 360.0 if east - west >= 360 else (east - west) % 360
+        # Degrees east of the western bound, so that no seam lies within the region.
         slack = _SLACK * grid.spacing[1]
         from_west = (grid.x - west + slack) % 360 - slack
         x = grid.x + 360 * np.round((west + from_west - grid.x) / 360)
         columns = np.flatnonzero(from_west <= width + slack)
         columns = columns[np.argsort(x[columns])][:: 1 if grid.x[-1] >= grid.x[0] else -1]
     if not columns.size:
-        raise _nothing("x", bounds, grid.x)
+        raise _nothing_within("x", bounds, grid.x)
     return columns, x[columns]
 
 
@@ -116,6 +117,6 @@ def _within(values: Floats, low: float, high: float, spacing: float) -> NDArray[
     return np.asarray((values >= low - slack) & (values <= high + slack))
 
 
-def _nothing(axis: str, bounds: Bounds, values: Floats) -> ConfigError:
+def _nothing_within(axis: str, bounds: Bounds, values: Floats) -> ConfigError:
     reach = f"from {values.min():g} to {values.max():g}"
-    return ConfigError(f"subset.{axis}: no point lies within {list(bounds)}; the points reach {reach}")
+    return ConfigError(f"subset.{axis}: no point lies within {list(bounds)}; the grid reaches {reach}")

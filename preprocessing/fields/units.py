@@ -1,6 +1,7 @@
-"""Units: the factor and the offset between two units of one dimension, spelled as UDUNITS and CF spell them.
+"""Units: the factor and the offset between two units of one dimension, in the spelling of UDUNITS and CF.
 
-Months and years are left out, whose lengths depend on the calendar, and so is what has two meanings (C, gpm).
+A table of our own: cf-units needs the C library of UDUNITS, and pint does not read `kg m-2 s-1`. It leaves out
+months and years, whose lengths depend on the calendar, and symbols with two meanings (C, gpm).
 """
 
 import re
@@ -15,12 +16,12 @@ _BASES = ("kg", "m", "s", "K", "mol", "A", "cd")
 
 @dataclass(frozen=True)
 class Unit:
-    """factor * x + offset is a value x of the unit in SI base units.
+    """A unit in which a value x is factor * x + offset in SI base units.
 
     Attributes:
-        factor: of it.
+        factor: size of the unit in SI base units.
         dimension: exponents of kg, m, s, K, mol, A and cd.
-        offset: of temperatures that do not count from absolute zero.
+        offset: zero of the scale [K], for temperatures that do not count from absolute zero.
     """
 
     factor: float
@@ -117,7 +118,7 @@ _LONG = {"nano": 1e-9, "micro": 1e-6, "milli": 1e-3, "centi": 1e-2, "hecto": 1e2
 
 
 def _table() -> dict[str, Unit]:
-    """All names, of which the ones without a prefix win: min is no milli-inch, kt a knot."""
+    """All names of units; those without a prefix win: `min` is a minute, `kt` a knot and no kilotonne."""
     table: dict[str, Unit] = {}
     for symbol, unit in _PREFIXED.items():
         table |= {prefix + symbol: _times(unit, factor) for prefix, factor in _PREFIXES.items()}
@@ -143,10 +144,10 @@ _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
 _SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 
 
-def parse(text: str) -> Unit:
-    """The unit that a text names: factors with integer powers, each after a slash divides.
+def parse_unit(text: str) -> Unit:
+    """The unit that a text names: factors with integer powers; a slash divides by the next factor.
 
-    >>> str(parse("W m-2")), parse("g/kg").factor
+    >>> str(parse_unit("W m-2")), parse_unit("g/kg").factor
     ('kg s-3', 0.001)
 
     Raises:
@@ -161,9 +162,12 @@ def parse(text: str) -> Unit:
             position += separator.end()
         found = _NUMBER.match(spelled, position) or _FACTOR.match(spelled, position)
         if not found:
-            raise ConfigError(f"units {text!r}: cannot be read from {spelled[position:]!r} on")
+            raise ConfigError(
+                f"units {text!r}: cannot be read from {spelled[position:]!r} on; write kg m-2 s-1 for example"
+            )
         unit = _product(unit, _factor(found, text), -1 if inverse else 1)
         position, inverse = found.end(), False
+    # A temperature on its own keeps its offset, which products drop.
     single = _UNITS.get(spelled)
     return unit if single is None else single
 
@@ -173,18 +177,18 @@ def _factor(found: re.Match[str], text: str) -> Unit:
         return _unit(float(found[0]))
     unit = _UNITS.get(found["name"])
     if unit is None:
-        raise ConfigError(f"units {text!r}: {found['name']!r} is not known")
+        raise ConfigError(f"units {text!r}: {found['name']!r} is not a known unit")
     return _product(_unit(), unit, int(found["power"] or 1))
 
 
 def _product(one: Unit, other: Unit, power: int) -> Unit:
-    """The first times a power of the other; in products a temperature is a difference, so there is no offset."""
+    """One unit times a power of another; without offsets, since a temperature in a product is a difference."""
     kg, m, s, K, mol, A, cd = (a + power * b for a, b in zip(one.dimension, other.dimension, strict=True))
     return Unit(one.factor * other.factor**power, (kg, m, s, K, mol, A, cd))
 
 
 def conversion(old: str, new: str) -> tuple[float, float]:
-    """Scale and offset with new = scale * old + offset.
+    """The scale and offset with which new = scale * old + offset.
 
     >>> conversion("K", "degC")
     (1.0, -273.15)
@@ -192,7 +196,7 @@ def conversion(old: str, new: str) -> tuple[float, float]:
     Raises:
         ConfigError: a unit is not known, or the two measure different things.
     """
-    before, after = parse(old), parse(new)
+    before, after = parse_unit(old), parse_unit(new)
     if before.dimension != after.dimension:
-        raise ConfigError(f"units {old!r} ({before}) and {new!r} ({after}) do not measure the same")
+        raise ConfigError(f"units {old!r} ({before}) and {new!r} ({after}) measure different things")
     return before.factor / after.factor, (before.offset - after.offset) / after.factor

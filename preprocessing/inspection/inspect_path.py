@@ -1,4 +1,4 @@
-"""Inspection: what a store holds, in one screen of text; what any other archive is taken for."""
+"""Inspecting a path: what a store holds, on one screen of text, or what an archive seems to be."""
 
 from itertools import product
 from pathlib import Path
@@ -12,22 +12,23 @@ from pelagos.preprocessing.store.store import Store, located, open_store
 
 _WHAT_NEXT = """
 pelagos inspect STORE                        one of them: variables, statistics, splits, sources
-pelagos verify STORE                         whether its bytes are those that were written
-pelagos compare STORE OTHER                  whether two have the same content
+pelagos verify STORE                         whether its bytes are still those that were written
+pelagos compare STORE OTHER                  whether two stores have the same content
 pelagos pretrain CONFIG data.0.path=STORE    train on it (further ones are data.1.path, ...)
 pelagos evaluate CONFIG store=STORE          score models on it"""
 
 
 def inspect(path: Path | Url | str) -> str:
-    """Dimensions, variables with units and statistics, splits, size and provenance of a store.
+    """A description of what is at a path.
 
-    Of a folder of stores, a list of them. Of anything else, what it is taken for and a configuration for
+    For a store: dimensions, variables with units and statistics, splits, size and provenance. For a folder of
+    stores: a list of them. For anything else: the format that it seems to have, and a configuration for
     `pelagos build`.
 
     Raises:
-        MissingFileError: there is nothing, or no complete store.
-        DamagedFileError: a file of it is missing or damaged.
-        DataError: no format knows what is there.
+        MissingFileError: nothing is there, or a store that is not complete.
+        DamagedFileError: a file is missing or damaged.
+        DataError: no format recognises what is there.
     """
     whole = located(path)
     if not _is_store(whole):
@@ -41,7 +42,7 @@ def inspect(path: Path | Url | str) -> str:
 
 
 def _is_store(path: Path | Url) -> bool:
-    """Whether a store is there, perhaps one that is not complete."""
+    """Whether a store is at the path, complete or not."""
     if isinstance(path, Path):
         return any(one.is_dir() for one in (path / MANIFEST.parent, path.parent / f"{path.name}.building"))
     try:
@@ -52,7 +53,7 @@ def _is_store(path: Path | Url) -> bool:
 
 
 def _stores_in(folder: Path) -> list[Path]:
-    """Stores, complete or not, in a folder or in the folders of it: `pelagos build` has one for each dataset."""
+    """The stores, complete or not, in a folder or one level deeper, as `pelagos build` arranges them by dataset."""
     written = [
         file.parents[1]
         for depth, name in product(("*", "*/*"), (MANIFEST, PLAN))
@@ -97,7 +98,7 @@ def _head(store: Store, manifest: Manifest) -> list[str]:
 
 
 def _levels(store: Store) -> list[str]:
-    """How many levels there are and what they are: pressures, or planes of 3-D fields."""
+    """How many levels there are, and what they are: pressures, heights, or planes of 3-D fields."""
     found = [variable.level for variable in store.variables if variable.level is not None]
     if not found:
         return []
@@ -122,7 +123,7 @@ def _variables(store: Store) -> list[str]:
         name = f"{variable.key:{width}} {variable.role:11} {variable.units:12}"
         lines.append(f"{name} {mean:>12.5g} {spread:>12}")
     return lines + [
-        f"{variable.key} is kept, and measured here, as {variable.describe_values()}"
+        f"{variable.key} is stored, and measured above, as {variable.describe_values()}"
         for variable in (*store.variables, *store.static_variables)
         if variable.transform is not None
     ]

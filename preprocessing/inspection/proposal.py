@@ -1,6 +1,6 @@
-"""Proposal: what an unknown archive is taken for, and a build configuration to start from.
+"""Proposal: the format that an archive seems to have, and a build configuration to start from.
 
-What is printed is YAML as a whole: all that is said about the archive stands in comments.
+The text is valid YAML as a whole: whatever it says about the archive is in comments.
 """
 
 import re
@@ -23,16 +23,16 @@ from pelagos.preprocessing.sources.finding import Finding, Glance
 from pelagos.preprocessing.sources.formats.recognition import recognise
 
 _SHARES = (0.8, 0.1)
-"""Of the proposed splits: the training's, then the validation's."""
+"""The shares of training and validation in the proposed splits; the rest tests."""
 
 
 def propose(path: str | Path) -> str:
-    """A configuration for `pelagos build`, with what it rests on in comments.
+    """A configuration for `pelagos build`, with the evidence for it in comments.
 
     Raises:
         MissingFileError: there is nothing at `path`.
-        DamagedFileError: it cannot be read.
-        DataError: no format knows it.
+        DamagedFileError: the archive cannot be read.
+        DataError: no format recognises the archive.
     """
     seen, findings = recognise(path)
     if not findings:
@@ -57,7 +57,7 @@ def propose(path: str | Path) -> str:
 
 
 def _yaml(values: Mapping[str, Any], ask: Mapping[str, str]) -> str:
-    """The configuration, with a commented line for each option of the source that must be set."""
+    """The configuration as YAML, with a commented line for each option of the source that must be set."""
     parts = []
     for key, value in values.items():
         parts.append(yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=100))
@@ -67,7 +67,7 @@ def _yaml(values: Mapping[str, Any], ask: Mapping[str, str]) -> str:
 
 
 def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """What the archive holds and whether it can be built, and further options; opens it, reads one frame."""
+    """What the archive holds, whether it can be built, and further options; opens it and reads one frame."""
     try:
         ds = _validated(values).source.open()
         more = _missing(ds) | {"splits": _splits(ds)}
@@ -80,6 +80,7 @@ def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         times += f", at least {int(ds.present.sum('time').min())} of them in each"
     shape = f"{ds.sizes['y']} x {ds.sizes['x']} points, {ds.sizes['trajectory']} trajectories, {times}"
     sides = f"beyond the edges: y {ds.attrs['boundary_y']}; x {ds.attrs['boundary_x']}"
+    # As tried above: make_plan checks everything that can be checked before reading.
     fine = "pelagos build accepts this as it is"
     return [f"it holds {fields}", shape, sides, *_planes(ds), "", fine], more
 
@@ -90,7 +91,7 @@ def _shown(ds: xr.Dataset, frame: int) -> str:
 
 
 def _planes(ds: xr.Dataset) -> list[str]:
-    """What becomes of levels; what lies beyond the first and last where they are planes of 3-D fields."""
+    """What becomes of the levels, and what lies beyond the first and last plane of 3-D fields."""
     fields = [name for name in ds.data_vars if "level" in ds[name].dims]
     if not fields:
         return []
@@ -111,7 +112,7 @@ def _validated(values: Mapping[str, Any]) -> BuildConfig:
 
 
 def _missing(ds: xr.Dataset) -> dict[str, Any]:
-    """`missing: keep` where the first frame of a field has missing values."""
+    """The option `missing: keep` where the first frame of any field has missing values."""
     place = {"trajectory": 0, "time": 0}
     if "present" in ds.coords:
         place = dict(zip(place, np.argwhere(ds.present.values)[0].tolist(), strict=True))
@@ -123,7 +124,7 @@ def _missing(ds: xr.Dataset) -> dict[str, Any]:
 
 
 def _splits(ds: xr.Dataset) -> dict[str, Any]:
-    """The last tenth of the trajectories, or of the times of a single one, for each of valid and test."""
+    """Splits that validate and test on a tenth each, of the trajectories or of the times of a single one."""
     count, frames = ds.sizes["trajectory"], ds.sizes["time"]
     if count > 2:
         rest = max(1, round(_SHARES[1] * count))
@@ -151,9 +152,12 @@ def _identifier(finding: Finding, seen: Glance) -> str:
 
 def _unknown(seen: Glance) -> str:
     if seen.container == "unknown" and not seen.path.stat().st_size:
-        return f"{seen.path}: an empty file; fetch or make it again"
+        return f"{seen.path}: the file is empty; download or create it again"
     listed = ", ".join(f"{key or 'array'} {shape}" for key, shape in list(seen.shapes.items())[:10])
     what = {"unknown": "its first bytes are of no format that is read"}.get(
         seen.container, f"it is {seen.container} and holds {listed or 'nothing'}"
     )
-    return f"{seen.path}: no format knows it: {what}; kind: external reads anything, see docs/own-data.md"
+    return (
+        f"{seen.path}: no format recognises it: {what}; kind: external reads it by a class of your own, "
+        "see docs/own-data.md"
+    )

@@ -1,1 +1,1 @@
-"""Equations as objects, with their propagators and residuals."""
+"""Equations with their initial states, propagators and residuals."""

@@ -28,8 +28,8 @@ class AllenCahnConfig(Config):
 
     Attributes:
         length: side of the square.
-        diffusivity: D.
-        rate: r of the reaction.
+        diffusivity: diffusivity D.
+        rate: rate r of the reaction.
         modes: largest wave number of the initial phase along each axis.
         step: longest time step.
     """

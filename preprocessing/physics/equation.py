@@ -1,4 +1,4 @@
-"""Equation: all equations that a configuration can name, by `kind`."""
+"""Equation: the union of all equations that a configuration can name by `kind`."""
 
 from typing import Annotated
 
@@ -15,4 +15,4 @@ Equation = Annotated[
     NavierStokesConfig | KolmogorovConfig | GrayScottConfig | AllenCahnConfig | WaveConfig | EulerConfig,
     Field(discriminator="kind"),
 ]
-"""Each has `build() -> PDE`."""
+"""The configuration of an equation; each has `build() -> PDE`."""

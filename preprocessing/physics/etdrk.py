@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_TERMS = 18
-"""Of the Taylor series; the first left out is below 1/21! where |z| < 1, under float64's precision."""
+_TERMS = 18  # of the Taylor series: where |z| < 1 the first one left out is below 1/21!, float64's precision
 
 
 def phi_1(z: Tensor) -> Tensor:
     """(exp(z) - 1) / z at real z, 1 at zero."""
     zero = z == 0
+    # `where` has gradients of both branches, and that of 0 / 0 would be NaN.
     safe = torch.where(zero, torch.ones_like(z), z)
     return torch.where(zero, 1 + z / 2, torch.expm1(safe) / safe)
 
@@ -24,7 +24,7 @@ def phi_1(z: Tensor) -> Tensor:
 def phi_functions(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """phi_1, phi_2, phi_3 at real z: phi_0 = exp and phi_{j+1}(z) = (phi_j(z) - 1/j!) / z.
 
-    The recurrence loses all digits near zero, so there the series of phi_3 is summed and phi_2 follows
+    The recurrence loses all digits near zero. There the series of phi_3 is summed, and phi_2 follows
     from it.
     """
     small = z.abs() < 1
@@ -42,7 +42,16 @@ def phi_functions(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class StepCoefficients:
-    """What one step multiplies with, each of the shape of L (or of L paired with (re, im))."""
+    """The factors of one step, each of the shape of L (or of L paired with (re, im)).
+
+    Attributes:
+        full: exp(L dt), over the whole step.
+        half: exp(L dt / 2), over half a step.
+        stage: weight of the nonlinear term in the three inner stages.
+        first: weight of the nonlinear term at the start of the step.
+        middle: weight of the two terms half-way.
+        last: weight of the term at the end.
+    """
 
     full: Tensor
     half: Tensor
@@ -53,7 +62,7 @@ class StepCoefficients:
 
     @classmethod
     def of(cls, symbol: Tensor, dt: Tensor | float) -> "StepCoefficients":
-        """The coefficients for the linear operator `symbol` and the step `dt`, which broadcasts."""
+        """The coefficients for the linear operator `symbol` and the step `dt`, which broadcast."""
         z = symbol * dt
         first, second, third = phi_functions(z)
         return cls(
@@ -66,14 +75,15 @@ class StepCoefficients:
         )
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "StepCoefficients":
-        """The same coefficients, each changed (a cast, a reshape)."""
+        """The coefficients after a change of each, such as a cast or a reshape."""
         return StepCoefficients(
             *map(change, (self.full, self.half, self.stage, self.first, self.middle, self.last))
         )
 
 
 def etdrk4_step(u: Tensor, nonlinear: Callable[[Tensor], Tensor], c: StepCoefficients) -> Tensor:
-    """The state after one step; `u` and what `nonlinear` returns are real."""
+    """The state after one step; `u` and what `nonlinear` returns are real tensors."""
+    # Stages a, b and c of equations (26) to (29) of Cox and Matthews.
     n_u = nonlinear(u)
     linear = c.half * u
     a = torch.addcmul(linear, c.stage, n_u)

@@ -1,4 +1,4 @@
-"""Euler equations of a compressible ideal gas in the plane.
+"""The Euler equations of a compressible ideal gas in the plane.
 
 Shapes: N trajectories, C = 4 fields (density, velocities along x and y, pressure), S scalars, H rows,
 W columns.
@@ -23,14 +23,14 @@ from pelagos.preprocessing.variables import known_variable
 class EulerConfig(Config):
     """Compressible gas flow.
 
-    Good values: the defaults, on 64 x 64 cells with frames 0.02 apart; sound then passes about two cells
+    Good values: the defaults, on 64 x 64 cells with frames 0.02 apart; sound then crosses about two cells
     between frames. Shocks and contacts are a few cells thick on any grid.
 
     Attributes:
         length: side of the square.
         gamma: ratio of the specific heats.
         initial: kinds of initial state, drawn with equal chances.
-        courant: cells that the fastest wave passes in a step, both axes together; stable up to 1.
+        courant: cells that the fastest wave crosses in a step, added over both axes; stable up to 1.
     """
 
     kind: Literal["euler"] = "euler"
@@ -49,8 +49,8 @@ class EulerConfig(Config):
 class Euler(PDE):
     """d(rho)/dt + div(rho u) = 0,  d(rho u)/dt + div(rho u u) + grad p = 0,  dE/dt + div((E + p) u) = 0.
 
-    E = p / (gamma - 1) + rho |u|^2 / 2. Finite volumes of second order where the flow is smooth (see
-    godunov.py); values are those of cells. Mass, momentum and energy are conserved to rounding.
+    E = p / (gamma - 1) + rho |u|^2 / 2. Finite volumes, of second order where the flow is smooth (see
+    godunov.py); values are means over cells. Mass, momentum and energy are conserved to rounding.
     """
 
     kind: ClassVar[str] = "euler"
@@ -77,11 +77,12 @@ class Euler(PDE):
         duration: float,
         dt: float | None = None,
     ) -> Tensor:
-        """See PDE.propagate. Steps obey the Courant number in any case, `dt` may shorten them."""
+        """See PDE.propagate; `dt` can only shorten the steps that the Courant number allows."""
         assert duration > 0, duration
         gamma = self.config.gamma
         h, w = fields_NCHW.shape[-2:]
         spacing = (self.length / h, self.length / w)
+        # Trajectories last: see godunov.py for why.
         q = conservative(fields_NCHW.permute(1, 2, 3, 0).contiguous(), gamma)
         q = advance(q, gamma, spacing, duration, self.config.courant, dt or math.inf)
         return primitive(q, gamma).permute(3, 0, 1, 2)
@@ -93,9 +94,10 @@ class Euler(PDE):
         return {name: self.integral(component) for name, component in zip(names, q, strict=True)}
 
     def coarsen(self, fields_NCHW: Tensor, shape: tuple[int, int]) -> Tensor:
-        """See PDE.coarsen; averages of what is conserved.
+        """See PDE.coarsen; what is averaged are the conserved fields, whose integrals stay the same.
 
-        Raises DataError where a coarse cell is not a whole number of fine ones.
+        Raises:
+            DataError: a coarse cell is not made of whole fine ones.
         """
         gamma = self.config.gamma
         q = conservative(fields_NCHW.transpose(0, 1), gamma)
@@ -107,9 +109,13 @@ class Euler(PDE):
 
 
 def block_mean(fields: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Means (..., h, w) over blocks of cells."""
+    """The means (..., h, w) of blocks of cells.
+
+    Raises:
+        DataError: the numbers of cells are not multiples of the new ones.
+    """
     (h, w), (old_h, old_w) = shape, fields.shape[-2:]
     if old_h % h or old_w % w:
-        raise DataError(f"cannot average {old_h} x {old_w} cells to {h} x {w}: not a whole number each")
+        raise DataError(f"cannot average {old_h} x {old_w} cells to {h} x {w}: the numbers must be multiples")
     blocks = fields.reshape(*fields.shape[:-2], h, old_h // h, w, old_w // w)
     return blocks.mean(dim=(-3, -1))

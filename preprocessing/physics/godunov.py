@@ -1,9 +1,9 @@
-"""The finite-volume scheme for an ideal gas: limited linear reconstruction, HLLC fluxes, SSP-RK2.
+"""A finite-volume scheme for an ideal gas: limited linear reconstruction, HLLC fluxes, SSP-RK2.
 
 Shapes: component first and trajectory last, (4, H, W, N), so that every shifted view consists of long
-contiguous runs: twice as fast as (N, 4, H, W). q_4HWN holds density, momenta along x and y and total
-energy; w_4HWN density, velocities along x and y and pressure. An axis of n cells has n + 1 faces, the
-first and the last being the same.
+contiguous runs, which is twice as fast as (N, 4, H, W). q_4HWN holds density, momenta along x and y and total
+energy; w_4HWN density, velocities along x and y and pressure. An axis of n cells has n + 1 faces, of which
+the first and the last are the same.
 """
 
 import torch
@@ -12,18 +12,18 @@ from torch.utils.checkpoint import checkpoint
 
 from pelagos.preprocessing.errors import DataError
 
-_MAX_STEPS = 100_000
+_MAX_STEPS = 100_000  # needing more is taken for a mistake in the configuration
 
 
 def conservative(w_4HWN: Tensor, gamma: float) -> Tensor:
-    """Density, momenta and energy of density, velocities and pressure."""
+    """Density, momenta and energy from density, velocities and pressure."""
     density, u, v, pressure = w_4HWN
     energy = pressure / (gamma - 1) + 0.5 * density * (u * u + v * v)
     return torch.stack([density, density * u, density * v, energy])
 
 
 def primitive(q_4HWN: Tensor, gamma: float) -> Tensor:
-    """The inverse of `conservative`."""
+    """Density, velocities and pressure from density, momenta and energy."""
     density, momentum_x, momentum_y, energy = q_4HWN
     u, v = momentum_x / density, momentum_y / density
     pressure = (gamma - 1) * (energy - 0.5 * (momentum_x * u + momentum_y * v))
@@ -68,8 +68,8 @@ def _side_flux(
 ) -> Tensor:
     """F + reach (U* - U) on the side of the contact from which the gas comes.
 
-    `speed` is that of the side's outer wave; `reach` is the same, or zero where that wave does not get
-    to the face.
+    `speed` is that of the outer wave on this side; `reach` is the same, or zero where that wave moves away from
+    the face.
     """
     density, u, tangential, pressure = state[0], state[normal], state[3 - normal], state[3]
     momentum = density * u
@@ -86,7 +86,7 @@ def _side_flux(
 
 
 def outflow(w_4HWN: Tensor, normal: int, gamma: float) -> Tensor:
-    """What leaves each cell along x (normal 1) or y (normal 2), per time and times the spacing."""
+    """The net flux out of each cell along x (normal 1) or y (normal 2), not yet divided by the spacing."""
     axis = 3 - normal
     n = w_4HWN.shape[axis]
     padded = torch.cat([w_4HWN.narrow(axis, n - 2, 2), w_4HWN, w_4HWN.narrow(axis, 0, 2)], dim=axis)
@@ -100,7 +100,7 @@ def outflow(w_4HWN: Tensor, normal: int, gamma: float) -> Tensor:
 
 
 def stable_step(q_4HWN: Tensor, gamma: float, spacing: tuple[float, float], courant: float) -> Tensor:
-    """(N,) the longest time in which no wave passes more than `courant` cells, in float64."""
+    """(N,) the longest time in which no wave crosses more than `courant` cells, in float64."""
     density, u, v, pressure = primitive(q_4HWN, gamma)
     sound = torch.sqrt(gamma * pressure / density)
     rate = (v.abs() + sound) / spacing[0] + (u.abs() + sound) / spacing[1]
@@ -109,7 +109,7 @@ def stable_step(q_4HWN: Tensor, gamma: float, spacing: tuple[float, float], cour
 
 
 def ssp_rk2(q_4HWN: Tensor, lengths_N: Tensor, gamma: float, spacing: tuple[float, float]) -> Tensor:
-    """The conservative state after one step of its own length for each trajectory."""
+    """The conservative state after one step, whose length may differ between trajectories."""
 
     def rate(q: Tensor) -> Tensor:
         w = primitive(q, gamma)
@@ -126,20 +126,24 @@ def advance(
 ) -> Tensor:
     """The conservative state after `duration`, each trajectory with its own steps of at most `dt`.
 
-    A trajectory that has arrived waits for the others with steps of zero, which change nothing, so its
-    result does not depend on them. Gradients take the steps' lengths as given. `spacing` is (dy, dx).
+    A trajectory that has arrived waits for the others with steps of length zero, which change nothing, so
+    its result does not depend on theirs. Gradients take the lengths of steps as given. `spacing` is (dy, dx).
 
-    Raises DataError where waves are so fast that the steps would be too many.
+    Raises:
+        DataError: waves are so fast that too many steps would be needed.
     """
     remaining = torch.full((q_4HWN.shape[-1],), duration, dtype=torch.float64, device=q_4HWN.device)
     while (remaining > 0).any():
         longest = stable_step(q_4HWN.detach(), gamma, spacing, courant).clamp(max=dt)
         if (remaining > longest * _MAX_STEPS).any():
-            raise DataError(f"gas moves so fast that more than {_MAX_STEPS} time steps would be needed")
+            raise DataError(
+                f"waves are so fast that more than {_MAX_STEPS} time steps would be needed for {duration:g}; "
+                "lower speed and pressure, or raise density"
+            )
         lengths = torch.minimum(longest, remaining)
         remaining = remaining - lengths
         if torch.is_grad_enabled() and q_4HWN.requires_grad:
-            # A step's graph holds a hundred arrays of the state's size: it is made again when needed.
+            # The graph of a step keeps a hundred arrays of the state's size, so it is recomputed when needed.
             q_4HWN = checkpoint(ssp_rk2, q_4HWN, lengths, gamma, spacing, use_reentrant=False)
         else:
             q_4HWN = ssp_rk2(q_4HWN, lengths, gamma, spacing)

@@ -20,11 +20,11 @@ from pelagos.preprocessing.variables import known_variable
 
 
 class Regime(Config):
-    """Rates of feed and kill that lead to one kind of pattern.
+    """Feed and kill rates that lead to one kind of pattern.
 
     Attributes:
-        feed: rate F at which the inhibitor is replenished and everything is washed out.
-        kill: rate k at which the activator decays besides.
+        feed: rate F at which the inhibitor is replenished and both species are washed out.
+        kill: rate k at which the activator decays in addition.
     """
 
     feed: Positive
@@ -48,23 +48,23 @@ REGIMES: dict[RegimeName, Regime] = {
     "spots": _around(0.030, 0.062),
     "worms": _around(0.058, 0.065),
 }
-"""Kinds of pattern by name (after Pearson, Science 261, 1993, and Munafo's map of the plane)."""
+"""Kinds of pattern by name, after Pearson (Science 261, 1993) and Munafo's map of the parameter plane."""
 
 
 class GrayScottConfig(Config):
     """Gray-Scott patterns.
 
     Good values: the defaults, on 64 x 64 points with frames 10 apart after a warm-up of 120, in which the
-    first spots become rings. A pattern's features are then about six grid points wide. The worms of
-    REGIMES are too slow to be among the defaults.
+    first spots become rings. The features of patterns are then about six grid points wide. `worms` develop too
+    slowly to be among the defaults.
 
     Attributes:
         length: side of the square.
-        diffusivity_activator: of the species that feeds on the other.
-        diffusivity_inhibitor: of the species that is fed.
-        regimes: of feed and kill rates, drawn with equal chances; names of REGIMES or own rates.
+        diffusivity_activator: diffusivity of the species that consumes the other.
+        diffusivity_inhibitor: diffusivity of the species that is fed.
+        regimes: names of REGIMES or feed and kill rates, drawn with equal chances.
         blobs: number of spots of activator at the start.
-        width: standard deviations of those, in sides of the square.
+        width: standard deviation of a spot, in sides of the square.
         step: longest time step.
     """
 

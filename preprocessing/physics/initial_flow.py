@@ -1,4 +1,4 @@
-"""Initial vorticity of incompressible flows: what there is to choose from."""
+"""InitialFlow: the kinds of vorticity from which incompressible flows can start."""
 
 from typing import Annotated, Literal
 
@@ -16,7 +16,7 @@ class Sines(Config):
 
     Attributes:
         modes: largest wave number along each axis.
-        decay: exponent of the stream function's amplitudes.
+        decay: exponent with which the stream function's amplitudes fall with the wave number.
     """
 
     kind: Literal["sines"] = "sines"
@@ -34,7 +34,7 @@ class Gaussians(Config):
 
     Attributes:
         count: number of vortices.
-        width: their standard deviation in sides of the square.
+        width: standard deviation of a vortex, in sides of the square.
     """
 
     kind: Literal["gaussians"] = "gaussians"
@@ -54,7 +54,7 @@ class RandomFlow(Config):
 
     Attributes:
         peak: wave number (waves a side) where the spectrum bends.
-        slope: exponent of the decay beyond.
+        slope: exponent of the decay beyond the peak.
         largest: largest wave number drawn.
     """
 
@@ -72,8 +72,8 @@ class ShearLayer(Config):
     """Two opposite shear layers along x or y, disturbed by sines so that they roll up.
 
     Attributes:
-        thickness: of a layer, in sides of the square.
-        disturbance: root mean square of the disturbing vorticity relative to the layers'.
+        thickness: thickness of a layer, in sides of the square.
+        disturbance: root mean square of the disturbing vorticity, relative to that of the layers.
     """
 
     kind: Literal["shear_layer"] = "shear_layer"
@@ -94,4 +94,4 @@ class ShearLayer(Config):
 
 
 InitialFlow = Annotated[Sines | Gaussians | RandomFlow | ShearLayer, Field(discriminator="kind")]
-"""What a flow can start from; a dataset draws from one or several with equal chances."""
+"""A kind of initial flow; a dataset draws from one or several with equal chances."""

@@ -1,4 +1,4 @@
-"""Initial states of a compressible gas: what there is to choose from. Components: density, u, v, pressure."""
+"""InitialGas: the kinds of state from which a compressible gas can start, as (density, u, v, pressure)."""
 
 from typing import Annotated, Literal
 
@@ -14,7 +14,7 @@ from pelagos.preprocessing.physics.random_functions import Axis, Values
 class Riemann(Config):
     """Four constant states, one in each quarter of the square, as in PDEgym's CE-RP.
 
-    On a periodic square each pair of neighbours meets twice.
+    On a periodic square two neighbouring quarters meet along two lines.
 
     Attributes:
         density: range of each quarter's density.
@@ -45,11 +45,11 @@ class KelvinHelmholtz(Config):
     """A dense layer moving against its surroundings, disturbed across, as in PDEgym's CE-KH.
 
     Attributes:
-        density_ratio: of the layer to its surroundings, which have density 1.
-        speed: of the layer and, opposite, of its surroundings.
-        thickness: of the interfaces, in sides of the square.
-        disturbance: root mean square of the velocity across.
-        pressure: the same everywhere.
+        density_ratio: density of the layer; its surroundings have density 1.
+        speed: speed of the layer, and of its surroundings in the opposite direction.
+        thickness: thickness of the interfaces, in sides of the square.
+        disturbance: root mean square of the velocity across the layer.
+        pressure: pressure, the same everywhere.
     """
 
     kind: Literal["kelvin_helmholtz"] = "kelvin_helmholtz"
@@ -85,8 +85,8 @@ class GaussianBlobs(Config):
     """Gaussian humps of density, velocity and pressure on a gas at rest, as in PDEgym's CE-Gauss.
 
     Attributes:
-        count: of humps for each component.
-        width: their standard deviations in sides of the square.
+        count: number of humps in each component.
+        width: standard deviation of a hump, in sides of the square.
         density: range from the surroundings to the top of a hump.
         speed: largest magnitude of each velocity component.
         pressure: range from the surroundings to the top of a hump.
@@ -115,4 +115,4 @@ class GaussianBlobs(Config):
 
 
 InitialGas = Annotated[Riemann | KelvinHelmholtz | GaussianBlobs, Field(discriminator="kind")]
-"""What a gas can start from; a dataset draws from one or several with equal chances."""
+"""A kind of initial state of a gas; a dataset draws from one or several with equal chances."""

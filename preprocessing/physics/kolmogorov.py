@@ -17,13 +17,13 @@ from pelagos.preprocessing.physics.vorticity import to_vorticity
 class KolmogorovConfig(FlowConfig):
     """Forced incompressible flow; see FlowConfig for what it shares with decaying flow.
 
-    Good values: the defaults. The force then does as much in one unit of time as the flow started
-    with, and sizes, speeds and the distance of frames (0.05) are those of `navier_stokes`.
+    Good values: the defaults. In one unit of time the force then accelerates the flow by about its initial speed;
+    sizes, speeds and the interval between frames (0.05) are those of `navier_stokes`.
 
     Attributes:
-        amplitude: of the force.
-        wave_numbers: of the force, in waves a side; drawn with equal chances.
-        directions: along which the force acts, varying across; drawn with equal chances.
+        amplitude: amplitude of the force.
+        wave_numbers: wave numbers of the force, in waves a side; drawn with equal chances.
+        directions: directions in which the force acts, varying across them; drawn with equal chances.
         max_speed: as in FlowConfig, with room for what the force adds.
     """
 
@@ -52,7 +52,7 @@ class Kolmogorov(NavierStokes):
         self.static_variables = (static_variable("force_x"), static_variable("force_y"))
 
     def draw_force(self, rng: np.random.Generator, shape: tuple[int, int]) -> Tensor:
-        """One random force (1, 2, H, W)."""
+        """Draw one random force (1, 2, H, W)."""
         amplitude, phase = draw(self.forcing.amplitude, rng), rng.uniform(0, 2 * np.pi)
         number = self.forcing.wave_numbers[rng.integers(len(self.forcing.wave_numbers))]
         direction = self.forcing.directions[rng.integers(len(self.forcing.directions))]

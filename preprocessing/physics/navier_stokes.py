@@ -32,12 +32,12 @@ class FlowConfig(Config):
         viscosity: kinematic viscosity.
         drag: rate of linear friction.
         speed: root mean square of the initial velocity without its mean.
-        mean_speed: of the mean flow, in a random direction.
+        mean_speed: speed of the mean flow, whose direction is random.
         initial: kinds of initial flow, drawn with equal chances.
-        tracer: whether a passive tracer is carried along, with values from 0 to 1 at first.
-        diffusivity: of the tracer.
-        max_speed: sum of |u| and |v| for which the time step is chosen; faster flow takes shorter ones.
-        courant: grid spacings that flow passes in a step at most, both axes together; stable up to 1.35.
+        tracer: whether the flow carries a passive tracer, with values from 0 to 1 at the start.
+        diffusivity: diffusivity of the tracer.
+        max_speed: sum of |u| and |v| for which the time step is chosen; faster flow takes shorter steps.
+        courant: grid spacings that the flow crosses in a step at most, added over both axes; stable up to 1.35.
     """
 
     length: float = Field(default=1.0, gt=0)
@@ -73,8 +73,8 @@ class NavierStokes(SpectralPDE):
 
         dw/dt = (d2/dy2 - d2/dx2)(u v) + d2/dxdy (u^2 - v^2) + nu Lap w - mu w + curl f
 
-    The mean flow travels in the vorticity's coefficient at k = 0 (see vorticity.py), where only drag and
-    the mean force act on it. A divergent part of the fields given is projected away.
+    The mean flow is kept in the vorticity's coefficient at k = 0 (see vorticity.py), where only drag and
+    the mean force act on it. A divergent part of the given fields is projected away.
     """
 
     kind: ClassVar[str] = "navier_stokes"
@@ -117,8 +117,8 @@ class NavierStokes(SpectralPDE):
     def stable_step(self, modes: Modes, coefficients_NCHK: Tensor) -> Tensor:
         """See SpectralPDE.stable_step.
 
-        RK4 is stable where flow turns the phase of no wave by more than sqrt(8) in a step; the shortest waves that
-        flow carries have wave numbers of 2 pi / 3 to a spacing along both axes.
+        RK4 is stable while the flow turns the phase of no wave by more than sqrt(8) in a step. The shortest waves
+        that the flow carries have a wave number of 2 pi / 3 to a spacing along both axes.
         """
         h, w = modes.shape
         u, v = modes.backward(biot_savart(modes) * coefficients_NCHK[:, :1]).abs().unbind(1)
@@ -126,7 +126,7 @@ class NavierStokes(SpectralPDE):
         return self.config.courant / spacings_N
 
     def vorticity(self, velocity_N2HW: Tensor) -> Tensor:
-        """dv/dx - du/dy (N, H, W) of a velocity."""
+        """The vorticity dv/dx - du/dy (N, H, W) of a velocity."""
         modes = Modes.of(velocity_N2HW, self.length)
         return modes.backward(to_vorticity(modes, velocity_N2HW) * (1 - modes.mean))
 
@@ -143,13 +143,13 @@ class NavierStokes(SpectralPDE):
         return torch.stack(rates, dim=1)
 
     def encode(self, modes: Modes, fields_NCHW: Tensor) -> Tensor:
-        """Vorticity with the mean flow at k = 0, then the tracer."""
+        """The coefficients of the vorticity, with the mean flow at k = 0, and of the tracer."""
         coefficients = modes.forward(fields_NCHW)
         vorticity = (curl(modes) * coefficients[:, :2]).sum(dim=1, keepdim=True)
         return torch.cat([vorticity, coefficients[:, 2:]], dim=1)
 
     def decode(self, modes: Modes, coefficients_NCHK: Tensor) -> Tensor:
-        """Velocity, then the tracer."""
+        """The velocity and the tracer."""
         velocity = biot_savart(modes) * coefficients_NCHK[:, :1]
         return modes.backward(torch.cat([velocity, coefficients_NCHK[:, 1:]], dim=1))
 

@@ -31,12 +31,12 @@ class Range(Config):
 
 
 def bounds(parameter: float | Range) -> tuple[float, float]:
-    """The smallest and the largest value."""
+    """The smallest and the largest value of a parameter."""
     return (parameter.low, parameter.high) if isinstance(parameter, Range) else (parameter, parameter)
 
 
 def draw(parameter: float | Range, rng: np.random.Generator) -> float:
-    """A value; a fixed parameter takes no random number."""
+    """A value of a parameter; a fixed one takes no random number."""
     if not isinstance(parameter, Range):
         return parameter
     if parameter.scale == "log":

@@ -1,7 +1,7 @@
-"""PDE: what every equation can do: start, advance, say what it conserves, and judge frames by their residual.
+"""PDE: what every equation can do: start, advance, say what it conserves, and measure the residual of frames.
 
-Shapes: N trajectories, T frames, C fields, S scalars, H rows, W columns. Static fields and scalars
-of (1, ...) stand for all N trajectories.
+Shapes: N trajectories, T frames, C fields, S scalars, H rows, W columns. Static fields and scalars of shape
+(1, ...) serve all N trajectories.
 """
 
 from abc import ABC, abstractmethod
@@ -24,8 +24,8 @@ class State:
 
     Attributes:
         fields: (N, C, H, W) the equation's `variables` at the initial time.
-        static: (N, Cs, H, W) its `static_variables`, Cs = 0 where it has none.
-        scalars: (N, S) its `scalars`; float64.
+        static: (N, Cs, H, W) the equation's `static_variables`; Cs is 0 where it has none.
+        scalars: (N, S) the equation's `scalars`; float64.
     """
 
     fields: Tensor
@@ -41,11 +41,13 @@ class PDE(ABC):
     length / H and length / W.
 
     Attributes:
-        kind: the equation's name in configurations.
+        kind: name of the equation in configurations.
         length: side of the square.
         variables: the prognostic fields, in the order of C.
-        static_variables: fields that stay as they are, such as a force or a wave speed.
-        scalars: names of the parameters that the propagator is given.
+        static_variables: fields that do not change in time, such as a force or a wave speed.
+        scalars: names of the parameters that the propagator takes, in the order of S.
+        boundary: what lies beyond the edges along each axis.
+        first_point: distance of the first grid point from the edge in spacings: 0 for nodes, 0.5 for cell centres.
     """
 
     kind: ClassVar[str]
@@ -54,14 +56,13 @@ class PDE(ABC):
     scalars: tuple[str, ...] = ()
     boundary: ClassVar[Sides] = ("periodic", "periodic")
     first_point: ClassVar[float] = 0.0
-    """Where the first grid point lies, in spacings from the edge: 0 for nodes, 0.5 for centres of cells."""
 
     def __init__(self, length: float) -> None:
         self.length = length
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> State:
-        """One random initial state (N = 1) in float64, the same function of space on every grid."""
+        """Draw one random initial state (N = 1) in float64, the same function of space on every grid."""
 
     @abstractmethod
     def propagate(
@@ -79,7 +80,7 @@ class PDE(ABC):
             static_NCHW: (N or 1, Cs, H, W).
             scalars_NS: (N or 1, S).
             duration: physical time, positive.
-            dt: longest time step; by default the equation's own choice.
+            dt: longest time step; the equation's own choice by default.
         """
 
     @abstractmethod
@@ -102,7 +103,7 @@ class PDE(ABC):
         shape: tuple[int, int],
         dtype: torch.dtype = torch.float64,
     ) -> State:
-        """Random initial states; that of trajectory i depends on (seed, i) alone."""
+        """Random initial states of some trajectories; that of trajectory i depends only on (seed, i)."""
         states = [self.draw(np.random.default_rng([seed, index]), shape) for index in indices]
         return State(
             torch.cat([state.fields for state in states]).to(dtype),
@@ -121,9 +122,9 @@ class PDE(ABC):
     ) -> Tensor:
         """How far each frame is from the one before, advanced by the propagator.
 
-        (w_m - P(w_{m-1})) / interval, of shape (N, T - 1, C, H, W), all frames in one batch. It is
-        zero for trajectories of this propagator only, not for frames that are each plausible by
-        themselves. The first frame is the anchor: it must be known, or any trajectory would do.
+        (w_m - P(w_{m-1})) / interval, of shape (N, T - 1, C, H, W), with all frames in one batch. It is
+        zero only for trajectories of this propagator, not for frames that are merely plausible one by
+        one. The first frame is the anchor: it must be known, or any trajectory of the propagator would do.
         """
         t = frames_NTCHW.shape[1]
 
@@ -138,13 +139,13 @@ class PDE(ABC):
 
     @final
     def grid(self, shape: tuple[int, int]) -> Grid:
-        """Where the values of this equation's fields are."""
+        """The grid on which the equation's fields have their values."""
         y, x = self.unit_axes(shape)
         return Grid("cartesian", y * self.length, x * self.length, self.boundary, self.boundary)
 
     @final
     def unit_axes(self, shape: tuple[int, int]) -> tuple[Axis, Axis]:
-        """The grid's y (H,) and x (W,) in units of the side length, for random functions."""
+        """The grid's y (H,) and x (W,) in units of the side, as random functions take them."""
         h, w = shape
         return (np.arange(h) + self.first_point) / h, (np.arange(w) + self.first_point) / w
 
@@ -155,5 +156,5 @@ class PDE(ABC):
 
 
 def static_variable(name: str) -> Variable:
-    """The table's variable of this name as a static one."""
+    """The variable of this name in KNOWN, with the role `static`."""
     return known_variable(name).model_copy(update={"role": "static"})

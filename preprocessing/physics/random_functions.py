@@ -1,6 +1,6 @@
-"""Random smooth functions on the unit torus, from which the equations' initial states are made.
+"""Random smooth functions on the unit torus, from which initial states are made.
 
-Each is drawn as a function of continuous coordinates and then evaluated, so that one random number
+Each is drawn as a function of continuous coordinates and then evaluated, so that a random number
 generator gives the same function on every grid. Coordinates: y (H,) and x (W,) in [0, 1).
 """
 
@@ -64,7 +64,8 @@ def unit_rms(field: Values) -> Values:
 
 
 def _bumps(axis: Axis, centres: Axis, sigma: Axis) -> NDArray[np.float64]:
-    """(len(axis), len(centres)) Gaussians, with the images that reach into the period."""
+    """Gaussians (len(axis), len(centres)), with the images from neighbouring periods."""
     distance = axis[:, None] - centres
+    # Two on each side: beyond them nothing is left in float64 of widths up to a fifth of the side.
     images = np.arange(-2, 3)[:, None, None]
     return np.asarray(np.exp(-0.5 * ((distance + images) / sigma) ** 2).sum(axis=0))

@@ -1,8 +1,8 @@
 """Velocity and vorticity of incompressible flow in Fourier space.
 
 The vorticity's coefficient at k = 0 vanishes by definition. Here it holds the mean flow (U, V) as
-U + i V, so that one complex field is the whole state of a flow: the real inverse transform ignores the
-imaginary part there, which makes both maps below plain products with complex factors.
+U + i V, so that one complex field is the whole state of a flow. The real inverse transform ignores the
+imaginary part at k = 0, so both maps below are plain products with complex factors.
 
 Shapes: N trajectories, H rows, W columns, K columns of the real transform.
 """
@@ -25,10 +25,10 @@ def curl(modes: Modes) -> Tensor:
 
 
 def to_vorticity(modes: Modes, vector_N2HW: Tensor) -> Tensor:
-    """Coefficients (N, H, K) of the curl of a vector field, its mean at k = 0."""
+    """The coefficients (N, H, K) of the curl of a vector field, with its mean at k = 0."""
     return (curl(modes) * modes.forward(vector_N2HW)).sum(dim=1)
 
 
 def to_velocity(modes: Modes, coefficients_NHK: Tensor) -> Tensor:
-    """The divergence-free velocity (N, 2, H, W) of such coefficients."""
+    """The divergence-free velocity (N, 2, H, W) of the coefficients that `to_vorticity` gives."""
     return modes.backward(biot_savart(modes) * coefficients_NHK[:, None])

@@ -26,10 +26,10 @@ class WaveConfig(Config):
 
     Attributes:
         length: side of the square.
-        wave_speed: range that the speed takes within one square.
+        wave_speed: range of the speed within one square.
         medium_modes: largest wave number of the speed along each axis.
         blobs: number of Gaussian humps at the start.
-        width: their standard deviations, in sides of the square.
+        width: standard deviation of a hump, in sides of the square.
         courant: time step in units of grid spacing / largest speed; stable up to 0.63.
     """
 
@@ -49,9 +49,9 @@ class WaveConfig(Config):
 class Wave(PDE):
     """d2u/dt2 = c(x, y)^2 Lap u as a first-order system of the displacement u and its rate.
 
-    The Laplacian is spectral at the grid's points, time stepping classical RK4 (ETDRK4 without a
-    linear part). c^2 Lap is similar to the symmetric c Lap c, so the points' system is stable for any
-    c without dealiasing and conserves its own energy.
+    The Laplacian is spectral at the grid's points; time stepping is classical RK4 (ETDRK4 without a
+    linear part). c^2 Lap is similar to the symmetric c Lap c, so the discrete system is stable for any
+    c without dealiasing and conserves an energy of its own.
     """
 
     kind: ClassVar[str] = "wave"
@@ -107,7 +107,7 @@ class Wave(PDE):
         return fields_NCHW
 
     def conserved(self, fields_NCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> dict[str, Tensor]:
-        """Energy (rate^2 / c^2 + |grad u|^2) / 2 and momentum rate / c^2."""
+        """The energy (rate^2 / c^2 + |grad u|^2) / 2 and the momentum rate / c^2."""
         u, rate = fields_NCHW.unbind(1)
         weighted = rate / static_NCHW[:, 0].square()
         tension = -u * laplacian(Modes.of(fields_NCHW, self.length), u)

@@ -174,7 +174,7 @@ def _write_whole(path: Path, block: Float32s, layout: ShardLayout) -> Checksum:
         # It takes as long as all else together, so it begins first and is waited for after the disk.
         hashed = beside.submit(digest.sha256, *content)
         with replacing(path) as descriptor:
-            write_all(descriptor, *content, then=digest.crc32c)
+            write_all(descriptor, *content, on_block=digest.crc32c)
         hashed.result()
     return digest.result()
 

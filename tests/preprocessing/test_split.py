@@ -66,12 +66,12 @@ def test_groups_of_which_none_is_small_enough_are_refused() -> None:
     [
         (TrajectorySplit(train=(0, 4), test=(3, 5)), "trajectory 3 is in train and in test"),
         (TrajectorySplit(train=5, valid=1), "train asks for 5 of 5 trajectories; valid and test leave 4"),
-        (TrajectorySplit(test=6), "test asks for 1 trajectories more than there are"),
-        (TrajectorySplit(test=(3, 9)), r"splits.test: \[3, 9\] covers nothing of, or reaches beyond"),
+        (TrajectorySplit(test=6), "test asks for 1 more trajectories than there are"),
+        (TrajectorySplit(test=(3, 9)), r"splits.test: \[3, 9\] is empty or reaches beyond the 5 entries"),
         (TrajectorySplit(group_by=("mass",)), "no scalar 'mass'"),
         (
             TrajectorySplit(train=("2000-01-01", None)),
-            "'2000-01-01' is a date, but the data count from 0 to 4",
+            "'2000-01-01' is a date, but the data have no dates; give positions from 0 to 4",
         ),
     ],
 )
@@ -102,5 +102,5 @@ def test_ranges_of_time_that_overlap_are_refused() -> None:
 
 
 def test_what_is_no_date_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'yesterday' is no ISO date"):
+    with pytest.raises(ConfigError, match="'yesterday' is not an ISO date"):
         TimeSplit(train=("yesterday", None)).codes(DAYS, 1, {})

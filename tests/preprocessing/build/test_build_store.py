@@ -163,9 +163,9 @@ def test_a_plan_is_checked_before_anything_is_written(tmp_path: Path) -> None:
     parts, layout = plan.parts, plan.state
     assert [part.trajectories for part in parts] == [(0, 3), (3, 6)]
     check_partition(parts, layout)
-    with pytest.raises(DataError, match=r"shard \(1, 0\) has no owner"):
+    with pytest.raises(DataError, match=r"shard \(1, 0\) belongs to no part"):
         check_partition(parts[:1], layout)
-    with pytest.raises(DataError, match=r"shard \(0, 0\) has more than one owner"):
+    with pytest.raises(DataError, match=r"shard \(0, 0\) belongs to more than one part"):
         check_partition([*parts, parts[0]], layout)
     misaligned = Part(cell=(1, 0), trajectories=(2, 5), times=(0, 5))
     with pytest.raises(DataError, match=r"part 1\.0 covers trajectories \(2, 5\).*its shard is.*\(3, 6\)"):
@@ -285,7 +285,7 @@ def test_a_store_in_which_nothing_trains_is_warned_of(
     build(configuration(tmp_path))
     assert "no frame trains" not in caplog.text
     path = build(configuration(tmp_path, version="2", splits={"kind": "trajectories", "test": 6}))
-    assert f"{path}: no frame trains, so its statistics say nothing" in caplog.text
+    assert f"{path}: no frame trains, so there are no statistics" in caplog.text
     assert "not measured" in inspect(path)
 
 
@@ -476,7 +476,8 @@ def test_a_finished_store_is_never_changed_silently(tmp_path: Path, caplog: pyte
     assert "already built" in caplog.text
     other = configuration(tmp_path, splits={"kind": "trajectories", "test": 2})
     with pytest.raises(
-        ConfigError, match=r"splits\.test: 1 there, 2 here; .* another version, or overwrite=true"
+        ConfigError,
+        match=r"splits\.test: 1 there, 2 here.*another version, or replace this one by overwrite=true",
     ):
         build(other)
     assert contents(path) == before
@@ -514,7 +515,7 @@ def _provenance(path: Path) -> Any:
 
 
 def test_impossible_shares_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="part: 3/2 must be one of 2"):
+    with pytest.raises(ConfigError, match="part: 3/2 must be one of 1/2 to 2/2"):
         build(configuration(tmp_path, part="3/2"))
 
 

@@ -48,7 +48,11 @@ def test_a_single_value_is_found_with_its_place(tmp_path: Path, poked: Any) -> N
     result = compare(one, store(tmp_path, "2"))
     assert not result.about, "the last trajectory is no training data"
     (difference,) = result.fields
-    assert (difference.variable, difference.num, difference.of) == ("velocity_y", 1, 6 * 5 * 64)
+    assert (difference.variable, difference.num_different, difference.num_compared) == (
+        "velocity_y",
+        1,
+        6 * 5 * 64,
+    )
     assert difference.largest == pytest.approx(0.5, rel=1e-6)
     assert difference.where == "trajectory 105, time 1.25, y 2, x 6"
     assert difference.frames == [("105", "1.25")]

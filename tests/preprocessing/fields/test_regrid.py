@@ -114,7 +114,7 @@ def test_sides_stay_what_they_are_where_the_domain_still_ends_there() -> None:
 
 
 def test_points_outside_of_the_source_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"regrid.x: 1.6 lies outside of the source, .* from 0 to 1.5"):
+    with pytest.raises(ConfigError, match=r"regrid.x: 1.6 lies outside the source, .* from 0 to 1.5"):
         Regrid(y=(0.5, 0.6), x=(1.4, 1.6)).build(BOX)
     region = Grid("latlon", np.arange(40, 60.0), np.arange(350, 371.0))
     inside = Regrid(y=(45.0, 50.0), x=(-5.0, 5.0)).build(region)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.fields.units import conversion, parse
+from pelagos.preprocessing.fields.units import conversion, parse_unit
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_values_keep_their_meaning(value: float, old: str, new: str, expected: f
 
 def test_other_dimensions_are_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"'mm day-1' \(m s-1\) and 'kg m-2 s-1' \(kg m-2 s-1\) do not measure the same"
+        ConfigError, match=r"'mm day-1' \(m s-1\) and 'kg m-2 s-1' \(kg m-2 s-1\) measure different things"
     ):
         conversion("mm day-1", "kg m-2 s-1")
 
@@ -46,13 +46,13 @@ def test_other_dimensions_are_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("furlong", "'furlong' is not known"),
-        ("month", "'month' is not known"),
-        ("m s-1 foo2", "'foo' is not known"),
+        ("furlong", "'furlong' is not a known unit"),
+        ("month", "'month' is not a known unit"),
+        ("m s-1 foo2", "'foo' is not a known unit"),
         ("m s-1 /", "cannot be read from '' on"),
         ("(m s)-1", r"cannot be read from '\(m s\)-1' on"),
     ],
 )
 def test_what_is_not_understood_is_an_error(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        parse(text)
+        parse_unit(text)

@@ -11,7 +11,7 @@ from analytic_source import Analytic, configuration
 from pydantic import ValidationError
 
 from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.fields.units import parse
+from pelagos.preprocessing.fields.units import parse_unit
 
 WEATHER = {
     "latlon": True,
@@ -60,7 +60,7 @@ def test_every_array_says_what_it_is(tmp_path: Path, source: dict[str, Any]) -> 
     for name in ("state", "static"):
         for channel in group[name].attrs["channels"]:
             assert {"name", "units"} <= set(channel)
-            parse(channel["units"])
+            parse_unit(channel["units"])
 
 
 def test_coordinates_are_recognised_by_their_attributes(weather: Path) -> None:

@@ -208,7 +208,7 @@ def test_to_xarray_undoes_transforms_where_it_is_read(tmp_path: Path) -> None:
     assert ds["velocity_x"].isel(part).values == pytest.approx(expected, rel=1e-6)
     assert store.stats.maximum[0] < np.log1p(expected.max() / 3) + 1, "statistics are of what is stored"
     text = inspect(store.path)
-    assert "velocity_x@850 is kept, and measured here, as ln(1 + velocity_x / 3 m s-1)" in text
+    assert "velocity_x@850 is stored, and measured above, as ln(1 + velocity_x / 3 m s-1)" in text
 
 
 def test_a_new_store_is_whole(path: Path) -> None:
@@ -326,7 +326,7 @@ def test_repair_from_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.M
     path = build(configuration(tmp_path, SOURCE))
     (path / "state/c/0/0/0/0/0").unlink()
     monkeypatch.setattr(Analytic, "values", lambda self, name: np.zeros((6, 5, 8, 8), np.float32))
-    with pytest.raises(DataError, match="cannot be repaired: made again, it differs"):
+    with pytest.raises(DataError, match="cannot be repaired: built again, it differs"):
         repair(path)
 
 

@@ -136,16 +136,18 @@ def test_a_place_that_is_no_archive_is_told_what_it_is(shared: Path, tmp_path: P
     with pytest.raises(DataError, match=r"b holds .* or a store, or a pattern in quotes: '.*/b/\*/\*\.npy'$"):
         look(tmp_path / "b")
     (tmp_path / "b/d.h5").touch()
-    with pytest.raises(DataError, match=r"d\.h5: an empty file; fetch or make it again"):
+    with pytest.raises(DataError, match=r"d\.h5: the file is empty; download or create it again"):
         propose(tmp_path / "b/d.h5")
 
 
 def test_what_nobody_knows_is_said_with_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(bytes(range(64)))
-    with pytest.raises(DataError, match=r"a\.bin: no format knows it: its first bytes.* docs/own-data\.md"):
+    with pytest.raises(
+        DataError, match=r"a\.bin: no format recognises it: its first bytes.* docs/own-data\.md"
+    ):
         propose(tmp_path / "a.bin")
     np.savez(tmp_path / "a.npz", u=np.zeros(3))
-    with pytest.raises(DataError, match=r"a\.npz: no format knows it"):
+    with pytest.raises(DataError, match=r"a\.npz: no format recognises it"):
         propose(tmp_path / "a.npz")
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["group/w"] = np.zeros((3, 4))
