@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.array_types import Flags, Floats
+from pelagos.preprocessing.array_types import Flags, Float32s, Floats
 from pelagos.preprocessing.moments import Moments, merge_moments, moments_of, tendency_moments_of
-
-Frames = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +95,12 @@ def _described(prefix: str, moments: Moments, magnitude: Floats) -> dict[str, ND
 
 
 def measure_block(
-    block: Frames, static: Frames, training: Flags, present: Flags, before: Frames, before_training: Flags
+    block: Float32s,
+    static: Float32s,
+    training: Flags,
+    present: Flags,
+    before: Float32s,
+    before_training: Flags,
 ) -> Measures:
     """The measures of one part.
 
@@ -127,7 +130,7 @@ def measure_block(
     )
 
 
-def _runs(block: Frames, training: Flags) -> Iterator[Frames]:
+def _runs(block: Float32s, training: Flags) -> Iterator[Float32s]:
     """Runs (T', C, H, W) of consecutive training frames."""
     for n, flags in enumerate(training):
         edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
@@ -135,7 +138,7 @@ def _runs(block: Frames, training: Flags) -> Iterator[Frames]:
             yield block[n, start:stop]
 
 
-def _ever_present(block: Frames, training: Flags) -> Flags:
+def _ever_present(block: Float32s, training: Flags) -> Flags:
     mask = np.zeros(block.shape[2:], bool)
     for n, t in np.argwhere(training):
         mask |= np.isfinite(block[n, t])

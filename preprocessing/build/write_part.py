@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing import durable
+from pelagos.preprocessing.array_types import Float32s
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.duplicate_starts import initial_digests
 from pelagos.preprocessing.build.partition import Part
@@ -20,7 +21,7 @@ from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.durable import Checksum
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.fields.store_channel import StoreChannel
-from pelagos.preprocessing.measures import Frames, Measures, measure_block
+from pelagos.preprocessing.measures import Measures, measure_block
 from pelagos.preprocessing.store.shard_layout import ShardLayout, write_shard
 
 PLAN = Path("_build", "plan.json")
@@ -121,7 +122,7 @@ def write_part(root: Path, plan: Plan, part: Part) -> PartRecord:
     return record
 
 
-def measure_part(plan: Plan, part: Part, block: Frames, static: Frames, before: Frames) -> Measures:
+def measure_part(plan: Plan, part: Part, block: Float32s, static: Float32s, before: Float32s) -> Measures:
     """A part's share of the statistics.
 
     Args:
@@ -147,7 +148,7 @@ def measure_part(plan: Plan, part: Part, block: Frames, static: Frames, before: 
 
 
 def check_values(
-    plan: Plan, channels: Sequence[StoreChannel], block: Frames, part: Part, present: NDArray[np.bool_]
+    plan: Plan, channels: Sequence[StoreChannel], block: Float32s, part: Part, present: NDArray[np.bool_]
 ) -> None:
     """Raise DataError for the first value of the present frames (N, T) of (N, T, C, H, W) that may not be stored."""
     for n, t, c in np.ndindex(block.shape[:3]):
@@ -176,7 +177,7 @@ def _advice(value: np.float32) -> str:
     return f"the value is {value} in float32; correct the source, change the units with `convert`, or its transform"
 
 
-def _write(file: Path, values: Frames, layout: ShardLayout) -> Checksum:
+def _write(file: Path, values: Float32s, layout: ShardLayout) -> Checksum:
     file.parent.mkdir(parents=True, exist_ok=True)
     durable.remove_partials(file.parent)
     return write_shard(file, values, layout)

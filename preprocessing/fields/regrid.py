@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 from scipy.sparse import csr_array
 
+from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.grid import Grid
 
-Floats = NDArray[np.float64]
 Method = Literal["conservative", "bilinear"]
 _NOTHING = 1e-9  # share of a cell below which an overlap is rounding
 

@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.variables import Variable
 
-Floats = NDArray[np.float64]
 Times = NDArray[np.datetime64]
 Clock = Callable[[Times, Grid], Floats]
 ForcingName = Literal["cos_local_time", "sin_local_time", "cos_year", "sin_year"]

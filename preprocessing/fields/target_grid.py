@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.coarsen import Coarsener, coarse_grid
 from pelagos.preprocessing.fields.field_options import FieldOptions, Subset
@@ -15,7 +16,6 @@ from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.sources import convention
 
 Frame = NDArray[Any]
-Floats = NDArray[np.float64]
 Bounds = tuple[float, float]
 _SLACK = 1e-3  # of the spacing: many archives store coordinates in float32
 
