@@ -1,5 +1,6 @@
 """What the documentation shows is what the commands take."""
 
+import pkgutil
 import re
 from pathlib import Path
 
@@ -10,7 +11,20 @@ from pelagos.pipeline.runs.commands import config_class
 from pelagos.pipeline.runs.configuration import check
 from pelagos.preprocessing.build.build_config import BuildConfig
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [*sorted(DOCS.glob("*.md")), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
+FOLDERS = (
+    "pelagos",
+    "preprocessing",
+    "models",
+    "evaluation",
+    "pipeline",
+    "slurm",
+    "tests",
+    "benchmarks",
+    "docs",
+)
 EXAMPLES = [
     (page.name, number, text)
     for page in sorted(DOCS.glob("*.md"))
@@ -29,3 +43,13 @@ def test_the_page_on_building_names_every_option() -> None:
     others = {"dataset", "version", "source", "root", "overwrite", "splits"}
     absent = [name for name in BuildConfig.model_fields if name not in others and f"`{name}" not in page]
     assert not absent
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_and_module_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text()
+    files = set(re.findall(r"[\w/]+\.(?:py|sh|sbatch)\b", text))
+    there = [f"/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")]
+    assert not [name for name in files if not any(path.endswith(f"/{name}") for path in there)]
+    for name in re.findall(r"pelagos(?:\.[a-z]\w*){2,}", text):
+        assert pkgutil.resolve_name(name)
