@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import xarray as xr
 
-from pelagos.evaluation import forecast_data as fc
+from pelagos.evaluation.forecast_schema import variable_names, variables_by_group
 from pelagos.preprocessing.errors import DataError
 
 WEIGHT = "weight"
@@ -86,7 +86,7 @@ class Sums:
         return self._of(prefix + product) - correction.where(weight > 0, 0.0)
 
     def _by_group(self, values: xr.DataArray, reduce: Callable[[xr.DataArray], xr.DataArray]) -> xr.DataArray:
-        members = fc.members(self.group)
+        members = variables_by_group(self.group)
         parts = [reduce(values.sel(variable=list(names))) for names in members.values()]
         return xr.concat(parts, dim=xr.Variable("group", list(members))).transpose(..., "group")
 
@@ -101,7 +101,7 @@ def _merge(
     a: xr.Dataset, b: xr.Dataset, combine: Callable[[xr.DataArray, xr.DataArray], xr.DataArray]
 ) -> xr.Dataset:
     if set(a.data_vars) != set(b.data_vars):
-        ours, theirs = fc.names(a), fc.names(b)
+        ours, theirs = variable_names(a), variable_names(b)
         raise DataError(f"chunks with different statistics can't be added: {ours} and {theirs}")
     # A sample that only one chunk has is zero in the other: it has no weight there.
     left, right = xr.align(a, b, join="outer", fill_value=0.0)

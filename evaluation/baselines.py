@@ -1,6 +1,6 @@
 """Forecasts that any network has to beat: persistence, climatology, and a local linear stencil.
 
-All of them are forecasts in the data model of evaluation.forecast.
+All of them are forecasts in the form of evaluation.forecast_schema.
 Training data has the dimensions (trajectory, time, y, x) of the one xarray convention.
 """
 
@@ -12,23 +12,22 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.evaluation import forecast_data as fc
+from pelagos.evaluation.forecast_schema import LEAD_TIME, grid_of, ordered_fields, variable_names
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid, Sides
 
 Array = NDArray[np.float64]
-DAY = 86400.0
+LeadTimes = Sequence[float] | Array | xr.DataArray
+BaselineName = Literal["persistence", "climatology", "stencil"]
+DAY = 86400.0  # seconds
 
 
-LeadTime = Sequence[float] | Array | xr.DataArray
-
-
-def persistence(initial: xr.Dataset, lead_time: LeadTime) -> xr.Dataset:
+def persistence(initial: xr.Dataset, lead_time: LeadTimes) -> xr.Dataset:
     """The initial frame (*samples, y, x) at every lead time."""
     times = np.asarray(lead_time, dtype=np.float64)
-    coordinate = xr.Variable(fc.LEAD_TIME, times, getattr(lead_time, "attrs", None))
-    repeated = initial.expand_dims({fc.LEAD_TIME: times}).assign_coords({fc.LEAD_TIME: coordinate})
-    return fc.fields(repeated)
+    coordinate = xr.Variable(LEAD_TIME, times, getattr(lead_time, "attrs", None))
+    repeated = initial.expand_dims({LEAD_TIME: times}).assign_coords({LEAD_TIME: coordinate})
+    return ordered_fields(repeated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +69,10 @@ class Climatology:
         if "initial_time" not in like.coords and self.mean.sizes["phase"] > 1:
             raise DataError("a climatology by phase needs the coordinate 'initial_time' of the forecasts")
         start = like.coords.get("initial_time", xr.DataArray(0.0))
-        phase = _phase(_seconds(start) + like[fc.LEAD_TIME], self.period, self.step)
-        fields = self.mean[list(fc.names(like))].isel(phase=phase).assign_coords(like.coords)
-        everywhere = fields.broadcast_like(like.drop_vars(fc.names(like)))
-        return fc.fields(everywhere).assign_attrs(like.attrs)
+        phase = _phase(_seconds(start) + like[LEAD_TIME], self.period, self.step)
+        fields = self.mean[list(variable_names(like))].isel(phase=phase).assign_coords(like.coords)
+        everywhere = fields.broadcast_like(like.drop_vars(variable_names(like)))
+        return ordered_fields(everywhere).assign_attrs(like.attrs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +105,7 @@ class LinearStencil:
 
         Raises DataError where the frames aren't equidistant in time.
         """
-        variables, grid = fc.names(training), fc.grid_of(training)
+        variables, grid = variable_names(training), grid_of(training)
         step = _frame_step(training)
         mean, std = _moments(training)
         split = len(variables) * (2 * radius + 1) ** 2 + 1
@@ -121,7 +120,7 @@ class LinearStencil:
         coefficients, *_ = np.linalg.lstsq(triangle[:, :split], triangle[:, split:])
         return cls(variables, coefficients.astype(np.float64), mean, std, radius, step)
 
-    def forecast(self, initial: xr.Dataset, lead_time: LeadTime) -> xr.Dataset:
+    def forecast(self, initial: xr.Dataset, lead_time: LeadTimes) -> xr.Dataset:
         """Apply the stencil again and again to (*samples, y, x) frames.
 
         Raises DataError where a lead time isn't a multiple of the training's frame distance.
@@ -131,13 +130,13 @@ class LinearStencil:
         if np.any(steps < 1) or not np.allclose(steps * self.step, times, rtol=1e-4):
             found = times[:4].tolist()
             raise DataError(f"lead times {found} are not multiples of the stencil's step {self.step:g}")
-        frame = fc.fields(initial[list(self.variables)])
+        frame = ordered_fields(initial[list(self.variables)])
         stacked = np.stack([frame[name].values.astype(np.float64) for name in self.variables], axis=-3)
         state = stacked.reshape(-1, *stacked.shape[-3:])
         kept = {}
         with np.errstate(over="ignore", invalid="ignore"):  # a linear map may amplify without bound
             for step in range(1, int(steps.max()) + 1):
-                state = self._advance(state, fc.grid_of(initial))
+                state = self._advance(state, grid_of(initial))
                 if step in steps:
                     kept[step] = state.reshape(stacked.shape)
         result = persistence(frame, lead_time)
@@ -163,19 +162,19 @@ def _frame_step(training: xr.Dataset) -> float:
 
 def _moments(training: xr.Dataset) -> tuple[Array, Array]:
     """(C,) mean and standard deviation of each variable; 1 for the deviation of a constant."""
-    mean = np.array([float(training[name].mean(dtype=np.float64)) for name in fc.names(training)])
-    std = np.array([float(training[name].std(dtype=np.float64)) for name in fc.names(training)])
+    mean = np.array([float(training[name].mean(dtype=np.float64)) for name in variable_names(training)])
+    std = np.array([float(training[name].std(dtype=np.float64)) for name in variable_names(training)])
     return mean, np.where(std > 0, std, 1.0)
 
 
 def _blocks(training: xr.Dataset, points: int = 2**18) -> Iterator[Array]:
     """(N, C, H, W) successive frames of one trajectory, at most about `points` points, one frame shared."""
-    data = fc.fields(training).transpose("trajectory", "time", ...)
+    data = ordered_fields(training).transpose("trajectory", "time", ...)
     length = max(1, points // (data.sizes["y"] * data.sizes["x"]))
     for trajectory in range(data.sizes["trajectory"]):
         for start in range(0, data.sizes["time"] - 1, length):
             block = data.isel(trajectory=trajectory, time=slice(start, start + length + 1))
-            yield np.stack([block[name].values.astype(np.float64) for name in fc.names(block)], axis=1)
+            yield np.stack([block[name].values.astype(np.float64) for name in variable_names(block)], axis=1)
 
 
 def _features(frames_NCHW: Array, grid: Grid, radius: int) -> Array:

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import fft
 
-from pelagos.evaluation import forecast_data as fc
+from pelagos.evaluation.forecast_schema import SPACE, grid_of, ordered_fields, variable_names
 from pelagos.preprocessing.grid import Grid
 
 Array = NDArray[np.float64]
@@ -28,12 +28,12 @@ def densities(dataset: xr.Dataset) -> xr.Dataset:
     (per unit mass where there is no density), and on Cartesian grids enstrophy ½ω². Vorticity without
     velocity gives circulation and enstrophy.
     """
-    data = fc.fields(dataset).astype(np.float64)
+    data = ordered_fields(dataset).astype(np.float64)
     found = {quantity: data[name] for name, quantity in CONSERVED.items() if name in data}
-    if {"velocity_x", "velocity_y"} <= set(fc.names(data)):
+    if {"velocity_x", "velocity_y"} <= set(variable_names(data)):
         u, v, mass = data["velocity_x"], data["velocity_y"], data.get("density", 1.0)
         found |= {"momentum x": mass * u, "momentum y": mass * v, "kinetic energy": mass * (u**2 + v**2) / 2}
-        if fc.grid_of(dataset).kind == "cartesian":
+        if grid_of(dataset).kind == "cartesian":
             found["enstrophy"] = vorticity(dataset) ** 2 / 2
     elif "vorticity" in data:
         found |= {"circulation": data["vorticity"], "enstrophy": data["vorticity"] ** 2 / 2}
@@ -63,22 +63,22 @@ def drift(dataset: xr.Dataset, initial: xr.Dataset) -> xr.Dataset:
 
 def divergence(dataset: xr.Dataset) -> xr.DataArray:
     """√⟨(∇·u)²⟩ / √⟨|∇u|²⟩ of the velocity on a Cartesian grid: 0 for an incompressible flow, at most √2."""
-    data, grid = fc.fields(dataset), fc.grid_of(dataset)
+    data, grid = ordered_fields(dataset), grid_of(dataset)
     ux, uy = (_derivative(data["velocity_x"], grid, axis) for axis in (-1, -2))
     vx, vy = (_derivative(data["velocity_y"], grid, axis) for axis in (-1, -2))
-    square = (ux**2 + uy**2 + vx**2 + vy**2).mean(fc.SPACE)
-    return (((ux + vy) ** 2).mean(fc.SPACE) / square.where(square > 0)) ** 0.5
+    square = (ux**2 + uy**2 + vx**2 + vy**2).mean(SPACE)
+    return (((ux + vy) ** 2).mean(SPACE) / square.where(square > 0)) ** 0.5
 
 
 def vorticity(dataset: xr.Dataset) -> xr.DataArray:
     """∂v/∂x − ∂u/∂y on a Cartesian grid."""
-    data, grid = fc.fields(dataset), fc.grid_of(dataset)
+    data, grid = ordered_fields(dataset), grid_of(dataset)
     return _derivative(data["velocity_y"], grid, -1) - _derivative(data["velocity_x"], grid, -2)
 
 
 def _domain_mean(dataset: xr.Dataset) -> xr.Dataset:
-    weights = xr.DataArray(fc.grid_of(dataset).area_weights(), dims=fc.SPACE)
-    return dataset.weighted(weights).mean(fc.SPACE)
+    weights = xr.DataArray(grid_of(dataset).area_weights(), dims=SPACE)
+    return dataset.weighted(weights).mean(SPACE)
 
 
 def _derivative(field: xr.DataArray, grid: Grid, axis: int) -> xr.DataArray:

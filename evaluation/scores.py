@@ -16,8 +16,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.evaluation import forecast_data as fc
 from pelagos.evaluation.aggregate import WEIGHT, Sums
+from pelagos.evaluation.forecast_schema import (
+    LEAD_TIME,
+    SPACE,
+    check_pair,
+    grid_of,
+    group_by_variable,
+    ordered_fields,
+    sample_dims,
+    variable_names,
+)
 
 Array = NDArray[np.float64]
 Statistic = Callable[[Array, Array], Array]
@@ -66,11 +75,11 @@ def accumulate(
 
     Raises DataError where forecast and truth don't match.
     """
-    fc.check_pair(forecast, truth)
-    area = np.asarray(fc.grid_of(truth).area_weights() if weights is None else weights.transpose(*fc.SPACE))
+    check_pair(forecast, truth)
+    area = np.asarray(grid_of(truth).area_weights() if weights is None else weights.transpose(*SPACE))
     parts = {}
-    for name in fc.names(forecast):
-        dims = fc.fields(forecast[[name]])[name].dims
+    for name in variable_names(forecast):
+        dims = ordered_fields(forecast[[name]])[name].dims
         sums = [_sums(p, t, c, area, statistics) for p, t, c in _samples(forecast, truth, climatology, name)]
         shape = [forecast.sizes[dim] for dim in dims[:-2]]
         arrays = {key: np.stack([part[key] for part in sums]).reshape(shape) for key in sums[0]}
@@ -78,15 +87,15 @@ def accumulate(
     state = xr.concat(parts.values(), dim=xr.Variable("variable", list(parts))).transpose(..., "variable")
     state = state.assign_coords({dim: forecast[dim].variable for dim in dims[:-2]})
     maximum = ["max_absolute_error"]
-    return Sums(state.drop_vars(maximum), state[maximum], fc.group_of(truth[list(parts)]))
+    return Sums(state.drop_vars(maximum), state[maximum], group_by_variable(truth[list(parts)]))
 
 
 def _samples(
     forecast: xr.Dataset, truth: xr.Dataset, climatology: xr.Dataset | None, name: str
 ) -> Iterator[tuple[Array, Array, Array | None]]:
     """Forecast, truth and climatology of one sample after the other, (lead_time, y, x) float64 each."""
-    p = fc.fields(forecast[[name]])[name]
-    dims = fc.sample_dims(p)
+    p = ordered_fields(forecast[[name]])[name]
+    dims = sample_dims(p)
     for index in np.ndindex(*(p.sizes[dim] for dim in dims)):
         chosen = dict(zip(dims, index, strict=True))
         yield (
@@ -203,7 +212,7 @@ def correlation_time(correlation: xr.DataArray, threshold: float = 0.95) -> xr.D
     PDE-Refiner 0.8: reduce before calling for theirs, after for the mean of the times.
     """
     below = ~(correlation >= threshold)
-    return correlation[fc.LEAD_TIME].where(below).min(fc.LEAD_TIME).fillna(np.inf)
+    return correlation[LEAD_TIME].where(below).min(LEAD_TIME).fillna(np.inf)
 
 
 METRICS: dict[str, Callable[[Sums], xr.DataArray]] = {
@@ -230,11 +239,11 @@ def over_samples(metric: xr.DataArray, how: Literal["median", "mean"] = "median"
     The median over samples, averaged over groups, of `relative_l1` of normalised fields at the last
     lead time is Poseidon's score.
     """
-    dims = fc.sample_dims(metric)
+    dims = sample_dims(metric)
     return metric.median(dims) if how == "median" else metric.mean(dims)
 
 
-def geometric_mean(metric: xr.DataArray, dim: str = fc.LEAD_TIME) -> xr.DataArray:
+def geometric_mean(metric: xr.DataArray, dim: str = LEAD_TIME) -> xr.DataArray:
     """exp⟨ln metric⟩ over a dimension (APEBench, over at most 100 steps)."""
     mean = metric.copy(data=np.log(metric.values)).mean(dim)
     return mean.copy(data=np.exp(mean.values))

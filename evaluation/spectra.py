@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import fft
 
-from pelagos.evaluation import forecast_data as fc
+from pelagos.evaluation.forecast_schema import check_pair, grid_of, ordered_fields, variable_names
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
 
@@ -27,10 +27,10 @@ def spectrum(dataset: xr.Dataset, variables: Sequence[str] | None = None) -> xr.
     Over shells of wave vectors on Cartesian grids, over zonal wavenumbers, averaged over the latitudes
     by area, on latitude-longitude grids. All NaN for a frame with missing values.
     """
-    variables = fc.names(dataset) if variables is None else tuple(variables)
-    if fc.grid_of(dataset).kind == "cartesian":
+    variables = variable_names(dataset) if variables is None else tuple(variables)
+    if grid_of(dataset).kind == "cartesian":
         return shell_spectrum(dataset, variables)
-    rows = xr.DataArray(fc.grid_of(dataset).area_weights()[:, 0], dims="y")
+    rows = xr.DataArray(grid_of(dataset).area_weights()[:, 0], dims="y")
     zonal: xr.DataArray = zonal_spectrum(dataset, variables).weighted(rows).mean("y", skipna=False)
     return zonal
 
@@ -41,7 +41,7 @@ def shell_spectrum(dataset: xr.Dataset, variables: Sequence[str]) -> xr.DataArra
     Periodic axes are expanded in Fourier modes, others in cosines (DCT-II: an even continuation without
     a jump at the edges; centres half a cell from the wall).
     """
-    grid, data = fc.grid_of(dataset), fc.fields(dataset)
+    grid, data = grid_of(dataset), ordered_fields(dataset)
     power = sum(_power(data[name].values.astype(np.float64), grid) for name in variables)
     shells, width = _shells(grid)
     energy = 0.5 * _shell_sums(np.asarray(power), shells)
@@ -55,7 +55,7 @@ def zonal_spectrum(dataset: xr.Dataset, variables: Sequence[str]) -> xr.DataArra
     that Σ_k S_k = C ⟨f²⟩. The wavenumber is that around the circle, a whole number. Raises DataError
     unless the columns go all the way round.
     """
-    grid, data = fc.grid_of(dataset), fc.fields(dataset)
+    grid, data = grid_of(dataset), ordered_fields(dataset)
     if grid.kind != "latlon" or not grid.periodic[1]:
         raise DataError(f"a zonal spectrum needs whole circles of latitude; boundary_x is {grid.boundary_x}")
     circle = 2 * np.pi * EARTH_RADIUS * np.cos(np.deg2rad(grid.y))
@@ -67,7 +67,7 @@ def error_spectrum(
     forecast: xr.Dataset, truth: xr.Dataset, variables: Sequence[str] | None = None
 ) -> xr.DataArray:
     """The spectrum of forecast − truth."""
-    fc.check_pair(forecast, truth)
+    check_pair(forecast, truth)
     # equal up to rounding is not equal when xarray aligns
     forecast = forecast.assign_coords({dim: truth[dim] for dim in truth.dims})
     return spectrum((forecast - truth).assign_attrs(truth.attrs), variables)
@@ -103,7 +103,7 @@ def band_rmse(
 
     Only on Cartesian grids, where spectra obey Parseval's identity.
     """
-    if fc.grid_of(truth).kind != "cartesian":
+    if grid_of(truth).kind != "cartesian":
         raise DataError("band errors are defined on Cartesian grids; use zonal_spectrum on latitudes")
     error = _bands(error_spectrum(forecast, truth, variables), edges)
     if not relative:

@@ -21,9 +21,11 @@ def test_a_shipped_configuration_loads_as_what_its_folder_says(file: Path) -> No
 
 
 def test_the_stages_of_the_demo_are_checked_before_anything_runs() -> None:
-    from pelagos.pipeline.stages.demo import DemoStage, _steps
+    from pelagos.pipeline.stages.demo import DemoStage, demo_steps
 
     demo = configuration.load("demo", ["seed=3"], DemoStage)
-    commands = [step.command for step in _steps(demo)]
+    commands = [step.command for step in demo_steps(demo)]
     assert set(commands) == set(STAGES) - {"demo"}
-    assert all("seed-3" in str(step.config.output) for step in _steps(demo) if hasattr(step.config, "output"))
+    assert all(
+        "seed-3" in str(step.config.output) for step in demo_steps(demo) if hasattr(step.config, "output")
+    )

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from pelagos.evaluation import forecast_data as fc
+from pelagos.evaluation.forecast_schema import LEAD_TIME
 from pelagos.evaluation.report.figures import Curve, Panel
 
 Array = NDArray[np.float64]
@@ -33,11 +33,11 @@ def lead_time_panels(methods: Methods, y_label: str, *, log: bool, least_span: f
 def spectrum_panels(methods: Methods, lead_times: Sequence[float] | None, x_label: str) -> list[Panel]:
     """One panel a lead time of (*samples, lead_time, wavenumber) spectra: medians, without k = 0."""
     first = next(iter(methods.values()))
-    positions = choose(first[fc.LEAD_TIME].values, lead_times, 3)
+    positions = choose(first[LEAD_TIME].values, lead_times, 3)
     times, unit = readable_times(first)
     panels = []
     for position in positions:
-        arrays = {name: array.isel({fc.LEAD_TIME: position}) for name, array in methods.items()}
+        arrays = {name: array.isel({LEAD_TIME: position}) for name, array in methods.items()}
         curves = [_spectrum(name, array) for name, array in arrays.items()]
         # rounding, ten orders below the peak, is no part of a spectrum
         floor = 1e-10 * max(float(np.nanmax(curve.y, initial=0.0)) for curve in curves)
@@ -56,7 +56,7 @@ def loss_panel(runs: Mapping[str, tuple[ArrayLike, ArrayLike]], x_label: str, y_
 
 def readable_times(array: xr.DataArray) -> tuple[Array, str]:
     """Lead times and their unit for people: long stretches of seconds become hours or days."""
-    coordinate = array[fc.LEAD_TIME]
+    coordinate = array[LEAD_TIME]
     times, unit = coordinate.values.astype(np.float64), str(coordinate.attrs.get("units", "1"))
     if unit == "s":
         for seconds, name in ((86400.0, "d"), (3600.0, "h")):
@@ -105,7 +105,7 @@ def _samples(array: xr.DataArray, last: str) -> Array:
 
 
 def _summary(name: str, times: Array, array: xr.DataArray) -> Curve:
-    values = _samples(array, fc.LEAD_TIME)
+    values = _samples(array, LEAD_TIME)
     if len(values) == 0:
         return Curve(name, times, np.full(len(times), np.nan))
     # order statistics, as a mean with infinity is undefined

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from pelagos.evaluation import forecast_data as fc
+from pelagos.evaluation.forecast_schema import LEAD_TIME
 from pelagos.evaluation.report import curves, markup
 from pelagos.evaluation.report.figures import Panel, Scale, Styles, chart, thumbnail
 from pelagos.evaluation.report.stylesheet import STYLE
@@ -124,7 +124,7 @@ class Report:
             lead_times: which, physical; by default up to five spread evenly.
         """
         wide = truth.sizes["x"] > 1.5 * truth.sizes["y"]
-        columns = curves.choose(truth[fc.LEAD_TIME].values, lead_times, 3 if wide else 5)
+        columns = curves.choose(truth[LEAD_TIME].values, lead_times, 3 if wide else 5)
         true = _frames(truth, columns)
         frames = {name: _frames(forecast, columns) for name, forecast in forecasts.items()}
         errors = {name: frame - true for name, frame in frames.items()}
@@ -186,7 +186,7 @@ class Report:
 def _frames(field: xr.DataArray, positions: Sequence[int]) -> Array:
     """(columns, H, W) frames at those positions, north or the largest y on top."""
     ascending = field["y"].values[0] < field["y"].values[-1]
-    ordered = field.isel({fc.LEAD_TIME: list(positions)}).transpose(fc.LEAD_TIME, "y", "x")
+    ordered = field.isel({LEAD_TIME: list(positions)}).transpose(LEAD_TIME, "y", "x")
     return ordered.values[:, :: -1 if ascending else 1].astype(np.float64)
 
 

@@ -1,7 +1,7 @@
-"""The demo: the whole road on simulated archives, by the same stages as the single commands.
+"""The demo: the whole pipeline on simulated archives, by the same stages as the single commands.
 
 Stages run in the order of the configuration. One that was finished with the same configuration on
-the same inputs is not run again; one that was interrupted goes on.
+the same inputs is not run again; one that was interrupted continues.
 """
 
 import json
@@ -12,18 +12,21 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import xarray as xr
 from pydantic import Field
 
+from pelagos.evaluation.forecast_zarr import read_forecasts
+from pelagos.evaluation.verification import Evaluation
 from pelagos.pipeline.cluster.launch import run as launch
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.commands import PARALLEL, STAGES, config_class, stage_module
 from pelagos.pipeline.runs.configuration import check, dump
 from pelagos.pipeline.runs.progress import console
-from pelagos.pipeline.stages import evaluate
-from pelagos.pipeline.stages import forecast as forecasts
+from pelagos.pipeline.stages.demo_contract import DemoContract, Score
+from pelagos.pipeline.stages.demo_report import demo_report
+from pelagos.pipeline.stages.evaluate import EvaluateStage, evaluation_of, load_model
 from pelagos.pipeline.training.memory import PeakMemory
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import write_json
@@ -31,20 +34,20 @@ from pelagos.preprocessing.errors import ConfigError, PelagosError
 from pelagos.preprocessing.store.store import open_store
 
 Values = dict[str, Any]
-WHOLE = ("simulate", "forecast")
-"""Commands that begin anew after an interruption; the others continue or replace their own files."""
+RESTARTED = ("simulate", "forecast")
+"""Commands that start afresh after an interruption; the others continue or replace their own files."""
 
 
 class DemoStage(Config):
     """The stages of the demo.
 
     Attributes:
-        output: the summary and the report; stages write below it, in a folder a seed.
+        output: folder of the summary and the report; stages write below it, in one folder per seed.
         seed: of everything that is drawn at random.
-        processes: of training, on this machine.
+        processes: how many train together, on this machine.
         stages: a stage, or a group of stages by name, in order. `{root}` and `{seed}` in texts stand
-            for the folder of the seed and the seed. There is one stage of each of the commands
-            evaluate, refine, register and forecast.
+            for the folder of the seed and for the seed. The commands evaluate, refine, register and
+            forecast have one stage each, see `DemoContract`.
     """
 
     command: Literal["demo"] = "demo"
@@ -74,27 +77,30 @@ class Step:
 
 
 def run(config: DemoStage) -> Path:
-    """Walk the road; returns the path of the report.
+    """Run all stages and conclude from them; returns the path of the report.
 
     Raises:
-        ConfigError: a stage's configuration has errors; nothing was started.
+        ConfigError: a stage's configuration has errors, or the stages do not fit together; nothing was started.
     """
-    steps = list(_steps(config))
+    steps = list(demo_steps(config))
+    contract = DemoContract.of(step.config for step in steps)
     seconds: dict[str, float] = {}
     peak, digest = 0, ""
     for number, step in enumerate(steps, start=1):
+        # Each stage's fingerprint includes those before it: a change reaches everything downstream.
         digest = run_folder.fingerprint(step.config, digest)
         record = run_folder.finished(_folder(config, step), digest)
         state = f"done before, in {record['seconds']:.0f} s" if record else step.command
         console().print(f"[bold]{number:>2}/{len(steps)}  {step.name:<26}[/bold] {state}")
         if record is None:
-            record = _run(config, step, digest)
+            record = _run_step(config, step, digest)
         seconds[step.group] = seconds.get(step.group, 0.0) + record["seconds"]
         peak = max(peak, record["peak_memory_bytes"])
-    return _conclude(config, steps, seconds, peak)
+    runs = {step.name: step.config.output for step in steps if step.command in PARALLEL}
+    return _conclude(config, contract, runs, seconds, peak)
 
 
-def _steps(config: DemoStage) -> Iterator[Step]:
+def demo_steps(config: DemoStage) -> Iterator[Step]:
     """All stages, checked before the first one starts."""
     for group, values in config.stages.items():
         members = {"": values} if "command" in values else values
@@ -103,16 +109,16 @@ def _steps(config: DemoStage) -> Iterator[Step]:
             command = raw.get("command")
             if command not in STAGES or command == "demo":
                 raise ConfigError(f"stages.{name}: `command` must be a stage, not {command!r}")
-            filled = _fill(raw, {"{root}": str(config.root), "{seed}": str(config.seed)})
+            filled = _fill_placeholders(raw, {"{root}": str(config.root), "{seed}": str(config.seed)})
             yield Step(group, name, check(filled, config_class(command), f"stages.{name}"))
 
 
-def _fill(value: Any, texts: Mapping[str, str]) -> Any:
+def _fill_placeholders(value: Any, texts: Mapping[str, str]) -> Any:
     """The same tree with placeholders replaced; a text that was only {seed} becomes the number."""
     if isinstance(value, Mapping):
-        return {key: _fill(item, texts) for key, item in value.items()}
+        return {key: _fill_placeholders(item, texts) for key, item in value.items()}
     if isinstance(value, list):
-        return [_fill(item, texts) for item in value]
+        return [_fill_placeholders(item, texts) for item in value]
     if not isinstance(value, str):
         return value
     if value == "{seed}":
@@ -126,12 +132,12 @@ def _folder(config: DemoStage, step: Step) -> Path:
     return config.root / "stages" / step.name.replace("/", "-")
 
 
-def _run(config: DemoStage, step: Step, digest: str) -> dict[str, Any]:
-    """Run a stage, after clearing away what another configuration of it has left."""
+def _run_step(config: DemoStage, step: Step, digest: str) -> dict[str, Any]:
+    """Run a stage, after clearing away what another configuration of it left behind."""
     folder = _folder(config, step)
     started = folder / "started.json"
     changed = not started.is_file() or json.loads(started.read_text())["fingerprint"] != digest
-    if changed or step.command in WHOLE:
+    if changed or step.command in RESTARTED:
         for old in (*_outputs(step), folder):
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
     write_json(started, {"fingerprint": digest})
@@ -160,7 +166,7 @@ def _outputs(step: Step) -> Iterator[Path]:
 
 
 def _run_alone(command: str, file: Path) -> None:
-    """In a fresh process, to show that what is on disk carries the whole result."""
+    """Run a stage in a fresh process, to show that what is on disk carries the whole result."""
     code = subprocess.run(
         [sys.executable, "-m", "pelagos.pipeline", command, str(file)], check=False
     ).returncode
@@ -168,56 +174,54 @@ def _run_alone(command: str, file: Path) -> None:
         raise PelagosError(f"the process of {command} {file} ended with {code}")
 
 
-def _conclude(config: DemoStage, steps: list[Step], seconds: dict[str, float], peak: int) -> Path:
-    from pelagos.pipeline.stages.demo_report import demo_report
-
-    by_command = {step.command: step.config for step in steps}
-    runs = {step.name: step.config.output for step in steps if step.command in PARALLEL}
+def _conclude(
+    config: DemoStage, contract: DemoContract, runs: Mapping[str, Path], seconds: dict[str, float], peak: int
+) -> Path:
+    """Write the summary and the report."""
     begin = time.monotonic()
-    result = _evaluation(by_command["evaluate"])
-    summary = _summary(by_command, result, {**seconds, "total": sum(seconds.values())}, peak)
+    evaluation = _read_evaluation(contract.evaluate)
+    summary = _summarise_demo(contract, evaluation, {**seconds, "total": sum(seconds.values())}, peak)
     report = config.output / "report.html"
-    demo_report(summary, result, by_command["refine"].output, runs).write(report)
+    demo_report(summary, contract, evaluation, runs).write(report)
     spent = time.monotonic() - begin
     summary["seconds"] = {**seconds, "report": spent, "total": sum(seconds.values()) + spent}
     summary = {"seed": config.seed, **summary}
     write_json(config.root / "summary.json", summary)
     write_json(config.output / "summary.json", summary)
-    _print(summary, report)
+    _print_summary(summary, report)
     return report
 
 
-def _evaluation(config: evaluate.EvaluateStage) -> evaluate.Evaluation:
-    """The evaluation from the forecasts that its stage has kept."""
+def _read_evaluation(config: EvaluateStage) -> Evaluation:
+    """The evaluation, from the forecasts that its stage has written."""
     store = open_store(config.store)
-    model = evaluate.load_model(config, next(iter(config.models)))
-    return evaluate.assemble(config, store, config.starts.plan(store), model.domain(store.dataset))
+    outputs = load_model(config, next(iter(config.models))).domain(store.dataset).outputs
+    return evaluation_of(config, store, config.starts.plan(store), outputs)
 
 
-def _summary(
-    by_command: Mapping[str, Any], result: evaluate.Evaluation, seconds: dict[str, float], peak: int
+def _summarise_demo(
+    contract: DemoContract, evaluation: Evaluation, seconds: dict[str, float], peak: int
 ) -> dict[str, Any]:
-    methods = result.scores["methods"]
-    kept = evaluate.path(by_command["evaluate"], "finetuned")
-    version = json.loads(by_command["register"].output.read_text())
+    methods = evaluation.scores["methods"]
+    identical = _same_forecasts(contract.forecast.output, contract.finetuned_forecasts)
     return {
         "seconds": seconds,
         "peak_memory_bytes": peak,
         "downstream": {
-            kind: {name: values[kind] for name, values in methods.items()} for kind in ("one_step", "rollout")
+            score: {name: values[score] for name, values in methods.items()} for score in get_args(Score)
         },
-        "refinement": json.loads((by_command["refine"].output / "refinement.json").read_text()),
-        "registry": {**version, "forecast_identical": _identical(by_command["forecast"].output, kept)},
+        "refinement": json.loads((contract.refine.output / "refinement.json").read_text()),
+        "registry": {**json.loads(contract.version_file.read_text()), "forecast_identical": identical},
     }
 
 
-def _identical(one: Path, other: Path) -> bool:
+def _same_forecasts(one: Path, other: Path) -> bool:
     """Whether two forecasts have the same coordinates and, bit for bit, the same values."""
-    first, second = forecasts.read(one).load(), forecasts.read(other).load()
+    first, second = read_forecasts(one).load(), read_forecasts(other).load()
     return bool(xr.Dataset.equals(first, second))
 
 
-def _print(summary: Mapping[str, Any], report: Path) -> None:
+def _print_summary(summary: Mapping[str, Any], report: Path) -> None:
     one_step, rollout = summary["downstream"]["one_step"], summary["downstream"]["rollout"]
     refined, registry = summary["refinement"], summary["registry"]
     print(f"\n{'median relative L1':<24} {'one step':>9} {'rollout':>9}")

@@ -1,130 +1,58 @@
-"""Reports of an evaluation and of the demo, composed of what their stages found."""
+"""The demo's report: the evaluation, and what training, refinement and the registry add to it."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import xarray as xr
-
-from pelagos.evaluation import conservation, spectra
-from pelagos.evaluation.forecast_data import grid_of, group_of, members
+from pelagos.evaluation.forecast_zarr import read_forecasts
+from pelagos.evaluation.report.evaluation_report import add_physics, add_pictures, add_scores
 from pelagos.evaluation.report.report import Report
-from pelagos.pipeline.stages import forecast as forecasts
+from pelagos.evaluation.verification import Evaluation
+from pelagos.pipeline.stages.demo_contract import DemoContract
 from pelagos.pipeline.tracking.tracker import history
-
-if TYPE_CHECKING:
-    from pelagos.pipeline.stages.evaluate import Evaluation
-
-
-def evaluation_report(title: str, result: "Evaluation", picture: int = 0) -> Report:
-    """The report of one evaluation."""
-    about = result.scores
-    subtitle = (
-        f"{about['dataset']}: {about['trajectories']} trajectories, {about['starts']} start(s) each,"
-        f" {len(about['lead_times'])} lead time(s)"
-    )
-    report = Report(title, subtitle, footer="Made by Pelagos.")
-    add_scores(report, result)
-    add_physics(report, result)
-    add_pictures(report, result, picture)
-    return report
-
-
-def add_scores(report: Report, result: "Evaluation") -> None:
-    """A table of errors and their curves over lead time."""
-    methods = result.scores["methods"]
-    report.section(
-        "Scores",
-        "The relative L1 error of a forecast is the sum of absolute errors over all points, divided by that of"
-        " absolute values of the truth. Given is the median over held-out forecasts, averaged over fields.",
-    )
-    rows = [[name, values["one_step"], values["rollout"]] for name, values in methods.items()]
-    report.table(
-        ["method", "first lead time", "mean over lead times"],
-        rows,
-        "Median relative L1 error; the best value of each column is bold.",
-        lowest=["first lead time", "mean over lead times"],
-    )
-    report.table(
-        ["method", "field", "RMSE at the first lead time", "at the last", "units"],
-        [
-            [name, group, errors["rmse"][0], errors["rmse"][-1], _units(result.truth, group)]
-            for name, values in methods.items()
-            for group, errors in values["groups"].items()
-        ],
-        "Root mean square error over all forecasts and valid points, the root taken last.",
-    )
-    if result.truth.sizes["lead_time"] > 1:
-        report.error_curves(
-            result.errors,
-            "Relative L1 error over lead time: median over forecasts, and the middle half of them.",
-            "relative L1",
-        )
-
-
-def add_physics(report: Report, result: "Evaluation") -> None:
-    """Spectra of the fields and the drift of conserved quantities."""
-    complete = not any(bool(result.initial[name].isnull().any()) for name in result.initial.data_vars)
-    grid = grid_of(result.truth)
-    if not complete or (grid.kind == "latlon" and not grid.periodic[1]):
-        return
-    report.section("Spectra and conservation")
-    methods = {"truth": result.truth, **_learned(result)}
-    for group, names in members(group_of(result.truth)).items():
-        curves = {name: spectra.spectrum(data, names) for name, data in methods.items()}
-        report.spectra(
-            curves, f"Energy spectrum of {group}: a forecast that blurs loses the right-hand side."
-        )
-    drifts = {name: conservation.drift(data, result.initial) for name, data in methods.items()}
-    if any(len(drift.data_vars) for drift in drifts.values()):
-        report.drift_curves(
-            drifts,
-            "Change of domain means since the initial frame. What the equation conserves should stay at zero;"
-            " what it dissipates or forces should follow the truth.",
-        )
-
-
-def add_pictures(report: Report, result: "Evaluation", picture: int) -> None:
-    """Truth, forecasts and errors of one sample."""
-    trajectories, starts = result.truth.sizes["trajectory"], result.truth.sizes["start"]
-    index = picture % (trajectories * starts)
-    chosen = {"trajectory": index // starts, "start": index % starts}
-    number = int(result.truth["trajectory"].values[chosen["trajectory"]])
-    report.section("Pictures")
-    for name in list(result.truth.data_vars)[:3]:
-        truth = result.truth[name].isel(chosen)
-        shown = {method: data[name].isel(chosen) for method, data in result.forecasts.items()}
-        kept = {method: field for method, field in shown.items() if method != "persistence" or len(shown) < 3}
-        report.fields(truth, kept, f"Truth, forecast and error of {name} in held-out trajectory {number}.")
 
 
 def demo_report(
-    summary: Mapping[str, Any], result: "Evaluation", refinement: Path, runs: Mapping[str, Path]
+    summary: Mapping[str, Any], contract: DemoContract, evaluation: Evaluation, runs: Mapping[str, Path]
 ) -> Report:
     """The report of the demo.
 
     Args:
-        summary: as in summary.json.
-        result: of the downstream evaluation.
-        refinement: folder of the refine stage.
+        summary: the content of summary.json.
+        contract: says which methods are compared, and where the refined forecasts are.
+        evaluation: on the downstream equation.
         runs: folders of the training runs, by name.
     """
-    one_step, refined = summary["downstream"]["one_step"], summary["refinement"]
     report = Report(
         "Pelagos demo",
         "One transformer pretrained on several equations, adapted to a new one, rolled out, refined, registered",
         footer="Every number comes from archives that this run simulated, built, trained on and scored.",
     )
+    _add_result(report, summary, contract, evaluation)
+    add_scores(report, evaluation)
+    _add_training(report, runs)
+    add_physics(report, evaluation)
+    add_pictures(report, evaluation, 0)
+    _add_refinement(report, summary["refinement"], contract.refine.output)
+    _add_registry(report, summary)
+    return report
+
+
+def _add_result(
+    report: Report, summary: Mapping[str, Any], contract: DemoContract, evaluation: Evaluation
+) -> None:
+    one_step, rollout = (
+        contract.scores(evaluation.scores["methods"], score) for score in ("one_step", "rollout")
+    )
+    refined = summary["refinement"]
     report.section("Result")
     report.cards(
         [
-            ("one step, fine-tuned", one_step["finetuned"], f"from scratch {one_step['scratch']:.3g}"),
+            ("one step, fine-tuned", one_step.finetuned, f"from scratch {one_step.scratch:.3g}"),
             (
                 "rollout, fine-tuned",
-                summary["downstream"]["rollout"]["finetuned"],
-                f"from scratch {summary['downstream']['rollout']['scratch']:.3g},"
-                f" persistence {summary['downstream']['rollout']['persistence']:.3g}",
+                rollout.finetuned,
+                f"from scratch {rollout.scratch:.3g}, persistence {rollout.persistence:.3g}",
             ),
             (
                 "refined forecast",
@@ -138,13 +66,6 @@ def demo_report(
             ),
         ]
     )
-    add_scores(report, result)
-    _add_training(report, runs)
-    add_physics(report, result)
-    add_pictures(report, result, 0)
-    _add_refinement(report, refined, refinement)
-    _add_registry(report, summary)
-    return report
 
 
 def _add_training(report: Report, runs: Mapping[str, Path]) -> None:
@@ -154,17 +75,19 @@ def _add_training(report: Report, runs: Mapping[str, Path]) -> None:
         records = [record for record in history(folder) if "train/loss" in record]
         if records:
             curves[name] = ([r["step"] for r in records], [r["train/loss"] for r in records])
-    report.training_curves(curves, "Loss of single batches: the mixture's noise is part of it.")
+    report.training_curves(
+        curves, "Loss of single batches; part of its noise is the changing mix of datasets."
+    )
 
 
 def _add_refinement(report: Report, refined: Mapping[str, Any], folder: Path) -> None:
     report.section(
         "Refinement",
         "A last layer adds a coefficient to every Fourier mode of every frame, fitted to one forecast so that"
-        " each frame follows from the one before by the equation's own propagator. It needs no truth.",
-        f"Refining took {refined['refine_seconds']:.2g} s a forecast. The plain solver, started from the same"
+        " each frame follows from the one before by the equation's own propagator. It does not see the truth.",
+        f"Refining took {refined['refine_seconds']:.2g} s per forecast. The plain solver, started from the same"
         f" frame, takes {refined['solver_seconds']:.2g} s and reaches an error of {refined['solver_error']:.2g}:"
-        " refinement mends a forecast and measures how far it is from its equation; it does not save time.",
+        " refinement corrects a forecast and measures how far it is from its equation; it does not save time.",
     )
     names = ("error_before", "error_after", "residual_before", "residual_after")
     report.table(
@@ -175,13 +98,13 @@ def _add_refinement(report: Report, refined: Mapping[str, Any], folder: Path) ->
         ],
         "Relative L2 errors against the held-out truth, and relative residuals, of each refined forecast.",
     )
-    before, after = (forecasts.read(folder / f"{name}.zarr") for name in ("forecast", "refined"))
+    before, after = (read_forecasts(folder / f"{name}.zarr") for name in ("forecast", "refined"))
     name = str(next(iter(before.data_vars)))
     chosen = {"trajectory": 0, "start": 0}
     report.fields(
         after[name].isel(chosen),
         {"network": before[name].isel(chosen)},
-        f"The refined {name} (top row) and what the network had forecast.",
+        f"The refined {name} (top row) and the network's own forecast.",
     )
 
 
@@ -197,13 +120,3 @@ def _add_registry(report: Report, summary: Mapping[str, Any]) -> None:
         {name: value for name, value in summary["seconds"].items() if name != "total"},
         "Seconds of each stage.",
     )
-
-
-def _learned(result: "Evaluation") -> dict[str, xr.Dataset]:
-    constant = ("persistence", "climatology")
-    return {name: data for name, data in result.forecasts.items() if name not in constant}
-
-
-def _units(truth: xr.Dataset, group: str) -> str:
-    units = [str(truth[name].attrs.get("units", "1")) for name in members(group_of(truth))[group]]
-    return ", ".join(np.unique(units))

@@ -1,31 +1,28 @@
-"""Evaluation: rollouts of several models on one store, scored beside baselines."""
+"""Evaluation: forecasts of several models on one store, scored beside baselines."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import xarray as xr
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pelagos.evaluation import baselines, scores
-from pelagos.evaluation.aggregate import Sums
-from pelagos.evaluation.summary import summary
+from pelagos.evaluation.baselines import BaselineName
+from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
+from pelagos.evaluation.forecast_zarr import read_forecasts, write_forecasts
+from pelagos.evaluation.report.evaluation_report import evaluation_report
+from pelagos.evaluation.verification import Evaluation, evaluate_forecasts
+from pelagos.pipeline.forecasting.forecaster import Forecaster, Mode
 from pelagos.pipeline.runs import run_folder
-from pelagos.pipeline.runs.model_folder import Domain, Model, load
+from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.runs.progress import Bar, bar
-from pelagos.pipeline.stages import forecast as forecasts
-from pelagos.pipeline.stages.forecast import Forecaster, Plan, StartsConfig
 from pelagos.pipeline.tracking import registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import write_json
-from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.location import Folder, Location
 from pelagos.preprocessing.store.store import Store, open_store
-
-Baseline = Literal["persistence", "climatology", "stencil"]
+from pelagos.preprocessing.variables import Variable
 
 
 class EvaluateStage(Config):
@@ -36,11 +33,17 @@ class EvaluateStage(Config):
         store: the truth.
         output: folder of the forecasts (`forecasts/NAME.zarr`), `scores.json` and `report.html`.
         starts: which forecasts are made.
-        baselines: `climatology` is the mean over the training split by hour of the day; `stencil` a
-            linear map of each point's neighbourhood, fitted to the training split.
+        baselines: `persistence` repeats the initial frame; `climatology` is the mean over the training
+            split by hour of the day; `stencil` is a linear map of each point's neighbourhood, fitted to
+            the training split.
         training: the split that baselines are fitted to.
-        mode: `rollout` feeds forecasts back, `direct` asks for each lead time from the initial frame.
+        mode: `rollout` feeds each step's forecast into the next; `direct` asks for every lead time
+            from the initial frame.
+        batch: forecasts computed together.
+        threads: of the CPU; results are bit-identical only for the same number.
+        title: of the report.
         pictures: which sample the report shows.
+        tracking: where the registry is.
     """
 
     command: Literal["evaluate"] = "evaluate"
@@ -48,30 +51,20 @@ class EvaluateStage(Config):
     store: Location
     output: Folder
     starts: StartsConfig = StartsConfig()
-    baselines: tuple[Baseline, ...] = ("persistence",)
+    baselines: tuple[BaselineName, ...] = ("persistence",)
     training: str = "train"
-    mode: Literal["rollout", "direct"] = "rollout"
+    mode: Mode = "rollout"
     batch: int = Field(default=16, gt=0)
     threads: int = Field(default=2, gt=0)
     title: str = "Evaluation"
     pictures: int = Field(default=0, ge=0)
     tracking: TrackingConfig = TrackingConfig()
 
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Forecasts by method, the truth, the frames they start from, and their scores.
-
-    Attributes:
-        errors: method -> (trajectory, start, lead_time, group) relative L1 errors.
-        scores: as in scores.json.
-    """
-
-    forecasts: dict[str, xr.Dataset]
-    truth: xr.Dataset
-    initial: xr.Dataset
-    errors: dict[str, xr.DataArray]
-    scores: dict[str, Any]
+    @model_validator(mode="after")
+    def _distinct_methods(self) -> "EvaluateStage":
+        if clash := sorted(set(self.models) & set(self.baselines)):
+            raise ValueError(f"models: {', '.join(clash)} is the name of a baseline; give the model another")
+        return self
 
 
 def run(config: EvaluateStage) -> Evaluation:
@@ -79,10 +72,8 @@ def run(config: EvaluateStage) -> Evaluation:
 
     Raises:
         ConfigError: the output folder holds another evaluation.
+        DataError: a model does not know the store, or no forecast fits into the split.
     """
-    clash = set(config.models) & set(config.baselines)
-    if clash:
-        raise ConfigError(f"models: {', '.join(clash)} is the name of a baseline; give the model another")
     store = open_store(config.store)
     plan = config.starts.plan(store)
     models = {name: load_model(config, name) for name in config.models}
@@ -90,14 +81,14 @@ def run(config: EvaluateStage) -> Evaluation:
     with bar("evaluate", len(models) * len(plan.trajectories)) as show:
         for number, (name, model) in enumerate(models.items()):
             forecaster = Forecaster(model, store, config.mode, config.batch, config.threads)
-            count = partial(_show, show, number * len(plan.trajectories), name)
-            forecasts.write(forecaster.blocks(plan, count), path(config, name))
-    domain = next(iter(models.values())).domain(store.dataset)
-    result = assemble(config, store, plan, domain)
-    write_json(config.output / "scores.json", result.scores)
-    _report(config, result)
-    _print(result)
-    return result
+            count = partial(_show_progress, show, number * len(plan.trajectories), name)
+            write_forecasts(forecaster.blocks(plan, count), forecast_path(config, name))
+    outputs = next(iter(models.values())).domain(store.dataset).outputs
+    evaluation = evaluation_of(config, store, plan, outputs)
+    write_json(config.output / "scores.json", evaluation.scores)
+    evaluation_report(config.title, evaluation, config.pictures).write(config.output / "report.html")
+    _print_scores(evaluation)
+    return evaluation
 
 
 def load_model(config: EvaluateStage, name: str) -> Model:
@@ -105,73 +96,25 @@ def load_model(config: EvaluateStage, name: str) -> Model:
     return load(registry.resolve(config.models[name], config.tracking))
 
 
-def _show(show: Bar, before: int, name: str, done: int) -> None:
+def _show_progress(show: Bar, before: int, name: str, done: int) -> None:
     show(before + done, name)
 
 
-def path(config: EvaluateStage, name: str) -> Path:
-    """Where the forecasts of a model are kept."""
+def forecast_path(config: EvaluateStage, name: str) -> Path:
+    """Where the forecasts of a model are written."""
     return config.output / "forecasts" / f"{name}.zarr"
 
 
-def assemble(config: EvaluateStage, store: Store, plan: Plan, domain: Domain) -> Evaluation:
-    """Score the kept forecasts and the baselines."""
-    truth = forecasts.truth(store, plan, domain.outputs)
-    initial = forecasts.initial(store, plan, domain.outputs)
-    methods = {name: forecasts.read(path(config, name)) for name in config.models}
-    for name in config.baselines:
-        methods[name] = _baseline(name, config, store, plan, truth, initial)
-    sums = {name: _accumulate(data, truth) for name, data in methods.items()}
-    about = {
-        "dataset": store.dataset,
-        "trajectories": len(plan.trajectories),
-        "starts": len(plan.starts),
-        "lead_times": truth["lead_time"].values.tolist(),
-        "units": {name: truth[name].attrs["units"] for name in truth.data_vars},
-    }
-    results = {name: summary(total) for name, total in sums.items()}
-    errors = {name: scores.relative_l1(total) for name, total in sums.items()}
-    return Evaluation(methods, truth, initial, errors, {**about, "methods": results})
+def evaluation_of(
+    config: EvaluateStage, store: Store, plan: ForecastPlan, variables: Sequence[Variable]
+) -> Evaluation:
+    """Score the forecasts on disk and the baselines."""
+    forecasts = {name: read_forecasts(forecast_path(config, name)) for name in config.models}
+    return evaluate_forecasts(forecasts, store, plan, variables, config.baselines, config.training)
 
 
-def _accumulate(forecast: xr.Dataset, truth: xr.Dataset) -> Sums:
-    """Trajectory by trajectory, so that memory does not grow with their number."""
-    return Sums.total(
-        scores.accumulate(forecast.isel(trajectory=[i]).load(), truth.isel(trajectory=[i]))
-        for i in range(truth.sizes["trajectory"])
-    )
-
-
-def _baseline(
-    name: Baseline, config: EvaluateStage, store: Store, plan: Plan, truth: xr.Dataset, initial: xr.Dataset
-) -> xr.Dataset:
-    lead_times = truth["lead_time"].values
-    if name == "persistence":
-        return baselines.persistence(initial, lead_times).transpose(*truth.dims)
-    stride = plan.stride if name == "stencil" else 1
-    training = training_frames(store, config.training, stride)[list(truth.data_vars)]
-    if name == "climatology":
-        return baselines.Climatology.fit(training).forecast(truth)
-    return baselines.LinearStencil.fit(training).forecast(initial, lead_times).transpose(*truth.dims)
-
-
-def training_frames(store: Store, split: str, stride: int) -> xr.Dataset:
-    """(trajectory, time, y, x) frames of a split, `stride` apart.
-
-    Raises:
-        DataError: the store has no such split, or it is not made of whole blocks of time.
-    """
-    inside = forecasts.frames_of(store, split)
-    members = np.flatnonzero(inside.any(axis=1))
-    frames = np.flatnonzero(inside[members].all(axis=0))[::stride]
-    if len(frames) == 0:
-        raise DataError(f"{store.path}: the trajectories of split {split!r} share no frame")
-    fields = store.to_xarray()
-    return fields.isel(trajectory=members, time=frames).assign_coords(time=store.times[frames]).load()
-
-
-def _print(result: Evaluation) -> None:
-    methods = result.scores["methods"]
+def _print_scores(evaluation: Evaluation) -> None:
+    methods = evaluation.scores["methods"]
     width = max(len(name) for name in (*methods, "median relative L1"))
     print(f"{'median relative L1':<{width}}  one step  rollout  pooled relative L2 of one step")
     for name, values in methods.items():
@@ -181,9 +124,3 @@ def _print(result: Evaluation) -> None:
     for group in next(iter(methods.values()))["groups"]:
         errors = [f"{values['groups'][group]['rmse'][0]:.4g}" for values in methods.values()]
         print(f"  {group}  {'  '.join(errors)}")
-
-
-def _report(config: EvaluateStage, result: Evaluation) -> None:
-    from pelagos.pipeline.stages.demo_report import evaluation_report
-
-    evaluation_report(config.title, result, config.pictures).write(config.output / "report.html")

@@ -1,32 +1,43 @@
-"""Refinement: forecasts drawn towards their equation by a last, spectral layer fitted to each of them."""
+"""Refinement: forecasts drawn towards their equation by a last, spectral layer fitted to each of them.
+
+Shapes: M frames, C channels, H rows, W columns.
+"""
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
+import xarray as xr
 from pydantic import Field
 from torch import Tensor
 
+from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
+from pelagos.evaluation.forecast_zarr import write_forecasts
+from pelagos.evaluation.truth import read_initial, read_truth, scalar_values, static_fields
 from pelagos.models.losses import channel_groups
 from pelagos.models.spectral_head import Propagator, Refinement, refine
+from pelagos.pipeline.forecasting.forecaster import Forecaster, Mode
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.model_folder import load
 from pelagos.pipeline.runs.progress import bar
-from pelagos.pipeline.stages import forecast as forecasts
-from pelagos.pipeline.stages.forecast import Forecaster, StartsConfig
 from pelagos.pipeline.tracking import registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.location import Folder, Location
 from pelagos.preprocessing.physics.equation import Equation
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.store.store import Store, open_store
-from pelagos.preprocessing.variables import keys
+from pelagos.preprocessing.variables import Variable, keys
+
+SOLENOIDAL = ("navier_stokes", "kolmogorov")
+"""Equations whose velocity has no divergence, which refinement preserves."""
 
 
 class RefineStage(Config):
@@ -35,12 +46,16 @@ class RefineStage(Config):
     Attributes:
         model: a folder, or models:/NAME@ALIAS of the registry.
         store: holds the frames that forecasts start from, and the truth.
-        equation: what the data obey, with parameters as far as the store has no scalars of their names.
+        equation: what the data obey; its parameters are needed where the store has no scalars of those names.
         output: folder of `forecast.zarr`, `refined.zarr` and `refinement.json`.
-        dt: longest time step of the propagator, by default the equation's own choice.
+        starts: which forecasts are made.
+        mode: `rollout` feeds each step's forecast into the next; `direct` asks for every lead time
+            from the initial frame.
+        dt: longest time step of the propagator; by default the equation chooses.
         window: frames that are refined together, all where null; short windows converge much sooner.
-        evaluations: of the propagator, at most, a window.
-        mode: how the model makes the forecasts.
+        evaluations: the most calls of the propagator for each window.
+        threads: of the CPU; results are bit-identical only for the same number.
+        tracking: where the registry is.
     """
 
     command: Literal["refine"] = "refine"
@@ -49,7 +64,7 @@ class RefineStage(Config):
     equation: Equation
     output: Folder
     starts: StartsConfig = StartsConfig(trajectories=4, steps=8)
-    mode: Literal["rollout", "direct"] = "rollout"
+    mode: Mode = "rollout"
     dt: float | None = Field(default=None, gt=0)
     window: int | None = Field(default=4, gt=0)
     evaluations: int = Field(default=25, gt=0)
@@ -61,7 +76,7 @@ def run(config: RefineStage) -> dict[str, Any]:
     """Refine the forecasts of a configuration, and say what the plain solver would have cost.
 
     Raises:
-        ConfigError: the output folder holds another refinement.
+        ConfigError: the output folder holds another refinement, or the equation lacks a parameter.
         DataError: model and equation have different fields, or the grid is not periodic.
     """
     store, equation = open_store(config.store), config.equation.build()
@@ -70,33 +85,18 @@ def run(config: RefineStage) -> dict[str, Any]:
     _check_fields(model.domain(store.dataset).outputs, equation, store)
     run_folder.claim(config.output, config, run_folder.fingerprint(config))
     torch.set_num_threads(config.threads)
-    before = Forecaster(model, store, config.mode, threads=config.threads).forecast(plan)
-    truth = forecasts.truth(store, plan, equation.variables)
-    initial = forecasts.initial(store, plan, equation.variables)
-    names = list(keys(equation.variables))
-    interval = plan.stride * store.dt
-    records, refined = [], before[names].copy(deep=True).astype(np.float64)
-    samples = [(i, s) for i in range(len(plan.trajectories)) for s in range(len(plan.starts))]
-    with bar("refine", len(samples)) as show:
-        for number, (i, s) in enumerate(samples):
-            chosen = {"trajectory": i, "start": s}
-            frames, known, exact = (_tensor(d.isel(chosen), names) for d in (before, initial, truth))
-            propagate = _propagator(equation, store, plan.trajectories[i], interval, config.dt)
-            result = _refine_one(config, store, equation, frames, known, propagate, interval)
-            solved, solver_seconds = _solve(propagate, known, plan.steps)
-            records.append(_record(frames, exact, result, solved, solver_seconds))
-            for channel, name in enumerate(names):
-                refined[name][chosen] = result.frames[:, channel].numpy()
-            show(number + 1, f"error {records[-1]['error_before']:.2e} -> {records[-1]['error_after']:.2e}")
-    for name, data in (("forecast", before[names]), ("refined", refined)):
-        forecasts.write(iter([data]), config.output / f"{name}.zarr")
-    summary = _summary(records)
-    write_json(config.output / "refinement.json", summary)
-    _print(summary)
-    return summary
+    forecast = Forecaster(model, store, config.mode, threads=config.threads).forecast(plan)
+    forecast = forecast[list(keys(equation.variables))]
+    refined, records = _refine_all(config, store, equation, plan, forecast)
+    write_forecasts([forecast], config.output / "forecast.zarr")
+    write_forecasts([refined], config.output / "refined.zarr")
+    costs = _summarise_records(records)
+    write_json(config.output / "refinement.json", costs)
+    _print_costs(costs)
+    return costs
 
 
-def _check_fields(outputs: Any, equation: PDE, store: Store) -> None:
+def _check_fields(outputs: Sequence[Variable], equation: PDE, store: Store) -> None:
     missing = [key for key in keys(equation.variables) if key not in keys(outputs)]
     if missing:
         raise DataError(
@@ -109,49 +109,109 @@ def _check_fields(outputs: Any, equation: PDE, store: Store) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One forecast to refine, in float64.
+
+    Attributes:
+        index: position among trajectories and starts.
+        forecast: (M, C, H, W) frames of the network.
+        initial: (C, H, W) the frame that the forecast starts from.
+        truth: (M, C, H, W) frames.
+        propagate: the equation over one step, with the trajectory's parameters.
+    """
+
+    index: dict[str, int]
+    forecast: Tensor
+    initial: Tensor
+    truth: Tensor
+    propagate: Propagator
+
+
+def _refine_all(
+    config: RefineStage, store: Store, equation: PDE, plan: ForecastPlan, forecast: xr.Dataset
+) -> tuple[xr.Dataset, list[dict[str, Any]]]:
+    """The refined forecasts, and errors and costs of each."""
+    interval = plan.stride * store.dt
+    refined, records = forecast.copy(deep=True).astype(np.float64), []
+    with bar("refine", len(plan.trajectories) * len(plan.starts)) as show:
+        for sample in _samples(config, store, equation, plan, forecast):
+            result = _refine_one(config, equation, store.grid, sample, interval)
+            records.append(_record(sample, result))
+            for channel, name in enumerate(keys(equation.variables)):
+                refined[name][sample.index] = result.frames[:, channel].numpy()
+            note = f"error {records[-1]['error_before']:.2e} -> {records[-1]['error_after']:.2e}"
+            show(len(records), note)
+    return refined, records
+
+
+def _samples(
+    config: RefineStage, store: Store, equation: PDE, plan: ForecastPlan, forecast: xr.Dataset
+) -> Iterator[Sample]:
+    truth = read_truth(store, plan, equation.variables)
+    initial = read_initial(store, plan, equation.variables)
+    names = list(keys(equation.variables))
+    for number, trajectory in enumerate(plan.trajectories):
+        for start in range(len(plan.starts)):
+            index = {"trajectory": number, "start": start}
+            frames, known, exact = (_tensor(data.isel(index), names) for data in (forecast, initial, truth))
+            propagate = _propagator(equation, store, trajectory, plan.stride * store.dt, config.dt)
+            yield Sample(index, frames, known, exact, propagate)
+
+
 def _propagator(
     equation: PDE, store: Store, trajectory: int, interval: float, dt: float | None
 ) -> Propagator:
     """The equation with this trajectory's static fields and scalars."""
-    static = forecasts.static_fields(store, trajectory, equation.static_variables)
-    values = forecasts.scalars(store, trajectory, equation.scalars)
+    static = static_fields(store, trajectory, equation.static_variables)
+    values = scalar_values(store, trajectory, equation.scalars)
     missing = [name for name, value in zip(equation.scalars, values, strict=True) if not np.isfinite(value)]
     if missing:
         raise ConfigError(f"{store.path}: trajectory {trajectory} has no value of {', '.join(missing)}")
+    # In float32 the residual would drown in rounding: the solver's step divides a small difference by dt.
     static_1CHW, scalars_1S = torch.from_numpy(static).double()[None], torch.from_numpy(values)[None]
     return lambda fields: equation.propagate(fields, static_1CHW, scalars_1S, interval, dt)
 
 
 def _refine_one(
-    config: RefineStage,
-    store: Store,
-    equation: PDE,
-    frames: Tensor,
-    known: Tensor,
-    propagate: Propagator,
-    interval: float,
+    config: RefineStage, equation: PDE, grid: Grid, sample: Sample, interval: float
 ) -> Refinement:
     names = keys(equation.variables)
-    flow = ("velocity_x", "velocity_y")
-    solenoidal = equation.kind in ("navier_stokes", "kolmogorov")
-    pairs = ((names.index(flow[0]), names.index(flow[1])),) if solenoidal else ()
+    solenoidal = equation.kind in SOLENOIDAL
+    velocity = ((names.index("velocity_x"), names.index("velocity_y")),) if solenoidal else ()
     return refine(
-        frames,
-        known,
-        propagate,
+        sample.forecast,
+        sample.initial,
+        sample.propagate,
         interval,
-        store.grid,
+        grid,
         groups=channel_groups(equation.variables),
         window=config.window,
         max_evaluations=config.evaluations,
-        velocity=pairs,
+        velocity=velocity,
     )
 
 
-def _solve(propagate: Callable[[Tensor], Tensor], known: Tensor, steps: int) -> tuple[Tensor, float]:
-    """What the plain solver makes of the known state, and the seconds that it takes."""
+def _record(sample: Sample, result: Refinement) -> dict[str, Any]:
+    """Errors and costs of one refined forecast, and of the plain solver from the same frame."""
+    solved, solver_seconds = _solve(sample.propagate, sample.initial, len(sample.truth))
+    return {
+        "error_before": _relative_l2(sample.forecast, sample.truth),
+        "error_after": _relative_l2(result.frames, sample.truth),
+        "residual_before": result.residual_before,
+        "residual_after": result.residual_after,
+        "accepted": result.accepted,
+        "evaluations": result.evaluations,
+        "refine_seconds": result.seconds,
+        "solver_error": _relative_l2(solved, sample.truth),
+        "solver_seconds": solver_seconds,
+    }
+
+
+def _solve(propagate: Propagator, initial_CHW: Tensor, steps: int) -> tuple[Tensor, float]:
+    """(M, C, H, W) the plain solver's frames from the initial one, and the seconds they take."""
     started = time.perf_counter()
-    frames, state = [], known[None]
+    frames, state = [], initial_CHW[None]
     with torch.inference_mode():
         for _ in range(steps):
             state = propagate(state)
@@ -159,29 +219,13 @@ def _solve(propagate: Callable[[Tensor], Tensor], known: Tensor, steps: int) -> 
     return torch.stack(frames), time.perf_counter() - started
 
 
-def _record(
-    frames: Tensor, exact: Tensor, result: Refinement, solved: Tensor, solver_seconds: float
-) -> dict[str, Any]:
-    return {
-        "error_before": _relative_l2(frames, exact),
-        "error_after": _relative_l2(result.frames, exact),
-        "residual_before": result.residual_before,
-        "residual_after": result.residual_after,
-        "accepted": result.accepted,
-        "evaluations": result.evaluations,
-        "refine_seconds": result.seconds,
-        "solver_error": _relative_l2(solved, exact),
-        "solver_seconds": solver_seconds,
-    }
-
-
-def _relative_l2(frames: Tensor, exact: Tensor) -> float:
+def _relative_l2(frames_MCHW: Tensor, exact_MCHW: Tensor) -> float:
     """Over all frames and fields of one forecast."""
-    return float((frames.double() - exact).norm() / exact.norm())
+    return float((frames_MCHW.double() - exact_MCHW).norm() / exact_MCHW.norm())
 
 
-def _summary(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over forecasts of relative L2 errors, and mean seconds a forecast."""
+def _summarise_records(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over forecasts of relative L2 errors, and mean seconds for each forecast."""
     medians = ("error_before", "error_after", "residual_before", "residual_after", "solver_error")
     summary: dict[str, Any] = {name: statistics.median(r[name] for r in records) for name in medians}
     for name in ("refine_seconds", "solver_seconds"):
@@ -189,15 +233,15 @@ def _summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     return {**summary, "accepted": sum(r["accepted"] for r in records), "forecasts": records}
 
 
-def _tensor(dataset: Any, names: list[str]) -> Tensor:
+def _tensor(dataset: xr.Dataset, names: list[str]) -> Tensor:
     """([M,] C, H, W) float64."""
     arrays = [torch.from_numpy(np.ascontiguousarray(dataset[name].values)).double() for name in names]
     return torch.stack(arrays, dim=-3)
 
 
-def _print(summary: dict[str, Any]) -> None:
+def _print_costs(costs: dict[str, Any]) -> None:
     print(
-        f"refinement: relative L2 error {summary['error_before']:.3g} -> {summary['error_after']:.3g}"
-        f" in {summary['refine_seconds']:.2f} s a forecast; the plain solver takes"
-        f" {summary['solver_seconds']:.2f} s and has error {summary['solver_error']:.3g}"
+        f"refinement: relative L2 error {costs['error_before']:.3g} -> {costs['error_after']:.3g}"
+        f" in {costs['refine_seconds']:.2f} s a forecast; the plain solver takes"
+        f" {costs['solver_seconds']:.2f} s and has error {costs['solver_error']:.3g}"
     )

@@ -5,7 +5,7 @@ import xarray as xr
 
 from pelagos.evaluation import scores
 from pelagos.evaluation.baselines import Climatology, LinearStencil, persistence
-from pelagos.evaluation.forecast_data import check_pair
+from pelagos.evaluation.forecast_schema import check_pair
 from pelagos.preprocessing.errors import DataError
 
 TRAINING = ("trajectory", "time", "y", "x")

@@ -4,7 +4,7 @@ import xarray as xr
 
 from pelagos.evaluation import scores
 from pelagos.evaluation.aggregate import Sums
-from pelagos.evaluation.forecast_data import normalised
+from pelagos.evaluation.forecast_schema import normalised
 from pelagos.preprocessing.errors import DataError
 
 SHAPE = (3, 4, 6, 8)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
+from pelagos.evaluation.forecast_zarr import read_forecasts
 from pelagos.models.context import Signature
 from pelagos.models.networks.compat import load_fuxi, load_scot, save_scot
 from pelagos.models.networks.scot.scot import ScOTConfig
@@ -118,7 +119,7 @@ def forecasts(
         "mode": mode,
         "starts": {"split": "train", **starts},
     }
-    made = forecast.read(forecast.run(forecast.ForecastStage.model_validate(values)))
+    made = read_forecasts(forecast.run(forecast.ForecastStage.model_validate(values)))
     outputs = [c for c in said["channels"] if c["role"] in ("prognostic", "diagnostic")]
     fields = [(made[c["name"]].values[:, 0] - c["mean"]) / c["std"] for c in outputs]
     return np.stack(fields, 2).swapaxes(0, 1)
@@ -140,10 +141,10 @@ def publish_poseidon(folder: Path, fixture: Path, file: str) -> tuple[dict[str, 
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        ("a", "model_folder.safetensors"),
+        ("a", "model.safetensors"),
         ("b", "pytorch_model.bin"),
-        ("c", "model_folder.safetensors"),
-        ("d", "model_folder.safetensors"),
+        ("c", "model.safetensors"),
+        ("d", "model.safetensors"),
     ],
 )
 def test_forecasts_of_poseidons_folders_are_the_references_outputs(
@@ -169,7 +170,7 @@ def publish_credit(
     published = folder / "published"
     published.mkdir()
     text = yaml.safe_dump({"save_loc": "/somewhere", "model": {"type": kind, **arguments}})
-    (published / "model_folder.yml").write_text(text)
+    (published / "model.yml").write_text(text)
     if bare:
         torch.save(state, published / "model_checkpoint.pt")
     else:
@@ -188,7 +189,7 @@ def test_forecasts_of_credits_folders_are_the_references_outputs(
     trained = imported(tmp_path, said)
     [found] = forecasts(tmp_path, said, trained, data)
     np.testing.assert_allclose(found, files["y"][:, :, 0], rtol=0, atol=5e-5)
-    with pytest.raises(ValueError, match=r"knows one step of 0.5 s alone; .* steps of 0.5 in mode direct"):
+    with pytest.raises(ValueError, match=r"only knows one step of 0.5 s; .* steps of 0.5 in mode direct"):
         forecasts(tmp_path, said, trained, data, mode="direct")
 
 
@@ -215,7 +216,7 @@ def test_a_network_of_two_frames_sees_the_last_two_of_a_rollout(shared: Path, tm
 
 
 def test_a_store_in_other_units_is_refused(shared: Path, tmp_path: Path) -> None:
-    arguments, files = publish_poseidon(tmp_path, shared / "fixtures/scot/a", "model_folder.safetensors")
+    arguments, files = publish_poseidon(tmp_path, shared / "fixtures/scot/a", "model.safetensors")
     said = facts(["prognostic"] * arguments["num_channels"])
     data = store(tmp_path, said, files["pixel_values"][:1])
     said["channels"][1]["units"] = "m s-1"
@@ -274,8 +275,8 @@ def test_an_imported_model_is_fine_tuned_to_a_store_with_a_variable_more(publish
     folder = published.parent
     more = facts(["prognostic", "static", "prognostic"])
     data = store(folder, more, np.random.default_rng(0).normal(size=(2, 3, 16, 16)))
-    model_folder = tuned(folder, imported(folder, SAID), data)
-    loaded = model_folder.load(model_folder)
+    trained = tuned(folder, imported(folder, SAID), data)
+    loaded = model_folder.load(trained)
     assert loaded.signature.inputs == ("field_0", "field_1", "field_2")
     # The scale of a variable that the model knew is the one that its weights were trained with.
     assert loaded.domain("frames").scales["field_0"].mean == SAID["channels"][0]["mean"]
@@ -337,7 +338,7 @@ def test_code_in_a_file_of_weights_is_not_run(published: Path) -> None:
     [
         (b"\x00" * 64, "cannot be read as weights alone"),
         ({"epoch": 3}, "holds no state dict"),
-        (None, "there is neither model_folder.safetensors nor pytorch_model.bin"),
+        (None, "there is neither model.safetensors nor pytorch_model.bin"),
     ],
 )
 def test_files_without_weights_are_errors(published: Path, content: Any, message: str) -> None:
@@ -357,14 +358,14 @@ def test_a_folder_that_is_none_of_the_layouts_is_told_which_there_are(tmp_path: 
     result = run("import", tmp_path, tmp_path / "model")
     assert result.exit_code == 1
     assert "neither config.json, as Poseidon's" in result.output
-    (tmp_path / "model_folder.yml").write_text("trainer: {}\n")
+    (tmp_path / "model.yml").write_text("trainer: {}\n")
     assert "no section `model` with a `type`" in run("import", tmp_path, tmp_path / "model").output
 
 
 def test_an_existing_model_is_not_overwritten(published: Path) -> None:
     trained = imported(published.parent, SAID)
-    before = (trained / "model_folder.json").read_bytes()
+    before = (trained / "model.json").read_bytes()
     result = run("import", published, trained, "--facts", published.parent / "facts.yaml")
     assert result.exit_code == 2
     assert "give another FOLDER" in result.output
-    assert (trained / "model_folder.json").read_bytes() == before
+    assert (trained / "model.json").read_bytes() == before

@@ -13,9 +13,9 @@ import torch
 import yaml
 from typer.testing import CliRunner, Result
 
+from pelagos.evaluation.forecast_zarr import read_forecasts
 from pelagos.pipeline.cli import app
 from pelagos.pipeline.runs import model_folder
-from pelagos.pipeline.stages.forecast import read as read_forecast
 from pelagos.pipeline.tracking.tracker import history
 from pelagos.pipeline.training.ledger import read
 from pelagos.preprocessing.build.build_config import BuildConfig
@@ -180,7 +180,7 @@ def test_a_model_trained_online_forecasts_a_store_and_is_adapted_online(folder: 
     forecast |= {"output": str(folder / "forecast.zarr"), "tracking": tracking}
     (folder / "forecast.yaml").write_text(yaml.safe_dump(forecast))
     assert invoke("forecast", folder / "forecast.yaml").exit_code == 0
-    assert np.isfinite(read_forecast(folder / "forecast.zarr")["displacement"]).all()
+    assert np.isfinite(read_forecasts(folder / "forecast.zarr")["displacement"]).all()
     training = yaml.safe_load((folder / "train.yaml").read_text())
     del training["network"]
     tuned = {"command": "finetune", "model": str(alone / "model"), "output": str(folder / "tuned")}

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from pelagos.evaluation import forecast_data as fc
+from pelagos.evaluation.forecast_schema import grid_of, normalised, ordered_fields
 from pelagos.preprocessing.errors import DataError
 
 
 def test_the_grid_comes_from_coordinates_and_attributes(make):
-    grid = fc.grid_of(make({"u": np.zeros((1, 1, 4, 6))}, boundary="wall,open"))
+    grid = grid_of(make({"u": np.zeros((1, 1, 4, 6))}, boundary="wall,open"))
     assert grid.shape == (4, 6)
     assert grid.kind == "cartesian"
     assert grid.boundary_x == ("wall", "open")
@@ -17,28 +17,28 @@ def test_an_unknown_boundary_is_named(make):
     with pytest.raises(
         DataError, match="boundary_y is 'round,round'; it must be 'low,high', each one of periodic"
     ):
-        fc.grid_of(data)
+        grid_of(data)
 
 
 def test_an_unknown_grid_is_named(make):
     with pytest.raises(DataError, match="grid is 'hexagonal'"):
-        fc.grid_of(make({"u": np.zeros((1, 1, 4, 6))}, grid="hexagonal"))
+        grid_of(make({"u": np.zeros((1, 1, 4, 6))}, grid="hexagonal"))
 
 
 def test_a_field_without_space_is_named(make):
     data = make({"u": np.zeros((1, 1, 4, 6))})
     with pytest.raises(DataError, match=r"'viscosity'.*without .'y', 'x'."):
-        fc.fields(data.assign(viscosity=("trajectory", [0.1])))
+        ordered_fields(data.assign(viscosity=("trajectory", [0.1])))
 
 
 def test_fields_are_put_in_order_whatever_they_came_in(make):
     data = make({"u": np.zeros((2, 3, 4, 6))}).transpose("x", "lead_time", "y", "trajectory")
-    assert fc.fields(data)["u"].dims == ("trajectory", "lead_time", "y", "x")
+    assert ordered_fields(data)["u"].dims == ("trajectory", "lead_time", "y", "x")
 
 
 def test_normalised_fields_have_mean_zero_and_no_units(make, rng):
     data = make({"u": rng.normal(5, 3, (2, 3, 4, 6))})
-    found = fc.normalised(data, {"u": float(data["u"].mean())}, {"u": float(data["u"].std())})
+    found = normalised(data, {"u": float(data["u"].mean())}, {"u": float(data["u"].std())})
     assert float(found["u"].mean()) == pytest.approx(0, abs=1e-12)
     assert float(found["u"].std()) == pytest.approx(1)
     assert found.attrs == data.attrs

@@ -10,7 +10,7 @@ from pelagos.evaluation import scores
 from pelagos.evaluation.aggregate import Sums
 
 
-def summary(sums: Sums) -> dict[str, Any]:
+def summarise(sums: Sums) -> dict[str, Any]:
     """The scores of one method.
 
     `one_step` and `rollout` are medians over samples of the relative L1 error, averaged over variable

@@ -18,7 +18,7 @@ SPACE = ("y", "x")
 BOUNDARIES = ("periodic", "wall", "open", "pole", "unknown")
 
 
-def names(dataset: xr.Dataset) -> tuple[str, ...]:
+def variable_names(dataset: xr.Dataset) -> tuple[str, ...]:
     """The variables in order."""
     return tuple(str(name) for name in dataset.data_vars)
 
@@ -29,12 +29,12 @@ def sample_dims(dataset: xr.Dataset | xr.DataArray) -> tuple[str, ...]:
     return tuple(str(dim) for dim in dataset.dims if dim not in others)
 
 
-def fields(dataset: xr.Dataset) -> xr.Dataset:
+def ordered_fields(dataset: xr.Dataset) -> xr.Dataset:
     """The dataset with every field ordered (*samples, [lead_time,] y, x).
 
     Raises DataError for a field without y or x.
     """
-    for name in names(dataset):
+    for name in variable_names(dataset):
         if missing := [dim for dim in SPACE if dim not in dataset[name].dims]:
             raise DataError(f"field {name!r} has dimensions {dataset[name].dims}, without {missing}")
     last = (*((LEAD_TIME,) if LEAD_TIME in dataset.dims else ()), *SPACE)
@@ -68,15 +68,15 @@ def _sides(dataset: xr.Dataset, attribute: str) -> Sides:
     return parts[0], parts[1]  # type: ignore[return-value]  # checked against BOUNDARIES above
 
 
-def group_of(dataset: xr.Dataset) -> dict[str, str]:
+def group_by_variable(dataset: xr.Dataset) -> dict[str, str]:
     """Variable -> score group: its attribute `group`, or its own name where it has none."""
-    return {name: str(dataset[name].attrs.get("group") or name) for name in names(dataset)}
+    return {name: str(dataset[name].attrs.get("group") or name) for name in variable_names(dataset)}
 
 
-def members(group_by_variable: dict[str, str]) -> dict[str, tuple[str, ...]]:
+def variables_by_group(group_by_variable: dict[str, str]) -> dict[str, tuple[str, ...]]:
     """Group -> its variables, groups and variables in the order of the mapping.
 
-    >>> members({"velocity_x": "velocity", "density": "density", "velocity_y": "velocity"})
+    >>> variables_by_group({"velocity_x": "velocity", "density": "density", "velocity_y": "velocity"})
     {'velocity': ('velocity_x', 'velocity_y'), 'density': ('density',)}
     """
     groups: dict[str, tuple[str, ...]] = {}
@@ -87,7 +87,7 @@ def members(group_by_variable: dict[str, str]) -> dict[str, tuple[str, ...]]:
 
 def normalised(dataset: xr.Dataset, mean: Mapping[str, float], std: Mapping[str, float]) -> xr.Dataset:
     """(field − mean) / std by variable, for scores of different fields on one footing."""
-    scaled = {name: (dataset[name] - mean[name]) / std[name] for name in names(dataset)}
+    scaled = {name: (dataset[name] - mean[name]) / std[name] for name in variable_names(dataset)}
     attrs = {name: dataset[name].attrs | {"units": "1"} for name in scaled}
     return dataset.assign({name: field.assign_attrs(attrs[name]) for name, field in scaled.items()})
 
@@ -98,9 +98,9 @@ def check_pair(forecast: xr.Dataset, truth: xr.Dataset) -> None:
     The forecast may have more dimensions than the truth (member), never fewer. Raises DataError that
     names the variable or coordinate and what differs.
     """
-    for name in names(forecast):
+    for name in variable_names(forecast):
         if name not in truth.data_vars:
-            raise DataError(f"the forecast has {name!r}, the truth only {', '.join(names(truth))}")
+            raise DataError(f"the forecast has {name!r}, the truth only {', '.join(variable_names(truth))}")
         if lacking := [dim for dim in truth[name].dims if dim not in forecast[name].dims]:
             raise DataError(f"the forecast of {name!r} lacks the dimensions {lacking} of the truth")
         if LEAD_TIME not in truth[name].dims:

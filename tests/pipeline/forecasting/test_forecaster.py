@@ -10,12 +10,12 @@ import xarray as xr
 from torch import Tensor, nn
 
 from pelagos.evaluation import baselines, scores
+from pelagos.evaluation.forecast_plan import StartsConfig
+from pelagos.evaluation.truth import read_initial, read_training, read_truth
 from pelagos.models.context import Signature
 from pelagos.models.networks.unet import UNetConfig
+from pelagos.pipeline.forecasting.forecaster import Forecaster
 from pelagos.pipeline.runs.model_folder import Domain, Model, Scale
-from pelagos.pipeline.stages import forecast
-from pelagos.pipeline.stages.evaluate import training_frames
-from pelagos.pipeline.stages.forecast import Forecaster, StartsConfig
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
@@ -98,7 +98,7 @@ def persisting(store: Store) -> Model:
 
 def test_forecasts_of_transformed_fields_are_physical(plain: Store, logarithmic: Store) -> None:
     plan = STARTS.plan(plain)
-    expected = baselines.persistence(forecast.initial(plain, plan, plain.variables), [0.1, 0.2])
+    expected = baselines.persistence(read_initial(plain, plan, plain.variables), [0.1, 0.2])
     for store in (plain, logarithmic):
         made = Forecaster(persisting(store), store).forecast(plan)
         assert made["density"].attrs["units"] == "1"
@@ -112,7 +112,7 @@ def test_scores_do_not_depend_on_the_form_in_which_fields_are_kept(plain: Store,
     found = []
     for store in (plain, logarithmic):
         plan = STARTS.plan(store)
-        truth = forecast.truth(store, plan, store.variables)
+        truth = read_truth(store, plan, store.variables)
         sums = scores.accumulate(Forecaster(persisting(store), store).forecast(plan), truth)
         found.append(scores.rmse(sums).values)
     assert found[1] == pytest.approx(found[0], rel=1e-5)
@@ -120,7 +120,7 @@ def test_scores_do_not_depend_on_the_form_in_which_fields_are_kept(plain: Store,
 
 
 def test_baselines_are_fitted_to_physical_values(plain: Store, logarithmic: Store) -> None:
-    one, two = (training_frames(store, "train", 1) for store in (plain, logarithmic))
+    one, two = (read_training(store, "train", 1) for store in (plain, logarithmic))
     assert two["density"].values == pytest.approx(one["density"].values, rel=1e-5)
     assert two["pressure"].equals(one["pressure"])
 
@@ -132,7 +132,7 @@ def test_an_overflowing_forecast_is_infinitely_wrong(logarithmic: Store) -> None
 
     model, plan = persisting(logarithmic), STARTS.plan(logarithmic)
     made = Forecaster(Model(model.config, Exploding(), model.signature, model.domains), logarithmic)
-    sums = scores.accumulate(made.forecast(plan), forecast.truth(logarithmic, plan, logarithmic.variables))
+    sums = scores.accumulate(made.forecast(plan), read_truth(logarithmic, plan, logarithmic.variables))
     assert np.isinf(scores.mae(sums).sel(group="density").values).all()
 
 
@@ -147,5 +147,5 @@ def test_regridded_fields_are_scored_on_their_own_grid(archive: Path, plain: Sto
     plan = STARTS.plan(coarse)
     made = Forecaster(persisting(coarse), coarse).forecast(plan)
     assert made["density"].shape[-2:] == (3, 4)
-    fine = forecast.initial(plain, plan, plain.variables)["density"].mean(["y", "x"])
+    fine = read_initial(plain, plan, plain.variables)["density"].mean(["y", "x"])
     assert made["density"].isel(lead_time=0).mean(["y", "x"]).values == pytest.approx(fine.values, rel=1e-6)

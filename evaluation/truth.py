@@ -1,0 +1,105 @@
+"""What a store holds for a plan of forecasts: initial frames, the truth, and frames to fit baselines to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pelagos.evaluation.forecast_plan import ForecastPlan, frames_in_split, is_steady, lead_times
+from pelagos.preprocessing import transform
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.store.store import Store
+from pelagos.preprocessing.variables import Variable, keys
+
+Fields = NDArray[np.float32]
+
+
+def read_truth(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) -> xr.Dataset:
+    """(trajectory, start, lead_time, y, x) what the forecasts of a plan should have been."""
+    offsets = [0] if is_steady(store) else [plan.stride * step for step in range(1, plan.steps + 1)]
+    return as_forecast(store, plan, variables, _read_frames(store, plan, variables, offsets))
+
+
+def read_initial(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) -> xr.Dataset:
+    """(trajectory, start, y, x) frames that the forecasts of a plan start from."""
+    values = _read_frames(store, plan, variables, [0])
+    single = ForecastPlan(plan.trajectories, plan.starts, plan.stride, 1)
+    return as_forecast(store, single, variables, values).isel(lead_time=0, drop=True)
+
+
+def read_training(store: Store, split: str, stride: int) -> xr.Dataset:
+    """(trajectory, time, y, x) frames of a split, `stride` apart.
+
+    Raises:
+        DataError: the store has no such split, or its trajectories have no frame in common.
+    """
+    inside = frames_in_split(store, split)
+    members = np.flatnonzero(inside.any(axis=1))
+    frames = np.flatnonzero(inside[members].all(axis=0))[::stride]
+    if len(frames) == 0:
+        raise DataError(f"{store.path}: the trajectories of split {split!r} share no frame")
+    fields = store.to_xarray()
+    return fields.isel(trajectory=members, time=frames).assign_coords(time=store.times[frames]).load()
+
+
+def as_forecast(
+    store: Store, plan: ForecastPlan, variables: Sequence[Variable], values: Fields
+) -> xr.Dataset:
+    """(trajectory, start, lead_time, channel, y, x) physical values as a forecast, see `forecast_schema`."""
+    dims = ("trajectory", "start", "lead_time", "y", "x")
+    grid = store.grid
+    fields = {
+        variable.key: (
+            dims,
+            values[:, :, :, channel],
+            {"units": variable.units, "group": variable.score_group, "long_name": variable.long_name},
+        )
+        for channel, variable in enumerate(variables)
+    }
+    starts = np.array(plan.starts)
+    coordinates: dict[str, Any] = {
+        "trajectory": np.array(plan.trajectories),
+        "start": starts,
+        "lead_time": ("lead_time", lead_times(store, plan), {"units": store.time_units}),
+        "y": ("y", grid.y, {"units": grid.units}),
+        "x": ("x", grid.x, {"units": grid.units}),
+        # A climatology by hour of the day asks for the valid time, initial_time + lead_time.
+        "initial_time": ("start", store.times[starts], {"units": store.time_units}),
+    }
+    return xr.Dataset(fields, coordinates, {"dataset": store.dataset, **grid.to_attrs()})
+
+
+def _read_frames(
+    store: Store, plan: ForecastPlan, variables: Sequence[Variable], offsets: Sequence[int]
+) -> Fields:
+    """(trajectory, start, frame, channel, y, x) physical values so many frames after each start."""
+    channels = channel_positions(store, variables)
+    rows = [
+        store.take(trajectory, [start + offset for offset in offsets])[:, channels]
+        for trajectory in plan.trajectories
+        for start in plan.starts
+    ]
+    values = transform.to_physical(np.stack(rows), [variable.transform for variable in variables])
+    return values.reshape(len(plan.trajectories), len(plan.starts), *rows[0].shape)
+
+
+def channel_positions(store: Store, variables: Sequence[Variable]) -> list[int]:
+    """Where the variables are among the channels of the store's state."""
+    order = keys(store.variables)
+    return [order.index(variable.key) for variable in variables]
+
+
+def static_fields(store: Store, trajectory: int, variables: Sequence[Variable]) -> Fields:
+    """(C, H, W) static fields of one trajectory as stored, in the order of the variables."""
+    if not variables:
+        return np.empty((0, *store.grid.shape), np.float32)
+    order = keys(store.static_variables)
+    return store.static(trajectory)[[order.index(variable.key) for variable in variables]]
+
+
+def scalar_values(store: Store, trajectory: int, names: Sequence[str]) -> NDArray[np.float64]:
+    """(S,) parameters of one trajectory in the order of the names, NaN where it has none."""
+    values = dict(zip(store.params, store.scalars(trajectory), strict=True))
+    return np.array([values.get(name, np.nan) for name in names], dtype=np.float64)

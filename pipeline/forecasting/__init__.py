@@ -1,0 +1,1 @@
+"""Forecasts: models bound to stores, and what their networks are given."""

@@ -1,0 +1,91 @@
+"""What a network is given for a batch of forecasts: fields and parameters of a store, and earlier inputs.
+
+Shapes: B samples, C channels, H rows, W columns, S scalars.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pelagos.evaluation.truth import channel_positions, scalar_values, static_fields
+from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.runs.model_folder import Domain
+from pelagos.preprocessing.store.store import Store
+from pelagos.preprocessing.variables import Variable, with_role
+
+Fields = NDArray[np.float32]
+Start = tuple[int, int]
+"""Trajectory and frame of a forecast's initial time."""
+
+
+class StoredInputs:
+    """What a network is given from a store for one batch of forecasts: normalised, missing values zero.
+
+    Attributes:
+        static_BCHW: fields that do not depend on time.
+        scalars_BS: parameters of each sample's trajectory.
+    """
+
+    def __init__(self, store: Store, domain: Domain, starts: Sequence[Start], stride: int) -> None:
+        self._store, self._domain, self._starts, self._stride = store, domain, starts, stride
+        self._prognostic = with_role(domain.inputs, "prognostic")
+        self._forcing = with_role(domain.inputs, "forcing")
+        static = with_role(domain.inputs, "static")
+        fields = [static_fields(store, trajectory, static) for trajectory, _ in starts]
+        self.static_BCHW = self._normalised(fields, static).nan_to_num(0.0)
+        scalars = np.stack([scalar_values(store, trajectory, domain.scalars) for trajectory, _ in starts])
+        self.scalars_BS = torch.as_tensor(scalars, device=distributed.device())
+
+    def state(self) -> Tensor:
+        """(B, C, H, W) prognostic fields at the initial time, NaN where values are missing."""
+        return self._frames(0, self._prognostic)
+
+    def forcing(self, step: int) -> Tensor:
+        """(B, C, H, W) forcing fields so many steps after the initial time, or before it where negative."""
+        return self._frames(step, self._forcing).nan_to_num(0.0)
+
+    def earlier(self) -> list[Tensor]:
+        """(B, C, H, W) whole inputs of the steps before the initial time that the network sees, newest first."""
+        return [
+            torch.cat(
+                [self._frames(-age, self._prognostic).nan_to_num(0.0), self.static_BCHW, self.forcing(-age)],
+                dim=1,
+            )
+            for age in range(1, self._domain.frames)
+        ]
+
+    def _frames(self, step: int, variables: Sequence[Variable]) -> Tensor:
+        offset = step * self._stride
+        fields = [self._frame(trajectory, start + offset, variables) for trajectory, start in self._starts]
+        return self._normalised(fields, variables)
+
+    def _frame(self, trajectory: int, frame: int, variables: Sequence[Variable]) -> Fields:
+        """(C, H, W) fields as stored."""
+        if not variables:
+            return np.empty((0, *self._store.grid.shape), np.float32)
+        return self._store.read(trajectory, frame, frame + 1)[0, channel_positions(self._store, variables)]
+
+    def _normalised(self, fields: Sequence[Fields], variables: Sequence[Variable]) -> Tensor:
+        normalised = self._domain.normalizer(variables).normalize(np.stack(fields))
+        return torch.as_tensor(normalised, device=distributed.device())
+
+
+class InputHistory:
+    """The inputs of earlier steps that a network of several frames sees, newest first."""
+
+    def __init__(self, earlier: Iterable[Tensor]) -> None:
+        frames = list(earlier)
+        self._earlier = deque(frames, maxlen=len(frames))
+
+    def join(self, fields_BCHW: Tensor) -> Tensor:
+        """The current input, followed by the earlier ones."""
+        # Without history there is nothing to join: `cat` would copy the input at every step.
+        return torch.cat([fields_BCHW, *self._earlier], dim=1) if self._earlier else fields_BCHW
+
+    def push(self, fields_BCHW: Tensor) -> None:
+        """Take the current input in, and let go of the oldest."""
+        self._earlier.appendleft(fields_BCHW)

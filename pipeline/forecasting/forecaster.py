@@ -1,0 +1,185 @@
+"""Forecaster: a model bound to a store, which makes forecasts in physical units.
+
+Shapes: B samples, C channels, H rows, W columns.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from pelagos.evaluation.forecast_plan import ForecastPlan, lead_times
+from pelagos.evaluation.truth import as_forecast
+from pelagos.models.rollout import rollout
+from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.forecasting.forecast_inputs import Fields, InputHistory, Start, StoredInputs
+from pelagos.pipeline.runs.model_folder import Domain, Model, context, earlier
+from pelagos.preprocessing import transform
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.layout import Layout
+from pelagos.preprocessing.store.store import Store
+from pelagos.preprocessing.variables import keys, with_role
+
+Mode = Literal["rollout", "direct"]
+
+
+class Forecaster:
+    """A model bound to a store.
+
+    Args:
+        model: knows the store's dataset.
+        store: forecasts start from its frames.
+        mode: `rollout` feeds each step's forecast into the next; `direct` asks for every lead time
+            from the initial frame.
+        batch: forecasts computed together.
+        threads: of the CPU; results are bit-identical only for the same number.
+
+    Raises:
+        DataError: the model does not know the dataset, or knows its variables in another form.
+    """
+
+    def __init__(
+        self, model: Model, store: Store, mode: Mode = "rollout", batch: int = 16, threads: int = 2
+    ) -> None:
+        self.store, self.mode, self.batch, self.threads = store, mode, batch, threads
+        self.domain = model.domain(store.dataset)
+        _check_variables(self.domain, store)
+        self.signature = model.signature
+        self.network = model.network.to(distributed.device())
+        self.layout = _layout(self.domain, store)
+
+    def blocks(
+        self, plan: ForecastPlan, show: Callable[[int], None] = lambda done: None
+    ) -> Iterator[xr.Dataset]:
+        """The forecasts, a few trajectories at a time."""
+        size = max(1, self.batch // len(plan.starts))
+        for first in range(0, len(plan.trajectories), size):
+            members = plan.trajectories[first : first + size]
+            yield self.forecast(ForecastPlan(members, plan.starts, plan.stride, plan.steps))
+            show(first + len(members))
+
+    @torch.inference_mode()
+    def forecast(self, plan: ForecastPlan) -> xr.Dataset:
+        """(trajectory, start, lead_time, y, x) fields of all output variables; missing points are NaN.
+
+        Raises:
+            DataError: the model cannot start that early, or cannot make steps of that length.
+        """
+        self._check_history(plan)
+        self._check_step(plan)
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        starts = [(trajectory, start) for trajectory in plan.trajectories for start in plan.starts]
+        try:
+            batches = [
+                np.stack(list(BatchForecast(self, starts[first : first + self.batch], plan).frames()), axis=1)
+                for first in range(0, len(starts), self.batch)
+            ]
+        finally:
+            torch.set_num_threads(before)
+        values = np.concatenate(batches)
+        shape = (len(plan.trajectories), len(plan.starts), *values.shape[1:])
+        return as_forecast(self.store, plan, self.domain.outputs, values.reshape(shape))
+
+    def step_lead(self, plan: ForecastPlan) -> float:
+        """The lead time of one step as the network counts it."""
+        return float(lead_times(self.store, plan)[0] / self.domain.time_scale)
+
+    def _check_history(self, plan: ForecastPlan) -> None:
+        first = (self.domain.frames - 1) * plan.stride
+        if min(plan.starts) < first:
+            raise DataError(
+                f"{self.store.path}: the model sees {self.domain.frames} frames, {plan.stride} apart, so the"
+                f" first frame it can start from is {first}, not {min(plan.starts)}: see starts.first"
+            )
+
+    def _check_step(self, plan: ForecastPlan) -> None:
+        step = self.step_lead(plan)
+        if getattr(self.network, "one_step", False) and (self.mode == "direct" or abs(step - 1) > 1e-6):
+            scale = self.domain.time_scale
+            raise DataError(
+                f"the model only knows one step of {scale:g} {self.store.time_units}; the forecast has steps of"
+                f" {step * scale:g} in mode {self.mode}: choose starts.stride so that they agree, and mode rollout"
+            )
+
+
+class BatchForecast:
+    """One batch of forecasts in the making, a frame at a time."""
+
+    def __init__(self, forecaster: Forecaster, starts: Sequence[Start], plan: ForecastPlan) -> None:
+        self._mode, self._steps = forecaster.mode, plan.steps
+        self._domain, self._network = forecaster.domain, forecaster.network
+        self._signature, self._layout = forecaster.signature, forecaster.layout
+        self._inputs = StoredInputs(forecaster.store, self._domain, starts, plan.stride)
+        lead, device = forecaster.step_lead(plan), distributed.device()
+        self._lead_B = torch.full((len(starts),), lead, dtype=torch.float32, device=device)
+        state = self._inputs.state()
+        self._valid = torch.isfinite(state)
+        self._state_BCHW = state.nan_to_num(0.0)
+
+    def frames(self) -> Iterator[Fields]:
+        """(B, C, H, W) physical fields at one lead time after the other."""
+        for frame_BCHW in self._direct() if self._mode == "direct" else self._rollout():
+            yield self._physical(frame_BCHW)
+
+    def _direct(self) -> Iterator[Tensor]:
+        """Every lead time from the initial frame."""
+        history = InputHistory(self._inputs.earlier())
+        fields_BCHW = torch.cat([self._state_BCHW, self._inputs.static_BCHW, self._inputs.forcing(0)], dim=1)
+        for step in range(self._steps):
+            yield self._call(history.join(fields_BCHW), self._lead_B * (step + 1))
+
+    def _rollout(self) -> Iterator[Tensor]:
+        """Each step from the step before."""
+        history = InputHistory(self._inputs.earlier())
+
+        def advance(fields_BCHW: Tensor) -> Tensor:
+            frame_BCHW = self._call(history.join(fields_BCHW), self._lead_B)
+            history.push(fields_BCHW)
+            return frame_BCHW
+
+        forcing = self._inputs.forcing if with_role(self._domain.inputs, "forcing") else None
+        return rollout(
+            advance, self._state_BCHW, self._inputs.static_BCHW, forcing, self._output_mask(), self._steps
+        )
+
+    def _call(self, fields_BCHW: Tensor, lead_B: Tensor) -> Tensor:
+        given = context(self._signature, self._layout, self._inputs.scalars_BS, lead_B)
+        frame_BCHW: Tensor = self._network(fields_BCHW, lead_B, given)
+        return frame_BCHW
+
+    def _output_mask(self) -> Tensor:
+        """(B, C, H, W) where outputs have values: prognostic ones where the initial frame has, others everywhere."""
+        batch, prognostic, *shape = self._valid.shape
+        diagnostic = self._valid.new_ones(batch, len(self._domain.outputs) - prognostic, *shape)
+        return torch.cat([self._valid, diagnostic], dim=1)
+
+    def _physical(self, frame_BCHW: Tensor) -> Fields:
+        outputs = self._domain.outputs
+        stored: Fields = self._domain.normalizer(outputs).denormalize(frame_BCHW.float().cpu().numpy())
+        physical = transform.to_physical(stored, [variable.transform for variable in outputs])
+        valid = self._valid.cpu().numpy()
+        physical[:, : valid.shape[1]][~valid] = np.nan
+        return physical
+
+
+def _layout(domain: Domain, store: Store) -> Layout:
+    inputs = tuple(earlier(variable, age) for age in range(domain.frames) for variable in domain.inputs)
+    return Layout(store.dataset, inputs, domain.outputs, store.grid, domain.scalars, domain.time_scale)
+
+
+def _check_variables(domain: Domain, store: Store) -> None:
+    present = {variable.key: variable for variable in (*store.variables, *store.static_variables)}
+    missing = [key for key in keys(domain.inputs) if key not in present]
+    if missing:
+        raise DataError(f"{store.path} lacks the model's input variables {', '.join(missing)}")
+    for known in (*domain.inputs, *domain.outputs):
+        found = present.get(known.key, known)
+        if not found.same_values(known):
+            raise DataError(
+                f"{store.path} has {known.key} in {found.describe_values()}; "
+                f"the model knows it in {known.describe_values()}"
+            )
