@@ -208,7 +208,7 @@ def test_a_network_of_two_frames_sees_the_last_two_of_a_rollout(shared: Path, tm
     with torch.no_grad():
         expected = net(torch.from_numpy(np.stack([second, reached], 2)).double())
     np.testing.assert_allclose(found[1], expected[:, :, 0], rtol=0, atol=5e-5)
-    with pytest.raises(ValueError, match="sees 2 frames, 1 apart, so that frame 1 is the first"):
+    with pytest.raises(ValueError, match="sees 2 frames, 1 apart, so the first frame it can start from is 1"):
         forecasts(tmp_path, said, trained, data)
     values = {"model": str(trained), "output": tmp_path / "run", "data": {"path": data}, "loop": {"steps": 1}}
     with pytest.raises(ValueError, match="network of several frames; samples for training have one"):
