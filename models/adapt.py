@@ -1,6 +1,6 @@
-"""Weights for a network with other variables or scalars than those that they were trained for.
+"""Weights for a network with other variables or scalars than they were trained for.
 
-What belongs to a variable or a scalar is one slice of some weights; slices are copied by name.
+Each variable and each scalar owns one slice of some weights; slices are copied by name.
 """
 
 from collections.abc import Mapping
@@ -14,18 +14,19 @@ from pelagos.models.context import Signature
 from pelagos.models.layers.conditioning import condition_names
 from pelagos.preprocessing.errors import DataError
 
-Kind = Literal["input", "output", "condition"]
+AxisKind = Literal["input", "output", "condition"]
+"""What an axis of a weight runs over."""
 
 
 class Adaptable(Protocol):
-    """A network that tells which axes of its weights run over variables or conditions."""
+    """A network that knows which axes of its weights run over variables or conditions."""
 
     @property
     def signature(self) -> Signature:
         """What the network is built for."""
 
-    def named_axes(self) -> dict[str, tuple[Kind | None, ...]]:
-        """For each weight with such axes, what each of its axes runs over."""
+    def named_axes(self) -> dict[str, tuple[AxisKind | None, ...]]:
+        """What each axis runs over, for each weight with such an axis; None for other axes."""
 
     def state_dict(self) -> dict[str, Any]:
         """All weights."""
@@ -36,10 +37,10 @@ class Adaptation:
     """What became of the slices, named like `input density` or `condition value:viscosity`.
 
     Attributes:
-        copied: those that both networks have.
-        fresh: those that are new and have initial weights.
-        dropped: those that the new network does not have.
-        weights: names of the weights that consist of slices; all others were copied as they are.
+        copied: slices that both networks have.
+        fresh: slices that only the new network has, with initial weights.
+        dropped: slices that only the old network has.
+        weights: names of the weights that consist of slices; all others are copied as a whole.
     """
 
     copied: tuple[str, ...]
@@ -49,50 +50,55 @@ class Adaptation:
 
     def __str__(self) -> str:
         parts = (("copied", self.copied), ("fresh", self.fresh), ("dropped", self.dropped))
-        told = "; ".join(f"{verb}: {', '.join(names) or 'none'}" for verb, names in parts)
-        return f"{told} (slices of {len(self.weights)} weights)"
+        summary = "; ".join(f"{verb}: {', '.join(names) or 'none'}" for verb, names in parts)
+        return f"{summary} (slices of {len(self.weights)} weights)"
 
 
 def adapt(
     state: Mapping[str, Tensor], old: Signature, network: Adaptable
 ) -> tuple[dict[str, Tensor], Adaptation]:
-    """The weights `state` of a network built for `old`, fitted to `network`, whose own fill what is new.
+    """Fits the weights `state` of a network built for `old` to `network`; new slices keep the values there.
 
     Raises:
-        DataError: the two differ in more than variables and scalars.
+        DataError: the networks differ in more than their variables and scalars.
     """
     fresh, axes = network.state_dict(), network.named_axes()
     missing, unknown = sorted(set(fresh) - set(state)), sorted(set(state) - set(fresh))
     if missing or unknown:
         raise DataError(f"the networks differ: weights missing {missing[:5]}, weights unknown {unknown[:5]}")
     adapted = {
-        name: _fit(name, state[name], own, axes.get(name, (None,) * own.dim()), old, network.signature)
+        name: _adapt_weight(
+            name, state[name], own, axes.get(name, (None,) * own.dim()), old, network.signature
+        )
         for name, own in fresh.items()
     }
-    return adapted, _report(old, network.signature, tuple(axes))
+    return adapted, _adaptation(old, network.signature, tuple(axes))
 
 
-def _names(signature: Signature, kind: Kind) -> tuple[str, ...]:
+def _slice_names(signature: Signature, kind: AxisKind) -> tuple[str, ...]:
     if kind == "condition":
         return condition_names(signature.scalars)
     return signature.inputs if kind == "input" else signature.outputs
 
 
-def _fit(
-    name: str, weight: Tensor, own: Tensor, kinds: tuple[Kind | None, ...], old: Signature, new: Signature
+def _adapt_weight(
+    name: str, weight: Tensor, own: Tensor, kinds: tuple[AxisKind | None, ...], old: Signature, new: Signature
 ) -> Tensor:
     expected = tuple(
-        size if kind is None else len(_names(old, kind)) for size, kind in zip(own.shape, kinds, strict=True)
+        size if kind is None else len(_slice_names(old, kind))
+        for size, kind in zip(own.shape, kinds, strict=True)
     )
     if weight.shape != expected:
         raise DataError(
-            f"weight {name} has shape {tuple(weight.shape)}, {expected} would fit the new network"
+            f"weight {name} has shape {tuple(weight.shape)}, but {expected} is what the new network needs"
         )
     sources, targets = [], []
     for axis, (size, kind) in enumerate(zip(own.shape, kinds, strict=True)):
-        pairs = (
-            [(i, i) for i in range(size)] if kind is None else _shared(_names(old, kind), _names(new, kind))
-        )
+        if kind is None:
+            pairs = [(i, i) for i in range(size)]
+        else:
+            pairs = _shared_positions(_slice_names(old, kind), _slice_names(new, kind))
+        # Index tensors that broadcast against each other address the outer product of all axes' slices.
         shape = [-1 if other == axis else 1 for other in range(own.dim())]
         source, target = torch.tensor(pairs, dtype=torch.long).view(-1, 2).unbind(1)
         sources.append(source.view(shape))
@@ -103,14 +109,15 @@ def _fit(
     return fitted
 
 
-def _shared(old: tuple[str, ...], new: tuple[str, ...]) -> list[tuple[int, int]]:
+def _shared_positions(old: tuple[str, ...], new: tuple[str, ...]) -> list[tuple[int, int]]:
     return [(old.index(name), position) for position, name in enumerate(new) if name in old]
 
 
-def _report(old: Signature, new: Signature, weights: tuple[str, ...]) -> Adaptation:
-    kinds: tuple[Kind, ...] = ("input", "output", "condition")
+def _adaptation(old: Signature, new: Signature, weights: tuple[str, ...]) -> Adaptation:
+    kinds: tuple[AxisKind, ...] = ("input", "output", "condition")
     before, after = (
-        [f"{kind} {name}" for kind in kinds for name in _names(signature, kind)] for signature in (old, new)
+        [f"{kind} {name}" for kind in kinds for name in _slice_names(signature, kind)]
+        for signature in (old, new)
     )
     return Adaptation(
         copied=tuple(name for name in after if name in before),

@@ -1,6 +1,6 @@
-"""Selection: which of its variables a network is asked for in one call, checked against what it gets.
+"""Which variables a network is given and asked for in one call, checked against its signature.
 
-Legend: B batch, C channels, H rows, W columns, S scalars.
+Shapes: B batch, C channels, H rows, W columns, S scalars.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from pelagos.models.context import Context, Signature
 
 
 @dataclass(frozen=True)
-class Selection:
-    """A call's context with nothing left open.
+class CallSelection:
+    """The context of a call with every default filled in.
 
     Attributes:
-        inputs: for each input channel its position in the signature's inputs.
-        outputs: for each output channel its position in the signature's outputs.
-        residual: for each output channel the input channel of the same variable, -1 for none.
+        inputs: the position of each input channel in the signature's inputs.
+        outputs: the position of each output channel in the signature's outputs.
+        residual: the input channel of the same variable for each output channel, -1 for none.
         scalars: (B, S), NaN where missing.
     """
 
@@ -28,11 +28,13 @@ class Selection:
     scalars: Tensor
 
 
-def select(signature: Signature, x_BCHW: Tensor, lead_time_B: Tensor, context: Context) -> Selection:
-    """The selection of a call.
+def select_variables(
+    signature: Signature, x_BCHW: Tensor, lead_time_B: Tensor, context: Context
+) -> CallSelection:
+    """The variables of a call with fields (B, C, H, W) and lead times (B,).
 
     Raises:
-        ValueError: channels, lead times or scalars are not as many as the context and the signature say.
+        ValueError: the number of channels, lead times or scalars contradicts the context or the signature.
     """
     inputs = tuple(range(len(signature.inputs))) if context.inputs is None else context.inputs
     outputs = tuple(range(len(signature.outputs))) if context.outputs is None else context.outputs
@@ -44,7 +46,7 @@ def select(signature: Signature, x_BCHW: Tensor, lead_time_B: Tensor, context: C
         )
     if lead_time_B.shape != (batch,):
         raise ValueError(
-            f"lead times of shape {tuple(lead_time_B.shape)} for {batch} samples: one each is right"
+            f"lead times of shape {tuple(lead_time_B.shape)} for {batch} samples, {(batch,)} is right"
         )
     residual = context.residual
     if residual is None:
@@ -58,4 +60,4 @@ def select(signature: Signature, x_BCHW: Tensor, lead_time_B: Tensor, context: C
         scalars_BS = torch.full(shape, torch.nan, dtype=lead_time_B.dtype, device=lead_time_B.device)
     if scalars_BS.shape != shape:
         raise ValueError(f"scalars of shape {tuple(scalars_BS.shape)}, {shape} is right: {signature.scalars}")
-    return Selection(inputs, outputs, residual, scalars_BS)
+    return CallSelection(inputs, outputs, residual, scalars_BS)

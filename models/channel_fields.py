@@ -1,6 +1,6 @@
-"""Fields: between the channels of one call and the fixed channels of a network.
+"""From the channels of one call to the fixed channels of a network, and back.
 
-Legend: B batch, C channels, H rows, W columns, K conditions.
+Shapes: B batch, C channels, H rows, W columns, K conditions.
 """
 
 from dataclasses import dataclass
@@ -8,35 +8,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pelagos.models.call_selection import Selection, select
+from pelagos.models.call_selection import CallSelection, select_variables
 from pelagos.models.context import Context, Signature
-from pelagos.models.layers.conditioning import condition_names, conditions
-
-ALL = Context()
-"""All of the signature's variables in order, nothing periodic."""
+from pelagos.models.layers.conditioning import condition_names, encode_conditions
 
 
 @dataclass(frozen=True)
-class Fields:
-    """What a network with one weight a variable does before and after its own work.
+class ChannelFields:
+    """Arranges the fields of a call for a network whose channels are fixed.
 
     Attributes:
-        signature: the variables, in the order of the network's weights.
+        signature: the variables, in the order of the network's channels.
     """
 
     signature: Signature
 
     @property
     def num_conditions(self) -> int:
-        """How many numbers beside the fields a network is told."""
+        """The number K of conditions: lead time, scalars, and whether each scalar is known."""
         return len(condition_names(self.signature.scalars))
 
-    def select(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context) -> Selection:
-        """The call, checked; see selection.select."""
-        return select(self.signature, x_BCHW, lead_time_B, context)
+    def select(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context) -> CallSelection:
+        """The variables of a call; see `select_variables`."""
+        return select_variables(self.signature, x_BCHW, lead_time_B, context)
 
-    def spread(self, x_BCHW: Tensor, call: Selection) -> Tensor:
-        """All input variables in the signature's order; those that the call lacks are zero, their mean."""
+    def all_inputs(self, x_BCHW: Tensor, call: CallSelection) -> Tensor:
+        """(B, C, H, W) of all input variables, in order; those that the call lacks are zero, their mean."""
         num_inputs = len(self.signature.inputs)
         if call.inputs == tuple(range(num_inputs)):
             return x_BCHW
@@ -44,25 +41,26 @@ class Fields:
         full_BCHW[:, list(call.inputs)] = x_BCHW
         return full_BCHW
 
-    def with_conditions(self, x_BCHW: Tensor, lead_time_B: Tensor, call: Selection) -> Tensor:
-        """The spread fields followed by one constant channel a condition."""
-        conditions_BK = conditions(lead_time_B, call.scalars).to(x_BCHW.dtype)
+    def inputs_and_conditions(self, x_BCHW: Tensor, lead_time_B: Tensor, call: CallSelection) -> Tensor:
+        """(B, C + K, H, W): all input variables, then one constant channel for each condition."""
+        conditions_BK = encode_conditions(lead_time_B, call.scalars).to(x_BCHW.dtype)
         maps_BKHW = conditions_BK[:, :, None, None].expand(-1, -1, *x_BCHW.shape[2:])
-        return torch.cat([self.spread(x_BCHW, call), maps_BKHW], 1)
+        return torch.cat([self.all_inputs(x_BCHW, call), maps_BKHW], 1)
 
-    def persistence(self, x_BCHW: Tensor, call: Selection) -> Tensor:
-        """All output variables as they are in the input; zero for those that are not."""
+    def persistence(self, x_BCHW: Tensor, call: CallSelection) -> Tensor:
+        """(B, C', H, W): each output variable as it is in the input, or zero if it is not input."""
         sources = [-1] * len(self.signature.outputs)
         for output, source in zip(call.outputs, call.residual, strict=True):
             sources[output] = source
         if min(sources) >= 0:
             return x_BCHW[:, sources]
+        # Without indexing by a mask, whose result has no fixed shape for torch.compile.
         present = torch.tensor([source >= 0 for source in sources], device=x_BCHW.device)
         same_BCHW = x_BCHW[:, [max(source, 0) for source in sources]]
         return torch.where(present[:, None, None], same_BCHW, 0)
 
-    def gather(self, y_BCHW: Tensor, call: Selection) -> Tensor:
-        """Of all output variables those that the call asks for."""
+    def requested_outputs(self, y_BCHW: Tensor, call: CallSelection) -> Tensor:
+        """Those of all output variables (B, C', H, W) that the call asks for."""
         if call.outputs == tuple(range(len(self.signature.outputs))):
             return y_BCHW
         return y_BCHW[:, list(call.outputs)]

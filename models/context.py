@@ -1,4 +1,4 @@
-"""What a network is told beside fields and lead times, and what it is built for."""
+"""What a network is built for, and what it is told in a call besides fields and lead times."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Signature:
-    """What a network is built for; all channel counts derive from it.
+    """The variables and scalars of a network; all of its channel counts derive from them.
 
     Attributes:
-        inputs: keys of all variables that can be input, in the order of the network's weights.
-        outputs: likewise for outputs.
-        scalars: names of the parameters that condition the network beside the lead time.
-        shape: (H, W) of the training grid, for networks that need one grid.
+        inputs: keys of the variables that can be input, in the order of the network's weights.
+        outputs: keys of the variables that can be output, in the order of the network's weights.
+        scalars: names of the parameters that condition the network besides the lead time.
+        shape: (H, W) of the training grid, for networks that serve a single grid.
     """
 
     inputs: tuple[str, ...]
@@ -24,16 +24,14 @@ class Signature:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What the channels of one call are; the same for all samples of the call.
-
-    The default stands for: all of the signature's variables in order, nothing periodic.
+    """What the channels of one call are, the same for all of its samples.
 
     Attributes:
-        inputs: for each input channel its position in the signature's inputs.
-        outputs: for each output channel its position in the signature's outputs.
-        residual: for each output channel the input channel of the same variable, -1 for none.
+        inputs: the position of each input channel in the signature's inputs; None for all, in order.
+        outputs: the position of each output channel in the signature's outputs; None for all, in order.
+        residual: the input channel of the same variable for each output channel, -1 for none; None: by name.
         periodic: whether rows, and columns, wrap around.
-        scalars: (B, S) in the signature's order, NaN where missing.
+        scalars: (B, S) in the signature's order, NaN where missing; None if all are missing.
     """
 
     inputs: tuple[int, ...] | None = None
@@ -41,3 +39,7 @@ class Context:
     residual: tuple[int, ...] | None = None
     periodic: tuple[bool, bool] = (False, False)
     scalars: Tensor | None = None
+
+
+ALL_VARIABLES = Context()
+"""All of the signature's variables in order, no scalars, nothing periodic."""

@@ -1,4 +1,4 @@
-"""What all loaders of foreign weights do: read the reference's arguments, check its state dict against them."""
+"""Reading a reference's arguments, and checking its state dict against them: common to all foreign weights."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -12,14 +12,20 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 
 Arguments = TypeVar("Arguments", bound=Config)
-SHOWN = 8
+MAX_PROBLEMS_SHOWN = 8
+"""A wrong argument may contradict hundreds of weights."""
 
 
 def read_arguments(kind: type[Arguments], arguments: Mapping[str, Any], source: str) -> Arguments:
-    """The reference's constructor arguments; lists stand for tuples.
+    """The reference's constructor arguments, checked; lists stand for tuples.
+
+    Args:
+        kind: the configuration that describes the arguments.
+        arguments: the arguments as published.
+        source: the reference, for messages.
 
     Raises:
-        ConfigError: one of them is unknown or cannot be served.
+        ConfigError: an argument is unknown or has an unsupported value.
     """
     try:
         return kind(**arguments)
@@ -27,14 +33,16 @@ def read_arguments(kind: type[Arguments], arguments: Mapping[str, Any], source: 
         found = "; ".join(
             f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()
         )
-        raise ConfigError(f"arguments of {source} cannot be served: {found}") from error
+        raise ConfigError(f"unsupported arguments of {source}: {found}") from error
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Copy a state dict into a network that may be on the meta device; float64 stays, lower is raised to float32.
+    """Copies a state dict into a network, which may be on the meta device.
+
+    Weights of float64 stay so; those of lower precision become float32.
 
     Raises:
-        DataError: names or shapes do not fit, or a value is not finite.
+        DataError: names or shapes do not fit the network, or a value is not finite.
     """
     own = network.state_dict()
     problems = [f"{name} is missing" for name in own if name not in state]
@@ -42,16 +50,18 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], source: str) -> 
     for name in own.keys() & state.keys():
         found, expected = tuple(state[name].shape), tuple(own[name].shape)
         if found != expected:
-            problems.append(f"{name} has the shape {found} instead of {expected}")
+            problems.append(f"{name} has shape {found} instead of {expected}")
         elif not torch.isfinite(state[name]).all():
             problems.append(f"{name} has values that are not finite")
     if problems:
-        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise DataError(f"weights of {source} do not fit its arguments: {'; '.join(problems[:SHOWN])}{more}")
+        shown, hidden = problems[:MAX_PROBLEMS_SHOWN], len(problems) - MAX_PROBLEMS_SHOWN
+        more = f"; and {hidden} more" if hidden > 0 else ""
+        raise DataError(f"weights of {source} do not fit its arguments: {'; '.join(shown)}{more}")
     floating = (value.dtype for value in state.values() if value.is_floating_point())
     dtype = reduce(torch.promote_types, floating, torch.float32)
     copies = {
         name: value.detach().to(dtype if value.is_floating_point() else value.dtype, copy=True)
         for name, value in state.items()
     }
+    # Parameters on the meta device have no memory that could be written to.
     network.load_state_dict(copies, assign=True)

@@ -1,9 +1,11 @@
-"""What training minimises. Shapes: B samples, C output channels, G groups, H rows, W columns.
+"""What training minimises.
 
 All losses see normalised fields: errors count in standard deviations of their variable, and a
-relative loss divides by the magnitude of the normalised target, mean removed. Scores in physical
-units are the business of evaluation. A mask is True where a target exists; what lies under
-False, NaN included, changes neither loss nor gradient.
+relative loss divides by the magnitude of the normalised target, whose mean is removed. Scores in
+physical units belong to evaluation. A mask is True where a target exists; values elsewhere, NaN
+included, change neither loss nor gradient.
+
+Shapes: B samples, C output channels, G groups, H rows, W columns.
 """
 
 from collections.abc import Iterable
@@ -18,39 +20,40 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.variables import Variable
 
-Groups = tuple[tuple[int, ...], ...]
+ChannelGroups = tuple[tuple[int, ...], ...]
+"""Channels that are measured together, such as the components of a vector."""
 
 
 class Loss(Protocol):
-    """From (prediction, target, mask), each (B, C, H, W), to numbers.
+    """A loss of (prediction, target, mask), each (B, C, H, W).
 
     Attributes:
-        pooled: whether the loss of a batch is something else than the mean over its samples.
+        pooled: whether the loss of a batch differs from the mean over its samples.
     """
 
     pooled: ClassVar[bool]
 
     def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
-        """A scalar."""
+        """The loss of the batch, a scalar."""
         ...
 
     def per_sample(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
-        """(B,) losses of the samples, each alone."""
+        """(B,) the loss of each sample by itself."""
         ...
 
 
 class LossConfig(Config):
-    """Which loss, and what weighs how much.
+    """The choice of a loss and its weights.
 
     Attributes:
-        kind: `relative` per sample and variable group; `mse`; `poseidon`, relative but pooled
-            over the batch, as Poseidon was trained (it knows no weights).
+        kind: `relative` per sample and variable group; `mse`; or `poseidon`, relative but pooled
+            over the batch, the loss that Poseidon was trained with, which has no weights.
         p: 1 for absolute, 2 for squared errors; `mse` is always squared.
-        epsilon: of `relative`, added to a target's mean magnitude, in normalised units, so that
-            a group at rest does not drown all others.
-        area_weights: whether points count by the area of their cell.
-        variable_weights: factors on variables' errors by key, 1 where absent; a dataset without
-            the variable ignores it.
+        epsilon: added to a target's mean magnitude in `relative`, in normalised units, so that
+            a group at rest does not dominate all others.
+        area_weights: whether points are weighted by the area of their cell.
+        variable_weights: factors on the errors of variables, by key; 1 for those not named. A
+            variable that a dataset lacks is ignored.
     """
 
     kind: Literal["relative", "mse", "poseidon"] = "relative"
@@ -77,8 +80,8 @@ class LossConfig(Config):
         return RelativeLoss(groups, self.p, self.epsilon, area, weights)
 
 
-def channel_groups(variables: Iterable[Variable]) -> Groups:
-    """Positions of the variables that are scored together, groups in order of first appearance."""
+def channel_groups(variables: Iterable[Variable]) -> ChannelGroups:
+    """Positions of the variables that are scored together; groups are in order of first appearance."""
     groups: dict[str, list[int]] = {}
     for position, variable in enumerate(variables):
         groups.setdefault(variable.score_group, []).append(position)
@@ -95,14 +98,14 @@ class RelativeLoss:
 
     Attributes:
         groups: channels that share one ratio.
-        p: 1 or 2.
-        epsilon: positive.
+        p: the exponent of the norms, 1 or 2.
+        epsilon: the positive ε.
         area: (H, W) relative sizes of the cells.
         weights: (C,) factors on errors.
     """
 
     pooled: ClassVar[bool] = False
-    groups: Groups
+    groups: ChannelGroups
     p: Literal[1, 2] = 1
     epsilon: float = 1e-2
     area: Tensor | float = 1.0
@@ -113,20 +116,23 @@ class RelativeLoss:
         return self.per_sample(prediction_BCHW, target_BCHW, mask_BCHW).mean()
 
     def per_sample(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
-        """(B,) losses; none depends on the batch that its sample is in."""
-        error_BCHW = _valid(prediction_BCHW - target_BCHW, mask_BCHW)
-        truth_BCHW = _valid(target_BCHW, mask_BCHW)
-        area = _like(self.area, error_BCHW)
+        """(B,) losses, each independent of the other samples of its batch."""
+        error_BCHW = _zero_where_masked(prediction_BCHW - target_BCHW, mask_BCHW)
+        truth_BCHW = _zero_where_masked(target_BCHW, mask_BCHW)
+        area = _as_tensor_like(self.area, error_BCHW)
         extent_BG = self._grouped((mask_BCHW * area).sum((2, 3)), 1)
         present_BG = extent_BG > 0
         root_BG = extent_BG.where(present_BG, 1) ** (1 / self.p)
-        error_BG = self._grouped(_like(self.weights, area) * self._norm(error_BCHW, area), self.p) / root_BG
+        error_BG = (
+            self._grouped(_as_tensor_like(self.weights, area) * self._norm(error_BCHW, area), self.p)
+            / root_BG
+        )
         truth_BG = self._grouped(self._norm(truth_BCHW, area), self.p) / root_BG
         ratio_BG = error_BG / (truth_BG + self.epsilon)
         return ratio_BG.sum(1) / present_BG.sum(1).clamp(min=1)
 
     def _norm(self, field_BCHW: Tensor, area: Tensor) -> Tensor:
-        # vector_norm, unlike a root of a sum, has a finite gradient where the error vanishes.
+        # Unlike a root of a sum, vector_norm has a finite gradient where the error vanishes.
         norm_BC: Tensor = torch.linalg.vector_norm(field_BCHW * area ** (1 / self.p), self.p, dim=(2, 3))
         return norm_BC
 
@@ -153,8 +159,8 @@ class MeanSquaredLoss:
 
     def per_sample(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
         """(B,) losses; a sample without valid points counts as 0."""
-        error_BCHW = _valid(prediction_BCHW - target_BCHW, mask_BCHW)
-        area, weights = _like(self.area, error_BCHW), _like(self.weights, error_BCHW)
+        error_BCHW = _zero_where_masked(prediction_BCHW - target_BCHW, mask_BCHW)
+        area, weights = _as_tensor_like(self.area, error_BCHW), _as_tensor_like(self.weights, error_BCHW)
         squares_BC = (error_BCHW.square() * area).sum((2, 3)) * weights
         extent_B = ((mask_BCHW * area).sum((2, 3)) * weights).sum(1)
         return squares_BC.sum(1) / extent_B.where(extent_B > 0, 1)
@@ -164,25 +170,30 @@ class MeanSquaredLoss:
 class PooledRelativeLoss:
     """Poseidon's training loss: mean |e|^p / (mean |t|^p + 1e-10) per group, pooled over the batch.
 
-    A masked point counts as an error of zero, and its target, which must be a number, still
-    counts in the denominator. Poseidon gets there by pasting labels into its output; here the
-    output stays what it is. Source: arXiv 2405.19101 and its released code.
+    A masked point counts as an error of zero, and its target, which must be a number, still counts
+    in the denominator. Poseidon does so by pasting labels into its output, which is left alone here.
+
+    Source: Herde et al., Poseidon (2024, arXiv:2405.19101), and its released code.
+
+    Attributes:
+        groups: channels that share one ratio.
+        p: the exponent, 1 or 2.
     """
 
     pooled: ClassVar[bool] = True
-    groups: Groups
+    groups: ChannelGroups
     p: Literal[1, 2] = 1
 
     def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
-        """The mean over groups; a sample's share depends on the others of its batch."""
+        """The mean over groups; a sample's contribution depends on the others of its batch."""
         return self._ratio(prediction_BCHW, target_BCHW, mask_BCHW, (0, 2, 3))
 
     def per_sample(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
-        """(B,) what each sample would give as a batch of its own."""
+        """(B,) the loss of each sample as a batch of its own."""
         return self._ratio(prediction_BCHW, target_BCHW, mask_BCHW, (2, 3))
 
     def _ratio(self, prediction: Tensor, target: Tensor, mask: Tensor, pooled: tuple[int, ...]) -> Tensor:
-        error_C = _valid(prediction - target, mask).abs().pow(self.p).mean(pooled)
+        error_C = _zero_where_masked(prediction - target, mask).abs().pow(self.p).mean(pooled)
         truth_C = target.abs().pow(self.p).mean(pooled)
         ratios = [
             error_C[..., list(group)].mean(-1) / (truth_C[..., list(group)].mean(-1) + 1e-10)
@@ -191,9 +202,10 @@ class PooledRelativeLoss:
         return torch.stack(ratios).mean(0)
 
 
-def _valid(field_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
+def _zero_where_masked(field_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
+    # A product with the mask would keep NaN.
     return torch.where(mask_BCHW, field_BCHW, 0)
 
 
-def _like(weights: Tensor | float, field: Tensor) -> Tensor:
+def _as_tensor_like(weights: Tensor | float, field: Tensor) -> Tensor:
     return torch.as_tensor(weights, dtype=field.dtype, device=field.device)

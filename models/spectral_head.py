@@ -26,14 +26,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pelagos.models.losses import ChannelGroups
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
 
 Propagator = Callable[[Tensor], Tensor]
 """(N, C, H, W) physical fields to those one interval later, differentiable by torch."""
-Groups = tuple[tuple[int, ...], ...]
-"""Channels that are measured by one scale, such as the components of a vector."""
-Pairs = tuple[tuple[int, int], ...]
+VelocityPairs = tuple[tuple[int, int], ...]
 """Channels of (x, y) components of velocities."""
 
 
@@ -60,7 +59,7 @@ class SpectralHead(nn.Module):
         *,
         gain: bool = False,
         freeze_mean: bool = False,
-        velocity: Pairs = (),
+        velocity: VelocityPairs = (),
     ) -> None:
         super().__init__()
         _check_periodic(grid)
@@ -90,7 +89,7 @@ class SpectralHead(nn.Module):
         return project_solenoidal(frames_MCHW, self.grid, self.velocity)
 
 
-def project_solenoidal(frames_MCHW: Tensor, grid: Grid, velocity: Pairs) -> Tensor:
+def project_solenoidal(frames_MCHW: Tensor, grid: Grid, velocity: VelocityPairs) -> Tensor:
     """Removes the gradient part of each pair of channels: the Leray projection I - k kᵀ / |k|²."""
     if not velocity:
         return frames_MCHW
@@ -134,7 +133,7 @@ def step_residual(frames_MCHW: Tensor, anchor_CHW: Tensor, propagate: Propagator
 
 
 def relative_residual(
-    frames_MCHW: Tensor, anchor_CHW: Tensor, propagate: Propagator, groups: Groups = ()
+    frames_MCHW: Tensor, anchor_CHW: Tensor, propagate: Propagator, groups: ChannelGroups = ()
 ) -> float:
     """Root mean square of Δt·r, each channel in units of its own, or its group's, root mean square."""
     scales_C11 = _channel_scales(frames_MCHW, anchor_CHW, groups)
@@ -150,12 +149,12 @@ def refine(
     *,
     weight: Literal["l2", "energy"] = "l2",
     diffusivity: float = 0.0,
-    groups: Groups = (),
+    groups: ChannelGroups = (),
     window: int | None = None,
     max_evaluations: int = 60,
     tolerance: float = 1e-6,
     freeze_mean: bool = False,
-    velocity: Pairs = (),
+    velocity: VelocityPairs = (),
     carry: float = 0.5,
 ) -> Refinement:
     """Refines one forecast by L-BFGS on mean_m Σ_k W(k) |r_m,k|², the frames of a window in one batch.
@@ -170,7 +169,7 @@ def refine(
         diffusivity: the ν of the energy weight, which is that of `l2` where ν is 0.
         groups: channels that share a scale, such as the components of a velocity, of which one may
             be next to nothing; the others are scaled by their own root mean squares.
-        window: how many frames are refined together, all by default; the last one is the anchor of
+        window: how many frames are add_residual together, all by default; the last one is the anchor of
             the next window. The conditioning grows as the square of a window's length, so that
             short ones need far fewer evaluations. A window of 1 is the plain solver.
         max_evaluations: of the propagator on the frames of a window.
@@ -190,18 +189,18 @@ def refine(
         original, known = frames_MCHW.detach().double().clone(), anchor_CHW.detach().double().clone()
         scales = _channel_scales(original, known, groups)
         before = _relative_residual(original, known, propagate, scales)
-        refined, anchor, evaluations = list[Tensor](), known, 2
+        add_residual, anchor, evaluations = list[Tensor](), known, 2
         diffusion = interval * diffusivity if weight == "energy" else 0.0
         for part in torch.split(original, window or len(original)):
             head = SpectralHead(part.shape, grid, freeze_mean=freeze_mean, velocity=velocity).to(part.device)
-            problem = _Problem(head, part, anchor, propagate, scales, diffusion, carry)
+            problem = _RefinementProblem(head, part, anchor, propagate, scales, diffusion, carry)
             best = _minimise(problem, max_evaluations, tolerance)
-            refined.append(best.frames)
+            add_residual.append(best.frames)
             anchor, evaluations = best.frames[-1], evaluations + best.evaluations
-        after = _relative_residual(torch.cat(refined), known, propagate, scales)
+        after = _relative_residual(torch.cat(add_residual), known, propagate, scales)
     accepted = after < before
     return Refinement(
-        frames=torch.cat(refined) if accepted else frames_MCHW,
+        frames=torch.cat(add_residual) if accepted else frames_MCHW,
         residual_before=before,
         residual_after=after if accepted else before,
         evaluations=evaluations,
@@ -210,7 +209,7 @@ def refine(
     )
 
 
-class _Problem:
+class _RefinementProblem:
     """The loss as a function of unknowns in which its curvature is about the same everywhere.
 
     The unknowns c give the head's coefficients by b_m = λ b_{m-1} + s c_m. The scale s undoes
@@ -265,11 +264,11 @@ class _Best:
     evaluations: int = 1
 
 
-class _FinishedError(Exception):
+class _SearchFinishedError(Exception):
     """The tolerance is reached or the evaluations are spent, be it amid a line search."""
 
 
-def _minimise(problem: _Problem, max_evaluations: int, tolerance: float) -> _Best:
+def _minimise(problem: _RefinementProblem, max_evaluations: int, tolerance: float) -> _Best:
     best = _Best(problem.frames, problem.residual, loss=math.inf)
     if not math.isfinite(best.residual) or best.residual <= tolerance:
         return best
@@ -288,7 +287,7 @@ def _minimise(problem: _Problem, max_evaluations: int, tolerance: float) -> _Bes
 
     def closure() -> float:
         if best.residual <= tolerance or best.evaluations >= max_evaluations:
-            raise _FinishedError
+            raise _SearchFinishedError
         optimizer.zero_grad()
         frames = problem.correct(unknowns)
         loss, residual = problem.evaluate(frames)
@@ -303,7 +302,7 @@ def _minimise(problem: _Problem, max_evaluations: int, tolerance: float) -> _Bes
             best.frames, best.residual, best.loss = frames.detach(), residual, loss.item()
         return unit * loss.item()
 
-    with suppress(_FinishedError):
+    with suppress(_SearchFinishedError):
         optimizer.step(closure)
     return best
 
@@ -332,7 +331,7 @@ def _root_mean_square(values: Tensor) -> float:
     return float(values.square().mean().sqrt())
 
 
-def _channel_scales(frames_MCHW: Tensor, anchor_CHW: Tensor, groups: Groups) -> Tensor:
+def _channel_scales(frames_MCHW: Tensor, anchor_CHW: Tensor, groups: ChannelGroups) -> Tensor:
     """(C, 1, 1) root mean squares, over the channels of a group together; 1 where all vanish."""
     square_C = torch.cat([anchor_CHW[None], frames_MCHW]).square().mean((0, 2, 3))
     for group in groups:

@@ -1,9 +1,9 @@
-"""Conditioning: how lead time and the scalars of an equation reach every normalisation.
+"""How lead time and the scalars of an equation reach every normalisation.
 
-Source: the time-conditioned layer norm of Poseidon (Herde et al., 2024, arXiv:2405.19101), as its code has
-it: the gain and the shift are affine functions of the conditions, here of any number of them.
+Source: the time-conditioned layer norm of Poseidon's code (Herde et al., 2024, arXiv:2405.19101): gain and
+shift are affine functions of the conditions, here of any number of them.
 
-Legend: B batch, S scalars, K conditions, D channels; * any axes between.
+Shapes: B batch, S scalars, K conditions, D channels; * any axes between.
 """
 
 import math
@@ -13,26 +13,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pelagos.models.layers.precision import full_precision
-from pelagos.models.layers.weight_cache import kept
+from pelagos.models.layers.weight_cache import cache_tensors
 
-SMALLEST = 1e-6
+LINEAR_BELOW = 1e-6
+"""The magnitude below which `signed_log` is about linear."""
 
 
 def condition_names(scalars: tuple[str, ...]) -> tuple[str, ...]:
-    """What the columns of `conditions` are, in order."""
+    """Names of the K columns of `encode_conditions`, in order."""
     return "lead_time", *(f"value:{name}" for name in scalars), *(f"known:{name}" for name in scalars)
 
 
 def signed_log(x: Tensor) -> Tensor:
-    """An odd function with values of order 1 for magnitudes of 1e-6 and more; 1 at 1.
+    """An odd logarithm: 0 at 0, 1 at 1, and of order 1 for all magnitudes from 1e-6 upwards.
 
-    Coefficients of equations spread over decades (viscosities, forcings), and each decade counts alike.
+    Coefficients of equations (viscosities, forcings) range over decades, and each decade counts alike.
     """
-    return x.sign() * torch.log1p(x.abs() / SMALLEST) / math.log1p(1 / SMALLEST)
+    return x.sign() * torch.log1p(x.abs() / LINEAR_BELOW) / math.log1p(1 / LINEAR_BELOW)
 
 
-def conditions(lead_time_B: Tensor, scalars_BS: Tensor) -> Tensor:
-    """(B, 1 + 2S): lead times, `signed_log` of the scalars with 0 where one is missing, 1 where it is known."""
+def encode_conditions(lead_time_B: Tensor, scalars_BS: Tensor) -> Tensor:
+    """(B, K), K = 1 + 2S: lead time, `signed_log` of the scalars, and whether each is known.
+
+    A missing scalar (NaN) is encoded as 0 and not known.
+    """
     known_BS = torch.isfinite(scalars_BS)
     values_BS = signed_log(torch.where(known_BS, scalars_BS, 0))
     return torch.cat([lead_time_B[:, None], values_BS.to(lead_time_B), known_BS.to(lead_time_B)], 1)
@@ -52,7 +56,7 @@ class ConditionalLayerNorm(nn.Module):
         gain, shift = (_affine(part, conditions_BK, x.dim()) for part in (self.weight, self.bias))
         x = x.to(gain.dtype)
         if len(gain) == 1:
-            # One pass over the tokens, forward and back, in place of two.
+            # A single sample needs one pass over the tokens, forward and backward, instead of two.
             return F.layer_norm(x, x.shape[-1:], gain.flatten(), shift.flatten(), self.eps)
         return torch.addcmul(shift, _normalize(x, self.eps), gain)
 
@@ -62,7 +66,7 @@ def _normalize(x: Tensor, eps: float) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], *_one_and_zero(x.shape[-1], x.dtype, x.device), eps)
 
 
-@kept
+@cache_tensors
 def _one_and_zero(dim: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.ones(dim, dtype=dtype, device=device), torch.zeros(dim, dtype=dtype, device=device)
 
@@ -70,14 +74,14 @@ def _one_and_zero(dim: int, dtype: torch.dtype, device: torch.device) -> tuple[T
 def _affine(part: nn.Linear, conditions_BK: Tensor, num_axes: int) -> Tensor:
     """(B, 1.., D)."""
     conditions_BK = conditions_BK.to(part.weight.dtype)
-    # In autocast's precision nearby lead times would be one.
+    # bf16 has 8 significant bits: nearby lead times would become equal.
     with full_precision(conditions_BK):
         out_BD: Tensor = part(conditions_BK)
     return out_BD.view(len(out_BD), *[1] * (num_axes - 2), -1)
 
 
 class UnconditionalLayerNorm(nn.LayerNorm):
-    """Layer normalisation over the last axis that hears no conditions."""
+    """Layer normalisation over the last axis that ignores the conditions it is given."""
 
     def forward(self, x: Tensor, conditions_BK: Tensor) -> Tensor:  # type: ignore[override]
         """(B, *, D) to the same shape."""
@@ -85,7 +89,7 @@ class UnconditionalLayerNorm(nn.LayerNorm):
 
 
 def layer_norm(dim: int, num_conditions: int, eps: float) -> ConditionalLayerNorm | UnconditionalLayerNorm:
-    """The conditional normalisation, or the plain one where there are no conditions."""
+    """The conditional normalisation, or the plain one if there are no conditions."""
     if num_conditions:
         return ConditionalLayerNorm(dim, num_conditions, eps)
     return UnconditionalLayerNorm(dim, eps)
@@ -95,6 +99,7 @@ def conditional_norm(dim: int, num_conditions: int) -> ConditionalLayerNorm:
     """A conditional normalisation that starts close to a plain one."""
     norm = ConditionalLayerNorm(dim, num_conditions)
     for part in (norm.weight, norm.bias):
+        # Small, but not zero: conditions matter, and have a gradient, from the first step.
         nn.init.normal_(part.weight, std=0.02)
     nn.init.ones_(norm.weight.bias)
     nn.init.zeros_(norm.bias.bias)

@@ -1,8 +1,8 @@
-"""Matrix products in float32 on the CPU, by whichever of PyTorch's libraries is the faster one on its processor.
+"""Matrix products in float32 on the CPU, by whichever of PyTorch's two libraries is faster there.
 
-PyTorch gives them to MKL, which keeps AVX-512 to Intel's processors; oneDNN uses it on AMD's, too.
+PyTorch gives them to MKL, which uses AVX-512 on Intel's processors only; oneDNN uses it on AMD's as well.
 
-Legend: N rows, D channels in, E channels out.
+Shapes: N rows, D channels in, E channels out.
 """
 
 from collections.abc import Sequence
@@ -19,28 +19,32 @@ from torch.utils.flop_counter import register_flop_formula
 from pelagos.models.layers.cpu_features import is_amd_with_avx512
 
 
-def linear(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Tensor:
+def fast_linear(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Tensor:
     """(*, D) to (*, E), as `torch.nn.functional.linear`."""
-    if torch.compiler.is_compiling() or not _serves(x_ND, weight_ED):
+    if torch.compiler.is_compiling() or not _serves_onednn(x_ND, weight_ED):
         return F.linear(x_ND, weight_ED, bias_E)
     if not torch.is_grad_enabled():
-        return _onednn(x_ND, weight_ED, bias_E)
-    out: Tensor = _Linear.apply(x_ND, weight_ED, bias_E)
+        return _onednn_linear(x_ND, weight_ED, bias_E)
+    out: Tensor = _OneDNNLinear.apply(x_ND, weight_ED, bias_E)
     return out
 
 
-def _serves(x_ND: Tensor, weight_ED: Tensor) -> bool:
+def _serves_onednn(x_ND: Tensor, weight_ED: Tensor) -> bool:
     exact = x_ND.dtype == weight_ED.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return exact and x_ND.device.type == "cpu" and onednn_is_faster()
 
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether the processor is AMD's with AVX-512, and this PyTorch tells so and has oneDNN's product."""
+    """Whether PyTorch reports an AMD processor with AVX-512 and has oneDNN's product.
+
+    WXFormer's forward pass then takes 119 ms instead of 156.
+    """
+    # The operator is a private one: a version of PyTorch may lack it.
     return is_amd_with_avx512() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def _onednn(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None) -> Tensor:
+def _onednn_linear(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None) -> Tensor:
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x_ND, weight_ED, bias_E, "none", [], "")
     return out
 
@@ -54,13 +58,13 @@ if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
     register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_count_flops)
 
 
-class _Linear(torch.autograd.Function):
-    """The product with oneDNN's gradients; PyTorch's would be MKL's."""
+class _OneDNNLinear(torch.autograd.Function):
+    """The product with gradients by oneDNN as well; PyTorch's own gradients would use MKL."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None) -> Tensor:
         ctx.save_for_backward(x_ND, weight_ED)
-        return _onednn(x_ND, weight_ED, bias_E)
+        return _onednn_linear(x_ND, weight_ED, bias_E)
 
     @staticmethod
     @once_differentiable
@@ -69,7 +73,7 @@ class _Linear(torch.autograd.Function):
         for_x, for_weight, for_bias = ctx.needs_input_grad  # type: ignore[attr-defined]
         x_ND, rows_NE = x_ND.flatten(0, -2), grad_NE.flatten(0, -2)
         return (
-            linear(grad_NE, weight_ED.t()) if for_x else None,
+            fast_linear(grad_NE, weight_ED.t()) if for_x else None,
             _outer(rows_NE, x_ND) if for_weight else None,
             rows_NE.sum(0) if for_bias else None,
         )
@@ -78,7 +82,7 @@ class _Linear(torch.autograd.Function):
 def _outer(a_NE: Tensor, b_ND: Tensor) -> Tensor:
     """(E, D): the sum over rows of their outer products."""
     (rows, wide), narrow = a_NE.shape, b_ND.shape[1]
-    # The first factor is copied to be transposed, and so would be a result that is the wrong way round.
+    # oneDNN copies a transposed first factor, and a result that is needed transposed: copy the smaller one.
     if rows * wide <= rows * narrow + wide * narrow:
-        return linear(a_NE.t(), b_ND.t())
-    return linear(b_ND.t(), a_NE.t()).t()
+        return fast_linear(a_NE.t(), b_ND.t())
+    return fast_linear(b_ND.t(), a_NE.t()).t()

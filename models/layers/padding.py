@@ -1,6 +1,6 @@
 """Padding that knows what lies beyond an edge, and convolutions with it.
 
-Legend: B batch, C channels, H rows, W columns.
+Shapes: B batch, C channels, H rows, W columns.
 """
 
 from typing import Literal
@@ -9,37 +9,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Pair = tuple[int, int]
+GridSize = tuple[int, int]
+"""Rows and columns."""
+Periodic = tuple[bool, bool]
+"""Whether rows, and columns, wrap around."""
+Widths = tuple[int, int]
+"""Cells added before and after an axis."""
 Fill = Literal["zeros", "edge"]
-NOWHERE = (False, False)
+NOT_PERIODIC = (False, False)
 
 
 def pad(
     x: Tensor,
-    rows: Pair,
-    columns: Pair,
-    periodic: tuple[bool, bool] = NOWHERE,
+    rows: Widths,
+    columns: Widths,
+    periodic: Periodic = NOT_PERIODIC,
     fill: Fill = "zeros",
-    axes: Pair = (-2, -1),
+    axes: tuple[int, int] = (-2, -1),
 ) -> Tensor:
     """The tensor with rows and columns added before and after.
 
     Args:
-        x: any shape.
-        rows: how many are added before the first row and after the last.
-        columns: likewise.
-        periodic: whether rows, and columns, wrap around; then the added ones are copies from the other side.
+        x: a tensor of any shape.
+        rows: how many rows are added before the first and after the last.
+        columns: how many columns are added before the first and after the last.
+        periodic: which of the two axes wrap around: what is added there comes from the other side.
         fill: what is added on axes that do not wrap: zeros, or copies of the outermost values.
-        axes: which of the tensor's are rows and columns.
+        axes: which axes of the tensor are rows and columns.
     """
-    for axis, amounts, wraps in zip(axes, (rows, columns), periodic, strict=True):
-        if any(amounts):
-            x = _wrap(x, axis, *amounts) if wraps else _extend(x, axis, *amounts, fill)
+    for axis, widths, wraps in zip(axes, (rows, columns), periodic, strict=True):
+        if any(widths):
+            x = _wrap(x, axis, *widths) if wraps else _extend(x, axis, *widths, fill)
     return x
 
 
 def _wrap(x: Tensor, axis: int, before: int, after: int) -> Tensor:
     length = x.shape[axis]
+    # Small grids may have to wrap around several times, which F.pad refuses.
     if max(before, after) > length:
         return x.index_select(axis, torch.arange(-before, length + after, device=x.device) % length)
     return torch.cat([x.narrow(axis, length - before, before), x, x.narrow(axis, 0, after)], axis)
@@ -62,8 +68,8 @@ def _with_length(x: Tensor, axis: int, length: int) -> list[int]:
     return shape
 
 
-def margins(size: Pair, share: float, periodic: tuple[bool, bool]) -> tuple[Pair, Pair]:
-    """Rows and columns to be added, a share of those there are behind an axis that does not wrap."""
+def margins(size: GridSize, share: float, periodic: Periodic) -> tuple[Widths, Widths]:
+    """Rows and columns to be added behind axes that do not wrap, as a share of their length."""
     rows, columns = (
         (0, 0 if wraps else round(share * length)) for length, wraps in zip(size, periodic, strict=True)
     )
@@ -71,13 +77,13 @@ def margins(size: Pair, share: float, periodic: tuple[bool, bool]) -> tuple[Pair
 
 
 def convolve(
-    conv: nn.Conv2d, x_BCHW: Tensor, weight: Tensor | None = None, *, periodic: tuple[bool, bool], fill: Fill
+    conv: nn.Conv2d, x_BCHW: Tensor, weight: Tensor | None = None, *, periodic: Periodic, fill: Fill
 ) -> Tensor:
-    """A convolution with an odd kernel that keeps the size, by the layer's weight or one given instead."""
+    """(B, C, H, W) to (B, C', H, W): a convolution with an odd kernel, by the layer's weight or the one given."""
     weight = conv.weight if weight is None else weight
-    margins = [size // 2 for size in weight.shape[-2:]]
+    reach = [size // 2 for size in weight.shape[-2:]]
     if fill == "edge" or any(periodic):
-        rows, columns = ((margin, margin) for margin in margins)
+        rows, columns = ((cells, cells) for cells in reach)
         x_BCHW = pad(x_BCHW, rows, columns, periodic, fill)
-        margins = [0, 0]
-    return F.conv2d(x_BCHW, weight, conv.bias, padding=margins, groups=conv.groups)
+        reach = [0, 0]
+    return F.conv2d(x_BCHW, weight, conv.bias, padding=reach, groups=conv.groups)

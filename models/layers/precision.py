@@ -1,6 +1,6 @@
-"""Where autocast lowers the precision on the CPU: only where that is the faster one.
+"""Where autocast lowers the precision on the CPU: only where that is faster.
 
-Legend: N rows, D channels in, E channels out.
+Shapes: N rows, D channels in, E channels out.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -10,14 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pelagos.models.layers import cpu_linear
-from pelagos.models.layers.weight_cache import Derived, Memo
+from pelagos.models.layers.weight_cache import CachingModule, WeightCache
 
-INTENSITY = 32
-"""Products per number converted from which bf16 repays the conversion (Xeon with AMX; docs/benchmarks.md)."""
+MIN_PRODUCTS_PER_NUMBER = 32
+"""Products per converted number above which bf16 repays the conversion (Xeon with AMX; docs/benchmarks.md)."""
+# Forward and backward of 48 to 48 channels for 4096 tokens take 0.74 ms in float32 and 1.0 in bf16;
+# of 192 to 768 channels for 256 tokens 2.4 ms and 1.6.
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """The context in which autocast does not lower the precision of operations on the tensor's device."""
+    """The context in which autocast does not lower the precision on the tensor's device."""
     device = tensor.device.type
     # Entering autocast's context takes as long as a small operation.
     if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
@@ -25,45 +27,46 @@ def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False)
 
 
-def exact_on_cpu(x: Tensor) -> AbstractContextManager[object]:
-    """The context of operations that bf16 makes slower on the CPU; elsewhere autocast decides."""
+def full_precision_on_cpu(x: Tensor) -> AbstractContextManager[object]:
+    """The context for operations that bf16 slows down on the CPU; elsewhere autocast decides."""
     return full_precision(x) if x.device.type == "cpu" else nullcontext()
 
 
-def linear(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Tensor:
-    """(*, D) to (*, E)."""
-    if _converts(x_ND) and not _pays(x_ND, weight_ED, converted=weight_ED.numel()):
-        return _exactly(x_ND, weight_ED, bias_E)
-    return cpu_linear.linear(x_ND, weight_ED, bias_E)
+def mixed_precision_linear(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Tensor:
+    """(*, D) to (*, E), as `torch.nn.functional.linear`; in bf16 only where autocast asks for it and it pays."""
+    if _autocast_converts(x_ND) and not _bf16_pays(x_ND, weight_ED, converted=weight_ED.numel()):
+        return _linear_in_float32(x_ND, weight_ED, bias_E)
+    return cpu_linear.fast_linear(x_ND, weight_ED, bias_E)
 
 
-class Linear(Derived, nn.Linear):
-    """A linear layer as above, which keeps its weight in low precision while no gradient is asked for."""
+class Linear(CachingModule, nn.Linear):
+    """A linear layer by `mixed_precision_linear` that caches its bf16 weight in evaluation."""
 
     def __init__(self, dim_in: int, dim_out: int, *, bias: bool = True) -> None:
         super().__init__(dim_in, dim_out, bias)
-        self._memo = Memo()
+        self._cache = WeightCache()
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """(*, D) to (*, E)."""
-        if torch.is_grad_enabled() or not _converts(x_ND):
-            return linear(x_ND, self.weight, self.bias)
-        if not _pays(x_ND, self.weight, converted=0):
-            return _exactly(x_ND, self.weight, self.bias)
+        if torch.is_grad_enabled() or not _autocast_converts(x_ND):
+            return mixed_precision_linear(x_ND, self.weight, self.bias)
+        # A cached weight costs no conversion: 384 to 1536 channels for 64 tokens take 0.34 ms, not 0.76.
+        if not _bf16_pays(x_ND, self.weight, converted=0):
+            return _linear_in_float32(x_ND, self.weight, self.bias)
         dtype = torch.get_autocast_dtype("cpu")
-        return F.linear(x_ND, self._memo([self.weight], lambda: self.weight.to(dtype)), self.bias)
+        return F.linear(x_ND, self._cache([self.weight], lambda: self.weight.to(dtype)), self.bias)
 
 
-def _converts(x_ND: Tensor) -> bool:
+def _autocast_converts(x_ND: Tensor) -> bool:
     return x_ND.device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
 
-def _pays(x_ND: Tensor, weight_ED: Tensor, converted: int) -> bool:
+def _bf16_pays(x_ND: Tensor, weight_ED: Tensor, converted: int) -> bool:
     outputs, inputs = weight_ED.shape
     rows = x_ND.numel() // inputs
-    return rows * inputs * outputs >= INTENSITY * (rows * (inputs + outputs) + converted)
+    return rows * inputs * outputs >= MIN_PRODUCTS_PER_NUMBER * (rows * (inputs + outputs) + converted)
 
 
-def _exactly(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None) -> Tensor:
+def _linear_in_float32(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None) -> Tensor:
     with full_precision(x_ND):
-        return cpu_linear.linear(x_ND.to(weight_ED.dtype), weight_ED, bias_E)
+        return cpu_linear.fast_linear(x_ND.to(weight_ED.dtype), weight_ED, bias_E)

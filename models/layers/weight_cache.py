@@ -1,4 +1,4 @@
-"""Memo: a tensor computed from weights, kept for as long as they do not change."""
+"""Caches of tensors: those computed from weights, and those that depend on sizes alone."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -9,22 +9,22 @@ from typing import Self, TypeVar, TypeVarTuple
 import torch
 from torch import Tensor, nn
 
-Arguments = TypeVarTuple("Arguments")
-Result = TypeVar("Result", bound=tuple[Tensor, ...])
-KEPT_BYTES = 2**28
-"""Enough for the masks of a grid of 720 x 1440 pixels at all levels."""
+Inputs = TypeVarTuple("Inputs")
+Tensors = TypeVar("Tensors", bound=tuple[Tensor, ...])
+CACHE_BYTES = 2**28
+"""Holds the masks of a grid of 720 x 1440 pixels at all levels, of which the largest takes 72 MB."""
 
 
-class Memo:
-    """Keeps one derived tensor while no gradient is asked for.
+class WeightCache:
+    """Caches one tensor computed from weights while no gradient is recorded.
 
-    With gradients on, the tensor is computed afresh and the kept one dropped: so neither an optimiser
-    that writes past autograd's version counter nor a second pass through one graph can meet a stale one.
-    The owner calls `clear` when it moves or changes between training and evaluation.
+    With gradients on, the tensor is computed afresh and the cached one dropped, so that neither an
+    optimiser that writes past autograd's version counter nor a second pass through one graph can meet a
+    stale one. The owner calls `clear` when it moves or switches between training and evaluation.
 
-    One write is not seen: through `parameter.data`, in evaluation, between two calls without gradients.
-    Whoever writes so calls the network's `eval()` (or `train()`) again, which forgets all of its memos;
-    optimisers, `load_state_dict`, averages of weights and moves to devices need no such care.
+    One write goes unnoticed: through `parameter.data`, in evaluation, between two calls without gradients.
+    Code that does this must call the network's `eval()` (or `train()`) again, which clears all its caches.
+    Optimisers, `load_state_dict`, weight averages and moves between devices need no such care.
     """
 
     def __init__(self) -> None:
@@ -35,13 +35,16 @@ class Memo:
         """Forget the tensor."""
         self._key, self._value = (), None
 
-    def __deepcopy__(self, memo: dict[int, object]) -> "Memo":
-        return Memo()
+    def __deepcopy__(self, memo: dict[int, object]) -> "WeightCache":
+        # A copied network has weights of its own, at other addresses.
+        return WeightCache()
 
     def __call__(self, weights: Sequence[Tensor], compute: Callable[[], Tensor]) -> Tensor:
-        """The kept tensor where all weights are as they were when it was computed, else a new one."""
+        """The cached tensor if no weight has changed since it was computed, otherwise a new one."""
+        # A compiled graph must contain the computation: it would freeze a cached tensor as a constant.
         if torch.compiler.is_compiling():
             return compute()
+        # Inference tensors have no version counter that would tell of a change.
         if torch.is_grad_enabled() or any(weight.is_inference() for weight in weights):
             self.clear()
             return compute()
@@ -51,48 +54,50 @@ class Memo:
         return self._value
 
 
-class Derived(nn.Module):
-    """A module that keeps a tensor derived from its weights; `_memo` is set by whoever makes it."""
+class CachingModule(nn.Module):
+    """A module with a tensor computed from its weights; subclasses set `_cache`."""
 
-    _memo: Memo
+    _cache: WeightCache
 
     def train(self, mode: bool = True) -> Self:
-        """Set training or evaluation."""
-        self._memo.clear()
+        """Switch to training or evaluation."""
+        self._cache.clear()
         return super().train(mode)
 
+    # PyTorch sends every move between devices and precisions through this method.
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._memo.clear()
+        self._cache.clear()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
 
-def kept(build: Callable[[*Arguments], Result]) -> Callable[[*Arguments], Result]:
-    """The function with its latest results kept, for tensors that depend on its arguments alone.
+def cache_tensors(build: Callable[[*Inputs], Tensors]) -> Callable[[*Inputs], Tensors]:
+    """Caches the latest results of a function whose tensors depend on its arguments alone.
 
-    Together they take at most `KEPT_BYTES`, or are one result. In a graph that is being compiled the tensors are
-    made anew: there they cost nothing or are fused.
+    All results of one function together take at most `CACHE_BYTES`, except that the latest is always cached.
     """
-    results: OrderedDict[tuple[object, ...], Result] = OrderedDict()
+    # The bound is in bytes, not in results: one mask takes a few kilobytes or 72 MB.
+    results: OrderedDict[tuple[object, ...], Tensors] = OrderedDict()
     lock = Lock()
 
-    def remembered(*args: *Arguments) -> Result:
+    def cached(*args: *Inputs) -> Tensors:
         with lock:
             if args not in results:
-                # Tensors that are made in inference mode could not be used in training later.
+                # Tensors made in inference mode could not be used in training later.
                 with torch.inference_mode(mode=False):
                     results[args] = build(*args)
-                while len(results) > 1 and _bytes(results.values()) > KEPT_BYTES:
+                while len(results) > 1 and _total_bytes(results.values()) > CACHE_BYTES:
                     results.popitem(last=False)
             results.move_to_end(args)
             return results[args]
 
     @wraps(build)
-    def call(*args: *Arguments) -> Result:
-        return (build if torch.compiler.is_compiling() else remembered)(*args)
+    def call(*args: *Inputs) -> Tensors:
+        # In a compiled graph the tensors cost nothing or are fused, and a lock would break the graph.
+        return (build if torch.compiler.is_compiling() else cached)(*args)
 
     return call
 
 
-def _bytes(results: Iterable[tuple[Tensor, ...]]) -> int:
+def _total_bytes(results: Iterable[tuple[Tensor, ...]]) -> int:
     return sum(tensor.nbytes for tensors in results for tensor in tensors)

@@ -1,8 +1,8 @@
-"""The one door for foreign weights: published networks in, and out again.
+"""Import and export of published weights, gathered from all families of networks.
 
-Each `load_*` takes the reference's constructor arguments and its state dict, and gives the network in eval mode
-behind the reference's call: `net(pixel_values, time)` for Poseidon's scOT, `net(x)` for miles-credit's CrossFormer
-and FuXi and for Spectral-Refiner's SFNO. Each `save_*` gives arguments and state dict back.
+Each `load_*` takes the reference's constructor arguments and its state dict, and returns the network in evaluation
+mode with the reference's call: `net(pixel_values, time)` for Poseidon's scOT, `net(x)` for miles-credit's
+CrossFormer and FuXi and for Spectral-Refiner's SFNO. Each `save_*` returns arguments and state dict.
 """
 
 from pelagos.models.networks.credit.compat import load_crossformer, load_fuxi, save_crossformer, save_fuxi

@@ -1,4 +1,4 @@
-"""The networks that a configuration can name: the union is the registry."""
+"""The networks that a configuration can name: the union of their configurations is the registry."""
 
 from importlib import import_module
 from typing import Annotated, Any, Literal
@@ -18,17 +18,22 @@ from pelagos.preprocessing.errors import ConfigError
 
 
 class ExternalConfig(Config):
-    """A network from outside: `path` is package.module:Class, called with the signature and `args`."""
+    """A user's own network.
+
+    Attributes:
+        path: the class as `package.module:Class`; it is called with the signature and `args`.
+        args: keyword arguments.
+    """
 
     kind: Literal["external"] = "external"
     path: str = Field(pattern=r"^[\w.]+:\w+$")
     args: dict[str, Any] = Field(default_factory=dict)
 
     def build(self, signature: Signature) -> nn.Module:
-        """The network, whose forward takes (x_BCHW, lead_time_B, context).
+        """The network, whose `forward` takes (x_BCHW, lead_time_B, context).
 
         Raises:
-            ConfigError: the path leads to no network.
+            ConfigError: the path cannot be imported, or is not that of a network.
         """
         module, _, name = self.path.partition(":")
         try:

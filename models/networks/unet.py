@@ -1,9 +1,9 @@
-"""UNet: a U-shaped network of ConvNeXt blocks that knows lead time and scalars.
+"""A U-shaped network of ConvNeXt blocks, conditioned on lead time and scalars.
 
-Sources: Ronneberger et al., U-Net, MICCAI 2015; Liu et al., A ConvNet for the 2020s, CVPR 2022; the blocks
-are normalised as scOT's are.
+Sources: Ronneberger et al., U-Net, MICCAI 2015 (arXiv:1505.04597); Liu et al., A ConvNet for the 2020s,
+CVPR 2022 (arXiv:2201.03545). The blocks are normalised as scOT's are.
 
-Legend: B batch, C channels, H rows, W columns, h and w those of a coarser grid, K conditions.
+Shapes: B batch, C channels, H rows, W columns, h and w rows and columns of a coarser grid, K conditions.
 """
 
 from collections.abc import Sequence
@@ -16,25 +16,23 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pelagos.models.channel_fields import ALL, Fields
-from pelagos.models.context import Context, Signature
-from pelagos.models.layers.conditioning import conditional_norm, conditions
-from pelagos.models.layers.padding import convolve, pad
+from pelagos.models.channel_fields import ChannelFields
+from pelagos.models.context import ALL_VARIABLES, Context, Signature
+from pelagos.models.layers.conditioning import conditional_norm, encode_conditions
+from pelagos.models.layers.padding import Periodic, convolve, pad
 from pelagos.preprocessing.config import Config
-
-Periodic = tuple[bool, bool]
 
 
 class UNetConfig(Config):
-    """UNet.
+    """Settings of a `UNet`.
 
     Attributes:
-        dims: channels of the grids, from the finest; each next grid has half the rows and columns.
-        depth: blocks of each grid, on the way down and again on the way up.
+        dims: channels on each grid, from the finest; each next grid has half the rows and columns.
+        depth: number of blocks on each grid, on the way down and again on the way up.
         kernel: cells along a side of a block's convolution, an odd number.
-        expansion: how much wider a block's hidden layer is.
+        expansion: hidden channels of a block, in units of its channels.
         residual: whether the network predicts the change of variables that are also input.
-        checkpointing: recompute blocks in the backward pass instead of storing them.
+        checkpointing: whether blocks are recomputed in the backward pass instead of stored.
     """
 
     kind: Literal["unet"] = "unet"
@@ -59,7 +57,7 @@ class UNetConfig(Config):
 
 
 class ConvNeXtBlock(nn.Module):
-    """A convolution of each channel, a norm, two layers at each point, added to the input."""
+    """A depthwise convolution, a normalisation and a pointwise MLP, added to the input."""
 
     def __init__(self, dim: int, kernel: int, expansion: int, num_conditions: int) -> None:
         super().__init__()
@@ -69,7 +67,7 @@ class ConvNeXtBlock(nn.Module):
         self.narrow = nn.Linear(expansion * dim, dim)
 
     def forward(self, x_BCHW: Tensor, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
-        """Same shape; the convolution wraps around periodic axes and sees zeros beyond others."""
+        """(B, C, H, W) to the same shape; beyond axes that are not periodic the convolution sees zeros."""
         y_BCHW = convolve(self.depthwise, x_BCHW, periodic=periodic, fill="zeros")
         y_BHWC = self.norm(y_BCHW.permute(0, 2, 3, 1), conditions_BK)
         y_BHWC = self.narrow(F.gelu(self.widen(y_BHWC)))
@@ -77,8 +75,8 @@ class ConvNeXtBlock(nn.Module):
         return out_BCHW
 
 
-class Level(nn.Module):
-    """The blocks of one grid."""
+class UNetLevel(nn.Module):
+    """The blocks on one grid."""
 
     def __init__(self, blocks: Sequence[ConvNeXtBlock], *, checkpointing: bool) -> None:
         super().__init__()
@@ -86,7 +84,7 @@ class Level(nn.Module):
         self.checkpointing = checkpointing
 
     def forward(self, x_BCHW: Tensor, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
-        """Same shape."""
+        """(B, C, H, W) to the same shape."""
         for block in self.blocks:
             if self.checkpointing and torch.is_grad_enabled():
                 x_BCHW = checkpoint(block, x_BCHW, conditions_BK, periodic, use_reentrant=False)
@@ -96,7 +94,10 @@ class Level(nn.Module):
 
 
 class UNet(nn.Module):
-    """Down to the coarsest grid and up again with skips; any grid. For the arguments see UNetConfig."""
+    """Down to the coarsest grid and up again with skip connections, for fields of any size.
+
+    For the arguments see `UNetConfig`.
+    """
 
     def __init__(
         self,
@@ -111,12 +112,12 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.signature, self.residual = signature, residual
-        self.fields = Fields(signature)
-        num_conditions = self.fields.num_conditions
+        self.channel_fields = ChannelFields(signature)
+        num_conditions = self.channel_fields.num_conditions
 
-        def level(dim: int) -> Level:
+        def level(dim: int) -> UNetLevel:
             blocks = [ConvNeXtBlock(dim, kernel, expansion, num_conditions) for _ in range(depth)]
-            return Level(blocks, checkpointing=checkpointing)
+            return UNetLevel(blocks, checkpointing=checkpointing)
 
         self.stem = nn.Conv2d(len(signature.inputs), dims[0], 3)
         self.encoder = nn.ModuleList(level(dim) for dim in dims)
@@ -128,27 +129,28 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(level(dim) for dim in dims[:-1])
         self.head = nn.Conv2d(dims[0], len(signature.outputs), 1)
 
-    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL) -> Tensor:
+    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).
 
         Raises:
             ValueError: channels or scalars do not fit the network.
         """
-        call = self.fields.select(x_BCHW, lead_time_B, context)
-        conditions_BK = conditions(lead_time_B, call.scalars)
-        fields_BCHW = self.fields.spread(x_BCHW, call)
+        call = self.channel_fields.select(x_BCHW, lead_time_B, context)
+        conditions_BK = encode_conditions(lead_time_B, call.scalars)
+        fields_BCHW = self.channel_fields.all_inputs(x_BCHW, call)
         y_BCHW = convolve(self.stem, fields_BCHW, periodic=context.periodic, fill="zeros")
         y_BCHW = self.head(self._descend(y_BCHW, 0, conditions_BK, context.periodic))
         if self.residual:
-            y_BCHW = y_BCHW + self.fields.persistence(x_BCHW, call)
-        return self.fields.gather(y_BCHW, call)
+            y_BCHW = y_BCHW + self.channel_fields.persistence(x_BCHW, call)
+        return self.channel_fields.requested_outputs(y_BCHW, call)
 
     def _descend(self, x_BCHW: Tensor, level: int, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
-        """Work on this grid, on all coarser ones, and on this grid again."""
+        """(B, C, H, W) to the same shape, by way of all coarser grids."""
         x_BCHW = self.encoder[level](x_BCHW, conditions_BK, periodic)
         if level == len(self.down):
             return x_BCHW
         height, width = x_BCHW.shape[-2:]
+        # Odd sizes get a row or column that is cropped on the way up, so that any grid can be halved.
         even_BCHW = pad(x_BCHW, (0, height % 2), (0, width % 2), periodic, fill="edge")
         coarse_BChw = self._descend(self.down[level](even_BCHW), level + 1, conditions_BK, periodic)
         up_BCHW = self.up[level](coarse_BChw)[..., :height, :width]

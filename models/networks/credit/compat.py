@@ -1,10 +1,10 @@
-"""Weights of miles-credit's WXFormer and FuXi, in and out.
+"""Import and export of weights of miles-credit's WXFormer and FuXi.
 
-Source of names, defaults and layouts: NCAR/miles-credit at 5e14b83c. Two generations of its WXFormer exist:
-the published one refines by transposed convolutions, the newer one by pixel shuffles, with the weights of
-its cross embeddings one level deeper (`convs.0.1.weight`, not `convs.0.weight`); both load.
+Source of names, defaults and layouts: NCAR/miles-credit at 5e14b83c. Its WXFormer exists in two generations: the
+published one doubles the grid by transposed convolutions, the newer one by pixel shuffles, and there the weights
+of cross embeddings are one level deeper (`convs.0.1.weight`, not `convs.0.weight`). Both load.
 
-Legend: B batch, C channel, T frames, H rows, W columns.
+Shapes: B batch, C channels, T frames, H rows, W columns.
 """
 
 import re
@@ -18,18 +18,18 @@ from torch import Tensor, nn
 
 from pelagos.models.context import Signature
 from pelagos.models.foreign_weights import Arguments, load_state, read_arguments
-from pelagos.models.networks.credit.crossformer import Decoder, PatchEmbedding
+from pelagos.models.networks.credit.crossformer import CubeEmbedding, Decoder
 from pelagos.models.networks.credit.earth_padding import PaddingConfig
 from pelagos.models.networks.credit.fuxi import FuXiConfig
 from pelagos.models.networks.credit.padded_network import PaddedNetwork
-from pelagos.models.networks.credit.wxformer import WXFormerConfig
+from pelagos.models.networks.credit.wxformer import PerStage, WXFormerConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 
 State = Mapping[str, Tensor]
 
 
-class _Padding(Config):
+class _PaddingArguments(Config):
     activate: bool
     mode: Literal["earth", "mirror"] = "earth"
     pad_lat: int | tuple[int, int] = 0
@@ -41,16 +41,16 @@ class _Padding(Config):
         return PaddingConfig(mode=self.mode, lat=self.pad_lat, lon=self.pad_lon)
 
 
-class _Inactive(Config):
-    """A part of the reference that Pelagos does not have: it may be described, not switched on."""
+class _SwitchedOff(Config):
+    """A part of the reference that Pelagos does not have: it may be described, but not switched on."""
 
     model_config = ConfigDict(extra="allow")
 
     activate: Literal[False] = False
 
 
-class _Arguments(Config):
-    """What both networks are told."""
+class _CreditArguments(Config):
+    """The arguments that both networks have."""
 
     type: str = ""
     image_height: int = 640
@@ -63,8 +63,8 @@ class _Arguments(Config):
     levels: int = 15
     use_spectral_norm: bool = True
     interp: bool = True
-    padding_conf: _Padding | None = None
-    post_conf: _Inactive | None = None
+    padding_conf: _PaddingArguments | None = None
+    post_conf: _SwitchedOff | None = None
 
     @property
     def num_inputs(self) -> int:
@@ -77,15 +77,12 @@ class _Arguments(Config):
         return self.channels * self.levels + self.surface_channels + self.output_only_channels
 
     def padding(self) -> PaddingConfig:
-        """The padding in Pelagos' terms."""
+        """The padding as a configuration of Pelagos."""
         return self.padding_conf.translate() if self.padding_conf else PaddingConfig()
 
 
-Stages = int | tuple[int, int, int, int]
-
-
-class CrossFormerArguments(_Arguments):
-    """The arguments of miles-credit's CrossFormer, with its defaults."""
+class CrossFormerArguments(_CreditArguments):
+    """The arguments of miles-credit's CrossFormer and their defaults."""
 
     type: Literal["", "crossformer", "wxformer", "wxformer_base"] = ""
     patch_height: int = 1
@@ -93,13 +90,13 @@ class CrossFormerArguments(_Arguments):
     output_frames: int = Field(1, gt=0)
     input_only_channels: int = 3
     dim: tuple[int, int, int, int] = (64, 128, 256, 512)
-    depth: Stages = (2, 2, 8, 2)
+    depth: int | PerStage = (2, 2, 8, 2)
     dim_head: int = 32
-    frame_patch_size: int | None = Field(None, description="no part of the network; in published files")
-    global_window_size: Stages = (5, 5, 2, 1)
-    local_window_size: Stages = 10
+    frame_patch_size: int | None = Field(None, description="in published files, without effect")
+    global_window_size: int | PerStage = (5, 5, 2, 1)
+    local_window_size: int | PerStage = 10
     cross_embed_kernel_sizes: tuple[tuple[int, ...], ...] = ((4, 8, 16, 32), (2, 4), (2, 4), (2, 4))
-    cross_embed_strides: Stages = (4, 2, 2, 2)
+    cross_embed_strides: int | PerStage = (4, 2, 2, 2)
     attn_dropout: float = 0
     ff_dropout: float = 0
     attention_type: None = None
@@ -113,7 +110,9 @@ class CrossFormerArguments(_Arguments):
             ConfigError: the reference has no such network.
         """
         if any(2 * narrow != wide for narrow, wide in zip(self.dim, self.dim[1:], strict=False)):
-            raise ConfigError(f"dim is {self.dim}, but miles-credit's decoder needs it to double each stage")
+            raise ConfigError(
+                f"dim is {self.dim}, but miles-credit's decoder needs it to double from stage to stage"
+            )
         patch = (self.patch_height, self.patch_width)
         if patch != (1, 1) and (1 in patch or self.frames != 1):
             raise ConfigError(
@@ -141,8 +140,8 @@ class CrossFormerArguments(_Arguments):
         )
 
 
-class FuXiArguments(_Arguments):
-    """The arguments of miles-credit's Fuxi, with its defaults; dropout, which no forecast has, is only kept."""
+class FuXiArguments(_CreditArguments):
+    """The arguments of miles-credit's Fuxi and their defaults; dropout has no effect and is kept for export."""
 
     type: Literal["", "fuxi"] = ""
     patch_height: int = 16
@@ -184,22 +183,22 @@ class FuXiArguments(_Arguments):
 
 
 class CreditNetwork(nn.Module):
-    """A network behind miles-credit's call.
+    """A network with miles-credit's call.
 
     Attributes:
         arguments: the reference's constructor arguments, as given.
         config: the same network as a configuration of Pelagos.
-        network: the same network behind Pelagos' call.
-        num_frames: of the input and of the output.
+        network: the same network with Pelagos's call.
+        num_frames: frames of the input and of the output.
         shape: (H, W) of the fields.
         nested: whether the reference's names of cross embeddings are the deeper ones.
-        cube_embedding: what the reference allocates and never uses.
+        cube_embedding: weights that the reference allocates and never uses.
     """
 
     def __init__(
         self,
         arguments: Mapping[str, Any],
-        shape: _Arguments,
+        shape: _CreditArguments,
         config: WXFormerConfig | FuXiConfig,
         network: PaddedNetwork,
         idle: nn.Module | None,
@@ -231,13 +230,13 @@ class CreditNetwork(nn.Module):
 
 
 def crossformer_config(arguments: Mapping[str, Any], *, decoder: Decoder | None = None) -> WXFormerConfig:
-    """miles-credit's CrossFormer arguments as a configuration; `type` tells the decoder if nothing else does.
+    """miles-credit's CrossFormer arguments as a configuration; without `decoder`, `type` decides on it.
 
     Raises:
-        ConfigError: an argument is unknown or out of range, or nothing tells the decoder.
+        ConfigError: an argument is unknown or out of range, or nothing decides on the decoder.
     """
-    read = _read(CrossFormerArguments, arguments)
-    return read.translate(decoder or _decoder_of_type(read.type))
+    read = _read_credit_arguments(CrossFormerArguments, arguments)
+    return read.translate(decoder or _decoder_from_type(read.type))
 
 
 def fuxi_config(arguments: Mapping[str, Any]) -> FuXiConfig:
@@ -246,33 +245,33 @@ def fuxi_config(arguments: Mapping[str, Any]) -> FuXiConfig:
     Raises:
         ConfigError: an argument is unknown or out of range.
     """
-    return _read(FuXiArguments, arguments).translate()
+    return _read_credit_arguments(FuXiArguments, arguments).translate()
 
 
 def build_crossformer(arguments: Mapping[str, Any], decoder: Decoder | None = None) -> CreditNetwork:
-    """An untrained CrossFormer behind miles-credit's call; raises as crossformer_config does."""
-    read = _read(CrossFormerArguments, arguments)
+    """An untrained CrossFormer with miles-credit's call; raises what `crossformer_config` does."""
+    read = _read_credit_arguments(CrossFormerArguments, arguments)
     config = crossformer_config(arguments, decoder=decoder)
     signature = _signature(read.num_inputs * read.frames, read.num_outputs * read.output_frames)
     idle = None
     if config.patch == (1, 1):
-        idle = PatchEmbedding(read.num_inputs * read.frames, read.dim[0], (read.frames, 1, 1))
+        idle = CubeEmbedding(read.num_inputs * read.frames, read.dim[0], (read.frames, 1, 1))
     return CreditNetwork(arguments, read, config, config.build(signature), idle)
 
 
 def build_fuxi(arguments: Mapping[str, Any]) -> CreditNetwork:
-    """An untrained FuXi behind miles-credit's call; raises as fuxi_config does."""
-    read = _read(FuXiArguments, arguments)
+    """An untrained FuXi with miles-credit's call; raises what `fuxi_config` does."""
+    read = _read_credit_arguments(FuXiArguments, arguments)
     signature = _signature(read.num_inputs * read.frames, read.num_outputs)
     config = read.translate()
     return CreditNetwork(arguments, read, config, config.build(signature), None)
 
 
 def load_crossformer(arguments: Mapping[str, Any], state: State) -> CreditNetwork:
-    """miles-credit's CrossFormer of either generation, in evaluation mode.
+    """miles-credit's CrossFormer of either generation in evaluation mode.
 
     Args:
-        arguments: of the reference's constructor; lists stand for tuples.
+        arguments: the reference's constructor arguments; lists stand for tuples.
         state: the reference's state dict.
 
     Raises:
@@ -283,18 +282,18 @@ def load_crossformer(arguments: Mapping[str, Any], state: State) -> CreditNetwor
     with torch.device("meta"):
         network = build_crossformer(arguments, decoder)
     network.nested = any(map(_NESTED.match, state))
-    return _loaded(network, {_NESTED.sub(r"\1.", key): value for key, value in state.items()})
+    return _load(network, {_NESTED.sub(r"\1.", key): value for key, value in state.items()})
 
 
 def load_fuxi(arguments: Mapping[str, Any], state: State) -> CreditNetwork:
-    """miles-credit's FuXi, in evaluation mode; arguments and errors as of load_crossformer."""
+    """miles-credit's FuXi in evaluation mode; for arguments and errors see `load_crossformer`."""
     with torch.device("meta"):
         network = build_fuxi(arguments)
-    return _loaded(network, state)
+    return _load(network, state)
 
 
 def save_crossformer(network: CreditNetwork) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The arguments and the state dict that miles-credit's CrossFormer loads, its names as they were loaded."""
+    """The arguments and state dict that miles-credit's CrossFormer loads, in the generation that was loaded."""
     arguments, state = save_fuxi(network)
     if network.nested:
         state = {_CONVS.sub(r"\1.1.", key): value for key, value in state.items()}
@@ -302,7 +301,7 @@ def save_crossformer(network: CreditNetwork) -> tuple[dict[str, Any], dict[str, 
 
 
 def save_fuxi(network: CreditNetwork) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The arguments and the state dict that miles-credit's Fuxi loads."""
+    """The arguments and state dict that miles-credit's Fuxi loads."""
     state = network.network.body.state_dict()
     if network.cube_embedding is not None:
         state |= network.cube_embedding.state_dict(prefix=_IDLE)
@@ -315,17 +314,17 @@ _CONVS = re.compile(r"^(layers\.\d\.0\.convs\.\d+)\.")
 _NESTED = re.compile(r"^(layers\.\d\.0\.convs\.\d+)\.1\.")
 
 
-def _read(kind: type[Arguments], arguments: Mapping[str, Any]) -> Arguments:
+def _read_credit_arguments(kind: type[Arguments], arguments: Mapping[str, Any]) -> Arguments:
     if {"pad_lat", "pad_lon"} & arguments.keys():
-        # They were heeded when the paper's weights were trained; since then the reference skips them.
+        # They had an effect when the paper's weights were trained; today's reference ignores them.
         raise ConfigError(
-            "arguments of miles-credit have pad_lat or pad_lon beside the others; padding is told as "
+            "miles-credit's arguments have pad_lat or pad_lon at the top level; padding is given as "
             "padding_conf: {activate, mode, pad_lat, pad_lon}"
         )
     return read_arguments(kind, arguments, SOURCE)
 
 
-def _loaded(network: CreditNetwork, state: State) -> CreditNetwork:
+def _load(network: CreditNetwork, state: State) -> CreditNetwork:
     if network.cube_embedding is not None:
         idle = {key.removeprefix(_IDLE): value for key, value in state.items() if key.startswith(_IDLE)}
         load_state(network.cube_embedding, idle, f"{SOURCE}'s cube_embedding")
@@ -334,7 +333,7 @@ def _loaded(network: CreditNetwork, state: State) -> CreditNetwork:
     return network.eval()
 
 
-def _decoder_of_type(kind: str) -> Decoder:
+def _decoder_from_type(kind: str) -> Decoder:
     if not kind:
         raise ConfigError("the arguments have no type: crossformer (transposed) or wxformer (pixel shuffle)?")
     return "transposed" if kind == "crossformer" else "pixel_shuffle"

@@ -1,9 +1,11 @@
-"""The CrossFormer encoder with a U-shaped decoder: the body of WXFormer.
+"""The body of WXFormer: the CrossFormer encoder with a U-shaped decoder.
 
-Sources: Wang et al., CrossFormer, ICLR 2022; Schreck et al., Community Research Earth Digital
-Intelligence Twin, npj Climate and Atmospheric Science 2025. Submodules are named as miles-credit's.
+Sources: Wang et al., CrossFormer, ICLR 2022 (arXiv:2108.00154); Schreck et al., Community Research Earth
+Digital Intelligence Twin, npj Climate and Atmospheric Science 2025 (arXiv:2411.07814). Names of submodules are
+miles-credit's.
 
-Legend: B batch, C channel, T frames, H rows, W columns, N windows of a batch, M cells of a window.
+Shapes: B batch, C channels, T frames, H rows, W columns, N windows of a batch, M cells of a window, h rows and
+w columns of a coarser grid.
 """
 
 from collections.abc import Sequence
@@ -17,13 +19,13 @@ from torch.utils.checkpoint import checkpoint
 
 from pelagos.models.layers import cpu_linear
 from pelagos.models.layers.cpu_features import may_have_amx
-from pelagos.models.layers.masked_attention import attend
+from pelagos.models.layers.masked_attention import masked_attention
 from pelagos.models.layers.precision import full_precision
-from pelagos.models.layers.weight_cache import Derived, Memo
+from pelagos.models.layers.weight_cache import CachingModule, WeightCache
 from pelagos.models.networks.credit.scale_blocks import (
     ShuffleUpBlock,
     TransposedUpBlock,
-    refined,
+    add_residual,
     shuffle_convolution,
 )
 from pelagos.preprocessing.errors import ConfigError, DataError
@@ -33,13 +35,14 @@ NUM_STAGES = 4
 
 
 class CrossEmbedding(nn.Module):
-    """Convolutions of several kernel sizes and one stride, side by side."""
+    """Convolutions of several kernel sizes and one stride, concatenated (CrossFormer, section 3.1)."""
 
     def __init__(self, dim_in: int, dim_out: int, kernels: Sequence[int], stride: int) -> None:
         super().__init__()
         kernels = sorted(kernels)
         if kernels[0] < stride:
             raise ConfigError(f"a kernel of {kernels[0]} cells would skip cells at stride {stride}")
+        # The larger a kernel, the fewer channels it gets: its cost grows with its area.
         widths = [dim_out // 2**j for j in range(1, len(kernels))]
         widths.append(dim_out - sum(widths))
         self.convs = nn.ModuleList(
@@ -53,7 +56,7 @@ class CrossEmbedding(nn.Module):
 
 
 class StridedConv2d(nn.Conv2d):
-    """A convolution whose zero padding, the odd cell behind, divides the grid by the stride."""
+    """A convolution with zero padding that divides the grid by its stride; an odd cell is added behind."""
 
     def __init__(self, dim_in: int, dim_out: int, kernel: int, stride: int) -> None:
         super().__init__(dim_in, dim_out, kernel, stride)
@@ -74,26 +77,28 @@ class StridedConv2d(nn.Conv2d):
         return F.conv2d(x_BCHW, self.weight, self.bias, self.step, before)
 
     def _in_blocks(self, x_BCHW: Tensor) -> bool:
-        large = self.kernel > BLOCK and self.kernel % self.step == 0
-        # Without AMX bf16's gradients of so large kernels take twice as long as all of this.
+        large = self.kernel > MAX_FAST_KERNEL and self.kernel % self.step == 0
+        # Without AMX, forward and backward of 32 x 32 cells (70 to 8 channels) take 78 ms in blocks and 130 ms
+        # in bf16; without gradients bf16 is faster (17 ms instead of 24).
         exact = not torch.is_autocast_enabled("cpu") or (torch.is_grad_enabled() and not may_have_amx())
         return large and x_BCHW.device.type == "cpu" and exact
 
 
-BLOCK = 8
-"""The largest kernel for which oneDNN is fast in float32, above all in the backward pass."""
+MAX_FAST_KERNEL = 8
+"""The largest kernel that oneDNN handles fast in float32, especially in the backward pass."""
 
 
 def _convolve_in_blocks(x_BCHW: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    """A strided convolution as a sum of small ones: in float32 several times as fast as one of 32 x 32 cells."""
+    """A strided convolution as a sum of small ones, in float32 several times as fast for 32 x 32 cells."""
+    # The cells of a stride become channels: what remains has stride 1 and a kernel smaller by the stride.
     x_BCHW = F.pixel_unshuffle(x_BCHW, stride)
     side = weight.shape[-1] // stride
     weight = weight.unflatten(3, (side, stride)).unflatten(2, (side, stride))
     weight = weight.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
     height, width = (size - side + 1 for size in x_BCHW.shape[-2:])
     parts: list[Tensor] = []
-    for top, left in product(range(0, side, BLOCK), repeat=2):
-        block = weight[..., top : top + BLOCK, left : left + BLOCK]
+    for top, left in product(range(0, side, MAX_FAST_KERNEL), repeat=2):
+        block = weight[..., top : top + MAX_FAST_KERNEL, left : left + MAX_FAST_KERNEL]
         rows = slice(top, top + height + block.shape[-2] - 1)
         columns = slice(left, left + width + block.shape[-1] - 1)
         parts.append(F.conv2d(x_BCHW[..., rows, columns], block, None if parts else bias))
@@ -105,11 +110,12 @@ class ChannelNorm(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
+        # In the shape of published weights, which are for channels first.
         self.g = nn.Parameter(torch.ones(1, dim, 1, 1))
         self.b = nn.Parameter(torch.zeros(1, dim, 1, 1))
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Same shape."""
+        """(B, H, W, C) to the same shape."""
         return F.layer_norm(x_BHWC, x_BHWC.shape[-1:], self.g.flatten(), self.b.flatten())
 
 
@@ -121,14 +127,16 @@ class Pointwise(nn.Conv2d):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """(..., C) to (..., C')."""
-        return cpu_linear.linear(x_BHWC, self.weight.flatten(1), self.bias)
+        return cpu_linear.fast_linear(x_BHWC, self.weight.flatten(1), self.bias)
 
 
-class PositionBias(Derived):
-    """A network of the offset between two cells of a window: what attention adds to its logits.
+class PositionBias(CachingModule):
+    """The dynamic position bias: a network of the offset between two cells of a window of side w.
 
-    The published form evaluates the network on the offsets -w..w but looks entries up as if it had been
-    -(w-1)..w-1, so that an entry holds the value of another offset; published weights need it.
+    The published form evaluates the network for the offsets -w..w, but looks entries up as if these had been
+    -(w-1)..w-1. An entry then holds the value of another offset, to which published weights have adapted.
+
+    Source: CrossFormer, section 3.2.2.
     """
 
     def __init__(self, dim: int, window: int, *, published: bool) -> None:
@@ -136,22 +144,22 @@ class PositionBias(Derived):
         layers: list[nn.Module] = [nn.Linear(2, dim)]
         for _ in range(2):
             layers += [nn.LayerNorm(dim), nn.ReLU(), nn.Linear(dim, dim)]
-        # Softmax is blind to a constant, so a bias here would never be trained.
+        # Softmax ignores a constant, so a bias here would never be trained.
         layers += [nn.LayerNorm(dim), nn.ReLU(), nn.Linear(dim, 1, bias=published)]
         self.layers = nn.Sequential(*layers)
         self.window, self.reach = window, window if published else window - 1
-        self._memo = Memo()
+        self._cache = WeightCache()
 
     def offsets(self) -> Tensor:
-        """((2w-1)², 2): where the entries of the table are evaluated, (rows, columns) in cells."""
+        """((2w-1)², 2): the offsets, in rows and columns, for which the network is evaluated."""
         entries, side = torch.arange((2 * self.window - 1) ** 2), 2 * self.reach + 1
         return torch.stack([entries // side - self.reach, entries % side - self.reach], -1)
 
     def forward(self) -> Tensor:
-        """(M, M): the bias of query cell i and key cell j."""
-        return self._memo([*self.parameters(), *self.buffers()], self._table)
+        """(M, M): the bias of each pair of query and key cell."""
+        return self._cache([*self.parameters(), *self.buffers()], self._compute_position_bias)
 
-    def _table(self) -> Tensor:
+    def _compute_position_bias(self) -> Tensor:
         weight = next(self.parameters())
         cell = torch.arange(self.window**2, device=weight.device)
         row_MM, column_MM = (
@@ -163,8 +171,11 @@ class PositionBias(Derived):
         return table[row_MM * (2 * self.window - 1) + column_MM]
 
 
-class WindowAttention(nn.Module):
-    """Attention within windows: of neighbours (short), or of cells spread evenly over the grid (long)."""
+class ShortLongAttention(nn.Module):
+    """Attention within windows of neighbours (short) or of cells spread evenly over the grid (long).
+
+    Source: the long short distance attention of CrossFormer, section 3.2.1.
+    """
 
     def __init__(
         self, dim: int, head_dim: int, window: int, *, long: bool, published: bool, dropout: float = 0.0
@@ -179,33 +190,35 @@ class WindowAttention(nn.Module):
         self.window, self.head_dim, self.dropout, self.long = window, head_dim, dropout, long
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Same shape; H and W must be multiples of the window."""
+        """(B, H, W, C) to the same shape; H and W must be multiples of the window."""
         batch, height, width, dim = x_BHWC.shape
         side = self.window
-        # Along each axis either the window or the place in it comes first.
+        # Each axis is split into window and place: the window is the slow part in short attention, the fast
+        # one in long attention.
         if self.long:
             cut, order, back = (side, height // side, side, width // side), (2, 4, 1, 3), (3, 1, 4, 2)
         else:
             cut, order, back = (height // side, side, width // side, side), (1, 3, 2, 4), (1, 3, 2, 4)
         x_NMC = self.norm(x_BHWC).reshape(batch, *cut, dim).permute(0, *order, 5).reshape(-1, side**2, dim)
-        x_NMC = self._attend(self.to_qkv(x_NMC))
+        x_NMC = self._attention(self.to_qkv(x_NMC))
         x_NMC = x_NMC.reshape(batch, height // side, width // side, side, side, dim)
         return x_NMC.permute(0, *back, 5).reshape(x_BHWC.shape)
 
-    def _attend(self, qkv_NMC: Tensor) -> Tensor:
+    def _attention(self, qkv_NMC: Tensor) -> Tensor:
         windows, cells, _ = qkv_NMC.shape
         q, k, v = qkv_NMC.reshape(windows, cells, 3, -1, self.head_dim).permute(2, 0, 3, 1, 4)
         q, bias_MM = q * self.head_dim**-0.5, self.dpb()
         if self.dropout and self.training:
+            # `masked_attention` has no dropout.
             out = F.scaled_dot_product_attention(q, k, v, bias_MM.to(q.dtype), self.dropout, scale=1.0)
         else:
-            out = attend(q, k, v, bias_MM.expand(q.shape[1], -1, -1), None)
+            out = masked_attention(q, k, v, bias_MM.expand(q.shape[1], -1, -1), None)
         x_NMC: Tensor = self.to_out(out.transpose(1, 2).flatten(2))
         return x_NMC
 
 
 class FeedForward(nn.Module):
-    """Norm, four times the channels, GELU, back."""
+    """A pre-normalised MLP with four times the channels."""
 
     def __init__(self, dim: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -214,7 +227,7 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Same shape."""
+        """(B, H, W, C) to the same shape."""
         out: Tensor = self.layers(x_BHWC)
         return out
 
@@ -236,8 +249,8 @@ class Transformer(nn.Module):
         super().__init__()
         attention_dropout, dropout = dropouts
 
-        def attention(long: bool) -> WindowAttention:
-            return WindowAttention(
+        def attention(long: bool) -> ShortLongAttention:
+            return ShortLongAttention(
                 dim, head_dim, windows[long], long=long, published=published, dropout=attention_dropout
             )
 
@@ -250,24 +263,24 @@ class Transformer(nn.Module):
         self.windows, self.checkpointing = windows, checkpointing
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Same shape; H and W must be multiples of both windows."""
+        """(B, C, H, W) to the same shape; H and W must be multiples of both windows."""
         x_BHWC = x_BCHW.permute(0, 2, 3, 1).contiguous()
         for block in self.layers:
             if self.checkpointing and torch.is_grad_enabled():
-                x_BHWC = checkpoint(_run, block, x_BHWC, use_reentrant=False)
+                x_BHWC = checkpoint(_apply_block, block, x_BHWC, use_reentrant=False)
             else:
-                x_BHWC = _run(block, x_BHWC)
+                x_BHWC = _apply_block(block, x_BHWC)
         return x_BHWC.permute(0, 3, 1, 2)
 
 
-def _run(block: nn.Module, x_BHWC: Tensor) -> Tensor:
+def _apply_block(block: nn.Module, x_BHWC: Tensor) -> Tensor:
     for layer in block.children():
-        x_BHWC = refined(x_BHWC, layer)
+        x_BHWC = add_residual(x_BHWC, layer)
     return x_BHWC
 
 
-class PatchEmbedding(nn.Module):
-    """Patches of the grid as cells of the first stage's width."""
+class CubeEmbedding(nn.Module):
+    """A projection of each patch of all frames to one cell, normalised."""
 
     def __init__(self, dim_in: int, dim_out: int, patch: tuple[int, int, int]) -> None:
         super().__init__()
@@ -282,7 +295,7 @@ class PatchEmbedding(nn.Module):
 
 
 class CrossFormer(nn.Module):
-    """Four stages of cross embedding and transformer, and four that double the grid again.
+    """Four stages of cross embedding and transformer, and four steps that double the grid again.
 
     Args:
         dim_in: input channels.
@@ -290,16 +303,16 @@ class CrossFormer(nn.Module):
         dims: channels of the stages.
         depths: transformer blocks of the stages.
         head_dim: channels of an attention head.
-        local_windows: cells along a side of the short attention's windows.
-        global_windows: likewise of the long attention's.
-        kernels: kernel sizes of the stages' embeddings.
-        strides: how much each stage's embedding coarsens.
-        patch: (rows, columns) of the patches that the first stage works on.
+        local_windows: cells along a side of the windows of short attention.
+        global_windows: cells along a side of the windows of long attention.
+        kernels: kernel sizes of the stages' cross embeddings.
+        strides: the factor by which each stage's embedding coarsens the grid.
+        patch: (rows, columns) of the patches that are the first stage's cells.
         decoder: how the grid is doubled.
-        groups: of the decoder's group norms.
-        published: the form that published weights need, see PositionBias.
-        dropouts: of attention weights and of the feed-forward layers.
-        checkpointing: recompute transformer blocks in the backward pass instead of storing them.
+        groups: groups of the decoder's group normalisations.
+        published: whether the form is the one of published weights, see `PositionBias`.
+        dropouts: shares of attention weights and of feed-forward activations set to zero in training.
+        checkpointing: whether transformer blocks are recomputed in the backward pass instead of stored.
     """
 
     def __init__(
@@ -325,7 +338,7 @@ class CrossFormer(nn.Module):
         self.patch, self.strides = patch, tuple(strides)
         self.windows = tuple(zip(local_windows, global_windows, strict=True))
         if patch != (1, 1):
-            self.cube_embedding = PatchEmbedding(dim_in, dims[0], (1, *patch))
+            self.cube_embedding = CubeEmbedding(dim_in, dims[0], (1, *patch))
         first = dim_in if patch == (1, 1) else dims[0]
         embeddings = map(CrossEmbedding, (first, *dims), dims, kernels, strides)
         transformers = (
@@ -359,7 +372,11 @@ class CrossFormer(nn.Module):
         )
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise a DataError where a stage's grid does not fit its windows or the decoder's."""
+        """Checks that windows divide the grid of each stage, and that each grid has half the size of the last.
+
+        Raises:
+            DataError: they do not.
+        """
         for name, size, patch in (("rows", height, self.patch[0]), ("columns", width, self.patch[1])):
             cells, sizes = size // patch, []
             for stride, windows in zip(self.strides, self.windows, strict=True):
@@ -374,19 +391,19 @@ class CrossFormer(nn.Module):
             if any(fine != 2 * coarse for fine, coarse in pairwise(sizes)):
                 raise DataError(
                     f"{size} {name} with padding become {sizes} cells in the four stages, "
-                    "but each must have half of those before it"
+                    "but each stage must have half the cells of the one before"
                 )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', 16 h, 16 w) where (h, w) is the last stage's grid.
+        """(B, C, H, W) to (B, C', 16 h, 16 w), where (h, w) is the last stage's grid.
 
         Raises:
-            DataError: see check_size.
+            DataError: the size does not fit; see `check_size`.
         """
         self.check_size(*x_BCHW.shape[-2:])
         if self.patch != (1, 1):
             x_BCHW = self.cube_embedding(x_BCHW[:, :, None])
-        # On the CPU convolutions of small grids are faster with channels first.
+        # On the CPU, convolutions on small grids are faster with channels first.
         layout = torch.channels_last if x_BCHW.is_cuda else torch.contiguous_format
         x_BCHW = x_BCHW.contiguous(memory_format=layout)
         skips = []

@@ -1,6 +1,8 @@
 """Earth and mirror padding of latitude-longitude fields, and padding to a size that a network can serve.
 
-Legend: B batch, C channel, H rows (latitude), W columns (longitude); N rows after padding.
+Source: NCAR/miles-credit, `padding_conf`.
+
+Shapes: B batch, C channels, H rows (latitude), W columns (longitude), N rows after padding.
 """
 
 from dataclasses import dataclass
@@ -10,11 +12,10 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from pelagos.models.layers.padding import pad
+from pelagos.models.layers.padding import NOT_PERIODIC, GridSize, Periodic, Widths, pad
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 
-Widths = tuple[int, int]
 Mode = Literal["earth", "mirror", "boundary"]
 
 
@@ -22,10 +23,10 @@ class PaddingConfig(Config):
     """How fields are extended beyond their grid.
 
     Attributes:
-        mode: `earth` goes over the poles to the opposite meridian, `mirror` reflects at the poles, both wrap
-            in longitude; `boundary` wraps the axes that the call says are periodic and fills others with 0.
+        mode: `earth` continues over the poles on the opposite meridian, `mirror` reflects at the poles, and both
+            wrap in longitude; `boundary` wraps axes that are periodic in the call and adds zeros to others.
         lat: rows added before and after; one number stands for both.
-        lon: columns likewise.
+        lon: columns added before and after; one number stands for both.
     """
 
     mode: Mode = "boundary"
@@ -36,11 +37,11 @@ class PaddingConfig(Config):
     def _check(self) -> "PaddingConfig":
         for name, widths in (("lat", self.lat), ("lon", self.lon)):
             if min(_pair(widths)) < 0:
-                raise ConfigError(f"padding.{name} is {widths}, but a number of cells cannot be negative")
+                raise ConfigError(f"padding.{name} is {widths}, but the number of cells cannot be negative")
         return self
 
-    def build(self, multiple: Widths = (1, 1)) -> "GridPadding":
-        """The padding, extended so that rows and columns become multiples of the two numbers."""
+    def build(self, multiple: GridSize = (1, 1)) -> "GridPadding":
+        """The padding, extended so that rows and columns become multiples of these two numbers."""
         return GridPadding(self.mode, _pair(self.lat), _pair(self.lon), multiple)
 
 
@@ -55,23 +56,30 @@ def _extended(size: int, widths: Widths, multiple: int) -> Widths:
 
 @dataclass(frozen=True)
 class GridPadding:
-    """Adds cells around a field and takes them off again; see PaddingConfig."""
+    """Adds cells around fields and crops them again; see `PaddingConfig`.
+
+    Attributes:
+        mode: what the cells hold.
+        lat: rows added at least, before and after.
+        lon: columns added at least, before and after.
+        multiple: what the numbers of rows and columns become multiples of.
+    """
 
     mode: Mode = "boundary"
     lat: Widths = (0, 0)
     lon: Widths = (0, 0)
-    multiple: Widths = (1, 1)
+    multiple: GridSize = (1, 1)
 
     def widths(self, height: int, width: int) -> tuple[Widths, Widths]:
-        """The rows and columns added before and after a field of this size."""
+        """The rows and columns added before and after fields of this size."""
         lat = _extended(height, self.lat, self.multiple[0])
         return lat, _extended(width, self.lon, self.multiple[1])
 
-    def pad(self, x_BCHW: Tensor, periodic: tuple[bool, bool] = (False, False)) -> Tensor:
-        """The field with its surroundings; `periodic` is heeded by the mode `boundary` alone.
+    def pad(self, x_BCHW: Tensor, periodic: Periodic = NOT_PERIODIC) -> Tensor:
+        """(B, C, H, W) to the padded fields; only the mode `boundary` depends on `periodic`.
 
         Raises:
-            DataError: the padding is wider than the field, or over the pole there is no opposite meridian.
+            DataError: the padding is wider than the fields, or beyond the pole there is no opposite meridian.
         """
         lat, lon = self.widths(*x_BCHW.shape[-2:])
         if self.mode == "boundary":
@@ -80,11 +88,11 @@ class GridPadding:
         x_BCNW = over_poles(x_BCHW, lat) if any(lat) else x_BCHW
         return pad(x_BCNW, (0, 0), lon, (False, True))
 
-    def crop(self, x_BCHW: Tensor, height: int, width: int, scale: tuple[int, int] = (1, 1)) -> Tensor:
-        """Take off what `pad` added to a field of (height, width), in a map coarser by `scale`.
+    def crop(self, x_BCHW: Tensor, height: int, width: int, scale: GridSize = (1, 1)) -> Tensor:
+        """Removes what `pad` added to fields of (height, width), on a grid coarser by `scale`.
 
         Raises:
-            ConfigError: the added cells are no whole number of the coarser ones.
+            ConfigError: the added cells are not a whole number of coarser ones.
         """
         lat, lon = self.widths(height, width)
         if any(cells % scale[0] for cells in lat) or any(cells % scale[1] for cells in lon):
@@ -99,7 +107,7 @@ class GridPadding:
 
 
 def _over_poles(x_BCHW: Tensor, lat: Widths) -> Tensor:
-    """Rows ... 1 0 | 0 1 ... with those beyond the pole shifted by half a circle, as CREDIT lays them out."""
+    """Rows ... 1 0 | 0 1 ..., where those beyond the pole are shifted by half a circle, as in CREDIT."""
     height, width = x_BCHW.shape[-2:]
     north, south = lat
     if width % 2:
@@ -114,7 +122,7 @@ def _over_poles(x_BCHW: Tensor, lat: Widths) -> Tensor:
 
 
 def _mirror(x_BCHW: Tensor, lat: Widths) -> Tensor:
-    """Rows ... 2 1 | 0 1 2 ...: the outermost row is not repeated."""
+    """Rows ... 2 1 | 0 1 2 ...; the outermost row is not repeated."""
     height = x_BCHW.shape[-2]
     north, south = lat
     if max(lat) >= height:

@@ -1,9 +1,9 @@
-"""FuXi as miles-credit implements it: patches, one halving, Swin V2 blocks, one doubling.
+"""FuXi as implemented by miles-credit: patches, one halving, Swin V2 blocks, one doubling.
 
-Sources: Chen et al., FuXi, npj Climate and Atmospheric Science 2023; NCAR/miles-credit. Submodules are
-named as miles-credit's.
+Sources: Chen et al., FuXi, npj Climate and Atmospheric Science 2023 (arXiv:2306.12873); NCAR/miles-credit,
+whose names of submodules are kept.
 
-Legend: B batch, C channel, T frames, H rows, W columns; h, w rows and columns of patches.
+Shapes: B batch, C channels, T frames, H rows, W columns; h rows and w columns of patches.
 """
 
 from typing import Literal, Self
@@ -14,36 +14,37 @@ from einops import rearrange
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pelagos.models.channel_fields import Fields
+from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import Signature
-from pelagos.models.networks.credit.crossformer import PatchEmbedding
+from pelagos.models.layers.padding import GridSize
+from pelagos.models.networks.credit.crossformer import CubeEmbedding
 from pelagos.models.networks.credit.earth_padding import PaddingConfig
 from pelagos.models.networks.credit.padded_network import PaddedNetwork
 from pelagos.models.networks.credit.scale_blocks import DownBlock, TransposedUpBlock
-from pelagos.models.networks.credit.spectral_norm import normalize, normalize_all
-from pelagos.models.networks.credit.swin import CosineAttention, Pair, SwinStage
+from pelagos.models.networks.credit.spectral_norm import add_spectral_norm, add_spectral_norms
+from pelagos.models.networks.credit.swin import CosineAttention, SwinStage
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 
 
 class FuXiConfig(Config):
-    """FuXi; the defaults are of a small network for grids of multiples of 8, to which others are extended.
+    """Settings of FuXi; the defaults are a small network for grids of multiples of 8, to which others are padded.
 
     Attributes:
-        form: a named preset. `pelagos`: any grid, extended to whole patches; knows lead time and scalars as
-            constant channels; predicts the change. `credit`: what published weights need; the padded grid
-            must fit; one time step; predicts the next state; query, key and value weights not normalised.
+        form: `pelagos`: any grid, padded to whole patches; lead time and scalars are constant channels; predicts
+            the change. `credit`, for published weights: the padded grid must fit; one time step; predicts the
+            next state; weights of queries, keys and values are not normalised.
         dim: channels of a patch.
-        depth: Swin V2 blocks.
+        depth: number of Swin V2 blocks.
         num_heads: attention heads.
-        window: rows and columns of attention windows, in patches of the halved grid.
+        window: (rows, columns) of attention windows, in patches of the halved grid; one number stands for both.
         patch: (rows, columns) of a patch.
-        frames: frames of the input, of which each variable's are neighbouring channels.
-        groups: of the group norms.
+        frames: frames of the input; the frames of a variable are neighbouring channels.
+        groups: groups of the group normalisations.
         spectral_norm: whether every layer's weight is divided by its largest singular value.
         padding: how fields are extended beyond their grid.
-        interpolate: whether an output of another size than the input is interpolated to it.
-        checkpointing: recompute Swin blocks in the backward pass instead of storing them.
+        interpolate: whether an output whose size differs from the input's is interpolated to it.
+        checkpointing: whether Swin blocks are recomputed in the backward pass instead of stored.
     """
 
     kind: Literal["fuxi"] = "fuxi"
@@ -51,8 +52,8 @@ class FuXiConfig(Config):
     dim: int = Field(192, gt=0)
     depth: int = Field(6, gt=0)
     num_heads: int = Field(6, gt=0)
-    window: int | Pair = 4
-    patch: Pair = (4, 4)
+    window: int | GridSize = 4
+    patch: GridSize = (4, 4)
     frames: int = Field(1, gt=0)
     groups: int = Field(32, gt=0)
     spectral_norm: bool = True
@@ -63,7 +64,7 @@ class FuXiConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.form == "pelagos" and self.frames != 1:
-            raise ConfigError(f"frames is {self.frames}, but in the form pelagos a call has one frame")
+            raise ConfigError(f"frames is {self.frames}, but a call in the form pelagos has one frame")
         for name, parts in (("num_heads", self.num_heads), ("groups", self.groups)):
             if self.dim % parts:
                 raise ConfigError(f"dim {self.dim} is not a multiple of {name} {parts}")
@@ -73,7 +74,7 @@ class FuXiConfig(Config):
         """The network for these variables.
 
         Raises:
-            ConfigError: the inputs are no whole number of variables, or there are scalars that it cannot hear.
+            ConfigError: the inputs are not a whole number of variables, or the form has no use for scalars.
         """
         own = self.form == "pelagos"
         padding = self.padding.build((2 * self.patch[0], 2 * self.patch[1]) if own else (1, 1))
@@ -82,10 +83,10 @@ class FuXiConfig(Config):
 
     def _body(self, signature: Signature) -> "FuXi":
         own = self.form == "pelagos"
-        num_inputs = len(signature.inputs) + (Fields(signature).num_conditions if own else 0)
+        num_inputs = len(signature.inputs) + (ChannelFields(signature).num_conditions if own else 0)
         if num_inputs % self.frames:
             raise ConfigError(
-                f"{num_inputs} inputs are no whole number of variables in {self.frames} frames each"
+                f"{num_inputs} inputs are not a whole number of variables with {self.frames} frames each"
             )
         body = FuXi(
             num_inputs // self.frames,
@@ -102,16 +103,23 @@ class FuXiConfig(Config):
         if self.spectral_norm:
             for module in body.modules() if not own else ():
                 if isinstance(module, CosineAttention):
-                    normalize(module.qkv, frozen=True)
-            normalize_all(body)
+                    add_spectral_norm(module.qkv, frozen=True)
+            add_spectral_norms(body)
         return body
 
 
 class UTransformer(nn.Module):
-    """Halve, attend, join with what was there before, double."""
+    """Halves the grid, applies Swin blocks, and doubles the grid again with a skip connection."""
 
     def __init__(
-        self, dim: int, depth: int, num_heads: int, window: Pair, groups: int, *, checkpointing: bool = False
+        self,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        window: GridSize,
+        groups: int,
+        *,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.down = DownBlock(dim, dim, groups)
@@ -120,12 +128,12 @@ class UTransformer(nn.Module):
         self.window = window
 
     def forward(self, x_BChw: Tensor) -> Tensor:
-        """Same shape; h and w must be even."""
+        """(B, C, h, w) to the same shape; h and w must be even."""
         skip_BCHW: Tensor = self.down(x_BChw)
         height, width = skip_BCHW.shape[-2:]
         missing = (-height % self.window[0], -width % self.window[1])
         top, left = (cells // 2 for cells in missing)
-        # Cells of zeros take part in attention, as they do in the published network.
+        # The added zeros take part in attention, as in the published network.
         x_BCHW = F.pad(skip_BCHW, (left, missing[1] - left, top, missing[0] - top))
         x_BCHW = self.layer(x_BCHW.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)
         x_BCHW = x_BCHW[..., top : top + height, left : left + width]
@@ -134,19 +142,19 @@ class UTransformer(nn.Module):
 
 
 class FuXi(nn.Module):
-    """The body of FuXi: padded fields to padded fields.
+    """The body of FuXi, from padded fields to padded fields.
 
     Args:
         dim_in: input channels of one frame.
         dim_out: output channels.
-        frames: frames of the input, folded into its channels with the frame fastest.
+        frames: frames of the input, folded into its channels, where the frame varies fastest.
         patch: (rows, columns) of a patch.
         dim: channels of a patch.
-        depth: Swin V2 blocks.
+        depth: number of Swin V2 blocks.
         num_heads: attention heads.
         window: (rows, columns) of attention windows, in patches of the halved grid.
-        groups: of the group norms.
-        checkpointing: recompute Swin blocks in the backward pass instead of storing them.
+        groups: groups of the group normalisations.
+        checkpointing: whether Swin blocks are recomputed in the backward pass instead of stored.
     """
 
     def __init__(
@@ -155,17 +163,17 @@ class FuXi(nn.Module):
         dim_out: int,
         *,
         frames: int = 1,
-        patch: Pair,
+        patch: GridSize,
         dim: int,
         depth: int,
         num_heads: int,
-        window: Pair,
+        window: GridSize,
         groups: int,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.frames, self.patch = frames, patch
-        self.cube_embedding = PatchEmbedding(dim_in, dim, (frames, *patch))
+        self.cube_embedding = CubeEmbedding(dim_in, dim, (frames, *patch))
         self.u_transformer = UTransformer(dim, depth, num_heads, window, groups, checkpointing=checkpointing)
         self.fc = nn.Linear(dim, dim_out * patch[0] * patch[1])
 

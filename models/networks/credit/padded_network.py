@@ -1,32 +1,35 @@
-"""PaddedNetwork: a network of one time step on an extended grid; what WXFormer and FuXi have in common.
+"""A network on a padded grid: what WXFormer and FuXi have in common.
 
-Legend: B batch, C channel, H rows, W columns.
+Shapes: B batch, C channels, H rows, W columns.
 """
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pelagos.models.channel_fields import ALL, Fields
-from pelagos.models.context import Context, Signature
+from pelagos.models.channel_fields import ChannelFields
+from pelagos.models.context import ALL_VARIABLES, Context, Signature
 from pelagos.models.networks.credit.earth_padding import GridPadding
-from pelagos.models.networks.credit.spectral_norm import iterate_all
+from pelagos.models.networks.credit.spectral_norm import update_spectral_norms
 from pelagos.preprocessing.errors import ConfigError
 
 
 class PaddedNetwork(nn.Module):
-    """Padding, a body, cropping, and interpolation where the body's grid misses the input's.
+    """Padding, a body, cropping, and interpolation if the body's grid differs from the input's.
 
     Attributes:
-        one_step: whether its outputs are one time step ahead whatever lead time it is told.
+        one_step: whether its outputs are always one time step ahead, whatever the lead time.
 
     Args:
-        signature: the variables.
+        signature: the variables and scalars.
         body: the network of padded fields.
         padding: what is added around the fields.
-        scale: (rows, columns) of the padded fields that a cell of the body's output stands for.
+        scale: the size of a cell of the body's output, in (rows, columns) of the padded fields.
         predicts_change: whether lead time and scalars are input channels and the output is added to the
-            input; else the body alone gives the next state.
-        interpolate: whether an output of another size than the input is interpolated to it.
+            input; otherwise the body's output is the next state.
+        interpolate: whether an output whose size differs from the input's is interpolated to it.
+
+    Raises:
+        ConfigError: there are scalars, which a body that predicts the next state cannot use.
     """
 
     def __init__(
@@ -42,33 +45,34 @@ class PaddedNetwork(nn.Module):
         super().__init__()
         if signature.scalars and not predicts_change:
             raise ConfigError(
-                f"in the form credit the scalars {', '.join(signature.scalars)} would not be heard; "
-                "the form pelagos hears them"
+                f"the scalars {', '.join(signature.scalars)} would have no effect in the form credit; "
+                "use the form pelagos, which is conditioned on them"
             )
         self.signature, self.body, self.padding = signature, body, padding
         self.scale = scale
-        self.fields = Fields(signature)
+        self.channel_fields = ChannelFields(signature)
         self.predicts_change, self.interpolate = predicts_change, interpolate
         self.one_step = not predicts_change
 
-    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL) -> Tensor:
+    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).
 
         Raises:
             ValueError: channels, scalars or grid do not fit the network.
         """
+        # Here, not in the layers: with activation checkpointing those run twice in a step.
         if self.training:
-            iterate_all(self.body)
-        call = self.fields.select(x_BCHW, lead_time_B, context)
+            update_spectral_norms(self.body)
+        call = self.channel_fields.select(x_BCHW, lead_time_B, context)
         if self.predicts_change:
-            fields_BCHW = self.fields.with_conditions(x_BCHW, lead_time_B, call)
-            change_BCHW = self._map(fields_BCHW, context.periodic)
-            y_BCHW = self.fields.persistence(x_BCHW, call) + change_BCHW
+            fields_BCHW = self.channel_fields.inputs_and_conditions(x_BCHW, lead_time_B, call)
+            change_BCHW = self._run_body(fields_BCHW, context.periodic)
+            y_BCHW = self.channel_fields.persistence(x_BCHW, call) + change_BCHW
         else:
-            y_BCHW = self._map(self.fields.spread(x_BCHW, call), context.periodic)
-        return self.fields.gather(y_BCHW, call)
+            y_BCHW = self._run_body(self.channel_fields.all_inputs(x_BCHW, call), context.periodic)
+        return self.channel_fields.requested_outputs(y_BCHW, call)
 
-    def _map(self, x_BCHW: Tensor, periodic: tuple[bool, bool]) -> Tensor:
+    def _run_body(self, x_BCHW: Tensor, periodic: tuple[bool, bool]) -> Tensor:
         height, width = x_BCHW.shape[-2:]
         y_BCHW: Tensor = self.body(self.padding.pad(x_BCHW, periodic))
         y_BCHW = self.padding.crop(y_BCHW, height, width, self.scale)

@@ -1,9 +1,9 @@
 """A stage of Swin Transformer V2 with the names of timm's SwinTransformerV2Stage, for any grid.
 
-Source: Liu et al., Swin Transformer V2, CVPR 2022. It differs from timm's in speed alone: fused attention
-with the bias as mask, and the table of biases kept in evaluation.
+Source: Liu et al., Swin Transformer V2, CVPR 2022 (arXiv:2111.09883). It differs from timm's in speed only: attention
+is fused, with the bias as its mask, and the position bias is cached in evaluation.
 
-Legend: B batch, H rows, W columns, C channels, N windows of a batch, n of a sample, M cells of a window,
+Shapes: B batch, H rows, W columns, C channels, N windows of a batch, n windows of a sample, M cells of a window,
 h heads, d channels of a head.
 """
 
@@ -16,18 +16,17 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pelagos.models.layers.masked_attention import attend
+from pelagos.models.layers.masked_attention import masked_attention
+from pelagos.models.layers.padding import GridSize
 from pelagos.models.layers.precision import full_precision
-from pelagos.models.layers.weight_cache import Derived, Memo
+from pelagos.models.layers.weight_cache import CachingModule, WeightCache
 from pelagos.preprocessing.errors import ConfigError
 
-Pair = tuple[int, int]
 
+class CosineAttention(CachingModule):
+    """Scaled cosine attention within windows, with a continuous relative position bias (eq. 2 to 4)."""
 
-class CosineAttention(Derived):
-    """Scaled cosine attention within windows, with a continuous bias of relative positions."""
-
-    def __init__(self, dim: int, num_heads: int, window: Pair) -> None:
+    def __init__(self, dim: int, num_heads: int, window: GridSize) -> None:
         super().__init__()
         if dim % num_heads:
             raise ConfigError(f"{dim} channels do not split into {num_heads} heads")
@@ -39,24 +38,24 @@ class CosineAttention(Derived):
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.q_bias, self.v_bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
         self.proj = nn.Linear(dim, dim)
-        self._memo = Memo()
+        self._cache = WeightCache()
 
     def forward(self, x_NMC: Tensor, mask_nMM: Tensor | None) -> Tensor:
-        """Same shape; the mask is added to the logits of each sample's n windows."""
+        """(N, M, C) to the same shape; the mask is added to the logits of each sample's n windows."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(x_NMC, self.qkv.weight, bias)
         q, k, v = qkv.reshape(*x_NMC.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         scale_h11 = self.logit_scale.clamp(max=log(100.0)).exp()
         q, k = F.normalize(q, dim=-1) * scale_h11, F.normalize(k, dim=-1)
-        out_NhMd = attend(q, k, v, self.position_bias(), mask_nMM)
+        out_NhMd = masked_attention(q, k, v, self.position_bias(), mask_nMM)
         projected: Tensor = self.proj(out_NhMd.transpose(1, 2).flatten(2))
         return projected
 
     def position_bias(self) -> Tensor:
-        """(h, M, M): 16 sigmoid of a network of log-spaced offsets between cells."""
-        return self._memo([*self.cpb_mlp.parameters(), *self.cpb_mlp.buffers()], self._table)
+        """(h, M, M): 16 sigmoid(...) of a network of log-spaced offsets between cells."""
+        return self._cache([*self.cpb_mlp.parameters(), *self.cpb_mlp.buffers()], self._compute_position_bias)
 
-    def _table(self) -> Tensor:
+    def _compute_position_bias(self) -> Tensor:
         weight = next(self.cpb_mlp.parameters())
         rows, columns = self.window
         cell = torch.arange(rows * columns, device=weight.device)
@@ -70,15 +69,15 @@ class CosineAttention(Derived):
 
 
 def _log_spaced(offset: Tensor, side: int) -> Tensor:
-    # In float32 whatever the weights are, as timm has it: published weights are checked against that.
+    # In float32 whatever the precision of the weights, as in timm, against which published weights are checked.
     scaled = offset.float() * (8 / max(side - 1, 1))
     return scaled.sign() * torch.log2(scaled.abs() + 1) / log2(8)
 
 
 class SwinBlock(nn.Module):
-    """Window attention and feed-forward, each normalised and added to its input."""
+    """Window attention and an MLP, each normalised and added to its input."""
 
-    def __init__(self, dim: int, num_heads: int, window: Pair, shift: Pair) -> None:
+    def __init__(self, dim: int, num_heads: int, window: GridSize, shift: GridSize) -> None:
         super().__init__()
         self.attn = CosineAttention(dim, num_heads, window)
         self.norm1 = nn.LayerNorm(dim)
@@ -87,14 +86,14 @@ class SwinBlock(nn.Module):
         self.window, self.shift = window, shift
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Same shape; H and W must be multiples of the window."""
-        x_BHWC = x_BHWC + self.norm1(self._attend(x_BHWC))
+        """(B, H, W, C) to the same shape; H and W must be multiples of the window."""
+        x_BHWC = x_BHWC + self.norm1(self._window_attention(x_BHWC))
         out_BHWC: Tensor = x_BHWC + self.norm2(self.mlp(x_BHWC))
         return out_BHWC
 
-    def _attend(self, x_BHWC: Tensor) -> Tensor:
+    def _window_attention(self, x_BHWC: Tensor) -> Tensor:
         size = x_BHWC.shape[1:3]
-        # Windows as large as the grid see all of it: there is nothing to shift.
+        # A window as large as the grid sees all of it: there is nothing to shift.
         down, right = (
             0 if cells <= side else shift
             for cells, side, shift in zip(size, self.window, self.shift, strict=True)
@@ -107,8 +106,8 @@ class SwinBlock(nn.Module):
         x_BHWC = rearrange(x_NMC, "(b h w) (i j) c -> b (h i) (w j) c", i=i, j=j, h=h, w=w)
         return x_BHWC.roll((down, right), (1, 2)) if down or right else x_BHWC
 
-    def _mask(self, x_BHWC: Tensor, shift: Pair) -> Tensor:
-        """(n, M, M): -100 between cells that the shift brought together from opposite sides."""
+    def _mask(self, x_BHWC: Tensor, shift: GridSize) -> Tensor:
+        """(n, M, M): -100, as in timm, between cells that the shift brought together from opposite sides."""
         row_H, column_W = (
             _regions(cells, side, step, x_BHWC.device)
             for cells, side, step in zip(x_BHWC.shape[1:3], self.window, shift, strict=True)
@@ -121,7 +120,7 @@ class SwinBlock(nn.Module):
 
 
 def _regions(cells: int, side: int, shift: int, device: torch.device) -> Tensor:
-    """0, 1 or 2: which cells of a shifted axis were neighbours; all 0 if nothing was shifted."""
+    """The region 0, 1 or 2 of each cell of an axis: cells attend within theirs; all 0 without a shift."""
     cell = torch.arange(cells, device=device)
     if not shift:
         return torch.zeros_like(cell)
@@ -129,10 +128,10 @@ def _regions(cells: int, side: int, shift: int, device: torch.device) -> Tensor:
 
 
 class SwinStage(nn.Module):
-    """Blocks whose windows are shifted by half a window in every second one."""
+    """Swin blocks, every second one with windows shifted by half a window."""
 
     def __init__(
-        self, dim: int, depth: int, num_heads: int, window: Pair, *, checkpointing: bool = False
+        self, dim: int, depth: int, num_heads: int, window: GridSize, *, checkpointing: bool = False
     ) -> None:
         super().__init__()
         half = (window[0] // 2, window[1] // 2)
@@ -142,7 +141,7 @@ class SwinStage(nn.Module):
         self.checkpointing = checkpointing
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Same shape; H and W must be multiples of the window."""
+        """(B, H, W, C) to the same shape; H and W must be multiples of the window."""
         for block in self.blocks:
             if self.checkpointing and torch.is_grad_enabled():
                 x_BHWC = checkpoint(block, x_BHWC, use_reentrant=False)

@@ -1,6 +1,8 @@
-"""Weights of the reference SFNO (scaomath/torch-cfd, folder fno), in and out.
+"""Import and export of weights of the reference SFNO.
 
-Legend: B batch, X rows, Y columns, T frames.
+Source: scaomath/torch-cfd, folder fno.
+
+Shapes: B batch, X rows, Y columns, T frames.
 """
 
 from collections.abc import Mapping
@@ -16,11 +18,11 @@ from pelagos.preprocessing.errors import DataError
 
 SOURCE = "the reference SFNO"
 MAX_STEPS = 100
-"""The reference counts input frames in hundredths of its unit of time."""
+"""The reference counts input frames in hundredths of its time unit."""
 
 
 class SFNOArguments(Config):
-    """The arguments of the reference's SFNO that its published form heeds."""
+    """The arguments of the reference's SFNO that have an effect in its published form."""
 
     modes_x: int
     modes_y: int
@@ -41,7 +43,7 @@ class SFNOArguments(Config):
     output_steps: int | None = None
 
     def build(self) -> SFNO:
-        """The network, untrained."""
+        """The untrained network."""
         return SFNO(
             1,
             1,
@@ -59,7 +61,7 @@ class SFNOArguments(Config):
 
 
 class ReferenceSFNO(nn.Module):
-    """SFNO behind the reference's call.
+    """SFNO with the reference's call.
 
     Attributes:
         arguments: the reference's constructor arguments, as given.
@@ -74,19 +76,19 @@ class ReferenceSFNO(nn.Module):
         self.output_steps = read.output_steps
 
     def forward(self, v_BXYT: Tensor, out_steps: int | None = None) -> Tensor:
-        """(B, X, Y, T) to (B, X, Y, T'), as many frames as there are in the input if nothing else is said.
+        """(B, X, Y, T) to (B, X, Y, T'); by default there are as many output frames as input frames.
 
         Raises:
-            DataError: the grid is too coarse for the modes, or there are more frames than can be counted.
+            DataError: the grid is too coarse for the modes, or there are more frames than the reference counts.
         """
         _, rows, columns, frames = v_BXYT.shape
         if rows < 2 * self.network.modes[0] or columns < 2 * self.network.modes[1]:
             raise DataError(
-                f"a grid of {rows}x{columns} has no {self.network.modes[:2]} modes: "
+                f"a grid of {rows}x{columns} is too coarse for {self.network.modes[:2]} modes: "
                 f"it needs at least {2 * self.network.modes[0]}x{2 * self.network.modes[1]}"
             )
         if frames > MAX_STEPS:
-            raise DataError(f"{frames} input frames, at most {MAX_STEPS} can be counted")
+            raise DataError(f"{frames} input frames, but the reference counts at most {MAX_STEPS}")
         steps = out_steps or self.output_steps or frames
         times_BT = torch.arange(1, frames + 1, device=v_BXYT.device).to(v_BXYT)[None] / MAX_STEPS
         y_BCXYT: Tensor = self.network(v_BXYT[:, None], v_BXYT[:, None, ..., -1], times_BT, steps)
@@ -97,22 +99,22 @@ def load_sfno(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Refe
     """The reference's SFNO in evaluation mode.
 
     Args:
-        arguments: of the reference's constructor.
+        arguments: the reference's constructor arguments.
         state: the reference's state dict.
 
     Raises:
-        ConfigError: an argument is unknown, or asks for what the reference announces and does not do.
+        ConfigError: an argument is unknown, or asks for something that the reference declares but lacks.
         DataError: names or shapes of the state do not fit the arguments.
     """
     with torch.device("meta"):
         network = ReferenceSFNO(arguments)
-    # The reference's offsets have no axis for the output channel, since it has one.
+    # The reference's offsets have no axis for its only output channel.
     load_state(network.network, {k: v[None] if _is_offset(k) else v for k, v in state.items()}, SOURCE)
     return network.eval()
 
 
 def save_sfno(network: ReferenceSFNO) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The arguments and the state dict that the reference's SFNO loads."""
+    """The arguments and state dict that the reference's SFNO loads."""
     state = network.network.state_dict()
     return network.arguments, {k: v[0] if _is_offset(k) else v for k, v in state.items()}
 

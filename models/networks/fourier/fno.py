@@ -1,7 +1,9 @@
-"""FNO: a two-dimensional Fourier neural operator that knows lead time and scalars.
+"""A two-dimensional Fourier neural operator, conditioned on lead time and scalars.
 
-Source: Li et al., Fourier Neural Operator for Parametric Partial Differential Equations, ICLR 2021; the
-layers are normalised as scOT's are. Legend: B batch, C channels, H rows, W columns, K conditions.
+Source: Li et al., Fourier Neural Operator for Parametric Partial Differential Equations, ICLR 2021
+(arXiv:2010.08895). The layers are normalised as scOT's are.
+
+Shapes: B batch, C channels, H rows, W columns, K conditions.
 """
 
 from typing import Literal
@@ -12,25 +14,25 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pelagos.models.channel_fields import ALL, Fields
-from pelagos.models.context import Context, Signature
-from pelagos.models.layers.conditioning import conditional_norm, conditions
+from pelagos.models.channel_fields import ChannelFields
+from pelagos.models.context import ALL_VARIABLES, Context, Signature
+from pelagos.models.layers.conditioning import conditional_norm, encode_conditions
 from pelagos.models.layers.padding import margins, pad
 from pelagos.models.layers.spectral_conv import SpectralConv
 from pelagos.preprocessing.config import Config
 
 
 class FNOConfig(Config):
-    """FNO.
+    """Settings of an `FNO`.
 
     Attributes:
-        width: channels.
-        modes: frequencies kept along rows and columns; a grid too coarse for them uses the lower ones.
-        num_layers: spectral layers.
-        expansion: how much wider the hidden layer of the projection to the outputs is.
-        margin: zeros behind an axis that does not wrap, as a share of it, since Fourier modes do.
+        width: channels of the layers.
+        modes: frequencies used along rows and columns; a grid too coarse for them uses the lower ones.
+        num_layers: number of Fourier layers.
+        expansion: hidden channels of the projection to the outputs, in units of `width`.
+        margin: zeros added behind axes that do not wrap, as Fourier modes do, as a share of their length.
         residual: whether the network predicts the change of variables that are also input.
-        checkpointing: recompute layers in the backward pass instead of storing them.
+        checkpointing: whether layers are recomputed in the backward pass instead of stored.
     """
 
     kind: Literal["fno"] = "fno"
@@ -57,7 +59,7 @@ class FNOConfig(Config):
 
 
 class FourierLayer(nn.Module):
-    """A spectral and a pointwise map, normalised, activated and added to the input."""
+    """x + gelu(norm(spectral convolution of x + pointwise map of x)); eq. 2 of the paper, with a residual."""
 
     def __init__(self, width: int, modes: tuple[int, int], num_conditions: int) -> None:
         super().__init__()
@@ -66,14 +68,14 @@ class FourierLayer(nn.Module):
         self.norm = conditional_norm(width, num_conditions)
 
     def forward(self, x_BCHW: Tensor, conditions_BK: Tensor) -> Tensor:
-        """Same shape."""
+        """(B, C, H, W) to the same shape."""
         y_BCHW = self.spectral(x_BCHW) + self.pointwise(x_BCHW)
         y_BHWC = self.norm(y_BCHW.permute(0, 2, 3, 1), conditions_BK)
         return x_BCHW + F.gelu(y_BHWC).permute(0, 3, 1, 2)
 
 
 class FNO(nn.Module):
-    """Lifting, Fourier layers, projection; any grid. For the arguments see FNOConfig."""
+    """Lifting, Fourier layers and projection, for fields of any size; for the arguments see `FNOConfig`."""
 
     def __init__(
         self,
@@ -90,8 +92,8 @@ class FNO(nn.Module):
         super().__init__()
         self.signature, self.margin, self.residual = signature, margin, residual
         self.checkpointing = checkpointing
-        self.fields = Fields(signature)
-        num_conditions = self.fields.num_conditions
+        self.channel_fields = ChannelFields(signature)
+        num_conditions = self.channel_fields.num_conditions
         self.lifting = nn.Conv2d(len(signature.inputs), width, 1)
         self.layers = nn.ModuleList(FourierLayer(width, modes, num_conditions) for _ in range(num_layers))
         hidden = expansion * width
@@ -99,16 +101,16 @@ class FNO(nn.Module):
             nn.Conv2d(width, hidden, 1), nn.GELU(), nn.Conv2d(hidden, len(signature.outputs), 1)
         )
 
-    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL) -> Tensor:
+    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).
 
         Raises:
             ValueError: channels or scalars do not fit the network.
         """
         height, width = x_BCHW.shape[-2:]
-        call = self.fields.select(x_BCHW, lead_time_B, context)
-        conditions_BK = conditions(lead_time_B, call.scalars)
-        y_BCHW = self.lifting(self.fields.spread(x_BCHW, call))
+        call = self.channel_fields.select(x_BCHW, lead_time_B, context)
+        conditions_BK = encode_conditions(lead_time_B, call.scalars)
+        y_BCHW = self.lifting(self.channel_fields.all_inputs(x_BCHW, call))
         y_BCHW = pad(y_BCHW, *margins((height, width), self.margin, context.periodic))
         for layer in self.layers:
             if self.checkpointing and torch.is_grad_enabled():
@@ -117,5 +119,5 @@ class FNO(nn.Module):
                 y_BCHW = layer(y_BCHW, conditions_BK)
         y_BCHW = self.projection(y_BCHW[..., :height, :width])
         if self.residual:
-            y_BCHW = y_BCHW + self.fields.persistence(x_BCHW, call)
-        return self.fields.gather(y_BCHW, call)
+            y_BCHW = y_BCHW + self.channel_fields.persistence(x_BCHW, call)
+        return self.channel_fields.requested_outputs(y_BCHW, call)

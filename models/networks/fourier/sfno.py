@@ -1,10 +1,10 @@
-"""SFNO: the spatiotemporal Fourier neural operator of the Spectral-Refiner.
+"""SFNO, the spatiotemporal Fourier neural operator of the Spectral-Refiner.
 
 Source: Cao, Brarda, Li and Xi, Spectral-Refiner, ICLR 2025 (arXiv:2405.17211) and scaomath/torch-cfd, whose
-names of submodules are kept. Where that code's results depend on the grid or on the number of output
-steps the form `pelagos` does not; the form `reference` does what it does.
+names of submodules are kept. That code's results depend on the grid and on the number of output steps. Those of
+the form `pelagos` do not; the form `reference` follows the code.
 
-Legend: B batch, C channels, X rows, Y columns, T frames, L latent steps; H rows, W columns of a field.
+Shapes: B batch, C channels, X rows, Y columns, T frames, L latent steps, K waves; H rows, W columns of a field.
 """
 
 import math
@@ -16,8 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pelagos.models.channel_fields import ALL, Fields
-from pelagos.models.context import Context, Signature
+from pelagos.models.channel_fields import ChannelFields
+from pelagos.models.context import ALL_VARIABLES, Context, Signature
 from pelagos.models.layers.padding import margins, pad
 from pelagos.models.layers.spectral_conv import SpectralConv
 from pelagos.preprocessing.config import Config
@@ -27,19 +27,19 @@ Activation = Literal["GELU", "ReLU"]
 
 
 class SFNOConfig(Config):
-    """SFNO.
+    """Settings of an `SFNO`.
 
     Attributes:
-        width: channels.
-        modes: frequencies kept along rows, columns and time.
+        width: channels of the layers.
+        modes: frequencies used along rows, columns and time.
         latent_steps: points on the time axis from the input to the lead time.
-        num_layers: spectral layers, the lifting among them.
-        expansion: how much wider the hidden layer of the pointwise networks is.
-        activation: of all layers.
+        num_layers: number of spectral layers, including the lifting.
+        expansion: hidden channels of the pointwise networks, in units of `width`.
+        activation: the activation of all layers.
         beta: growth rate in the encoding of time.
         delta: factor of the last layer's offsets.
-        margin: zeros behind an axis that does not wrap, as a share of it, since Fourier modes do.
-        checkpointing: recompute layers in the backward pass instead of storing them.
+        margin: zeros added behind axes that do not wrap, as Fourier modes do, as a share of their length.
+        checkpointing: whether layers are recomputed in the backward pass instead of stored.
     """
 
     kind: Literal["sfno"] = "sfno"
@@ -57,7 +57,7 @@ class SFNOConfig(Config):
     def build(self, signature: Signature) -> "SFNOForecast":
         """The network for these variables."""
         body = SFNO(
-            len(signature.inputs) + Fields(signature).num_conditions,
+            len(signature.inputs) + ChannelFields(signature).num_conditions,
             len(signature.outputs),
             width=self.width,
             modes=self.modes,
@@ -73,7 +73,7 @@ class SFNOConfig(Config):
 
 
 class PointwiseNetwork(nn.Module):
-    """Two layers at each point."""
+    """An MLP at each point."""
 
     def __init__(self, width: int, expansion: int, activation: Activation) -> None:
         super().__init__()
@@ -82,13 +82,13 @@ class PointwiseNetwork(nn.Module):
         self.activation = getattr(nn, activation)()
 
     def forward(self, v_BCXYT: Tensor) -> Tensor:
-        """Same shape."""
+        """(B, C, X, Y, T) to the same shape."""
         out: Tensor = self.linear2(self.activation(self.linear1(v_BCXYT)))
         return out
 
 
 class Lifting(nn.Module):
-    """From any number of input frames to the latent steps."""
+    """Maps any number of input frames to the latent steps."""
 
     def __init__(self, width: int, conv: SpectralConv, network: PointwiseNetwork) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Lifting(nn.Module):
 
 
 class OutputOperator(nn.Module):
-    """From the latent steps to any number of output frames, as a change of the last input frame."""
+    """Maps the latent steps to any number of output frames, as changes of the last input frame."""
 
     def __init__(self, conv: SpectralConv, form: Form) -> None:
         super().__init__()
@@ -116,24 +116,24 @@ class OutputOperator(nn.Module):
         """(B, C, X, Y, L) and (B, C, X, Y) to (B, C, X, Y, T')."""
         latent_steps = v_BCXYL.shape[-1]
         trajectory = torch.cat([last_BCXY[..., None], v_BCXYL], -1)
-        # Zeros in front, as long as the trajectory: time is not periodic.
+        # Zeros in front, as long as the trajectory, since time is not periodic.
         padded = F.pad(trajectory, (latent_steps + 1, 0))
-        # The reference keeps the zeros' length whatever the trajectory becomes, and so stretches time.
+        # The reference does not resample the zeros with the trajectory, and so stretches time.
         front = latent_steps + 1 if self.form == "reference" else num_steps + 1
         out_BCXYT: Tensor = self.conv(padded, front + num_steps + 1)[..., -num_steps:] + last_BCXY[..., None]
         return out_BCXYT
 
 
 class SFNO(nn.Module):
-    """Frames in, frames out, on a doubly periodic grid.
+    """Input frames to output frames on a doubly periodic grid.
 
     Args:
-        dim_in: input channels; in the reference form 1.
-        dim_out: output channels.
-        width, modes, latent_steps, num_layers, expansion, activation, beta, delta: see SFNOConfig.
+        dim_in: input channels; 1 in the form `reference`.
+        dim_out: output channels; 1 in the form `reference`.
+        width, modes, latent_steps, num_layers, expansion, activation, beta, delta: see `SFNOConfig`.
         form: whether results depend on grid and number of steps as the reference's do.
         lift_activation: whether the lifting ends with the activation.
-        checkpointing: recompute layers in the backward pass instead of storing them.
+        checkpointing: whether layers are recomputed in the backward pass instead of stored.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class SFNO(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        assert form == "pelagos" or dim_in == dim_out == 1, "the reference has one field"
+        assert form == "pelagos" or dim_in == dim_out == 1, "the form reference has one channel"
         norm: Literal["forward", "backward"] = "forward" if form == "pelagos" else "backward"
         self.width, self.latent_steps, self.beta, self.form = width, latent_steps, beta, form
         self.modes, self.lift_activation, self.checkpointing = modes, lift_activation, checkpointing
@@ -175,26 +175,26 @@ class SFNO(nn.Module):
         self.output_operator = OutputOperator(last, form)
 
     def forward(self, v_BCXYT: Tensor, last_BCXY: Tensor, times_BT: Tensor, num_steps: int) -> Tensor:
-        """Frames (B, C, X, Y, T) at given times, and the last frame of the outputs, to (B, C', X, Y, T')."""
+        """(B, C, X, Y, T) at times (B, T), and the outputs' last known frame (B, C', X, Y), to (B, C', X, Y, T')."""
         v_BCXYT = self.embedding(v_BCXYT) + self._encoding(times_BT, v_BCXYT)
         v_BCXYL = self.lifting_operator(v_BCXYT, self.latent_steps)
         if self.lift_activation:
             v_BCXYL = self.activation(v_BCXYL)
         for layer in range(len(self.w)):
             if self.checkpointing and torch.is_grad_enabled():
-                v_BCXYL = checkpoint(self._apply_layer, layer, v_BCXYL, use_reentrant=False)
+                v_BCXYL = checkpoint(self._spectral_layer, layer, v_BCXYL, use_reentrant=False)
             else:
-                v_BCXYL = self._apply_layer(layer, v_BCXYL)
+                v_BCXYL = self._spectral_layer(layer, v_BCXYL)
         out: Tensor = self.output_operator(self.reduction(v_BCXYL), last_BCXY, num_steps)
         return out
 
-    def _apply_layer(self, layer: int, v_BCXYL: Tensor) -> Tensor:
+    def _spectral_layer(self, layer: int, v_BCXYL: Tensor) -> Tensor:
         y_BCXYL = self.mlp[layer](self.spectral_conv[layer](v_BCXYL))
         out: Tensor = self.activation(y_BCXYL + self.w[layer](v_BCXYL))
         return out
 
     def _encoding(self, times_BT: Tensor, v_BCXYT: Tensor) -> Tensor:
-        """(B, C, X, Y, T): x, y, t, and growing waves of t alone."""
+        """(B, C, X, Y, T): x, y, t, and waves in t whose amplitude changes at the rate beta."""
         rows, columns = v_BCXYT.shape[2:4]
         x_X, y_Y = (self._coordinates(size, times_BT) for size in (rows, columns))
         waves = torch.arange(1, self.width - 2, device=times_BT.device).to(times_BT)
@@ -207,20 +207,20 @@ class SFNO(nn.Module):
         return torch.cat([*parts, t_BCXYT.expand(-1, -1, rows, columns, -1)], 1)
 
     def _coordinates(self, size: int, like: Tensor) -> Tensor:
-        # In the reference both ends are on the grid, so a point's coordinate depends on the resolution.
+        # In the reference both ends of the period are grid points: coordinates depend on the resolution.
         last = 1.0 if self.form == "reference" else (size - 1) / size
         return torch.linspace(0, last, size, dtype=like.dtype, device=like.device)
 
 
 class SFNOForecast(nn.Module):
-    """SFNO behind Pelagos' call: the input, held over the latent steps up to the lead time, is refined."""
+    """SFNO with Pelagos's call: the input, held constant up to the lead time, is refined."""
 
     def __init__(self, signature: Signature, body: SFNO, margin: float = 0.0) -> None:
         super().__init__()
         self.signature, self.body, self.margin = signature, body, margin
-        self.fields = Fields(signature)
+        self.channel_fields = ChannelFields(signature)
 
-    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL) -> Tensor:
+    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).
 
         Raises:
@@ -228,11 +228,11 @@ class SFNOForecast(nn.Module):
         """
         steps, (height, width) = self.body.latent_steps, x_BCHW.shape[-2:]
         behind = margins((height, width), self.margin, context.periodic)
-        call = self.fields.select(x_BCHW, lead_time_B, context)
-        fields_BCHW = self.fields.with_conditions(x_BCHW, lead_time_B, call)
+        call = self.channel_fields.select(x_BCHW, lead_time_B, context)
+        fields_BCHW = self.channel_fields.inputs_and_conditions(x_BCHW, lead_time_B, call)
         held_BCXYT = pad(fields_BCHW, *behind)[..., None].expand(-1, -1, -1, -1, steps)
         part_T = torch.arange(1, steps + 1, device=x_BCHW.device) / steps
         times_BT = lead_time_B[:, None].to(x_BCHW.dtype) * part_T.to(x_BCHW.dtype)
-        persistence_BCHW = pad(self.fields.persistence(x_BCHW, call), *behind)
+        persistence_BCHW = pad(self.channel_fields.persistence(x_BCHW, call), *behind)
         y_BCXYT = self.body(held_BCXYT, persistence_BCHW, times_BT, steps)
-        return self.fields.gather(y_BCXYT[..., :height, :width, -1], call)
+        return self.channel_fields.requested_outputs(y_BCXYT[..., :height, :width, -1], call)

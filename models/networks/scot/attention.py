@@ -1,10 +1,10 @@
 """Window attention with cosine similarity and a continuous position bias, on any grid.
 
-Sources: Liu et al., Swin Transformer V2 (CVPR 2022, arXiv:2111.09883), with the details and the names of
-weights of Poseidon's scOT (Herde et al., 2024, arXiv:2405.19101).
+Sources: Liu et al., Swin Transformer V2 (CVPR 2022, arXiv:2111.09883), eq. 2 to 4; details and names of
+weights follow Poseidon's scOT (Herde et al., 2024, arXiv:2405.19101).
 
-Legend: B batch, N tokens, D channels, n windows of a sample, Z = B n windows of a batch, M places in a window,
-h heads, d channels of a head, O offsets.
+Shapes: B batch, N tokens, P places in all windows, D channels, n windows of a sample, Z = B n windows of a batch,
+M places in a window, h heads, d channels of a head, O offsets, H hidden channels.
 """
 
 import math
@@ -15,56 +15,56 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from pelagos.models.layers.masked_attention import attend, directions
-from pelagos.models.layers.precision import Linear, exact_on_cpu, full_precision
-from pelagos.models.layers.weight_cache import Derived, Memo, kept
-from pelagos.models.networks.scot.token_windows import Axis, Windows
+from pelagos.models.layers.masked_attention import masked_attention, scaled_heads
+from pelagos.models.layers.padding import GridSize, Periodic
+from pelagos.models.layers.precision import Linear, full_precision, full_precision_on_cpu
+from pelagos.models.layers.weight_cache import CachingModule, WeightCache, cache_tensors
+from pelagos.models.networks.scot.token_windows import TokenWindows, WindowAxis
 from pelagos.preprocessing.errors import ConfigError
 
-Pair = tuple[int, int]
-Flags = tuple[bool, bool]
 MAX_LOGIT_SCALE = math.log(100.0)
+"""Cosines are multiplied by at most 100 (Swin Transformer V2, section 3.3)."""
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """The rule by which an attention layer lays its windows on a grid.
+    """How an attention layer lays its windows on a grid.
 
     Attributes:
-        window: the longest side of a window in tokens.
-        shifted: whether windows are moved by half a window, on axes that have more than one.
-        built_for: the grid that alone decides on clamped windows and shifts, as in the reference, which also
-            lets padding be seen; None: the grid of the call decides, and padding is hidden.
-        hidden: what is added to the logits of tokens that must not be seen.
+        window: the longest side of a window, in tokens.
+        shifted: whether windows are shifted by half a window, on axes that have more than one.
+        built_for: the grid that decides on clamped windows and shifts, as in the reference, where tokens
+            also attend to padding; None: the grid of the call decides, and padding is masked.
+        mask_value: what is added to the logits of tokens that must not be attended to.
     """
 
     window: int
     shifted: bool = False
-    built_for: Pair | None = None
-    hidden: float = float("-inf")
+    built_for: GridSize | None = None
+    mask_value: float = float("-inf")
 
     @property
     def span(self) -> int:
-        """The offset, in tokens, that the position bias takes as its unit."""
+        """The offset, in tokens, that is the unit of the position bias."""
         window = min(self.window, *self.built_for) if self.built_for else self.window
         return max(window - 1, 1)
 
-    def windows(self, grid: Pair, periodic: Flags) -> Windows:
+    def windows(self, grid: GridSize, periodic: Periodic) -> TokenWindows:
         """The windows on a grid of tokens."""
         rows, columns = (
             self._axis(length, decisive, wraps)
             for length, decisive, wraps in zip(grid, self.built_for or grid, periodic, strict=True)
         )
-        return Windows(rows, columns, self.hidden)
+        return TokenWindows(rows, columns, self.mask_value)
 
-    def _axis(self, length: int, decisive: int, wraps: bool) -> Axis:
+    def _axis(self, length: int, decisive: int, wraps: bool) -> WindowAxis:
         window = min(self.window, decisive)
         shift = window // 2 if self.shifted and decisive > window else 0
-        return Axis(length, window, shift, wraps, hide_padding=self.built_for is None)
+        return WindowAxis(length, window, shift, wraps, hide_padding=self.built_for is None)
 
 
-class WindowAttention(Derived):
-    """Multi-head attention within windows; the logits are scaled cosines plus a bias of relative position."""
+class WindowAttention(CachingModule):
+    """Multi-head attention within windows; the logits are scaled cosines plus a relative position bias."""
 
     def __init__(
         self, dim: int, num_heads: int, tiling: Tiling, *, qkv_bias: bool = True, bias_dim: int = 512
@@ -78,41 +78,42 @@ class WindowAttention(Derived):
         self.query = Linear(dim, dim, bias=qkv_bias)
         self.key = Linear(dim, dim, bias=False)
         self.value = Linear(dim, dim, bias=qkv_bias)
-        self._memo = Memo()
-        self._memo_windows: Windows | None = None
+        self._cache = WeightCache()
+        self._cached_windows: TokenWindows | None = None
 
-    def forward(self, x_BND: Tensor, grid: Pair, periodic: Flags) -> Tensor:
+    def forward(self, x_BND: Tensor, grid: GridSize, periodic: Periodic) -> Tensor:
         """(B, N, D) tokens in row-major order to the same shape."""
         windows = self.tiling.windows(grid, periodic)
-        x_BPD = windows.cut(x_BND)
+        x_BPD = windows.partition(x_BND)
         q_ZMD, k_ZMD, v_ZMD = (
             part(x_BPD).view(-1, windows.size, x_BPD.shape[-1]) for part in (self.query, self.key, self.value)
         )
         scale_h11 = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
         if x_BND.device.type == "cpu":
-            # What follows is no faster in bf16 there, and needs conversions.
+            # The rest is no faster in bf16 there and would need conversions: in float32 unit queries take
+            # half the time, and are exact.
             q_ZMD, k_ZMD, v_ZMD = (part.to(scale_h11.dtype) for part in (q_ZMD, k_ZMD, v_ZMD))
-        q_ZhMd, k_ZhMd = directions(q_ZMD, scale_h11), directions(k_ZMD, torch.ones_like(scale_h11))
+        q_ZhMd, k_ZhMd = scaled_heads(q_ZMD, scale_h11), scaled_heads(k_ZMD, torch.ones_like(scale_h11))
         v_ZhMd = torch.unflatten(v_ZMD, -1, (self.num_heads, -1)).transpose(1, 2)
         mask_nMM = windows.mask(x_BND.device) if windows.masked else None
-        with exact_on_cpu(q_ZhMd):
-            out_ZhMd = attend(q_ZhMd, k_ZhMd, v_ZhMd, self._bias(windows), mask_nMM)
-        return windows.join(out_ZhMd.transpose(1, 2).reshape(x_BPD.shape))
+        with full_precision_on_cpu(q_ZhMd):
+            out_ZhMd = masked_attention(q_ZhMd, k_ZhMd, v_ZhMd, self._bias(windows), mask_nMM)
+        return windows.merge(out_ZhMd.transpose(1, 2).reshape(x_BPD.shape))
 
-    def _bias(self, windows: Windows) -> Tensor:
-        if windows != self._memo_windows and not torch.compiler.is_compiling():
-            self._memo.clear()
-            self._memo_windows = windows
+    def _bias(self, windows: TokenWindows) -> Tensor:
+        if windows != self._cached_windows and not torch.compiler.is_compiling():
+            self._cache.clear()
+            self._cached_windows = windows
         weights = list(self.continuous_position_bias_mlp.parameters())
-        return self._memo(weights, lambda: self.position_bias(windows))
+        return self._cache(weights, lambda: self.position_bias(windows))
 
-    def position_bias(self, windows: Windows) -> Tensor:
-        """(h, M, M) for each pair of places in a window, query first: a function of their offset.
+    def position_bias(self, windows: TokenWindows) -> Tensor:
+        """(h, M, M): for query and key place in a window, a function of their offset.
 
-        Where a window covers a periodic axis the offset is that on a circle.
+        If a window covers a periodic axis, the offset is the one on a circle.
         """
         weight = self.logit_scale
-        rows, columns = ((axis.window, axis.covers) for axis in (windows.rows, windows.columns))
+        rows, columns = ((axis.window, axis.covers_circle) for axis in (windows.rows, windows.columns))
         offsets_O2, index = _offset_table(rows, columns, self.tiling.span, weight.dtype, weight.device)
         with full_precision(weight):
             bias_hO = self.continuous_position_bias_mlp(offsets_O2)
@@ -121,7 +122,7 @@ class WindowAttention(Derived):
 
 
 class OffsetNetwork(nn.Sequential):
-    """Two layers from log-spaced offsets to 16 sigmoid(...), a bias for each head."""
+    """Two layers from log-spaced offsets to a position bias, 16 sigmoid(...), for each head."""
 
     def __init__(self, hidden: int, num_heads: int) -> None:
         super().__init__(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, num_heads, bias=False))
@@ -131,7 +132,7 @@ class OffsetNetwork(nn.Sequential):
         first, last = self[0], self[2]
         assert isinstance(first, nn.Linear)
         assert isinstance(last, nn.Linear)
-        # Offsets run along rows, and the first layer's bias is a column of its weight: twice as fast on the CPU.
+        # Twice as fast on the CPU with offsets as columns and the first layer's bias as a column of its weight.
         offsets_3O = torch.cat([offsets_O2.t(), torch.ones_like(offsets_O2.t()[:1])])
         first_H3 = torch.cat([first.weight, first.bias[:, None]], 1)
         if torch.compiler.is_compiling() or offsets_3O.device.type != "cpu":
@@ -140,18 +141,18 @@ class OffsetNetwork(nn.Sequential):
         return 16 * torch.sigmoid(values_hO)
 
 
-HIDDEN_AT_ONCE = 2**17
-"""So many fit into a core's second cache, with their gradients."""
+HIDDEN_PER_BLOCK = 2**17
+"""As many hidden values as fit into a core's second-level cache together with their gradients."""
 
 
 class _TwoLayers(torch.autograd.Function):
-    """The network without its sigmoid, some hidden channels H at a time: all of them would leave the cache."""
+    """The network without its sigmoid, for a block of hidden channels at a time, which stays in the cache."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, offsets_3O: Tensor, first_H3: Tensor, last_hH: Tensor) -> Tensor:
         ctx.save_for_backward(offsets_3O, first_H3, last_hH)
         out_hO = offsets_3O.new_zeros(len(last_hH), offsets_3O.shape[1])
-        for part in _hidden_parts(offsets_3O, first_H3):
+        for part in _hidden_blocks(offsets_3O, first_H3):
             out_hO.addmm_(last_hH[:, part], (first_H3[part] @ offsets_3O).relu_())
         return out_hO
 
@@ -160,7 +161,7 @@ class _TwoLayers(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad_hO: Tensor) -> tuple[Tensor | None, ...]:
         offsets_3O, first_H3, last_hH = ctx.saved_tensors  # type: ignore[attr-defined]
         grad_H3, grad_hH = torch.empty_like(first_H3), torch.empty_like(last_hH)
-        for part in _hidden_parts(offsets_3O, first_H3):
+        for part in _hidden_blocks(offsets_3O, first_H3):
             hidden = (first_H3[part] @ offsets_3O).relu_()
             grad_hH[:, part] = grad_hO @ hidden.t()
             grad = last_hH[:, part].t() @ grad_hO
@@ -169,18 +170,18 @@ class _TwoLayers(torch.autograd.Function):
         return None, grad_H3, grad_hH
 
 
-def _hidden_parts(offsets_3O: Tensor, first_H3: Tensor) -> Iterator[slice]:
-    step = max(1, HIDDEN_AT_ONCE // offsets_3O.shape[1])
+def _hidden_blocks(offsets_3O: Tensor, first_H3: Tensor) -> Iterator[slice]:
+    step = max(1, HIDDEN_PER_BLOCK // offsets_3O.shape[1])
     return (slice(start, start + step) for start in range(0, len(first_H3), step))
 
 
-@kept
+@cache_tensors
 def _offset_table(
     rows: tuple[int, bool], columns: tuple[int, bool], span: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Log-spaced offsets (O, 2) and, for each pair of places, which of them it has (M * M,).
+    """Log-spaced offsets (O, 2), and the index of its offset for each pair of places (M * M,).
 
-    The axes are given as the length of a window and whether that is a whole circle.
+    Each axis is given as the length of a window and whether that is a whole circle.
     """
     offsets_O2 = torch.cartesian_prod(*(_log_spaced(*axis, span, dtype, device) for axis in (rows, columns)))
     height, width = rows[0], columns[0]
@@ -194,5 +195,6 @@ def _log_spaced(window: int, circle: bool, span: int, dtype: torch.dtype, device
     offsets = torch.arange(1 - window, window, dtype=dtype, device=device)
     if circle:
         offsets = (offsets + window // 2) % window - window // 2
+    # Swin Transformer V2, eq. 4, in the scaling of its code: -1 to 1 for offsets from -span to span.
     scaled = offsets / span * 8
     return scaled.sign() * torch.log2(scaled.abs() + 1) / 3

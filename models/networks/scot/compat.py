@@ -1,6 +1,7 @@
-"""Weights of Poseidon's scOT, in and out: the reference's arguments and state dict, as they are.
+"""Import and export of weights of Poseidon's scOT.
 
-The names of weights are the reference's; only the description of a network is translated.
+Names of weights are the reference's own; only the description of a network is translated.
+
 Source: camlab-ethz/poseidon at b8fa28f, class ScOTConfig.
 """
 
@@ -21,7 +22,7 @@ SOURCE = "Poseidon's scOT"
 
 
 class ScOTArguments(Config):
-    """What the reference is told. The loss and dropout, which an evaluated network has not, are only kept."""
+    """The reference's arguments; those of loss and dropout have no effect and are only kept for export."""
 
     image_size: int
     patch_size: int = 4
@@ -54,7 +55,7 @@ class ScOTArguments(Config):
         return ScOTConfig(preset="poseidon", **self.model_dump(include=shared))
 
     def signature(self) -> Signature:
-        """Variables that are called `channel_0`, `channel_1` and so on."""
+        """The signature of variables named `channel_0`, `channel_1` and so on."""
         inputs, outputs = (
             tuple(f"channel_{i}" for i in range(count))
             for count in (self.num_channels, self.num_out_channels)
@@ -63,17 +64,17 @@ class ScOTArguments(Config):
 
 
 def scot_arguments(published: Mapping[str, Any]) -> dict[str, Any]:
-    """The reference's arguments among the entries of a published `config.json`, which has many others."""
+    """The reference's arguments among the many entries of a published `config.json`."""
     return {name: published[name] for name in ScOTArguments.model_fields if name in published}
 
 
 def load_scot(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> ScOT:
-    """The network that the reference's arguments and weights describe, in eval mode.
+    """The network of the reference's arguments and weights, in evaluation mode.
 
-    `net(pixel_values, time)` is the reference's call; without conditioning the time may be left out.
+    `net(pixel_values, time)` is the reference's call; without conditioning the time may be omitted.
 
     Raises:
-        ConfigError: an argument is unknown or has a value that this network cannot follow.
+        ConfigError: an argument is unknown or has an unsupported value.
         DataError: names or shapes of weights contradict the arguments, or a weight is not finite.
     """
     known = read_arguments(ScOTArguments, arguments, SOURCE)
@@ -85,27 +86,28 @@ def load_scot(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> ScOT
 
 
 def save_scot(net: ScOT) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The reference's arguments and state dict of a network with the preset poseidon.
+    """The reference's arguments and state dict for a network with the preset poseidon.
 
     Raises:
         ConfigError: the reference has no such network.
     """
-    rules, config = net.rules, net.config
+    variant, config = net.variant, net.config
     if (
-        replace(rules, residual="none", initialization="poseidon") != POSEIDON
-        or rules.residual == "lead_time"
+        replace(variant, residual="none", initialization="poseidon") != POSEIDON
+        or variant.residual == "lead_time"
     ):
-        raise ConfigError(f"Poseidon's code cannot follow {rules}; it can follow the preset poseidon")
+        raise ConfigError(f"Poseidon's code has no network with {variant}; it has those with preset poseidon")
     if net.signature.scalars or config.position_bias_dim != 512:
         raise ConfigError(
-            "Poseidon's code knows no scalars, and position biases of 512 hidden channels alone"
+            f"scalars are {net.signature.scalars} and position_bias_dim is {config.position_bias_dim}, but "
+            "Poseidon's code has no scalars, and position biases of 512 hidden channels only"
         )
     arguments = ScOTArguments(
         image_size=net.image_size,
         num_channels=len(net.signature.inputs),
         num_out_channels=len(net.signature.outputs),
-        learn_residual=rules.residual == "input",
+        learn_residual=variant.residual == "input",
         **config.model_dump(include=set(ScOTArguments.model_fields) - {"image_size", "learn_residual"}),
     )
-    told = arguments.model_dump(mode="json", exclude={"pretrained_window_sizes"})
-    return {**told, **net.foreign}, dict(net.state_dict())
+    exported = arguments.model_dump(mode="json", exclude={"pretrained_window_sizes"})
+    return {**exported, **net.foreign}, dict(net.state_dict())

@@ -1,30 +1,28 @@
-"""Patches: from fields to tokens and back, and between grids of tokens.
+"""From fields to tokens and back, and between grids of tokens.
 
-The weights of embedding and recovery hold one slice a variable, and a call takes the slices it needs.
-Names of weights and the order of merged tokens are those of Poseidon's scOT (arXiv:2405.19101).
+The weights of embedding and recovery have one slice for each variable; a call uses the slices it needs.
+Names of weights and the order of merged tokens follow Poseidon's scOT (Herde et al., 2024, arXiv:2405.19101).
 
-Legend: B batch, C channels, H rows and W columns of pixels, h and w those of tokens, D channels of a token, p side of
-a patch, K conditions.
+Shapes: B batch, C channels, H rows and W columns of pixels, h rows and w columns of tokens, D channels of a token,
+p side of a patch, K conditions.
 """
 
 import torch
 from torch import Tensor, nn
 
 from pelagos.models.layers.conditioning import layer_norm
-from pelagos.models.layers.padding import Fill, convolve, pad
-from pelagos.models.layers.precision import Linear, linear
+from pelagos.models.layers.padding import Fill, GridSize, Periodic, convolve, pad
+from pelagos.models.layers.precision import Linear, mixed_precision_linear
 
-Pair = tuple[int, int]
-Flags = tuple[bool, bool]
-Choice = tuple[int, ...] | None
-"""Which variables' slices of a weight are meant; None: all in order."""
+Positions = tuple[int, ...] | None
+"""The variables whose slices of a weight are used; None: all, in order."""
 
 
-def take(weight: Tensor, choice: Choice, axis: int) -> Tensor:
-    """The slices of a weight in the order of the choice; the weight itself where that is all of them."""
-    if choice is None or choice == tuple(range(weight.shape[axis])):
+def select_slices(weight: Tensor, positions: Positions, axis: int) -> Tensor:
+    """The slices at these positions along an axis; the weight itself if these are all, in order."""
+    if positions is None or positions == tuple(range(weight.shape[axis])):
         return weight
-    return torch.cat([weight.narrow(axis, position, 1) for position in choice], axis)
+    return torch.cat([weight.narrow(axis, position, 1) for position in positions], axis)
 
 
 class PatchProjection(nn.Module):
@@ -34,23 +32,30 @@ class PatchProjection(nn.Module):
         super().__init__()
         self.projection = nn.Conv2d(num_inputs, dim, patch, patch)
 
-    def forward(self, x_BCHW: Tensor, inputs: Choice) -> Tensor:
+    def forward(self, x_BCHW: Tensor, inputs: Positions) -> Tensor:
         """(B, C, H, W) to (B, h, w, D)."""
-        weight_DCpp = take(self.projection.weight, inputs, 1)
+        weight_DCpp = select_slices(self.projection.weight, inputs, 1)
+        # Patches do not overlap: the convolution is a matrix product, for which bf16 can pay.
         p = weight_DCpp.shape[-1]
         x_BChpwp = torch.unflatten(torch.unflatten(x_BCHW, 3, (-1, p)), 2, (-1, p))
         patches = x_BChpwp.permute(0, 2, 4, 1, 3, 5).flatten(3)
-        return linear(patches, weight_DCpp.flatten(1), self.projection.bias)
+        return mixed_precision_linear(patches, weight_DCpp.flatten(1), self.projection.bias)
 
 
 class PatchEmbedding(nn.Module):
-    """Tokens of patches, normalised, with learned absolute positions where `grid` is given.
+    """Normalised tokens of patches, with learned absolute positions if `grid` is given.
 
-    The number of variables in a call needs no factor: the normalisation takes it out.
+    Tokens need no factor for the number of variables in a call, since the normalisation would undo it.
     """
 
     def __init__(
-        self, num_inputs: int, dim: int, patch: int, num_conditions: int, eps: float, grid: Pair | None = None
+        self,
+        num_inputs: int,
+        dim: int,
+        patch: int,
+        num_conditions: int,
+        eps: float,
+        grid: GridSize | None = None,
     ) -> None:
         super().__init__()
         self.patch_embeddings = PatchProjection(num_inputs, dim, patch)
@@ -60,7 +65,7 @@ class PatchEmbedding(nn.Module):
         else:
             self.register_parameter("position_embeddings", None)
 
-    def forward(self, x_BCHW: Tensor, conditions_BK: Tensor, inputs: Choice) -> Tensor:
+    def forward(self, x_BCHW: Tensor, conditions_BK: Tensor, inputs: Positions) -> Tensor:
         """(B, C, H, W) to (B, h, w, D)."""
         x_BhwD: Tensor = self.norm(self.patch_embeddings(x_BCHW, inputs), conditions_BK)
         if self.position_embeddings is not None:
@@ -69,26 +74,26 @@ class PatchEmbedding(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Two by two tokens become one of twice the channels; odd sizes are padded."""
+    """Two by two tokens become one of twice the channels; odd sizes are padded first."""
 
     def __init__(self, dim: int, num_conditions: int, eps: float) -> None:
         super().__init__()
         self.reduction = Linear(4 * dim, 2 * dim, bias=False)
         self.norm = layer_norm(2 * dim, num_conditions, eps)
 
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> Tensor:
+    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
         """(B, h, w, D) to (B, ceil(h/2), ceil(w/2), 2D)."""
         height, width = x_BhwD.shape[1:3]
         x_BhwD = pad(x_BhwD, (0, height % 2), (0, width % 2), periodic, axes=(1, 2))
         x_Bh2w2D = torch.unflatten(torch.unflatten(x_BhwD, 2, (-1, 2)), 1, (-1, 2))
-        # The place among the four runs down first, then across.
+        # Of the four tokens' places, the row runs fastest.
         merged: Tensor = self.reduction(x_Bh2w2D.permute(0, 1, 3, 4, 2, 5).flatten(3))
         out: Tensor = self.norm(merged, conditions_BK)
         return out
 
 
 class PatchUnmerging(nn.Module):
-    """Each token becomes two by two of half the channels, cropped to the grid that was merged."""
+    """Each token becomes two by two of half the channels, cropped to the grid before merging."""
 
     def __init__(self, dim: int, num_conditions: int, eps: float) -> None:
         super().__init__()
@@ -96,7 +101,7 @@ class PatchUnmerging(nn.Module):
         self.mixup = Linear(dim // 2, dim // 2, bias=False)
         self.norm = layer_norm(dim // 2, num_conditions, eps)
 
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, grid: Pair) -> Tensor:
+    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, grid: GridSize) -> Tensor:
         """(B, h, w, D) to (B, *grid, D/2)."""
         x_Bhw22d = torch.unflatten(self.upsample(x_BhwD), 3, (2, 2, -1))
         x_BhwD = x_Bhw22d.transpose(2, 3).flatten(3, 4).flatten(1, 2)
@@ -105,23 +110,25 @@ class PatchUnmerging(nn.Module):
 
 
 class PatchRecovery(nn.Module):
-    """Tokens become patches of the output fields, which a 5 x 5 convolution smooths."""
+    """Tokens become patches of the output fields, smoothed by a 5 x 5 convolution."""
 
     def __init__(self, dim: int, num_outputs: int, patch: int) -> None:
         super().__init__()
         self.projection = nn.ConvTranspose2d(dim, num_outputs, patch, patch)
         self.mixup = nn.Conv2d(num_outputs, num_outputs, 5, padding=2, bias=False)
 
-    def forward(self, x_BhwD: Tensor, size: Pair, outputs: Choice, periodic: Flags, fill: Fill) -> Tensor:
+    def forward(
+        self, x_BhwD: Tensor, size: GridSize, outputs: Positions, periodic: Periodic, fill: Fill
+    ) -> Tensor:
         """(B, h, w, D) to (B, C, *size)."""
-        weight_DCpp = take(self.projection.weight, outputs, 1)
+        weight_DCpp = select_slices(self.projection.weight, outputs, 1)
         assert self.projection.bias is not None
-        bias_C = take(self.projection.bias, outputs, 0)
+        bias_C = select_slices(self.projection.bias, outputs, 0)
         p = weight_DCpp.shape[-1]
-        patches = linear(x_BhwD, weight_DCpp.flatten(1).t(), bias_C.repeat_interleave(p * p))
+        patches = mixed_precision_linear(x_BhwD, weight_DCpp.flatten(1).t(), bias_C.repeat_interleave(p * p))
         y_BChpwp = torch.unflatten(patches, 3, (-1, p, p)).permute(0, 3, 1, 4, 2, 5)
         y_BCHW = y_BChpwp.flatten(4).flatten(2, 3)[:, :, : size[0], : size[1]]
-        weight_CC55 = take(take(self.mixup.weight, outputs, 0), outputs, 1)
-        # Few channels: the gradient of this convolution takes half the time with channels last.
+        weight_CC55 = select_slices(select_slices(self.mixup.weight, outputs, 0), outputs, 1)
+        # With few channels the gradient of this convolution takes half the time in channels-last layout.
         y_BCHW = y_BCHW.contiguous(memory_format=torch.channels_last)
         return convolve(self.mixup, y_BCHW, weight_CC55, periodic=periodic, fill=fill)

@@ -1,9 +1,9 @@
-"""ScOT: a U-shaped Swin transformer conditioned on lead time; Poseidon's to rounding, and Pelagos's own.
+"""ScOT, a U-shaped Swin transformer conditioned on lead time: Poseidon's up to rounding, and Pelagos's own.
 
-Source: Herde et al., Poseidon (2024, arXiv:2405.19101), and its code. Names of weights are the official ones.
-What Pelagos changes is listed in `Rules`, one switch each.
+Source: Herde et al., Poseidon (2024, arXiv:2405.19101), and its code, whose names of weights are kept.
+`ScOTVariant` lists what Pelagos changes, one switch each.
 
-Legend: B batch, C channels, H rows and W columns of pixels, h and w those of tokens, D channels of a token,
+Shapes: B batch, C channels, H rows and W columns of pixels, h rows and w columns of tokens, D channels of a token,
 S scalars, K conditions.
 """
 
@@ -15,12 +15,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pelagos.models.adapt import Kind
-from pelagos.models.call_selection import select
-from pelagos.models.context import Context, Signature
-from pelagos.models.layers.conditioning import ConditionalLayerNorm, condition_names, conditions
+from pelagos.models.adapt import AxisKind
+from pelagos.models.call_selection import select_variables
+from pelagos.models.context import ALL_VARIABLES, Context, Signature
+from pelagos.models.layers.conditioning import ConditionalLayerNorm, condition_names, encode_conditions
 from pelagos.models.layers.fourier_resample import fourier_resample
-from pelagos.models.layers.padding import NOWHERE, pad
+from pelagos.models.layers.padding import NOT_PERIODIC, GridSize, Periodic, pad
 from pelagos.models.networks.scot.attention import Tiling
 from pelagos.models.networks.scot.initialization import LAYER_SCALE, initialize
 from pelagos.models.networks.scot.patches import (
@@ -28,41 +28,40 @@ from pelagos.models.networks.scot.patches import (
     PatchMerging,
     PatchRecovery,
     PatchUnmerging,
-    take,
+    select_slices,
 )
-from pelagos.models.networks.scot.skips import ConvNeXtBlock, ResNetBlock
+from pelagos.models.networks.scot.skips import ConvNeXtSkipBlock, ResNetSkipBlock
 from pelagos.models.networks.scot.stages import (
-    Block,
     BlockSizes,
     DecoderStage,
     EncoderStage,
+    ScOTBlock,
     Stages,
     apply_blocks,
 )
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 
-Pair = tuple[int, int]
-Flags = tuple[bool, bool]
-EVERYTHING = Context()
-SATURATION = 0.25
-REFERENCE_MASK = -200.0
+SATURATION_LEAD_TIME = 0.25
+"""The lead time, normalised, at which `lead_time_factor` is tanh 1 = 0.76."""
+POSEIDON_MASK = -200.0
+# Not -100 as in SwinV2: with logit scales near 100 masked pairs would win, and outputs of standard deviation 3.6
+# differ by 6.2.
 
 
 @dataclass(frozen=True)
-class Rules:
-    """Where the networks of this file differ; the defaults are Pelagos's choice.
+class ScOTVariant:
+    """How the networks of this module differ; the defaults are Pelagos's.
 
     Attributes:
-        any_size: serve any grid: windows are clamped and shifted by the grid of the call, distances are in
-            tokens whatever the window, pixels are padded to whole patches. Else (the reference) all is fixed by
-            `image_size`, to which fields of other sizes are resampled by FFT, and back.
-        boundaries: on axes that the call says are periodic, windows, padding and convolutions wrap around; on
-            others the last convolution repeats edge values. Else (the reference) all padding is zeros.
-        residual: "lead_time": the input of the same variable is added to the network's part, and that is
-            multiplied by `growth(lead time)`, so that lead time 0 gives the input back; of variables that are
-            not input the network's part is all. "input" (the reference's `learn_residual`): the input is
-            added. "none": nothing is.
+        any_size: serve any grid: windows are clamped and shifted according to the grid of the call, offsets are in
+            tokens whatever the window, pixels are padded to whole patches. Otherwise (the reference) all is fixed
+            by `image_size`, to which fields of other sizes are resampled by FFT, and back.
+        boundaries: windows, padding and convolutions wrap around axes that are periodic in the call; on others
+            the last convolution repeats edge values. Otherwise (the reference) all padding is zeros.
+        residual: "lead_time": output = input + `lead_time_factor` * change for variables that are also input, so
+            that lead time 0 returns the input; other variables are the network's output itself. "input" (the
+            reference's `learn_residual`): output = input + change. "none": no input is added.
         initialization: see `initialize`.
     """
 
@@ -72,32 +71,32 @@ class Rules:
     initialization: Literal["pelagos", "poseidon"] = "pelagos"
 
 
-PELAGOS = Rules()
-POSEIDON = Rules(any_size=False, boundaries=False, residual="none", initialization="poseidon")
+PELAGOS = ScOTVariant()
+POSEIDON = ScOTVariant(any_size=False, boundaries=False, residual="none", initialization="poseidon")
 
 
 class ScOTConfig(Config):
-    """Settings of a `ScOT`; the defaults are Poseidon-T's sizes with Pelagos's rules.
+    """Settings of a `ScOT`; the defaults are the sizes of Poseidon-T in Pelagos's variant.
 
     Attributes:
-        preset: whose `Rules`.
-        embed_dim: channels of a token on the finest grid, doubled from level to level.
-        depths: transformer blocks of each level, in encoder and decoder alike.
+        preset: the `ScOTVariant`, Pelagos's or Poseidon's.
+        embed_dim: channels of a token on the finest grid; they double from level to level.
+        depths: transformer blocks of each level, the same in encoder and decoder.
         num_heads: attention heads of each level.
         skip_connections: blocks on the skip connection of each level; the last is the bottleneck.
-        window_size: longest side of a window, in tokens.
-        patch_size: side of a patch, in pixels.
+        window_size: the longest side of a window, in tokens.
+        patch_size: the side of a patch, in pixels.
         mlp_ratio: hidden channels of a block's MLP, in units of its channels.
-        residual_model: kind of the blocks on skip connections.
-        use_conditioning: whether lead time and scalars condition the norms.
+        residual_model: the kind of blocks on skip connections.
+        use_conditioning: whether lead time and scalars condition the normalisations.
         qkv_bias: whether queries and values have a bias.
-        position_bias_dim: hidden width of the networks of position biases; small networks gain from fewer.
-        use_absolute_embeddings: learned positions, for a network of fixed size.
-        layer_norm_eps: added to variances.
-        initializer_range: deviation of initial weights where `Rules.initialization` is "poseidon".
-        image_size: the side of fields of a network of fixed size; the signature's shape if absent.
+        position_bias_dim: hidden channels of the position biases; small networks gain from fewer.
+        use_absolute_embeddings: whether tokens have learned positions, in a network of fixed size.
+        layer_norm_eps: added to variances by the normalisations.
+        initializer_range: the `deviation` of `initialize`.
+        image_size: the side of the square fields of a network of fixed size; by default that of the signature.
         learn_residual: with the preset poseidon, whether the input is added to the output.
-        checkpointing: compute blocks again in the backward pass instead of keeping what they made.
+        checkpointing: whether blocks are recomputed in the backward pass instead of stored.
     """
 
     kind: Literal["scot"] = "scot"
@@ -128,28 +127,28 @@ class ScOTConfig(Config):
         """
         if self.preset == "pelagos":
             return ScOT(signature, self, PELAGOS)
-        # The reference adds the input only where it also conditions.
+        # The reference adds the input only if it also conditions on lead time.
         adds_input = self.learn_residual and self.use_conditioning
         return ScOT(signature, self, replace(POSEIDON, residual="input" if adds_input else "none"))
 
 
 class ScOT(nn.Module):
-    """The network; see `ScOTConfig` and `Rules`.
+    """The scalable Operator Transformer; see `ScOTConfig` and `ScOTVariant`.
 
     Attributes:
-        signature: the variables and scalars that it has weights for.
-        config: its sizes.
-        rules: its behaviour.
-        image_size: the side of its fields, None where it serves any grid.
-        foreign: arguments of a network that was loaded from the reference, for the way back.
+        signature: the variables and scalars that the network has weights for.
+        config: the sizes.
+        variant: the behaviour.
+        image_size: the side of the fields; None if any grid is served.
+        foreign: the reference's arguments of imported weights, for their export.
     """
 
-    def __init__(self, signature: Signature, config: ScOTConfig, rules: Rules = PELAGOS) -> None:
+    def __init__(self, signature: Signature, config: ScOTConfig, variant: ScOTVariant = PELAGOS) -> None:
         super().__init__()
-        self.signature, self.config, self.rules = signature, config, rules
+        self.signature, self.config, self.variant = signature, config, variant
         self.foreign: Mapping[str, Any] = {}
-        self.image_size = None if rules.any_size else _image_size(signature, config)
-        _check(signature, config, rules)
+        self.image_size = None if variant.any_size else _image_size(signature, config)
+        _check(signature, config, variant)
         self._sizes = BlockSizes(
             num_conditions=len(condition_names(signature.scalars)) if config.use_conditioning else 0,
             mlp_ratio=config.mlp_ratio,
@@ -169,7 +168,7 @@ class ScOT(nn.Module):
         self.decoder = Stages(self._decoder_stage(level) for level in reversed(levels))
         self.residual_blocks = nn.ModuleList(nn.ModuleList(self._skip_blocks(level)) for level in levels)
         self.patch_recovery = PatchRecovery(config.embed_dim, len(signature.outputs), config.patch_size)
-        initialize(self, rules.initialization, config.initializer_range)
+        initialize(self, variant.initialization, config.initializer_range)
 
     @property
     def _norm(self) -> tuple[int, float]:
@@ -178,17 +177,17 @@ class ScOT(nn.Module):
     def _dim(self, level: int) -> int:
         return int(self.config.embed_dim * 2**level)
 
-    def _grid(self, level: int) -> Pair | None:
+    def _grid(self, level: int) -> GridSize | None:
         if self.image_size is None:
             return None
         side = int(self.image_size // self.config.patch_size // 2**level)
         return side, side
 
-    def _blocks(self, level: int, shifted: Iterator[bool]) -> list[Block]:
-        hidden = float("-inf") if self.image_size is None else REFERENCE_MASK
-        tilings = (Tiling(self.config.window_size, shift, self._grid(level), hidden) for shift in shifted)
+    def _blocks(self, level: int, shifted: Iterator[bool]) -> list[ScOTBlock]:
+        mask_value = float("-inf") if self.image_size is None else POSEIDON_MASK
+        tilings = (Tiling(self.config.window_size, shift, self._grid(level), mask_value) for shift in shifted)
         heads = self.config.num_heads[level]
-        return [Block(self._dim(level), heads, tiling, self._sizes) for tiling in tilings]
+        return [ScOTBlock(self._dim(level), heads, tiling, self._sizes) for tiling in tilings]
 
     def _encoder_stage(self, level: int) -> EncoderStage:
         depth, last = self.config.depths[level], level == len(self.config.depths) - 1
@@ -197,22 +196,22 @@ class ScOT(nn.Module):
         return EncoderStage(blocks, downsample, checkpointing=self.config.checkpointing)
 
     def _decoder_stage(self, level: int) -> DecoderStage:
-        # The reference builds these blocks in reverse, so that it is the last that is never shifted.
+        # The reference builds these blocks in reverse: the last one, not the first, is never shifted.
         blocks = self._blocks(level, (i % 2 == 1 for i in reversed(range(self.config.depths[level]))))
         upsample = PatchUnmerging(self._dim(level), *self._norm) if level else None
         return DecoderStage(blocks, upsample, checkpointing=self.config.checkpointing)
 
     def _skip_blocks(self, level: int) -> Iterator[nn.Module]:
-        scale = LAYER_SCALE[self.rules.initialization]
+        scale = LAYER_SCALE[self.variant.initialization]
         for _ in range(self.config.skip_connections[level]):
             if self.config.residual_model == "resnet":
-                yield ResNetBlock(self._dim(level))
+                yield ResNetSkipBlock(self._dim(level))
             else:
-                yield ConvNeXtBlock(self._dim(level), *self._norm, layer_scale=scale)
+                yield ConvNeXtSkipBlock(self._dim(level), *self._norm, layer_scale=scale)
 
-    def named_axes(self) -> dict[str, tuple[Kind | None, ...]]:
-        """For weights with slices of variables or conditions, what each axis runs over; for `adapt`."""
-        axes: dict[str, tuple[Kind | None, ...]] = {
+    def named_axes(self) -> dict[str, tuple[AxisKind | None, ...]]:
+        """What each axis runs over, for weights with slices of variables or conditions; see `adapt`."""
+        axes: dict[str, tuple[AxisKind | None, ...]] = {
             "embeddings.patch_embeddings.projection.weight": (None, "input", None, None),
             "patch_recovery.projection.weight": (None, "output", None, None),
             "patch_recovery.projection.bias": ("output",),
@@ -224,52 +223,52 @@ class ScOT(nn.Module):
         return axes
 
     def forward(
-        self, x_BCHW: Tensor, lead_time_B: Tensor | None = None, context: Context = EVERYTHING
+        self, x_BCHW: Tensor, lead_time_B: Tensor | None = None, context: Context = ALL_VARIABLES
     ) -> Tensor:
         """Fields (B, C, H, W) and lead times (B,) to (B, C', H, W).
 
-        Only a network without conditioning can do without lead times.
+        Lead times may be omitted if the network is not conditioned.
 
         Raises:
             ValueError: channels, lead times, scalars or the size do not fit the network.
         """
         if lead_time_B is None:
             if self.config.use_conditioning:
-                raise ValueError("the network is conditioned on lead times, and none were given")
+                raise ValueError("the network is conditioned on lead times, but none were given")
             lead_time_B = x_BCHW.new_zeros(len(x_BCHW))
-        chosen = select(self.signature, x_BCHW, lead_time_B, context)
-        periodic = context.periodic if self.rules.boundaries else NOWHERE
-        fields_BCHW = self._fit(x_BCHW, periodic)
-        conditions_BK = conditions(lead_time_B, chosen.scalars)
-        tokens_BhwD = self.embeddings(fields_BCHW, conditions_BK, chosen.inputs)
-        tokens_BhwD = self._transform(tokens_BhwD, conditions_BK, periodic)
+        call = select_variables(self.signature, x_BCHW, lead_time_B, context)
+        periodic = context.periodic if self.variant.boundaries else NOT_PERIODIC
+        fields_BCHW = self._resize_input(x_BCHW, periodic)
+        conditions_BK = encode_conditions(lead_time_B, call.scalars)
+        tokens_BhwD = self.embeddings(fields_BCHW, conditions_BK, call.inputs)
+        tokens_BhwD = self._encode_decode(tokens_BhwD, conditions_BK, periodic)
         size = (x_BCHW.shape[2], x_BCHW.shape[3])
         y_BCHW: Tensor = self.patch_recovery(
             tokens_BhwD,
             size if self.image_size is None else (self.image_size, self.image_size),
-            chosen.outputs,
+            call.outputs,
             periodic,
-            "edge" if self.rules.boundaries else "zeros",
+            "edge" if self.variant.boundaries else "zeros",
         )
-        if self.rules.residual == "input":
-            y_BCHW = add_input(y_BCHW, fields_BCHW, chosen.residual)
+        if self.variant.residual == "input":
+            y_BCHW = add_input(y_BCHW, fields_BCHW, call.residual)
         if y_BCHW.shape[2:] != size:
             y_BCHW = fourier_resample(y_BCHW, size)
-        if self.rules.residual == "lead_time":
-            y_BCHW = add_input(y_BCHW, x_BCHW, chosen.residual, growth(lead_time_B))
+        if self.variant.residual == "lead_time":
+            y_BCHW = add_input(y_BCHW, x_BCHW, call.residual, lead_time_factor(lead_time_B))
         return y_BCHW
 
-    def _fit(self, x_BCHW: Tensor, periodic: Flags) -> Tensor:
+    def _resize_input(self, x_BCHW: Tensor, periodic: Periodic) -> Tensor:
         height, width = x_BCHW.shape[2:]
         if self.image_size is None:
             patch = self.config.patch_size
             return pad(x_BCHW, (0, -height % patch), (0, -width % patch), periodic, "edge")
         own = (self.image_size, self.image_size)
         if height != width:
-            raise ValueError(f"fields of {(height, width)} for a network of squares, built for {own}")
+            raise ValueError(f"fields of {(height, width)} for a network of square fields, built for {own}")
         return x_BCHW if (height, width) == own else fourier_resample(x_BCHW, own)
 
-    def _transform(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> Tensor:
+    def _encode_decode(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
         skips = []
         for stage in self.encoder.layers:
             y_BhwD, x_BhwD = stage(x_BhwD, conditions_BK, periodic)
@@ -288,17 +287,17 @@ class ScOT(nn.Module):
         return x_BhwD
 
 
-def growth(lead_time_B: Tensor) -> Tensor:
-    """What the network's part is multiplied by: proportional to short lead times, 1 for long ones."""
-    return torch.tanh(lead_time_B / SATURATION)
+def lead_time_factor(lead_time_B: Tensor) -> Tensor:
+    """(B,) tanh(t / 0.25), the factor of the predicted change: about 4 t for short lead times, 1 for long ones."""
+    return torch.tanh(lead_time_B / SATURATION_LEAD_TIME)
 
 
 def add_input(
     y_BCHW: Tensor, x_BCHW: Tensor, residual: tuple[int, ...], factor_B: Tensor | None = None
 ) -> Tensor:
-    """Input + factor * y for outputs that have an input (`residual` >= 0), y for the others."""
+    """(B, C', H, W): input + factor * y for outputs that are also input (`residual` >= 0), y for others."""
     known_C = torch.tensor([channel >= 0 for channel in residual], device=y_BCHW.device)[:, None, None]
-    base_BCHW = take(x_BCHW, tuple(max(channel, 0) for channel in residual), 1)
+    base_BCHW = select_slices(x_BCHW, tuple(max(channel, 0) for channel in residual), 1)
     if factor_B is not None:
         y_BCHW = y_BCHW * torch.where(known_C, factor_B[:, None, None, None], 1)
     return y_BCHW + torch.where(known_C, base_BCHW, 0)
@@ -307,21 +306,23 @@ def add_input(
 def _image_size(signature: Signature, config: ScOTConfig) -> int:
     size = config.image_size or (signature.shape[0] if signature.shape else None)
     if size is None:
-        raise ConfigError("a network of fixed size needs `image_size`, or a grid in its signature")
+        raise ConfigError("preset poseidon needs image_size, or a signature with the shape of the grid")
     if size % config.patch_size:
         raise ConfigError(f"image_size {size} is not a multiple of patch_size {config.patch_size}")
     return size
 
 
-def _check(signature: Signature, config: ScOTConfig, rules: Rules) -> None:
+def _check(signature: Signature, config: ScOTConfig, variant: ScOTVariant) -> None:
     lengths = {name: len(getattr(config, name)) for name in ("depths", "num_heads", "skip_connections")}
     if len(set(lengths.values())) > 1:
-        raise ConfigError(f"one entry a level is needed in each of {lengths}")
+        raise ConfigError(f"depths, num_heads and skip_connections differ in length: {lengths}")
     if signature.scalars and not config.use_conditioning:
-        raise ConfigError(f"without use_conditioning the scalars {signature.scalars} would not be heard")
-    if rules.any_size and (config.use_absolute_embeddings or config.image_size):
         raise ConfigError(
-            "image_size and use_absolute_embeddings are for networks of one size: preset poseidon"
+            f"use_conditioning is false, so the scalars {', '.join(signature.scalars)} would have no effect"
         )
-    if rules.residual == "lead_time" and config.learn_residual:
+    if variant.any_size and (config.use_absolute_embeddings or config.image_size):
+        raise ConfigError(
+            "image_size and use_absolute_embeddings are for networks of fixed size: preset poseidon"
+        )
+    if variant.residual == "lead_time" and config.learn_residual:
         raise ConfigError("learn_residual is for preset poseidon; preset pelagos always adds the input")

@@ -1,8 +1,9 @@
-"""Blocks on the skip connections of scOT (arXiv:2405.19101): ConvNeXt, or a plain residual one.
+"""Blocks on the skip connections of scOT (arXiv:2405.19101): ConvNeXt or ResNet blocks.
 
-Sources: Liu et al., A ConvNet for the 2020s (CVPR 2022); He et al., Deep Residual Learning (CVPR 2016).
+Sources: Liu et al., A ConvNet for the 2020s (CVPR 2022, arXiv:2201.03545); He et al., Deep Residual Learning
+(CVPR 2016, arXiv:1512.03385).
 
-Legend: B batch, h rows and w columns of tokens, D channels, K conditions.
+Shapes: B batch, h rows and w columns of tokens, D channels, K conditions.
 """
 
 import torch
@@ -10,14 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pelagos.models.layers.conditioning import layer_norm
-from pelagos.models.layers.padding import convolve, pad
-from pelagos.models.layers.precision import Linear, exact_on_cpu
-
-Flags = tuple[bool, bool]
+from pelagos.models.layers.padding import Periodic, convolve, pad
+from pelagos.models.layers.precision import Linear, full_precision_on_cpu
 
 
-class ConvNeXtBlock(nn.Module):
-    """A 7 x 7 convolution of each channel, a normalisation and an MLP, scaled and added to the input."""
+class ConvNeXtSkipBlock(nn.Module):
+    """A depthwise 7 x 7 convolution, a normalisation and an MLP, scaled per channel and added to the input."""
 
     def __init__(self, dim: int, num_conditions: int, eps: float, layer_scale: float) -> None:
         super().__init__()
@@ -27,13 +26,14 @@ class ConvNeXtBlock(nn.Module):
         self.pwconv1 = Linear(dim, 4 * dim)
         self.pwconv2 = Linear(4 * dim, dim)
 
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> Tensor:
+    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
         """(B, h, w, D) to the same shape."""
-        # Wrapped here, not as (B, D, h, w), so that the convolution sees channels last, its fast layout.
+        # Wrapped before the axes are permuted: the convolution then gets channels last, its fast layout.
         rows, columns = ((3, 3) if wraps else (0, 0) for wraps in periodic)
         wrapped_BDhw = pad(x_BhwD, rows, columns, periodic, axes=(1, 2)).permute(0, 3, 1, 2)
         margins = [0 if wraps else 3 for wraps in periodic]
-        with exact_on_cpu(wrapped_BDhw):
+        # Forward and backward take 4.5 ms in float32 and 14.6 in bf16 (4 x 48 x 32 x 32).
+        with full_precision_on_cpu(wrapped_BDhw):
             y_BDhw = F.conv2d(
                 wrapped_BDhw, self.dwconv.weight, self.dwconv.bias, padding=margins, groups=self.dwconv.groups
             )
@@ -41,15 +41,15 @@ class ConvNeXtBlock(nn.Module):
         return torch.addcmul(x_BhwD, self.pwconv2(F.gelu(self.pwconv1(y_BhwD))), self.weight)
 
 
-class ResNetBlock(nn.Module):
-    """Two 3 x 3 convolutions with batch normalisation, added to the input; conditions are not heard."""
+class ResNetSkipBlock(nn.Module):
+    """Two 3 x 3 convolutions with batch normalisation, added to the input; conditions have no effect."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.conv1, self.conv2 = (nn.Conv2d(dim, dim, 3, padding=1) for _ in range(2))
         self.bn1, self.bn2 = (nn.BatchNorm2d(dim) for _ in range(2))
 
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> Tensor:
+    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
         """(B, h, w, D) to the same shape."""
         x_BDhw = x_BhwD.permute(0, 3, 1, 2)
         y_BDhw: Tensor = F.leaky_relu(

@@ -1,8 +1,8 @@
-"""Stages of scOT: transformer blocks of one level with the step to the next.
+"""Stages of scOT: the transformer blocks of one level and the step to the next.
 
-Source: Herde et al., Poseidon (2024, arXiv:2405.19101), and its code; the names of weights are the official ones.
+Source: Herde et al., Poseidon (2024, arXiv:2405.19101), and its code, whose names of weights are kept.
 
-Legend: B batch, h rows and w columns of tokens, D channels of a token, K conditions.
+Shapes: B batch, h rows and w columns of tokens, D channels of a token, K conditions.
 """
 
 from collections.abc import Iterable
@@ -14,24 +14,22 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pelagos.models.layers.conditioning import layer_norm
+from pelagos.models.layers.padding import GridSize, Periodic
 from pelagos.models.layers.precision import Linear
 from pelagos.models.networks.scot.attention import Tiling, WindowAttention
 from pelagos.models.networks.scot.patches import PatchMerging, PatchUnmerging
 
-Pair = tuple[int, int]
-Flags = tuple[bool, bool]
-
 
 @dataclass(frozen=True)
 class BlockSizes:
-    """What all blocks of a network have in common.
+    """The sizes that all blocks of a network share.
 
     Attributes:
-        num_conditions: of the norms.
+        num_conditions: conditions of the normalisations.
         mlp_ratio: hidden channels of the MLP, in units of a block's channels.
         qkv_bias: whether queries and values have a bias.
         bias_dim: hidden channels of the position bias.
-        eps: added to variances.
+        eps: added to variances by the normalisations.
     """
 
     num_conditions: int
@@ -42,7 +40,7 @@ class BlockSizes:
 
 
 class Dense(nn.Module):
-    """A linear layer under its official name."""
+    """A linear layer with the reference's name of its weights."""
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
@@ -54,34 +52,37 @@ class Dense(nn.Module):
         return out
 
 
-class Attention(nn.Module):
-    """Window attention and the layer that mixes its heads."""
+class MultiHeadAttention(nn.Module):
+    """Window attention and the linear layer that mixes its heads."""
 
     def __init__(self, dim: int, num_heads: int, tiling: Tiling, sizes: BlockSizes) -> None:
         super().__init__()
         self.self = WindowAttention(dim, num_heads, tiling, qkv_bias=sizes.qkv_bias, bias_dim=sizes.bias_dim)
         self.output = Dense(dim, dim)
 
-    def forward(self, x_BhwD: Tensor, periodic: Flags) -> Tensor:
+    def forward(self, x_BhwD: Tensor, periodic: Periodic) -> Tensor:
         """(B, h, w, D) to the same shape."""
         grid = (x_BhwD.shape[1], x_BhwD.shape[2])
         out: Tensor = self.output(self.self(x_BhwD.flatten(1, 2), grid, periodic))
         return out.view(x_BhwD.shape)
 
 
-class Block(nn.Module):
-    """Attention and an MLP, each normalised before it is added (SwinV2's residual post-norm)."""
+class ScOTBlock(nn.Module):
+    """Attention and an MLP, each normalised before it is added.
+
+    Source: the residual post-norm of Swin Transformer V2 (arXiv:2111.09883), section 3.2.
+    """
 
     def __init__(self, dim: int, num_heads: int, tiling: Tiling, sizes: BlockSizes) -> None:
         super().__init__()
         hidden = int(sizes.mlp_ratio * dim)
-        self.attention = Attention(dim, num_heads, tiling, sizes)
+        self.attention = MultiHeadAttention(dim, num_heads, tiling, sizes)
         self.layernorm_before = layer_norm(dim, sizes.num_conditions, sizes.eps)
         self.intermediate = Dense(dim, hidden)
         self.output = Dense(hidden, dim)
         self.layernorm_after = layer_norm(dim, sizes.num_conditions, sizes.eps)
 
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> Tensor:
+    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
         """(B, h, w, D) to the same shape."""
         x_BhwD = x_BhwD + self.layernorm_before(self.attention(x_BhwD, periodic), conditions_BK)
         hidden: Tensor = self.output(F.gelu(self.intermediate(x_BhwD)))
@@ -93,11 +94,11 @@ def apply_blocks(
     blocks: Iterable[nn.Module],
     x_BhwD: Tensor,
     conditions_BK: Tensor,
-    periodic: Flags,
+    periodic: Periodic,
     *,
     checkpointing: bool,
 ) -> Tensor:
-    """One block after the other; when checkpointing, what they compute is not kept for the gradient."""
+    """(B, h, w, D) to the same shape; when checkpointing, blocks are recomputed in the backward pass."""
     for block in blocks:
         if checkpointing and torch.is_grad_enabled():
             x_BhwD = checkpoint(block, x_BhwD, conditions_BK, periodic, use_reentrant=False)
@@ -107,31 +108,36 @@ def apply_blocks(
 
 
 class EncoderStage(nn.Module):
-    """The blocks of one level, and the step to the next coarser one where there is one."""
+    """The blocks of one level, and the step to the next coarser one unless it is the last."""
 
-    def __init__(self, blocks: list[Block], downsample: PatchMerging | None, *, checkpointing: bool) -> None:
+    def __init__(
+        self, blocks: list[ScOTBlock], downsample: PatchMerging | None, *, checkpointing: bool
+    ) -> None:
         super().__init__()
         self.blocks, self.downsample = nn.ModuleList(blocks), downsample
         self.checkpointing = checkpointing
 
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags) -> tuple[Tensor, Tensor]:
-        """What the blocks make of the tokens, and the tokens for the next stage."""
+    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic) -> tuple[Tensor, Tensor]:
+        """(B, h, w, D) to the blocks' output of the same shape, and the tokens for the next stage."""
         y_BhwD = apply_blocks(self.blocks, x_BhwD, conditions_BK, periodic, checkpointing=self.checkpointing)
         if self.downsample is None:
             return y_BhwD, y_BhwD
+        # As in Poseidon's code: the step takes the stage's input as well, the skip connection does not.
         return y_BhwD, self.downsample(y_BhwD + x_BhwD, conditions_BK, periodic)
 
 
 class DecoderStage(nn.Module):
-    """The blocks of one level, and the step to the next finer one where there is one."""
+    """The blocks of one level, and the step to the next finer one unless it is the last."""
 
-    def __init__(self, blocks: list[Block], upsample: PatchUnmerging | None, *, checkpointing: bool) -> None:
+    def __init__(
+        self, blocks: list[ScOTBlock], upsample: PatchUnmerging | None, *, checkpointing: bool
+    ) -> None:
         super().__init__()
         self.blocks, self.upsample = nn.ModuleList(blocks), upsample
         self.checkpointing = checkpointing
 
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Flags, grid: Pair) -> Tensor:
-        """Tokens of the grid given, that of the next finer level."""
+    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic, grid: GridSize) -> Tensor:
+        """(B, h, w, D) to (B, *grid, D/2), where `grid` is that of the next finer level."""
         x_BhwD = apply_blocks(self.blocks, x_BhwD, conditions_BK, periodic, checkpointing=self.checkpointing)
         if self.upsample is None:
             return x_BhwD
@@ -140,7 +146,7 @@ class DecoderStage(nn.Module):
 
 
 class Stages(nn.Module):
-    """The stages of the encoder, finest first, or of the decoder, coarsest first, under their official name."""
+    """The stages of the encoder, finest first, or of the decoder, coarsest first."""
 
     def __init__(self, stages: Iterable[nn.Module]) -> None:
         super().__init__()

@@ -1,6 +1,8 @@
-"""Windows: how a grid of tokens is cut into windows for attention, and who may attend to whom there.
+"""How a grid of tokens is partitioned into windows for attention, and who may attend to whom in them.
 
-Legend: B batch, N tokens of the grid, P places in all windows, n windows, M places in a window, D channels.
+Source: Liu et al., Swin Transformer, ICCV 2021 (arXiv:2103.14030), section 3.2, here for periodic axes too.
+
+Shapes: B batch, N tokens of the grid, P places in all windows, n windows, M places in a window, D channels.
 """
 
 from dataclasses import dataclass
@@ -10,18 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from pelagos.models.layers.weight_cache import kept
+from pelagos.models.layers.weight_cache import cache_tensors
 
 
 @dataclass(frozen=True)
-class Axis:
-    """One axis of the grid.
+class WindowAxis:
+    """The windows along one axis of the grid.
 
     Attributes:
-        tokens: its length.
-        window: the length of a window, at most `tokens` unless padding shall fill it.
-        shift: by how many tokens the windows are moved on.
-        wraps: whether the axis is periodic: then windows reach around and nothing is padded or masked.
+        tokens: the length of the axis.
+        window: the length of a window, at most `tokens` unless the rest is to be padded.
+        shift: the number of tokens by which the windows are shifted.
+        wraps: whether the axis is periodic: windows then reach around it and nothing is padded or masked.
         hide_padding: whether padding (at the end of an axis that does not wrap) is masked.
     """
 
@@ -33,44 +35,44 @@ class Axis:
 
     @property
     def places(self) -> int:
-        """Length of all windows together."""
+        """The length of all windows together."""
         return -(-self.tokens // self.window) * self.window
 
     @property
     def padding(self) -> int:
-        """Tokens to be added at the end before the windows are cut."""
+        """The number of tokens added at the end."""
         return 0 if self.wraps else self.places - self.tokens
 
     @property
-    def covers(self) -> bool:
-        """Whether one window holds a whole periodic axis, so that distances are those on a circle."""
+    def covers_circle(self) -> bool:
+        """Whether one window holds a whole periodic axis, on which distances are those on a circle."""
         return self.wraps and self.window == self.tokens
 
     @property
-    def plain(self) -> bool:
-        """Whether the only window is the axis itself."""
+    def trivial(self) -> bool:
+        """Whether the only window is the axis as it is."""
         return self.window == self.tokens and not self.shift
 
     @property
     def masked(self) -> bool:
-        """Whether some places of a window must not see others."""
+        """Whether some places of a window must not attend to others."""
         return not self.wraps and (self.shift > 0 or (self.hide_padding and self.padding > 0))
 
     @property
-    def cycle(self) -> int:
-        """After how many places the tokens come again."""
+    def period(self) -> int:
+        """The number of places after which the tokens repeat."""
         return self.tokens if self.wraps else self.places
 
     def sources(self, device: torch.device) -> Tensor:
-        """For each place the token that it holds."""
-        return (torch.arange(self.places, device=device) + self.shift) % self.cycle
+        """(places,) the token at each place."""
+        return (torch.arange(self.places, device=device) + self.shift) % self.period
 
     def targets(self, device: torch.device) -> Tensor:
-        """For each token, padding included, the first place that holds it."""
-        return (torch.arange(self.tokens + self.padding, device=device) - self.shift) % self.cycle
+        """(tokens + padding,) the first place of each token."""
+        return (torch.arange(self.tokens + self.padding, device=device) - self.shift) % self.period
 
     def regions(self, device: torch.device) -> Tensor:
-        """For each place the part of the plane it comes from: 1 beyond the seam of a shift, 2 padding."""
+        """(places,) 0, or 1 beyond the seam of a shift, or 2 for padding: places attend within their region."""
         regions = torch.zeros(self.places, dtype=torch.long, device=device)
         if self.wraps:
             return regions
@@ -81,18 +83,18 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Windows:
-    """All windows of a grid, in row-major order, as are the places in them.
+class TokenWindows:
+    """The windows of a grid; they, and the places in each of them, are in row-major order.
 
     Attributes:
-        rows: the axis of rows.
-        columns: the axis of columns.
-        hidden: what is added to the logit of a place that must not be seen.
+        rows: the windows along the rows' axis.
+        columns: the windows along the columns' axis.
+        mask_value: the mask where a place must not attend to another.
     """
 
-    rows: Axis
-    columns: Axis
-    hidden: float = float("-inf")
+    rows: WindowAxis
+    columns: WindowAxis
+    mask_value: float = float("-inf")
 
     @property
     def count(self) -> int:
@@ -106,26 +108,26 @@ class Windows:
 
     @property
     def masked(self) -> bool:
-        """Whether there is a mask."""
+        """Whether attention needs a mask."""
         return self.rows.masked or self.columns.masked
 
-    def cut(self, x_BND: Tensor) -> Tensor:
-        """(B, N, D) to (B, P, D): tokens, and padding, window by window."""
-        if self.rows.plain and self.columns.plain:
+    def partition(self, x_BND: Tensor) -> Tensor:
+        """(B, N, D) to (B, P, D): tokens and padding, window by window."""
+        if self.rows.trivial and self.columns.trivial:
             return x_BND
         pad_rows, pad_columns = self.rows.padding, self.columns.padding
         if pad_rows or pad_columns:
             x_BHWD = torch.unflatten(x_BND, 1, (self.rows.tokens, self.columns.tokens))
             x_BND = F.pad(x_BHWD, (0, 0, 0, pad_columns, 0, pad_rows)).flatten(1, 2)
         places, tokens = _tables(self, x_BND.device)
-        return self._take(x_BND, places, tokens)
+        return self._gather(x_BND, places, tokens)
 
-    def join(self, x_BPD: Tensor) -> Tensor:
-        """(B, P, D) to (B, N, D): the inverse of `cut`, without the padding."""
-        if self.rows.plain and self.columns.plain:
+    def merge(self, x_BPD: Tensor) -> Tensor:
+        """(B, P, D) to (B, N, D): the inverse of `partition`, without the padding."""
+        if self.rows.trivial and self.columns.trivial:
             return x_BPD
         places, tokens = _tables(self, x_BPD.device)
-        x_BND = self._take(x_BPD, tokens, places)
+        x_BND = self._gather(x_BPD, tokens, places)
         if self.rows.padding or self.columns.padding:
             height, width = (axis.tokens + axis.padding for axis in (self.rows, self.columns))
             x_BHWD = torch.unflatten(x_BND, 1, (height, width))
@@ -133,10 +135,11 @@ class Windows:
         return x_BND
 
     def mask(self, device: torch.device) -> Tensor:
-        """(n, M, M), `hidden` where a place must not see another, 0 elsewhere."""
+        """(n, M, M): `mask_value` where a place must not attend to another, 0 elsewhere."""
         return _mask(self, device)[0]
 
-    def _take(self, x_BND: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    def _gather(self, x_BND: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        # On a periodic axis that windows do not divide, some tokens have two places: no permutation.
         if len(index) == len(inverse):
             permuted: Tensor = _Permute.apply(x_BND, index, inverse)
             return permuted
@@ -149,7 +152,7 @@ class Windows:
 
 
 class _Permute(torch.autograd.Function):
-    """Gathering by a permutation, whose adjoint is gathering by the inverse, not scattering."""
+    """Gathering by a permutation; its gradient gathers by the inverse, where autograd would scatter."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x_BND: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
@@ -162,9 +165,9 @@ class _Permute(torch.autograd.Function):
         return grad_BND.index_select(1, inverse), None, None
 
 
-@kept
-def _tables(windows: Windows, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Tokens of places (P,), and places of (padded) tokens (N,)."""
+@cache_tensors
+def _tables(windows: TokenWindows, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The token of each place (P,), and the place of each token, padding included (N,)."""
     rows, columns = windows.rows, windows.columns
     width = columns.tokens + columns.padding
     sources = windows._by_window(rows.sources(device)[:, None] * width + columns.sources(device)).flatten()
@@ -174,9 +177,9 @@ def _tables(windows: Windows, device: torch.device) -> tuple[Tensor, Tensor]:
     return sources, targets
 
 
-@kept
-def _mask(windows: Windows, device: torch.device) -> tuple[Tensor]:
+@cache_tensors
+def _mask(windows: TokenWindows, device: torch.device) -> tuple[Tensor]:
     rows, columns = windows.rows, windows.columns
     regions = windows._by_window(3 * rows.regions(device)[:, None] + columns.regions(device))
     apart = regions[:, :, None] != regions[:, None, :]
-    return (torch.zeros(apart.shape, device=device).masked_fill_(apart, windows.hidden),)
+    return (torch.zeros(apart.shape, device=device).masked_fill_(apart, windows.mask_value),)

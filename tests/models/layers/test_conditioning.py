@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from pelagos.models.layers.conditioning import (
     ConditionalLayerNorm,
     condition_names,
-    conditions,
+    encode_conditions,
     layer_norm,
     signed_log,
 )
@@ -24,7 +24,7 @@ def test_decades_of_a_scalar_count_alike_and_signs_are_kept() -> None:
 
 def test_missing_scalars_are_zero_and_marked() -> None:
     scalars_BS = torch.tensor([[1.0, torch.nan], [torch.nan, -1.0]])
-    found = conditions(torch.tensor([0.5, 0.25]), scalars_BS)
+    found = encode_conditions(torch.tensor([0.5, 0.25]), scalars_BS)
     expected = torch.tensor([[0.5, 1, 0, 1, 0], [0.25, 0, -1, 0, 1]])
     assert_close(found, expected)
     assert condition_names(("a", "b")) == ("lead_time", "value:a", "value:b", "known:a", "known:b")

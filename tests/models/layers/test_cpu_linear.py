@@ -39,31 +39,31 @@ def test_outputs_and_gradients_are_those_of_pytorch(
 ) -> None:
     torch.manual_seed(0)
     inputs = [torch.randn(*rows, dims[0]), torch.randn(dims[::-1]), *([torch.randn(dims[1])] if bias else [])]
-    assert_close(results(cpu_linear.linear, *inputs), results(F.linear, *inputs), rtol=1e-4, atol=1e-4)
+    assert_close(results(cpu_linear.fast_linear, *inputs), results(F.linear, *inputs), rtol=1e-4, atol=1e-4)
     with torch.no_grad():
-        assert_close(cpu_linear.linear(*inputs), F.linear(*inputs), rtol=1e-5, atol=1e-5)
+        assert_close(cpu_linear.fast_linear(*inputs), F.linear(*inputs), rtol=1e-5, atol=1e-5)
 
 
 def test_tensors_that_are_not_contiguous_are_served() -> None:
     x_ND, weight_ED = torch.randn(12, 7).t(), torch.randn(12, 5).t()
-    assert_close(results(cpu_linear.linear, x_ND, weight_ED), results(F.linear, x_ND, weight_ED))
+    assert_close(results(cpu_linear.fast_linear, x_ND, weight_ED), results(F.linear, x_ND, weight_ED))
 
 
 def test_other_precisions_are_left_to_pytorch() -> None:
     x_ND, weight_ED = torch.randn(4, 6), torch.randn(5, 6)
-    exact = cpu_linear.linear(x_ND.double(), weight_ED.double())
+    exact = cpu_linear.fast_linear(x_ND.double(), weight_ED.double())
     assert_close(exact, F.linear(x_ND.double(), weight_ED.double()), rtol=0, atol=0)
     with torch.autocast("cpu", torch.bfloat16):
-        assert cpu_linear.linear(x_ND, weight_ED).dtype == torch.bfloat16
+        assert cpu_linear.fast_linear(x_ND, weight_ED).dtype == torch.bfloat16
 
 
 def test_operations_are_counted() -> None:
     x_ND, weight_ED = torch.randn(12, 7), torch.randn(5, 7)
     with FlopCounterMode(display=False) as forward, torch.no_grad():
-        cpu_linear.linear(x_ND, weight_ED)
+        cpu_linear.fast_linear(x_ND, weight_ED)
     assert forward.get_total_flops() == 2 * 12 * 7 * 5
     with FlopCounterMode(display=False) as both:
-        results(cpu_linear.linear, x_ND, weight_ED)
+        results(cpu_linear.fast_linear, x_ND, weight_ED)
     assert both.get_total_flops() == 3 * 2 * 12 * 7 * 5
 
 
@@ -88,6 +88,6 @@ def test_onednn_is_used_only_where_processor_and_operator_are_known(
 
 def test_products_are_pytorchs_where_onednn_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_linear, "onednn_is_faster", lambda: False)
-    monkeypatch.setattr(cpu_linear, "_onednn", lambda *_: pytest.fail("oneDNN was called"))
+    monkeypatch.setattr(cpu_linear, "_onednn_linear", lambda *_: pytest.fail("oneDNN was called"))
     inputs = [torch.randn(4, 6), torch.randn(5, 6), torch.randn(5)]
-    assert_close(results(cpu_linear.linear, *inputs), results(F.linear, *inputs), rtol=0, atol=0)
+    assert_close(results(cpu_linear.fast_linear, *inputs), results(F.linear, *inputs), rtol=0, atol=0)

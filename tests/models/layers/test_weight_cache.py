@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from pelagos.models.layers import weight_cache
-from pelagos.models.layers.weight_cache import kept
+from pelagos.models.layers.weight_cache import cache_tensors
 
 
 def counted() -> tuple[list[int], Callable[[int], tuple[Tensor]]]:
-    """Which arguments a kept function of 1 MiB results was computed for, and the function."""
+    """Which arguments a cached function of 1 MiB results was computed for, and the function."""
     computed: list[int] = []
 
-    @kept
+    @cache_tensors
     def build(number: int) -> tuple[Tensor]:
         computed.append(number)
         return (torch.full((2**18,), float(number)),)
@@ -29,7 +29,7 @@ def test_results_are_computed_once() -> None:
 
 
 def test_the_oldest_results_make_room_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weight_cache, "KEPT_BYTES", 3 * 2**20)
+    monkeypatch.setattr(weight_cache, "CACHE_BYTES", 3 * 2**20)
     computed, build = counted()
     for number in (1, 2, 3, 1, 4):
         build(number)
@@ -39,7 +39,7 @@ def test_the_oldest_results_make_room_beyond_the_bound(monkeypatch: pytest.Monke
 
 
 def test_a_result_beyond_the_bound_is_kept_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weight_cache, "KEPT_BYTES", 10)
+    monkeypatch.setattr(weight_cache, "CACHE_BYTES", 10)
     computed, build = counted()
     for number in (1, 1, 2, 2, 1):
         build(number)

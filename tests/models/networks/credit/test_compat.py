@@ -240,7 +240,7 @@ def test_tensors_that_do_not_fit_are_errors_that_name_them() -> None:
     with pytest.raises(ValueError, match=r"up_block1.conv.bias is missing") as caught:
         load_crossformer(arguments, state)
     assert "layers.9.weight is unknown" in str(caught.value)
-    assert "up_block2.conv.bias has the shape (3,) instead of (32,)" in str(caught.value)
+    assert "up_block2.conv.bias has shape (3,) instead of (32,)" in str(caught.value)
 
 
 def test_weights_that_are_not_finite_are_errors() -> None:

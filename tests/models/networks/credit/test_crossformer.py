@@ -8,13 +8,13 @@ from pelagos.models.networks.credit.crossformer import (
     CrossEmbedding,
     CrossFormer,
     PositionBias,
-    WindowAttention,
+    ShortLongAttention,
 )
 
 
-def attention(*, long: bool) -> WindowAttention:
+def attention(*, long: bool) -> ShortLongAttention:
     torch.manual_seed(0)
-    return WindowAttention(8, 4, 2, long=long, published=False).double()
+    return ShortLongAttention(8, 4, 2, long=long, published=False).double()
 
 
 @pytest.mark.parametrize("window", [1, 2, 3])
@@ -50,7 +50,7 @@ def test_position_bias_is_computed_once_in_evaluation_and_again_after_a_step() -
         assert not torch.equal(bias(), first)
 
 
-def seen(layer: WindowAttention) -> Tensor:
+def seen(layer: ShortLongAttention) -> Tensor:
     """(6, 4): which cells the output at the first cell depends on."""
     x_BHWC = torch.randn(1, 6, 4, 8, dtype=torch.float64, requires_grad=True)
     layer(x_BHWC)[0, 0, 0].sum().backward()

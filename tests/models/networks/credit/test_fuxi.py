@@ -82,7 +82,7 @@ def test_padding_over_the_poles_is_taken_off_again() -> None:
 
 
 def test_inputs_that_are_no_whole_number_of_variables_are_an_error() -> None:
-    with pytest.raises(ValueError, match="3 inputs are no whole number of variables in 2 frames each"):
+    with pytest.raises(ValueError, match="3 inputs are not a whole number of variables with 2 frames each"):
         FuXiConfig(**SMALL, form="credit", frames=2).build(Signature(("u@1", "u@2", "v@1"), ("u",)))
 
 

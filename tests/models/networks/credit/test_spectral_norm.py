@@ -7,7 +7,11 @@ from torch import nn
 from torch.testing import assert_close
 
 from pelagos.models.networks.credit.crossformer import Pointwise
-from pelagos.models.networks.credit.spectral_norm import iterate_all, normalize, normalize_all
+from pelagos.models.networks.credit.spectral_norm import (
+    add_spectral_norm,
+    add_spectral_norms,
+    update_spectral_norms,
+)
 
 LAYERS: tuple[Callable[[], nn.Module], ...] = (
     lambda: nn.Linear(6, 4),
@@ -20,7 +24,7 @@ LAYERS: tuple[Callable[[], nn.Module], ...] = (
 def normalized(make: Callable[[], nn.Module] = LAYERS[1]) -> nn.Module:
     torch.manual_seed(0)
     layer = make().double()
-    normalize(layer)
+    add_spectral_norm(layer)
     return layer
 
 
@@ -38,7 +42,7 @@ def test_weights_are_those_of_torch_in_training_and_evaluation(make: Callable[[]
     reference.load_state_dict(layer.state_dict())
     shape = (2, 6) if isinstance(layer, nn.Linear) else (2, 3, 5, 3)
     for _ in range(3):
-        iterate_all(layer)
+        update_spectral_norms(layer)
         x = torch.randn(shape, dtype=torch.float64)
         assert_close(layer(x), reference(x), rtol=0, atol=1e-14)
     assert_close(layer.state_dict(), reference.state_dict(), rtol=0, atol=1e-14)
@@ -51,7 +55,7 @@ def test_weights_are_those_of_torch_in_training_and_evaluation(make: Callable[[]
 def test_iteration_makes_the_largest_singular_value_one(make: Callable[[], nn.Module]) -> None:
     layer = normalized(make)
     for _ in range(300):
-        iterate_all(layer)
+        update_spectral_norms(layer)
     largest = torch.linalg.matrix_norm(rows(layer), 2)
     assert_close(largest, torch.ones_like(largest), rtol=0, atol=1e-8)
 
@@ -81,7 +85,7 @@ def test_weight_is_kept_while_nothing_changes_and_no_gradient_is_asked_for() -> 
         lambda layer: layer.float(),
         lambda layer: (layer.train(), layer.weight_u.data.mul_(2), layer.eval()),
         lambda layer: torch.optim.SGD([layer.weight_orig], 0.1).step(),
-        lambda layer: iterate_all(layer),
+        lambda layer: update_spectral_norms(layer),
     ],
     ids=["in place", "load", "cast", "past the version counter", "optimiser", "iteration"],
 )
@@ -99,7 +103,7 @@ def test_two_steps_back_propagate_through_their_own_estimates() -> None:
     layer = normalized(LAYERS[0])
     total = torch.zeros((), dtype=torch.float64)
     for _ in range(2):
-        iterate_all(layer)
+        update_spectral_norms(layer)
         total = total + layer(torch.ones(1, 6, dtype=torch.float64)).square().sum()
     total.backward()
     assert torch.isfinite(layer.weight_orig.grad).all()
@@ -114,17 +118,17 @@ def test_normalized_networks_can_be_copied() -> None:
 def test_frozen_layers_use_their_weight_as_it_is() -> None:
     layer = nn.Linear(6, 4)
     weight = layer.weight.detach().clone()
-    normalize(layer, frozen=True)
+    add_spectral_norm(layer, frozen=True)
     before = layer.weight_u.clone()
-    iterate_all(layer)
+    update_spectral_norms(layer)
     assert_close(layer.weight, weight, rtol=0, atol=0)
     assert_close(layer.weight_u, before, rtol=0, atol=0)
 
 
 def test_only_matrices_and_planar_convolutions_are_normalised_and_once() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.Conv3d(1, 1, 1), nn.LayerNorm(2), nn.Conv2d(1, 1, 1))
-    normalize_all(network)
+    add_spectral_norms(network)
     names = set(network.state_dict())
-    normalize_all(network)
+    add_spectral_norms(network)
     assert names == set(network.state_dict())
     assert {name for name in names if name.endswith("orig")} == {"0.weight_orig", "3.weight_orig"}

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from pelagos.models.context import Signature
 from pelagos.models.networks.credit.earth_padding import GridPadding, PaddingConfig
 from pelagos.models.networks.credit.padded_network import PaddedNetwork
-from pelagos.models.networks.credit.spectral_norm import normalize_all
+from pelagos.models.networks.credit.spectral_norm import add_spectral_norms
 from pelagos.models.networks.credit.wxformer import WXFormerConfig
 from tests.models.advection import SIGNATURE, error_against_persistence
 from tests.models.contracts import NetworkContract
@@ -78,7 +78,7 @@ def test_compilation_changes_nothing_under_spectral_norm() -> None:
     def network() -> PaddedNetwork:
         torch.manual_seed(0)
         body = nn.Conv2d(2, 1, 3, padding=1)
-        normalize_all(body)
+        add_spectral_norms(body)
         return PaddedNetwork(SIGNATURE, body, GridPadding(), predicts_change=True).double()
 
     x_BCHW, time_B = torch.randn(1, 1, 4, 4, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
@@ -148,7 +148,7 @@ def test_configurations_that_cannot_work_are_errors(options: dict[str, Any], mes
 
 
 def test_scalars_that_would_not_be_heard_are_errors() -> None:
-    with pytest.raises(ValueError, match="in the form credit the scalars viscosity would not be heard"):
+    with pytest.raises(ValueError, match="the scalars viscosity would have no effect in the form credit"):
         WXFormerConfig(**SMALL, form="credit").build(Signature(("u",), ("u",), ("viscosity",)))
 
 

@@ -107,8 +107,8 @@ def test_attention_is_what_its_definition_says_on_any_grid(
 def test_gradients_are_those_of_the_definition_however_they_are_computed(
     monkeypatch: pytest.MonkeyPatch, kept: int, at_once: int, periodic: tuple[bool, bool]
 ) -> None:
-    monkeypatch.setattr(masked_attention, "LOGITS_KEPT", kept)
-    monkeypatch.setattr(masked_attention, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(masked_attention, "MAX_SAVED_LOGITS", kept)
+    monkeypatch.setattr(masked_attention, "LOGITS_PER_BLOCK", at_once)
     grid, layer = (6, 9), attention(Tiling(4, shifted=True))
     x_BND = tokens(3, 54).requires_grad_()
     upstream = torch.randn(x_BND.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -122,7 +122,7 @@ def test_gradients_are_those_of_the_definition_however_they_are_computed(
 def test_attention_without_gradients_is_the_same_for_a_few_windows_at_a_time(
     monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(masked_attention, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(masked_attention, "LOGITS_PER_BLOCK", at_once)
     grid, layer, x_BND = (6, 9), attention(Tiling(4, shifted=True)), tokens(3, 54)
     with torch.no_grad():
         found = layer(x_BND, grid, (False, False))

@@ -20,7 +20,7 @@ from torch.testing import assert_close
 
 from pelagos.models.context import Context, Signature
 from pelagos.models.networks.scot.compat import load_scot, save_scot, scot_arguments
-from pelagos.models.networks.scot.scot import PELAGOS, POSEIDON, Rules, ScOT, ScOTConfig
+from pelagos.models.networks.scot.scot import PELAGOS, POSEIDON, ScOT, ScOTConfig, ScOTVariant
 from pelagos.preprocessing.errors import ConfigError, DataError
 from tests.models.contracts import NetworkContract
 
@@ -242,7 +242,7 @@ def test_published_configurations_hold_the_arguments_among_other_entries() -> No
     [
         ({"hidden_act": "relu"}, "hidden_act.*'gelu'"),
         ({"use_mask_token": True}, "use_mask_token"),
-        ({"depths": [2]}, "one entry a level.*'depths': 1"),
+        ({"depths": [2]}, "differ in length.*'depths': 1"),
         ({"num_heads": [3, 4]}, "8 channels do not split into 3 heads"),
         ({"image_size": 15}, "image_size 15 is not a multiple of patch_size 2"),
     ],
@@ -257,14 +257,14 @@ def test_weights_that_contradict_the_arguments_are_errors() -> None:
     name = "patch_recovery.mixup.weight"
     with pytest.raises(DataError, match=rf"weights of Poseidon's scOT .*: {name} is missing$"):
         load_scot(ARGUMENTS, {key: value for key, value in state.items() if key != name})
-    with pytest.raises(DataError, match=rf"{name} has the shape \(1, 1, 3, 3\) instead of \(1, 1, 5, 5\)"):
+    with pytest.raises(DataError, match=rf"{name} has shape \(1, 1, 3, 3\) instead of \(1, 1, 5, 5\)"):
         load_scot(ARGUMENTS, {**state, name: torch.zeros(1, 1, 3, 3)})
     with pytest.raises(DataError, match=f"{name} has values that are not finite"):
         load_scot(ARGUMENTS, {**state, name: torch.full((1, 1, 5, 5), torch.nan)})
 
 
 def test_networks_that_the_reference_does_not_have_cannot_be_saved_for_it() -> None:
-    with pytest.raises(ConfigError, match="Poseidon's code cannot follow"):
+    with pytest.raises(ConfigError, match="Poseidon's code has no network with"):
         save_scot(ScOTConfig(**SMALL).build(Signature(("a",), ("a",))))
 
 
@@ -275,10 +275,10 @@ FOUR = ("density", "velocity_x", "velocity_y", "pressure")
 DOUBLE = torch.float64
 
 
-def network(signature: Signature, rules: Rules = PELAGOS, **options: Any) -> ScOT:
+def network(signature: Signature, variant: ScOTVariant = PELAGOS, **options: Any) -> ScOT:
     """A float64 network in which every weight matters."""
     torch.manual_seed(3)
-    net = ScOT(signature, ScOTConfig(**{**SMALL, **options}), rules).double().eval()
+    net = ScOT(signature, ScOTConfig(**{**SMALL, **options}), variant).double().eval()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -394,7 +394,7 @@ def test_a_network_without_conditioning_needs_no_lead_time_and_one_with_it_does(
     x_BCHW = torch.randn(2, 4, 16, 16)
     plain = ScOTConfig(preset="poseidon", use_conditioning=False, **SMALL)
     assert plain.build(Signature(FOUR, FOUR, shape=(16, 16)))(x_BCHW).shape == x_BCHW.shape
-    with pytest.raises(ValueError, match="conditioned on lead times, and none were given"):
+    with pytest.raises(ValueError, match="conditioned on lead times, but none were given"):
         ScOTConfig(**SMALL).build(Signature(FOUR, FOUR))(x_BCHW)
 
 
@@ -411,11 +411,11 @@ def test_lead_times_and_scalars_of_the_wrong_shape_are_errors() -> None:
 @pytest.mark.parametrize(
     ("options", "scalars", "message"),
     [
-        ({"depths": (2,)}, (), "one entry a level.*'depths': 1.*'num_heads': 2"),
-        ({"use_conditioning": False}, ("viscosity",), "without use_conditioning.*viscosity"),
+        ({"depths": (2,)}, (), "differ in length.*'depths': 1.*'num_heads': 2"),
+        ({"use_conditioning": False}, ("viscosity",), "use_conditioning is false.*viscosity"),
         ({"use_absolute_embeddings": True}, (), "preset poseidon"),
         ({"learn_residual": True}, (), "preset pelagos always adds the input"),
-        ({"preset": "poseidon"}, (), "needs `image_size`"),
+        ({"preset": "poseidon"}, (), "needs image_size"),
         ({"preset": "poseidon", "image_size": 15}, (), "image_size 15 is not a multiple of patch_size 2"),
     ],
 )
