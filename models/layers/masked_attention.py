@@ -68,6 +68,8 @@ def _fused_attention_with_mask(
 
 
 def _scaled_dot_product(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    # Normalised queries are float32 under autocast, where keys and values are bf16.
+    q = q.to(v.dtype)
     # The CPU's kernel takes a float32 bias as it is; autocast would round and copy it.
     with full_precision(q):
         bias = bias if q.device.type == "cpu" else bias.to(q.dtype)

@@ -215,6 +215,15 @@ class NetworkContract:
         y_BCHW.float().square().mean().backward()
         assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
+    def test_bf16_autocast_without_gradients_agrees_with_training(self) -> None:
+        net = self.network().eval()
+        x_BCHW, time_B = self.sample()
+        with torch.autocast("cpu", torch.bfloat16):
+            trained = net(x_BCHW, time_B, self.context()).detach().float()
+            with torch.no_grad():
+                evaluated = net(x_BCHW, time_B, self.context()).float()
+        assert_close(evaluated, trained, rtol=0, atol=0.05 * float(trained.abs().max()))
+
     # Where and how it runs
 
     def test_weights_survive_safetensors(self, tmp_path: Path) -> None:
