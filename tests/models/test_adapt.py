@@ -88,10 +88,10 @@ def test_report_names_what_became_of_each_variable_and_scalar() -> None:
 def test_networks_that_differ_otherwise_are_errors() -> None:
     old = network(OLD, 0)
     wider = network(MORE, 1, CONFIG.model_copy(update={"embed_dim": 16}))
-    with pytest.raises(DataError, match=r"has shape \(8, 3, 2, 2\), \(16, 3, 2, 2\) would fit"):
+    with pytest.raises(DataError, match=r"has shape \(8, 3, 2, 2\), but \(16, 3, 2, 2\)"):
         adapt(old.state_dict(), OLD, wider)
     deeper = network(MORE, 1, CONFIG.model_copy(update={"depths": (2, 2)}))
     with pytest.raises(DataError, match=r"weights missing \['decoder.layers.0.blocks.1"):
         adapt(old.state_dict(), OLD, deeper)
-    with pytest.raises(DataError, match=r"has shape \(8, 3, 2, 2\), \(8, 5, 2, 2\) would fit"):
+    with pytest.raises(DataError, match=r"has shape \(8, 3, 2, 2\), but \(8, 5, 2, 2\)"):
         adapt(old.state_dict(), MORE, network(OLD, 1))

@@ -94,7 +94,7 @@ def test_an_odd_number_of_patches_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"frames": 2}, "in the form pelagos a call has one frame"),
+        ({"frames": 2}, "a call in the form pelagos has one frame"),
         ({"groups": 5}, "dim 32 is not a multiple of groups 5"),
         ({"num_heads": 3}, "dim 32 is not a multiple of num_heads 3"),
     ],

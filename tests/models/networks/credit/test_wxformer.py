@@ -138,7 +138,7 @@ def test_coarse_first_strides_need_padding_of_whole_output_cells() -> None:
     [
         ({"strides": (2, 2, 4, 2)}, r"strides are \(2, 2, 4, 2\)"),
         ({"strides": (1, 2, 2, 2)}, "first stride of 1 coarsen the grid by an odd number"),
-        ({"kernels": ((2,), (2,))}, "given for 2 stages, there are 4"),
+        ({"kernels": ((2,), (2,))}, "given for 2 stages, but there are 4"),
         ({"windows": 3}, "windows"),
     ],
 )

@@ -87,7 +87,10 @@ def test_tensors_that_do_not_fit_are_errors_that_name_them() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((1, 3, 8, 5), r"grid of 3x8 .* at least 4x4"), ((1, 8, 8, 101), "101 input frames, at most 100")],
+    [
+        ((1, 3, 8, 5), r"grid of 3x8 .* at least 4x4"),
+        ((1, 8, 8, 101), "101 input frames, but the reference counts at most 100"),
+    ],
 )
 def test_fields_that_cannot_be_served_are_errors(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -1,0 +1,89 @@
+"""Padding, cropping and interpolation around a body, and what it predicts."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from pelagos.models.context import Context, Signature
+from pelagos.models.networks.credit.earth_padding import GridPadding
+from pelagos.models.networks.credit.padded_network import PaddedNetwork
+from pelagos.models.networks.credit.spectral_norm import SpectralNorm, add_spectral_norms
+from pelagos.preprocessing.errors import ConfigError
+
+SIGNATURE = Signature(("a", "b"), ("b", "c"))
+TIMES_B = torch.tensor([0.5, 1.0])
+
+
+class Recording(nn.Module):
+    """Gives its first two channels on, and remembers what it was given."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        self.seen = x_BCHW
+        return x_BCHW[:, :2]
+
+
+def fields() -> Tensor:
+    return torch.randn(2, 2, 6, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_next_state_is_the_bodys_output_without_the_padding() -> None:
+    body = Recording()
+    net = PaddedNetwork(SIGNATURE, body, GridPadding("boundary", (1, 2), (3, 0)), predicts_change=False)
+    assert net.one_step
+    assert_close(net(fields(), TIMES_B), fields(), rtol=0, atol=0)
+    assert body.seen.shape == (2, 2, 9, 11)
+
+
+def test_a_change_is_added_to_the_input_of_the_same_variable() -> None:
+    body = Recording()
+    signature = Signature(("a", "b"), ("b", "c"), ("viscosity",))
+    net = PaddedNetwork(signature, body, GridPadding(), predicts_change=True)
+    assert not net.one_step
+    y_BCHW = net(fields(), TIMES_B)
+    assert body.seen.shape[1] == 2 + 3
+    assert_close(y_BCHW, fields() + torch.stack([fields()[:, 1], torch.zeros(2, 6, 8)], 1), rtol=0, atol=0)
+    assert_close(body.seen[:, 2], TIMES_B[:, None, None].expand(2, 6, 8), rtol=0, atol=0)
+
+
+def test_periodic_axes_of_the_call_are_wrapped() -> None:
+    body = Recording()
+    net = PaddedNetwork(SIGNATURE, body, GridPadding("boundary", (1, 0), (1, 0)), predicts_change=False)
+    net(fields(), TIMES_B, Context(periodic=(False, True)))
+    assert_close(body.seen[..., 1:, 0], fields()[..., -1], rtol=0, atol=0)
+    assert float(body.seen[..., 0, :].abs().max()) == 0
+
+
+@pytest.mark.parametrize("interpolate", [False, True])
+def test_outputs_of_another_size_are_interpolated_where_asked_for(interpolate: bool) -> None:
+    net = PaddedNetwork(
+        SIGNATURE,
+        nn.AvgPool2d(2),
+        GridPadding(),
+        scale=(2, 2),
+        predicts_change=False,
+        interpolate=interpolate,
+    )
+    constant = torch.full((2, 2, 6, 8), 3.0)
+    assert_close(
+        net(constant, TIMES_B), constant if interpolate else constant[..., :3, :4], rtol=0, atol=1e-6
+    )
+
+
+def test_scalars_that_would_have_no_effect_are_an_error() -> None:
+    signature = Signature(("a",), ("a",), ("viscosity",))
+    with pytest.raises(ConfigError, match="viscosity would have no effect in the form credit"):
+        PaddedNetwork(signature, Recording(), GridPadding(), predicts_change=False)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_spectral_norms_are_updated_by_calls_in_training_alone(training: bool) -> None:
+    body = nn.Conv2d(2, 2, 3, padding=1)
+    add_spectral_norms(body)
+    assert isinstance(body, SpectralNorm)
+    net = PaddedNetwork(SIGNATURE, body, GridPadding(), predicts_change=False).train(training)
+    with torch.no_grad():
+        body.weight_orig.copy_(torch.randn_like(body.weight_orig))
+    before = body.weight_u.clone()
+    net(fields(), TIMES_B)
+    assert torch.equal(body.weight_u, before) is not training
