@@ -1,5 +1,6 @@
 """Every shipped configuration is valid."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,27 @@ def test_a_shipped_configuration_loads_as_what_its_folder_says(file: Path) -> No
     assert folder == ("" if command == "demo" else command)
     loaded = configuration.load(file, [], config_class(command))
     assert loaded.command == command
+
+
+def test_what_a_shipped_configuration_reads_is_what_another_writes() -> None:
+    stages = [(file, configuration.read(file)) for file in FILES if file.stem != "demo"]
+    written = {
+        f"{values['output']}/model" for _, values in stages if values["command"] in ("pretrain", "finetune")
+    }
+    written |= {values["output"] for _, values in stages if values["command"] == "simulate"}
+    written |= {
+        "stores/{0}/{0}-1.zarr".format(values["dataset"])
+        for _, values in stages
+        if values["command"] == "build"
+    }
+    # Archives come from elsewhere; of what Pelagos makes itself nothing may be missing.
+    read = {
+        (file.name, value)
+        for file, values in stages
+        for value in re.findall(r"'((?:stores|runs|archives)/[^']*)'", str(values | {"output": None}))
+    }
+    assert not {(name, value) for name, value in read if value not in written}
+    assert len(read) > 5
 
 
 def test_the_stages_of_the_demo_are_checked_before_anything_runs() -> None:

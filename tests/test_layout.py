@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,97 @@ import pelagos
 
 ROOT = Path(pelagos.__file__).resolve().parent.parent
 PACKAGES = ("configs", "evaluation", "models", "pipeline", "preprocessing")
+
+
+MODULES = [
+    path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if not path.name.startswith("__")
+]
+HEAVY = {"dask", "deepspeed", "h5py", "mlflow", "numba", "scipy", "torch", "xarray", "zarr"}
+ENTRIES = {"preprocessing": (62, 22), "models": (40, 15), "pipeline": (45, 9), "evaluation": (11, 10)}
+"""Modules in a package's folder before there were rooms, and the modules and rooms that it may have."""
+TOPICS = {
+    "pipeline/cluster/test_slurm.py",
+    "pipeline/test_bad_input.py",
+    "pipeline/test_docs.py",
+    "pipeline/test_inspect.py",
+    "pipeline/test_remote.py",
+    "pipeline/test_wrong_input.py",
+    "pipeline/training/test_crash.py",
+    "pipeline/training/test_networks.py",
+    "pipeline/training/test_online.py",
+    "pipeline/training/test_resume.py",
+    "preprocessing/build/test_crash.py",
+    "preprocessing/build/test_shared_data.py",
+    "preprocessing/physics/test_reference.py",
+    "preprocessing/sources/test_remote.py",
+    "preprocessing/store/test_cf_conventions.py",
+    "test_configs.py",
+    "test_end_to_end.py",
+    "test_layout.py",
+    "test_wheel.py",
+}
+"""Tests of what several modules do together."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What an import may load.
+
+    Attributes:
+        name: for the reader.
+        code: that imports.
+        of: the package whose modules are counted.
+        before: modules, and those of sources, before there were rooms.
+        most: modules that it may load.
+        heavy: packages of others that it may load.
+    """
+
+    name: str
+    code: str
+    of: str
+    before: tuple[int, int]
+    most: int
+    heavy: frozenset[str]
+
+
+LOADS = [
+    Load(
+        "losses",
+        "import pelagos.models.losses",
+        "pelagos.preprocessing",
+        before=(66, 32),
+        most=6,
+        heavy=frozenset({"torch"}),
+    ),
+    Load(
+        "loader",
+        "import pelagos.preprocessing.loading.loader",
+        "pelagos.preprocessing",
+        before=(98, 32),
+        most=42,
+        heavy=frozenset({"numba", "scipy", "torch", "xarray", "zarr"}),
+    ),
+    Load(
+        "networks",
+        "import pelagos.models.networks.network",
+        "pelagos.preprocessing",
+        before=(2, 0),
+        most=4,
+        heavy=frozenset({"scipy", "torch"}),
+    ),
+    Load(
+        "--help",
+        "import sys; sys.argv[1:] = ['--help']\ntry:\n    from pelagos.pipeline.cli import main; main()\n"
+        "except SystemExit:\n    pass\nimport sys",
+        "pelagos",
+        before=(2, 0),
+        most=3,
+        heavy=frozenset(),
+    ),
+]
 
 
 def test_the_namespace_holds_one_file_and_five_relative_links() -> None:
@@ -26,14 +119,43 @@ def test_no_module_is_named_for_being_miscellaneous_or_like_one_of_the_standard_
     assert not names & (set(sys.stdlib_module_names) - {"__init__", "__main__"})
 
 
-@pytest.mark.parametrize(
-    ("code", "forbidden"),
-    [
-        ("import pelagos.pipeline.cli", ("torch", "mlflow", "deepspeed", "xarray")),
-        ("import pelagos.models.networks.network", ("dask", "zarr", "mlflow", "deepspeed")),
-    ],
-)
-def test_heavy_packages_load_only_where_they_are_used(code: str, forbidden: tuple[str, ...]) -> None:
-    check = f"{code}; import sys; print(sorted(set(sys.modules) & {set(forbidden)!r}))"
-    found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
-    assert found.strip() == "[]"
+def test_every_module_has_a_name_of_its_own() -> None:
+    modules = Counter(path.stem for path in MODULES)
+    # Each family of networks has its own loader of published weights.
+    assert [name for name, number in modules.items() if number > 1] == ["compat"]
+
+
+def test_every_test_file_is_about_a_module_or_a_named_topic() -> None:
+    mirrored = {str(path.parent.relative_to(ROOT) / f"test_{path.name}") for path in MODULES}
+    files = {str(path.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert files - mirrored == TOPICS
+
+
+def test_no_folder_shows_more_than_a_reader_takes_in_at_once() -> None:
+    for package, (before, most) in ENTRIES.items():
+        entries = [path for path in (ROOT / package).iterdir() if not path.name.startswith("__")]
+        print(f"{package}: {len(entries)} modules and rooms, {before} modules before there were rooms")
+        assert len(entries) <= most, package
+
+
+@pytest.mark.parametrize("case", LOADS, ids=lambda case: case.name)
+def test_importing_loads_no_more_than_it_needs(case: "Load") -> None:
+    report = "import sys; print(*sys.modules, file=sys.stderr)"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{case.code}; {report}"], capture_output=True, text=True, check=True
+    )
+    loaded = set(result.stderr.splitlines()[-1].split())
+    ours = [name for name in loaded if name.startswith(f"{case.of}.") and not _is_package(name)]
+    sources = [name for name in ours if ".sources." in name]
+    heavy = sorted(loaded & HEAVY)
+    print(
+        f"{case.name}: {len(ours)} modules of {case.of}, {len(sources)} of them sources"
+        f" ({case.before[0]} and {case.before[1]} before there were rooms); {', '.join(heavy) or 'nothing heavy'}"
+    )
+    assert len(ours) <= case.most
+    assert not sources
+    assert not set(heavy) - case.heavy
+
+
+def _is_package(name: str) -> bool:
+    return (ROOT.joinpath(*name.split(".")[1:]) / "__init__.py").is_file()
