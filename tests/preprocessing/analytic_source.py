@@ -1,5 +1,6 @@
 """A source whose values follow from a formula: what builds and stores are tested with."""
 
+import hashlib
 import json
 import os
 import time
@@ -12,6 +13,8 @@ import xarray as xr
 
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.fields.field_reader import FieldReader
+from pelagos.preprocessing.fields.select_fields import select_fields
 
 ROLES = {
     "velocity_x": "prognostic",
@@ -134,3 +137,18 @@ def configuration(root: Path, source: dict[str, Any] | None = None, **options: A
         "shard_bytes": 2560,
     }
     return BuildConfig.model_validate(values | options)
+
+
+EVERYTHING = (slice(0, 6), slice(0, 5))
+"""All trajectories and times of the source by default."""
+
+
+def analytic_fields(root: Path, source: dict[str, Any] | None = None, **options: Any) -> FieldReader:
+    """The fields of the analytic source with these arguments that options of the build take."""
+    return select_fields(Analytic(**(source or {})).open(), configuration(root, **options))
+
+
+def contents(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a store, by its path in the store."""
+    files = (file for file in path.rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

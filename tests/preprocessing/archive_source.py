@@ -1,11 +1,15 @@
-"""A source that maps a .npy file of (trajectory, time, variable, y, x): opened in no time, as real archives are."""
+"""Archives that open in no time, as real ones do: a mapped .npy file, and a large HDF5 file that takes no room."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import dask.array as da
+import h5py
 import numpy as np
 import xarray as xr
 
+from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.config import Config
 
 
@@ -36,3 +40,18 @@ class Archive(Config):
             "sources": json.dumps([self.path]),
         }
         return xr.Dataset(variables, coords, facts)
+
+
+def empty_archive(path: Path, trajectories: int) -> Path:
+    """A large archive that takes no room: nothing of its fields was ever written."""
+    with h5py.File(path, "w") as file:
+        for name in ("density", "pressure", "Vx", "Vy"):
+            file.create_dataset(name, (trajectories, 8, 128, 128), "f4", fillvalue=1.5)
+        axis = (np.arange(128) + 0.5) / 128
+        file["x-coordinate"], file["y-coordinate"], file["t-coordinate"] = axis, axis, np.arange(9.0)
+    return path
+
+
+def large(path: Path, **options: Any) -> BuildConfig:
+    values = {"dataset": "large", "source": {"kind": "pdebench", "paths": str(path)}, "root": path.parent}
+    return BuildConfig.model_validate(values | options)

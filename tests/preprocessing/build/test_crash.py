@@ -1,6 +1,5 @@
 """Builds that are killed at random moments, and go on with other numbers of workers."""
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from analytic_source import contents
 
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
@@ -22,11 +22,6 @@ from pelagos.preprocessing.store.store import verify
 
 SHARDS = 10
 KILLED = -9
-
-
-def contents(path: Path) -> dict[str, str]:
-    files = (file for file in path.rglob("*") if file.is_file())
-    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 class Server:
@@ -49,7 +44,8 @@ class Server:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(order), file=self._process.stdin, flush=True)
-        return json.loads(self._process.stdout.readline())
+        codes: list[int] = json.loads(self._process.stdout.readline())
+        return codes
 
     def close(self) -> None:
         self._process.communicate()

@@ -1,0 +1,81 @@
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from analytic_source import configuration, contents
+from archive_source import empty_archive, large
+from distributed import LocalCluster
+
+from pelagos.preprocessing.build import workers
+from pelagos.preprocessing.build.build_store import build
+from pelagos.preprocessing.build.group_writer import write_skeleton
+from pelagos.preprocessing.build.plan import make_plan
+
+
+def local_cluster(processes: bool) -> LocalCluster:
+    quiet = {"dashboard": False, "dashboard_address": ":0"}
+    return LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=processes, protocol="tcp://", scheduler_kwargs=quiet
+    )
+
+
+# Trajectories 3, 4 and 5 begin as 0, 1 and 2, with other viscosities.
+AGAIN = {"repeats": 3, "scalars": True, "names": ["velocity_x", "velocity_y", "density"]}
+TOGETHER = {"kind": "trajectories", "valid": 2, "test": 2, "group_by": ["initial_condition"]}
+
+
+@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+def test_a_dask_scheduler_makes_the_same_bytes(
+    rich: dict[str, Any], tmp_path: Path, undisturbed: dict[str, str], processes: bool
+) -> None:
+    with local_cluster(processes) as cluster:
+        path = build(configuration(tmp_path, rich, scheduler=cluster.scheduler_address))
+    assert contents(path) == undisturbed
+
+
+def test_workers_parts_and_later_runs_share_the_initial_conditions_that_were_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = build(configuration(tmp_path / "whole", AGAIN, splits=TOGETHER))
+    build(configuration(tmp_path, AGAIN, splits=TOGETHER, part="1/3"))
+
+    def fail(fields: Any) -> Any:
+        raise AssertionError("they are known")
+
+    monkeypatch.setattr("pelagos.preprocessing.build.plan.read_initial_digests", fail)
+    build(configuration(tmp_path, AGAIN, splits=TOGETHER, part="2/3"))
+    with local_cluster(processes=False) as cluster:
+        path = build(configuration(tmp_path, AGAIN, splits=TOGETHER, scheduler=cluster.scheduler_address))
+    assert contents(path) == contents(whole)
+
+
+def peak_of_a_task(folder: Path, trajectories: int, **options: Any) -> float:
+    """Memory that one task needs, from the opening of the source on, in units of what it writes."""
+    path = empty_archive(folder / f"2D_CFD_{trajectories}_periodic.hdf5", trajectories)
+    config = large(path, shard_bytes=32 << 20, **options)
+    plan = make_plan(config)
+    root = folder / f"root-{trajectories}"
+    write_skeleton(root, plan)
+    (root / "_build/shards").mkdir(parents=True)
+    arguments = (root, config.model_dump_json(), plan.fingerprint)
+    workers.write_on_worker(*arguments, len(plan.parts) - 1)  # imports, and what is made once a process
+    workers.worker_plan.cache_clear()
+    tracemalloc.start()
+    workers.write_on_worker(*arguments, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return float(peak / (4 * np.prod(plan.state.shard)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"codec": "none"}, {"codec": "blosc-lz4", "bits": {"density": 7}}, {"regrid": {"shape": [96, 80]}}],
+    ids=["plain", "compressed", "regridded"],
+)
+def test_a_task_needs_little_more_memory_than_its_shard(tmp_path: Path, options: dict[str, Any]) -> None:
+    peaks = [peak_of_a_task(tmp_path, trajectories, **options) for trajectories in (40, 400)]
+    assert 1 < peaks[0] <= 1.2
+    # Flat as the archive grows tenfold; how many small buffers of the writing threads live at once varies.
+    assert peaks[1] == pytest.approx(peaks[0], abs=0.03)
