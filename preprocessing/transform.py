@@ -24,7 +24,8 @@ class Log1p(Config):
     def forward(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Physical to stored values; minus infinity where there is no logarithm, at -scale and below."""
         # NaN would pass as a missing value; an infinite one is reported when the field is checked.
-        return np.log1p(np.where(values <= -self.scale, -1.0, values / self.scale))
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log1p(np.where(values <= -self.scale, -1.0, values / self.scale)))
 
     def inverse(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Stored to physical values."""

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from analytic_source import EVERYTHING, Analytic, analytic_fields
+from analytic_source import EVERYTHING, Analytic, analytic_fields, configuration
+
+from pelagos.preprocessing.fields.target_grid import target_grid
 
 
 def test_a_region_is_what_indexing_gives(tmp_path: Path) -> None:
@@ -40,3 +42,23 @@ def test_longitudes_run_from_west_to_east_across_any_seam(
     assert np.array_equal(block[:, :, 0], Analytic(**source).values("velocity_x")[..., columns])
     whole = analytic_fields(tmp_path, source, forcings=["cos_local_time"]).read(*EVERYTHING)
     assert block[:, :, 2] == pytest.approx(whole[:, :, 2][..., columns], abs=1e-6)
+
+
+def test_steps_are_made_one_after_the_other(tmp_path: Path) -> None:
+    # Columns across the seam, then means of 2 x 2 of them.
+    source = {"latlon": True}
+    options = configuration(tmp_path, source, subset={"x": [-90, 89]}, coarsen=2)
+    ds, target = target_grid(Analytic(**source).open(), options)
+    assert ds.sizes["x"] == 8, "both ends of the axis are read"
+    frame = np.broadcast_to(np.arange(8.0), (8, 8))
+    assert target(frame)[0].tolist() == [6.5, 0.5]
+    assert target.grid.x.tolist() == [-67.5, 22.5]
+    assert target.grid.shape == (4, 2)
+
+
+def test_a_grid_that_is_taken_as_it_is_needs_no_steps(tmp_path: Path) -> None:
+    ds, target = target_grid(Analytic().open(), configuration(tmp_path))
+    frame = np.zeros((8, 8), np.float32)
+    assert target.steps == ()
+    assert target(frame) is frame
+    assert target.grid.shape == (ds.sizes["y"], ds.sizes["x"])

@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from pelagos.preprocessing.physics.allen_cahn import AllenCahnConfig
+from pelagos.preprocessing.physics.allen_cahn import AllenCahn, AllenCahnConfig
 from pelagos.preprocessing.physics.spectral import Modes
 
 SCALARS = torch.tensor([[0.01, 8.0]], dtype=torch.float64)
@@ -11,12 +12,12 @@ NO_STATIC = torch.empty(1, 0, 1, 1)
 
 
 @pytest.fixture
-def pde():
+def pde() -> AllenCahn:
     return AllenCahnConfig().build()
 
 
 @pytest.mark.parametrize("start", [0.05, -0.4, 1.3])
-def test_uniform_fields_follow_the_exact_reaction(pde, start):
+def test_uniform_fields_follow_the_exact_reaction(pde: AllenCahn, start: float) -> None:
     end = pde.propagate(torch.full((1, 1, 6, 7), start).double(), NO_STATIC, SCALARS, 0.5, dt=0.002)
     growth = math.exp(8 * 0.5)
     exact = start * growth / math.sqrt(1 + start**2 * (growth**2 - 1))
@@ -24,12 +25,12 @@ def test_uniform_fields_follow_the_exact_reaction(pde, start):
 
 
 @pytest.mark.parametrize("phase", [-1.0, 0.0, 1.0])
-def test_equilibria_stay(pde, phase):
+def test_equilibria_stay(pde: AllenCahn, phase: float) -> None:
     start = torch.full((1, 1, 6, 6), phase, dtype=torch.float64)
     torch.testing.assert_close(pde.propagate(start, NO_STATIC, SCALARS, 1.0), start, rtol=0, atol=1e-12)
 
 
-def test_tiny_waves_grow_at_the_linear_rate(pde):
+def test_tiny_waves_grow_at_the_linear_rate(pde: AllenCahn) -> None:
     x = torch.arange(16, dtype=torch.float64) / 16
     start = 1e-7 * torch.cos(2 * math.pi * 2 * x).expand(1, 1, 16, 16)
     rate = 8 - 0.01 * (4 * math.pi) ** 2
@@ -37,7 +38,7 @@ def test_tiny_waves_grow_at_the_linear_rate(pde):
     torch.testing.assert_close(end, start * math.exp(0.3 * rate), rtol=1e-12, atol=1e-19)
 
 
-def test_a_straight_interface_has_the_profile_of_the_theory():
+def test_a_straight_interface_has_the_profile_of_the_theory() -> None:
     # tanh(x / sqrt(2 D / r)) between the pure phases is steady.
     pde = AllenCahnConfig(length=4.0).build()
     x = (torch.arange(384, dtype=torch.float64) + 0.5) / 96
@@ -48,10 +49,10 @@ def test_a_straight_interface_has_the_profile_of_the_theory():
     torch.testing.assert_close(end, start, rtol=0, atol=1e-6)
 
 
-def test_the_free_energy_falls(pde):
+def test_the_free_energy_falls(pde: AllenCahn) -> None:
     state = pde.initial(0, range(3), (32, 32))
 
-    def energy(phase):
+    def energy(phase: Tensor) -> Tensor:
         modes = Modes.of(phase, pde.length)
         bending = -phase * modes.backward(-modes.square * modes.forward(phase))
         diffusivity, rate = state.scalars[:, :, None, None, None].unbind(1)
@@ -64,16 +65,16 @@ def test_the_free_energy_falls(pde):
     assert (torch.stack(energies).diff(dim=0) < 0).all()
 
 
-def test_exchanging_the_phases_and_advancing_commute(pde):
+def test_exchanging_the_phases_and_advancing_commute(pde: AllenCahn) -> None:
     state = pde.initial(1, [0], (16, 16))
     exchanged = pde.propagate(-state.fields, state.static, state.scalars, 0.1)
     torch.testing.assert_close(exchanged, -pde.propagate(state.fields, state.static, state.scalars, 0.1))
 
 
-def test_errors_fall_with_the_fourth_power_of_the_step(pde):
+def test_errors_fall_with_the_fourth_power_of_the_step(pde: AllenCahn) -> None:
     state = pde.initial(2, [0], (24, 24))
 
-    def at(dt):
+    def at(dt: float) -> Tensor:
         return pde.propagate(state.fields, state.static, state.scalars, 0.4, dt)
 
     errors = [(at(dt) - at(0.002)).abs().max().item() for dt in (0.02, 0.01)]

@@ -1,8 +1,10 @@
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
 import torch
+from torch import Tensor
 
 from pelagos.preprocessing.physics.etdrk import StepCoefficients, etdrk4_step, phi_functions
 
@@ -13,18 +15,20 @@ def exact_phi(order: int, z: float) -> float:
 
 
 @pytest.mark.parametrize("z", [0.0, -1e-12, 1e-6, -0.3, 0.999999, -1.0, 1.0, -3.7, 8.0, -20.0])
-def test_phi_functions_are_exact_to_rounding_near_and_far_from_zero(z):
+def test_phi_functions_are_exact_to_rounding_near_and_far_from_zero(z: float) -> None:
     values = phi_functions(torch.tensor([z], dtype=torch.float64))
     for order, value in enumerate(values, start=1):
         assert value.item() == pytest.approx(exact_phi(order, z), rel=4e-15)
 
 
-def test_phi_functions_are_differentiable_everywhere():
+def test_phi_functions_are_differentiable_everywhere() -> None:
     z = torch.tensor([-2.5, -1.0, -0.4, 0.0, 0.7, 3.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(phi_functions, z)
 
 
-def solve(symbol, term, start, duration, num_steps):
+def solve(
+    symbol: Tensor, term: Callable[[Tensor], Tensor], start: Tensor, duration: float, num_steps: int
+) -> Tensor:
     coefficients = StepCoefficients.of(symbol, duration / num_steps)
     u = start
     for _ in range(num_steps):
@@ -32,7 +36,7 @@ def solve(symbol, term, start, duration, num_steps):
     return u
 
 
-def test_one_step_is_exact_for_a_linear_equation_with_a_constant_source():
+def test_one_step_is_exact_for_a_linear_equation_with_a_constant_source() -> None:
     symbol = torch.tensor([-1e4, -3.0, 0.0, 0.5], dtype=torch.float64)
     start, source = torch.tensor([1.0, 2.0, 3.0, 4.0]).double(), torch.tensor([5.0, -1.0, 2.0, 1.0]).double()
     moving = torch.where(symbol == 0, 1.0, torch.expm1(symbol) / symbol)
@@ -40,8 +44,8 @@ def test_one_step_is_exact_for_a_linear_equation_with_a_constant_source():
     torch.testing.assert_close(solve(symbol, lambda _: source, start, 1.0, 1), expected, rtol=1e-13, atol=0)
 
 
-def test_without_a_linear_part_a_step_is_classical_runge_kutta():
-    def rate(u):
+def test_without_a_linear_part_a_step_is_classical_runge_kutta() -> None:
+    def rate(u: Tensor) -> Tensor:
         return torch.sin(u) - u**2
 
     u, h = torch.tensor([0.3, 1.2], dtype=torch.float64), 0.2
@@ -54,7 +58,7 @@ def test_without_a_linear_part_a_step_is_classical_runge_kutta():
 
 
 @pytest.mark.parametrize("rate", [2.0, -2.0, -40.0])
-def test_errors_fall_with_the_fourth_power_of_the_step(rate):
+def test_errors_fall_with_the_fourth_power_of_the_step(rate: float) -> None:
     # Logistic growth, u' = r u - u^2, has a closed solution.
     symbol, start = torch.tensor([rate], dtype=torch.float64), torch.tensor([0.5], dtype=torch.float64)
     growth = math.exp(rate)

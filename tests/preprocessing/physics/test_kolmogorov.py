@@ -9,7 +9,7 @@ from pelagos.preprocessing.physics.navier_stokes import NavierStokesConfig
 SCALARS = torch.tensor([[2e-3, 0.1]], dtype=torch.float64)
 
 
-def test_from_rest_the_force_drives_the_laminar_flow_exactly():
+def test_from_rest_the_force_drives_the_laminar_flow_exactly() -> None:
     pde = KolmogorovConfig(length=2.0).build()
     y = torch.arange(16, dtype=torch.float64)[:, None] / 8
     force = torch.stack([3 * torch.sin(math.pi * 2 * y).expand(16, 16), torch.zeros(16, 16)])[None].double()
@@ -18,14 +18,14 @@ def test_from_rest_the_force_drives_the_laminar_flow_exactly():
     torch.testing.assert_close(flow, force * (1 - math.exp(-1.5 * rate)) / rate, rtol=0, atol=1e-13)
 
 
-def test_a_mean_force_accelerates_the_mean_flow_against_drag():
+def test_a_mean_force_accelerates_the_mean_flow_against_drag() -> None:
     pde = KolmogorovConfig().build()
     force = torch.tensor([0.5, -0.2], dtype=torch.float64)[None, :, None, None].expand(1, 2, 8, 8)
     flow = pde.propagate(torch.zeros(1, 2, 8, 8, dtype=torch.float64), force, SCALARS, 2.0)
     torch.testing.assert_close(flow, force * (1 - math.exp(-0.2)) / 0.1, rtol=0, atol=1e-13)
 
 
-def test_a_gradient_force_does_nothing():
+def test_a_gradient_force_does_nothing() -> None:
     pde = KolmogorovConfig().build()
     state = pde.initial(0, [0], (16, 16))
     x = torch.arange(16, dtype=torch.float64)[None, :] / 16
@@ -35,7 +35,7 @@ def test_a_gradient_force_does_nothing():
     torch.testing.assert_close(pushed, free, rtol=0, atol=1e-14)
 
 
-def test_without_force_the_flow_is_that_of_navier_stokes():
+def test_without_force_the_flow_is_that_of_navier_stokes() -> None:
     forced, free = KolmogorovConfig(tracer=True).build(), NavierStokesConfig(tracer=True).build()
     state = free.initial(3, [0, 1], (20, 20))
     nothing = torch.zeros(2, 2, 20, 20, dtype=torch.float64)
@@ -44,7 +44,7 @@ def test_without_force_the_flow_is_that_of_navier_stokes():
     torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-def test_forces_vary_in_strength_wave_number_and_direction_within_what_is_asked():
+def test_forces_vary_in_strength_wave_number_and_direction_within_what_is_asked() -> None:
     config = KolmogorovConfig(amplitude={"low": 0.5, "high": 1.0}, wave_numbers=(2, 3))
     force = config.build().initial(0, range(24), (16, 16)).static
     amplitude = (2 * force.square().mean(dim=(-2, -1))).sqrt()
@@ -61,7 +61,7 @@ def test_forces_vary_in_strength_wave_number_and_direction_within_what_is_asked(
     assert numbers == {2, 3}
 
 
-def test_the_static_fields_are_named_as_a_force():
+def test_the_static_fields_are_named_as_a_force() -> None:
     pde = KolmogorovConfig().build()
     assert [(v.key, v.role, v.group) for v in pde.static_variables] == [
         ("force_x", "static", "force"),
@@ -70,7 +70,7 @@ def test_the_static_fields_are_named_as_a_force():
 
 
 @pytest.mark.parametrize("direction", ["x", "y"])
-def test_a_single_direction_can_be_asked_for(direction):
+def test_a_single_direction_can_be_asked_for(direction: str) -> None:
     force = KolmogorovConfig(directions=(direction,)).build().initial(0, range(5), (8, 8)).static
     idle = force[:, "xy".index(direction) - 1]
     assert idle.abs().max() == 0

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -5,13 +7,13 @@ from pydantic import TypeAdapter, ValidationError
 from pelagos.preprocessing.physics.parameter import NotNegative, Positive, Range, bounds, draw
 
 
-def test_a_fixed_parameter_takes_no_random_number():
+def test_a_fixed_parameter_takes_no_random_number() -> None:
     rng = np.random.default_rng(0)
     assert draw(0.25, rng) == 0.25
     assert rng.uniform() == np.random.default_rng(0).uniform()
 
 
-def test_a_linear_range_is_drawn_uniformly():
+def test_a_linear_range_is_drawn_uniformly() -> None:
     rng = np.random.default_rng(0)
     values = np.array([draw(Range(low=2, high=4), rng) for _ in range(2000)])
     assert values.min() >= 2
@@ -19,7 +21,7 @@ def test_a_linear_range_is_drawn_uniformly():
     assert values.mean() == pytest.approx(3, abs=0.05)
 
 
-def test_a_logarithmic_range_has_its_geometric_mean_in_the_middle():
+def test_a_logarithmic_range_has_its_geometric_mean_in_the_middle() -> None:
     rng = np.random.default_rng(0)
     values = np.array([draw(Range(low=1e-4, high=1e-2, scale="log"), rng) for _ in range(2000)])
     assert values.min() >= 1e-4 * (1 - 1e-12)
@@ -27,7 +29,7 @@ def test_a_logarithmic_range_has_its_geometric_mean_in_the_middle():
     assert np.exp(np.log(values).mean()) == pytest.approx(1e-3, rel=0.1)
 
 
-def test_bounds_of_a_number_are_itself():
+def test_bounds_of_a_number_are_itself() -> None:
     assert bounds(3.0) == (3.0, 3.0)
     assert bounds(Range(low=1, high=2)) == (1, 2)
 
@@ -41,6 +43,6 @@ def test_bounds_of_a_number_are_itself():
         (NotNegative, {"low": -1, "high": 1}, "must not be negative, not -1"),
     ],
 )
-def test_impossible_parameters_are_refused_with_the_value(kind, value, message):
+def test_impossible_parameters_are_refused_with_the_value(kind: Any, value: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TypeAdapter(kind).validate_python(value)

@@ -1,12 +1,17 @@
 """What every equation promises."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
+from torch import Tensor
 
 from pelagos.preprocessing.physics.equation import Equation
+from pelagos.preprocessing.physics.pde import PDE, State
 
-ADAPTER = TypeAdapter(Equation)
+ADAPTER: TypeAdapter[Any] = TypeAdapter(Equation)
 DURATION = {
     "navier_stokes": 0.05,
     "kolmogorov": 0.05,
@@ -18,16 +23,25 @@ DURATION = {
 KINDS = list(DURATION)
 
 
-def build(kind, **values):
-    return ADAPTER.validate_python({"kind": kind, **values}).build()
+def build(kind: str, **values: Any) -> PDE:
+    pde: PDE = ADAPTER.validate_python({"kind": kind, **values}).build()
+    return pde
 
 
-def state_of(kind, indices=(0, 1, 2), shape=(16, 16), seed=0, dtype=torch.float64):
+def state_of(
+    kind: str,
+    indices: Iterable[int] = (0, 1, 2),
+    shape: tuple[int, int] = (16, 16),
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+) -> tuple[PDE, State]:
     pde = build(kind)
     return pde, pde.initial(seed, indices, shape, dtype)
 
 
-def trajectory(pde, state, duration, num_frames=4, dt=None):
+def trajectory(
+    pde: PDE, state: State, duration: float, num_frames: int = 4, dt: float | None = None
+) -> Tensor:
     frames = [state.fields]
     for _ in range(num_frames - 1):
         frames.append(pde.propagate(frames[-1], state.static, state.scalars, duration, dt))
@@ -35,7 +49,7 @@ def trajectory(pde, state, duration, num_frames=4, dt=None):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_shapes_and_names_agree(kind):
+def test_shapes_and_names_agree(kind: str) -> None:
     pde, state = state_of(kind, shape=(12, 18))
     assert pde.kind == kind
     assert state.fields.shape == (3, len(pde.variables), 12, 18)
@@ -49,7 +63,7 @@ def test_shapes_and_names_agree(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_initial_states_depend_on_seed_and_index_alone(kind):
+def test_initial_states_depend_on_seed_and_index_alone(kind: str) -> None:
     pde, together = state_of(kind, indices=(5, 2, 9))
     alone = pde.initial(0, [2], (16, 16))
     other = pde.initial(1, [2], (16, 16))
@@ -60,7 +74,7 @@ def test_initial_states_depend_on_seed_and_index_alone(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_trajectories_do_not_depend_on_their_batch(kind):
+def test_trajectories_do_not_depend_on_their_batch(kind: str) -> None:
     pde, state = state_of(kind, indices=range(5), dtype=torch.float32)
     together = pde.propagate(state.fields, state.static, state.scalars, DURATION[kind])
     pair = pde.propagate(state.fields[2:4], state.static[2:4], state.scalars[2:4], DURATION[kind])
@@ -68,7 +82,7 @@ def test_trajectories_do_not_depend_on_their_batch(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_intervals_are_one_of_twice_the_length(kind):
+def test_two_intervals_are_one_of_twice_the_length(kind: str) -> None:
     pde, state = state_of(kind)
     duration = DURATION[kind]
     dt = duration / 16
@@ -80,7 +94,7 @@ def test_two_intervals_are_one_of_twice_the_length(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shift", [(3, 5), (0, 1)])
-def test_shifting_and_advancing_commute(kind, shift):
+def test_shifting_and_advancing_commute(kind: str, shift: tuple[int, int]) -> None:
     pde, state = state_of(kind, shape=(14, 15))
     moved = pde.propagate(
         state.fields.roll(shift, dims=(-2, -1)),
@@ -93,7 +107,7 @@ def test_shifting_and_advancing_commute(kind, shift):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_single_precision_stays_close_to_double(kind):
+def test_single_precision_stays_close_to_double(kind: str) -> None:
     pde, state = state_of(kind, shape=(32, 32))
     double = pde.propagate(state.fields, state.static, state.scalars, DURATION[kind])
     single = pde.propagate(state.fields.float(), state.static.float(), state.scalars, DURATION[kind])
@@ -102,7 +116,7 @@ def test_single_precision_stays_close_to_double(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_static_fields_and_scalars_of_one_stand_for_all(kind):
+def test_static_fields_and_scalars_of_one_stand_for_all(kind: str) -> None:
     pde, state = state_of(kind)
     static, scalars = state.static[:1], state.scalars[:1]
     one = pde.propagate(state.fields, static, scalars, DURATION[kind])
@@ -112,7 +126,9 @@ def test_static_fields_and_scalars_of_one_stand_for_all(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("indices", [(0,), (0, 1, 2)])
-def test_the_residual_vanishes_for_the_propagators_own_frames_only(kind, indices):
+def test_the_residual_vanishes_for_the_propagators_own_frames_only(
+    kind: str, indices: tuple[int, ...]
+) -> None:
     pde, state = state_of(kind, indices)
     duration = DURATION[kind]
     frames = trajectory(pde, state, duration)
@@ -129,7 +145,7 @@ def test_the_residual_vanishes_for_the_propagators_own_frames_only(kind, indices
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_residual_of_one_wrong_frame_is_its_error_over_the_interval(kind):
+def test_the_residual_of_one_wrong_frame_is_its_error_over_the_interval(kind: str) -> None:
     pde, state = state_of(kind)
     duration = DURATION[kind]
     frames = trajectory(pde, state, duration, num_frames=3)
@@ -140,7 +156,7 @@ def test_the_residual_of_one_wrong_frame_is_its_error_over_the_interval(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_propagator_is_differentiable_in_fields_static_and_scalars(kind):
+def test_the_propagator_is_differentiable_in_fields_static_and_scalars(kind: str) -> None:
     pde, state = state_of(kind, indices=[3], shape=(6, 5))
     # Noise keeps away from exactly constant gas, where the limiter has a kink.
     noise = torch.randn(state.fields.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -148,16 +164,16 @@ def test_the_propagator_is_differentiable_in_fields_static_and_scalars(kind):
     duration = DURATION[kind] / 20
     varying = [tensor.clone().requires_grad_() for tensor in inputs if tensor.numel()]
 
-    def propagate(*values):
+    def propagate(*values: Tensor) -> Tensor:
         given = iter(values)
-        complete = [next(given) if tensor.numel() else tensor for tensor in inputs]
-        return pde.propagate(*complete, duration, duration / 2)
+        fields, static, scalars = (next(given) if tensor.numel() else tensor for tensor in inputs)
+        return pde.propagate(fields, static, scalars, duration, duration / 2)
 
     assert torch.autograd.gradcheck(propagate, varying, atol=1e-6, rtol=1e-4, fast_mode=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_descend_the_residual(kind):
+def test_gradients_descend_the_residual(kind: str) -> None:
     pde, state = state_of(kind)
     duration = DURATION[kind]
     frames = trajectory(pde, state, duration, num_frames=3)
@@ -165,44 +181,28 @@ def test_gradients_descend_the_residual(kind):
     noise = torch.randn(frames[:, 1:].shape, dtype=torch.float64, generator=generator)
     correction = (1e-3 * noise).requires_grad_()
 
-    def loss():
+    def loss() -> Tensor:
         guess = torch.cat([frames[:, :1], frames[:, 1:] + correction], dim=1)
         return pde.residual(guess, state.static, state.scalars, duration).square().mean()
 
     before = loss().item()
     optimizer = torch.optim.LBFGS([correction], max_iter=25, line_search_fn="strong_wolfe")
 
-    def closure():
+    def closure() -> float:
         optimizer.zero_grad()
         value = loss() / before
         value.backward()
-        return value
+        return value.item()
 
     optimizer.step(closure)
     assert loss().item() < 0.01 * before
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "euler"])
-def test_coarsened_initial_states_are_those_of_the_coarse_grid(kind):
+def test_coarsened_initial_states_are_those_of_the_coarse_grid(kind: str) -> None:
     pde = build(kind)
     fine, coarse = (pde.initial(0, range(4), shape) for shape in ((128, 128), (64, 64)))
     assert torch.equal(fine.scalars, coarse.scalars)
     fields = pde.coarsen(fine.fields, (64, 64))
     assert (fields - coarse.fields).norm() < 0.02 * coarse.fields.norm()
     torch.testing.assert_close(fine.static[..., ::2, ::2], coarse.static, rtol=0, atol=1e-12)
-
-
-def test_an_unknown_equation_is_refused_with_the_known_ones():
-    with pytest.raises(ValidationError, match="'navier_stokes', 'kolmogorov', 'gray_scott'"):
-        ADAPTER.validate_python({"kind": "burgers"})
-
-
-def test_a_misspelt_parameter_is_refused():
-    with pytest.raises(ValidationError, match="viscosty"):
-        ADAPTER.validate_python({"kind": "navier_stokes", "viscosty": 1e-3})
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_configurations_survive_json(kind):
-    config = ADAPTER.validate_python({"kind": kind})
-    assert ADAPTER.validate_json(config.model_dump_json()) == config

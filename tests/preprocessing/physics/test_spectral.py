@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.physics.spectral import Modes, step_lengths, truncate
@@ -9,11 +10,11 @@ from pelagos.preprocessing.physics.spectral import Modes, step_lengths, truncate
 SHAPES = [(16, 16), (15, 21), (12, 9), (9, 14)]
 
 
-def modes(shape, length=1.0):
+def modes(shape: tuple[int, int], length: float = 1.0) -> Modes:
     return Modes(shape, length, torch.float64, torch.device("cpu"))
 
 
-def points(shape, length=1.0):
+def points(shape: tuple[int, int], length: float = 1.0) -> tuple[Tensor, Tensor]:
     h, w = shape
     y = torch.arange(h, dtype=torch.float64)[:, None] * length / h
     x = torch.arange(w, dtype=torch.float64)[None, :] * length / w
@@ -22,7 +23,9 @@ def points(shape, length=1.0):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("length", [1.0, 2 * math.pi, 0.3])
-def test_derivatives_of_waves_are_exact_on_any_grid_and_side_length(shape, length):
+def test_derivatives_of_waves_are_exact_on_any_grid_and_side_length(
+    shape: tuple[int, int], length: float
+) -> None:
     y, x = points(shape, length)
     k, m = 2 * math.pi * 3 / length, 2 * math.pi * 2 / length
     field, grid = torch.sin(k * x + m * y), modes(shape, length)
@@ -36,7 +39,7 @@ def test_derivatives_of_waves_are_exact_on_any_grid_and_side_length(shape, lengt
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_transforms_are_inverse_and_coefficients_do_not_depend_on_the_grid(shape):
+def test_transforms_are_inverse_and_coefficients_do_not_depend_on_the_grid(shape: tuple[int, int]) -> None:
     y, x = points(shape)
     field = 0.5 + 3 * torch.cos(2 * math.pi * (2 * x + y))
     coefficients = modes(shape).forward(field)
@@ -45,7 +48,7 @@ def test_transforms_are_inverse_and_coefficients_do_not_depend_on_the_grid(shape
     torch.testing.assert_close(modes(shape).backward(coefficients), field)
 
 
-def test_the_nyquist_mode_has_no_first_derivative():
+def test_the_nyquist_mode_has_no_first_derivative() -> None:
     _, x = points((8, 8))
     grid = modes((8, 8))
     zigzag = torch.cos(2 * math.pi * 4 * x)
@@ -55,14 +58,16 @@ def test_the_nyquist_mode_has_no_first_derivative():
 
 @pytest.mark.parametrize("length", [1.0, 2 * math.pi, 1000 / 3])
 @pytest.mark.parametrize(("n", "largest"), [(64, 21), (48, 15), (32, 10), (33, 10), (9, 2)])
-def test_the_mask_keeps_modes_below_two_thirds_whatever_the_side_length(n, largest, length):
+def test_the_mask_keeps_modes_below_two_thirds_whatever_the_side_length(
+    n: int, largest: int, length: float
+) -> None:
     kept = modes((n, n), length).mask
     assert int(kept[0].sum()) == largest + 1
     assert int(kept[:, 0].sum()) == 2 * largest + 1
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (21, 32)])
-def test_products_of_masked_fields_have_no_aliasing_error_within_the_mask(shape):
+def test_products_of_masked_fields_have_no_aliasing_error_within_the_mask(shape: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     grid, fine = modes(shape), (2 * shape[0], 2 * shape[1])
     fields = torch.randn(2, *shape, dtype=torch.float64, generator=generator)
@@ -78,26 +83,26 @@ def test_products_of_masked_fields_have_no_aliasing_error_within_the_mask(shape)
 
 
 @pytest.mark.parametrize("new", [(10, 8), (9, 12), (16, 7)])
-def test_truncation_evaluates_a_smooth_field_on_the_coarser_grid(new):
-    def field(shape):
+def test_truncation_evaluates_a_smooth_field_on_the_coarser_grid(new: tuple[int, int]) -> None:
+    def field(shape: tuple[int, int]) -> Tensor:
         y, x = points(shape)
         return torch.sin(2 * math.pi * (3 * x - 2 * y)) + torch.cos(2 * math.pi * y) + 0.7
 
     torch.testing.assert_close(truncate(field((16, 20)), new), field(new))
 
 
-def test_truncation_removes_what_the_coarser_grid_cannot_hold():
+def test_truncation_removes_what_the_coarser_grid_cannot_hold() -> None:
     y, x = points((32, 32))
     high = torch.sin(2 * math.pi * 9 * x) + torch.cos(2 * math.pi * 8 * y)
     assert truncate(1 + high, (16, 16)).sub(1).abs().max() < 1e-14
 
 
-def test_truncation_to_a_finer_grid_is_refused():
+def test_truncation_to_a_finer_grid_is_refused() -> None:
     with pytest.raises(DataError, match="cannot coarsen a 8 x 8 grid to 8 x 9"):
         truncate(torch.zeros(8, 8), (8, 9))
 
 
-def test_steps_add_up_to_the_time_and_are_as_long_as_asked_for_where_that_is_stable():
+def test_steps_add_up_to_the_time_and_are_as_long_as_asked_for_where_that_is_stable() -> None:
     asked = 0.1 / 3
     stable = torch.tensor([1.0, asked, 0.033, 0.02, 1e-4, torch.nan], dtype=torch.float64)
     steps = torch.tensor(list(step_lengths(asked, 3, stable)), dtype=torch.float64).T

@@ -2,19 +2,20 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from pelagos.preprocessing.physics.wave_equation import WaveConfig
 
 NO_SCALARS = torch.empty(1, 0, dtype=torch.float64)
 
 
-def test_plane_waves_travel_at_the_wave_speed():
+def test_plane_waves_travel_at_the_wave_speed() -> None:
     pde = WaveConfig(length=2.0, wave_speed=1.3).build()
     y = torch.arange(20, dtype=torch.float64)[:, None] / 10
     x = torch.arange(24, dtype=torch.float64)[None, :] / 12
     kx, ky, speed = math.pi * 2, math.pi, torch.full((1, 1, 20, 24), 1.3, dtype=torch.float64)
 
-    def wave(time):
+    def wave(time: float) -> Tensor:
         omega = 1.3 * math.hypot(kx, ky)
         phase = kx * x + ky * y - omega * time
         return torch.stack([torch.cos(phase), omega * torch.sin(phase)])[None]
@@ -23,11 +24,11 @@ def test_plane_waves_travel_at_the_wave_speed():
     torch.testing.assert_close(end, wave(0.7), rtol=0, atol=1e-7)
 
 
-def test_errors_fall_with_the_fourth_power_of_the_step():
+def test_errors_fall_with_the_fourth_power_of_the_step() -> None:
     pde = WaveConfig().build()
     state = pde.initial(0, [0], (24, 24))
 
-    def at(dt):
+    def at(dt: float) -> Tensor:
         return pde.propagate(state.fields, state.static, state.scalars, 0.2, dt)
 
     errors = [(at(dt) - at(0.0005)).abs().max().item() for dt in (0.008, 0.004)]
@@ -35,7 +36,7 @@ def test_errors_fall_with_the_fourth_power_of_the_step():
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (27, 40)])
-def test_energy_and_momentum_are_conserved_in_any_medium(shape):
+def test_energy_and_momentum_are_conserved_in_any_medium(shape: tuple[int, int]) -> None:
     pde = WaveConfig().build()
     state = pde.initial(1, range(3), shape)
     moving = state.fields + torch.tensor([0.0, 0.5], dtype=torch.float64)[:, None, None]
@@ -45,7 +46,7 @@ def test_energy_and_momentum_are_conserved_in_any_medium(shape):
     torch.testing.assert_close(after["momentum"], before["momentum"], rtol=1e-12, atol=0)
 
 
-def test_waves_run_backwards_when_their_rate_is_reversed():
+def test_waves_run_backwards_when_their_rate_is_reversed() -> None:
     pde = WaveConfig().build()
     state = pde.initial(2, [0], (24, 24))
     back = torch.tensor([1.0, -1.0], dtype=torch.float64)[:, None, None]
@@ -54,7 +55,7 @@ def test_waves_run_backwards_when_their_rate_is_reversed():
     torch.testing.assert_close(again, state.fields, rtol=0, atol=1e-5)
 
 
-def test_the_default_step_is_stable_for_any_medium_in_the_range():
+def test_the_default_step_is_stable_for_any_medium_in_the_range() -> None:
     pde = WaveConfig(wave_speed={"low": 0.1, "high": 2.0}).build()
     generator = torch.Generator().manual_seed(0)
     speed = 0.1 + 1.9 * torch.rand(1, 1, 16, 16, dtype=torch.float64, generator=generator)
@@ -66,7 +67,7 @@ def test_the_default_step_is_stable_for_any_medium_in_the_range():
     assert 0 < after <= before
 
 
-def test_the_medium_stays_within_its_range_and_the_displacement_starts_at_rest():
+def test_the_medium_stays_within_its_range_and_the_displacement_starts_at_rest() -> None:
     state = WaveConfig(wave_speed={"low": 0.5, "high": 1.5}).build().initial(0, range(8), (32, 32))
     assert state.static.min() > 0.5
     assert state.static.max() < 1.5

@@ -172,19 +172,6 @@ def test_bytes_are_the_same_each_time(tmp_path: Path, values: Any) -> None:
     assert len(found) == 1
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    durable.write_bytes(tmp_path / "file", b"old")
-
-    def fail() -> None:
-        with durable.replacing(tmp_path / "file") as descriptor:
-            durable.write_all(descriptor, np.zeros(9, np.uint8))
-            raise RuntimeError("full")
-
-    with pytest.raises(RuntimeError, match="full"):
-        fail()
-    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
-
-
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_shard_that_the_disk_does_not_take_is_an_error_and_leaves_nothing(
