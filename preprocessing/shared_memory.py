@@ -11,7 +11,7 @@ class SharedMemory:
     """Memory without a name: the system frees it with the last process that has it, however that ends."""
 
     def __init__(self, size: int) -> None:
-        self.descriptor = os.memfd_create("pelagos-ring")
+        self.descriptor = os.memfd_create("pelagos")
         os.ftruncate(self.descriptor, size)
         self.values = mapped(self.descriptor, size)
 

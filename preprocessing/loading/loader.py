@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.loading.batch_ring import RingShape, Slot
 from pelagos.preprocessing.loading.reading_process import ReadingProcess
-from pelagos.preprocessing.loading.wait_meter import Waits
+from pelagos.preprocessing.loading.wait_meter import WaitMeter
 from pelagos.preprocessing.samples.batch import LoadedBatch
 from pelagos.preprocessing.samples.mixture import Block, Order
 from pelagos.preprocessing.shared_memory import SharedMemory
@@ -81,7 +81,7 @@ class Loader:
         memory = self._shared.values if self._shared else _memory(self._shape.bytes)
         self._slots = self._shape.slots(memory)
         self._present = np.ones(self._shape.targets, bool)
-        self._waits = [Waits() for _ in range(threads)]
+        self._waits = [WaitMeter() for _ in range(threads)]
 
     def __iter__(self) -> Iterator[LoadedBatch]:
         """The batches in order.
@@ -159,12 +159,12 @@ class _Reading:
         for slot in slots:
             slot.batch, slot.error = None, None
 
-    def run(self, reader: ReadingProcess | None, waits: Waits) -> None:
+    def run(self, reader: ReadingProcess | None, waits: WaitMeter) -> None:
         """Take blocks and fill slots, here or in another process, until there are no more."""
         current = self._take(wait=True)
         while current is not None and not self._stopped:
             # For the disk to fetch while the current one is read; else fewer places of the ring stay in the cache.
-            following = self._take(wait=False) if waits.last and reader is None else None
+            following = self._take(wait=False) if waits.waited and reader is None else None
             if following is not None:
                 self._announce(following.block)
             self._fill(current, reader, waits)
@@ -202,7 +202,7 @@ class _Reading:
             dataset = self._order.datasets[block.dataset]
             dataset.announce(dataset.frames_of(block.samples, block.steps))
 
-    def _fill(self, ticket: _Ticket, reader: ReadingProcess | None, waits: Waits) -> None:
+    def _fill(self, ticket: _Ticket, reader: ReadingProcess | None, waits: WaitMeter) -> None:
         number, block, slot = ticket
         try:
             slot.batch = self._read(block, slot, reader, waits)
@@ -213,7 +213,7 @@ class _Reading:
             if number == self._current:
                 self._ready.notify()
 
-    def _read(self, block: Block, slot: Slot, reader: ReadingProcess | None, waits: Waits) -> LoadedBatch:
+    def _read(self, block: Block, slot: Slot, reader: ReadingProcess | None, waits: WaitMeter) -> LoadedBatch:
         if slot.copied is not None:
             slot.copied.synchronize()
         dataset = self._order.datasets[block.dataset]
@@ -221,7 +221,7 @@ class _Reading:
         frames = dataset.frames_of(block.samples, block.steps)
         if reader is None:
             with waits:
-                dataset.read(frames, buffers, scaled=self._scaled, warm=not waits.last)
+                dataset.read(frames, buffers, scaled=self._scaled, warm=not waits.waited)
         else:
             reader.fill(self._slots.index(slot), block, scaled=self._scaled)
         return (dataset.wrap if self._scaled else dataset.wrap_unscaled)(frames, buffers)

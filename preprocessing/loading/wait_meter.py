@@ -3,18 +3,18 @@
 import time
 
 
-class Waits:
+class WaitMeter:
     """Measures work by the clock and by what the thread computed.
 
     Attributes:
-        last: whether the work done last waited for a fifth of its time or more; true before there is any.
+        waited: whether the work done last waited for a fifth of its time or more; true before there is any.
     """
 
     def __init__(self) -> None:
-        self.last = True
+        self.waited = True
 
     def __enter__(self) -> None:
         self._clock, self._processor = time.perf_counter(), time.thread_time()
 
     def __exit__(self, *_: object) -> None:
-        self.last = time.thread_time() - self._processor < 0.8 * (time.perf_counter() - self._clock)
+        self.waited = time.thread_time() - self._processor < 0.8 * (time.perf_counter() - self._clock)

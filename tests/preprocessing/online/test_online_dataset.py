@@ -19,10 +19,10 @@ from pydantic import TypeAdapter
 
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
+from pelagos.preprocessing.child_process import ChildEndedError
 from pelagos.preprocessing.errors import ConfigError, DataError, PelagosError
 from pelagos.preprocessing.loading.loader import Loader
 from pelagos.preprocessing.online.online_dataset import DataConfig, OnlineConfig, OnlineDataset
-from pelagos.preprocessing.online.producer import EndedError
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.online.trajectory_supply import Supply
 from pelagos.preprocessing.samples.batch import Batch
@@ -228,7 +228,7 @@ def test_a_killed_producer_is_replaced_and_its_trajectories_are_the_same(
 
 def test_a_process_that_cannot_simulate_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(EndedError, match=r"ended with status 1, 3 times over trajectories 0, 1, 2, 3"):
+    with pytest.raises(ChildEndedError, match=r"3 times in a row over trajectories 0, 1, 2, 3: .* status 1,"):
         configured().store()
 
 
