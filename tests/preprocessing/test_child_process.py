@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from threading import Timer
 
 import psutil
@@ -63,12 +63,20 @@ def memory() -> SharedMemory:
     return SharedMemory(4)
 
 
+@contextmanager
+def started(memory: SharedMemory, module: str = "child") -> Iterator[ChildProcess]:
+    process = ChildProcess(module, "counts", memory, {"step": 2})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.close()
+
+
 @pytest.fixture
 def child(memory: SharedMemory) -> Iterator[ChildProcess]:
-    process = ChildProcess("child", "counts", memory, {"step": 2})
-    yield process
-    process.kill()
-    process.close()
+    with started(memory) as process:
+        yield process
 
 
 def test_tasks_are_answered_in_order_through_memory_of_both(
@@ -82,18 +90,19 @@ def test_tasks_are_answered_in_order_through_memory_of_both(
 
 
 def test_an_error_keeps_its_class_and_the_child_goes_on(
-    capfd: pytest.CaptureFixture[str], child: ChildProcess
+    capfd: pytest.CaptureFixture[str], memory: SharedMemory
 ) -> None:
-    with pytest.raises(ConfigError, match=r"^data: no such thing$"):
-        child.ask({"do": "refuse"})
-    assert child.ask({"do": "add"})["sum"] == 8
+    with started(memory) as child:  # here, where its standard error is captured
+        with pytest.raises(ConfigError, match=r"^data: no such thing$"):
+            child.ask({"do": "refuse"})
+        assert child.ask({"do": "add"})["sum"] == 8
     assert capfd.readouterr().err == ""
 
 
 def test_a_mistake_of_ours_is_named_and_its_traceback_shown(
-    capfd: pytest.CaptureFixture[str], child: ChildProcess
+    capfd: pytest.CaptureFixture[str], memory: SharedMemory
 ) -> None:
-    with pytest.raises(ChildError, match=r"^ZeroDivisionError: division by zero$"):
+    with started(memory) as child, pytest.raises(ChildError, match=r"^ZeroDivisionError: division by zero$"):
         child.ask({"do": "fail"})
     assert 'return {"quotient": 1 / 0}' in capfd.readouterr().err
 
@@ -115,8 +124,11 @@ def test_a_kill_from_another_thread_ends_the_wait(child: ChildProcess) -> None:
 
 
 def test_a_child_that_cannot_start_is_told(memory: SharedMemory) -> None:
-    with pytest.raises(ChildEndedError, match="ended with status 1"):
-        ChildProcess("no_such_module", "counts", memory, {}).ask({})
+    with (
+        started(memory, "no_such_module") as child,
+        pytest.raises(ChildEndedError, match="ended with status 1"),
+    ):
+        child.ask({"do": "add"})
 
 
 def test_a_child_ends_with_its_parent_in_the_midst_of_a_task() -> None:

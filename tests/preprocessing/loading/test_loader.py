@@ -339,7 +339,7 @@ def test_a_curriculum_lengthens_rollouts_at_the_said_steps(paths: list[Path]) ->
 def test_processes_fill_the_same_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, largest: int
 ) -> None:
-    monkeypatch.setattr("pelagos.preprocessing.build.plan._CHUNK", largest)  # a channel takes 256 bytes
+    monkeypatch.setattr("pelagos.preprocessing.build.partition._CHUNK", largest)  # a channel takes 256 bytes
     source = {"names": ["velocity_x", "heating"], "static": "varying", "scalars": True, "sea": 1}
     path = build(configuration(tmp_path, source, codec="blosc-lz4", missing="keep"))
     sampling = {"kind": "rollouts", "steps": 2} if kind == "rollouts" else {"kind": "pairs"}
