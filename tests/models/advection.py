@@ -17,15 +17,17 @@ def waves(count: int, generator: torch.Generator) -> Tensor:
     """(count, 1, SIZE, SIZE): random amplitudes of the lowest waves, as spectra."""
     field_BCHW = torch.randn(count, 1, SIZE, SIZE, generator=generator)
     spectrum = torch.fft.fft2(field_BCHW)
-    kept = torch.fft.fftfreq(SIZE, 1 / SIZE).abs() <= 3
-    return spectrum * kept * kept[:, None] * SIZE / 7
+    low = torch.fft.fftfreq(SIZE, 1 / SIZE).abs() <= 3
+    filtered: Tensor = spectrum * low * low[:, None] * SIZE / 7
+    return filtered
 
 
 def carried(spectrum: Tensor, time_B: Tensor) -> Tensor:
     """The field after being carried for some time, WIND cells a unit of time."""
     k = torch.fft.fftfreq(SIZE, 1.0)
     phase = 2 * math.pi * (k[:, None] * WIND[0] + k * WIND[1])
-    return torch.fft.ifft2(spectrum * torch.exp(-1j * phase * time_B[:, None, None, None])).real
+    field_BCHW: Tensor = torch.fft.ifft2(spectrum * torch.exp(-1j * phase * time_B[:, None, None, None])).real
+    return field_BCHW
 
 
 def error_against_persistence(net: nn.Module, *, steps: int, learning_rate: float) -> float:

@@ -41,7 +41,9 @@ def predict(net: ScOT, names: tuple[str, ...], scalars: dict[str, float]) -> Ten
         scalars=torch.tensor([values, values], dtype=torch.float64),
     )
     with torch.no_grad():
-        return net(torch.stack(fields, 1), torch.tensor([0.3, 0.6], dtype=torch.float64), context)
+        times_B = torch.tensor([0.3, 0.6], dtype=torch.float64)
+        y_BCHW: Tensor = net(torch.stack(fields, 1), times_B, context)
+    return y_BCHW
 
 
 def test_added_variables_and_scalars_leave_the_old_ones_predictions_alone() -> None:

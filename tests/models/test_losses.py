@@ -1,11 +1,16 @@
+"""Losses against their formulas, and what masks, weights and batches must not change."""
+
 import json
 import math
 from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from pelagos.models.losses import (
     LossConfig,
@@ -36,7 +41,7 @@ CONFIGS = [
 ]
 
 
-def latlon(height, width):
+def latlon(height: int, width: int) -> Grid:
     return Grid(
         kind="latlon",
         y=np.linspace(80, -80, height),
@@ -46,24 +51,26 @@ def latlon(height, width):
     )
 
 
-def layout(variables=FLOW, grid=None):
+def layout(variables: tuple[Variable, ...] = FLOW, grid: Grid | None = None) -> Layout:
     return Layout(dataset="d", inputs=variables, outputs=variables, grid=grid or latlon(6, 8))
 
 
-def sample(seed=0, batch=3, channels=4, shape=(6, 8)):
+def sample(
+    seed: int = 0, batch: int = 3, channels: int = 4, shape: tuple[int, int] = (6, 8)
+) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     prediction, target = torch.randn(2, batch, channels, *shape, generator=generator, dtype=torch.float64)
     return prediction, target, torch.rand(batch, channels, *shape, generator=generator) > 0.3
 
 
-def test_variables_of_a_group_share_a_ratio():
+def test_variables_of_a_group_share_a_ratio() -> None:
     assert channel_groups(FLOW) == GROUPS
     apart = (Variable(name="u", group="wind"), Variable(name="t"), Variable(name="v", group="wind"))
     assert channel_groups(apart) == ((0, 2), (1,))
 
 
 @pytest.mark.parametrize("name", ["a", "b", "d"])
-def test_pooled_loss_equals_poseidons_on_its_own_outputs(shared, name):
+def test_pooled_loss_equals_poseidons_on_its_own_outputs(shared: Path, name: str) -> None:
     folder = shared / "fixtures" / "scot" / name
     edges = json.loads((folder / "config.json").read_text())["scot_kwargs"][
         "channel_slice_list_normalized_loss"
@@ -80,7 +87,7 @@ def test_pooled_loss_equals_poseidons_on_its_own_outputs(shared, name):
         assert masked != pytest.approx(float(stored["loss"]), rel=1e-3)
 
 
-def test_pooled_loss_groups_labels_by_what_the_layout_says():
+def test_pooled_loss_groups_labels_by_what_the_layout_says() -> None:
     prediction, target, mask = sample()
     assert torch.equal(
         LossConfig(kind="poseidon").build(layout())(prediction, target, mask),
@@ -89,13 +96,13 @@ def test_pooled_loss_groups_labels_by_what_the_layout_says():
 
 
 @pytest.mark.parametrize("p", [1, 2])
-def test_relative_loss_of_a_scaled_target_is_the_scale(p):
+def test_relative_loss_of_a_scaled_target_is_the_scale(p: Literal[1, 2]) -> None:
     _, target, mask = sample()
     loss = RelativeLoss(GROUPS, p=p, epsilon=1e-14)
     assert loss(1.25 * target, target, mask).item() == pytest.approx(0.25, rel=1e-12)
 
 
-def test_relative_loss_averages_ratios_of_samples_and_groups():
+def test_relative_loss_averages_ratios_of_samples_and_groups() -> None:
     target = torch.tensor([[1.0, 3.0, 4.0], [2.0, 0.0, 8.0]])[..., None, None].expand(2, 3, 4, 4)
     error = torch.tensor([[0.5, 6.0, 8.0], [1.0, 4.0, 0.0]])[..., None, None]
     everything = torch.ones_like(target, dtype=torch.bool)
@@ -107,21 +114,21 @@ def test_relative_loss_averages_ratios_of_samples_and_groups():
     assert pooled(target + error, target, everything).item() == pytest.approx((1.5 / 3 + 18 / 15) / 2)
 
 
-def test_epsilon_bounds_the_loss_of_a_group_at_rest():
+def test_epsilon_bounds_the_loss_of_a_group_at_rest() -> None:
     error = torch.full((1, 1, 4, 4), 0.1)
     everything = torch.ones_like(error, dtype=torch.bool)
     loss = RelativeLoss(((0,),), epsilon=0.01)
     assert loss(error, torch.zeros_like(error), everything).item() == pytest.approx(10)
 
 
-def test_epsilon_means_the_same_at_every_resolution():
+def test_epsilon_means_the_same_at_every_resolution() -> None:
     prediction, target, mask = sample()
     loss = RelativeLoss(GROUPS, p=2, epsilon=0.5)
     finer = [field.repeat_interleave(2, 2).repeat_interleave(3, 3) for field in (prediction, target, mask)]
     assert loss(*finer).item() == pytest.approx(loss(prediction, target, mask).item())
 
 
-def test_mean_squared_loss_weighs_cells_and_channels():
+def test_mean_squared_loss_weighs_cells_and_channels() -> None:
     error = torch.tensor([1.0, 2.0])[None, :, None, None] * torch.tensor([1.0, 3.0])[:, None].expand(
         1, 1, 2, 2
     )
@@ -132,7 +139,7 @@ def test_mean_squared_loss_weighs_cells_and_channels():
     assert found.item() == pytest.approx((4 * mean + 1 * 4 * mean) / 5)
 
 
-def test_an_error_near_the_pole_counts_by_its_cells_area():
+def test_an_error_near_the_pole_counts_by_its_cells_area() -> None:
     grid = latlon(6, 8)
     target = torch.ones(1, 1, 6, 8)
     everything = torch.ones_like(target, dtype=torch.bool)
@@ -146,7 +153,7 @@ def test_an_error_near_the_pole_counts_by_its_cells_area():
     assert plain(target + error, target, everything).item() == pytest.approx(1 / 6, rel=1e-5)
 
 
-def test_a_variables_weight_scales_its_error():
+def test_a_variables_weight_scales_its_error() -> None:
     prediction, target, mask = sample()
     plain = LossConfig().build(layout()).per_sample(prediction, target, mask)
     heavy = LossConfig(variable_weights={"pressure": 3.0, "absent": 7.0}).build(layout())
@@ -157,7 +164,7 @@ def test_a_variables_weight_scales_its_error():
 
 @pytest.mark.parametrize("config", CONFIGS[:5])
 @pytest.mark.parametrize("value", [1e6, math.nan])
-def test_what_lies_under_the_mask_changes_nothing(config, value):
+def test_what_lies_under_the_mask_changes_nothing(config: LossConfig, value: float) -> None:
     prediction, target, mask = sample()
     loss = config.build(layout())
     clean = loss(prediction, target, mask)
@@ -166,28 +173,30 @@ def test_what_lies_under_the_mask_changes_nothing(config, value):
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_gradients_vanish_at_masked_points_only(config):
+def test_gradients_vanish_at_masked_points_only(config: LossConfig) -> None:
     prediction, target, mask = sample()
     target = target.masked_fill(~mask, 0.0)
     prediction.requires_grad_()
     before = prediction.detach().clone()
     config.build(layout())(prediction, target, mask).backward()
-    assert torch.equal(prediction.grad == 0, ~mask)
+    assert prediction.grad is not None
+    assert torch.equal(prediction.grad.eq(0), ~mask)
     assert torch.equal(prediction, before)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_a_perfect_prediction_has_no_loss_and_a_finite_gradient(config):
+def test_a_perfect_prediction_has_no_loss_and_a_finite_gradient(config: LossConfig) -> None:
     _, target, mask = sample()
     prediction = target.clone().requires_grad_()
     loss = config.build(layout())(prediction, target, mask)
     loss.backward()
     assert loss.item() == 0
+    assert prediction.grad is not None
     assert torch.equal(prediction.grad, torch.zeros_like(target))
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_a_sample_masked_in_a_group_or_altogether_gives_a_number(config):
+def test_a_sample_masked_in_a_group_or_altogether_gives_a_number(config: LossConfig) -> None:
     prediction, target, mask = sample()
     target = target.masked_fill(~mask, 0.0)
     mask[0, 3] = False
@@ -196,10 +205,11 @@ def test_a_sample_masked_in_a_group_or_altogether_gives_a_number(config):
     loss = config.build(layout())(prediction, target, mask)
     loss.backward()
     assert loss.isfinite()
+    assert prediction.grad is not None
     assert prediction.grad.isfinite().all()
 
 
-def test_an_absent_group_is_left_out_of_its_samples_mean():
+def test_an_absent_group_is_left_out_of_its_samples_mean() -> None:
     prediction, target, mask = sample()
     mask[:, 3] = False
     whole = RelativeLoss(GROUPS).per_sample(prediction, target, mask)
@@ -209,7 +219,7 @@ def test_an_absent_group_is_left_out_of_its_samples_mean():
 
 
 @pytest.mark.parametrize("config", CONFIGS[:5])
-def test_a_samples_loss_does_not_depend_on_its_batch(config):
+def test_a_samples_loss_does_not_depend_on_its_batch(config: LossConfig) -> None:
     prediction, target, mask = sample()
     mask[2] = False
     loss = config.build(layout())
@@ -219,7 +229,7 @@ def test_a_samples_loss_does_not_depend_on_its_batch(config):
     assert loss(prediction, target, mask).item() == pytest.approx(torch.cat(alone).mean().item())
 
 
-def test_low_precision_predictions_are_compared_in_the_targets_precision():
+def test_low_precision_predictions_are_compared_in_the_targets_precision() -> None:
     prediction, target, mask = sample(shape=(32, 32))
     low, target = prediction.bfloat16(), target.float()
     grid = Grid(kind="cartesian", y=np.arange(32.0), x=np.arange(32.0))
@@ -228,12 +238,12 @@ def test_low_precision_predictions_are_compared_in_the_targets_precision():
     assert torch.equal(loss(low, target, mask), loss(low.float(), target, mask))
 
 
-def test_a_configuration_survives_its_own_record():
+def test_a_configuration_survives_its_own_record() -> None:
     for config in CONFIGS:
         assert LossConfig.model_validate(config.model_dump()) == config
 
 
-def test_poseidons_loss_refuses_weights():
+def test_poseidons_loss_refuses_weights() -> None:
     with pytest.raises(
         ValidationError, match="kind poseidon has no variable_weights; use kind relative or mse"
     ):
@@ -241,6 +251,6 @@ def test_poseidons_loss_refuses_weights():
 
 
 @pytest.mark.parametrize("wrong", [{"kind": "l1"}, {"p": 3}, {"epsilon": 0}, {"variable_weights": {"u": -1}}])
-def test_wrong_values_are_named(wrong):
+def test_wrong_values_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         LossConfig(**wrong)

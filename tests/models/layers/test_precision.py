@@ -37,7 +37,8 @@ def test_a_weight_kept_in_low_precision_is_not_stale_after_an_optimiser_step() -
 
     def low_precision() -> torch.Tensor:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            return layer(x)
+            out: torch.Tensor = layer(x)
+        return out
 
     before = low_precision()
     optimiser = torch.optim.SGD(layer.parameters(), lr=1.0)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from pelagos.models.layers.spectral_conv import SpectralConv
+from pelagos.models.layers.spectral_conv import Norm, SpectralConv
 
 
 def smooth(size: int) -> Tensor:
@@ -15,7 +15,7 @@ def smooth(size: int) -> Tensor:
     return torch.stack([first, (x[:, None] - x).sin()])[None]
 
 
-def layer(norm: str, **options: object) -> SpectralConv:
+def layer(norm: Norm, **options: object) -> SpectralConv:
     torch.manual_seed(0)
     conv = SpectralConv(2, 3, (4, 4), norm=norm, offset=0.5).double()
     for bias in conv.bias:
@@ -54,7 +54,7 @@ def test_reference_norm_fades_offsets_on_finer_grids() -> None:
 
 
 @pytest.mark.parametrize(("norm", "factor"), [("forward", 1.0), ("backward", 0.25)])
-def test_a_constant_keeps_its_amplitude_at_another_length(norm: str, factor: float) -> None:
+def test_a_constant_keeps_its_amplitude_at_another_length(norm: Norm, factor: float) -> None:
     """spectral-refiner.md 1.1: in the reference a constant taken from 10 to 40 steps becomes 0.25."""
     conv = SpectralConv(1, 1, (2, 2), norm=norm).double()
     for weight in conv.weight:

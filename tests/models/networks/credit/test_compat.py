@@ -174,7 +174,8 @@ def test_frames_are_folded_with_the_frame_fastest() -> None:
     y_BCHW = net.network.body(folded)
     with torch.no_grad():
         assert_close(net(x_BCTHW), y_BCHW[:, :, None], rtol=0, atol=0)
-    assert net.cube_embedding.proj.weight.shape == (4, 6, 2, 1, 1)
+    assert net.cube_embedding is not None
+    assert net.cube_embedding.get_parameter("proj.weight").shape == (4, 6, 2, 1, 1)
 
 
 def test_output_frames_are_the_faster_axis_of_the_decoders_channels() -> None:
@@ -263,8 +264,10 @@ def test_loading_does_not_touch_the_given_tensors() -> None:
     arguments, state = save_crossformer(tiny())
     net = load_crossformer(arguments, state)
     with torch.no_grad():
-        net.network.body.up_block1.conv.bias.add_(1)
-    assert not torch.equal(net.network.body.up_block1.conv.bias, state["up_block1.conv.bias"])
+        net.network.body.get_parameter("up_block1.conv.bias").add_(1)
+    assert not torch.equal(
+        net.network.body.get_parameter("up_block1.conv.bias"), state["up_block1.conv.bias"]
+    )
 
 
 def test_fields_of_another_shape_are_errors_that_name_both() -> None:

@@ -1,3 +1,7 @@
+"""CrossFormer's parts: what attention sees, position biases, embeddings, and the sizes of grids."""
+
+from typing import Any
+
 import pytest
 import torch
 from einops import rearrange
@@ -9,6 +13,7 @@ from pelagos.models.networks.credit.crossformer import (
     CrossFormer,
     PositionBias,
     ShortLongAttention,
+    StridedConv2d,
 )
 
 
@@ -46,7 +51,7 @@ def test_position_bias_is_computed_once_in_evaluation_and_again_after_a_step() -
     with torch.no_grad():
         first = bias()
         assert bias() is first
-        bias.layers[0].weight.add_(1)
+        bias.get_parameter("layers.0.weight").add_(1)
         assert not torch.equal(bias(), first)
 
 
@@ -54,6 +59,7 @@ def seen(layer: ShortLongAttention) -> Tensor:
     """(6, 4): which cells the output at the first cell depends on."""
     x_BHWC = torch.randn(1, 6, 4, 8, dtype=torch.float64, requires_grad=True)
     layer(x_BHWC)[0, 0, 0].sum().backward()
+    assert x_BHWC.grad is not None
     return x_BHWC.grad.abs().sum(-1)[0] > 0
 
 
@@ -88,6 +94,7 @@ def test_cross_embedding_pads_the_odd_cell_behind(kernel: int, left: int, right:
     x_BCHW = torch.randn(1, 1, 6, 10, dtype=torch.float64)
     padded = torch.nn.functional.pad(x_BCHW, (left, right, left, right))
     conv = layer.convs[0]
+    assert isinstance(conv, StridedConv2d)
     expected = torch.nn.functional.conv2d(padded, conv.weight, conv.bias, stride=2)
     assert expected.shape[-2:] == (3, 5)
     assert_close(layer(x_BCHW), expected, rtol=0, atol=1e-14)
@@ -95,12 +102,16 @@ def test_cross_embedding_pads_the_odd_cell_behind(kernel: int, left: int, right:
 
 def test_cross_embedding_halves_the_channels_from_kernel_to_kernel() -> None:
     layer = CrossEmbedding(3, 128, (32, 4, 16, 8), 2)
-    found = [(conv.kernel_size[0], conv.out_channels) for conv in layer.convs]
+    found = [
+        (conv.kernel_size[0], conv.out_channels)
+        for conv in layer.convs.children()
+        if isinstance(conv, StridedConv2d)
+    ]
     assert found == [(4, 64), (8, 32), (16, 16), (32, 16)]
 
 
-def body(**changes: object) -> CrossFormer:
-    arguments = {
+def body(**changes: Any) -> CrossFormer:
+    arguments: dict[str, Any] = {
         "dims": (4, 8, 16, 32),
         "depths": (1, 1, 1, 1),
         "head_dim": 4,
@@ -121,6 +132,7 @@ def test_decoder_ends_at_sixteen_times_the_coarsest_grid(decoder: str) -> None:
 
 def test_pixel_shuffles_start_without_a_checkerboard() -> None:
     conv = body().up_block1.conv
+    assert conv.bias is not None
     sub_grids = conv.weight.unflatten(0, (-1, 4))
     assert_close(sub_grids, sub_grids[:, :1].expand_as(sub_grids), rtol=0, atol=0)
     assert conv.bias.abs().max() == 0

@@ -3,12 +3,13 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pelagos.models.context import Signature
 from pelagos.models.networks.credit.earth_padding import PaddingConfig
 from pelagos.models.networks.credit.fuxi import FuXiConfig
+from pelagos.models.networks.credit.padded_network import PaddedNetwork
 from tests.models.advection import SIGNATURE, error_against_persistence
 from tests.models.contracts import NetworkContract
 
@@ -37,7 +38,12 @@ class TestPublishedFuXi(NetworkContract):
         return FuXiConfig(**SMALL, form="credit", spectral_norm=False, **options).build(signature)
 
 
-def network(**options: Any) -> nn.Module:
+def own_attention(net: PaddedNetwork) -> Any:
+    """The attention of the first block, whose layers are spectrally normalised at runtime."""
+    return net.body.get_submodule("u_transformer.layer.blocks.0.attn")
+
+
+def network(**options: Any) -> PaddedNetwork:
     torch.manual_seed(0)
     return FuXiConfig(**(SMALL | options)).build(SIGNATURE)
 
@@ -48,7 +54,7 @@ def test_training_on_advection_beats_persistence() -> None:
 
 def test_own_form_normalises_queries_keys_and_values_too() -> None:
     """timm reads that weight without calling its layer, so miles-credit's hook never divides it."""
-    attention = network().body.u_transformer.layer.blocks[0].attn
+    attention = own_attention(network())
     for _ in range(100):
         attention.qkv.iterate()
     largest = torch.linalg.matrix_norm(attention.qkv.weight, 2)
@@ -56,7 +62,7 @@ def test_own_form_normalises_queries_keys_and_values_too() -> None:
 
 
 def test_credit_form_leaves_queries_keys_and_values_as_they_are() -> None:
-    attention = network(form="credit").body.u_transformer.layer.blocks[0].attn
+    attention = own_attention(network(form="credit"))
     assert torch.equal(attention.qkv.weight, attention.qkv.weight_orig)
     assert not torch.equal(attention.proj.weight, attention.proj.weight_orig)
 
@@ -66,8 +72,8 @@ def test_two_frames_are_joined_by_the_patch_embedding() -> None:
     signature = Signature(("u@1", "u@2", "v@1", "v@2"), ("u", "v"))
     net = FuXiConfig(**SMALL, form="credit", frames=2).build(signature).eval()
     x_BCHW = torch.randn(1, 4, 8, 8)
-    conv = net.body.cube_embedding.proj
-    found = []
+    conv = net.body.get_submodule("cube_embedding.proj")
+    found: list[tuple[Tensor, Tensor]] = []
     conv.register_forward_hook(lambda module, inputs, output: found.append((inputs[0], output)))
     assert net(x_BCHW, torch.zeros(1)).shape == (1, 2, 8, 8)
     assert_close(found[0][0], x_BCHW.reshape(1, 2, 2, 8, 8), rtol=0, atol=0)
@@ -81,7 +87,7 @@ def test_padding_over_the_poles_is_taken_off_again() -> None:
     assert_close(net(x_BCHW, torch.zeros(1)), expected, rtol=0, atol=0)
 
 
-def test_inputs_that_are_no_whole_number_of_variables_are_an_error() -> None:
+def test_inputs_that_are_not_a_whole_number_of_variables_are_an_error() -> None:
     with pytest.raises(ValueError, match="3 inputs are not a whole number of variables with 2 frames each"):
         FuXiConfig(**SMALL, form="credit", frames=2).build(Signature(("u@1", "u@2", "v@1"), ("u",)))
 

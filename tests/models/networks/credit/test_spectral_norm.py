@@ -1,3 +1,5 @@
+"""Spectral norms are PyTorch's, and a divided weight is never stale."""
+
 import copy
 from collections.abc import Callable
 
@@ -8,6 +10,7 @@ from torch.testing import assert_close
 
 from pelagos.models.networks.credit.crossformer import Pointwise
 from pelagos.models.networks.credit.spectral_norm import (
+    SpectralNorm,
     add_spectral_norm,
     add_spectral_norms,
     update_spectral_norms,
@@ -21,14 +24,15 @@ LAYERS: tuple[Callable[[], nn.Module], ...] = (
 )
 
 
-def normalized(make: Callable[[], nn.Module] = LAYERS[1]) -> nn.Module:
+def normalized(make: Callable[[], nn.Module] = LAYERS[1]) -> SpectralNorm:
     torch.manual_seed(0)
     layer = make().double()
     add_spectral_norm(layer)
+    assert isinstance(layer, SpectralNorm)
     return layer
 
 
-def rows(layer: nn.Module) -> torch.Tensor:
+def rows(layer: SpectralNorm) -> torch.Tensor:
     weight = layer.weight
     return (weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight).flatten(1)
 
@@ -64,13 +68,15 @@ def test_gradient_of_the_weight_counts_the_division() -> None:
     layer = normalized(LAYERS[0])
 
     def output(weight: torch.Tensor) -> torch.Tensor:
-        values = {"weight_orig": weight, "bias": layer.bias}
-        return torch.func.functional_call(layer, values, torch.ones(2, 6, dtype=torch.float64))
+        values = {"weight_orig": weight, "bias": layer.get_parameter("bias")}
+        inputs = torch.ones(2, 6, dtype=torch.float64)
+        out: torch.Tensor = torch.func.functional_call(layer, values, inputs)
+        return out
 
     assert torch.autograd.gradcheck(output, layer.weight_orig)
 
 
-def test_weight_is_kept_while_nothing_changes_and_no_gradient_is_asked_for() -> None:
+def test_weight_is_cached_while_nothing_changes_and_no_gradient_is_asked_for() -> None:
     layer = normalized().eval()
     with torch.no_grad():
         assert layer.weight is layer.weight
@@ -89,14 +95,14 @@ def test_weight_is_kept_while_nothing_changes_and_no_gradient_is_asked_for() -> 
     ],
     ids=["in place", "load", "cast", "past the version counter", "optimiser", "iteration"],
 )
-def test_kept_weight_is_never_stale(change: Callable[[nn.Module], object]) -> None:
+def test_cached_weight_is_never_stale(change: Callable[[SpectralNorm], object]) -> None:
     layer = normalized().eval()
     layer.weight.square().sum().backward()
     with torch.no_grad():
-        layer.weight  # noqa: B018  # fills the memory
+        layer.weight  # noqa: B018  # fills the cache
         change(layer)
-        kept = layer.weight
-    assert_close(kept, layer.weight, rtol=0, atol=0)
+        cached = layer.weight
+    assert_close(cached, layer.weight, rtol=0, atol=0)
 
 
 def test_two_steps_back_propagate_through_their_own_estimates() -> None:
@@ -106,6 +112,7 @@ def test_two_steps_back_propagate_through_their_own_estimates() -> None:
         update_spectral_norms(layer)
         total = total + layer(torch.ones(1, 6, dtype=torch.float64)).square().sum()
     total.backward()
+    assert layer.weight_orig.grad is not None
     assert torch.isfinite(layer.weight_orig.grad).all()
 
 
@@ -116,9 +123,10 @@ def test_normalized_networks_can_be_copied() -> None:
 
 
 def test_frozen_layers_use_their_weight_as_it_is() -> None:
-    layer = nn.Linear(6, 4)
-    weight = layer.weight.detach().clone()
+    layer: nn.Module = nn.Linear(6, 4)
+    weight = layer.get_parameter("weight").detach().clone()
     add_spectral_norm(layer, frozen=True)
+    assert isinstance(layer, SpectralNorm)
     before = layer.weight_u.clone()
     update_spectral_norms(layer)
     assert_close(layer.weight, weight, rtol=0, atol=0)

@@ -1,18 +1,20 @@
+"""Swin V2 stages are timm's in outputs, gradients and names of weights."""
+
 import pytest
 import torch
 from timm.models.swin_transformer_v2 import SwinTransformerV2Stage
 from torch.testing import assert_close
 
-from pelagos.models.networks.credit.swin import SwinStage
+from pelagos.models.networks.credit.swin import CosineAttention, SwinStage
 
 
 def stage(window: tuple[int, int], *, checkpointing: bool = False) -> SwinStage:
     torch.manual_seed(0)
     net = SwinStage(8, 2, 2, window, checkpointing=checkpointing)
     # Zero at the start, these two would hide how they are used.
-    for block in net.blocks:
-        torch.nn.init.normal_(block.attn.q_bias)
-        torch.nn.init.normal_(block.attn.v_bias)
+    for name, parameter in net.named_parameters():
+        if name.endswith(("q_bias", "v_bias")):
+            torch.nn.init.normal_(parameter)
     return net.double()
 
 
@@ -44,11 +46,12 @@ def test_gradients_are_timms() -> None:
 
 
 def test_position_bias_is_kept_in_evaluation_and_follows_the_weights() -> None:
-    attention = stage((3, 3)).eval().blocks[0].attn
+    attention = stage((3, 3)).eval().get_submodule("blocks.0.attn")
+    assert isinstance(attention, CosineAttention)
     with torch.no_grad():
         first = attention.position_bias()
         assert attention.position_bias() is first
-        attention.cpb_mlp[0].weight.mul_(2)
+        next(attention.cpb_mlp.parameters()).mul_(2)
         assert not torch.equal(attention.position_bias(), first)
 
 

@@ -55,6 +55,10 @@ def body(form: Form) -> SFNO:
     return net
 
 
+FORMS: tuple[tuple[Form, bool], ...] = (("pelagos", True), ("reference", False))
+"""Each form, and whether it keeps its results on other grids and at other numbers of steps."""
+
+
 def change(form: Form, size: int, num_steps: int) -> Tensor:
     """(size, size, num_steps): what the network adds to the last of three frames of low waves."""
     x = torch.arange(size, dtype=torch.float64) * 2 * torch.pi / size
@@ -62,7 +66,7 @@ def change(form: Form, size: int, num_steps: int) -> Tensor:
     v_BCXYT = torch.stack([field_XY, 2 * field_XY, 3 * field_XY], -1)[None, None]
     times_BT = torch.tensor([[0.01, 0.02, 0.03]], dtype=torch.float64)
     with torch.no_grad():
-        out = body(form)(v_BCXYT, v_BCXYT[..., -1], times_BT, num_steps)
+        out: Tensor = body(form)(v_BCXYT, v_BCXYT[..., -1], times_BT, num_steps)
     return out[0, 0] - 3 * field_XY[..., None]
 
 
@@ -72,7 +76,7 @@ def rms(values: Tensor) -> float:
 
 def test_forecasts_are_the_same_on_a_finer_grid() -> None:
     """Up to the waves that the activations make beyond the coarse grid's; the reference form is far off."""
-    for form, close in (("pelagos", True), ("reference", False)):
+    for form, close in FORMS:
         coarse, fine = change(form, 16, 8), change(form, 48, 8)
         error = rms(fine[::3, ::3] - coarse) / rms(coarse)
         assert (error < 1e-3) == close, (form, error)
@@ -84,7 +88,7 @@ def test_forecasts_are_the_same_at_more_steps() -> None:
 
     Frames are counted from the padded start, so j of n + 1 steps lies at (n + 1 + j) / (2n + 2).
     """
-    for form, close in (("pelagos", True), ("reference", False)):
+    for form, close in FORMS:
         few, many = change(form, 16, 8), change(form, 16, 35)
         error = rms(many[..., 3::4] - few) / rms(few)
         assert (error < 1e-10) == close, (form, error)

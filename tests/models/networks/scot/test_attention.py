@@ -81,7 +81,8 @@ def by_definition(
     cosines = torch.nn.functional.normalize(q, dim=-1) @ torch.nn.functional.normalize(k, dim=-1).mT
     logits = cosines * layer.logit_scale.exp().clamp(max=100) + bias
     weights = logits.masked_fill(hidden, -torch.inf).softmax(-1)
-    return (weights @ v).transpose(1, 2).flatten(2)
+    out: Tensor = (weights @ v).transpose(1, 2).flatten(2)
+    return out
 
 
 GRIDS = [(4, 4), (8, 4), (5, 7), (3, 9), (2, 11), (1, 6)]
@@ -102,12 +103,12 @@ def test_attention_is_what_its_definition_says_on_any_grid(
 
 
 @pytest.mark.parametrize("periodic", [(False, False), (True, True)])
-@pytest.mark.parametrize("kept", [0, 10**9])
+@pytest.mark.parametrize("saved", [0, 10**9])
 @pytest.mark.parametrize("at_once", [1, 16**2, 4 * HEADS * 16**2, 13 * HEADS * 16**2, 10**9])
 def test_gradients_are_those_of_the_definition_however_they_are_computed(
-    monkeypatch: pytest.MonkeyPatch, kept: int, at_once: int, periodic: tuple[bool, bool]
+    monkeypatch: pytest.MonkeyPatch, saved: int, at_once: int, periodic: tuple[bool, bool]
 ) -> None:
-    monkeypatch.setattr(masked_attention, "MAX_SAVED_LOGITS", kept)
+    monkeypatch.setattr(masked_attention, "MAX_SAVED_LOGITS", saved)
     monkeypatch.setattr(masked_attention, "LOGITS_PER_BLOCK", at_once)
     grid, layer = (6, 9), attention(Tiling(4, shifted=True))
     x_BND = tokens(3, 54).requires_grad_()
@@ -134,7 +135,8 @@ def test_window_over_a_whole_periodic_axis_knows_no_origin() -> None:
     x_BhwD = tokens(1, 48).view(1, 6, 8, DIM)
 
     def apply(x: Tensor) -> Tensor:
-        return layer(x.flatten(1, 2), grid, (True, True)).view(x.shape)
+        out: Tensor = layer(x.flatten(1, 2), grid, (True, True))
+        return out.view(x.shape)
 
     with torch.no_grad():
         moved = apply(x_BhwD.roll((1, 3), (1, 2)))
@@ -170,13 +172,14 @@ def test_channels_that_do_not_split_into_heads_are_an_error() -> None:
         WindowAttention(6, 4, Tiling(4))
 
 
-# The position bias is kept while weights do not change, and never longer
+# The position bias is cached while weights do not change, and no longer
 
 
 def outputs(layer: WindowAttention, grid: tuple[int, int] = (4, 8)) -> Tensor:
     with torch.no_grad():
         x_BND = tokens(1, grid[0] * grid[1], layer.query.weight.dtype)
-        return layer(x_BND, grid, (False, False))
+        out: Tensor = layer(x_BND, grid, (False, False))
+    return out
 
 
 def fresh_outputs(layer: WindowAttention, grid: tuple[int, int] = (4, 8)) -> Tensor:
@@ -208,7 +211,7 @@ def assign(layer: WindowAttention) -> None:
 
 def write(layer: WindowAttention) -> None:
     with torch.no_grad():
-        layer.continuous_position_bias_mlp[2].weight.mul_(-1)
+        layer.continuous_position_bias_mlp.get_parameter("2.weight").mul_(-1)
 
 
 CHANGES: list[Any] = [optimiser_step, engine_step, load, assign, write]
@@ -254,7 +257,7 @@ def test_layers_first_used_in_inference_mode_can_be_trained() -> None:
 def test_after_a_write_through_data_in_evaluation_eval_forgets_the_position_bias() -> None:
     layer = attention(Tiling(4))
     before = outputs(layer)
-    layer.continuous_position_bias_mlp[2].weight.data.mul_(-1)
+    layer.continuous_position_bias_mlp.get_parameter("2.weight").data.mul_(-1)
     layer.eval()
     after = outputs(layer)
     assert_close(after, fresh_outputs(layer), rtol=0, atol=0)

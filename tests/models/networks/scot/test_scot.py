@@ -297,7 +297,8 @@ def test_poseidons_initial_weights_leave_blocks_without_gradient_at_lead_time_ze
     for preset, time in (("poseidon", 0.0), ("pelagos", 0.5)):
         net = ScOTConfig(preset=preset, **SMALL).build(Signature(FOUR, FOUR, shape=(16, 16)))
         net(torch.randn(2, 4, 16, 16), torch.full((2,), time)).square().sum().backward()
-        weights = net.encoder.layers[0].blocks[0].output.dense.weight
+        weights = net.get_parameter("encoder.layers.0.blocks.0.output.dense.weight")
+        assert weights.grad is not None
         trained[preset] = bool(weights.grad.abs().max() > 0)
     assert trained == {"poseidon": False, "pelagos": True}
 
