@@ -1,13 +1,13 @@
-"""The refinable last layer: a forecast's Fourier coefficients, fitted to the equation it should obey.
+"""The refinable last layer: the Fourier coefficients of a forecast, fitted to the equation it should obey.
 
 A network's frames w_1, ..., w_M after a known w_0 satisfy the discrete equation w_m = P(w_{m-1})
-only nearly. The head adds a coefficient to every mode of every frame, and `refine` fits these to
-make the step-consistency residual r_m = (w_m - P(w_{m-1})) / Δt small (the idea of the Spectral
-Refiner, Cao et al., arXiv 2405.17211). The fine-tuning loss released with that paper is not on
-offer: it takes the time derivative from the equation at the same frame instead of from the
-trajectory, so that it vanishes for any frames, shuffled or zero ones included. The minimiser here
-is the trajectory of the solver P, and running P costs far less: refinement shows how far a
-forecast is from its equation and mends it, it does not save time.
+only approximately. The head adds a coefficient to every mode of every frame, and `refine` fits these
+to make the step-consistency residual r_m = (w_m - P(w_{m-1})) / Δt small, the idea of the
+Spectral-Refiner (Cao et al., 2025, arXiv:2405.17211). The fine-tuning loss released with that paper is
+not available here: it takes the time derivative from the equation at the same frame instead of from
+the trajectory, and so vanishes for any frames, even shuffled or zero ones. The minimiser here is the
+trajectory of the solver P, and running P costs far less: refinement shows how far a forecast is from
+its equation and corrects it, but does not save time.
 
 Shapes: M frames, C channels, H rows, W columns, K = W // 2 + 1 modes of the real transform,
 whose coefficients are amplitudes (norm "forward").
@@ -31,22 +31,22 @@ from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
 
 Propagator = Callable[[Tensor], Tensor]
-"""(N, C, H, W) physical fields to those one interval later, differentiable by torch."""
+"""Maps (N, C, H, W) fields in physical units to those one interval later; differentiable by PyTorch."""
 VelocityPairs = tuple[tuple[int, int], ...]
-"""Channels of (x, y) components of velocities."""
+"""The channels of the x and y components of velocities."""
 
 
 class SpectralHead(nn.Module):
-    """Adds b + G·ŵ to the spectrum ŵ of each frame, without truncation; float64, at first the identity.
+    """Adds b + G·ŵ to the spectrum ŵ of each frame, in float64; initially the identity.
 
-    b belongs to one forecast; G, a linear filter that mixes channels, can be trained once for all.
+    b belongs to one forecast; G, a linear filter that mixes channels, can be trained once for all forecasts.
 
     Args:
-        shape: (M, C, H, W) of the frames; M = 1 gives all frames of any batch the same b.
-        grid: periodic.
-        gain: whether there is a G, (C, C, H, K).
-        freeze_mean: leaves the mean of every channel as it is.
-        velocity: pairs of channels that come out free of divergence, frame and correction together.
+        shape: (M, C, H, W) of the frames; with M = 1 all frames of any batch share b.
+        grid: the periodic grid of the frames.
+        gain: whether there is a G, of shape (C, C, H, K).
+        freeze_mean: whether the mean of every channel stays as it is.
+        velocity: pairs of channels whose corrected frames are made free of divergence.
 
     Raises:
         DataError: the grid is not periodic along both axes.
@@ -62,7 +62,7 @@ class SpectralHead(nn.Module):
         velocity: VelocityPairs = (),
     ) -> None:
         super().__init__()
-        _check_periodic(grid)
+        _require_periodic(grid)
         frames, channels, height, width = shape
         assert grid.shape == (height, width), f"frames {shape} on a grid {grid.shape}"
         modes = (height, width // 2 + 1)
@@ -90,7 +90,7 @@ class SpectralHead(nn.Module):
 
 
 def project_solenoidal(frames_MCHW: Tensor, grid: Grid, velocity: VelocityPairs) -> Tensor:
-    """Removes the gradient part of each pair of channels: the Leray projection I - k kᵀ / |k|²."""
+    """(M, C, H, W) without the gradient part of each pair of channels: the Leray projection I - k kᵀ / |k|²."""
     if not velocity:
         return frames_MCHW
     ky_HK, kx_HK = (k.to(frames_MCHW.device) for k in _wave_numbers(grid, derivative=True))
@@ -107,13 +107,13 @@ def project_solenoidal(frames_MCHW: Tensor, grid: Grid, velocity: VelocityPairs)
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
-    """What came of one forecast.
+    """The result of refining one forecast.
 
     Attributes:
-        frames: (M, C, H, W) float64; the network's own where `accepted` is false.
+        frames: (M, C, H, W), float64; the network's own frames if `accepted` is false.
         residual_before: the relative residual of the network's frames.
-        residual_after: of `frames`, in the same units. No error estimate: it ranks forecasts poorly.
-        evaluations: how often the propagator was called on the frames of a window, mostly with gradients.
+        residual_after: the relative residual of `frames`. It is no error estimate: it ranks forecasts poorly.
+        evaluations: calls of the propagator on the frames of a window, mostly with gradients.
         seconds: wall time.
         accepted: whether the residual fell.
     """
@@ -127,7 +127,7 @@ class Refinement:
 
 
 def step_residual(frames_MCHW: Tensor, anchor_CHW: Tensor, propagate: Propagator, interval: float) -> Tensor:
-    """(M, C, H, W) r_m = (w_m - P(w_{m-1})) / Δt with w_0 the anchor, in physical units per time."""
+    """(M, C, H, W): r_m = (w_m - P(w_{m-1})) / Δt with w_0 the anchor, in physical units per unit of time."""
     initial_MCHW = torch.cat([anchor_CHW[None], frames_MCHW[:-1]])
     return (frames_MCHW - propagate(initial_MCHW)) / interval
 
@@ -135,7 +135,7 @@ def step_residual(frames_MCHW: Tensor, anchor_CHW: Tensor, propagate: Propagator
 def relative_residual(
     frames_MCHW: Tensor, anchor_CHW: Tensor, propagate: Propagator, groups: ChannelGroups = ()
 ) -> float:
-    """Root mean square of Δt·r, each channel in units of its own, or its group's, root mean square."""
+    """The root mean square of Δt·r, where each channel is scaled by its own or its group's root mean square."""
     scales_C11 = _channel_scales(frames_MCHW, anchor_CHW, groups)
     return _relative_residual(frames_MCHW, anchor_CHW, propagate, scales_C11)
 
@@ -157,50 +157,50 @@ def refine(
     velocity: VelocityPairs = (),
     carry: float = 0.5,
 ) -> Refinement:
-    """Refines one forecast by L-BFGS on mean_m Σ_k W(k) |r_m,k|², the frames of a window in one batch.
+    """Refines one forecast by L-BFGS on mean_m Σ_k W(k) |r_m,k|², with the frames of a window in one batch.
 
     Args:
         frames_MCHW: the forecast at interval, 2 interval, ..., in physical units.
         anchor_CHW: the known state at time 0.
         propagate: advances a batch of states by `interval`, in float64.
         interval: physical time between frames.
-        grid: periodic.
-        weight: W = 1, or the energy weight (1/Δt + ν|k|²)⁻².
-        diffusivity: the ν of the energy weight, which is that of `l2` where ν is 0.
-        groups: channels that share a scale, such as the components of a velocity, of which one may
-            be next to nothing; the others are scaled by their own root mean squares.
-        window: how many frames are add_residual together, all by default; the last one is the anchor of
-            the next window. The conditioning grows as the square of a window's length, so that
-            short ones need far fewer evaluations. A window of 1 is the plain solver.
-        max_evaluations: of the propagator on the frames of a window.
-        tolerance: of a window's relative residual, below which its search ends.
+        grid: the periodic grid of the frames.
+        weight: `l2` for W = 1, or `energy` for W = (1/Δt + ν|k|²)⁻².
+        diffusivity: the ν of `energy`, which for ν = 0 equals `l2`.
+        groups: channels that share a scale, such as the components of a velocity, one of which may
+            be close to zero; other channels are scaled by their own root mean square.
+        window: number of frames refined together, by default all; the last one is the anchor of the
+            next window. The condition number grows as the square of a window's length, so that
+            short windows need far fewer evaluations. A window of 1 is the plain solver.
+        max_evaluations: the most calls of the propagator on the frames of a window.
+        tolerance: the relative residual at which the search in a window ends.
         freeze_mean: see `SpectralHead`.
         velocity: see `SpectralHead`.
-        carry: how much of a correction is passed on to the next frame by the preconditioner,
-            from 0 for none to 1.
+        carry: the share of a correction, from 0 to 1, that the preconditioner passes on to the next
+            frame.
 
     Raises:
-        DataError: the grid is not periodic, where Fourier coefficients would be wrong.
+        DataError: the grid is not periodic, so that Fourier coefficients would be wrong.
     """
     started = time.perf_counter()
-    _check_periodic(grid)
-    # A forecast made in inference mode cannot enter a graph, but a copy made outside of it can.
+    _require_periodic(grid)
+    # Tensors of inference mode cannot enter a graph, but copies made outside it can.
     with torch.inference_mode(mode=False):
         original, known = frames_MCHW.detach().double().clone(), anchor_CHW.detach().double().clone()
         scales = _channel_scales(original, known, groups)
         before = _relative_residual(original, known, propagate, scales)
-        add_residual, anchor, evaluations = list[Tensor](), known, 2
+        refined, anchor, evaluations = list[Tensor](), known, 2
         diffusion = interval * diffusivity if weight == "energy" else 0.0
         for part in torch.split(original, window or len(original)):
             head = SpectralHead(part.shape, grid, freeze_mean=freeze_mean, velocity=velocity).to(part.device)
             problem = _RefinementProblem(head, part, anchor, propagate, scales, diffusion, carry)
             best = _minimise(problem, max_evaluations, tolerance)
-            add_residual.append(best.frames)
+            refined.append(best.frames)
             anchor, evaluations = best.frames[-1], evaluations + best.evaluations
-        after = _relative_residual(torch.cat(add_residual), known, propagate, scales)
+        after = _relative_residual(torch.cat(refined), known, propagate, scales)
     accepted = after < before
     return Refinement(
-        frames=torch.cat(add_residual) if accepted else frames_MCHW,
+        frames=torch.cat(refined) if accepted else frames_MCHW,
         residual_before=before,
         residual_after=after if accepted else before,
         evaluations=evaluations,
@@ -210,12 +210,11 @@ def refine(
 
 
 class _RefinementProblem:
-    """The loss as a function of unknowns in which its curvature is about the same everywhere.
+    """The loss as a function of unknowns in which its curvature is about the same in all directions.
 
-    The unknowns c give the head's coefficients by b_m = λ b_{m-1} + s c_m. The scale s undoes
-    the weights of the loss; λ, one factor a mode, stands in for the propagator, so that a change
-    at one frame is carried on to the next ones as the equation would. Both leave the minimiser
-    where it is.
+    The unknowns c determine the head's coefficients by b_m = λ b_{m-1} + s c_m. The scale s undoes the
+    weights of the loss; λ, one factor for each mode, approximates the propagator, so that a change in
+    one frame is carried on to the next as the equation would do. Neither moves the minimiser.
     """
 
     def __init__(
@@ -239,7 +238,7 @@ class _RefinementProblem:
         self.factor_CHK = carry * _mode_factors(initial_MCHW, advanced_MCHW)
 
     def correct(self, unknowns_MCHK: Tensor) -> Tensor:
-        """(M, C, H, W) frames."""
+        """The corrected frames (M, C, H, W)."""
         bias: list[Tensor] = []
         for unknown_CHK in unknowns_MCHK / self.metric_CHK:
             bias.append(unknown_CHK + self.factor_CHK * bias[-1] if bias else unknown_CHK)
@@ -247,7 +246,7 @@ class _RefinementProblem:
         return frames_MCHW
 
     def evaluate(self, frames_MCHW: Tensor) -> tuple[Tensor, float]:
-        """The loss, in units in which W = 1 gives the square of the relative residual, and the latter."""
+        """The loss, which for W = 1 is the square of the relative residual, and the relative residual."""
         defect_MCHW = step_residual(frames_MCHW, self.anchor, self.propagate, interval=1)
         weighted_MCHK = self.metric_CHK * torch.fft.rfft2(defect_MCHW, norm="forward")
         loss = weighted_MCHK.abs().square().sum((1, 2, 3)).mean()
@@ -265,7 +264,7 @@ class _Best:
 
 
 class _SearchFinishedError(Exception):
-    """The tolerance is reached or the evaluations are spent, be it amid a line search."""
+    """The tolerance is reached or the evaluations are used up, possibly within a line search."""
 
 
 def _minimise(problem: _RefinementProblem, max_evaluations: int, tolerance: float) -> _Best:
@@ -273,7 +272,7 @@ def _minimise(problem: _RefinementProblem, max_evaluations: int, tolerance: floa
     if not math.isfinite(best.residual) or best.residual <= tolerance:
         return best
     unknowns = torch.zeros_like(problem.head.bias, requires_grad=True)
-    # torch forgets curvature below 1e-10, an absolute number: the loss starts out large.
+    # PyTorch discards curvature below 1e-10, an absolute bound: the loss is scaled to start well above it.
     unit = 1e6 / problem.residual**2
     optimizer = torch.optim.LBFGS(
         [unknowns],
@@ -293,7 +292,7 @@ def _minimise(problem: _RefinementProblem, max_evaluations: int, tolerance: floa
         loss, residual = problem.evaluate(frames)
         best.evaluations += 1
         if not math.isfinite(residual):
-            # The propagator cannot bear this trial step. The line search backs off from a higher
+            # The propagator breaks down at this trial step. The line search backs off from a higher
             # value, but not from NaN.
             unknowns.grad = torch.zeros_like(unknowns)
             return 10 * unit * best.loss
@@ -307,10 +306,10 @@ def _minimise(problem: _RefinementProblem, max_evaluations: int, tolerance: floa
     return best
 
 
-def _check_periodic(grid: Grid) -> None:
+def _require_periodic(grid: Grid) -> None:
     if not all(grid.periodic):
         raise DataError(
-            "the spectral head needs a grid that is periodic along y and x, as Fourier coefficients are; "
+            "the spectral head needs a grid that is periodic along y and x, as its Fourier modes are; "
             f"found boundary_y {grid.boundary_y} and boundary_x {grid.boundary_x}"
         )
 
@@ -332,7 +331,7 @@ def _root_mean_square(values: Tensor) -> float:
 
 
 def _channel_scales(frames_MCHW: Tensor, anchor_CHW: Tensor, groups: ChannelGroups) -> Tensor:
-    """(C, 1, 1) root mean squares, over the channels of a group together; 1 where all vanish."""
+    """(C, 1, 1): the root mean square of each channel or of its group; 1 where that is 0."""
     square_C = torch.cat([anchor_CHW[None], frames_MCHW]).square().mean((0, 2, 3))
     for group in groups:
         square_C[list(group)] = square_C[list(group)].mean()
@@ -340,26 +339,29 @@ def _channel_scales(frames_MCHW: Tensor, anchor_CHW: Tensor, groups: ChannelGrou
 
 
 def _wave_numbers(grid: Grid, *, derivative: bool = False) -> tuple[Tensor, Tensor]:
-    """(H, 1) along y and (1, K) along x, in radians per unit of length."""
+    """Wave numbers (H, 1) along y and (1, K) along x, in radians per unit of length."""
     height, width = grid.shape
     index_H = torch.fft.fftfreq(height, 1 / height, dtype=torch.float64)
     index_K = torch.fft.rfftfreq(width, 1 / width, dtype=torch.float64)
     if derivative:
-        # The highest mode of an even number of points has no derivative on the grid.
+        # On an even number of points the derivative of the highest mode vanishes at all of them.
         index_H[index_H.abs() == height / 2] = 0
         index_K[index_K == width / 2] = 0
     return _fundamental(grid.y) * index_H[:, None], _fundamental(grid.x) * index_K[None]
 
 
 def _fundamental(centres: NDArray[np.float64]) -> float:
-    """The smallest wave number of a periodic axis, negative where the axis descends."""
+    """The smallest wave number of a periodic axis; negative if the axis descends."""
     points = len(centres)
     step = float(centres[-1] - centres[0]) / (points - 1) if points > 1 else 1.0
     return 2 * math.pi / (points * step)
 
 
 def _mode_weights(grid: Grid, diffusion: float) -> Tensor:
-    """(H, K) square roots of W/Δt² times how often a mode occurs in the full transform; diffusion is Δt ν."""
+    """(H, K): the square root of W/Δt² times the number of times a mode occurs in the full transform.
+
+    `diffusion` is Δt ν.
+    """
     ky_HK, kx_HK = _wave_numbers(grid)
     count_K = torch.full((kx_HK.shape[1],), 2.0, dtype=torch.float64)
     count_K[0] = 1
@@ -369,7 +371,7 @@ def _mode_weights(grid: Grid, diffusion: float) -> Tensor:
 
 
 def _mode_factors(initial_MCHW: Tensor, advanced_MCHW: Tensor) -> Tensor:
-    """(C, H, K) for each mode the factor, at most 1 in magnitude, that best maps states to the next ones."""
+    """(C, H, K): for each mode the factor, at most 1 in magnitude, that best maps states to their successors."""
     initial_MCHK = torch.fft.rfft2(initial_MCHW, norm="forward")
     advanced_MCHK = torch.fft.rfft2(advanced_MCHW, norm="forward")
     power_CHK = initial_MCHK.abs().square().sum(0)
