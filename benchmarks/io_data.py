@@ -16,7 +16,7 @@ from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.normalize import Normalizer
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.frame_reader import FrameReader
 from pelagos.preprocessing.store.store import open_store
 
@@ -87,7 +87,7 @@ def make(root: Path, num: int) -> None:
     with h5py.File(root / "poseidon.h5", "w") as file:
         file["data"] = np.load(source)
     (root / "well").mkdir()
-    the_well.write(store(root, "none").to_xarray(), root / "well" / "benchmark.hdf5")
+    well_writer.write(store(root, "none").to_xarray(), root / "well" / "benchmark.hdf5")
 
 
 def store(root: Path, codec: str) -> Any:

@@ -19,7 +19,7 @@ from pelagos.pipeline.cluster.launch import run
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 
 BATCH, VALID = 16, 16
 SIMULATION: dict[str, Any] = {
@@ -38,7 +38,7 @@ def store(root: Path, seed: int, trajectories: int) -> Path:
     """The first trajectories of the simulation, those held out first of all."""
     values = SIMULATION | {"seed": seed, "num_trajectories": VALID + trajectories}
     archive = root / f"turbulence-{seed}.hdf5"
-    the_well.write(simulate(SimulateConfig.model_validate(values)), archive)
+    well_writer.write(simulate(SimulateConfig.model_validate(values)), archive)
     splits = {"kind": "trajectories", "valid": [0, VALID], "train": [VALID, VALID + trajectories]}
     source = {"kind": "the_well", "paths": str(archive)}
     built = {"dataset": "turbulence", "version": str(seed), "source": source, "root": str(root)}

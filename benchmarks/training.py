@@ -37,7 +37,7 @@ from pelagos.pipeline.training.optimizer import OptimizerConfig
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 
 ROUNDS, LARGE_ROUNDS = 12, 4
 CHANNELS = ("velocity_x", "velocity_y", "density", "pressure")
@@ -250,7 +250,7 @@ def make_store(folder: Path) -> None:
     config = SimulateConfig(
         equation={"kind": "navier_stokes"}, num_trajectories=10, num_frames=8, interval=0.04
     )
-    the_well.write(simulate(config), folder / "flow.hdf5")
+    well_writer.write(simulate(config), folder / "flow.hdf5")
     values = {
         "dataset": "flow",
         "source": {"kind": "the_well", "paths": str(folder / "flow.hdf5")},

@@ -190,7 +190,7 @@ def _time_axis(ds: xr.Dataset) -> tuple[NDArray[Any], str]:
                 f"{ds.attrs['dataset']}: time {frame} is {axis[frame]}; stores keep dates in whole seconds"
             )
         axis = seconds
-    if (odd := convention.uneven(axis)).size:
+    if (odd := convention.uneven_frames(axis)).size:
         frame, steps = int(odd[0]), np.diff(axis).astype(np.float64)
         raise DataError(
             f"{ds.attrs['dataset']}: times are not evenly spaced: frames 0 and 1 are {steps[0]:g} {units} "

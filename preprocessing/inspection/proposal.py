@@ -18,8 +18,8 @@ from pelagos.preprocessing.build.plan import make_plan
 from pelagos.preprocessing.errors import DataError, PelagosError
 from pelagos.preprocessing.location import Url, locate
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.finding import Finding, Glance
+from pelagos.preprocessing.sources.file_source import FileSource
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 from pelagos.preprocessing.sources.formats.recognition import recognise
 
 _SHARES = (0.8, 0.1)
@@ -38,8 +38,8 @@ def propose(path: str | Path) -> str:
     if not findings:
         raise DataError(_unknown(seen))
     best = findings[0]
-    head = [f"{path}: {best.sureness} {best.kind}", f"because it is {best.evidence}"]
-    if (count := len(Files(paths=(seen.paths,)).places())) > 1:
+    head = [f"{path}: {best.confidence} {best.kind}", f"because it is {best.evidence}"]
+    if (count := len(FileSource(paths=(seen.paths,)).places())) > 1:
         head.append(f"as the first of its {count} files says, {seen.path.name}")
     head += [f"it may also be {other.kind}: {other.evidence}" for other in findings[1:]]
     values: dict[str, Any] = {
@@ -142,7 +142,7 @@ def _moment(ds: xr.Dataset, i: int) -> int | str:
     return str(np.datetime_as_string(time, unit="s")) if time.dtype.kind == "M" else i
 
 
-def _identifier(finding: Finding, seen: Glance) -> str:
+def _identifier(finding: Finding, seen: ArchiveListing) -> str:
     own = str(finding.options.get("dataset") or seen.path.stem)
     remote = isinstance(locate(seen.paths), Url)
     if not remote and (seen.paths != str(seen.path) or own in ("data", "output")):
@@ -150,7 +150,7 @@ def _identifier(finding: Finding, seen: Glance) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", own).strip("_.-") or "dataset"
 
 
-def _unknown(seen: Glance) -> str:
+def _unknown(seen: ArchiveListing) -> str:
     if seen.container == "unknown" and not seen.path.stat().st_size:
         return f"{seen.path}: the file is empty; download or create it again"
     listed = ", ".join(f"{key or 'array'} {shape}" for key, shape in list(seen.shapes.items())[:10])

@@ -1,10 +1,10 @@
 """The one xarray convention in which every source presents its archive.
 
-Fields that depend on time have dims (trajectory, time, [level,] y, x), static fields
-([trajectory,] [level,] y, x), scalar parameters ([trajectory]). Each variable carries `units` and
-`role`; the dataset carries its identifier, its format, the kind of its grid and what lies beyond
-each edge. Missing values are NaN. Of 3-D fields the third axis is `level`: see `planes`. Where trajectories
-end at different times, or lack frames, the coordinate `present` (trajectory, time) says which frames there are.
+Fields that depend on time have dims (trajectory, time, [level,] y, x), static fields ([trajectory,] [level,] y, x),
+scalar parameters ([trajectory]). Each variable has the attributes `units` and `role`; the dataset has its identifier,
+its format, the kind of its grid and what lies beyond each edge. Missing values are NaN. The third axis of 3-D fields
+is `level` (see `plane_coordinate`). Where trajectories end at different times, or lack frames, the coordinate
+`present` (trajectory, time) says which frames there are.
 """
 
 import json
@@ -44,8 +44,8 @@ _DIMS = {
 class Boundaries(Config):
     """What lies beyond the edges of each axis, low side first.
 
-    In YAML one word stands for all sides (`wall`), one word an axis for both of its sides
-    (`{y: wall, x: periodic}`). `level` is the third axis of 3-D fields.
+    In YAML one word may stand for all sides (`wall`), or for both sides of an axis (`{y: wall, x: periodic}`). `level`
+    is the third axis of 3-D fields.
     """
 
     y: Sides
@@ -53,8 +53,8 @@ class Boundaries(Config):
     level: Sides | None = None
 
     @property
-    def third(self) -> Sides | None:
-        """Of the third axis, where it is said: one word stands for its sides, too."""
+    def level_sides(self) -> Sides | None:
+        """The sides of the third axis, if they are known: one word for all four others stands for them as well."""
         alike = len({*self.y, *self.x}) == 1
         return self.level or (self.x if alike else None)
 
@@ -70,15 +70,15 @@ def _spread(value: object) -> object:
 BoundaryOption = Annotated[Boundaries, BeforeValidator(_spread)]
 
 
-def everywhere(kind: Boundary) -> Boundaries:
+def on_all_sides(kind: Boundary) -> Boundaries:
     """The same kind of boundary on all four sides."""
     return Boundaries(y=(kind, kind), x=(kind, kind))
 
 
-def planes(name: str, values: NDArray[np.float64], sides: Sides, units: str = "1") -> xr.Variable:
+def plane_coordinate(name: str, values: NDArray[np.float64], sides: Sides, units: str = "1") -> xr.Variable:
     """The coordinate `level` of 3-D fields, whose third axis is `name`.
 
-    Its attributes tell it from heights and pressures; `boundary` is what lies beyond its first and last plane.
+    Its attributes tell it from heights and pressures, and `boundary` what lies beyond its first and last plane.
     """
     return xr.Variable(
         "level",
@@ -88,7 +88,7 @@ def planes(name: str, values: NDArray[np.float64], sides: Sides, units: str = "1
 
 
 def attrs(name: str, role: FieldRole, **more: str) -> dict[str, str]:
-    """Attributes of the variable `name`: units, group and long name as the table has them.
+    """Attributes of the variable `name`: its role, with units, group and long name from the table of variables.
 
     >>> attrs("velocity_x", "prognostic")["group"]
     'velocity'
@@ -113,7 +113,7 @@ def assemble(
     present: NDArray[np.bool_] | None = None,
     **documentation: str,
 ) -> xr.Dataset:
-    """A dataset in the convention, checked; empty `documentation` (license, ...) is left out."""
+    """A dataset in the convention, checked; `documentation` (license, references, ...) that is empty is left out."""
     latlon = grid.kind == "latlon"
     coords: dict[str, Any] = {
         "trajectory": np.arange(num_trajectories, dtype=np.int64),
@@ -136,7 +136,7 @@ def assemble(
     return ds
 
 
-def agree(name: str, one: tuple[object, NDArray[Any]], two: tuple[object, NDArray[Any]]) -> None:
+def require_equal(name: str, one: tuple[object, NDArray[Any]], two: tuple[object, NDArray[Any]]) -> None:
     """Raise DataError with the first difference unless two places hold the same coordinate."""
     (here, first), (there, second) = one, two
     if first.shape != second.shape:
@@ -147,42 +147,44 @@ def agree(name: str, one: tuple[object, NDArray[Any]], two: tuple[object, NDArra
 
 
 def _differ(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where coordinates differ by more than single precision can tell, or a thousandth of their spacing."""
+    """Where coordinates differ by more than the rounding of single precision, or a thousandth of their spacing."""
     if first.dtype.kind != "f" or len(first) < 2:
         return np.asarray(first != second)
     allowed = min(1e-6 * np.abs(first).max(), 1e-3 * np.abs(np.diff(first)).min())
     return np.asarray(~(np.abs(first - second) <= allowed))
 
 
-def uneven(times: NDArray[Any]) -> NDArray[np.int64]:
-    """The frames after which steps in time differ from the first one by more than a thousandth of it."""
+def uneven_frames(times: NDArray[Any]) -> NDArray[np.int64]:
+    """The frames after which the step in time differs from the first step by more than a thousandth of it."""
     steps = np.diff(times).astype(np.float64)
     return np.flatnonzero(np.abs(steps - steps[:1]) > 1e-3 * np.abs(steps[:1]))
 
 
-def evened(times: NDArray[np.float64], stored: np.dtype[Any]) -> NDArray[np.float64]:
-    """Times on an even axis where nothing but the rounding of the type in which they are stored moved them off it.
+def even_times(times: NDArray[np.float64], stored: np.dtype[Any]) -> NDArray[np.float64]:
+    """Times put back on an even axis if the rounding of the type they are stored in is all that moved them off it.
 
     In single precision 10000 + 0.01 k has steps between 0.0098 and 0.0107: each time is rounded by up to half of
-    0.00098, and so are the ends of the axis. Where that is more than a quarter of a step, it hides too much.
+    0.00098, and so are the ends of the axis. Rounding by more than a quarter of a step could hide a real difference.
 
     >>> evened(np.array([1e4, 1e4 + 0.01, 1e4 + 0.02], np.float32).astype(float), np.dtype(np.float32)).tolist()
     [10000.0, 10000.009765625, 10000.01953125]
     """
-    if not len(uneven(times)):
+    if not len(uneven_frames(times)):
         return times
-    even, step = np.linspace(times[0], times[-1], len(times), retstep=True)
+    periodic_axis, step = np.linspace(times[0], times[-1], len(times), retstep=True)
     error = rounding(times, stored)
-    return even if error <= abs(step) / 4 and np.all(np.abs(times - even) <= error) else times
+    return (
+        periodic_axis if error <= abs(step) / 4 and np.all(np.abs(times - periodic_axis) <= error) else times
+    )
 
 
 def rounding(times: NDArray[np.float64], stored: np.dtype[Any]) -> float:
-    """The distance of the largest of the times to its neighbour in the type in which they are stored."""
+    """The distance of the largest time to its neighbour in the type the times are stored in."""
     return float(np.spacing(np.abs(times).max().astype(stored))) if stored.kind == "f" else 0.0
 
 
 def select(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
-    """The dataset with only the fields named (all where none is), and with its scalars.
+    """The dataset with its scalars and the fields named, or all fields if none is.
 
     Raises:
         DataError: if a name is not a field of `ds`.
@@ -229,7 +231,7 @@ def check(ds: xr.Dataset) -> None:
         _check_variable(f"{ds.attrs['dataset']}: variable {key}", variable)
         if "level" in variable.dims and "level" not in ds.coords:
             raise DataError(
-                f"{ds.attrs['dataset']}: variable {key} has levels; no coordinate 'level' says which"
+                f"{ds.attrs['dataset']}: variable {key} has levels, but no coordinate 'level' says which"
             )
     if not any("time" in variable.dims for variable in ds.data_vars.values()):
         raise DataError(f"{ds.attrs['dataset']}: no variable depends on time, so there is nothing to predict")

@@ -1,4 +1,4 @@
-"""Glance and Finding: what recognises formats gets to see of a path, and what it says."""
+"""ArchiveListing and Finding: what a format is shown of an archive, and what it takes it for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 Container = Literal["hdf5", "mat5", "netcdf3", "grib", "torch", "npy", "zarr", "cases", "unknown"]
-Sureness = Literal["certain", "likely", "possible"]
+Confidence = Literal["certain", "likely", "possible"]
 
 
 @dataclass(frozen=True)
-class Glance:
+class ArchiveListing:
     """What can be told of an archive without reading a field.
 
     Attributes:
-        path: a file or store of it, the first of several; of a store on a server its name alone.
+        path: of the archive, or the first of its files; for a store on a server only its name.
         paths: what the configuration's `paths` would be: the path, or a pattern.
         container: how its bytes are laid out.
-        shapes: of its arrays, by key with slashes.
-        types: of their elements, as NumPy writes them (`<f4`).
-        attrs: of its root.
+        shapes: shapes of its arrays, by key; those in groups with slashes.
+        types: types of their elements, as NumPy writes them (`<f4`).
+        attrs: attributes of its root.
     """
 
     path: Path
@@ -30,32 +30,32 @@ class Glance:
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
     def rank(self, key: str) -> int:
-        """Number of axes of an array; -1 where there is none of that key."""
+        """Number of axes of an array; -1 where there is no array of that key."""
         return len(self.shapes[key]) if key in self.shapes else -1
 
     def has(self, *keys: str) -> bool:
         """Whether there are arrays of all these keys."""
         return all(key in self.shapes for key in keys)
 
-    def listed(self, *keys: str) -> str:
-        """The arrays with their shapes, for the evidence."""
+    def describe(self, *keys: str) -> str:
+        """Those of the arrays that there are, with their shapes, in words."""
         return ", ".join(f"{key} {self.shapes[key]}" for key in keys if key in self.shapes)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a format says of a glance.
+    """What a format takes an archive for.
 
     Attributes:
-        kind: of the source.
-        sureness: how sure it is.
-        evidence: what made it so.
-        options: of the source, beside its kind and paths.
-        ask: what remains to be told, by option.
+        kind: the source's `kind`.
+        confidence: how sure the format is.
+        evidence: what it goes by, in words.
+        options: options of the source besides kind and paths.
+        ask: a question for each option that the user has to answer.
     """
 
     kind: str
-    sureness: Sureness
+    confidence: Confidence
     evidence: str
     options: Mapping[str, Any] = field(default_factory=dict)
     ask: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""BlockWriter: what the archives that Pelagos can write share: atomic files, filled block by block."""
+"""BlockWriter: files in the form of an archive, written block by block and visible once they are complete."""
 
 import os
 import secrets
@@ -22,11 +22,11 @@ class BlockWriter(ABC):
             for block in blocks:
                 writer.append(block)
 
-    An existing file of that name is replaced. Fields are stored in float32, as all archives do.
+    An existing file of that name is replaced. Fields are stored in float32, as in all archives that can be written.
     """
 
     def __init__(self, path: str | Path, template: xr.Dataset, num_trajectories: int) -> None:
-        """A writer for datasets like `template` (in the convention; its trajectories are not written).
+        """A writer for datasets like `template`, which is in the convention and whose trajectories are not written.
 
         Raises:
             DataError: if the format cannot hold such a dataset.
@@ -38,14 +38,14 @@ class BlockWriter(ABC):
             raise DataError(f"{self.path}: this format has no levels; select one first")
         if "present" in template.coords:
             raise DataError(
-                f"{self.path}: trajectories of a file are equally long; write those of each length"
+                f"{self.path}: all trajectories of a file are equally long; write a file for each length"
             )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}{PARTIAL}")
         self._file: Any = self._open(self._temporary)
         try:
             self._create()
-        except BaseException:
+        except BaseException:  # KeyboardInterrupt as well: nothing half made is left
             self._discard()
             raise
 
@@ -85,7 +85,7 @@ class BlockWriter(ABC):
             raise DataError(f"{self.path}: a block has {', '.join(extra)}, which the template lacks")
 
     def close(self) -> None:
-        """Complete the file and give it its name.
+        """Finish the file and give it its name.
 
         Raises:
             DataError: if trajectories are missing; then no file is left.
@@ -96,6 +96,7 @@ class BlockWriter(ABC):
                 f"{self.path}: {self.position} of {self.num_trajectories} trajectories were written"
             )
         self._file.close()
+        # The bytes must be on disk before the name is, or a power cut could leave a torn file of that name.
         with self._temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(self._temporary, self.path)
@@ -124,8 +125,8 @@ def write_all(kind: type[BlockWriter], ds: xr.Dataset, path: str | Path) -> None
             writer.append(ds.isel(trajectory=slice(i, i + 1)))
 
 
-def constant(ds: xr.Dataset, name: str, path: Path) -> float:
-    """The value of a scalar that must be the same for all trajectories of a file.
+def single_value(ds: xr.Dataset, name: str, path: Path) -> float:
+    """The value of a scalar of which a file holds one for all its trajectories.
 
     Raises:
         DataError: if it differs between trajectories.
@@ -133,6 +134,6 @@ def constant(ds: xr.Dataset, name: str, path: Path) -> float:
     values = np.unique(ds[name].values)
     if len(values) != 1:
         raise DataError(
-            f"{path}: {name} must be one number a file, got {values.tolist()}; write one file for each"
+            f"{path}: {name} must be the same throughout a file, but is {values.tolist()}; write a file for each value"
         )
     return float(values[0])

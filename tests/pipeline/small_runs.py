@@ -15,7 +15,7 @@ from pelagos.pipeline.engine import checkpoint
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 
 SAMPLES = 90
 STEPS, BATCH = 16, 12
@@ -26,7 +26,7 @@ def prepare(folder: Path, steps: int = STEPS) -> None:
     config = SimulateConfig(
         equation={"kind": "wave"}, num_trajectories=8, shape=(8, 8), num_frames=6, interval=0.02
     )
-    the_well.write(simulate(config), folder / "waves.hdf5")
+    well_writer.write(simulate(config), folder / "waves.hdf5")
     values = {
         "dataset": "waves",
         "source": {"kind": "the_well", "paths": str(folder / "waves.hdf5")},

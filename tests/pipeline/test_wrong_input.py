@@ -17,7 +17,7 @@ from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.cli import app
 from pelagos.pipeline.runs.model_folder import Domain, Model, Scale
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.store import open_store
 from pelagos.preprocessing.variables import keys
 
@@ -30,7 +30,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
     size = {"num_trajectories": 3, "shape": (8, 8), "num_frames": 4, "interval": 0.02}
     config = SimulateConfig.model_validate({"equation": {"kind": "wave"}, **size})
-    the_well.write(simulate(config), folder / "waves.hdf5")
+    well_writer.write(simulate(config), folder / "waves.hdf5")
     tracking = {"uri": "sqlite:///mlflow.db"}
     loop = {"steps": 2, "batch_size": 2, "micro_batch": 2}
     source = {"kind": "the_well", "paths": "waves.hdf5"}

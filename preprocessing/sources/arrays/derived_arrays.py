@@ -1,4 +1,4 @@
-"""Parts of parts: some frames of an array, frames of two arrays, and arrays that stand in no file."""
+"""Arrays derived from others, such as a number of frames of one or the frames of two, and arrays held in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,79 +7,91 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.sources.arrays.lazy_array import Index, Part, View, slice_of, take
+from pelagos.preprocessing.sources.arrays.array_reader import (
+    ArrayReader,
+    ArrayView,
+    Index,
+    as_slice,
+    take_block,
+)
 
 
 @dataclass(frozen=True)
-class Lasting(View):
-    """Another part over `count` frames along one axis: without what it has more, NaN for what it lacks."""
+class ResizedAxis(ArrayView):
+    """Another reader whose axis `axis` has `length` entries: cut if it is longer, filled up with NaN if shorter."""
 
     axis: int
-    count: int
+    length: int
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
-        shape = self.part.shape
-        return (*shape[: self.axis], self.count, *shape[self.axis + 1 :])
+        shape = self.reader.shape
+        return (*shape[: self.axis], self.length, *shape[self.axis + 1 :])
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
-        frames = np.arange(self.count)[index[self.axis]]
-        there = frames < self.part.shape[self.axis]
-        own = int(frames) if isinstance(index[self.axis], int) else slice_of(frames[there])
+        wanted = np.arange(self.length)[index[self.axis]]
+        there = wanted < self.reader.shape[self.axis]
+        own = int(wanted) if isinstance(index[self.axis], int) else as_slice(wanted[there])
         where = (*index[: self.axis], own, *index[self.axis + 1 :])
         if np.all(there):
-            return self.part.read(where)
-        out = take(np.broadcast_to(np.array(np.nan, self.dtype), self.shape), index).copy()
+            return self.reader.read(where)
+        out = take_block(np.broadcast_to(np.array(np.nan, self.dtype), self.shape), index).copy()
         if np.any(there):
+            # Axes selected by an integer are gone from the block, so the axis may have moved forward.
             before = sum(not isinstance(one, int) for one in index[: self.axis])
-            out[(slice(None),) * before + (there,)] = self.part.read(where)
+            out[(slice(None),) * before + (there,)] = self.reader.read(where)
         return out
 
 
-def lasting(part: Part, axes: Sequence[str | int], own: int, count: int) -> Part:
-    """A part of `own` frames over `count` of them; itself where it has no time, or another number of frames."""
+def resized_in_time(
+    reader: ArrayReader, axes: Sequence[str | int], num_frames: int, wanted: int
+) -> ArrayReader:
+    """A reader of `num_frames` frames as one of `wanted` frames; the same one where it has no axis of these frames."""
     axis = axes.index("time") if "time" in axes else len(axes)
-    return part if own == count or part.shape[axis : axis + 1] != (own,) else Lasting(part, axis, count)
+    if num_frames == wanted or reader.shape[axis : axis + 1] != (num_frames,):
+        return reader
+    return ResizedAxis(reader, axis, wanted)
 
 
 @dataclass(frozen=True)
-class InitialFirst(View):
-    """Frames (N, .., t) after their initial values (N, ..), as (N, .., 1 + t)."""
+class WithInitialValues(ArrayView):
+    """Frames (N, .., t), preceded by their initial values (N, ..): (N, .., 1 + t)."""
 
-    initial: Part
+    initial: ArrayReader
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
-        return (*self.part.shape[:-1], 1 + self.part.shape[-1])
+        return (*self.reader.shape[:-1], 1 + self.reader.shape[-1])
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
         frames = np.arange(self.shape[-1])[index[-1]]
         blocks = [self.initial.read(index[:-1])[..., None]] if 0 in frames else []
         if len(later := frames[frames > 0]):
-            blocks.append(self.part.read((*index[:-1], slice_of(later - 1))))
-        return np.concatenate(blocks, axis=-1) if blocks else self.part.read((*index[:-1], slice(0, 0)))
+            blocks.append(self.reader.read((*index[:-1], as_slice(later - 1))))
+        return np.concatenate(blocks, axis=-1) if blocks else self.reader.read((*index[:-1], slice(0, 0)))
 
 
 @dataclass(frozen=True)
-class WithLastAxis(View):
-    """Another part with a further axis of length 1 at the end."""
+class WithTrailingAxis(ArrayView):
+    """Another reader with a further axis of length 1 at the end."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
-        return (*self.part.shape, 1)
+        return (*self.reader.shape, 1)
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
-        return self.part.read(index[:-1])[..., None][..., index[-1]]
+        return self.reader.read(index[:-1])[..., None][..., index[-1]]
 
 
+# Without eq, since a comparison of arrays has no single truth value.
 @dataclass(frozen=True, eq=False)
-class Constant:
+class MemoryArray:
     """An array in memory; `name` says where it comes from."""
 
     values: NDArray[Any]
@@ -97,4 +109,4 @@ class Constant:
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
-        return take(self.values, index)
+        return take_block(self.values, index)

@@ -1,4 +1,4 @@
-"""GRIB files through cfgrib, which the extra `grib` installs, held open for the process that reads them."""
+"""GRIB files through cfgrib, which the extra `grib` installs; a process keeps those open that it reads."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -9,8 +9,8 @@ import xarray as xr
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 
 
-def opened(path: Path) -> xr.Dataset:
-    """The file as stored, undecoded but for values; no index file is written beside it.
+def open_undecoded(path: Path) -> xr.Dataset:
+    """The file with its values decoded but its times and attributes as stored; no index file is written beside it.
 
     Raises:
         ConfigError: if cfgrib is not installed.
@@ -22,7 +22,7 @@ def opened(path: Path) -> xr.Dataset:
 
 @lru_cache(maxsize=8)
 def _opened(path: Path, modified: int) -> xr.Dataset:
-    # An index is made of every message of a file at each opening: once a process is enough.
+    # cfgrib indexes every message of a file each time it is opened: once per process is enough.
     try:
         import cfgrib  # noqa: F401
     except (ImportError, RuntimeError) as error:
@@ -45,7 +45,7 @@ def _opened(path: Path, modified: int) -> xr.Dataset:
 
 
 def _check_whole(path: Path) -> None:
-    """Raise DamagedFileError unless the last message is whole: cfgrib leaves out a torn one."""
+    """Raise DamagedFileError unless the last message is whole: cfgrib leaves out a torn one without a word."""
     position, size = 0, path.stat().st_size
     with path.open("rb") as file:
         while position < size:
@@ -54,7 +54,7 @@ def _check_whole(path: Path) -> None:
             if head[:4] != b"GRIB" and position:  # padding between messages is allowed
                 return
             length = int.from_bytes(head[8:16]) if head[7:8] == b"\x02" else int.from_bytes(head[4:7])
-            if head[7:8] == b"\x01" and length >> 23:  # large messages of edition 1 count in other units
+            if head[7:8] == b"\x01" and length >> 23:  # messages over 8 MiB of edition 1 count in other units
                 return
             position += max(length, len(head), 1)
     if position != size:

@@ -1,7 +1,7 @@
-"""Pieces: what single files hold of a dataset, laid end to end along the trajectories.
+"""Join files: what single files hold of a dataset, concatenated along the trajectories.
 
-Formats that keep plain arrays differ in keys, axes and coordinates alone: each describes its files
-as pieces, and `join` compares these and makes the dataset of them.
+Formats of plain arrays differ only in keys, axes and coordinates. Each describes its files as `FileContents`;
+`join_files` compares these and makes one dataset of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,45 +17,53 @@ from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.arrays.derived_arrays import lasting
-from pelagos.preprocessing.sources.arrays.lazy_array import Part, floating, variable
+from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader, as_floating
+from pelagos.preprocessing.sources.arrays.derived_arrays import resized_in_time
+from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
 from pelagos.preprocessing.sources.convention import Boundaries, FieldRole
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A field of one file: its role, its axes in order (a position where one is selected), the array."""
+class FileField:
+    """A field of one file.
+
+    Attributes:
+        role: its role in the convention.
+        axes: for each axis of the stored array its name, or the position to select.
+        reader: the stored array.
+        units: as the file gives them; empty where it does not.
+    """
 
     role: FieldRole
-    layout: tuple[str | int, ...]
-    part: Part
+    axes: tuple[str | int, ...]
+    reader: ArrayReader
     units: str = ""
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
-    """What one file holds.
+class FileContents:
+    """What one file, or one group of it, holds.
 
     Attributes:
         path: for messages.
-        count: its number of trajectories.
-        coordinates: of time, y and x; one without y holds fields with a single row, one with level 3-D
-            ones, of which it is z.
+        num_trajectories: how many it holds.
+        coordinates: of time, x and, unless its fields have a single row, y; those of 3-D fields include `level`,
+            which is z.
         fields: by name.
-        scalars: () or (count,) values by name.
+        scalars: () or (num_trajectories,) values by name.
     """
 
     path: Path | Url
-    count: int
+    num_trajectories: int
     coordinates: Mapping[str, NDArray[Any]]
-    fields: Mapping[str, Stored]
+    fields: Mapping[str, FileField]
     scalars: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
-def join(
-    pieces: Sequence[Piece],
-    source: Files,
+def join_files(
+    files: Sequence[FileContents],
+    source: FileSource,
     boundary: Boundaries,
     *,
     source_format: str,
@@ -66,15 +74,16 @@ def join(
     license: str = "",  # noqa: A002  # the attribute's name in the convention
     references: str = "",
 ) -> xr.Dataset:
-    """The dataset of all pieces, in the convention; `license` and `references` where the user gives none.
+    """One dataset in the convention that holds the trajectories of all files, in order.
 
-    Where `several_lengths` is true, they may end at different times.
+    `license` and `references` count where the configuration gives none. With `several_lengths` the trajectories
+    of different files may end at different times.
 
     Raises:
-        DataError: two pieces differ in fields or coordinates.
+        DataError: two files differ in fields or coordinates.
     """
-    first = max(pieces, key=_frames) if several_lengths else pieces[0]
-    for other in pieces:
+    first = max(files, key=_num_frames) if several_lengths else files[0]
+    for other in files:
         _compare(first, other, several_lengths)
     y = first.coordinates.get("y", np.zeros(1))
     if "y" not in first.coordinates:
@@ -82,17 +91,17 @@ def join(
         boundary = Boundaries(y=("periodic", "periodic"), x=boundary.x)
     kind, units = ("latlon", "degrees") if latlon else ("cartesian", units)
     grid = Grid(kind, y, first.coordinates["x"], boundary.y, boundary.x, units)  # type: ignore[arg-type]
-    sizes = {"trajectory": sum(piece.count for piece in pieces), "time": _frames(first)}
-    sizes |= {"y": len(y), "x": len(grid.x)}
-    lengths = np.repeat([_frames(piece) for piece in pieces], [piece.count for piece in pieces])
+    counts = [file.num_trajectories for file in files]
+    sizes = {"trajectory": sum(counts), "time": _num_frames(first), "y": len(y), "x": len(grid.x)}
+    lengths = np.repeat([_num_frames(file) for file in files], counts)
     level = None
     if "level" in first.coordinates:
-        third = boundary.third or ("unknown", "unknown")
-        level = convention.planes("z", first.coordinates["level"], third, units)
+        sides = boundary.level_sides or ("unknown", "unknown")
+        level = convention.plane_coordinate("z", first.coordinates["level"], sides, units)
         sizes["level"] = len(level)
-    variables = {name: _variable(name, pieces, sizes) for name in first.fields}
+    variables = {name: _variable(name, files, sizes) for name in first.fields}
     return convention.assemble(
-        variables | _scalars(pieces),
+        variables | _scalars(files),
         grid=grid,
         time=first.coordinates["time"],
         time_units=time_units,
@@ -100,19 +109,19 @@ def join(
         source_format=source_format,
         sources=source.places(),
         num_trajectories=sizes["trajectory"],
-        present=lengths[:, None] > np.arange(_frames(first)),
+        present=lengths[:, None] > np.arange(sizes["time"]),
         level=level,
         license=source.license or license,
         references=source.references or references,
     )
 
 
-def _frames(piece: Piece) -> int:
-    return len(piece.coordinates["time"])
+def _num_frames(file: FileContents) -> int:
+    return len(file.coordinates["time"])
 
 
-def _compare(first: Piece, other: Piece, several_lengths: bool) -> None:
-    held = [{name: (one.role, one.layout) for name, one in piece.fields.items()} for piece in (first, other)]
+def _compare(first: FileContents, other: FileContents, several_lengths: bool) -> None:
+    held = [{name: (one.role, one.axes) for name, one in file.fields.items()} for file in (first, other)]
     if held[0] != held[1]:
         raise DataError(
             f"{first.path} holds {', '.join(held[0])} but {other.path} {', '.join(held[1])}, or in other"
@@ -120,46 +129,47 @@ def _compare(first: Piece, other: Piece, several_lengths: bool) -> None:
         )
     for name in dict.fromkeys((*first.coordinates, *other.coordinates)):
         none: NDArray[Any] = np.zeros(0)
-        one, two = (piece.coordinates.get(name, none) for piece in (first, other))
+        one, two = (file.coordinates.get(name, none) for file in (first, other))
         if name == "time" and several_lengths:
             one = one[: len(two)]
-        convention.agree(name, (first.path, one), (other.path, two))
+        convention.require_equal(name, (first.path, one), (other.path, two))
 
 
-def _variable(name: str, pieces: Sequence[Piece], sizes: Mapping[str, int]) -> xr.Variable:
-    stored = pieces[0].fields[name]
-    dims: tuple[str, ...] = convention.LEVEL_DIMS if "level" in stored.layout else convention.TIME_DIMS
+def _variable(name: str, files: Sequence[FileContents], sizes: Mapping[str, int]) -> xr.Variable:
+    stored = files[0].fields[name]
+    dims: tuple[str, ...] = convention.LEVEL_DIMS if "level" in stored.axes else convention.TIME_DIMS
     if stored.role == "static":
         dims = tuple(dim for dim in dims if dim != "time")
     attrs = convention.attrs(name, stored.role, units=stored.units)
-    parts = [
-        lasting(floating(piece.fields[name].part), stored.layout, _frames(piece), sizes["time"])
-        for piece in pieces
+    # Integers become floating-point first: only those can be NaN where a trajectory has ended.
+    readers = [
+        resized_in_time(as_floating(file.fields[name].reader), stored.axes, _num_frames(file), sizes["time"])
+        for file in files
     ]
-    counts = [piece.count for piece in pieces]
-    return variable(dims, parts, stored.layout, sizes, attrs, counts=counts)
+    counts = [file.num_trajectories for file in files]
+    return lazy_variable(dims, readers, stored.axes, sizes, attrs, counts=counts)
 
 
-def _scalars(pieces: Sequence[Piece]) -> dict[str, xr.Variable]:
-    """Scalars of all pieces, NaN where a piece does not have one."""
+def _scalars(files: Sequence[FileContents]) -> dict[str, xr.Variable]:
+    """The scalars of all files, NaN for the trajectories of a file that lacks one."""
     scalars = {}
-    for name in dict.fromkeys(name for piece in pieces for name in piece.scalars):
+    for name in dict.fromkeys(name for file in files for name in file.scalars):
         attrs = convention.attrs(name, "scalar")
-        values = [np.asarray(piece.scalars.get(name, np.nan), np.float64) for piece in pieces]
-        if len(pieces) == 1 and values[0].ndim == 0:
+        values = [np.asarray(file.scalars.get(name, np.nan), np.float64) for file in files]
+        if len(files) == 1 and values[0].ndim == 0:
             scalars[name] = xr.Variable((), values[0], attrs)
             continue
-        rows = [np.broadcast_to(one, piece.count) for one, piece in zip(values, pieces, strict=True)]
+        rows = [np.broadcast_to(one, file.num_trajectories) for one, file in zip(values, files, strict=True)]
         scalars[name] = xr.Variable(("trajectory",), np.concatenate(rows), attrs)
     return scalars
 
 
-def even(count: int, length: float = 1.0) -> NDArray[np.float64]:
-    """The points of a periodic axis: point i of n lies at i * length / n."""
+def periodic_axis(count: int, length: float = 1.0) -> NDArray[np.float64]:
+    """The points of a periodic axis, which leaves out its right end: point i of n lies at i * length / n."""
     return np.arange(count, dtype=np.float64) * (length / count)
 
 
-def one_row(path: Path | Url, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+def shared_coordinate(path: Path | Url, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
     """A coordinate that a file repeats for each trajectory, (N, n), as (n,).
 
     Raises:
@@ -167,5 +177,5 @@ def one_row(path: Path | Url, name: str, values: NDArray[Any]) -> NDArray[np.flo
     """
     rows = np.atleast_2d(np.asarray(values, np.float64))
     for i in np.flatnonzero((rows != rows[0]).any(axis=1)):
-        convention.agree(name, (f"{path}: trajectory 0", rows[0]), (f"trajectory {i}", rows[i]))
+        convention.require_equal(name, (f"{path}: trajectory 0", rows[0]), (f"trajectory {i}", rows[i]))
     return np.asarray(rows[0])

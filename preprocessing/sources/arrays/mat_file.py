@@ -1,4 +1,4 @@
-"""MATLAB files: version 5 through SciPy, version 7.3, which is HDF5 with all axes reversed, through h5py."""
+"""MATLAB files: version 5 through SciPy, version 7.3 (HDF5 with all axes reversed) through h5py."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.sources.arrays.lazy_array import (
-    Hdf5Dataset,
+from pelagos.preprocessing.sources.arrays.array_reader import (
+    ArrayReader,
+    ArrayView,
+    FileArray,
     Index,
-    Part,
-    Stored,
-    View,
-    open_hdf5,
-    take,
+    take_block,
 )
-from pelagos.preprocessing.sources.files import missing
+from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, open_hdf5
+from pelagos.preprocessing.sources.file_source import missing
 
 _TYPES = {"double": "f8", "single": "f4", "logical": "b1"} | {
     f"{sign}int{8 * size}": f"{sign[:1] or 'i'}{size}" for sign in ("", "u") for size in (1, 2, 4, 8)
@@ -26,31 +25,31 @@ _TYPES = {"double": "f8", "single": "f4", "logical": "b1"} | {
 
 
 @dataclass(frozen=True)
-class MatArray(Stored):
-    """One array of a version 5 file, which can only be read whole: the last two read are kept."""
+class MatArray(FileArray):
+    """One array of a version 5 file, which SciPy can only read whole."""
 
     path: Path
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
-        return np.array(take(_whole(self.path, self.key, self.path.stat().st_mtime_ns), index))
+        return np.array(take_block(_whole(self.path, self.key, self.path.stat().st_mtime_ns), index))
 
 
 @dataclass(frozen=True)
-class Reversed(View):
-    """Another part with its axes in reverse order."""
+class ReversedAxes(ArrayView):
+    """Another reader with its axes in reverse order."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
-        return self.part.shape[::-1]
+        return self.reader.shape[::-1]
 
     def read(self, index: Index) -> NDArray[Any]:
-        """The block at `index`; positions along axes with integers are dropped, as NumPy does."""
-        return self.part.read(index[::-1]).T
+        """The block at `index`; an axis selected by an integer is dropped, as in NumPy."""
+        return self.reader.read(index[::-1]).T
 
 
-def arrays(path: Path) -> dict[str, Part]:
+def arrays(path: Path) -> dict[str, ArrayReader]:
     """The numeric arrays of a MATLAB file, by key, with axes in MATLAB's order; reads none.
 
     Raises:
@@ -68,10 +67,10 @@ def arrays(path: Path) -> dict[str, Part]:
     try:
         listed = scipy.io.whosmat(path)
     except Exception as error:
-        # SciPy meets damage with whatever it stumbles over: zlib, struct, type and value errors.
+        # SciPy raises whatever the damage makes it stumble over: zlib, struct, type and value errors.
         raise _damaged(path, error) from error
     if not head.startswith(b"MATLAB 5.0"):
-        raise _damaged(path, "no header of MATLAB")
+        raise _damaged(path, "it has no header of MATLAB")
     _check_whole(path, "little" if head[126:128] == b"IM" else "big")
     return {
         key: MatArray(path, key, shape, np.dtype(_TYPES[kind]))
@@ -81,7 +80,7 @@ def arrays(path: Path) -> dict[str, Part]:
 
 
 def _check_whole(path: Path, order: Literal["little", "big"]) -> None:
-    """Raise DamagedFileError unless the elements fill the file: SciPy takes a torn one for the end."""
+    """Raise DamagedFileError unless the elements fill the file: SciPy takes a torn element for the end of the file."""
     position, size = 128, path.stat().st_size
     with path.open("rb") as file:
         while position < size:
@@ -92,12 +91,12 @@ def _check_whole(path: Path, order: Literal["little", "big"]) -> None:
         raise _damaged(path, f"it has {size} of at least {position} bytes")
 
 
-def _of_hdf5(path: Path) -> dict[str, Part]:
+def _of_hdf5(path: Path) -> dict[str, ArrayReader]:
     with open_hdf5(path) as file:
         import h5py
 
         return {
-            str(key): Reversed(Hdf5Dataset.of(item))
+            str(key): ReversedAxes(Hdf5Dataset.of(item))
             for key, item in file.items()
             if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub"
         }
@@ -107,9 +106,10 @@ def _damaged(path: Path, reason: object) -> DamagedFileError:
     return DamagedFileError(f"{path}: not a whole MATLAB file ({reason}); fetch or make it again")
 
 
+# A source reads one or two arrays (coefficient and solution) in turn, a block at a time.
 @lru_cache(maxsize=2)
 def _whole(path: Path, key: str, modified: int) -> NDArray[Any]:
-    """The array, read again once the file has changed."""
+    """The whole array; `modified` belongs to the key of the cache, so that a changed file is read anew."""
     import scipy.io
 
     try:

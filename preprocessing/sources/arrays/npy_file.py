@@ -1,4 +1,4 @@
-"""Files of numpy.save, mapped into memory."""
+"""Files of `numpy.save`, mapped into memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError
-from pelagos.preprocessing.sources.arrays.lazy_array import Index, take
-from pelagos.preprocessing.sources.files import missing
+from pelagos.preprocessing.sources.arrays.array_reader import Index, take_block
+from pelagos.preprocessing.sources.file_source import missing
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class NpyArray:
         Raises:
             MissingFileError: if there is none.
             DamagedFileError: if it is truncated or of another format.
-            DataError: if it holds Python objects, which are not read.
+            DataError: if it holds Python objects, which could run code when loaded.
         """
         mapped = _map(path)
         return cls(path, mapped.shape, mapped.dtype)
@@ -39,7 +39,7 @@ class NpyArray:
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
-        return np.array(take(_map(self.path), index))
+        return np.array(take_block(_map(self.path), index))
 
 
 def _map(path: Path) -> NDArray[Any]:

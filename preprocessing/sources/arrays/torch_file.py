@@ -1,29 +1,29 @@
-"""Files of torch.save: dictionaries of tensors, mapped into memory and read without running any code."""
+"""Files of `torch.save`: dictionaries of tensors, mapped into memory and read without running any code."""
 
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError  # noqa: TID251  # nothing is unpickled: what torch raises for that
+from pickle import UnpicklingError  # noqa: TID251  # only the error, which torch raises too
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError
-from pelagos.preprocessing.sources.arrays.lazy_array import Index, Stored, take
-from pelagos.preprocessing.sources.files import missing
+from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index, take_block
+from pelagos.preprocessing.sources.file_source import missing
 
 
 @dataclass(frozen=True)
-class TorchTensor(Stored):
+class TorchTensor(FileArray):
     """One tensor of a `.pt` file, mapped into memory at each access."""
 
     path: Path
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
-        return np.array(take(_load(self.path)[self.key].numpy(), index))
+        return np.array(take_block(_load(self.path)[self.key].numpy(), index))
 
 
 def tensors(path: Path) -> dict[str, TorchTensor]:
@@ -34,7 +34,7 @@ def tensors(path: Path) -> dict[str, TorchTensor]:
         DamagedFileError: if it is not a whole file of torch.save.
         DataError: if it holds anything but tensors in a dictionary.
     """
-    # Workers that build from other formats start in half the time without torch.
+    # Imported here, since workers that build from other formats start in half the time without torch.
     from torch import Tensor
 
     return {

@@ -1,4 +1,4 @@
-"""Arrays of Zarr groups, formats 2 and 3, on disk or on a server; those on disk opened at each access."""
+"""Arrays of Zarr groups, formats 2 and 3, on disk or on a server; those on disk are opened at each access."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from zarr.errors import ContainsArrayError
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.location import ByteRange, Url, fetch_existing
-from pelagos.preprocessing.sources.arrays.lazy_array import Index, Stored
-from pelagos.preprocessing.sources.files import missing
+from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index
+from pelagos.preprocessing.sources.file_source import missing
 from pelagos.preprocessing.store.zarr_server import ServerStore
 
 
 @dataclass(frozen=True)
-class ZarrArray(Stored):
+class ZarrArray(FileArray):
     """One array of a group."""
 
     def read(self, index: Index) -> NDArray[Any]:
-        """The block at `index`; raises DamagedFileError if its bytes cannot be read, or are not all there."""
+        """The block at `index`; raises DamagedFileError if its bytes are torn or cannot be read."""
         array = open_group(self.path)[self.key]
         _check_chunks(self.path / self.key, array, index)
         try:
@@ -34,11 +34,11 @@ class ZarrArray(Stored):
 
 
 def _check_chunks(folder: Path | Url, array: Any, index: Index) -> None:
-    """Compare sizes of chunks with what Blosc noted: a truncated one would be decoded to anything."""
+    """Raise DamagedFileError where a chunk is shorter than its Blosc header says: Blosc would decode it to anything."""
     names = [type(one).__name__ for one in array.compressors]
     if names[-1:] not in (["Blosc"], ["BloscCodec"]) or array.shards is not None:
         return
-    if isinstance(folder, Url):  # fetched chunks are checked as they come
+    if isinstance(folder, Url):  # the store checks the chunks of these arrays as they arrive
         array.store.blosc.add(folder.name)
         return
     cells = [
@@ -47,7 +47,7 @@ def _check_chunks(folder: Path | Url, array: Any, index: Index) -> None:
     ]
     for cell in product(*cells):
         file = folder / array.metadata.encode_chunk_key(cell)
-        if not file.is_file():  # nothing but fill values
+        if not file.is_file():  # an absent chunk stands for fill values
             continue
         with file.open("rb") as opened:
             noted = int.from_bytes(opened.read(16)[12:], "little")
@@ -58,12 +58,12 @@ def _check_chunks(folder: Path | Url, array: Any, index: Index) -> None:
 
 
 def open_group(path: Path | Url) -> Any:
-    """The group, read-only; its metadata read array by array, or of a server once, consolidated if they are.
+    """The group, read-only. On a server its consolidated metadata are used, if it has them.
 
     Raises:
-        MissingFileError: there is nothing at `path`, or on a server no Zarr group.
-        DataError: it is an array of one, or a store of Pelagos.
-        DamagedFileError: there is no Zarr group.
+        MissingFileError: there is nothing at `path`, or no Zarr group on the server.
+        DataError: it is an array of a group, or a store of Pelagos.
+        DamagedFileError: there is something else, or its metadata cannot be read.
     """
     group = _open_remote(path) if isinstance(path, Url) else _open_local(path)
     if "pelagos" in group.attrs:
@@ -92,7 +92,7 @@ _read: set[str] = set()
 
 
 def fingerprint(url: str) -> str:
-    """SHA-256 of the metadata of a group that this process has read from a server, empty for anything else."""
+    """SHA-256 of the metadata of a group that this process has opened on a server; empty for anything else."""
     if url not in _read:
         return ""
     contents = fetch_existing([ByteRange(Url(url) / name) for name in _METADATA])

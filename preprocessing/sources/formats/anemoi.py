@@ -24,16 +24,17 @@ from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays import zarr_array
-from pelagos.preprocessing.sources.arrays.lazy_array import Index, View, take, variable
+from pelagos.preprocessing.sources.arrays.array_reader import ArrayView, Index, take_block
+from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
 from pelagos.preprocessing.sources.arrays.zarr_array import ZarrArray
 from pelagos.preprocessing.sources.convention import FieldRole
-from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.finding import Finding, Glance
-from pelagos.preprocessing.sources.formats.cf import beyond_edges
+from pelagos.preprocessing.sources.file_source import FileSource
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
+from pelagos.preprocessing.sources.formats.gridded import beyond_edges
 
 
 @dataclass(frozen=True)
-class _Rows(View):
+class _Rows(ArrayView):
     """Some variables of `data`, (trajectory, level, time, y, x): the cells laid out as rows and columns.
 
     Attributes:
@@ -42,20 +43,20 @@ class _Rows(View):
         grid: numbers of rows and columns.
     """
 
-    part: ZarrArray
+    reader: ZarrArray
     positions: tuple[int, ...]
     grid: tuple[int, int]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        num, times = _sizes(self.part)
+        num, times = _sizes(self.reader)
         return num, len(self.positions), times, *self.grid
 
     def read(self, index: Index) -> NDArray[Any]:
         trajectory, level, time, y, x = index
         rows = np.atleast_1d(np.arange(self.shape[0])[trajectory])
         positions = np.atleast_1d(np.array(self.positions)[level])
-        wanted = take(np.broadcast_to(False, self.shape[2:]), (time, y, x)).shape
+        wanted = take_block(np.broadcast_to(False, self.shape[2:]), (time, y, x)).shape
         out = np.empty((len(rows), len(positions), *wanted), self.dtype)
         for number, row in enumerate(rows.tolist()):
             out[number] = self._fields(row, positions, time)[..., y, :][..., x]
@@ -63,11 +64,11 @@ class _Rows(View):
 
     def _fields(self, row: int, positions: NDArray[np.int64], time: Any) -> NDArray[Any]:
         """All levels at once: a chunk holds all variables."""
-        if len(self.part.shape) == 5:
-            date, member = divmod(row, self.part.shape[2])
-            cells = self.part.read((date, positions, member, time, slice(None)))
+        if len(self.reader.shape) == 5:
+            date, member = divmod(row, self.reader.shape[2])
+            cells = self.reader.read((date, positions, member, time, slice(None)))
         else:
-            cells = self.part.read((time, positions, row, slice(None)))
+            cells = self.reader.read((time, positions, row, slice(None)))
             cells = cells if isinstance(time, int) else cells.swapaxes(0, 1)
         return cells.reshape(*cells.shape[:-1], *self.grid)
 
@@ -79,7 +80,7 @@ def _sizes(data: ZarrArray) -> tuple[int, int]:
     return data.shape[2], data.shape[0]
 
 
-class Anemoi(Files):
+class Anemoi(FileSource):
     """Reads an Anemoi dataset, of analyses or of forecasts.
 
     Attributes:
@@ -93,14 +94,14 @@ class Anemoi(Files):
     rename: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
-    def recognise(cls, glance: Glance) -> Finding | None:
+    def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """Zarr groups with `data`, `dates` or `base_dates`, and the names of variables."""
-        if glance.container != "zarr" or not glance.has("data", "latitudes", "longitudes"):
+        if listing.container != "zarr" or not listing.has("data", "latitudes", "longitudes"):
             return None
-        if "variables" not in glance.attrs or not {"dates", "base_dates"} & set(glance.shapes):
+        if "variables" not in listing.attrs or not {"dates", "base_dates"} & set(listing.shapes):
             return None
-        names = ", ".join(map(str, glance.attrs["variables"][:5]))
-        listed = glance.listed("data", "dates", "base_dates", "steps", "latitudes")
+        names = ", ".join(map(str, listing.attrs["variables"][:5]))
+        listed = listing.describe("data", "dates", "base_dates", "steps", "latitudes")
         evidence = f"a Zarr group with {listed} and variables {names}"
         return Finding("anemoi", "certain", evidence)
 
@@ -164,17 +165,17 @@ class Anemoi(Files):
         for own, positions in plan.items():
             key = facts["variables"][positions[0]]
             role, units = _role(key, facts), str(_metadata(key, facts).get("units") or "1")
-            part = _Rows(data, tuple(positions), grid.shape)
+            reader = _Rows(data, tuple(positions), grid.shape)
             name = self.rename.get(own, own)
             attrs = convention.attrs(name, role, units=units)
             if role == "static":
                 row, time = np.argwhere(present)[0].tolist() if present.any() else (0, 0)
-                yield name, variable(("y", "x"), [part], (row, 0, time, "y", "x"), sizes, attrs)
+                yield name, lazy_variable(("y", "x"), [reader], (row, 0, time, "y", "x"), sizes, attrs)
                 continue
             at_levels = own != key
             dims = convention.LEVEL_DIMS if at_levels else convention.TIME_DIMS
             layout = ("trajectory", "level" if at_levels else 0, "time", "y", "x")
-            yield name, variable(dims, [part], layout, sizes, attrs)
+            yield name, lazy_variable(dims, [reader], layout, sizes, attrs)
 
 
 def _axes(path: Path | Url, facts: Mapping[str, Any]) -> tuple[str, ...]:

@@ -18,16 +18,16 @@ from pydantic import PositiveFloat
 
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.arrays.join_files import Piece, Stored, even, join
+from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, join_files, periodic_axis
 from pelagos.preprocessing.sources.arrays.npy_file import NpyArray
-from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.finding import Finding, Glance
+from pelagos.preprocessing.sources.file_source import FileSource
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 
 _VORTICITY = ("kolm_flow", "decay_turb")
 _PARAMETERS = ("diffusivity", "drag")
 
 
-class APEBench(Files):
+class APEBench(FileSource):
     """Reads `.npy` files of APEBench; several of one horizon are laid end to end.
 
     Attributes:
@@ -43,13 +43,13 @@ class APEBench(Files):
     length: PositiveFloat | None = None
 
     @classmethod
-    def recognise(cls, glance: Glance) -> Finding | None:
+    def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """`.npy` files of four to six axes."""
-        if glance.container != "npy" or glance.rank("") not in _AXES or "f" not in glance.types[""]:
+        if listing.container != "npy" or listing.rank("") not in _AXES or "f" not in listing.types[""]:
             return None
-        info = _info(glance.path)
-        named = re.fullmatch(r"\d\w*_(train|test)", glance.path.stem) is not None
-        shape = glance.shapes[""]
+        info = _info(listing.path)
+        named = re.fullmatch(r"\d\w*_(train|test)", listing.path.stem) is not None
+        shape = listing.shapes[""]
         evidence = (
             f"an .npy file of shape {shape}, read as (sample, time, channel, {', '.join(_AXES[len(shape)])})"
         )
@@ -59,7 +59,7 @@ class APEBench(Files):
             ask["dt"] = "time between frames; 1 counts in frames"
         if not info.get("domain_extent"):
             ask["length"] = "extent of the domain along each axis; 1 counts in domains"
-        if not _channels(glance.path, shape[2], len(shape) - 3):
+        if not _channels(listing.path, shape[2], len(shape) - 3):
             ask["variables"] = f"names of its {shape[2]} channels, as in [velocity_x, velocity_y]"
         return Finding("apebench", "likely" if named or info else "possible", evidence, ask=ask)
 
@@ -70,13 +70,13 @@ class APEBench(Files):
             ConfigError: if times, lengths or names of channels must be said.
             DataError: for files of several horizons.
         """
-        pieces = [self._piece(path) for path in self.files()]
-        periodic = convention.everywhere("periodic")
-        return join(pieces, self, periodic, source_format="apebench", references="arXiv:2411.00180")
+        contents = [self._contents(path) for path in self.files()]
+        periodic = convention.on_all_sides("periodic")
+        return join_files(contents, self, periodic, source_format="apebench", references="arXiv:2411.00180")
 
-    def _piece(self, path: Path) -> Piece:
-        part, info = NpyArray.of(path), _info(path)
-        shape = part.shape
+    def _contents(self, path: Path) -> FileContents:
+        reader, info = NpyArray.of(path), _info(path)
+        shape = reader.shape
         if len(shape) not in _AXES:
             raise DataError(
                 f"{path} has shape {shape}; (sample, time, channel, x), (.., x, y) or (.., x, y, z) would be right"
@@ -87,17 +87,17 @@ class APEBench(Files):
         spatial = tuple("level" if axis == "z" else axis for axis in _AXES[len(shape)])
         axes = ("trajectory", "time", "channel", *spatial)
         fields = {
-            name: Stored("prognostic", tuple(i if axis == "channel" else axis for axis in axes), part)
+            name: FileField("prognostic", tuple(i if axis == "channel" else axis for axis in axes), reader)
             for i, name in enumerate(self._names(path, shape))
         }
         coordinates = {"time": np.arange(shape[1], dtype=np.float64) * dt}
-        coordinates |= {axis: even(n, length) for axis, n in zip(spatial, shape[3:], strict=True)}
+        coordinates |= {axis: periodic_axis(n, length) for axis, n in zip(spatial, shape[3:], strict=True)}
         scalars = {
             "viscosity" if key == "diffusivity" and "vorticity" in fields else key: np.array(float(info[key]))
             for key in _PARAMETERS
             if isinstance(info.get(key), int | float)
         }
-        return Piece(path, shape[0], coordinates, fields, scalars)
+        return FileContents(path, shape[0], coordinates, fields, scalars)
 
     def _known(self, path: Path, info: Mapping[str, Any], option: str, key: str) -> float:
         value = getattr(self, option) or info.get(key)

@@ -19,12 +19,12 @@ from pydantic import PositiveFloat, PositiveInt
 
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.grid import Sides
-from pelagos.preprocessing.sources.arrays.derived_arrays import Constant, Lasting
-from pelagos.preprocessing.sources.arrays.join_files import Piece, Stored, even, join
+from pelagos.preprocessing.sources.arrays.derived_arrays import MemoryArray, ResizedAxis
+from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, join_files, periodic_axis
 from pelagos.preprocessing.sources.arrays.npy_file import NpyArray
 from pelagos.preprocessing.sources.convention import Boundaries
-from pelagos.preprocessing.sources.files import Files, missing
-from pelagos.preprocessing.sources.finding import Finding, Glance
+from pelagos.preprocessing.sources.file_source import FileSource, missing
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 
 Problem = Literal["cavity", "tube", "dam", "cylinder"]
 
@@ -44,7 +44,7 @@ _BARRIER_LEFT = 0.5
 """Where every dam of CFDBench stands (m)."""
 
 
-class CFDBench(Files):
+class CFDBench(FileSource):
     """Reads cases of CFDBench of one problem; `paths` are folders of cases, or any folder of such.
 
     Attributes:
@@ -63,11 +63,11 @@ class CFDBench(Files):
     domain: Literal["metres", "unit"] = "metres"
 
     @classmethod
-    def recognise(cls, glance: Glance) -> Finding | None:
+    def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """Folders with `case.json`, `u.npy` and `v.npy`."""
-        if glance.container != "cases":
+        if listing.container != "cases":
             return None
-        return Finding("cfdbench", "certain", f"{glance.path} holds case.json, u.npy and v.npy")
+        return Finding("cfdbench", "certain", f"{listing.path} holds case.json, u.npy and v.npy")
 
     def open(self) -> xr.Dataset:
         """The dataset in the convention; reads settings, no field.
@@ -81,10 +81,10 @@ class CFDBench(Files):
         if len(problems) > 1:
             raise DataError(f"paths: cases of {', '.join(sorted(problems))}: make a dataset of each")
         self._check_domains(cases)
-        pieces = [self._piece(case) for case in cases]
+        contents = [self._contents(case) for case in cases]
         sides = Boundaries(y=_WALLS, x=_WALLS if cases[0].problem == "cavity" else _THROUGH)
-        return join(
-            pieces,
+        return join_files(
+            contents,
             self,
             sides,
             source_format="cfdbench",
@@ -103,16 +103,20 @@ class CFDBench(Files):
                     f" {other_two:g} m; say domain: unit, or make a dataset of each size"
                 )
 
-    def _piece(self, case: "_Case") -> Piece:
+    def _contents(self, case: "_Case") -> FileContents:
         own, *shape = case.u.shape
         frames = min(own, self.frames or own)
-        y, x = (even(n, side) for n, side in zip(shape, case.size, strict=True))
+        y, x = (periodic_axis(n, side) for n, side in zip(shape, case.size, strict=True))
         (bottom, left), (height, width) = case.origin, case.size
         mask = case.fluid(y[:, None] + bottom, x[None, :] + left).astype(np.float32)
         fields = {
-            "velocity_x": Stored("prognostic", ("time", "y", "x"), Lasting(case.u, 0, frames), "m s-1"),
-            "velocity_y": Stored("prognostic", ("time", "y", "x"), Lasting(case.v, 0, frames), "m s-1"),
-            "fluid": Stored("static", ("y", "x"), Constant(mask, f"{case.path}: geometry")),
+            "velocity_x": FileField(
+                "prognostic", ("time", "y", "x"), ResizedAxis(case.u, 0, frames), "m s-1"
+            ),
+            "velocity_y": FileField(
+                "prognostic", ("time", "y", "x"), ResizedAxis(case.v, 0, frames), "m s-1"
+            ),
+            "fluid": FileField("static", ("y", "x"), MemoryArray(mask, f"{case.path}: geometry")),
         }
         scalars = {
             name: np.array(float(case.settings[key]))
@@ -123,7 +127,7 @@ class CFDBench(Files):
             y, x = y / height, x / width
             scalars |= {"height": np.array(height), "width": np.array(width)}
         time = np.arange(frames, dtype=np.float64) * self.dt
-        return Piece(case.path, 1, {"time": time, "y": y, "x": x}, fields, scalars)
+        return FileContents(case.path, 1, {"time": time, "y": y, "x": x}, fields, scalars)
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def _problem(path: Path, settings: Mapping[str, Any]) -> str:
     signs = {"barrier_height": "dam", "radius": "cylinder", "vel_top": "cavity"}
     if found := [problem for key, problem in signs.items() if key in settings]:
         return found[0]
-    named = [part for part in path.resolve().parts if part in ("cavity", "tube", "dam", "cylinder")]
+    named = [reader for reader in path.resolve().parts if reader in ("cavity", "tube", "dam", "cylinder")]
     if named:
         return named[-1]
     raise ConfigError(f"problem: {path} does not say what flows; set cavity, tube, dam or cylinder")

@@ -5,8 +5,8 @@ from typing import Literal
 import xarray as xr
 from pydantic import Field
 
-from pelagos.preprocessing.sources.finding import Finding, Glance
-from pelagos.preprocessing.sources.formats.cf import Gridded
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
+from pelagos.preprocessing.sources.formats.gridded import GriddedSource
 
 Role = Literal["prognostic", "forcing", "diagnostic"]
 
@@ -18,7 +18,7 @@ def _known_in_advance() -> dict[str, Role]:
     return {"tsi": "forcing", "COSZEN": "forcing"}
 
 
-class CREDIT(Gridded):
+class CREDIT(GriddedSource):
     """Reads the yearly Zarr stores and netCDF files of CREDIT (NCAR/miles-credit).
 
     Files of one group (upper air, surface, forcing, static) and of several years are given together:
@@ -35,15 +35,15 @@ class CREDIT(Gridded):
     roles: dict[str, Role] = Field(default_factory=_known_in_advance)
 
     @classmethod
-    def recognise(cls, glance: Glance) -> Finding | None:
+    def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """Fields of CREDIT's names over times."""
-        found = [name for name in _NAMES if glance.rank(name) >= 3]
-        if glance.container not in ("hdf5", "netcdf3", "zarr") or "time" not in glance.shapes:
+        found = [name for name in _NAMES if listing.rank(name) >= 3]
+        if listing.container not in ("hdf5", "netcdf3", "zarr") or "time" not in listing.shapes:
             return None
-        upper = [name for name in ("U", "V", "T", "Q") if glance.rank(name) == 4]
+        upper = [name for name in ("U", "V", "T", "Q") if listing.rank(name) == 4]
         if len(found) < 2 and len(upper) < 3:
             return None
-        evidence = f"times and fields of CREDIT's names: {glance.listed(*found[:3], *upper[:3])}"
+        evidence = f"times and fields of CREDIT's names: {listing.describe(*found[:3], *upper[:3])}"
         return Finding("credit", "certain" if found and upper else "likely", evidence)
 
     def open(self) -> xr.Dataset:

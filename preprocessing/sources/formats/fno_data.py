@@ -24,12 +24,12 @@ from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Boundary
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays import mat_file, torch_file
-from pelagos.preprocessing.sources.arrays.derived_arrays import InitialFirst, WithLastAxis
-from pelagos.preprocessing.sources.arrays.join_files import Piece, Stored, even, join
-from pelagos.preprocessing.sources.arrays.lazy_array import Part, floating
+from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader, as_floating
+from pelagos.preprocessing.sources.arrays.derived_arrays import WithInitialValues, WithTrailingAxis
+from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, join_files, periodic_axis
 from pelagos.preprocessing.sources.convention import BoundaryOption
-from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.finding import Finding, Glance
+from pelagos.preprocessing.sources.file_source import FileSource
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 
 Layout = Literal["navier_stokes", "burgers", "darcy", "solution"]
 
@@ -41,7 +41,7 @@ _BOUNDARIES: dict[str, Boundary] = {
 }
 
 
-class FNO(Files):
+class FNOData(FileSource):
     """Reads files of FNO and reference solutions; several of one layout are laid end to end.
 
     Attributes:
@@ -55,17 +55,17 @@ class FNO(Files):
     boundary: BoundaryOption | None = None
 
     @classmethod
-    def recognise(cls, glance: Glance) -> Finding | None:
+    def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """Files of MATLAB or torch with the keys of a layout."""
-        if glance.container not in ("mat5", "hdf5", "torch") or not (layout := _layout(glance.shapes)):
+        if listing.container not in ("mat5", "hdf5", "torch") or not (layout := _layout(listing.shapes)):
             return None
-        if glance.container == "hdf5" and glance.path.suffix != ".mat":
+        if listing.container == "hdf5" and listing.path.suffix != ".mat":
             return None
-        evidence = f"the arrays {glance.listed(*_KEYS[layout])} of FNO's files"
+        evidence = f"the arrays {listing.describe(*_KEYS[layout])} of FNO's files"
         if layout == "solution":
-            evidence = f"one solution over x and t: {glance.listed(*_KEYS[layout])}"
+            evidence = f"one solution over x and t: {listing.describe(*_KEYS[layout])}"
         ask = {"boundary": "periodic, wall or open"} if layout == "solution" else {}
-        if layout == "navier_stokes" and not glance.has("t"):
+        if layout == "navier_stokes" and not listing.has("t"):
             ask = {"dt": "time between frames"}
         return Finding("fno", "certain", evidence, ask=ask)
 
@@ -80,32 +80,34 @@ class FNO(Files):
         layout = found[0][1]
         if layout == "solution" and not self.boundary:
             raise ConfigError(f"boundary: {found[0][0]} does not say what lies beyond its edges; give it")
-        boundary = self.boundary or convention.everywhere(_BOUNDARIES[layout])
-        pieces = [self._piece(*one) for one in found]
-        return join(
-            pieces,
+        boundary = self.boundary or convention.on_all_sides(_BOUNDARIES[layout])
+        contents = [self._contents(*one) for one in found]
+        return join_files(
+            contents,
             self,
             boundary,
             source_format="fno",
             references="arXiv:2010.08895" if layout != "solution" else "",
         )
 
-    def _piece(self, path: Path, layout: Layout, held: Mapping[str, Part]) -> Piece:
+    def _contents(self, path: Path, layout: Layout, held: Mapping[str, ArrayReader]) -> FileContents:
         if layout == "darcy":
             return _darcy(path, held)
         if layout == "solution":
             return _solution(path, held)
         if layout == "burgers":
             axes: tuple[str, ...] = ("trajectory", "x", "time")
-            part: Part = InitialFirst(WithLastAxis(floating(held["u"])), floating(held["a"]))
-            return _flow(path, "u", axes, part, np.array([0.0, 1.0]))
+            reader: ArrayReader = WithInitialValues(
+                WithTrailingAxis(as_floating(held["u"])), as_floating(held["a"])
+            )
+            return _flow(path, "u", axes, reader, np.array([0.0, 1.0]))
         axes = ("trajectory", "x", "y", "time")
-        times, part = self._times(path, held), floating(held["u"])
+        times, reader = self._times(path, held), as_floating(held["u"])
         if "a" in held and np.isclose(times[0], times[1] - times[0]):
-            times, part = np.append(0.0, times), InitialFirst(part, floating(held["a"]))
-        return _flow(path, "vorticity", axes, part, times)
+            times, reader = np.append(0.0, times), WithInitialValues(reader, as_floating(held["a"]))
+        return _flow(path, "vorticity", axes, reader, times)
 
-    def _times(self, path: Path, held: Mapping[str, Part]) -> NDArray[np.float64]:
+    def _times(self, path: Path, held: Mapping[str, ArrayReader]) -> NDArray[np.float64]:
         count = held["u"].shape[-1]
         if self.dt:
             return self.dt * np.arange(1, count + 1, dtype=np.float64)
@@ -137,51 +139,57 @@ def _layout(shapes: Mapping[str, tuple[int, ...]]) -> Layout | None:
     return "solution" if len(fields) == 1 and "x" in rank and {"t", "tt"} & set(rank) else None
 
 
-def _held(path: Path) -> tuple[Layout, Mapping[str, Part]]:
-    held: Mapping[str, Part] = torch_file.tensors(path) if path.suffix == ".pt" else mat_file.arrays(path)
-    if layout := _layout({key: part.shape for key, part in held.items()}):
+def _held(path: Path) -> tuple[Layout, Mapping[str, ArrayReader]]:
+    held: Mapping[str, ArrayReader] = (
+        torch_file.tensors(path) if path.suffix == ".pt" else mat_file.arrays(path)
+    )
+    if layout := _layout({key: reader.shape for key, reader in held.items()}):
         return layout, held
-    listed = ", ".join(f"{key} {part.shape}" for key, part in held.items())
+    listed = ", ".join(f"{key} {reader.shape}" for key, reader in held.items())
     raise DataError(
         f"{path} holds {listed or 'no arrays'}; u (sample, x, y, time), a and u (sample, x), coeff and sol,"
         " or usol (x, time) with x and t would be right"
     )
 
 
-def _coordinate(part: Part) -> NDArray[np.float64]:
-    return part.read((slice(None),) * len(part.shape)).astype(np.float64).ravel()
+def _coordinate(reader: ArrayReader) -> NDArray[np.float64]:
+    return reader.read((slice(None),) * len(reader.shape)).astype(np.float64).ravel()
 
 
-def _time(part: Part) -> NDArray[np.float64]:
-    return convention.evened(_coordinate(part), part.dtype)
+def _time(reader: ArrayReader) -> NDArray[np.float64]:
+    return convention.even_times(_coordinate(reader), reader.dtype)
 
 
-def _flow(path: Path, name: str, axes: tuple[str, ...], part: Part, times: NDArray[np.float64]) -> Piece:
-    coordinates = {axis: even(n) for axis, n in zip(axes, part.shape, strict=True) if axis in ("y", "x")}
+def _flow(
+    path: Path, name: str, axes: tuple[str, ...], reader: ArrayReader, times: NDArray[np.float64]
+) -> FileContents:
+    coordinates = {
+        axis: periodic_axis(n) for axis, n in zip(axes, reader.shape, strict=True) if axis in ("y", "x")
+    }
     match = re.search(r"_[Vv](\d[\d.]*(?:e[-+]?\d+)?)(?=_|$)", path.stem)
     scalars = {"viscosity": np.array(float(match[1]))} if match else {}
-    fields = {name: Stored("prognostic", axes, part)}
-    return Piece(path, part.shape[0], {"time": times} | coordinates, fields, scalars)
+    fields = {name: FileField("prognostic", axes, reader)}
+    return FileContents(path, reader.shape[0], {"time": times} | coordinates, fields, scalars)
 
 
-def _darcy(path: Path, held: Mapping[str, Part]) -> Piece:
+def _darcy(path: Path, held: Mapping[str, ArrayReader]) -> FileContents:
     axes = ("trajectory", "x", "y")
     fields = {
-        "solution": Stored("diagnostic", axes, held["sol"]),
-        "permeability": Stored("static", axes, held["coeff"]),
+        "solution": FileField("diagnostic", axes, held["sol"]),
+        "permeability": FileField("static", axes, held["coeff"]),
     }
     count, width, height = held["sol"].shape
     # Both ends of the square are among the points.
     y, x = (np.linspace(0.0, 1.0, n) for n in (height, width))
-    return Piece(path, count, {"time": np.zeros(1), "y": y, "x": x}, fields)
+    return FileContents(path, count, {"time": np.zeros(1), "y": y, "x": x}, fields)
 
 
-def _solution(path: Path, held: Mapping[str, Part]) -> Piece:
+def _solution(path: Path, held: Mapping[str, ArrayReader]) -> FileContents:
     key = "usol" if "usol" in held else "uu"
     x, times = _coordinate(held["x"]), _time(held["t"] if "t" in held else held["tt"])
-    fields = {"u": Stored("prognostic", ("x", "time"), held[key])}
+    fields = {"u": FileField("prognostic", ("x", "time"), held[key])}
     if held[key].shape != (len(x), len(times)):
         raise DataError(
             f"{held[key].name} has shape {held[key].shape}; (x, time) of {(len(x), len(times))} would be right"
         )
-    return Piece(path, 1, {"time": times, "x": x}, fields)
+    return FileContents(path, 1, {"time": times, "x": x}, fields)

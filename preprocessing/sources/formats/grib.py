@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from pelagos.preprocessing.sources.finding import Finding, Glance
-from pelagos.preprocessing.sources.formats.cf import Gridded
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
+from pelagos.preprocessing.sources.formats.gridded import GriddedSource
 
 
-class GRIB(Gridded):
+class GRIB(GriddedSource):
     """Reads GRIB files through cfgrib (the extra `grib`): one kind of level and one grid a file.
 
     Forecasts with several steps have a trajectory a start. Options are those of `cf`; fields are
@@ -16,8 +16,8 @@ class GRIB(Gridded):
     kind: Literal["grib"] = "grib"
 
     @classmethod
-    def recognise(cls, glance: Glance) -> Finding | None:
+    def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """Files that begin with GRIB."""
-        if glance.container != "grib":
+        if listing.container != "grib":
             return None
         return Finding("grib", "certain", "a file of GRIB messages")

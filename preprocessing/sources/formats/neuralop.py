@@ -19,11 +19,11 @@ from pydantic import PositiveFloat
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Boundary
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.arrays.join_files import Piece, Stored, even, join
+from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, join_files, periodic_axis
 from pelagos.preprocessing.sources.arrays.torch_file import TorchTensor, tensor, tensors
 from pelagos.preprocessing.sources.convention import BoundaryOption
-from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.finding import Finding, Glance
+from pelagos.preprocessing.sources.file_source import FileSource
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 
 Problem = Literal["darcy", "forced_flow", "burgers"]
 
@@ -34,7 +34,7 @@ _STEADY: dict[str, tuple[str, str]] = {
 _BOUNDARIES: dict[str, Boundary] = {"darcy": "wall", "forced_flow": "periodic", "burgers": "periodic"}
 
 
-class NeuralOp(Files):
+class NeuralOp(FileSource):
     """Reads `.pt` files of neuraloperator; several are laid end to end along the trajectories.
 
     Attributes:
@@ -50,12 +50,12 @@ class NeuralOp(Files):
     boundary: BoundaryOption | None = None
 
     @classmethod
-    def recognise(cls, glance: Glance) -> Finding | None:
+    def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """Dictionaries with x and y; those whose shapes fit several problems are asked about."""
-        if glance.container != "torch" or not glance.has("x", "y"):
+        if listing.container != "torch" or not listing.has("x", "y"):
             return None
-        evidence = f"a torch file with the tensors {glance.listed('x', 'y', 'visc')}"
-        problem = _told(glance.path.name, glance.shapes["x"], glance.shapes["y"], glance.types["x"])
+        evidence = f"a torch file with the tensors {listing.describe('x', 'y', 'visc')}"
+        problem = _told(listing.path.name, listing.shapes["x"], listing.shapes["y"], listing.types["x"])
         if problem:
             return Finding("neuralop", "certain", evidence, {"problem": problem})
         return Finding("neuralop", "likely", evidence, ask={"problem": "darcy, forced_flow or burgers"})
@@ -70,26 +70,30 @@ class NeuralOp(Files):
         held = [_contents(path) for path in self.files()]
         problem = self.problem or _problem(*held[0])
         if problem == "burgers":
-            pieces = [_burgers(path, x, y, self.dt) for path, (x, y) in zip(self.files(), held, strict=True)]
+            contents = [
+                _burgers(path, x, y, self.dt) for path, (x, y) in zip(self.files(), held, strict=True)
+            ]
         else:
             names = _STEADY[problem]
-            pieces = [_steady(path, x, y, names) for path, (x, y) in zip(self.files(), held, strict=True)]
-        boundary = self.boundary or convention.everywhere(_BOUNDARIES[problem])
-        return join(pieces, self, boundary, source_format="neuralop")
+            contents = [_steady(path, x, y, names) for path, (x, y) in zip(self.files(), held, strict=True)]
+        boundary = self.boundary or convention.on_all_sides(_BOUNDARIES[problem])
+        return join_files(contents, self, boundary, source_format="neuralop")
 
 
-def _steady(path: Path, x: TorchTensor, y: TorchTensor, names: tuple[str, str]) -> Piece:
+def _steady(path: Path, x: TorchTensor, y: TorchTensor, names: tuple[str, str]) -> FileContents:
     axes = ("trajectory", "y", "x")
-    fields = {names[1]: Stored("diagnostic", axes, y), names[0]: Stored("static", axes, x)}
-    coordinates = {"time": np.zeros(1), "y": even(y.shape[1]), "x": even(y.shape[2])}
-    return Piece(path, y.shape[0], coordinates, fields)
+    fields = {names[1]: FileField("diagnostic", axes, y), names[0]: FileField("static", axes, x)}
+    coordinates = {"time": np.zeros(1), "y": periodic_axis(y.shape[1]), "x": periodic_axis(y.shape[2])}
+    return FileContents(path, y.shape[0], coordinates, fields)
 
 
-def _burgers(path: Path, x: TorchTensor, y: TorchTensor, dt: float | None) -> Piece:
+def _burgers(path: Path, x: TorchTensor, y: TorchTensor, dt: float | None) -> FileContents:
     count, frames, width = y.shape
     times = np.arange(frames, dtype=np.float64) * (dt or 1 / max(frames - 1, 1))
-    fields = {"u": Stored("prognostic", ("trajectory", "time", "x"), y)}
-    return Piece(path, count, {"time": times, "x": even(width)}, fields, _viscosity(path, count))
+    fields = {"u": FileField("prognostic", ("trajectory", "time", "x"), y)}
+    return FileContents(
+        path, count, {"time": times, "x": periodic_axis(width)}, fields, _viscosity(path, count)
+    )
 
 
 def _viscosity(path: Path, count: int) -> dict[str, NDArray[np.float64]]:

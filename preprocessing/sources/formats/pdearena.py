@@ -22,11 +22,18 @@ from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays import zarr_array
-from pelagos.preprocessing.sources.arrays.join_files import Piece, Stored, even, join, one_row
-from pelagos.preprocessing.sources.arrays.lazy_array import Hdf5Dataset, Part, member, open_hdf5
+from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
+from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
+from pelagos.preprocessing.sources.arrays.join_files import (
+    FileContents,
+    FileField,
+    join_files,
+    periodic_axis,
+    shared_coordinate,
+)
 from pelagos.preprocessing.sources.convention import Boundaries, BoundaryOption
-from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.finding import Finding, Glance
+from pelagos.preprocessing.sources.file_source import FileSource
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 
 _SMOKE = {"tracer": ("u",), "velocity_x": ("vx", "Vx"), "velocity_y": ("vy", "Vy")}
 _WATER = {"velocity_x": "u", "velocity_y": "v", "vorticity": "vor", "divergence": "div", "pressure": "pres"}
@@ -40,7 +47,7 @@ _SPLITS = ("train", "valid", "test")
 _POLES = Boundaries(y=("pole", "pole"), x=("periodic", "periodic"))
 
 
-class PDEArena(Files):
+class PDEArena(FileSource):
     """Reads files of PDEArena; several are laid end to end along the trajectories.
 
     Attributes:
@@ -61,23 +68,23 @@ class PDEArena(Files):
     length: PositiveFloat | None = None
 
     @classmethod
-    def recognise(cls, glance: Glance) -> Finding | None:
+    def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """HDF5 with velocities by a mode's name, shallow water with a vorticity, or fields of Maxwell's equations."""
-        for group in ("", *(f"{split}/" for split in _SPLITS)) if glance.container == "hdf5" else ():
+        for group in ("", *(f"{split}/" for split in _SPLITS)) if listing.container == "hdf5" else ():
             keys, maxwell = ([f"{group}{key}" for key in some] for some in (_SMOKE_KEYS, _MAXWELL))
             ask = {}
-            if all(glance.rank(key) == 6 for key in maxwell):
+            if all(listing.rank(key) == 6 for key in maxwell):
                 keys, ask = maxwell, dict(_ASKED)
-            elif sum(glance.rank(key) == 4 for key in keys) != 3:
+            elif sum(listing.rank(key) == 4 for key in keys) != 3:
                 continue
-            held = [split for split in _SPLITS if any(key.startswith(f"{split}/") for key in glance.shapes)]
+            held = [split for split in _SPLITS if any(key.startswith(f"{split}/") for key in listing.shapes)]
             if len(held) > 1:
                 ask["split"] = f"one of {', '.join(held)}"
-            evidence = f"HDF5 with {glance.listed(*keys)}"
+            evidence = f"HDF5 with {listing.describe(*keys)}"
             return Finding("pdearena", "certain" if group else "likely", evidence, ask=ask)
-        if glance.container in ("hdf5", "zarr") and glance.has("vor", "div", "pres", "lat", "lon"):
+        if listing.container in ("hdf5", "zarr") and listing.has("vor", "div", "pres", "lat", "lon"):
             return Finding(
-                "pdearena", "certain", f"SpeedyWeather's shallow water: {glance.listed(*_WATER.values())}"
+                "pdearena", "certain", f"SpeedyWeather's shallow water: {listing.describe(*_WATER.values())}"
             )
         return None
 
@@ -89,20 +96,20 @@ class PDEArena(Files):
             DataError: for trajectories that differ in their coordinates.
         """
         places = self.places()
-        pieces = [
+        contents = [
             self._of_zarr(path) if isinstance(path, Url) or path.is_dir() else self._of_hdf5(path)
             for path in places
         ]
-        water = "vorticity" in pieces[0].fields
-        maxwell = "level" in pieces[0].coordinates
+        water = "vorticity" in contents[0].fields
+        maxwell = "level" in contents[0].coordinates
         if (self.dt or self.length) and not maxwell:
             raise ConfigError(
                 f"{'dt' if self.dt else 'length'}: {places[0]} holds its coordinates; leave it out"
             )
-        edges = convention.everywhere("open" if maxwell else "wall")
+        edges = convention.on_all_sides("open" if maxwell else "wall")
         boundary = self.boundary or (_POLES if water else edges)
-        ds = join(
-            pieces,
+        ds = join_files(
+            contents,
             self,
             boundary,
             source_format="pdearena",
@@ -113,16 +120,16 @@ class PDEArena(Files):
         )
         return convention.select(ds, self.variables)
 
-    def _of_zarr(self, path: Path | Url) -> Piece:
+    def _of_zarr(self, path: Path | Url) -> FileContents:
         group = zarr_array.open_group(path)
-        held: dict[str, Part] = {key: zarr_array.array(path, group, key) for key in group.array_keys()}
+        held: dict[str, ArrayReader] = {key: zarr_array.array(path, group, key) for key in group.array_keys()}
         units = {key: str(group[key].attrs.get("units", "")) for key in held}
         return _water(path, held, units)
 
-    def _of_hdf5(self, path: Path) -> Piece:
+    def _of_hdf5(self, path: Path) -> FileContents:
         with open_hdf5(path) as file:
             if "vor" in file:
-                held: dict[str, Part] = {
+                held: dict[str, ArrayReader] = {
                     key: Hdf5Dataset.of(file[key])
                     for key in (*_WATER.values(), "time", "lat", "lon")
                     if key in file
@@ -132,25 +139,27 @@ class PDEArena(Files):
             group = self._group(path, file)
             return self._maxwell(path, group) if set(_MAXWELL) & set(group) else _smoke(path, group)
 
-    def _maxwell(self, path: Path, group: Any) -> Piece:
+    def _maxwell(self, path: Path, group: Any) -> FileContents:
         if self.dt is None or self.length is None:
             raise ConfigError(
                 f"{'length' if self.dt else 'dt'}: {path} has no coordinates; say dt, the time between frames,"
                 " and length, the extent of the domain along each axis (1 counts in frames, or domains)"
             )
-        parts = {key: Hdf5Dataset.of(member(group, key)) for key in _MAXWELL}
-        shape = parts["d_field"].shape
+        readers = {key: Hdf5Dataset.of(member(group, key)) for key in _MAXWELL}
+        shape = readers["d_field"].shape
         if len(shape) != 6 or shape[-1] != 3:
             raise DataError(f"{path}: d_field has shape {shape}; (sample, time, x, y, z, 3) would be right")
         axes = ("trajectory", "time", "x", "y", "level")
-        coordinates = {axis: even(n, self.length) for axis, n in zip(axes[2:], shape[2:5], strict=True)}
+        coordinates = {
+            axis: periodic_axis(n, self.length) for axis, n in zip(axes[2:], shape[2:5], strict=True)
+        }
         coordinates["time"] = np.arange(shape[1], dtype=np.float64) * self.dt
         fields = {
-            f"{key}_{component}": Stored("prognostic", (*axes, i), part)
-            for key, part in parts.items()
+            f"{key}_{component}": FileField("prognostic", (*axes, i), reader)
+            for key, reader in readers.items()
             for i, component in enumerate("xyz")
         }
-        return Piece(path, shape[0], coordinates, fields)
+        return FileContents(path, shape[0], coordinates, fields)
 
     def _group(self, path: Path, file: Any) -> Any:
         held = [split for split in _SPLITS if split in file]
@@ -165,24 +174,24 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _smoke(path: Path, group: Any) -> Piece:
-    parts = {}
+def _smoke(path: Path, group: Any) -> FileContents:
+    readers = {}
     for name, keys in _SMOKE.items():
         key = next((key for key in keys if key in group), keys[0])
-        parts[name] = Hdf5Dataset.of(member(group, key))
+        readers[name] = Hdf5Dataset.of(member(group, key))
     axes = ("trajectory", "time", "x", "y")
-    count = parts["tracer"].shape[0]
+    count = readers["tracer"].shape[0]
     coordinates = {
-        axis: one_row(path, axis, member(group, key)[()])
+        axis: shared_coordinate(path, axis, member(group, key)[()])
         for axis, key in (("time", "t"), ("y", "y"), ("x", "x"))
     }
-    coordinates["time"] = convention.evened(coordinates["time"], group["t"].dtype)
-    fields = {name: Stored("prognostic", axes, part) for name, part in parts.items()}
+    coordinates["time"] = convention.even_times(coordinates["time"], group["t"].dtype)
+    fields = {name: FileField("prognostic", axes, reader) for name, reader in readers.items()}
     scalars = {"buoyancy_y": np.asarray(group["buo_y"][()], np.float64)} if "buo_y" in group else {}
-    return Piece(path, count, coordinates, fields, scalars)
+    return FileContents(path, count, coordinates, fields, scalars)
 
 
-def _water(path: Path | Url, held: Mapping[str, Part], units: Mapping[str, str]) -> Piece:
+def _water(path: Path | Url, held: Mapping[str, ArrayReader], units: Mapping[str, str]) -> FileContents:
     if absent := [key for key in ("vor", "time", "lat", "lon") if key not in held]:
         raise DataError(f"{path}: no '{absent[0]}'; it holds {', '.join(held)}")
     shape = held["vor"].shape
@@ -191,18 +200,18 @@ def _water(path: Path | Url, held: Mapping[str, Part], units: Mapping[str, str])
     for name, key in _WATER.items():
         if key in held:
             level = (0,) if len(held[key].shape) == len(many) + 4 else ()
-            fields[name] = Stored(
+            fields[name] = FileField(
                 "prognostic", (*many, "time", *level, "y", "x"), held[key], units.get(key, "")
             )
     coordinates = {
         axis: _values(path, held[key], key) for axis, key in (("time", "time"), ("y", "lat"), ("x", "lon"))
     }
-    times = _hours(path, convention.evened(coordinates["time"], held["time"].dtype), units)
-    return Piece(path, shape[0] if many else 1, {**coordinates, "time": times}, fields)
+    times = _hours(path, convention.even_times(coordinates["time"], held["time"].dtype), units)
+    return FileContents(path, shape[0] if many else 1, {**coordinates, "time": times}, fields)
 
 
-def _values(path: Path | Url, part: Part, key: str) -> NDArray[np.float64]:
-    return one_row(path, key, part.read((slice(None),) * len(part.shape)))
+def _values(path: Path | Url, reader: ArrayReader, key: str) -> NDArray[np.float64]:
+    return shared_coordinate(path, key, reader.read((slice(None),) * len(reader.shape)))
 
 
 def _hours(path: Path | Url, times: NDArray[np.float64], units: Mapping[str, str]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Writing PDEBench's files: compressible flow and diffusion-reaction in 2-D, as `pdebench` reads them."""
+"""Writing PDEBench's files of compressible flow and diffusion-reaction in 2-D, as `pdebench` reads them."""
 
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,21 @@ import yaml
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.convention import Boundaries
-from pelagos.preprocessing.sources.formats.pdebench import FLOW, FLOW_PARAMETERS, PROBLEMS, named_boundary
-from pelagos.preprocessing.sources.writer import BlockWriter, constant, write_all
+from pelagos.preprocessing.sources.formats.pdebench_files import (
+    FLOW,
+    FLOW_PARAMETERS,
+    PROBLEMS,
+    named_boundary,
+)
+from pelagos.preprocessing.sources.writer import BlockWriter, single_value, write_all
 
 
 class FlowWriter(BlockWriter):
     """Writes compressible 2-D flow: `density`, `pressure`, `Vx`, `Vy` (N, t, x, y) in float32.
 
-    The boundary kind is held by the file's name: it must contain `_periodic_` or `_trans_` (open),
-    or neither where the kind is unknown. Viscosities and the Mach number are one number a file.
-    Not held: other scalars, units, trajectory ids, licences. Refused: other fields and boundary kinds.
+    The file's name holds the kind of boundary: it must contain `_periodic_` or `_trans_` (open), or neither where
+    the kind is unknown. A file has one value of each viscosity and of the Mach number. Other scalars, units,
+    trajectory names and licences are lost; other fields and kinds of boundaries are refused.
     """
 
     def _open(self, path: Path) -> Any:
@@ -30,26 +35,27 @@ class FlowWriter(BlockWriter):
         ds = self.template
         _check_names(self.path, ds, set(FLOW))
         named = named_boundary(self.path)
-        if _boundary(ds) != convention.everywhere(named):
+        if _boundary(ds) != convention.on_all_sides(named):
             raise DataError(
-                f"{self.path}: PDEBench says boundaries in the file's name: this one says {named} on all"
+                f"{self.path}: PDEBench keeps the kind of boundary in the file's name; this one says {named} on all"
                 f" sides, the data are {ds.attrs['boundary_y']} along y and {ds.attrs['boundary_x']} along x"
             )
         time = ds.time.values
+        # The generator's own files hold one time more than frames.
         step = time[-1] - time[-2] if len(time) > 1 else 1.0
         self._file["t-coordinate"] = np.append(time, time[-1] + step).astype(np.float32)
         for axis in ("x", "y"):
             self._file[f"{axis}-coordinate"] = ds[axis].values.astype(np.float32)
         for key, name in FLOW_PARAMETERS.items():
             if name in ds:
-                self._file.attrs[key] = constant(ds, name, self.path)
+                self._file.attrs[key] = single_value(ds, name, self.path)
         shape = (self.num_trajectories, len(time), len(ds.x), len(ds.y))
         for key in FLOW.values():
             self._file.create_dataset(key, shape, "f4")
 
     def _put(self, start: int, block: xr.Dataset) -> None:
         for key, name in FLOW_PARAMETERS.items():
-            if name in block and constant(block, name, self.path) != self._file.attrs[key]:
+            if name in block and single_value(block, name, self.path) != self._file.attrs[key]:
                 raise DataError(
                     f"{self.path}: {name} differs between trajectories; write one file for each value"
                 )
@@ -59,11 +65,11 @@ class FlowWriter(BlockWriter):
 
 
 class DiffusionReactionWriter(BlockWriter):
-    """Writes 2-D diffusion-reaction: a group a trajectory with `data` (t, y, x, v), `grid` and settings.
+    """Writes 2-D diffusion-reaction: for each trajectory a group with `data` (t, y, x, v), `grid` and settings.
 
-    The parameters (diffusivities of activator and inhibitor, reaction rate) are held for each
-    trajectory. All sides are walls. Not held: other scalars, units, trajectory ids, licences.
-    Refused: other fields and boundary kinds.
+    Each trajectory has its own parameters (diffusivities of activator and inhibitor, reaction rate). All sides are
+    walls. Other scalars, units, trajectory names and licences are lost; other fields and kinds of boundaries are
+    refused.
     """
 
     def _open(self, path: Path) -> Any:
@@ -72,7 +78,7 @@ class DiffusionReactionWriter(BlockWriter):
     def _create(self) -> None:
         family = PROBLEMS["diff-react"]
         _check_names(self.path, self.template, {*family.channels, *family.parameters.values()})
-        if _boundary(self.template) != convention.everywhere("wall"):
+        if _boundary(self.template) != convention.on_all_sides("wall"):
             raise DataError(f"{self.path}: PDEBench's diffusion-reaction has walls on all sides")
 
     def _put(self, start: int, block: xr.Dataset) -> None:
@@ -90,11 +96,12 @@ class DiffusionReactionWriter(BlockWriter):
 
 
 def _domain(one: xr.Dataset) -> dict[str, float | int]:
-    """The generator's settings of the domain: outer edges of cells (of six digits), counts, last time."""
+    """The generator's settings of the domain: outer edges of the cells, their numbers, the last time."""
     edges: dict[str, float | int] = {"t": float(one.time[-1]), "tdim": len(one.time)}
     for axis, low, high in (("x", "x_left", "x_right"), ("y", "y_bottom", "y_top")):
         values = one[axis].values
         half = (values[-1] - values[0]) / (2 * (len(values) - 1)) if len(values) > 1 else 0.5
+        # Six digits undo what single precision did to the coordinates.
         outer = [float(f"{edge:.6g}") for edge in (values[0] - half, values[-1] + half)]
         edges |= {low: outer[0], high: outer[1], f"{axis}dim": len(values)}
     return edges

@@ -17,17 +17,17 @@ from pydantic import PositiveFloat, PositiveInt
 
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.arrays.derived_arrays import Lasting
-from pelagos.preprocessing.sources.arrays.join_files import Piece, Stored, join
-from pelagos.preprocessing.sources.arrays.lazy_array import Hdf5Dataset, open_hdf5
+from pelagos.preprocessing.sources.arrays.derived_arrays import ResizedAxis
+from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, open_hdf5
+from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, join_files
 from pelagos.preprocessing.sources.convention import BoundaryOption
-from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.finding import Finding, Glance
+from pelagos.preprocessing.sources.file_source import FileSource
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 
 _FLUID = {"velocity_x": "measured_data/u", "velocity_y": "measured_data/v", "pressure": "measured_data/p"}
 
 
-class RealPDEBench(Files):
+class RealPDEBench(FileSource):
     """Reads HDF5 files of RealPDEBench, each a trajectory; y and x count in pixels.
 
     Attributes:
@@ -44,26 +44,26 @@ class RealPDEBench(Files):
     parameters: tuple[str, ...] | None = None
     variables: tuple[str, ...] = ()
     frames: PositiveInt | None = None
-    boundary: BoundaryOption = convention.everywhere("open")
+    boundary: BoundaryOption = convention.on_all_sides("open")
 
     @classmethod
-    def recognise(cls, glance: Glance) -> Finding | None:
+    def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """HDF5 with `measured_data` or a single `trajectory`."""
-        if glance.container != "hdf5":
+        if listing.container != "hdf5":
             return None
-        fluid = glance.rank("measured_data/u") == glance.rank("measured_data/v") == 3
-        combustion = glance.rank("trajectory") == 3 or glance.rank("measured_data") == 4
+        fluid = listing.rank("measured_data/u") == listing.rank("measured_data/v") == 3
+        combustion = listing.rank("trajectory") == 3 or listing.rank("measured_data") == 4
         if not fluid and not combustion:
             return None
         ask = {"dt": "time between frames in seconds"}
-        if numbers := _numbers(glance.path):
+        if numbers := _numbers(listing.path):
             values = ", ".join(f"{one:g}" for one in numbers)
             ask["parameters"] = (
                 f"what {values} in the file's name are, as in [reynolds_number]; [] to leave them"
             )
-        if glance.rank("measured_data") == 4:
-            ask["variables"] = f"names of its {glance.shapes['measured_data'][-1]} channels"
-        evidence = f"HDF5 with {glance.listed(*_FLUID.values(), 'trajectory', 'measured_data')}"
+        if listing.rank("measured_data") == 4:
+            ask["variables"] = f"names of its {listing.shapes['measured_data'][-1]} channels"
+        evidence = f"HDF5 with {listing.describe(*_FLUID.values(), 'trajectory', 'measured_data')}"
         return Finding("realpdebench", "certain" if fluid else "likely", evidence, ask=ask)
 
     def open(self) -> xr.Dataset:
@@ -77,9 +77,9 @@ class RealPDEBench(Files):
         if not self.dt:
             raise ConfigError(f"dt: {files[0]} holds no times; give the time between frames in seconds")
         held = [self._fields(path) for path in files]
-        pieces = [self._piece(path, fields) for path, fields in zip(files, held, strict=True)]
-        return join(
-            pieces,
+        contents = [self._contents(path, fields) for path, fields in zip(files, held, strict=True)]
+        return join_files(
+            contents,
             self,
             self.boundary,
             source_format="realpdebench",
@@ -89,37 +89,39 @@ class RealPDEBench(Files):
             references="arXiv:2601.01829",
         )
 
-    def _piece(self, path: Path, fields: dict[str, Stored]) -> Piece:
+    def _contents(self, path: Path, fields: dict[str, FileField]) -> FileContents:
         assert self.dt is not None
-        own, height, width = next(iter(fields.values())).part.shape[:3]
+        own, height, width = next(iter(fields.values())).reader.shape[:3]
         frames = min(own, self.frames or own)
         cut = {
-            name: Stored(one.role, one.layout, Lasting(one.part, 0, frames)) for name, one in fields.items()
+            name: FileField(one.role, one.axes, ResizedAxis(one.reader, 0, frames))
+            for name, one in fields.items()
         }
         coordinates = {"time": np.arange(frames, dtype=np.float64) * self.dt}
         coordinates |= {axis: np.arange(n, dtype=np.float64) for axis, n in (("y", height), ("x", width))}
-        return Piece(path, 1, coordinates, cut, self._scalars(path))
+        return FileContents(path, 1, coordinates, cut, self._scalars(path))
 
-    def _fields(self, path: Path) -> dict[str, Stored]:
+    def _fields(self, path: Path) -> dict[str, FileField]:
         axes = ("time", "y", "x")
         with open_hdf5(path) as file:
             fluid = {name: Hdf5Dataset.of(file[key]) for name, key in _FLUID.items() if _holds(file, key)}
             if fluid:
-                return {name: Stored("prognostic", axes, part) for name, part in fluid.items()}
+                return {name: FileField("prognostic", axes, reader) for name, reader in fluid.items()}
             if "trajectory" in file:
-                return {"observed": Stored("prognostic", axes, Hdf5Dataset.of(file["trajectory"]))}
+                return {"observed": FileField("prognostic", axes, Hdf5Dataset.of(file["trajectory"]))}
             if "measured_data" in file:
                 return self._channels(Hdf5Dataset.of(file["measured_data"]))
             raise DataError(f"{path} holds {', '.join(file)}; measured_data or trajectory would be right")
 
-    def _channels(self, part: Hdf5Dataset) -> dict[str, Stored]:
-        if len(part.shape) != 4 or len(self.variables) != part.shape[3]:
+    def _channels(self, reader: Hdf5Dataset) -> dict[str, FileField]:
+        if len(reader.shape) != 4 or len(self.variables) != reader.shape[3]:
             raise ConfigError(
-                f"variables: {part.name} has shape {part.shape}; give a name for each of its channels,"
+                f"variables: {reader.name} has shape {reader.shape}; give a name for each of its channels,"
                 f" not {len(self.variables)}"
             )
         return {
-            name: Stored("prognostic", ("time", "y", "x", i), part) for i, name in enumerate(self.variables)
+            name: FileField("prognostic", ("time", "y", "x", i), reader)
+            for i, name in enumerate(self.variables)
         }
 
     def _scalars(self, path: Path) -> dict[str, NDArray[np.float64]]:

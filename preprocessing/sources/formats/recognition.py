@@ -14,9 +14,9 @@ import xarray as xr
 from pelagos.preprocessing.errors import DamagedFileError, DataError
 from pelagos.preprocessing.location import Url, locate
 from pelagos.preprocessing.sources.arrays import mat_file, npy_file, torch_file, zarr_array
-from pelagos.preprocessing.sources.arrays.lazy_array import open_hdf5
-from pelagos.preprocessing.sources.files import Files, missing
-from pelagos.preprocessing.sources.finding import Container, Finding, Glance, Sureness
+from pelagos.preprocessing.sources.arrays.hdf5_file import open_hdf5
+from pelagos.preprocessing.sources.file_source import FileSource, missing
+from pelagos.preprocessing.sources.finding import ArchiveListing, Confidence, Container, Finding
 from pelagos.preprocessing.sources.formats.source import FORMATS
 
 _MAGIC: tuple[tuple[bytes, Container], ...] = (
@@ -32,7 +32,7 @@ _GROUPS = 40
 """So many members of a group are looked into: files with a group a sample have thousands."""
 
 
-def recognise(path: str | Path) -> tuple[Glance, list[Finding]]:
+def recognise(path: str | Path) -> tuple[ArchiveListing, list[Finding]]:
     """A glance at an archive and what the formats take it for, the surest first.
 
     Args:
@@ -45,29 +45,29 @@ def recognise(path: str | Path) -> tuple[Glance, list[Finding]]:
     """
     seen = look(path)
     found = [finding for kind in FORMATS if (finding := kind.recognise(seen))]
-    order = get_args(Sureness)
-    found.sort(key=lambda finding: order.index(finding.sureness))
-    sure = bool(found) and found[0].sureness == "certain"
-    return seen, [finding for finding in found if not sure or finding.sureness != "possible"]
+    order = get_args(Confidence)
+    found.sort(key=lambda finding: order.index(finding.confidence))
+    sure = bool(found) and found[0].confidence == "certain"
+    return seen, [finding for finding in found if not sure or finding.confidence != "possible"]
 
 
-def look(path: str | Path) -> Glance:
+def look(path: str | Path) -> ArchiveListing:
     """What can be told of an archive without reading a field; errors as of `recognise`."""
     paths = str(path)
     if isinstance(place := locate(paths), Url):
         return _glance_at_group(Path(place.name), paths, zarr_array.open_group(place))
     if glob.has_magic(paths) and not Path(paths).exists():
-        return _glance(Files(paths=(paths,)).files()[0], paths)
+        return _glance(FileSource(paths=(paths,)).files()[0], paths)
     found = Path(paths).expanduser()
     if not found.exists():
         raise missing(found)
     if found.is_dir() and not _is_zarr(found) and not _has_cases(found):
         pattern = _pattern(found)
-        return _glance(Files(paths=(pattern,)).files()[0], pattern)
+        return _glance(FileSource(paths=(pattern,)).files()[0], pattern)
     return _glance(found, paths)
 
 
-def _glance(path: Path, paths: str) -> Glance:
+def _glance(path: Path, paths: str) -> ArchiveListing:
     container = _container(path)
     shapes: dict[str, tuple[int, ...]] = {}
     types: dict[str, str] = {}
@@ -87,17 +87,17 @@ def _glance(path: Path, paths: str) -> Glance:
     elif container in ("mat5", "torch"):
         held = mat_file.arrays(path) if container == "mat5" else torch_file.tensors(path)
         shapes, types = (
-            {key: part.shape for key, part in held.items()},
-            {key: part.dtype.str for key, part in held.items()},
+            {key: reader.shape for key, reader in held.items()},
+            {key: reader.dtype.str for key, reader in held.items()},
         )
-    return Glance(path, paths, container, shapes, types, attrs)
+    return ArchiveListing(path, paths, container, shapes, types, attrs)
 
 
-def _glance_at_group(path: Path, paths: str, group: Any) -> Glance:
+def _glance_at_group(path: Path, paths: str, group: Any) -> ArchiveListing:
     arrays = dict(sorted(group.arrays()))
     shapes = {key: array.shape for key, array in arrays.items()}
     types = {key: np.dtype(array.dtype).str for key, array in arrays.items()}
-    return Glance(path, paths, "zarr", shapes, types, dict(group.attrs))
+    return ArchiveListing(path, paths, "zarr", shapes, types, dict(group.attrs))
 
 
 def _container(path: Path) -> Container:

@@ -8,27 +8,25 @@ PolymathicAI/the_well; files are read with h5py alone.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import h5py
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid, Sides
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.arrays.derived_arrays import lasting
-from pelagos.preprocessing.sources.arrays.lazy_array import Hdf5Dataset, floating, variable
+from pelagos.preprocessing.sources.arrays.array_reader import as_floating
+from pelagos.preprocessing.sources.arrays.derived_arrays import resized_in_time
+from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset
+from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
 from pelagos.preprocessing.sources.convention import BoundaryOption
-from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.finding import Finding, Glance
+from pelagos.preprocessing.sources.file_source import FileSource
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 from pelagos.preprocessing.sources.formats import well_file
 from pelagos.preprocessing.sources.formats.well_file import Contents
 from pelagos.preprocessing.sources.formats.well_time import Clock, clock
-from pelagos.preprocessing.sources.writer import BlockWriter, write_all
 
 Axis = Literal["level", "y", "x"]
 _AXES: tuple[dict[str, str], ...] = (
@@ -40,7 +38,7 @@ _AXES: tuple[dict[str, str], ...] = (
 )
 
 
-class TheWell(Files):
+class TheWell(FileSource):
     """Reads files of The Well; several are laid end to end along the trajectories.
 
     Vectors become variables `name_x`, `name_y`, tensors `name_xx`, ..., after the file's axes. A
@@ -68,11 +66,11 @@ class TheWell(Files):
     dt: PositiveFloat | None = None
 
     @classmethod
-    def recognise(cls, glance: Glance) -> Finding | None:
+    def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """HDF5 whose root counts trajectories and names its grid."""
-        if glance.container != "hdf5" or not {"n_trajectories", "grid_type"} <= set(glance.attrs):
+        if listing.container != "hdf5" or not {"n_trajectories", "grid_type"} <= set(listing.attrs):
             return None
-        fields = [key for key in glance.shapes if key.startswith(("t0_", "t1_", "t2_"))]
+        fields = [key for key in listing.shapes if key.startswith(("t0_", "t1_", "t2_"))]
         evidence = f"HDF5 with the attributes n_trajectories and grid_type, and {', '.join(fields[:4])}"
         return Finding("the_well", "certain", evidence)
 
@@ -143,8 +141,8 @@ class TheWell(Files):
         if "level" not in own:
             return None
         name = own["level"]
-        sides = (self.boundary.third if self.boundary else None) or self._known(file, name)
-        return convention.planes(name, file.coordinates[name], sides)
+        sides = (self.boundary.level_sides if self.boundary else None) or self._known(file, name)
+        return convention.plane_coordinate(name, file.coordinates[name], sides)
 
     def _grid(self, file: Contents, own: Mapping[str, str]) -> Grid:
         y, x = file.coordinates[own["y"]], file.coordinates[own["x"]]
@@ -188,7 +186,7 @@ def _variables(
     sizes = {"trajectory": sum(counts), "time": len(times.axis)}
     sizes |= {axis: len(first.coordinates[name]) for name, axis in named.items()}
     for path, array in first.arrays.items():
-        stored = [file.arrays[path].part for file in files]
+        stored = [file.arrays[path].reader for file in files]
         if array.group == "scalars" and "time" not in array.axes:
             yield path, _scalar(stored, counts)
             continue
@@ -196,20 +194,20 @@ def _variables(
         axes = tuple(named.get(axis, axis) for axis in array.axes)
         dims = _dims(axes, len(files))
         for suffix, position in well_file.components(array, tuple(first.coordinates)):
-            parts = [
-                lasting(floating(part), array.axes, file.times.shape[1], len(times.axis))
-                for file, part in zip(files, stored, strict=True)
+            readers = [
+                resized_in_time(as_floating(reader), array.axes, file.times.shape[1], len(times.axis))
+                for file, reader in zip(files, stored, strict=True)
             ]
-            made = variable(dims, parts, (*axes, *position), sizes, {"role": role}, counts=counts)
+            made = lazy_variable(dims, readers, (*axes, *position), sizes, {"role": role}, counts=counts)
             yield path + suffix, made
     for key, field, shown in well_file.shown(files):
         attrs = {"role": "forcing" if "time" in field.axes else "static", "long_name": field.long_name}
         axes = tuple(named.get(axis, axis) for axis in field.axes)
-        parts = [
-            lasting(part, axes, file.times.shape[1], len(times.axis))
-            for file, part in zip(files, shown, strict=True)
+        readers = [
+            resized_in_time(reader, axes, file.times.shape[1], len(times.axis))
+            for file, reader in zip(files, shown, strict=True)
         ]
-        made = variable(_dims(axes, len(files)), parts, axes, sizes, attrs, counts=counts)
+        made = lazy_variable(_dims(axes, len(files)), readers, axes, sizes, attrs, counts=counts)
         yield f"boundary_conditions/{key}", made
     if times.starts is not None:
         yield "dimensions/start_time", xr.Variable(("trajectory",), times.starts, {"role": "scalar"})
@@ -225,137 +223,15 @@ def _dims(axes: Sequence[str], num_files: int) -> tuple[str, ...]:
 
 
 def _scalar(stored: Sequence[Hdf5Dataset], counts: Sequence[int]) -> xr.Variable:
-    values = [np.asarray(part.read((slice(None),) * len(part.shape)), np.float64).ravel() for part in stored]
+    values = [
+        np.asarray(reader.read((slice(None),) * len(reader.shape)), np.float64).ravel() for reader in stored
+    ]
     if len(values) == 1 and stored[0].shape in ((), (1,)):
         return xr.Variable((), values[0][0], {"role": "scalar"})
-    for part, value, count in zip(stored, values, counts, strict=True):
+    for reader, value, count in zip(stored, values, counts, strict=True):
         if len(value) not in (1, count):
-            raise DataError(f"{part.name} has shape {part.shape}; () or (trajectory={count},) would be right")
+            raise DataError(
+                f"{reader.name} has shape {reader.shape}; () or (trajectory={count},) would be right"
+            )
     rows = [np.broadcast_to(value, count) for value, count in zip(values, counts, strict=True)]
     return xr.Variable(("trajectory",), np.concatenate(rows), {"role": "scalar"})
-
-
-class Writer(BlockWriter):
-    """Writes a file of The Well with axes (x, y).
-
-    `name_x` with `name_y` becomes a vector, all four of `name_xx`, ... a tensor. Coordinates and
-    times are stored in float32, as the specification has it. Not held: roles (a time-dependent
-    field is read as prognostic), units, trajectory ids, licences. Refused: dates, and grids of
-    latitudes and longitudes.
-    """
-
-    def _open(self, path: Path) -> Any:
-        return h5py.File(path, "w")
-
-    def _create(self) -> None:
-        ds = self.template
-        if ds.attrs["grid"] != "cartesian" or ds.time.dtype.kind == "M":
-            raise DataError(
-                f"{self.path}: written are cartesian grids with times in numbers, not dates or latitudes"
-            )
-        scalars = convention.in_role(ds, "scalar")
-        constant = [name for name in scalars if not ds[name].dims]
-        self._file.attrs.update(
-            dataset_name=ds.attrs["dataset"],
-            grid_type="cartesian",
-            n_spatial_dims=2,
-            n_trajectories=self.num_trajectories,
-            simulation_parameters=_texts(constant),
-            **{name: float(ds[name]) for name in constant},
-        )
-        self._write_dimensions()
-        self._write_boundaries()
-        group = self._file.create_group("scalars")
-        group.attrs["field_names"] = _texts(scalars)
-        for name in scalars:
-            varies = bool(ds[name].dims)
-            group.create_dataset(name, (self.num_trajectories,) * varies, "f8")
-            group[name].attrs.update(sample_varying=varies, time_varying=False)
-            if not varies:
-                group[name][()] = float(ds[name])
-        self._create_fields()
-
-    def _write_dimensions(self) -> None:
-        group = self._file.create_group("dimensions")
-        group.attrs["spatial_dims"] = _texts(["x", "y"])
-        for name in ("time", "x", "y"):
-            group[name] = self.template[name].values.astype(np.float32)
-            group[name].attrs["sample_varying"] = False
-        for name in ("x", "y"):
-            group[name].attrs["time_varying"] = False
-
-    def _write_boundaries(self) -> None:
-        group = self._file.create_group("boundary_conditions")
-        grid = convention.grid_of(self.template)
-        for axis, sides in (("x", grid.boundary_x), ("y", grid.boundary_y)):
-            for kind in sorted(set(sides) - {"unknown"}):
-                mask = np.zeros(self.template.sizes[axis], bool)
-                mask[0], mask[-1] = sides[0] == kind, sides[1] == kind
-                condition = group.create_group(f"{axis}_{kind}")
-                condition.attrs.update(
-                    associated_dims=_texts([axis]),
-                    associated_fields=_texts([]),
-                    bc_type=kind.upper(),
-                    sample_varying=False,
-                    time_varying=False,
-                )
-                condition["mask"] = mask
-
-    def _create_fields(self) -> None:
-        ds = self.template
-        names = [str(name) for name in ds.data_vars if ds[name].attrs["role"] != "scalar"]
-        self.fields = {stem: (order, components) for order, stem, components in _ordered(ds, names)}
-        for order in range(3):
-            group = self._file.create_group(f"t{order}_fields")
-            group.attrs["field_names"] = _texts(
-                [stem for stem, (other, _) in self.fields.items() if other == order]
-            )
-        for stem, (order, components) in self.fields.items():
-            dims = ds[components[0]].dims
-            sizes = {**ds.sizes, "trajectory": self.num_trajectories}
-            shape = tuple(sizes[dim] for dim in (*dims[:-2], "x", "y")) + (2,) * order
-            stored = self._file[f"t{order}_fields"].create_dataset(stem, shape, "f4")
-            stored.attrs.update(
-                dim_varying=[True, True], sample_varying="trajectory" in dims, time_varying="time" in dims
-            )
-            if order == 2:
-                stored.attrs.update(symmetric=False, antisymmetric=False)
-            if "trajectory" not in dims:
-                stored[...] = _values(ds, components, shape)
-
-    def _put(self, start: int, block: xr.Dataset) -> None:
-        rows = slice(start, start + block.sizes["trajectory"])
-        for name in convention.in_role(block, "scalar"):
-            if block[name].dims:
-                self._file["scalars"][name][rows] = block[name].values
-        for stem, (order, components) in self.fields.items():
-            stored = self._file[f"t{order}_fields"][stem]
-            if "trajectory" in block[components[0]].dims:
-                stored[rows] = _values(block, components, (-1, *stored.shape[1:]))
-
-
-def _texts(words: Sequence[str]) -> NDArray[Any]:
-    return np.array(list(words), h5py.string_dtype())
-
-
-def _ordered(ds: xr.Dataset, names: Sequence[str]) -> Iterator[tuple[int, str, list[str]]]:
-    """Order, name and components of the scalar, vector and tensor fields that the names make up."""
-    left = list(names)
-    for order, suffixes in ((2, ("_xx", "_xy", "_yx", "_yy")), (1, ("_x", "_y"))):
-        for stem in [name.removesuffix(suffixes[0]) for name in names if name.endswith(suffixes[0])]:
-            components = [stem + suffix for suffix in suffixes]
-            alike = set(components) <= set(left) and len({ds[one].dims for one in components}) == 1
-            if alike and stem not in names:
-                yield order, stem, components
-                left = [name for name in left if name not in components]
-    yield from ((0, name, [name]) for name in left)
-
-
-def _values(ds: xr.Dataset, components: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    parts = [ds[name].transpose(..., "x", "y").values.astype(np.float32) for name in components]
-    return np.stack(parts, axis=-1).reshape(shape)
-
-
-def write(ds: xr.Dataset, path: str | Path) -> None:
-    """Write a dataset in the convention as one file of The Well; see `Writer` for what that can hold."""
-    write_all(Writer, ds, path)

@@ -17,11 +17,11 @@ from pydantic import Field, PositiveFloat
 
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.arrays.join_files import Piece, Stored, even, join
+from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, join_files, periodic_axis
 from pelagos.preprocessing.sources.arrays.torch_file import tensor, tensors
 from pelagos.preprocessing.sources.convention import FieldRole
-from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.finding import Finding, Glance
+from pelagos.preprocessing.sources.file_source import FileSource
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 
 _FIELDS: dict[str, tuple[str, FieldRole]] = {
     "vorticity": ("vorticity", "prognostic"),
@@ -31,7 +31,7 @@ _FIELDS: dict[str, tuple[str, FieldRole]] = {
 }
 
 
-class TorchCFD(Files):
+class TorchCFD(FileSource):
     """Reads `.pt` files of torch-cfd; several are laid end to end along the trajectories.
 
     Attributes:
@@ -49,13 +49,13 @@ class TorchCFD(Files):
     parameters: dict[str, float] = Field(default_factory=dict)
 
     @classmethod
-    def recognise(cls, glance: Glance) -> Finding | None:
+    def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """Dictionaries with a vorticity of four axes."""
-        if glance.container != "torch" or glance.rank("vorticity") != 4:
+        if listing.container != "torch" or listing.rank("vorticity") != 4:
             return None
-        evidence = f"a torch file with the tensors {glance.listed(*_FIELDS)}"
+        evidence = f"a torch file with the tensors {listing.describe(*_FIELDS)}"
         ask = {
-            "dt": _hint(glance.path, glance.shapes["vorticity"][1]),
+            "dt": _hint(listing.path, listing.shapes["vorticity"][1]),
             "length": "side of the domain: 1 for FNO's flow, 6.283185307179586 for the others",
         }
         return Finding("torch_cfd", "certain", evidence, ask=ask)
@@ -67,17 +67,17 @@ class TorchCFD(Files):
             ConfigError: if `dt` or `length` is not given.
             DataError: if a file has no vorticity, or arrays of other axes.
         """
-        pieces = [self._piece(path) for path in self.files()]
-        ds = join(
-            pieces,
+        contents = [self._contents(path) for path in self.files()]
+        ds = join_files(
+            contents,
             self,
-            convention.everywhere("periodic"),
+            convention.on_all_sides("periodic"),
             source_format="torch_cfd",
             references="arXiv:2405.17211",
         )
         return convention.select(ds, self.variables)
 
-    def _piece(self, path: Path) -> Piece:
+    def _contents(self, path: Path) -> FileContents:
         held = tensors(path)
         shape = tensor(path, held, "vorticity").shape
         if len(shape) != 4:
@@ -87,10 +87,14 @@ class TorchCFD(Files):
             hint = _hint(path, shape[1]) if option == "dt" else "give the side of the square domain"
             raise ConfigError(f"{option}: {path} does not hold it: {hint}")
         axes = ("trajectory", "time", "y", "x")
-        fields = {name: Stored(role, axes, held[key]) for key, (name, role) in _FIELDS.items() if key in held}
+        fields = {
+            name: FileField(role, axes, held[key]) for key, (name, role) in _FIELDS.items() if key in held
+        }
         times = np.arange(shape[1], dtype=np.float64) * self.dt
-        y, x = (even(n, self.length) for n in shape[2:])
-        return Piece(path, shape[0], {"time": times, "y": y, "x": x}, fields, self._scalars(path, shape[0]))
+        y, x = (periodic_axis(n, self.length) for n in shape[2:])
+        return FileContents(
+            path, shape[0], {"time": times, "y": y, "x": x}, fields, self._scalars(path, shape[0])
+        )
 
     def _scalars(self, path: Path, count: int) -> dict[str, NDArray[np.float64]]:
         found = {}

@@ -7,13 +7,13 @@ import xarray as xr
 
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.sources.arrays import zarr_array
-from pelagos.preprocessing.sources.finding import Finding, Glance
-from pelagos.preprocessing.sources.formats.cf import Gridded
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
+from pelagos.preprocessing.sources.formats.gridded import GriddedSource
 
 _ERA5 = ("geopotential", "temperature", "2m_temperature", "u_component_of_wind", "10m_u_component_of_wind")
 
 
-class WeatherBench(Gridded):
+class WeatherBench(GriddedSource):
     """Reads Zarr stores of WeatherBench 2 (arXiv:2308.15560) and ARCO-ERA5, in buckets, or local copies or parts.
 
     Coarse stores have axes (time, [level], longitude, latitude) with latitudes ascending, ARCO-ERA5 has
@@ -27,12 +27,12 @@ class WeatherBench(Gridded):
     standard_names: bool = False
 
     @classmethod
-    def recognise(cls, glance: Glance) -> Finding | None:
+    def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """Zarr groups with ERA5's long names on latitudes and longitudes."""
-        found = [name for name in _ERA5 if name in glance.shapes]
-        if glance.container != "zarr" or not found or not glance.has("latitude", "longitude"):
+        found = [name for name in _ERA5 if name in listing.shapes]
+        if listing.container != "zarr" or not found or not listing.has("latitude", "longitude"):
             return None
-        evidence = f"a Zarr group with ERA5's long names: {glance.listed(*found[:2])}"
+        evidence = f"a Zarr group with ERA5's long names: {listing.describe(*found[:2])}"
         return Finding("weatherbench", "certain" if len(found) > 1 else "likely", evidence)
 
     def open(self) -> xr.Dataset:

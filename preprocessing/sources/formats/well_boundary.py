@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Boundary
-from pelagos.preprocessing.sources.arrays.lazy_array import (
-    Hdf5Dataset,
+from pelagos.preprocessing.sources.arrays.array_reader import (
+    ArrayReader,
+    ArrayView,
     Index,
-    Part,
-    View,
-    floating,
-    slice_of,
-    take,
+    as_floating,
+    as_slice,
+    take_block,
 )
+from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset
 
 _log = logging.getLogger(__name__)
 _SLAB = 1 << 24  # bytes of masks or fields that are in memory at a time
@@ -31,7 +31,7 @@ Side = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Scattered(View):
+class Scattered(ArrayView):
     """Values (.., points) in their places: where a mask (.., space) marks them, in C order; 0 elsewhere.
 
     Attributes:
@@ -46,7 +46,7 @@ class Scattered(View):
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
-        leading = self.mask.shape[: -self.space] or self.part.shape[:-1]
+        leading = self.mask.shape[: -self.space] or self.reader.shape[:-1]
         return (*leading, *self.mask.shape[-self.space :])
 
     def read(self, index: Index) -> NDArray[Any]:
@@ -55,10 +55,10 @@ class Scattered(View):
         lengths = [
             n for size, one in zip(self.shape, leading, strict=False) for n in np.arange(size)[one].shape
         ]
-        wanted = take(np.broadcast_to(False, self.shape[-self.space :]), inside).shape
+        wanted = take_block(np.broadcast_to(False, self.shape[-self.space :]), inside).shape
         out = np.zeros((prod(lengths), *wanted), self.dtype)
         for number, field in enumerate(self._fields(leading)):
-            out[number] = take(field, inside)
+            out[number] = take_block(field, inside)
         return out.reshape(*lengths, *wanted)
 
     def _fields(self, leading: Index) -> Iterator[NDArray[Any]]:
@@ -66,7 +66,7 @@ class Scattered(View):
         shape, space = self.shape[: -self.space], self.shape[-self.space :]
         for slab in _slabs(shape, leading, self.dtype.itemsize * prod(space)):
             masks = self.mask.read(_own(self.mask, slab, (slice(None),) * self.space)).astype(bool)
-            values = self.part.read(_own(self.part, slab, (slice(None),)))
+            values = self.reader.read(_own(self.reader, slab, (slice(None),)))
             masks, values = masks.reshape(-1, *space), values.reshape(-1, values.shape[-1])
             for number in range(max(len(masks), len(values))):
                 yield self._placed(masks[number % len(masks)], values[number % len(values)])
@@ -81,9 +81,9 @@ class Scattered(View):
         return placed
 
 
-def _own(part: Part, leading: Index, inside: Index) -> Index:
+def _own(reader: ArrayReader, leading: Index, inside: Index) -> Index:
     """The index of a part that may lack the leading axes."""
-    return (*leading, *inside) if len(part.shape) > len(inside) else inside
+    return (*leading, *inside) if len(reader.shape) > len(inside) else inside
 
 
 def _slabs(shape: tuple[int, ...], index: Index, item_bytes: int) -> Iterator[Index]:
@@ -95,7 +95,7 @@ def _slabs(shape: tuple[int, ...], index: Index, item_bytes: int) -> Iterator[In
     step = max(1, _SLAB // item_bytes)
     for row in product(*(positions.tolist() for positions in before)):
         for start in range(0, len(last), step):
-            yield (*row, slice_of(last[start : start + step]))
+            yield (*row, as_slice(last[start : start + step]))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Zeros:
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
-        return take(np.broadcast_to(np.zeros((), self.dtype), self.shape), index).copy()
+        return take_block(np.broadcast_to(np.zeros((), self.dtype), self.shape), index).copy()
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Field:
 
     long_name: str
     axes: tuple[str, ...]
-    part: Part
+    reader: ArrayReader
 
 
 @dataclass(frozen=True)
@@ -160,13 +160,13 @@ def condition(
         return Condition(dict.fromkeys(product(axes, (0, -1))), {}, shown=False)
     mask, alone = Hdf5Dataset.of(stored), before == 0
     own = () if alone else tuple(varying)
-    fields = {f"{name}_mask": Field(f"where the {about} holds", (*own, *axes), floating(mask))}
+    fields = {f"{name}_mask": Field(f"where the {about} holds", (*own, *axes), as_floating(mask))}
     if (
         values := _values(group, len(axes), varying, int(np.count_nonzero(stored[()])) if alone else None)
     ) is not None:
         leading = tuple(varying) if own or len(values.shape) > 1 else ()
         what = f"values of {', '.join(of)}" if of else "values"
-        placed = Scattered(floating(values), mask, len(axes))
+        placed = Scattered(as_floating(values), mask, len(axes))
         fields[f"{name}_values"] = Field(f"{what} at the {about}", (*leading, *axes), placed)
     if known == "periodic" and len(axes) == 1:
         # An axis is periodic as a whole; the package's own example marks no point.

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Boundary
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.arrays.lazy_array import Hdf5Dataset, Part, member, open_hdf5
+from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
+from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
 from pelagos.preprocessing.sources.formats.well_boundary import Condition, Field, Side, Zeros, condition
 
 _ORDERS = {"scalars": 0, "t0_fields": 0, "t1_fields": 1, "t2_fields": 2}
@@ -29,7 +30,7 @@ class Array:
 
     group: str
     axes: tuple[str, ...]
-    part: Hdf5Dataset
+    reader: Hdf5Dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ def _times(stored: Any, num: int) -> tuple[NDArray[np.float64], float]:
         )
     if not np.isfinite(times).all():
         raise DataError(f"{stored.file.filename}: {stored.name} has times that are no numbers")
-    rows = np.stack([convention.evened(row, stored.dtype) for row in times])
+    rows = np.stack([convention.even_times(row, stored.dtype) for row in times])
     return rows, convention.rounding(times, stored.dtype)
 
 
@@ -182,7 +183,7 @@ def compare(first: Contents, other: Contents) -> None:
         axes = [", ".join(file.coordinates) for file in (first, other)]
         raise DataError(f"{first.path} has axes {axes[0]} but {other.path} {axes[1]}")
     for name, values in first.coordinates.items():
-        convention.agree(name, (first.path, values), (other.path, other.coordinates[name]))
+        convention.require_equal(name, (first.path, values), (other.path, other.coordinates[name]))
     held = [{name: array.axes for name, array in file.arrays.items()} for file in (first, other)]
     if differing := sorted(name for name in {**held[0], **held[1]} if held[0].get(name) != held[1].get(name)):
         raise DataError(f"{first.path} and {other.path} differ in the arrays {', '.join(differing)}")
@@ -195,11 +196,11 @@ def compare(first: Contents, other: Contents) -> None:
 def components(array: Array, dims: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Suffix and position of each component; tensors have two axes for them or one, row by row."""
     order, count = _ORDERS[array.group], len(dims)
-    shape = array.part.shape[len(array.axes) :]
+    shape = array.reader.shape[len(array.axes) :]
     flat = order == 2 and len(shape) == 1
     if shape != ((count**2,) if flat else (count,) * order):
         raise DataError(
-            f"{array.part.name} of {array.group} has shape {array.part.shape}, not"
+            f"{array.reader.name} of {array.group} has shape {array.reader.shape}, not"
             f" ({', '.join(array.axes)}) and then {count} components for each of {order} directions"
         )
     for index in product(range(count), repeat=order):
@@ -207,7 +208,7 @@ def components(array: Array, dims: Sequence[str]) -> Iterator[tuple[str, tuple[i
         yield "_" * bool(order) + "".join(dims[i] for i in index), position
 
 
-def shown(files: Sequence[Contents]) -> Iterator[tuple[str, Field, list[Part]]]:
+def shown(files: Sequence[Contents]) -> Iterator[tuple[str, Field, list[ArrayReader]]]:
     """Fields of the boundary conditions of which sides do not say all, and their values in each file.
 
     Raises:
@@ -219,15 +220,15 @@ def shown(files: Sequence[Contents]) -> Iterator[tuple[str, Field, list[Part]]]:
             own = [fields.get(key) or _nothing(file, field) for file, fields in zip(files, held, strict=True)]
             if different := next((one for one in own if one.axes != field.axes), None):
                 raise DataError(
-                    f"{field.part.name} varies along {', '.join(field.axes)}, but {different.part.name} along"
+                    f"{field.reader.name} varies along {', '.join(field.axes)}, but {different.reader.name} along"
                     f" {', '.join(different.axes)}: make a dataset of each"
                 )
-            yield key, field, [one.part for one in own]
+            yield key, field, [one.reader for one in own]
 
 
 def _nothing(file: Contents, field: Field) -> Field:
     """The field of a condition that a file does not have."""
     lengths = {"trajectory": file.num_trajectories, "time": file.times.shape[1]}
     lengths |= {name: len(values) for name, values in file.coordinates.items()}
-    part = Zeros(tuple(lengths[axis] for axis in field.axes), field.part.dtype, f"{file.path}: nothing")
-    return replace(field, part=part)
+    reader = Zeros(tuple(lengths[axis] for axis in field.axes), field.reader.dtype, f"{file.path}: nothing")
+    return replace(field, reader=reader)

@@ -21,7 +21,7 @@ from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.samples.sample_index import PairSampling
 from pelagos.preprocessing.samples.window_sampling import RolloutSampling
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 
 ROLLOUTS = {"kind": "rollouts", "steps": 3, "curriculum": [[0, 1], [2, 2], [100, 3]]}
 UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
@@ -30,7 +30,7 @@ UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
 def store(folder: Path, name: str, shape: tuple[int, int]) -> str:
     size = {"num_trajectories": 5, "shape": shape, "num_frames": 6, "interval": 0.02}
     config = SimulateConfig.model_validate({"equation": {"kind": "wave"}, **size})
-    the_well.write(simulate(config), folder / f"{name}.hdf5")
+    well_writer.write(simulate(config), folder / f"{name}.hdf5")
     values = {
         "dataset": name,
         "source": {"kind": "the_well", "paths": str(folder / f"{name}.hdf5")},

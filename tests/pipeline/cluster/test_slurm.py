@@ -23,7 +23,7 @@ from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.slurm_workers import SlurmWorkers
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.store import verify
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "slurm"
@@ -127,7 +127,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("archive") / "waves.hdf5"
     equation = {"kind": "wave"}
     shape = {"num_trajectories": 6, "shape": (16, 16), "num_frames": 8, "interval": 0.02}
-    the_well.write(simulate(SimulateConfig(equation=equation, **shape)), file)
+    well_writer.write(simulate(SimulateConfig(equation=equation, **shape)), file)
     return file
 
 

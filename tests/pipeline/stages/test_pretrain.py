@@ -20,7 +20,7 @@ from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import StoppedError
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = SimulateConfig(
         equation=equation, num_trajectories=8, shape=(16, 16), num_frames=8, interval=0.02
     )
-    the_well.write(simulate(config), path / "waves.hdf5")
+    well_writer.write(simulate(config), path / "waves.hdf5")
     values = {
         "dataset": "waves",
         "source": {"kind": "the_well", "paths": str(path / "waves.hdf5")},

@@ -15,7 +15,7 @@ from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.normalize import Normalizer
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.store import open_store
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -42,7 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = SimulateConfig(
         equation={"kind": "wave"}, num_trajectories=16, shape=(16, 16), num_frames=8, interval=0.05
     )
-    the_well.write(simulate(config), folder / "waves.hdf5")
+    well_writer.write(simulate(config), folder / "waves.hdf5")
     values = {
         "dataset": "waves",
         "source": {"kind": "the_well", "paths": str(folder / "waves.hdf5")},

@@ -21,7 +21,7 @@ from pelagos.pipeline.training.ledger import read
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 
 WAVES = {"equation": {"kind": "wave"}, "shape": [8, 8], "num_frames": 6, "interval": 0.02, "batch": 4}
 ONLINE: dict[str, Any] = {
@@ -169,7 +169,7 @@ def invoke(*arguments: object) -> Result:
 
 def test_a_model_trained_online_forecasts_a_store_and_is_adapted_online(folder: Path, alone: Path) -> None:
     config = SimulateConfig.model_validate(WAVES | {"num_trajectories": 3, "seed": 1})
-    the_well.write(simulate(config), folder / "wave.hdf5")
+    well_writer.write(simulate(config), folder / "wave.hdf5")
     source = {"kind": "the_well", "paths": str(folder / "wave.hdf5")}
     splits = {"kind": "trajectories", "test": 3}
     values = {"dataset": "wave", "source": source, "root": str(folder), "splits": splits}

@@ -32,7 +32,7 @@ from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.loading.loader import Loader
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.samples.batch import Batch, LoadedBatch
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.variables import Variable
 
 GRID = Grid(kind="cartesian", y=np.arange(4.0), x=np.arange(4.0))
@@ -228,7 +228,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> pretrain.PretrainStage:
     """A short run on a store of travelling waves."""
     folder = tmp_path_factory.mktemp("meter")
     shape = {"num_trajectories": 4, "shape": (16, 16), "num_frames": 6, "interval": 0.02}
-    the_well.write(simulate(SimulateConfig(equation={"kind": "wave"}, **shape)), folder / "waves.hdf5")
+    well_writer.write(simulate(SimulateConfig(equation={"kind": "wave"}, **shape)), folder / "waves.hdf5")
     source = {"kind": "the_well", "paths": str(folder / "waves.hdf5")}
     splits = {"kind": "trajectories", "valid": 1}
     values = {"dataset": "waves", "source": source, "root": str(folder / "stores"), "splits": splits}

@@ -29,7 +29,7 @@ from pelagos.preprocessing.samples.batch import Batch
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture
 from pelagos.preprocessing.samples.normalize import Normalizer
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 
 WAVES = {"equation": {"kind": "wave"}, "shape": [8, 8], "num_frames": 5, "interval": 1 / 64, "batch": 4}
 
@@ -131,7 +131,7 @@ def test_samples_scales_and_scores_are_those_of_the_same_simulation_in_a_store(
 ) -> None:
     simulation = WAVES | {"equation": equation, "dataset": "flow"}
     config = SimulateConfig.model_validate(simulation | {"num_trajectories": 5})
-    the_well.write(simulate(config), tmp_path / "flow.hdf5")
+    well_writer.write(simulate(config), tmp_path / "flow.hdf5")
     built = {
         "dataset": "flow",
         "source": {"kind": "the_well", "paths": str(tmp_path / "flow.hdf5")},
@@ -187,7 +187,7 @@ def test_held_out_trajectories_never_train(steps: Contents) -> None:
 
 def test_stored_data_and_two_simulations_mix(tmp_path: Path, waves: OnlineDataset) -> None:
     config = SimulateConfig.model_validate(WAVES | {"num_trajectories": 4})
-    the_well.write(simulate(config), tmp_path / "waves.hdf5")
+    well_writer.write(simulate(config), tmp_path / "waves.hdf5")
     source = {"kind": "the_well", "paths": str(tmp_path / "waves.hdf5")}
     path = build(BuildConfig.model_validate({"dataset": "stored", "source": source, "root": str(tmp_path)}))
     stored = DatasetConfig(path=path).open()

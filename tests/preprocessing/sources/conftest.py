@@ -1,9 +1,12 @@
 """Fixtures of the sources' tests."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
+from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader, ArrayView, Index
 from pelagos.preprocessing.sources.arrays.lazy_array import LazyArray
 
 
@@ -13,14 +16,15 @@ def elements_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     original = LazyArray._block
 
-    class Counted:
-        def __init__(self, part: Any) -> None:
-            self.part = part
-
-        def read(self, index: Any) -> Any:
-            values = self.part.read(index)
+    @dataclass(frozen=True)
+    class Counted(ArrayView):
+        def read(self, index: Index) -> NDArray[Any]:
+            values = self.reader.read(index)
             sizes.append(values.size)
             return values
 
-    monkeypatch.setattr(LazyArray, "_block", lambda self, part, index: original(self, Counted(part), index))
+    def counted(self: LazyArray, reader: ArrayReader, index: dict[str, Any]) -> NDArray[Any]:
+        return original(self, Counted(reader), index)
+
+    monkeypatch.setattr(LazyArray, "_block", counted)
     return sizes

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from pelagos.preprocessing.grid import Grid, Sides
 from pelagos.preprocessing.sources import convention
@@ -12,7 +13,7 @@ from pelagos.preprocessing.sources import convention
 def dataset(
     fields: Sequence[str],
     static: Sequence[str] = (),
-    scalars: Mapping[str, object] = {},
+    scalars: Mapping[str, ArrayLike] = {},
     *,
     trajectories: int = 3,
     times: int = 5,

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from pelagos.preprocessing.errors import DataError
@@ -57,7 +59,7 @@ BROKEN: dict[str, Change] = {
     "attribute boundary_x is 'periodic'; 'low,high' of": lambda ds: ds.assign_attrs(boundary_x="periodic"),
     "boundary_y is periodic on one side only": lambda ds: ds.assign_attrs(boundary_y="periodic,wall"),
     "attribute grid is 'gaussian'": lambda ds: ds.assign_attrs(grid="gaussian"),
-    "variable velocity_x has levels; no coordinate 'level' says which": lambda ds: ds.assign(
+    "variable velocity_x has levels, but no coordinate 'level' says which": lambda ds: ds.assign(
         velocity_x=ds.velocity_x.expand_dims("level", axis=2)
     ),
     "coordinate level is nan at point 0": lambda ds: ds.assign(
@@ -113,19 +115,19 @@ def test_selection_keeps_scalars_and_names_what_is_unknown(ds: xr.Dataset) -> No
 def test_coordinates_agree_up_to_single_precision() -> None:
     values = np.linspace(-10.75, 2.75, 28)
     one, two = (Path("a"), values), (Path("b"), values.astype("f4").astype("f8"))
-    convention.agree("x", one, two)
+    convention.require_equal("x", one, two)
     with pytest.raises(DataError, match=r"a and b differ in x: point 3 is -9\.25 and -9\.24"):
-        convention.agree("x", one, (Path("b"), values + 0.01 * (np.arange(28) == 3)))
+        convention.require_equal("x", one, (Path("b"), values + 0.01 * (np.arange(28) == 3)))
     with pytest.raises(DataError, match="a and b differ in x: 28 and 27 points"):
-        convention.agree("x", one, (Path("b"), values[1:]))
+        convention.require_equal("x", one, (Path("b"), values[1:]))
 
 
 def test_coordinates_near_nothing_and_those_far_away_are_told_apart() -> None:
     seconds = 1e9 + np.arange(4.0)
     with pytest.raises(DataError, match="differ in time"):
-        convention.agree("time", ("a", seconds), ("b", seconds + 1))
+        convention.require_equal("time", ("a", seconds), ("b", seconds + 1))
     with pytest.raises(DataError, match="differ in x: point 1"):
-        convention.agree("x", ("a", np.array([0.0, 1.0])), ("b", np.array([0.0, np.nan])))
+        convention.require_equal("x", ("a", np.array([0.0, 1.0])), ("b", np.array([0.0, np.nan])))
 
 
 @pytest.mark.parametrize(
@@ -151,12 +153,12 @@ def test_an_unknown_boundary_is_an_error_that_lists_the_kinds() -> None:
 )
 def test_late_times_in_single_precision_are_evenly_spaced(start: float, step: float) -> None:
     for count in (3, 50, 10_000):
-        exact = start + step * np.arange(count)
+        exact = start + step * np.arange(count, dtype=np.float64)
         stored = exact.astype(np.float32)
-        found = convention.evened(stored.astype(np.float64), stored.dtype)
-        assert not convention.uneven(found).size
+        found = convention.even_times(stored.astype(np.float64), stored.dtype)
+        assert not convention.uneven_frames(found).size
         np.testing.assert_allclose(found, exact, rtol=0, atol=np.spacing(np.abs(stored).max()))
-        np.testing.assert_array_equal(convention.evened(exact, exact.dtype), exact)
+        np.testing.assert_array_equal(convention.even_times(exact, exact.dtype), exact)
 
 
 LATE = np.array([1e4, 1e4 + 0.01, 1e4 + 0.022, 1e4 + 0.03])
@@ -176,8 +178,8 @@ LATE = np.array([1e4, 1e4 + 0.01, 1e4 + 0.022, 1e4 + 0.03])
         (1e4 + 0.001 * np.arange(50), np.float32),
     ],
 )
-def test_times_that_rounding_does_not_explain_stay_uneven(times: np.ndarray, dtype: type) -> None:
-    stored = times.astype(dtype)
-    found = convention.evened(stored.astype(np.float64), stored.dtype)
+def test_times_that_rounding_does_not_explain_stay_uneven(times: NDArray[Any], dtype: type) -> None:
+    stored: NDArray[Any] = times.astype(dtype)
+    found = convention.even_times(stored.astype(np.float64), stored.dtype)
     np.testing.assert_array_equal(found, stored)
-    assert convention.uneven(found).size
+    assert convention.uneven_frames(found).size

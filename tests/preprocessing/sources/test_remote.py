@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import numcodecs
+import numcodecs  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 import xarray as xr
@@ -22,7 +22,7 @@ from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.repair import repair
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.inspection.inspect_path import inspect
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.anemoi import Anemoi
 from pelagos.preprocessing.sources.formats.cf import CF
 from pelagos.preprocessing.sources.formats.credit import CREDIT
@@ -41,31 +41,31 @@ from tests.preprocessing.sources.formats import (
 )
 
 
-def era5(folder: Path) -> Files:
+def era5(folder: Path) -> FileSource:
     return WeatherBench(paths=test_weatherbench.save(test_weatherbench.coarse(), folder / "era5-8x5.zarr"))
 
 
-def projected(folder: Path) -> Files:
+def projected(folder: Path) -> FileSource:
     ds = test_cf.weather("t", "q")
     with pytest.warns(ZarrUserWarning, match="not part in the Zarr format 3 specification"):
         ds.to_zarr(folder / "weather.zarr", zarr_format=3, consolidated=True)
     return CF(paths=str(folder / "weather.zarr"))
 
 
-def years(folder: Path) -> Files:
+def years(folder: Path) -> FileSource:
     paths = [
         test_credit.save(test_credit.year_of_credit(year), folder / f"y_{year}.zarr") for year in (2018, 2019)
     ]
     return CREDIT(paths=tuple(paths))
 
 
-def anemoi(folder: Path) -> Files:
+def anemoi(folder: Path) -> FileSource:
     path = test_anemoi.save(folder / "an.zarr", test_anemoi.DATA)
     zarr.consolidate_metadata(path, zarr_format=2)
     return Anemoi(paths=path)
 
 
-def shallow_water(folder: Path) -> Files:
+def shallow_water(folder: Path) -> FileSource:
     test_pdearena.water(2).to_zarr(folder / "water.zarr", consolidated=True, zarr_format=2)
     return PDEArena(paths=str(folder / "water.zarr"))
 
@@ -81,7 +81,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield served
 
 
-def there(source: Files, prefix: str) -> Files:
+def there(source: FileSource, prefix: str) -> FileSource:
     """The same source under another place."""
     return source.model_copy(update={"paths": tuple(f"{prefix}/{Path(one).name}" for one in source.paths)})
 
@@ -196,9 +196,9 @@ def test_a_chunk_cut_short_on_the_server_is_found(tmp_path: Path, site: Site) ->
 def test_what_cannot_be_read_from_a_server_is_explained(tmp_path: Path, site: Site) -> None:
     with pytest.raises(MissingFileError, match=r"wind\.nc: no Zarr group is there; other files have to be"):
         CF(paths=f"{site.url}/wind.nc").open()
-    with pytest.raises(DataError, match=r"flow\.hdf5: of this format files on this machine alone are read"):
+    with pytest.raises(DataError, match=r"flow\.hdf5: this format is read from files on this machine only"):
         PDEBench(paths=f"{site.url}/flow.hdf5").open()
-    with pytest.raises(DataError, match="patterns are of this machine's files; list the URLs"):
+    with pytest.raises(DataError, match="patterns work for files on this machine only; list the URLs"):
         CREDIT(paths="s3://bucket/*.zarr").open()
     with pytest.raises(ValidationError, match="unknown protocol 'gcp'"):
         CREDIT(paths="gcp://bucket/a.zarr")

@@ -8,7 +8,9 @@ import pytest
 import xarray as xr
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
-from pelagos.preprocessing.sources.arrays.lazy_array import Hdf5Dataset, floating, member, open_hdf5, variable
+from pelagos.preprocessing.sources.arrays.array_reader import as_floating
+from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
+from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
 
 RNG = np.random.default_rng(0)
 DIMS = ("trajectory", "time", "y", "x")
@@ -33,7 +35,7 @@ def test_axes_are_permuted_and_components_selected_by_name(
     parts: tuple[np.ndarray, list[Hdf5Dataset]],
 ) -> None:
     values, readers = parts
-    made = variable(DIMS, readers, ("time", "x", "y", "trajectory", 1), SIZES, {})
+    made = lazy_variable(DIMS, readers, ("time", "x", "y", "trajectory", 1), SIZES, {})
     np.testing.assert_array_equal(made, values[..., 1].transpose(3, 0, 2, 1))
 
 
@@ -57,7 +59,7 @@ def test_indexing_is_that_of_an_array_in_memory(
     parts: tuple[np.ndarray, list[Hdf5Dataset]], indexer: dict[str, object]
 ) -> None:
     values, readers = parts
-    made = variable(DIMS, readers, ("time", "x", "y", "trajectory", 0), SIZES, {})
+    made = lazy_variable(DIMS, readers, ("time", "x", "y", "trajectory", 0), SIZES, {})
     expected = xr.Variable(DIMS, values[..., 0].transpose(3, 0, 2, 1))
     xr.testing.assert_identical(
         xr.DataArray(made).isel(indexer).compute(), xr.DataArray(expected).isel(indexer)
@@ -67,7 +69,7 @@ def test_indexing_is_that_of_an_array_in_memory(
 def test_what_does_not_vary_is_repeated(tmp_path: Path) -> None:
     profile = RNG.normal(size=(4, 5))
     reader = stored(tmp_path / "a.h5", profile)
-    made = variable(DIMS, [reader], ("y", "time"), SIZES, {}, counts=[6])
+    made = lazy_variable(DIMS, [reader], ("y", "time"), SIZES, {}, counts=[6])
     np.testing.assert_array_equal(made, np.broadcast_to(profile.T[None, :, :, None], (6, 5, 4, 3)))
     made[2:4].values[...] = 0  # a copy of one's own
 
@@ -76,16 +78,16 @@ def test_parts_without_trajectories_stand_for_one_each_or_as_many_as_told(tmp_pa
     readers = [stored(tmp_path / f"{i}.h5", np.full((4, 3), float(i))) for i in range(3)]
     dims = ("trajectory", "y", "x")
     np.testing.assert_array_equal(
-        variable(dims, readers, ("y", "x"), SIZES | {"trajectory": 3}, {})[:, 0, 0], [0, 1, 2]
+        lazy_variable(dims, readers, ("y", "x"), SIZES | {"trajectory": 3}, {})[:, 0, 0], [0, 1, 2]
     )
-    made = variable(dims, readers, ("y", "x"), SIZES, {}, counts=[1, 2, 3])
+    made = lazy_variable(dims, readers, ("y", "x"), SIZES, {}, counts=[1, 2, 3])
     np.testing.assert_array_equal(made[:, 0, 0], [0, 1, 1, 2, 2, 2])
     np.testing.assert_array_equal(made[1:4, 0, 0], [1, 1, 2])
 
 
 def test_only_files_that_are_asked_for_are_opened(tmp_path: Path) -> None:
     readers = [stored(tmp_path / f"{i}.h5", RNG.normal(size=(2, 4, 3))) for i in range(3)]
-    made = variable(("trajectory", "y", "x"), readers, ("trajectory", "y", "x"), SIZES, {})
+    made = lazy_variable(("trajectory", "y", "x"), readers, ("trajectory", "y", "x"), SIZES, {})
     (tmp_path / "1.h5").unlink()
     assert made[[0, 1, 4, 5]].values.shape == (4, 4, 3)
     with pytest.raises(MissingFileError, match=r"1\.h5: no such file; did you mean [02]\.h5"):
@@ -97,11 +99,11 @@ def test_a_shape_that_contradicts_the_others_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"1\.h5: /a has shape \(3, 4, 4\); \(trajectory, y=4, x=3\) was expected"
     ):
-        variable(("trajectory", "y", "x"), readers, ("trajectory", "y", "x"), SIZES, {})
+        lazy_variable(("trajectory", "y", "x"), readers, ("trajectory", "y", "x"), SIZES, {})
     with pytest.raises(DataError, match=r"0\.h5: /a has 3 along trajectory; 6 were expected"):
-        variable(("trajectory", "y", "x"), readers[:1], ("trajectory", "y", "x"), SIZES, {})
+        lazy_variable(("trajectory", "y", "x"), readers[:1], ("trajectory", "y", "x"), SIZES, {})
     with pytest.raises(DataError, match=r"shape \(3, 4, 3\); \(trajectory, y=4, more than 3\) was expected"):
-        variable(("trajectory", "y"), readers[:1], ("trajectory", "y", 3), SIZES, {})
+        lazy_variable(("trajectory", "y"), readers[:1], ("trajectory", "y", 3), SIZES, {})
 
 
 def test_parts_of_different_types_are_named(tmp_path: Path) -> None:
@@ -109,15 +111,15 @@ def test_parts_of_different_types_are_named(tmp_path: Path) -> None:
         stored(tmp_path / f"{i}.h5", np.zeros((3, 4, 3), dtype)) for i, dtype in enumerate(("f4", "f8"))
     ]
     with pytest.raises(DataError, match=r"1\.h5: /a is float64 but .*0\.h5: /a is float32"):
-        variable(("trajectory", "y", "x"), readers, ("trajectory", "y", "x"), SIZES, {})
+        lazy_variable(("trajectory", "y", "x"), readers, ("trajectory", "y", "x"), SIZES, {})
 
 
 def test_integers_and_booleans_become_floating(tmp_path: Path) -> None:
-    part = floating(stored(tmp_path / "a.h5", np.array([True, False])))
+    part = as_floating(stored(tmp_path / "a.h5", np.array([True, False])))
     assert part.dtype == np.float32
     np.testing.assert_array_equal(part.read((slice(None),)), np.array([1, 0], np.float32))
     single = stored(tmp_path / "b.h5", np.zeros(2, np.float64))
-    assert floating(single) is single
+    assert as_floating(single) is single
 
 
 def test_damage_within_the_data_is_found_when_it_is_read(tmp_path: Path) -> None:
@@ -130,7 +132,7 @@ def test_damage_within_the_data_is_found_when_it_is_read(tmp_path: Path) -> None
     content = bytearray(path.read_bytes())
     content[offset + 8] ^= 0xFF
     path.write_bytes(content)
-    made = variable(("trajectory", "x"), [reader], ("trajectory", "x"), {"trajectory": 6, "x": 400}, {})
+    made = lazy_variable(("trajectory", "x"), [reader], ("trajectory", "x"), {"trajectory": 6, "x": 400}, {})
     np.testing.assert_array_equal(made[:4], values[:4])
     with pytest.raises(DamagedFileError, match=r"a\.h5: /a: cannot be read"):
         made[4].load()

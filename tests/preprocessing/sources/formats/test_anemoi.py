@@ -12,7 +12,7 @@ from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.inspection.proposal import propose
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.anemoi import Anemoi
 from pelagos.preprocessing.sources.formats.cf import CF
 from pelagos.preprocessing.store.store import open_store
@@ -63,14 +63,14 @@ def save(path: Path, data: np.ndarray, names: list[str] = NAMES, **facts: Any) -
     return str(path)
 
 
-STEPS = np.arange(0, 24, 6, "m8[h]").astype("m8[s]")
+STEPS = (np.arange(0, 24, 6) * np.timedelta64(1, "h")).astype("m8[s]")
 DATA = RNG.normal(size=(4, len(NAMES), 2, 40)).astype("f4")
 DATA[:, 2] = DATA[0, 2, 0]
 
 
 class TestAnemoi(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         return Anemoi(paths=save(tmp_path_factory.mktemp("anemoi") / "era.zarr", DATA))
 
     def vital(self, path: Path) -> Path:
@@ -79,7 +79,7 @@ class TestAnemoi(SourceContract):
 
 class TestForecasts(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         path = tmp_path_factory.mktemp("anemoi") / "aifs.zarr"
         return Anemoi(paths=save(path, FORECASTS, layout="trajectories"))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.apebench import APEBench
 from tests.preprocessing.sources.contracts import SourceContract
 
@@ -25,7 +25,7 @@ def save(path: Path, *shape: int, info: dict[str, object] | None = None) -> np.n
 
 class TestPhysical(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         path = tmp_path_factory.mktemp("ape") / "2d_phy_decay_turb_train.npy"
         save(path, 3, 5, 1, 8, 6, info={"dt": 0.1, "domain_extent": 2.0, "diffusivity": 1e-4})
         return APEBench(paths=str(path))
@@ -33,7 +33,7 @@ class TestPhysical(SourceContract):
 
 class TestByDifficulty(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         path = tmp_path_factory.mktemp("ape") / "1d_diff_gs_test.npy"
         save(path, 3, 5, 2, 8)
         return APEBench(paths=str(path), dt=1, length=1, variables=("activator", "inhibitor"))
@@ -92,7 +92,7 @@ def test_horizons_of_training_and_test_are_kept_apart(tmp_path: Path) -> None:
 
 class TestPhysicalIn3D(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         path = tmp_path_factory.mktemp("ape") / "3d_phy_burgers_train.npy"
         save(path, 3, 5, 3, 6, 5, 4, info={"dt": 0.1, "domain_extent": 2.0, "diffusivity": 1e-4})
         return APEBench(paths=str(path))

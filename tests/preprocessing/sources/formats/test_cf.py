@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import xarray as xr
 
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.cf import CF
 from tests.preprocessing.sources.contracts import SourceContract
 
@@ -41,29 +42,28 @@ def save(ds: xr.Dataset, path: Path) -> str:
     if path.suffix == ".zarr":
         ds.to_zarr(path, consolidated=False)
     else:
-        engine = "scipy" if path.suffix == ".nc3" else "h5netcdf"
-        ds.to_netcdf(path, engine=engine)
+        ds.to_netcdf(path, engine="scipy" if path.suffix == ".nc3" else "h5netcdf")
     return str(path)
 
 
 class _Contract(SourceContract):
-    def make(self, folder: Path) -> Files:
+    def make(self, folder: Path) -> FileSource:
         raise NotImplementedError
 
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         return self.make(tmp_path_factory.mktemp("weather"))
 
 
 class TestNetCDF4(_Contract):
-    def make(self, folder: Path) -> Files:
+    def make(self, folder: Path) -> FileSource:
         for i in range(2):
             save(weather("t", "u", start=4 * i), folder / f"t_{i}.nc")
         return CF(paths=f"{folder}/t_*.nc")
 
 
 class TestNetCDF3(_Contract):
-    def make(self, folder: Path) -> Files:
+    def make(self, folder: Path) -> FileSource:
         levels = weather("t").expand_dims(level=[500.0, 850.0], axis=1)
         return CF(paths=save(levels, folder / "t.nc3"))
 
@@ -152,7 +152,7 @@ def test_packed_values_and_fill_values_are_decoded_as_xarray_does(tmp_path: Path
     path = save(ds, tmp_path / f"a.{suffix}")
     found = CF(paths=path).open()
     engine = {"nc": "h5netcdf", "nc3": "scipy", "zarr": "zarr"}[suffix]
-    more = {"consolidated": False} if suffix == "zarr" else {}
+    more: dict[str, Any] = {"consolidated": False} if suffix == "zarr" else {}
     with xr.open_dataset(path, engine=engine, **more) as expected:
         for name in ds:
             np.testing.assert_array_equal(found[name][0], expected[name])
@@ -246,7 +246,7 @@ def test_turning_latitudes_turns_their_sides(tmp_path: Path) -> None:
 
 
 def test_latitudes_of_a_projected_grid_cannot_be_turned(shared: Path) -> None:
-    with pytest.raises(ConfigError, match="rows of a projected grid are no latitudes"):
+    with pytest.raises(ConfigError, match="rows of a projected grid are not latitudes"):
         CF(paths=str(shared / "data/weather/credit/era5.2d.198001.nc"), latitude="ascending").open()
 
 

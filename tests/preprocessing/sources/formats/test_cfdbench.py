@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, MissingFileError
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.cfdbench import CFDBench
 from tests.preprocessing.sources.contracts import SourceContract
 
@@ -37,7 +37,7 @@ def case(folder: Path, settings: dict[str, Any], frames: int = 4) -> dict[str, n
 
 class TestCFDBench(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         folder = tmp_path_factory.mktemp("cavity") / "bc"
         for i in range(3):
             case(folder / f"case{i:04d}", CAVITY | {"vel_top": i})

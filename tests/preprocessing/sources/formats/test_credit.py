@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.credit import CREDIT
 from tests.preprocessing.sources.contracts import SourceContract
 
@@ -23,7 +23,7 @@ def save(ds: xr.Dataset, path: Path, **more: Any) -> str:
 
 class TestCREDIT(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         folder = tmp_path_factory.mktemp("credit")
         for year in (2018, 2019):
             save(year_of_credit(year), folder / f"SixHourly_y_TOTAL_{year}.zarr")

@@ -10,8 +10,8 @@ import scipy.io
 import torch
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.formats.fno_data import FNO
+from pelagos.preprocessing.sources.file_source import FileSource
+from pelagos.preprocessing.sources.formats.fno_data import FNOData
 from tests.preprocessing.sources.contracts import SourceContract
 
 RNG = np.random.default_rng(0)
@@ -38,9 +38,9 @@ class _Contract(SourceContract):
     version: str
 
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         path = tmp_path_factory.mktemp("fno") / "ns_V1e-3_N3_T4.mat"
-        return FNO(paths=save(path, self.version, **FLOW))
+        return FNOData(paths=save(path, self.version, **FLOW))
 
 
 class TestMatlab5(_Contract):
@@ -57,21 +57,21 @@ class TestTorch(_Contract):
 
 class TestDarcy(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         path = tmp_path_factory.mktemp("fno") / "piececonst_r8.mat"
-        return FNO(paths=save(path, "5", coeff=A, sol=A + 1))
+        return FNOData(paths=save(path, "5", coeff=A, sol=A + 1))
 
 
 class TestBurgers(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         path = tmp_path_factory.mktemp("fno") / "burgers_data_R10.mat"
-        return FNO(paths=save(path, "7.3", a=A[:, :, 0], u=A[:, :, 1]))
+        return FNOData(paths=save(path, "7.3", a=A[:, :, 0], u=A[:, :, 1]))
 
 
 @pytest.mark.parametrize("version", ["5", "7.3", "pt"])
 def test_time_is_last_and_x_before_y_in_every_version(tmp_path: Path, version: str) -> None:
-    ds = FNO(paths=save(tmp_path / "ns_V1e-5_N3_T4.mat", version, **FLOW)).open()
+    ds = FNOData(paths=save(tmp_path / "ns_V1e-5_N3_T4.mat", version, **FLOW)).open()
     np.testing.assert_array_equal(ds.vorticity[:, 1:], U.transpose(0, 3, 2, 1))
     np.testing.assert_array_equal(ds.vorticity[:, 0], A.transpose(0, 2, 1))
     np.testing.assert_array_equal(ds.time, [0, 1, 2, 3, 4])
@@ -79,22 +79,22 @@ def test_time_is_last_and_x_before_y_in_every_version(tmp_path: Path, version: s
 
 
 def test_initial_values_that_are_no_step_before_the_frames_are_left_out(tmp_path: Path) -> None:
-    ds = FNO(paths=save(tmp_path / "a.mat", "5", **FLOW | {"t": np.arange(11.0, 15.0)})).open()
+    ds = FNOData(paths=save(tmp_path / "a.mat", "5", **FLOW | {"t": np.arange(11.0, 15.0)})).open()
     np.testing.assert_array_equal(ds.time, [11, 12, 13, 14])
 
 
 def test_times_are_asked_for_where_there_are_none(tmp_path: Path) -> None:
     path = save(tmp_path / "a.mat", "5", u=U)
     with pytest.raises(ConfigError, match=r"dt: .*a\.mat holds no times; give the time between its 4 frames"):
-        FNO(paths=path).open()
-    np.testing.assert_array_equal(FNO(paths=path, dt=0.5).open().time, [0.5, 1, 1.5, 2])
+        FNOData(paths=path).open()
+    np.testing.assert_array_equal(FNOData(paths=path, dt=0.5).open().time, [0.5, 1, 1.5, 2])
     wrong = save(tmp_path / "b.mat", "5", u=U, t=np.arange(3.0))
     with pytest.raises(DataError, match=r"b\.mat: t has 3 values for 4 frames"):
-        FNO(paths=wrong).open()
+        FNOData(paths=wrong).open()
 
 
 def test_initial_and_final_values_of_burgers_are_two_frames(tmp_path: Path) -> None:
-    ds = FNO(paths=save(tmp_path / "a.mat", "5", a=A[:, :, 0], u=A[:, :, 1])).open()
+    ds = FNOData(paths=save(tmp_path / "a.mat", "5", a=A[:, :, 0], u=A[:, :, 1])).open()
     np.testing.assert_array_equal(ds.u[:, 0, 0], A[:, :, 0])
     np.testing.assert_array_equal(ds.u[:, 1, 0], A[:, :, 1])
 
@@ -105,8 +105,8 @@ def test_the_real_reference_solutions_are_read_as_scipy_reads_them(
 ) -> None:
     path = str(shared / f"data/pde/mat/{name}.mat")
     with pytest.raises(ConfigError, match=rf"boundary: .*{name}\.mat does not say"):
-        FNO(paths=path).open()
-    ds = FNO.model_validate({"paths": path, "boundary": "wall"}).open()
+        FNOData(paths=path).open()
+    ds = FNOData.model_validate({"paths": path, "boundary": "wall"}).open()
     expected = scipy.io.loadmat(path)
     np.testing.assert_array_equal(ds.u[0, :, 0], expected[key].T)
     np.testing.assert_array_equal(ds.time, expected[time].ravel())
@@ -116,4 +116,4 @@ def test_the_real_reference_solutions_are_read_as_scipy_reads_them(
 def test_other_arrays_are_named(tmp_path: Path) -> None:
     path = save(tmp_path / "a.mat", "5", w=U)
     with pytest.raises(DataError, match=r"a\.mat holds w \(3, 8, 6, 4\); u \(sample, x, y, time\)"):
-        FNO(paths=path).open()
+        FNOData(paths=path).open()

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-import eccodes
+import eccodes  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.grib import GRIB
 from tests.preprocessing.sources.contracts import SourceContract
 
@@ -36,7 +36,7 @@ def messages(path: Path, steps: tuple[int, ...] = (0,), kinds: tuple[str, ...] =
             for level in ((500, 850) if kind == "isobaricInhPa" else (1,))
         ]:
             handle = eccodes.codes_grib_new_from_samples("regular_ll_pl_grib2")
-            own = {"dataDate": 20200100 + day, "dataTime": 0, "stepRange": step}
+            own: dict[str, int | str] = {"dataDate": 20200100 + day, "dataTime": 0, "stepRange": step}
             own |= {"shortName": name, "typeOfLevel": layer, "level": level}
             for key, value in (keys | own).items():
                 eccodes.codes_set(handle, key, value)
@@ -49,7 +49,7 @@ def messages(path: Path, steps: tuple[int, ...] = (0,), kinds: tuple[str, ...] =
 
 class TestGRIB(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         return GRIB(paths=messages(tmp_path_factory.mktemp("grib") / "era.grib"))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.neuralop import NeuralOp
 from tests.preprocessing.sources.contracts import SourceContract
 
@@ -19,7 +19,7 @@ def save(path: Path, **tensors: object) -> str:
 
 class TestDarcy(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         folder = tmp_path_factory.mktemp("darcy")
         for i, count in enumerate((2, 3)):
             save(folder / f"darcy_{i}.pt", x=torch.rand(count, 6, 4) > 0.5, y=torch.randn(count, 6, 4))
@@ -28,7 +28,7 @@ class TestDarcy(SourceContract):
 
 class TestBurgers(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         y = torch.randn(4, 5, 8, dtype=torch.float64)
         path = tmp_path_factory.mktemp("burgers") / "burgers.pt"
         return NeuralOp(paths=save(path, x=y[:, 0], y=y, visc=torch.tensor([[0.01]])))

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.pdearena import PDEArena
 from tests.preprocessing.sources.contracts import SourceContract
 
@@ -34,7 +34,7 @@ def save(path: Path, *groups: str, fields: dict[str, Any] = FIELDS) -> str:
 
 class TestSmoke(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         folder = tmp_path_factory.mktemp("arena")
         for seed in (1, 2):
             save(folder / f"NavierStokes2D_train_{seed}.h5", "train")
@@ -59,7 +59,7 @@ def water(count: int) -> xr.Dataset:
 
 class TestWaterInNetCDF(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         folder = tmp_path_factory.mktemp("water")
         for run in range(2):
             water(2).isel(b=run).to_netcdf(folder / f"output_{run}.nc", engine="h5netcdf")
@@ -68,7 +68,7 @@ class TestWaterInNetCDF(SourceContract):
 
 class TestWaterInZarr(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         path = tmp_path_factory.mktemp("water") / "train.zarr"
         water(2).to_zarr(path, consolidated=False, zarr_format=2)
         return PDEArena(paths=str(path))
@@ -150,7 +150,7 @@ def maxwell(path: Path, group: str = "train/", shape: tuple[int, ...] = (2, 4, 6
 
 class TestMaxwell(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         path = maxwell(tmp_path_factory.mktemp("arena") / "Maxwell3D_train_42_2.h5")
         return PDEArena(paths=path, dt=0.5, length=2.0)
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
+from numpy.typing import ArrayLike
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.grid import Sides
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats import pdebench_writer
 from pelagos.preprocessing.sources.formats.pdebench import PDEBench
 from pelagos.preprocessing.sources.formats.pdebench_writer import DiffusionReactionWriter, FlowWriter
@@ -20,7 +22,11 @@ from tests.preprocessing.sources.datasets import dataset
 
 RNG = np.random.default_rng(0)
 FLOW = ("density", "pressure", "velocity_x", "velocity_y")
-RATES = {"diffusivity_activator": [1, 2, 3], "diffusivity_inhibitor": 0.5, "reaction_rate": [4, 5, 6]}
+RATES: dict[str, ArrayLike] = {
+    "diffusivity_activator": [1, 2, 3],
+    "diffusivity_inhibitor": 0.5,
+    "reaction_rate": [4, 5, 6],
+}
 
 
 def values(*shape: int) -> np.ndarray:
@@ -64,7 +70,7 @@ def test_late_times_in_single_precision_are_even(tmp_path: Path) -> None:
 
 class TestFlow(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         folder = tmp_path_factory.mktemp("flow")
         for part in (1, 2):
             flow(folder / f"2D_CFD_Rand_periodic_{part}_Train.hdf5", M=0.1)
@@ -86,7 +92,7 @@ def cube(path: Path, axes: str = "xyz") -> None:
 
 class TestFlowIn3D(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         folder = tmp_path_factory.mktemp("flow")
         cube(folder / "3D_CFD_Rand_M1.0_Eta1e-08_Zeta1e-08_periodic_Train.hdf5")
         return PDEBench(paths=f"{folder}/*.hdf5")
@@ -125,7 +131,7 @@ def test_axes_of_3d_flow_the_other_way_round_are_asked_about(tmp_path: Path) -> 
 
 class TestDiffusionReaction(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         path = tmp_path_factory.mktemp("seeds") / "2D_diff-react.h5"
         seeds(path, (5, 4, 6, 2), "yx", "2d_diff-react", Du=1e-3)
         return PDEBench(paths=str(path))
@@ -354,7 +360,7 @@ class TestDiffusionReactionWriter(_WriterContract):
     @pytest.fixture
     def ds(self) -> xr.Dataset:
         rates = {name: np.broadcast_to(value, 3) for name, value in RATES.items()}
-        walls = ("wall", "wall")
+        walls: Sides = ("wall", "wall")
         return dataset(("activator", "inhibitor"), scalars=rates, boundary_y=walls, boundary_x=walls)
 
 
@@ -404,7 +410,7 @@ def test_the_real_file_is_written_as_it_was(shared: Path, tmp_path: Path) -> Non
         (
             dataset(FLOW, scalars={"mach_number": [1, 2, 3]}),
             "a_periodic.hdf5",
-            "mach_number must be one number",
+            "mach_number must be the same throughout a file",
         ),
         (dataset(("activator", "inhibitor"), scalars=RATES), "a.h5", "walls on all sides"),
         (dataset(("activator", "inhibitor")), "a.h5", "holds activator, diffusivity_activator"),
@@ -433,7 +439,7 @@ def incompressible(path: Path, latest: int = 4) -> dict[str, np.ndarray]:
 
 class TestIncompressible(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         folder = tmp_path_factory.mktemp("ns")
         for seed in range(2):
             incompressible(folder / f"ns_incom_inhom_2d_8-{seed}.h5")

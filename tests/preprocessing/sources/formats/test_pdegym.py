@@ -13,9 +13,11 @@ import zarr
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.sources.files import Files
-from pelagos.preprocessing.sources.formats import pdegym
-from pelagos.preprocessing.sources.formats.pdegym import SETS, PDEGym, Writer
+from pelagos.preprocessing.sources.file_source import FileSource
+from pelagos.preprocessing.sources.formats import pdegym_writer
+from pelagos.preprocessing.sources.formats.pdegym import PDEGym
+from pelagos.preprocessing.sources.formats.pdegym_sets import SETS
+from pelagos.preprocessing.sources.formats.pdegym_writer import PDEGymWriter
 from pelagos.preprocessing.store.store import open_store
 from tests.preprocessing.sources.contracts import SourceContract, WriterContract
 from tests.preprocessing.sources.datasets import dataset
@@ -37,7 +39,7 @@ def values(*shape: int) -> np.ndarray:
 
 class TestPDEGym(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         folder = tmp_path_factory.mktemp("hub")
         for i, count in enumerate((2, 1, 3)):
             store(folder / f"velocity_{i}.nc", velocity=values(count, 21, 3, 6, 4))
@@ -105,6 +107,7 @@ def test_what_poseidon_subtracts_from_the_pressure_is_kept_in_the_store(tmp_path
     for changes, kept, expected in (({}, "1.0", gas[:, :, 3]), (shifted, None, gas[:, :, 3] - 1)):
         built = open_store(build(BuildConfig.model_validate(config | changes)))
         channels = zarr.open_array(built.path / "state", mode="r").attrs["channels"]
+        assert isinstance(channels, list)
         assert channels[3].get("poseidon_offset") == kept
         np.testing.assert_allclose(built.read(1, 0, 3)[:, 3], expected[1], rtol=1e-6)
 
@@ -236,11 +239,11 @@ def test_variables_select_fields_of_a_known_set(tmp_path: Path) -> None:
 
 
 class _WriterContract(WriterContract):
-    writer = Writer
+    writer = PDEGymWriter
     filename = "made.nc"
 
     def read(self, path: Path, ds: xr.Dataset) -> xr.Dataset:
-        made = Writer(path.with_name("again.nc"), ds, 0)
+        made = PDEGymWriter(path.with_name("again.nc"), ds, 0)
         made.close()
         return made.source().model_copy(update={"paths": (str(path),)}).open()
 
@@ -267,9 +270,9 @@ class TestWriterOfKnownSet(_WriterContract):
 
 def test_written_files_have_the_layout_of_the_hub(tmp_path: Path) -> None:
     ds = dataset(("velocity_x", "velocity_y"), shape=(4, 4))
-    pdegym.write(ds, tmp_path / "v.nc")
-    pdegym.write(dataset(("displacement",), ("wave_speed",), shape=(4, 4)), tmp_path / "w.nc")
-    pdegym.write(dataset(("activator", "inhibitor"), shape=(4, 4)), tmp_path / "g.nc")
+    pdegym_writer.write(ds, tmp_path / "v.nc")
+    pdegym_writer.write(dataset(("displacement",), ("wave_speed",), shape=(4, 4)), tmp_path / "w.nc")
+    pdegym_writer.write(dataset(("activator", "inhibitor"), shape=(4, 4)), tmp_path / "g.nc")
     with h5py.File(tmp_path / "v.nc") as file:
         assert file["velocity"].shape == (3, 5, 2, 4, 4)
         assert file["velocity"].dtype == np.float32
@@ -284,14 +287,14 @@ def test_written_files_have_the_layout_of_the_hub(tmp_path: Path) -> None:
 
 def test_the_transposed_set_is_written_as_the_hub_has_it(tmp_path: Path) -> None:
     ds = dataset(("velocity_x", "velocity_y"), shape=(4, 4), name="NS-SL")
-    pdegym.write(ds, tmp_path / "v.nc")
+    pdegym_writer.write(ds, tmp_path / "v.nc")
     with h5py.File(tmp_path / "v.nc") as file:
         np.testing.assert_array_equal(file["velocity"][:, :, 0], ds.velocity_x.transpose(..., "x", "y"))
 
 
 def test_a_static_field_of_all_trajectories_is_repeated_for_each(tmp_path: Path) -> None:
     ds = dataset(("displacement",), ("wave_speed",), shape=(4, 4))
-    pdegym.write(ds.assign(wave_speed=ds.wave_speed[0]), tmp_path / "a.nc")
+    pdegym_writer.write(ds.assign(wave_speed=ds.wave_speed[0]), tmp_path / "a.nc")
     with h5py.File(tmp_path / "a.nc") as file:
         np.testing.assert_array_equal(file["c"], np.repeat(ds.wave_speed[:1], 3, axis=0))
 
@@ -299,7 +302,7 @@ def test_a_static_field_of_all_trajectories_is_repeated_for_each(tmp_path: Path)
 def test_a_steady_solution_is_written_without_times(tmp_path: Path) -> None:
     ds = dataset(("solution",), ("source",), times=1, shape=(4, 4), name="Poisson-Gauss")
     ds.solution.attrs["role"] = "diagnostic"
-    pdegym.write(ds, tmp_path / "a.nc")
+    pdegym_writer.write(ds, tmp_path / "a.nc")
     found = PDEGym(paths=str(tmp_path / "a.nc"), dataset="Poisson-Gauss").open()
     np.testing.assert_array_equal(found.solution, ds.solution)
     with h5py.File(tmp_path / "a.nc") as file:
@@ -319,5 +322,5 @@ def test_a_steady_solution_is_written_without_times(tmp_path: Path) -> None:
 )
 def test_what_the_format_cannot_hold_is_refused(ds: xr.Dataset, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
-        pdegym.write(ds, tmp_path / "a.nc")
+        pdegym_writer.write(ds, tmp_path / "a.nc")
     assert list(tmp_path.iterdir()) == []

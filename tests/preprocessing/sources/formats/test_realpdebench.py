@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.realpdebench import RealPDEBench
 from tests.preprocessing.sources.contracts import SourceContract
 
@@ -24,7 +24,7 @@ def save(path: Path, *keys: str, shape: tuple[int, ...] = (5, 6, 8)) -> np.ndarr
 
 class TestFluid(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         folder = tmp_path_factory.mktemp("cylinder")
         for reynolds in (1500, 10031):
             save(folder / f"{reynolds}.h5", "measured_data/u", "measured_data/v", "measured_data/p")
@@ -33,7 +33,7 @@ class TestFluid(SourceContract):
 
 class TestCombustion(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         path = tmp_path_factory.mktemp("flame") / "40NH3_0.9.h5"
         save(path, "measured_data", shape=(5, 6, 8, 3))
         names = ("temperature", "velocity_x", "velocity_y")

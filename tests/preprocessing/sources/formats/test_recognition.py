@@ -45,7 +45,7 @@ def test_an_answer_uncommented_makes_it_complete(tmp_path: Path) -> None:
 def test_nothing_is_guessed_between_problems_of_equal_shapes(tmp_path: Path) -> None:
     torch.save({"x": torch.zeros(3, 4, 4), "y": torch.zeros(3, 4, 4)}, tmp_path / "a.pt")
     _, (finding,) = recognise(tmp_path / "a.pt")
-    assert (finding.sureness, dict(finding.ask)) == ("likely", {"problem": "darcy, forced_flow or burgers"})
+    assert (finding.confidence, dict(finding.ask)) == ("likely", {"problem": "darcy, forced_flow or burgers"})
 
 
 def test_sets_of_pdegym_are_known_by_their_names(tmp_path: Path) -> None:

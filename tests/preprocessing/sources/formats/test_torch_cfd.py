@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.torch_cfd import TorchCFD
 from tests.preprocessing.sources.contracts import SourceContract
 
 
 class TestTorchCFD(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         folder = tmp_path_factory.mktemp("flow")
         for i, count in enumerate((2, 3)):
             fields = {

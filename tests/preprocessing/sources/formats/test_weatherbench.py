@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.weatherbench import WeatherBench
 from tests.preprocessing.sources.contracts import SourceContract
 
@@ -50,7 +50,7 @@ def save(ds: xr.Dataset, path: Path, **more: Any) -> str:
 
 class TestWeatherBench(SourceContract):
     @pytest.fixture
-    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
         return WeatherBench(paths=save(coarse(), tmp_path_factory.mktemp("wb") / "era5-8x5.zarr"))
 
     def vital(self, path: Path) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pelagos.preprocessing.errors import DataError, MissingFileError
-from pelagos.preprocessing.sources.files import Files
+from pelagos.preprocessing.sources.file_source import FileSource
 
 
 @pytest.fixture
@@ -16,17 +16,21 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_numbers_in_names_are_ordered_as_numbers(folder: Path) -> None:
-    assert [file.name for file in Files(paths=f"{folder}/v_*.nc").files()] == ["v_1.nc", "v_2.nc", "v_10.nc"]
+    assert [file.name for file in FileSource(paths=f"{folder}/v_*.nc").files()] == [
+        "v_1.nc",
+        "v_2.nc",
+        "v_10.nc",
+    ]
 
 
 def test_a_path_a_pattern_and_a_list_can_be_mixed_in_any_order(folder: Path) -> None:
-    names = [file.name for file in Files(paths=[f"{folder}/v_*.nc", folder / "c_0.nc"]).files()]
+    names = [file.name for file in FileSource(paths=[f"{folder}/v_*.nc", folder / "c_0.nc"]).files()]
     assert names == ["c_0.nc", "v_1.nc", "v_2.nc", "v_10.nc"]
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -> None:
     (tmp_path / "a[1].nc").touch()
-    assert Files(paths=str(tmp_path / "a[1].nc")).files() == (tmp_path / "a[1].nc",)
+    assert FileSource(paths=str(tmp_path / "a[1].nc")).files() == (tmp_path / "a[1].nc",)
 
 
 @pytest.mark.parametrize(
@@ -40,21 +44,21 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -
 )
 def test_what_is_missing_is_named_with_what_is_there(folder: Path, entry: str, message: str) -> None:
     with pytest.raises(MissingFileError, match=message):
-        Files(paths=str(folder / entry)).files()
+        FileSource(paths=str(folder / entry)).files()
 
 
 def test_a_file_named_twice_is_an_error(folder: Path) -> None:
     with pytest.raises(DataError, match=r"v_2\.nc named more than once"):
-        Files(paths=[f"{folder}/v_*.nc", f"{folder}/v_2.nc"]).files()
+        FileSource(paths=[f"{folder}/v_*.nc", f"{folder}/v_2.nc"]).files()
 
 
 def test_the_identifier_is_the_file_or_the_folder_unless_given(folder: Path) -> None:
-    assert Files(paths=f"{folder}/v_1.nc").identifier() == "v_1"
-    assert Files(paths=f"{folder}/v_*.nc").identifier() == folder.name
-    assert Files(paths=f"{folder}/v_1.nc").identifier("own") == "own"
-    assert Files(paths=f"{folder}/v_1.nc", dataset="given").identifier("own") == "given"
+    assert FileSource(paths=f"{folder}/v_1.nc").identifier() == "v_1"
+    assert FileSource(paths=f"{folder}/v_*.nc").identifier() == folder.name
+    assert FileSource(paths=f"{folder}/v_1.nc").identifier("own") == "own"
+    assert FileSource(paths=f"{folder}/v_1.nc", dataset="given").identifier("own") == "given"
 
 
 def test_no_paths_are_an_error() -> None:
     with pytest.raises(ValueError, match="at least 1 item"):
-        Files(paths=[])
+        FileSource(paths=[])

@@ -1,4 +1,4 @@
-"""Files: what the paths, patterns and lists of a source's configuration stand for."""
+"""FileSource: what all sources of files share, among it what their paths, patterns and lists stand for."""
 
 import difflib
 import glob
@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 from typing import Annotated
 
+import xarray as xr
 from pydantic import BeforeValidator, Field
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.location import Url, locate
-from pelagos.preprocessing.sources.finding import Finding, Glance
+from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 
 
 def _listed(value: object) -> object:
@@ -19,19 +20,19 @@ def _listed(value: object) -> object:
     if not isinstance(many, list | tuple):
         return value
     for one in many:
-        locate(str(one))  # raises where it could be no place
+        locate(str(one))  # raises ValueError for what can be neither a path nor a URL
     return tuple(str(one) for one in many)
 
 
-class Files(Config):
-    """The part of its configuration that all sources share.
+class FileSource(Config):
+    """The configuration that all sources of files share; each format adds its options, `recognise` and `open`.
 
     Attributes:
-        paths: a path, a pattern (`data/velocity_*.nc`) or a list of both; of Zarr stores also URLs.
-        dataset: the identifier; where empty the archive's own name, else the file's, or that of the
-            folder of several files.
-        license: recorded with the data where the archive does not state it.
-        references: likewise.
+        paths: a path, a pattern (`data/velocity_*.nc`) or a list of both; for Zarr stores also URLs.
+        dataset: the identifier; by default the name that the archive gives itself, else that of its single file, or
+            of the folder of several.
+        license: recorded with the data, where the archive does not state one.
+        references: recorded with the data, where the archive does not state any.
     """
 
     paths: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
@@ -40,26 +41,31 @@ class Files(Config):
     references: str = ""
 
     @classmethod
-    def recognise(cls, glance: Glance) -> Finding | None:
-        """What this format takes an archive for; None if it cannot be one of its own."""
+    def recognise(cls, listing: ArchiveListing) -> Finding | None:
+        """What this format takes an archive for; None if it is none of its own."""
         return None
 
+    def open(self) -> xr.Dataset:
+        """The dataset in the convention; reads no field."""
+        raise NotImplementedError
+
     def files(self) -> tuple[Path, ...]:
-        """The same for formats that need the files on this machine's disks.
+        """The places, for formats that can only read files on this machine.
 
         Raises:
-            MissingFileError, DataError: as for `places`; a place is on a server.
+            MissingFileError: as for `places`.
+            DataError: as for `places`, or if one is on a server.
         """
         places = self.places()
         if remote := [place for place in places if isinstance(place, Url)]:
             raise DataError(
-                f"{remote[0]}: of this format files on this machine alone are read, fetch it first; from "
-                "servers go the Zarr stores of cf, weatherbench, credit, anemoi and pdearena"
+                f"{remote[0]}: this format is read from files on this machine only; fetch it first. The Zarr stores"
+                " of cf, weatherbench, credit, anemoi and pdearena can be read from servers"
             )
         return tuple(place for place in places if isinstance(place, Path))
 
     def places(self) -> tuple[Path | Url, ...]:
-        """The existing files and all that is on servers, by name, with numbers in order (`v_2` before `v_10`).
+        """The existing files and the URLs, sorted by name with numbers in order (`v_2` before `v_10`).
 
         Raises:
             MissingFileError: if a path, or a match of a pattern, does not exist.
@@ -72,7 +78,7 @@ class Files(Config):
         return tuple(sorted(found, key=_natural))
 
     def identifier(self, own: str = "") -> str:
-        """The dataset's identifier: as configured, else `own`, the archive's, else from the paths."""
+        """The dataset's identifier: as configured, else `own` (the archive's name for itself), else by the paths."""
         files = self.places()
         return self.dataset or own or (files[0].stem if len(files) == 1 else _absolute(files[0]).parent.name)
 
@@ -82,16 +88,16 @@ def _absolute(place: Path | Url) -> Path | Url:
 
 
 def _natural(path: Path | Url) -> list[str | int]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+    return [int(reader) if reader.isdigit() else reader for reader in re.split(r"(\d+)", str(path))]
 
 
 def _expand(entry: str) -> list[Path | Url]:
     path = locate(entry)
     if isinstance(path, Url):
         if glob.has_magic(entry):
-            raise DataError(f"{entry}: patterns are of this machine's files; list the URLs")
+            raise DataError(f"{entry}: patterns work for files on this machine only; list the URLs")
         return [path]
-    if path.exists():
+    if path.exists():  # a name with brackets is a file before it is a pattern
         return [path]
     if glob.has_magic(entry):
         matches: list[Path | Url] = [Path(match) for match in glob.glob(str(path), recursive=True)]
@@ -102,7 +108,7 @@ def _expand(entry: str) -> list[Path | Url]:
 
 
 def missing(path: Path) -> MissingFileError:
-    """The error for a path that does not exist, naming the folder's similar entries."""
+    """The error for a path that does not exist; it names similar entries of the folder."""
     return MissingFileError(f"{path}: no such file{_neighbours(path)}")
 
 

@@ -1,0 +1,146 @@
+"""Axes of CF files: which dimension is the time, the level, the latitude, and the coordinates along them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.formats.cf_variable import PackedVariable
+
+CFAxis = Literal["trajectory", "time", "level", "y", "x"]
+
+LATITUDE = ("latitude", "degrees_north", "degree_north")
+LONGITUDE = ("longitude", "degrees_east", "degree_east")
+
+# What `axis`, `standard_name` and `units` may say (CF conventions 1.11, chapter 4).
+_SIGNS: dict[CFAxis, tuple[str, ...]] = {
+    "trajectory": (),
+    "time": ("T", "time", "forecast_reference_time"),
+    "level": ("Z", "air_pressure", "height", "altitude", "depth", "model_level_number", "hPa", "millibars"),
+    "y": ("Y", *LATITUDE, "projection_y_coordinate", "grid_latitude"),
+    "x": ("X", *LONGITUDE, "projection_x_coordinate", "grid_longitude"),
+}
+AXIS_NAMES: dict[CFAxis, tuple[str, ...]] = {
+    "trajectory": (),
+    "time": ("time", "valid_time"),
+    "level": ("level", "lev", "plev", "pressure", "pressure_level", "isobaricInhPa", "hybrid"),
+    "y": ("y", "lat", "latitude"),
+    "x": ("x", "lon", "longitude"),
+}
+"""Common names of dimensions, for files whose attributes do not say."""
+
+_LEAD_TIMES = ("prediction_timedelta", "step", "lead_time", "forecast_period")
+_PER_HOUR = {
+    "hours": 1,
+    "hour": 1,
+    "h": 1,
+    "minutes": 60,
+    "seconds": 3600,
+    "days": 1 / 24,
+    "nanoseconds": 3.6e12,  # xarray stores timedelta64 in these
+}
+
+
+def find_axes(path: Path | Url, ds: xr.Dataset, given: Mapping[CFAxis, str]) -> dict[CFAxis, str]:
+    """The file's dimensions by axis; `given` are those that the user names.
+
+    Raises:
+        DataError: if two dimensions could be the same axis, or there is none for y or x.
+    """
+    found: dict[CFAxis, str] = {axis: dim for axis, dim in given.items() if dim in ds.dims}
+    for dim in (str(dim) for dim in ds.dims if dim not in found.values()):
+        axis = _recognise(dim, ds.variables.get(dim))
+        if axis is None or axis in given:
+            continue
+        if axis in found:
+            raise DataError(f"{path}: is {found[axis]} or {dim} its {axis}? Say axes: {{{axis}: {dim}}}")
+        found[axis] = dim
+    # Of a forecast, the dimension of dates counts its starts, and lead times are the time of each trajectory.
+    lead = next(
+        (str(dim) for dim in ds.dims if is_lead_time(ds, str(dim)) and dim not in found.values()), None
+    )
+    if lead and "time" in found and "trajectory" not in found:
+        found = {**found, "trajectory": found["time"], "time": lead}
+    if absent := [axis for axis in ("y", "x") if axis not in found]:
+        dims = ", ".join(map(str, ds.dims)) or "none"
+        raise DataError(f"{path}: which dimension is {' and which '.join(absent)}? It has {dims}; say axes")
+    return found
+
+
+def _recognise(dim: str, coordinate: xr.Variable | None) -> CFAxis | None:
+    if coordinate is not None:
+        if coordinate.dtype.kind == "M":
+            return "time"
+        says = [coordinate.attrs.get(name) for name in ("axis", "standard_name", "units")]
+        for word in says:
+            for axis, signs in _SIGNS.items():
+                if word in signs:
+                    return axis
+    return next((axis for axis, names in AXIS_NAMES.items() if dim in names), None)
+
+
+def is_lead_time(ds: xr.Dataset, dim: str | None) -> bool:
+    """Whether a dimension counts from the start of a forecast."""
+    if dim in _LEAD_TIMES:
+        return True
+    return dim in ds.variables and ds.variables[dim].attrs.get("standard_name") == "forecast_period"
+
+
+def in_hours(path: Path | Url, lead_times: xr.Variable) -> xr.Variable:
+    """Lead times in hours; raises DataError where their unit is not known."""
+    unit = str(lead_times.attrs.get("units", "")).split(" ")[0]
+    if unit not in _PER_HOUR:
+        raise DataError(f"{path}: lead times are in '{unit}'; {', '.join(_PER_HOUR)} are known")
+    return xr.Variable(("time",), lead_times.values / _PER_HOUR[unit], {"units": "h"})
+
+
+def forecast_labels(starts: NDArray[Any]) -> NDArray[Any]:
+    """Names of trajectories: the dates at which forecasts start, to the minute."""
+    if starts.dtype.kind != "M":
+        return starts.astype(np.int64)
+    return np.datetime_as_string(starts, unit="m")
+
+
+def scalar_time(ds: xr.Dataset) -> str | None:
+    """The scalar coordinate that holds the single time of a file, if any."""
+    scalar = [str(name) for name in ds.coords if not ds[name].dims and ds[name].dtype.kind == "M"]
+    # A file may also hold the time of its analysis: the standard name `time` is that of validity.
+    valid = [name for name in scalar if ds[name].attrs.get("standard_name") == "time"]
+    return next(iter([*valid, *scalar]), None)
+
+
+def read_coordinate(path: Path | Url, name: str, ds: xr.Dataset, axis: CFAxis) -> xr.Variable:
+    """The coordinate along an axis, unpacked, with its attributes.
+
+    Raises:
+        DataError: there is none, or its dates are in a calendar that datetime64 lacks.
+    """
+    if name not in ds.variables:
+        raise DataError(f"{path}: its dimension {name} has no coordinate; {axis} must have one")
+    stored = ds.variables[name]
+    if stored.dtype.kind == "O":
+        calendar = stored.encoding.get("calendar") or type(np.ravel(stored.values)[0]).__name__
+        raise DataError(
+            f"{path}: {name} is in the calendar {calendar}; datetime64 has the standard calendar only"
+        )
+    values = np.atleast_1d(stored.values)
+    if stored.dtype.kind == "M":
+        return xr.Variable((axis,), values)
+    values = PackedVariable.of(path, name, stored).unpack(values).astype(np.float64)
+    # Names say what attributes leave out: many a `lat` has none.
+    said = {"lat": "latitude", "lon": "longitude"}.get(name, name)
+    own = {key: str(text) for key, text in stored.attrs.items()}
+    if axis == "time":
+        values = convention.even_times(values, stored.dtype)
+    return xr.Variable((axis,), values, {"standard_name": said} | own)
+
+
+def is_angle(coordinate: xr.Variable, words: tuple[str, ...]) -> bool:
+    """Whether a coordinate says by its standard name or units that it is `LATITUDE` or `LONGITUDE`."""
+    return coordinate.attrs.get("standard_name") in words or coordinate.attrs.get("units") in words

@@ -1,0 +1,220 @@
+"""Gridded sources: what netCDF, Zarr and GRIB archives of weather and climate share.
+
+Files may hold one variable or several, all times or some. Values are unpacked and fill values become NaN; units
+and the order of latitudes stay as in the files. Observations and analyses are one trajectory over dates; each start
+of a forecast is a trajectory over lead times.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.grid import Grid, Sides
+from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
+from pelagos.preprocessing.sources.convention import BoundaryOption
+from pelagos.preprocessing.sources.file_source import FileSource
+from pelagos.preprocessing.sources.formats.cf_axes import (
+    LATITUDE,
+    LONGITUDE,
+    CFAxis,
+    forecast_labels,
+    is_angle,
+)
+from pelagos.preprocessing.sources.formats.cf_file import CFField, CFFile, read_file
+
+
+class GriddedSource(FileSource):
+    """Merges files that share their coordinates, and joins those of different times.
+
+    Attributes:
+        kind: of the source.
+        variables: fields to read, by their new names; all fields of the files if empty.
+        rename: new names by the files' own names; takes precedence over standard names.
+        standard_names: whether a variable is called by its standard name where it has one.
+        axes: the files' names of `trajectory`, `time`, `level`, `y` or `x` where they cannot be recognised.
+        latitude: order of the rows; as in the files by default.
+        boundary: beyond the edges; replaces what the grid says.
+    """
+
+    kind: str
+    variables: tuple[str, ...] = ()
+    rename: dict[str, str] = Field(default_factory=dict)
+    standard_names: bool = True
+    axes: dict[CFAxis, str] = Field(default_factory=dict)
+    latitude: Literal["keep", "ascending", "descending"] = "keep"
+    boundary: BoundaryOption | None = None
+
+    def open(self) -> xr.Dataset:
+        """The dataset in the convention; reads coordinates, no field.
+
+        A static field is read from the first file that has it.
+
+        Raises:
+            DataError: if axes cannot be recognised, files differ in coordinates or overlap in
+                time, or names are ambiguous.
+        """
+        files = [read_file(path, self.axes, self.variables, self._name) for path in self.places()]
+        fields = self._fields(files)
+        coordinates = _merged(fields)
+        grid = self._grid(coordinates["y"], coordinates["x"])
+        sizes = {"trajectory": 1} | {axis: len(values) for axis, values in coordinates.items()}
+        starts = coordinates.get("trajectory")  # of forecasts
+        ds = convention.assemble(
+            {name: _variable(name, stored, sizes) for name, stored in fields.items()},
+            grid=grid,
+            time=coordinates["time"].values,
+            time_units=str(coordinates["time"].attrs.get("units", "1")),
+            level=coordinates.get("level"),
+            dataset=self.identifier(),
+            source_format=self.kind,
+            sources=self.places(),
+            num_trajectories=sizes["trajectory"],
+            license=self.license or _documented(files[0], "license", "licence"),
+            references=self.references or _documented(files[0], "references", "reference"),
+            not_read=_skipped(files),
+        )
+        if starts is not None:
+            ds = ds.assign_coords(trajectory=forecast_labels(starts.values))
+        return self._ordered(ds)
+
+    def _fields(self, files: Sequence[CFFile]) -> dict[str, list[CFField]]:
+        """Each wanted field in the files that have it, in the order wanted."""
+        found: dict[str, list[CFField]] = {}
+        for file in files:
+            for name, stored in file.fields.items():
+                found.setdefault(name, []).append(stored)
+        absent = [name for name in self.variables if name not in found]
+        if absent or not found:
+            offered = dict.fromkeys(name for file in files for name in file.offered)
+            raise DataError(
+                f"{files[0].path}{' and its like' * (len(files) > 1)}: no {', '.join(absent) or 'field'};"
+                f" fields: {', '.join(offered) or 'none'}; not on the grid: {_skipped(files) or 'none'}"
+            )
+        return {name: _joined(name, found[name]) for name in self.variables or found}
+
+    def _name(self, key: str, stored: xr.Variable) -> str:
+        standard = str(stored.attrs.get("standard_name", ""))
+        # CF also allows a modifier after a space ("air_temperature standard_error"), which is another quantity.
+        usable = self.standard_names and re.fullmatch(r"\w+", standard) and standard != "unknown"
+        return self.rename.get(key, standard if usable else key)
+
+    def _grid(self, y: xr.Variable, x: xr.Variable) -> Grid:
+        rows, columns = (np.asarray(axis.values, np.float64) for axis in (y, x))
+        latlon = is_angle(y, LATITUDE) and is_angle(x, LONGITUDE)
+        sides: tuple[Sides, Sides] = ("open", "open"), ("open", "open")
+        if self.boundary:
+            sides = self.boundary.y, self.boundary.x
+        elif latlon:
+            sides = beyond_edges(rows, columns)
+        units = "degrees" if latlon else str(x.attrs.get("units", "1"))
+        return Grid("latlon" if latlon else "cartesian", rows, columns, *sides, units)
+
+    def _ordered(self, ds: xr.Dataset) -> xr.Dataset:
+        if self.latitude == "keep":
+            return ds
+        if ds.attrs["grid"] != "latlon":
+            raise ConfigError("latitude: the rows of a projected grid are not latitudes; leave this at keep")
+        ascending = bool(ds.y[-1] > ds.y[0])
+        if ascending == (self.latitude == "ascending"):
+            return ds
+        # Sides are given low side first, so they turn with the rows.
+        low, high = ds.attrs["boundary_y"].split(",")
+        return ds.isel(y=slice(None, None, -1)).assign_attrs(boundary_y=f"{high},{low}")
+
+
+def _joined(name: str, found: list[CFField]) -> list[CFField]:
+    """One field of several files, in the order of their times."""
+    first = found[0]
+    for other in found[1:]:
+        if (other.reader.key, other.axes, other.dated) != (first.reader.key, first.axes, first.dated):
+            raise DataError(
+                f"{first.reader.name} {first.axes} and {other.reader.name} {other.axes} would both be"
+                f" called {name}; tell them apart by rename"
+            )
+    if not first.dated:
+        return found[:1]  # static: every file of an archive may repeat it
+    ordered = sorted(found, key=lambda stored: stored.file.coordinates["time"].values[0])
+    for one, two in pairwise(ordered):
+        end, start = one.file.coordinates["time"].values[-1], two.file.coordinates["time"].values[0]
+        if not start > end:
+            raise DataError(
+                f"{one.reader.path} and {two.reader.path} overlap: {name} up to {end} and from {start} on"
+            )
+    return ordered
+
+
+def _merged(fields: Mapping[str, list[CFField]]) -> dict[CFAxis, xr.Variable]:
+    """The coordinates of all fields; raises DataError where two files differ."""
+    merged: dict[CFAxis, tuple[Path | Url, xr.Variable]] = {}
+    for stored in fields.values():
+        own: list[tuple[CFAxis, Path | Url, xr.Variable]] = [
+            (axis, one.reader.path, one.file.coordinates[axis])
+            for one in stored
+            for axis in one.axes
+            if axis is not None and axis != "time"
+        ]
+        # Times follow one another from file to file; all other axes must be the same everywhere.
+        if stored[0].dated:
+            times = [one.file.coordinates["time"] for one in stored]
+            joined = xr.Variable(("time",), np.concatenate([one.values for one in times]), times[0].attrs)
+            own.append(("time", stored[0].reader.path, joined))
+        for axis, path, values in own:
+            there, first = merged.setdefault(axis, (path, values))
+            convention.require_equal(axis, (there, first.values), (path, values.values))
+    if "time" not in merged:
+        raise DataError(
+            f"{merged['y'][0]} and its like: no field depends on time, so there is nothing to predict"
+        )
+    return {axis: values for axis, (_, values) in merged.items()}
+
+
+def _variable(name: str, stored: Sequence[CFField], sizes: Mapping[str, int]) -> xr.Variable:
+    first = stored[0]
+    dims = convention.LEVEL_DIMS if "level" in first.axes else convention.TIME_DIMS
+    kept = ("units", "long_name", "standard_name", "cell_methods")
+    own = {key: str(first.attrs.get(key, "")).strip() for key in kept}
+    own["units"] = own["units"] or "1"
+    attrs = convention.attrs(name, "prognostic" if first.dated else "static", **own)
+    axes = [0 if axis is None else axis for axis in first.axes]
+    return lazy_variable(
+        dims if first.dated else ("y", "x"), [one.reader for one in stored], axes, sizes, attrs, "time"
+    )
+
+
+def _global(longitudes: NDArray[np.float64]) -> bool:
+    """Whether the column after the last would be the first again."""
+    steps = np.diff(longitudes)
+    even = len(steps) > 0 and np.allclose(steps, steps.mean(), rtol=1e-3)
+    return bool(even and np.isclose(abs(steps.mean()) * len(longitudes), 360, rtol=1e-4))
+
+
+def beyond_edges(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> tuple[Sides, Sides]:
+    """What lies beyond the outer latitudes and longitudes: poles, the other end of a circle, or more of the Earth."""
+    around: Sides = ("periodic", "periodic") if _global(longitudes) else ("open", "open")
+    return _poles(latitudes), around
+
+
+def _poles(latitudes: NDArray[np.float64]) -> Sides:
+    """A side is a pole if no further row would fit before it."""
+    # Archives put the last row on the pole or half a step before it.
+    step = abs(latitudes[-1] - latitudes[0]) / max(len(latitudes) - 1, 1)
+    low, high = ("pole" if 90 - abs(edge) < step * (1 - 1e-3) else "open" for edge in latitudes[[0, -1]])
+    return low, high  # type: ignore[return-value]  # both are words of Boundary
+
+
+def _skipped(files: Sequence[CFFile]) -> str:
+    return ", ".join(dict.fromkeys(name for file in files for name in file.skipped))
+
+
+def _documented(file: CFFile, *names: str) -> str:
+    return next((str(file.attrs[name]) for name in names if name in file.attrs), "")
