@@ -1,11 +1,11 @@
 """Anemoi datasets (ecmwf/anemoi-datasets, layouts "gridded" and "trajectories"): all variables in one Zarr array.
 
-`data` (time, variable, ensemble, cell) with `dates`, `latitudes` and `longitudes` (cell); the root's
-attributes name the variables (`2t`, `t_500`: temperature at 500 hPa) and give the shape of the grid. The
-members of an ensemble become trajectories. Forecasts, layout "trajectories", have `data` (base date, variable,
-ensemble, step, cell) with `base_dates` and `steps`: each member of each is a trajectory over hours. Statistics
-of such a store cover a part of its dates (80 per cent by default) and are not read; `missing_dates` are rows of
-NaN, and absent. Stores are read with zarr-python 3 directly, since anemoi-datasets needs zarr 2.
+`data` (time, variable, ensemble, cell) comes with `dates`, `latitudes` and `longitudes` (cell). The root's attributes
+name the variables (`2t`, `t_500`: temperature at 500 hPa) and give the shape of the grid. Members of an ensemble become
+trajectories. Forecasts, in the layout "trajectories", have `data` (base date, variable, ensemble, step, cell) with
+`base_dates` and `steps`: each member of each forecast is a trajectory over hours. Frames at `missing_dates`, stored
+as NaN, are absent. The statistics of a store cover only some of its dates (80 per cent by default) and are not read.
+Stores are read with zarr-python 3 directly, since anemoi-datasets needs zarr 2.
 """
 
 import re
@@ -34,12 +34,12 @@ from pelagos.preprocessing.sources.formats.gridded import beyond_edges
 
 
 @dataclass(frozen=True)
-class _Rows(ArrayView):
-    """Some variables of `data`, (trajectory, level, time, y, x): the cells laid out as rows and columns.
+class _GriddedVariables(ArrayView):
+    """Some variables of `data` as (trajectory, level, time, y, x): cells arranged in rows and columns.
 
     Attributes:
-        part: (time, variable, ensemble, cell), or of forecasts (base date, variable, ensemble, step, cell).
-        positions: of the variables.
+        reader: (time, variable, ensemble, cell), or for forecasts (base date, variable, ensemble, step, cell).
+        positions: the positions of the variables in `data`, one for each level.
         grid: numbers of rows and columns.
     """
 
@@ -63,7 +63,7 @@ class _Rows(ArrayView):
         return out[tuple(0 if isinstance(one, int) else slice(None) for one in (trajectory, level))]
 
     def _fields(self, row: int, positions: NDArray[np.int64], time: Any) -> NDArray[Any]:
-        """All levels at once: a chunk holds all variables."""
+        """All levels at once, since every chunk holds all variables."""
         if len(self.reader.shape) == 5:
             date, member = divmod(row, self.reader.shape[2])
             cells = self.reader.read((date, positions, member, time, slice(None)))
@@ -74,19 +74,19 @@ class _Rows(ArrayView):
 
 
 def _sizes(data: ZarrArray) -> tuple[int, int]:
-    """Numbers of trajectories, which are members, or of forecasts members of all base dates, and of times."""
+    """Number of trajectories (members, or members times base dates for forecasts) and number of times."""
     if len(data.shape) == 5:
         return data.shape[0] * data.shape[2], data.shape[3]
     return data.shape[2], data.shape[0]
 
 
 class Anemoi(FileSource):
-    """Reads an Anemoi dataset, of analyses or of forecasts.
+    """Reads an Anemoi dataset of analyses or of forecasts.
 
     Attributes:
         kind: "anemoi".
-        variables: fields to read by their new names, those at levels without the level; all if empty.
-        rename: new names by the names that would be used.
+        variables: fields to read, by their new names and without their levels; all if empty.
+        rename: new names, by the names that fields would otherwise have.
     """
 
     kind: Literal["anemoi"] = "anemoi"
@@ -109,11 +109,13 @@ class Anemoi(FileSource):
         """The dataset in the convention; reads dates and positions, no field.
 
         Raises:
-            DataError: the cells are no grid of latitudes and longitudes, or there are several stores, or one of
-                another layout.
+            DataError: the cells form no grid of latitudes and longitudes, there are several stores, or the layout
+                is another one.
         """
         if len(self.places()) > 1:
-            raise DataError(f"paths: {len(self.places())} stores; an Anemoi dataset is one")
+            raise DataError(
+                f"paths: {len(self.places())} stores were given; an Anemoi dataset is a single one"
+            )
         (path,) = self.places()
         group = zarr_array.open_group(path)
         facts = dict(group.attrs)
@@ -165,10 +167,11 @@ class Anemoi(FileSource):
         for own, positions in plan.items():
             key = facts["variables"][positions[0]]
             role, units = _role(key, facts), str(_metadata(key, facts).get("units") or "1")
-            reader = _Rows(data, tuple(positions), grid.shape)
+            reader = _GriddedVariables(data, tuple(positions), grid.shape)
             name = self.rename.get(own, own)
             attrs = convention.attrs(name, role, units=units)
             if role == "static":
+                # Stored at every time; read where there is a frame, since missing dates are NaN.
                 row, time = np.argwhere(present)[0].tolist() if present.any() else (0, 0)
                 yield name, lazy_variable(("y", "x"), [reader], (row, 0, time, "y", "x"), sizes, attrs)
                 continue
@@ -179,19 +182,19 @@ class Anemoi(FileSource):
 
 
 def _axes(path: Path | Url, facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """Of `data`, in the store's layout."""
+    """The axes of `data` in the store's layout."""
     layout = str(facts.get("layout", "gridded"))
     if layout == "trajectories":
         return "base date", "variable", "ensemble", "step", "cell"
     if layout != "gridded":
-        raise DataError(f"{path}: its layout is {layout}; gridded and trajectories can be read")
+        raise DataError(f"{path}: its layout is {layout}; gridded or trajectories would be right")
     return "time", "variable", "ensemble", "cell"
 
 
 def _times(
     path: Path | Url, group: Any, facts: Mapping[str, Any], data: ZarrArray
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
-    """(T,) dates, or hours of forecasts; (N,) names of trajectories; (N, T) which frames there are."""
+    """(T,) dates, or hours for forecasts; (N,) names of trajectories; (N, T) which frames are present."""
     (num, length), forecasts = _sizes(data), len(data.shape) == 5
     key = "base_dates" if forecasts else "dates"
     dates = np.asarray(zarr_array.array(path, group, key).read((slice(None),)))
@@ -220,10 +223,10 @@ def _role(key: str, facts: Mapping[str, Any]) -> FieldRole:
 
 
 def _fields(facts: Mapping[str, Any]) -> tuple[list[float], dict[str, list[int]]]:
-    """The levels, and the positions in `data` of each field.
+    """The levels, and the positions of each field in `data`.
 
-    Fields that are there at all levels of the longest list have an axis of levels; those at others
-    keep the store's names (`q_850`).
+    Fields at exactly the levels of the field with most levels get an axis of levels; variables at other levels
+    stay apart under the store's names (`q_850`).
     """
     names = facts["variables"]
     columns: dict[str, dict[float, int]] = {}
@@ -245,7 +248,7 @@ def _fields(facts: Mapping[str, Any]) -> tuple[list[float], dict[str, list[int]]
 
 
 def _level_units(facts: Mapping[str, Any]) -> str:
-    """Levels are pressures unless the store says that they are those of a model."""
+    """Levels are pressures unless the store says that they are model levels."""
     kinds = {_metadata(key, facts).get("mars", {}).get("levtype") for key in facts["variables"]}
     return "1" if "ml" in kinds else "hPa"
 
@@ -257,11 +260,13 @@ def _grid(path: Path | Url, group: Any, facts: Mapping[str, Any]) -> Grid:
         for key in ("latitudes", "longitudes")
     )
     if len(shape) != 2 or shape[0] * shape[1] != len(y):
-        raise DataError(f"{path}: its {len(y)} cells are no rows and columns (field_shape {list(shape)})")
+        raise DataError(
+            f"{path}: its {len(y)} cells do not form rows and columns (field_shape {list(shape)})"
+        )
     rows, columns = y.reshape(shape), x.reshape(shape)
     if (rows != rows[:, :1]).any() or (columns != columns[:1]).any():
         raise DataError(
-            f"{path}: its cells are no grid of latitudes and longitudes, but projected or rotated"
+            f"{path}: its cells lie on a projected or rotated grid; one of latitudes and longitudes would be right"
         )
     y, x = rows[:, 0].astype(np.float64), columns[0].astype(np.float64)
     return Grid("latlon", y, x, *beyond_edges(y, x), "degrees")

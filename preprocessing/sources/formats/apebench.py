@@ -1,9 +1,9 @@
 """APEBench (Koehler et al. 2024, arXiv:2411.00180): `NAME_train.npy`, beside it `NAME.json`.
 
-Arrays are (sample, time, channel, x[, y[, z]]), domains are periodic and leave out the right end. The
-JSON holds `info`, the settings of the scenario: physical scenarios (`2d_phy_..`) have `dt` and
-`domain_extent` there, those by difficulty have neither, and many a copy comes without its JSON. The
-horizons of training and test differ, so that each file becomes a dataset of its own.
+Arrays are (sample, time, channel, x[, y[, z]]); domains are periodic and leave out the right end. The JSON's `info`
+holds the settings of the scenario: `dt` and `domain_extent` for physical scenarios (`2d_phy_..`), neither for those
+by difficulty; many copies come without it. Training and test files have different horizons, so each becomes a dataset
+of its own.
 """
 
 import json
@@ -28,7 +28,7 @@ _PARAMETERS = ("diffusivity", "drag")
 
 
 class APEBench(FileSource):
-    """Reads `.npy` files of APEBench; several of one horizon are laid end to end.
+    """Reads `.npy` files of APEBench; several of one horizon are concatenated.
 
     Attributes:
         kind: "apebench".
@@ -67,7 +67,7 @@ class APEBench(FileSource):
         """The dataset in the convention; reads no field.
 
         Raises:
-            ConfigError: if times, lengths or names of channels must be said.
+            ConfigError: if times, lengths or names of channels must be given.
             DataError: for files of several horizons.
         """
         contents = [self._contents(path) for path in self.files()]
@@ -92,6 +92,7 @@ class APEBench(FileSource):
         }
         coordinates = {"time": np.arange(shape[1], dtype=np.float64) * dt}
         coordinates |= {axis: periodic_axis(n, length) for axis, n in zip(spatial, shape[3:], strict=True)}
+        # What diffuses vorticity is a viscosity.
         scalars = {
             "viscosity" if key == "diffusivity" and "vorticity" in fields else key: np.array(float(info[key]))
             for key in _PARAMETERS
@@ -122,7 +123,7 @@ _AXES = {4: "x", 5: "xy", 6: "xyz"}
 
 
 def _channels(path: Path, count: int, dims: int) -> tuple[str, ...]:
-    """Names of the channels where the scenario's name or the single channel says them."""
+    """Names of the channels, where the scenario's name or their number tells them."""
     if count == 1:
         return ("vorticity" if any(name in path.stem for name in _VORTICITY) else "u",)
     burgers = "burgers" in path.stem and count == dims

@@ -1,9 +1,9 @@
-"""CFDBench (Luo et al. 2023, arXiv:2310.05963): a folder a case, `u.npy` and `v.npy` (t, y, x) and `case.json`.
+"""CFDBench (Luo et al. 2023, arXiv:2310.05963): for each case a folder with `u.npy`, `v.npy` (t, y, x), `case.json`.
 
-Cavity, tube, dam and cylinder, each with the groups `bc`, `geo` and `prop` of cases. Rows go up. The
-obstacle is not stored: the mask of the fluid is drawn here, at the positions of the grid, from the
-geometry in the JSON. CFDBench's own loaders also pad rows and columns of boundary values, which no field
-here has. Cases differ in the number of frames and in the size of the domain.
+There are four problems (cavity, tube, dam and cylinder), each with the groups `bc`, `geo` and `prop` of cases. Rows go
+up. The obstacle is not stored: the mask of the fluid is drawn here, at the points of the grid, from the geometry in
+the JSON. CFDBench's own loaders also pad fields with rows and columns of boundary values; here they are left out.
+Cases differ in the number of frames and in the size of the domain.
 """
 
 import json
@@ -26,7 +26,7 @@ from pelagos.preprocessing.sources.convention import Boundaries
 from pelagos.preprocessing.sources.file_source import FileSource, missing
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 
-Problem = Literal["cavity", "tube", "dam", "cylinder"]
+CFDBenchProblem = Literal["cavity", "tube", "dam", "cylinder"]
 
 _PARAMETERS = {
     "vel_top": "velocity_lid",
@@ -41,23 +41,23 @@ _PARAMETERS = {
 _THROUGH: Sides = ("open", "open")
 _WALLS: Sides = ("wall", "wall")
 _BARRIER_LEFT = 0.5
-"""Where every dam of CFDBench stands (m)."""
+"""Left side of every dam of CFDBench [m]."""
 
 
 class CFDBench(FileSource):
-    """Reads cases of CFDBench of one problem; `paths` are folders of cases, or any folder of such.
+    """Reads cases of one problem of CFDBench; `paths` are folders of cases, or any folders above them.
 
     Attributes:
         kind: "cfdbench".
-        problem: cavity, tube, dam or cylinder, where the settings do not say.
-        dt: time between frames (s).
-        frames: how many of each case are read at most.
-        domain: whether y and x are in metres, which all cases must share, or between 0 and 1 in each
-            case, whose `width` and `height` are scalars then.
+        problem: cavity, tube, dam or cylinder, where settings and paths do not say.
+        dt: time between frames [s].
+        frames: most frames to read of each case; all by default.
+        domain: "metres" if y and x are in metres, which needs cases of one size; "unit" if they run from 0 to 1 in
+            each case, whose `width` and `height` then become scalars.
     """
 
     kind: Literal["cfdbench"] = "cfdbench"
-    problem: Problem | None = None
+    problem: CFDBenchProblem | None = None
     dt: PositiveFloat = 0.1
     frames: PositiveInt | None = None
     domain: Literal["metres", "unit"] = "metres"
@@ -73,13 +73,15 @@ class CFDBench(FileSource):
         """The dataset in the convention; reads settings, no field.
 
         Raises:
-            ConfigError: cases differ in their domains and the options do not say what to do.
+            ConfigError: cases differ in the size of their domains, and `domain` is not "unit".
             DataError: settings lack what the geometry needs.
         """
         cases = [_Case.of(path, self.problem) for path in _cases(self.files())]
         problems = {case.problem for case in cases}
         if len(problems) > 1:
-            raise DataError(f"paths: cases of {', '.join(sorted(problems))}: make a dataset of each")
+            raise DataError(
+                f"paths: there are cases of {', '.join(sorted(problems))}; make a dataset of each"
+            )
         self._check_domains(cases)
         contents = [self._contents(case) for case in cases]
         sides = Boundaries(y=_WALLS, x=_WALLS if cases[0].problem == "cavity" else _THROUGH)
@@ -132,7 +134,7 @@ class CFDBench(FileSource):
 
 @dataclass(frozen=True)
 class _Case:
-    """One folder; `origin` and `size` are (y, x) in metres."""
+    """One folder; `origin` and `size` are (y, x) [m]."""
 
     path: Path
     problem: str
@@ -161,7 +163,7 @@ class _Case:
         return cls(path, problem, settings, (bottom, left), (top - bottom, right - left), u, v)
 
     def fluid(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Where there is fluid: a cylinder is around the origin, a dam stands on the floor."""
+        """Where there is fluid: outside a cylinder around the origin, or outside a dam on the floor."""
         everywhere = np.ones(np.broadcast_shapes(y.shape, x.shape), bool)
         if self.problem == "cylinder":
             return everywhere & (y**2 + x**2 > float(self.settings["radius"]) ** 2)
@@ -178,7 +180,9 @@ def _settings(path: Path) -> Mapping[str, Any]:
     except ValueError as error:
         raise DamagedFileError(f"{path / 'case.json'}: not JSON ({error}); fetch it again") from error
     if not isinstance(settings, dict):
-        raise DataError(f"{path / 'case.json'}: holds no mapping of names to values")
+        raise DataError(
+            f"{path / 'case.json'}: holds a {type(settings).__name__}; a mapping of names to values would be right"
+        )
     return settings
 
 
@@ -186,14 +190,14 @@ def _problem(path: Path, settings: Mapping[str, Any]) -> str:
     signs = {"barrier_height": "dam", "radius": "cylinder", "vel_top": "cavity"}
     if found := [problem for key, problem in signs.items() if key in settings]:
         return found[0]
-    named = [reader for reader in path.resolve().parts if reader in ("cavity", "tube", "dam", "cylinder")]
+    named = [part for part in path.resolve().parts if part in ("cavity", "tube", "dam", "cylinder")]
     if named:
         return named[-1]
-    raise ConfigError(f"problem: {path} does not say what flows; set cavity, tube, dam or cylinder")
+    raise ConfigError(f"problem: {path} does not say which problem it is; set cavity, tube, dam or cylinder")
 
 
 def _cases(folders: Sequence[Path]) -> list[Path]:
-    """All folders of cases at or below the folders named, in the order of their numbers."""
+    """All folders of cases at or below the given ones, sorted within each."""
     found: list[Path] = []
     for folder in folders:
         below = sorted(file.parent for file in folder.rglob("case.json")) if folder.is_dir() else []

@@ -1,4 +1,4 @@
-"""CREDIT (NCAR/miles-credit): yearly Zarr stores and netCDF files of fields by group and year."""
+"""CREDIT (NCAR/miles-credit): Zarr stores and netCDF files, one for each group of fields and year."""
 
 from typing import Literal
 
@@ -8,35 +8,36 @@ from pydantic import Field
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 from pelagos.preprocessing.sources.formats.gridded import GriddedSource
 
-Role = Literal["prognostic", "forcing", "diagnostic"]
+_Role = Literal["prognostic", "forcing", "diagnostic"]
 
 _NAMES = ("SP", "t2m", "U500", "T500", "Z500", "Q500", "V500", "tsi", "VAR_2T", "Z_GDS4_SFC")
-_HYBRID = 137  # levels of ECMWF's model, of which CREDIT keeps some
+_NUM_HYBRID_LEVELS = 137  # of ECMWF's model; CREDIT keeps some of them
 
 
-def _known_in_advance() -> dict[str, Role]:
+def _known_in_advance() -> dict[str, _Role]:
     return {"tsi": "forcing", "COSZEN": "forcing"}
 
 
 class CREDIT(GriddedSource):
     """Reads the yearly Zarr stores and netCDF files of CREDIT (NCAR/miles-credit).
 
-    Files of one group (upper air, surface, forcing, static) and of several years are given together:
-    years are joined, groups merged. Variables keep their own names. Files of means and standard
-    deviations are no fields and are refused.
+    Files of all groups (upper air, surface, forcing, static) and years are given together: years are joined, groups
+    merged. Variables keep their own names. Files of means and standard deviations hold no fields and are refused.
 
     Attributes:
-        roles: of variables that are not predicted from themselves; `tsi` and the cosine of the solar
-            zenith angle are known in advance.
+        kind: "credit".
+        standard_names: as for `cf`, but off by default.
+        roles: roles of variables that are not predicted from themselves; by default `tsi` and `COSZEN` (the cosine of
+            the solar zenith angle) are forcings, since they are known in advance.
     """
 
     kind: Literal["credit"] = "credit"
     standard_names: bool = False
-    roles: dict[str, Role] = Field(default_factory=_known_in_advance)
+    roles: dict[str, _Role] = Field(default_factory=_known_in_advance)
 
     @classmethod
     def recognise(cls, listing: ArchiveListing) -> Finding | None:
-        """Fields of CREDIT's names over times."""
+        """Fields with CREDIT's names, and times."""
         found = [name for name in _NAMES if listing.rank(name) >= 3]
         if listing.container not in ("hdf5", "netcdf3", "zarr") or "time" not in listing.shapes:
             return None
@@ -57,11 +58,12 @@ class CREDIT(GriddedSource):
         for name, role in named.items():
             if "time" in ds[name].dims:
                 ds[name].attrs["role"] = role
+        # CREDIT's levels are bare numbers: whole ones up to 137 count ECMWF's hybrid levels.
         level = ds.coords.get("level")
         if (
             level is not None
             and "units" not in level.attrs
-            and set(level.values) <= set(range(1, _HYBRID + 1))
+            and set(level.values) <= set(range(1, _NUM_HYBRID_LEVELS + 1))
         ):
             level.attrs |= {"standard_name": "hybrid_level_number", "units": "1"}
         return ds

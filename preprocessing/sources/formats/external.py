@@ -1,4 +1,4 @@
-"""Sources from outside: a class of the user's own, by its import path."""
+"""External sources: a class of the user's own, named by its import path."""
 
 from importlib import import_module
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from pelagos.preprocessing.errors import ConfigError
 
 
 class ExternalSource(Config):
-    """Any class whose objects have `open() -> xr.Dataset` in the one convention.
+    """Any class whose objects have `open() -> xr.Dataset`, in the convention.
 
     Attributes:
         path: `package.module:Class`.

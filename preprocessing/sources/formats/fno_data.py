@@ -1,13 +1,13 @@
-"""FNO's files (Li et al. 2021, arXiv:2010.08895) and reference solutions in MATLAB's: `.mat` 5 and 7.3, `.pt`.
+"""The data of FNO (Li et al. 2021, arXiv:2010.08895), and single reference solutions in the same formats.
 
-- Navier-Stokes on the unit torus: `u` (N, x, y, t), the vorticity, `t`, and `a` (N, x, y), that of time 0;
+- Navier-Stokes on the unit torus: vorticity `u` (N, x, y, t), its times `t`, and `a` (N, x, y), the vorticity at 0;
 - Burgers on the unit circle: `a` (N, x) at time 0 and `u` (N, x) at time 1;
 - Darcy flow on the unit square: `coeff` (N, x, y) and the solution `sol`;
 - one reference solution in one dimension: `usol` or `uu` (x, t) with `x` and `t` or `tt` (Raissi et al. 2019).
 
-Time is the last axis, and the first spatial axis is x, in version 5; version 7.3 stores all axes in
-reverse. `u` begins one step after `a`, which becomes its first frame. Viscosity stands in the file's
-name (`ns_V1e-3_N5000_T50.mat`).
+Files are MATLAB's (`.mat`, versions 5 and 7.3) or torch's (`.pt`). Time is the last axis and x the first spatial one;
+version 7.3 stores all axes in reverse. `u` begins one step after `a`, which becomes its first frame. The file's name
+holds the viscosity (`ns_V1e-3_N5000_T50.mat`).
 """
 
 import re
@@ -31,7 +31,7 @@ from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 
-Layout = Literal["navier_stokes", "burgers", "darcy", "solution"]
+FNOProblem = Literal["navier_stokes", "burgers", "darcy", "solution"]
 
 _BOUNDARIES: dict[str, Boundary] = {
     "navier_stokes": "periodic",
@@ -42,7 +42,7 @@ _BOUNDARIES: dict[str, Boundary] = {
 
 
 class FNOData(FileSource):
-    """Reads files of FNO and reference solutions; several of one layout are laid end to end.
+    """Reads the data of FNO and reference solutions; several files of one problem are concatenated.
 
     Attributes:
         kind: "fno".
@@ -56,16 +56,16 @@ class FNOData(FileSource):
 
     @classmethod
     def recognise(cls, listing: ArchiveListing) -> Finding | None:
-        """Files of MATLAB or torch with the keys of a layout."""
-        if listing.container not in ("mat5", "hdf5", "torch") or not (layout := _layout(listing.shapes)):
+        """Files of MATLAB or torch with the keys of a problem."""
+        if listing.container not in ("mat5", "hdf5", "torch") or not (problem := _problem(listing.shapes)):
             return None
         if listing.container == "hdf5" and listing.path.suffix != ".mat":
             return None
-        evidence = f"the arrays {listing.describe(*_KEYS[layout])} of FNO's files"
-        if layout == "solution":
-            evidence = f"one solution over x and t: {listing.describe(*_KEYS[layout])}"
-        ask = {"boundary": "periodic, wall or open"} if layout == "solution" else {}
-        if layout == "navier_stokes" and not listing.has("t"):
+        evidence = f"the arrays {listing.describe(*_KEYS[problem])} of FNO's files"
+        if problem == "solution":
+            evidence = f"one solution over x and t: {listing.describe(*_KEYS[problem])}"
+        ask = {"boundary": "periodic, wall or open"} if problem == "solution" else {}
+        if problem == "navier_stokes" and not listing.has("t"):
             ask = {"dt": "time between frames"}
         return Finding("fno", "certain", evidence, ask=ask)
 
@@ -73,29 +73,29 @@ class FNOData(FileSource):
         """The dataset in the convention; reads times and coordinates, no field.
 
         Raises:
-            ConfigError: if times or boundaries must be said.
-            DataError: if the arrays are of no known layout.
+            ConfigError: if times or boundaries must be given.
+            DataError: if the arrays are those of no known problem.
         """
         found = [(path, *_held(path)) for path in self.files()]
-        layout = found[0][1]
-        if layout == "solution" and not self.boundary:
+        problem = found[0][1]
+        if problem == "solution" and not self.boundary:
             raise ConfigError(f"boundary: {found[0][0]} does not say what lies beyond its edges; give it")
-        boundary = self.boundary or convention.on_all_sides(_BOUNDARIES[layout])
+        boundary = self.boundary or convention.on_all_sides(_BOUNDARIES[problem])
         contents = [self._contents(*one) for one in found]
         return join_files(
             contents,
             self,
             boundary,
             source_format="fno",
-            references="arXiv:2010.08895" if layout != "solution" else "",
+            references="arXiv:2010.08895" if problem != "solution" else "",
         )
 
-    def _contents(self, path: Path, layout: Layout, held: Mapping[str, ArrayReader]) -> FileContents:
-        if layout == "darcy":
+    def _contents(self, path: Path, problem: FNOProblem, held: Mapping[str, ArrayReader]) -> FileContents:
+        if problem == "darcy":
             return _darcy(path, held)
-        if layout == "solution":
+        if problem == "solution":
             return _solution(path, held)
-        if layout == "burgers":
+        if problem == "burgers":
             axes: tuple[str, ...] = ("trajectory", "x", "time")
             reader: ArrayReader = WithInitialValues(
                 WithTrailingAxis(as_floating(held["u"])), as_floating(held["a"])
@@ -103,6 +103,7 @@ class FNOData(FileSource):
             return _flow(path, "u", axes, reader, np.array([0.0, 1.0]))
         axes = ("trajectory", "x", "y", "time")
         times, reader = self._times(path, held), as_floating(held["u"])
+        # `a` fits as the first frame only where the times of `u` begin one step after 0.
         if "a" in held and np.isclose(times[0], times[1] - times[0]):
             times, reader = np.append(0.0, times), WithInitialValues(reader, as_floating(held["a"]))
         return _flow(path, "vorticity", axes, reader, times)
@@ -119,7 +120,7 @@ class FNOData(FileSource):
         return times
 
 
-_KEYS: dict[Layout, tuple[str, ...]] = {
+_KEYS: dict[FNOProblem, tuple[str, ...]] = {
     "navier_stokes": ("u", "a", "t"),
     "burgers": ("a", "u"),
     "darcy": ("coeff", "sol"),
@@ -127,7 +128,7 @@ _KEYS: dict[Layout, tuple[str, ...]] = {
 }
 
 
-def _layout(shapes: Mapping[str, tuple[int, ...]]) -> Layout | None:
+def _problem(shapes: Mapping[str, tuple[int, ...]]) -> FNOProblem | None:
     rank = {key: len(shape) for key, shape in shapes.items()}
     if rank.get("coeff") == rank.get("sol") == 3:
         return "darcy"
@@ -139,12 +140,12 @@ def _layout(shapes: Mapping[str, tuple[int, ...]]) -> Layout | None:
     return "solution" if len(fields) == 1 and "x" in rank and {"t", "tt"} & set(rank) else None
 
 
-def _held(path: Path) -> tuple[Layout, Mapping[str, ArrayReader]]:
+def _held(path: Path) -> tuple[FNOProblem, Mapping[str, ArrayReader]]:
     held: Mapping[str, ArrayReader] = (
         torch_file.tensors(path) if path.suffix == ".pt" else mat_file.arrays(path)
     )
-    if layout := _layout({key: reader.shape for key, reader in held.items()}):
-        return layout, held
+    if problem := _problem({key: reader.shape for key, reader in held.items()}):
+        return problem, held
     listed = ", ".join(f"{key} {reader.shape}" for key, reader in held.items())
     raise DataError(
         f"{path} holds {listed or 'no arrays'}; u (sample, x, y, time), a and u (sample, x), coeff and sol,"

@@ -1,4 +1,4 @@
-"""GRIB files that hold one kind of level on one grid."""
+"""GRIB files with one kind of level on one grid."""
 
 from typing import Literal
 
@@ -9,8 +9,11 @@ from pelagos.preprocessing.sources.formats.gridded import GriddedSource
 class GRIB(GriddedSource):
     """Reads GRIB files through cfgrib (the extra `grib`): one kind of level and one grid a file.
 
-    Forecasts with several steps have a trajectory a start. Options are those of `cf`; fields are
-    called by their standard names, or by ECMWF's short names.
+    Forecasts with several steps become a trajectory for each start. Options are those of `cf`; fields go by their
+    standard names, or by ECMWF's short names where they have none.
+
+    Attributes:
+        kind: "grib".
     """
 
     kind: Literal["grib"] = "grib"

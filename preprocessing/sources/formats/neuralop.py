@@ -1,11 +1,13 @@
 """The `.pt` files of neuraloperator: Darcy flow, forced flow and Burgers' equation as dictionaries of tensors.
 
-Darcy: x (N, H, W), bool where the permeability is the higher of two, and y (N, H, W), the solution
-on the unit square with zero at its sides. Forced flow (`nsforcing_*`, Zenodo 12825163): x (N, H, W)
-a steady force on the vorticity, y (N, H, W) the vorticity that it leads to, periodic. Burgers (that
-of PINO, Li et al. 2021, arXiv:2111.03794: periodic on [0, 1], times from 0 to 1): x (N, W) the
-initial values, y (N, T, W) the solution from the initial values on, `visc` the viscosity. The files
-hold neither coordinates nor times.
+- Darcy: x (N, H, W), True where the permeability is the higher of two, and y (N, H, W), the solution on the unit
+  square, zero at its sides;
+- forced flow (`nsforcing_*`, Zenodo 12825163), periodic: x (N, H, W), a steady force on the vorticity, and y (N, H, W),
+  the vorticity that it leads to;
+- Burgers (of PINO, Li et al. 2021, arXiv:2111.03794), periodic on [0, 1], times from 0 to 1: x (N, W), the initial
+  values, y (N, T, W), the solution including them, and `visc`, the viscosity.
+
+The files hold neither coordinates nor times.
 """
 
 from pathlib import Path
@@ -25,7 +27,7 @@ from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 
-Problem = Literal["darcy", "forced_flow", "burgers"]
+NeuralOpProblem = Literal["darcy", "forced_flow", "burgers"]
 
 _STEADY: dict[str, tuple[str, str]] = {
     "darcy": ("permeability", "solution"),
@@ -35,17 +37,17 @@ _BOUNDARIES: dict[str, Boundary] = {"darcy": "wall", "forced_flow": "periodic", 
 
 
 class NeuralOp(FileSource):
-    """Reads `.pt` files of neuraloperator; several are laid end to end along the trajectories.
+    """Reads `.pt` files of neuraloperator; several are concatenated along the trajectories.
 
     Attributes:
         kind: "neuralop".
         problem: what the files hold, where their shapes do not say.
-        dt: time between frames; by default such that the last is at time 1.
+        dt: time between frames; by default the last is at time 1.
         boundary: beyond the edges; replaces what is known of the problem.
     """
 
     kind: Literal["neuralop"] = "neuralop"
-    problem: Problem | None = None
+    problem: NeuralOpProblem | None = None
     dt: PositiveFloat | None = None
     boundary: BoundaryOption | None = None
 
@@ -106,17 +108,17 @@ def _viscosity(path: Path, count: int) -> dict[str, NDArray[np.float64]]:
     return {"viscosity": values[0] if len(values) == 1 else values}
 
 
-def _problem(x: TorchTensor, y: TorchTensor) -> Problem:
+def _problem(x: TorchTensor, y: TorchTensor) -> NeuralOpProblem:
     if told := _told(x.path.name, x.shape, y.shape, x.dtype.str):
         return told
     raise ConfigError(
         f"{x.path} could hold several problems (x {x.shape} {x.dtype}, y {y.shape} {y.dtype});"
-        " set problem: darcy or problem: burgers, or problem: forced_flow"
+        " set problem: darcy, problem: burgers or problem: forced_flow"
     )
 
 
-def _told(name: str, x: tuple[int, ...], y: tuple[int, ...], dtype: str) -> Problem | None:
-    """What shapes and types say; coefficients of Darcy flow are told from other fields by being bool."""
+def _told(name: str, x: tuple[int, ...], y: tuple[int, ...], dtype: str) -> NeuralOpProblem | None:
+    """The problem, where shapes, types or the name tell it: only coefficients of Darcy flow are booleans."""
     if len(y) == 3 and x == (y[0], y[2]):
         return "burgers"
     if len(y) == 3 and x == y and dtype == "|b1":

@@ -1,12 +1,13 @@
 """PDEArena (Gupta and Brandstetter 2022, arXiv:2209.15616): smoke, shallow water on the sphere, Maxwell's equations.
 
-Navier-Stokes: HDF5 with a group `train`, `valid` or `test` of `u` (the smoke), `vx`, `vy` (N, t, x, y) in
-float64, the coordinates `t`, `x`, `y` once for each trajectory, `buo_y` (N) its buoyancy. Older releases
-have `Vx`, `Vy`, and everything at the root. Shallow water: netCDF of SpeedyWeather, one trajectory a
-file, `u`, `v`, `div`, `vor` (time, 1, lat, lon) and `pres` (time, lat, lon), or a Zarr group with a first
-dimension `b`; the first frames are not yet balanced (PDEArena leaves out four, see subset.time).
-Maxwell's equations in 3-D: `d_field` and `h_field` (N, t, x, y, z, 3) without coordinates, cut out of a larger
-periodic domain, so that sides are open. What its generator writes as `d_field` is the electric field.
+- Navier-Stokes: HDF5 with a group `train`, `valid` or `test`; `u` (the smoke), `vx`, `vy` (N, t, x, y) in float64,
+  coordinates `t`, `x`, `y` repeated for each trajectory, buoyancy `buo_y` (N). Older releases have `Vx`, `Vy`, and
+  everything at the root.
+- Shallow water: netCDF of SpeedyWeather with one trajectory in each file, `u`, `v`, `div`, `vor` (time, 1, lat, lon)
+  and `pres` (time, lat, lon), or a Zarr group with a first dimension `b`. The first frames are not yet balanced:
+  PDEArena leaves out four, which `subset.time` can do.
+- Maxwell's equations in 3-D: `d_field` and `h_field` (N, t, x, y, z, 3) without coordinates, cut out of a larger
+  periodic domain, so that sides are open. What the generator calls `d_field` is the electric field.
 """
 
 from collections.abc import Mapping
@@ -48,16 +49,16 @@ _POLES = Boundaries(y=("pole", "pole"), x=("periodic", "periodic"))
 
 
 class PDEArena(FileSource):
-    """Reads files of PDEArena; several are laid end to end along the trajectories.
+    """Reads files of PDEArena; several are concatenated along the trajectories.
 
     Attributes:
         kind: "pdearena".
         split: the group to read, where a file has several.
         variables: fields to read, all if empty.
-        boundary: beyond the edges; by default walls around smoke, the globe for shallow water, open
+        boundary: beyond the edges; by default walls around smoke, poles and a circle for shallow water, open sides
             for Maxwell's equations.
-        dt: time between frames of Maxwell's equations.
-        length: extent of their domain along each axis.
+        dt: time between frames, for Maxwell's equations only.
+        length: extent of the domain along each axis, for Maxwell's equations only.
     """
 
     kind: Literal["pdearena"] = "pdearena"
@@ -69,7 +70,7 @@ class PDEArena(FileSource):
 
     @classmethod
     def recognise(cls, listing: ArchiveListing) -> Finding | None:
-        """HDF5 with velocities by a mode's name, shallow water with a vorticity, or fields of Maxwell's equations."""
+        """The arrays of one of the three equations, at the root or in the group of a split."""
         for group in ("", *(f"{split}/" for split in _SPLITS)) if listing.container == "hdf5" else ():
             keys, maxwell = ([f"{group}{key}" for key in some] for some in (_SMOKE_KEYS, _MAXWELL))
             ask = {}
@@ -92,7 +93,7 @@ class PDEArena(FileSource):
         """The dataset in the convention; reads coordinates and parameters, no field.
 
         Raises:
-            ConfigError: if a file has several splits, or neither holds its coordinates nor is told them.
+            ConfigError: if a file has several splits, or neither the file nor the options say the coordinates.
             DataError: for trajectories that differ in their coordinates.
         """
         places = self.places()
@@ -215,11 +216,12 @@ def _values(path: Path | Url, reader: ArrayReader, key: str) -> NDArray[np.float
 
 
 def _hours(path: Path | Url, times: NDArray[np.float64], units: Mapping[str, str]) -> NDArray[np.float64]:
-    """Times from the first frame; the calendar of an idealised run means nothing."""
+    """Hours since the first frame: the calendar date of an idealised run means nothing."""
     unit = units.get("time", "").split(" ")[0]
     scale = {"hours": 1, "minutes": 60, "seconds": 3600, "days": 1 / 24}.get(unit)
     if not scale:
         raise DataError(
-            f"{path}: time has the units '{units.get('time', '')}'; hours since .. would be right"
+            f"{path}: time has the units '{units.get('time', '')}';"
+            " hours, minutes, seconds or days since a date would be right"
         )
     return np.asarray((times - times[0]) / scale)

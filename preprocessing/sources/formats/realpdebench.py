@@ -1,9 +1,9 @@
-"""RealPDEBench (Hu et al. 2026, arXiv:2601.01829), HDF5 form: one trajectory a file.
+"""RealPDEBench (Hu et al. 2026, arXiv:2601.01829), in its HDF5 form with one trajectory in each file.
 
-Fluids: `measured_data/u`, `v` and, simulated, `p` (t, h, w). Combustion: `trajectory` (t, h, w) measured,
-`measured_data` (t, h, w, 15) simulated. Files hold neither times nor positions; parameters stand as
-numbers in their names (`10031.h5`, `2500_1.5.h5`, `40NH3_0.9.h5`). Measurements and simulations differ in
-resolution and starting frame: make a dataset of each.
+Fluids have `measured_data/u`, `v` and, if simulated, `p` (t, h, w). Combustion has `trajectory` (t, h, w) if measured,
+`measured_data` (t, h, w, 15) if simulated. Files hold neither times nor positions; their names hold the parameters as
+bare numbers (`10031.h5`, `2500_1.5.h5`, `40NH3_0.9.h5`). Measurements and simulations differ in resolution and first
+frame, so each makes a dataset of its own.
 """
 
 import re
@@ -28,14 +28,14 @@ _FLUID = {"velocity_x": "measured_data/u", "velocity_y": "measured_data/v", "pre
 
 
 class RealPDEBench(FileSource):
-    """Reads HDF5 files of RealPDEBench, each a trajectory; y and x count in pixels.
+    """Reads HDF5 files of RealPDEBench, each of them a trajectory; y and x count pixels.
 
     Attributes:
         kind: "realpdebench".
-        dt: time between frames (s).
-        parameters: what the numbers in the files' names are, in order; [] to leave them.
+        dt: time between frames [s].
+        parameters: what the numbers in the files' names stand for, in order; [] to ignore them.
         variables: names of the channels of simulated combustion.
-        frames: how many of each file are read at most.
+        frames: most frames to read of each file; all by default.
         boundary: beyond the edges of the measured window.
     """
 
@@ -59,7 +59,7 @@ class RealPDEBench(FileSource):
         if numbers := _numbers(listing.path):
             values = ", ".join(f"{one:g}" for one in numbers)
             ask["parameters"] = (
-                f"what {values} in the file's name are, as in [reynolds_number]; [] to leave them"
+                f"what {values} in the file's name stand for, as in [reynolds_number]; [] to ignore them"
             )
         if listing.rank("measured_data") == 4:
             ask["variables"] = f"names of its {listing.shapes['measured_data'][-1]} channels"
@@ -70,7 +70,7 @@ class RealPDEBench(FileSource):
         """The dataset in the convention; reads no field.
 
         Raises:
-            ConfigError: times, names of channels or what the numbers in the names are must be said.
+            ConfigError: times, names of channels or the meaning of the numbers in the names must be given.
             DataError: files of measurements and of simulations together.
         """
         files = self.files()
@@ -131,8 +131,8 @@ class RealPDEBench(FileSource):
         if names is None or len(names) != len(numbers):
             listed = ", ".join(f"{one:g}" for one in numbers)
             raise ConfigError(
-                f"parameters: the name of {path} holds {listed or 'no numbers'}; say what they are, as in"
-                " parameters: [reynolds_number], or parameters: [] to leave them"
+                f"parameters: the name of {path} holds {listed or 'no numbers'}; say what they stand"
+                " for, as in parameters: [reynolds_number], or parameters: [] to ignore them"
             )
         return {name: np.array(value) for name, value in zip(names, numbers, strict=True)}
 
@@ -143,5 +143,5 @@ def _holds(file: Any, key: str) -> bool:
 
 
 def _numbers(path: Path) -> list[float]:
-    """The numbers in a name, those within the words of chemistry (`NH3`) left out."""
+    """The numbers in a name, without those of chemical formulas (`NH3`)."""
     return [float(one) for one in re.findall(r"(?:^|_)(\d+\.?\d*)(?=[A-Z_]|$)", path.stem)]

@@ -1,9 +1,8 @@
-"""The Well, HDF5 specification v1 (Ohana et al. 2024, arXiv:2412.00568), read in 2-D and 3-D, written in 2-D.
+"""The Well, HDF5 specification v1 (Ohana et al. 2024, arXiv:2412.00568), in 2-D and 3-D.
 
-A file holds groups of scalars and of scalar, vector and tensor fields (t0, t1, t2). Each array
-says by attributes along which of trajectory, time and space it varies, and lacks the other axes.
-Boundaries are masks over the coordinates. The specification is docs/data_format.md of
-PolymathicAI/the_well; files are read with h5py alone.
+A file holds groups of scalars and of scalar, vector and tensor fields (t0, t1, t2). Attributes of each array say along
+which of trajectory, time and space it varies; the other axes are left out. Boundaries are masks over the coordinates.
+The specification is docs/data_format.md of PolymathicAI/the_well.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,10 +24,10 @@ from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 from pelagos.preprocessing.sources.formats import well_file
-from pelagos.preprocessing.sources.formats.well_file import Contents
-from pelagos.preprocessing.sources.formats.well_time import Clock, clock
+from pelagos.preprocessing.sources.formats.well_file import WellFile
+from pelagos.preprocessing.sources.formats.well_time import TimeAxis, time_axis
 
-Axis = Literal["level", "y", "x"]
+_Axis = Literal["level", "y", "x"]
 _AXES: tuple[dict[str, str], ...] = (
     {"y": "y", "x": "x"},
     {"y": "z", "x": "x"},
@@ -39,7 +38,7 @@ _AXES: tuple[dict[str, str], ...] = (
 
 
 class TheWell(FileSource):
-    """Reads files of The Well; several are laid end to end along the trajectories.
+    """Reads files of The Well; several are concatenated along the trajectories.
 
     Vectors become variables `name_x`, `name_y`, tensors `name_xx`, ..., after the file's axes. A
     scalar that varies in time becomes a forcing that is uniform in space. Where trajectories start
@@ -61,13 +60,13 @@ class TheWell(FileSource):
     kind: Literal["the_well"] = "the_well"
     variables: tuple[str, ...] = ()
     rename: dict[str, str] = Field(default_factory=dict)
-    axes: dict[Axis, str] = Field(default_factory=dict)
+    axes: dict[_Axis, str] = Field(default_factory=dict)
     boundary: BoundaryOption | None = None
     dt: PositiveFloat | None = None
 
     @classmethod
     def recognise(cls, listing: ArchiveListing) -> Finding | None:
-        """HDF5 whose root counts trajectories and names its grid."""
+        """HDF5 whose root has the attributes of The Well."""
         if listing.container != "hdf5" or not {"n_trajectories", "grid_type"} <= set(listing.attrs):
             return None
         fields = [key for key in listing.shapes if key.startswith(("t0_", "t1_", "t2_"))]
@@ -79,14 +78,14 @@ class TheWell(FileSource):
 
         Raises:
             ConfigError: no trajectory has the step `dt`.
-            DataError: for steps in time that differ between trajectories, ambiguous axes or boundaries,
-                and files that do not fit together.
+            DataError: for steps in time that differ between trajectories, ambiguous axes or boundaries, and files
+                that cannot be joined.
         """
-        files = [well_file.contents(path) for path in self.files()]
+        files = [well_file.read(path) for path in self.files()]
         first = files[0]
         for other in files[1:]:
             well_file.compare(first, other)
-        times = clock(files, self.dt)
+        times = time_axis(files, self.dt)
         own = self._axes(first)
         grid = self._grid(first, own)
         variables = {}
@@ -108,7 +107,7 @@ class TheWell(FileSource):
         ds = convention.assemble(
             variables,
             grid=grid,
-            time=times.axis,
+            time=times.values,
             present=times.present,
             dataset=self.identifier(first.dataset),
             source_format="the_well",
@@ -120,12 +119,12 @@ class TheWell(FileSource):
         )
         return convention.select(ds if times.taken.all() else ds.isel(trajectory=times.taken), self.variables)
 
-    def _axes(self, file: Contents) -> dict[str, str]:
-        """The file's names of y and x, and of level in 3-D."""
+    def _axes(self, file: WellFile) -> dict[str, str]:
+        """The file's own names of y and x, and of level in 3-D."""
         dims = tuple(file.coordinates)
         if len(dims) not in (2, 3):
             raise DataError(
-                f"{file.path} has {len(dims)} spatial axes ({', '.join(dims)}); 2-D and 3-D files are read"
+                f"{file.path} has {len(dims)} spatial axes ({', '.join(dims)}); only 2-D and 3-D files are read"
             )
         wanted = ("level", "y", "x")[-len(dims) :]
         for choice in [dict(self.axes)] if self.axes else _AXES:
@@ -137,14 +136,14 @@ class TheWell(FileSource):
             f" axes: {{{example}}} or another way round"
         )
 
-    def _level(self, file: Contents, own: Mapping[str, str]) -> xr.Variable | None:
+    def _level(self, file: WellFile, own: Mapping[str, str]) -> xr.Variable | None:
         if "level" not in own:
             return None
         name = own["level"]
         sides = (self.boundary.level_sides if self.boundary else None) or self._known(file, name)
         return convention.plane_coordinate(name, file.coordinates[name], sides)
 
-    def _grid(self, file: Contents, own: Mapping[str, str]) -> Grid:
+    def _grid(self, file: WellFile, own: Mapping[str, str]) -> Grid:
         y, x = file.coordinates[own["y"]], file.coordinates[own["x"]]
         if file.grid_type == "cartesian":
             return Grid("cartesian", y, x, self._sides(file, own, "y"), self._sides(file, own, "x"))
@@ -152,38 +151,39 @@ class TheWell(FileSource):
             raise DataError(
                 f"{file.path}: a {file.grid_type} grid over {own['y']}, {own['x']}; theta, phi can be read"
             )
+        # Most files store colatitudes, from 0 to pi, some latitudes.
         latitude = np.rad2deg(np.pi / 2 - y if y.min() >= 0 else y)
         grid = Grid("latlon", latitude, np.rad2deg(x), ("pole", "pole"), ("periodic", "periodic"), "degrees")
-        # A part of a sphere ends where its masks say how.
+        # A sector of a sphere has edges, and masks that say what lies beyond them.
         if np.any(90 - np.abs(latitude[[0, -1]]) > grid.spacing[0]):
             grid = replace(grid, boundary_y=self._sides(file, own, "y"))
         if np.ptp(grid.x) + 1.5 * grid.spacing[1] < 360:
             grid = replace(grid, boundary_x=self._sides(file, own, "x"))
         return grid
 
-    def _sides(self, file: Contents, own: Mapping[str, str], axis: Literal["y", "x"]) -> Sides:
+    def _sides(self, file: WellFile, own: Mapping[str, str], axis: Literal["y", "x"]) -> Sides:
         if self.boundary:
             return self.boundary.y if axis == "y" else self.boundary.x
         return self._known(file, own[axis])
 
-    def _known(self, file: Contents, name: str) -> Sides:
+    def _known(self, file: WellFile, name: str) -> Sides:
         low, high = file.sides[name]
         if low is None or high is None:
             third = ", level: open" * (len(file.sides) > 2)
             raise DataError(
-                f"{file.path}: its boundary_conditions give a side of {name} several kinds, or one only in"
-                f" places; say what shall stand for it, as in boundary: {{y: wall, x: [open, wall]{third}}}"
+                f"{file.path}: its boundary_conditions give a side of {name} several kinds, or one kind only"
+                f" in places; choose one for each side, as in boundary: {{y: wall, x: [open, wall]{third}}}"
             )
         return low, high
 
 
 def _variables(
-    files: Sequence[Contents], named: Mapping[str, str], times: Clock
+    files: Sequence[WellFile], named: Mapping[str, str], times: TimeAxis
 ) -> Iterator[tuple[str, xr.Variable]]:
-    """The variables of all files by `group/name`, with roles; `named` gives y, x or level by the file's axis."""
+    """The variables of all files by `group/name`, with roles; `named` gives y, x or level for each axis of the file."""
     first = files[0]
     counts = [file.num_trajectories for file in files]
-    sizes = {"trajectory": sum(counts), "time": len(times.axis)}
+    sizes = {"trajectory": sum(counts), "time": len(times.values)}
     sizes |= {axis: len(first.coordinates[name]) for name, axis in named.items()}
     for path, array in first.arrays.items():
         stored = [file.arrays[path].reader for file in files]
@@ -195,16 +195,16 @@ def _variables(
         dims = _dims(axes, len(files))
         for suffix, position in well_file.components(array, tuple(first.coordinates)):
             readers = [
-                resized_in_time(as_floating(reader), array.axes, file.times.shape[1], len(times.axis))
+                resized_in_time(as_floating(reader), array.axes, file.times.shape[1], len(times.values))
                 for file, reader in zip(files, stored, strict=True)
             ]
             made = lazy_variable(dims, readers, (*axes, *position), sizes, {"role": role}, counts=counts)
             yield path + suffix, made
-    for key, field, shown in well_file.shown(files):
+    for key, field, shown in well_file.condition_fields(files):
         attrs = {"role": "forcing" if "time" in field.axes else "static", "long_name": field.long_name}
         axes = tuple(named.get(axis, axis) for axis in field.axes)
         readers = [
-            resized_in_time(reader, axes, file.times.shape[1], len(times.axis))
+            resized_in_time(reader, axes, file.times.shape[1], len(times.values))
             for file, reader in zip(files, shown, strict=True)
         ]
         made = lazy_variable(_dims(axes, len(files)), readers, axes, sizes, attrs, counts=counts)
@@ -214,7 +214,7 @@ def _variables(
 
 
 def _dims(axes: Sequence[str], num_files: int) -> tuple[str, ...]:
-    """Of a variable: what the array lacks of them is repeated, but not along levels."""
+    """The dims of a variable: along those that the array lacks it is repeated, except along levels."""
     dims = convention.LEVEL_DIMS if "level" in axes else convention.TIME_DIMS
     if "time" in axes:
         return dims

@@ -1,9 +1,9 @@
-"""torch-cfd `.pt` files (Cao et al., arXiv:2405.17211): vorticity and its companions, (N, t, y, x), periodic.
+"""The `.pt` files of torch-cfd (Cao et al., arXiv:2405.17211): vorticity and related fields, (N, t, y, x), periodic.
 
-Viscosity stands in the file's name (`.._v1e-3_T20.pt`). Times and the domain's length stand nowhere:
-generators differ in when they begin to record, so that even the name's T does not give the spacing of
-frames. Time 0 is the first frame. One-dimensional entries but seeds are not read: the generator passes
-them through `torch.unique`, which loses order and duplicates.
+The file's name holds the viscosity (`.._v1e-3_T20.pt`). Times and the length of the domain are not stored: generators
+begin to record at different times, so even the name's T does not give the time between frames. Time 0 is the first
+frame. Of the one-dimensional entries only the seeds are read: the generator passes the others through `torch.unique`,
+which loses order and duplicates.
 """
 
 import re
@@ -32,7 +32,7 @@ _FIELDS: dict[str, tuple[str, FieldRole]] = {
 
 
 class TorchCFD(FileSource):
-    """Reads `.pt` files of torch-cfd; several are laid end to end along the trajectories.
+    """Reads `.pt` files of torch-cfd; several are concatenated along the trajectories.
 
     Attributes:
         kind: "torch_cfd".

@@ -14,13 +14,16 @@ _ERA5 = ("geopotential", "temperature", "2m_temperature", "u_component_of_wind",
 
 
 class WeatherBench(GriddedSource):
-    """Reads Zarr stores of WeatherBench 2 (arXiv:2308.15560) and ARCO-ERA5, in buckets, or local copies or parts.
+    """Reads Zarr stores of WeatherBench 2 (arXiv:2308.15560) and ARCO-ERA5: in buckets, or whole or partial copies.
 
-    Coarse stores have axes (time, [level], longitude, latitude) with latitudes ascending, ARCO-ERA5 has
-    (time, level, latitude, longitude), descending; both are read by name. Variables keep their own names,
-    since several share a standard name. The times of ARCO-ERA5 begin in 1900 and are missing outside
-    the attributes `valid_time_start` and `valid_time_stop`, to which they are cut. Forecasts have a
-    trajectory a start. `standard_names` and the other options are those of `cf`.
+    Coarse stores have axes (time, [level], longitude, latitude) with ascending latitudes, ARCO-ERA5 has (time, level,
+    latitude, longitude) with descending ones; axes are found by name. Variables keep their own names, since several
+    share a standard name. The times of ARCO-ERA5 begin in 1900 but hold data only from `valid_time_start` to
+    `valid_time_stop`, to which they are cut. Forecasts become a trajectory for each start.
+
+    Attributes:
+        kind: "weatherbench".
+        standard_names: as for `cf`, but off by default; the other options are those of `cf`, too.
     """
 
     kind: Literal["weatherbench"] = "weatherbench"
@@ -48,7 +51,7 @@ class WeatherBench(GriddedSource):
         )
         if ds.time.dtype.kind != "M" or not (starts or stops):
             return ds
-        # The last day, or hour, that is named is valid as a whole.
+        # "2023-01-10" includes all of that day: NumPy adds one of the unit in which the text is given.
         stop = np.datetime64(max(stops)) + 1 if stops else None
         inside = np.ones(ds.sizes["time"], bool)
         if starts:
@@ -56,6 +59,8 @@ class WeatherBench(GriddedSource):
         if stop is not None:
             inside &= ds.time.values < stop
         if not inside.any():
-            raise DataError(f"{self.places()[0]}: no time is within its valid ones, {starts} to {stops}")
+            raise DataError(
+                f"{self.places()[0]}: no time lies between valid_time_start {starts} and valid_time_stop {stops}"
+            )
         first, last = np.flatnonzero(inside)[[0, -1]]
         return ds.isel(time=slice(int(first), int(last) + 1))

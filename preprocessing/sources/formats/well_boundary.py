@@ -1,4 +1,4 @@
-"""Boundary conditions of The Well: masks over the coordinates, and values on the points that they mark."""
+"""Boundary conditions of The Well: masks over the coordinates, and values at the points that they mark."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from pelagos.preprocessing.sources.arrays.array_reader import (
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset
 
 _log = logging.getLogger(__name__)
-_SLAB = 1 << 24  # bytes of masks or fields that are in memory at a time
+_SLAB = 1 << 24  # most bytes of masks or fields in memory at a time
 _KINDS: dict[str, Boundary] = {"periodic": "periodic", "wall": "wall", "open": "open"}
 
 Side = tuple[str, int]
@@ -31,13 +31,13 @@ Side = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Scattered(ArrayView):
-    """Values (.., points) in their places: where a mask (.., space) marks them, in C order; 0 elsewhere.
+class ScatteredValues(ArrayView):
+    """Values (.., points) at the points that a mask (.., space) marks, in C order; 0 elsewhere.
 
     Attributes:
-        part: the values; they, the mask, or both have the leading axes.
-        mask: of the places.
-        space: number of its axes in space.
+        reader: the values; they, the mask, or both have the leading axes.
+        mask: of the points.
+        space: number of the mask's axes in space.
     """
 
     mask: Hdf5Dataset
@@ -62,7 +62,7 @@ class Scattered(ArrayView):
         return out.reshape(*lengths, *wanted)
 
     def _fields(self, leading: Index) -> Iterator[NDArray[Any]]:
-        """One whole field after the other: of each perhaps only some planes are wanted."""
+        """One whole field after the other, since values can only be counted off along all of a mask."""
         shape, space = self.shape[: -self.space], self.shape[-self.space :]
         for slab in _slabs(shape, leading, self.dtype.itemsize * prod(space)):
             masks = self.mask.read(_own(self.mask, slab, (slice(None),) * self.space)).astype(bool)
@@ -82,12 +82,12 @@ class Scattered(ArrayView):
 
 
 def _own(reader: ArrayReader, leading: Index, inside: Index) -> Index:
-    """The index of a part that may lack the leading axes."""
+    """The index for a reader that may lack the leading axes."""
     return (*leading, *inside) if len(reader.shape) > len(inside) else inside
 
 
 def _slabs(shape: tuple[int, ...], index: Index, item_bytes: int) -> Iterator[Index]:
-    """Indices along trajectory and time that together cover one, each of items that are few bytes."""
+    """Indices along trajectory and time that together cover `index`, each of at most `_SLAB` bytes of items."""
     if not shape:
         yield ()
         return
@@ -99,8 +99,8 @@ def _slabs(shape: tuple[int, ...], index: Index, item_bytes: int) -> Iterator[In
 
 
 @dataclass(frozen=True)
-class Zeros:
-    """An array of zeros: a condition that another file has."""
+class ZeroArray:
+    """An array of zeros, for a condition that only other files have."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -112,8 +112,8 @@ class Zeros:
 
 
 @dataclass(frozen=True)
-class Field:
-    """A field that shows a condition: what it is, its axes, and its values, 0 where nothing is said."""
+class ConditionField:
+    """A boundary condition as a field: its axes, and its mask or values, 0 where the condition does not hold."""
 
     long_name: str
     axes: tuple[str, ...]
@@ -121,30 +121,30 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Condition:
+class BoundaryCondition:
     """One boundary condition.
 
     Attributes:
-        sides: those that it marks, with its kind: None if only in places or at times.
+        sides: the sides that it marks, with its kind; None if it marks one only in places or at times.
         fields: `NAME_mask` and `NAME_values`.
-        shown: whether these hold more than `sides`.
+        has_fields: whether these say more than `sides`, so that they become variables.
     """
 
     sides: Mapping[Side, Boundary | None]
-    fields: Mapping[str, Field]
-    shown: bool
+    fields: Mapping[str, ConditionField]
+    has_fields: bool
 
 
-def condition(
+def read_condition(
     group: Any, kind: str, axes: Mapping[str, int], varying: Sequence[str], of: Sequence[str]
-) -> Condition:
-    """The condition of an open h5py group.
+) -> BoundaryCondition:
+    """The condition in an open h5py group.
 
     Args:
         group: holds `mask` and perhaps `values`.
         kind: as the file spells it.
-        axes: of the mask in space, with their lengths.
-        varying: which of trajectory and time the mask, the values or both have before.
+        axes: the mask's axes in space, with their lengths.
+        varying: which of trajectory and time lead the axes of the mask, the values or both.
         of: the fields whose values are given.
     """
     name, stored, known = group.name.rsplit("/", 1)[-1], group["mask"], _KINDS.get(kind.lower())
@@ -152,28 +152,28 @@ def condition(
     before = len(stored.shape) - len(axes)
     if before not in (0, len(varying)) or stored.shape[before:] != tuple(axes.values()):
         _log.warning(
-            "%s: its mask of shape %s is not understood, and left out; its axes are %s",
+            "%s: its mask of shape %s does not fit its axes %s, and is left out",
             _label(group),
             stored.shape,
             ", ".join(f"{axis}={length}" for axis, length in axes.items()),
         )
-        return Condition(dict.fromkeys(product(axes, (0, -1))), {}, shown=False)
+        return BoundaryCondition(dict.fromkeys(product(axes, (0, -1))), {}, has_fields=False)
     mask, alone = Hdf5Dataset.of(stored), before == 0
     own = () if alone else tuple(varying)
-    fields = {f"{name}_mask": Field(f"where the {about} holds", (*own, *axes), as_floating(mask))}
+    fields = {f"{name}_mask": ConditionField(f"where the {about} holds", (*own, *axes), as_floating(mask))}
     if (
         values := _values(group, len(axes), varying, int(np.count_nonzero(stored[()])) if alone else None)
     ) is not None:
         leading = tuple(varying) if own or len(values.shape) > 1 else ()
         what = f"values of {', '.join(of)}" if of else "values"
-        placed = Scattered(as_floating(values), mask, len(axes))
-        fields[f"{name}_values"] = Field(f"{what} at the {about}", (*leading, *axes), placed)
+        placed = ScatteredValues(as_floating(values), mask, len(axes))
+        fields[f"{name}_values"] = ConditionField(f"{what} at the {about}", (*leading, *axes), placed)
     if known == "periodic" and len(axes) == 1:
         # An axis is periodic as a whole; the package's own example marks no point.
         both: dict[Side, Boundary | None] = dict.fromkeys(product(axes, (0, -1)), known)
-        return Condition(both, fields, shown=values is not None)
+        return BoundaryCondition(both, fields, has_fields=values is not None)
     sides, beyond = _sides(stored, known, tuple(axes))
-    return Condition(sides, fields, shown=beyond or values is not None)
+    return BoundaryCondition(sides, fields, has_fields=beyond or values is not None)
 
 
 def _label(group: Any) -> str:
@@ -181,13 +181,13 @@ def _label(group: Any) -> str:
 
 
 def _values(group: Any, space: int, varying: Sequence[str], marked: int | None) -> Hdf5Dataset | None:
-    """One number for each point that is marked (None: that varies), or nothing."""
+    """The condition's values, one for each of `marked` points (None where their number varies), if there are any."""
     stored = group.get("values")
     if stored is None or not stored.size:
         return None
     if len(stored.shape) - 1 not in (0, len(varying)) or marked not in (None, stored.shape[-1]):
         _log.warning(
-            "%s: its values of shape %s are not one for each of the %s points marked, and left out",
+            "%s: its values of shape %s are not one for each of the %s points marked, and are left out",
             _label(group),
             stored.shape,
             "" if marked is None else marked,
@@ -199,7 +199,7 @@ def _values(group: Any, space: int, varying: Sequence[str], marked: int | None) 
 def _sides(
     stored: Any, kind: Boundary | None, axes: Sequence[str]
 ) -> tuple[dict[Side, Boundary | None], bool]:
-    """The sides that a mask marks, and whether it marks more than whole sides."""
+    """The sides that a mask marks, and whether it marks points beyond whole sides."""
     leading = len(stored.shape) - len(axes)
     rest = None if leading else np.array(stored[()], bool)
     found: dict[Side, Boundary | None] = {}
@@ -214,7 +214,7 @@ def _sides(
 
 def _marks(stored: Any, leading: int, axis: int, end: int) -> tuple[bool, bool]:
     """Whether a mask marks some of a side at some time, and whether all of it at all times."""
-    # A side's corners belong to two sides, and a mask of one marks them too.
+    # Corners belong to two sides: a mask of the other one marks them as well.
     inside = [slice(1, max(1, n - 1)) for n in stored.shape[leading:]]
     inside[axis] = slice(0, 1) if end == 0 else slice(stored.shape[leading + axis] - 1, None)
     shape = stored.shape[:leading]

@@ -1,6 +1,6 @@
 """One file of The Well: what it holds, by its groups and attributes.
 
-Each array says by attributes along which of trajectory, time and space it varies, and lacks the other axes.
+Attributes of each array say along which of trajectory, time and space it varies; the other axes are left out.
 Boundaries are masks over the coordinates.
 """
 
@@ -19,14 +19,20 @@ from pelagos.preprocessing.grid import Boundary
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
-from pelagos.preprocessing.sources.formats.well_boundary import Condition, Field, Side, Zeros, condition
+from pelagos.preprocessing.sources.formats.well_boundary import (
+    BoundaryCondition,
+    ConditionField,
+    Side,
+    ZeroArray,
+    read_condition,
+)
 
 _ORDERS = {"scalars": 0, "t0_fields": 0, "t1_fields": 1, "t2_fields": 2}
 
 
 @dataclass(frozen=True)
-class Array:
-    """One array of a file: its group, the axes it has before any components, and where it is."""
+class WellArray:
+    """One array of a file: its group, the axes it has before any components, and its reader."""
 
     group: str
     axes: tuple[str, ...]
@@ -34,19 +40,19 @@ class Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Contents:
-    """What one file says about itself.
+class WellFile:
+    """What one file holds.
 
     Attributes:
         path: of the file.
-        dataset: its name.
-        grid_type: `cartesian` or one of a sphere's.
-        num_trajectories: how many there are.
-        times: (N, T) of each trajectory, or (1, T) of all.
-        rounding: by how much the type in which they are stored may have rounded them.
+        dataset: the name that it gives its dataset.
+        grid_type: `cartesian`, or a word for a grid on the sphere.
+        num_trajectories: how many it holds.
+        times: (N, T) times of each trajectory, or (1, T) of all.
+        rounding: how much the type they are stored in may have rounded the times.
         coordinates: by the names of the axes, in the order of the arrays' axes.
-        sides: of each axis, None where the masks do not give a side one kind.
-        conditions: at boundaries, by name.
+        sides: what lies beyond the low and the high side of each axis; None where the masks do not say one kind.
+        conditions: boundary conditions by name.
         arrays: by `group/name`.
     """
 
@@ -58,15 +64,15 @@ class Contents:
     rounding: float
     coordinates: Mapping[str, NDArray[np.float64]]
     sides: Mapping[str, tuple[Boundary | None, Boundary | None]]
-    conditions: Mapping[str, Condition]
-    arrays: Mapping[str, Array]
+    conditions: Mapping[str, BoundaryCondition]
+    arrays: Mapping[str, WellArray]
 
 
-def contents(path: Path) -> Contents:
-    """Read coordinates and masks, no field.
+def read(path: Path) -> WellFile:
+    """What a file holds; reads coordinates and masks, no field.
 
     Raises:
-        DataError: the file is not as the specification has it, or its grid moves.
+        DataError: the file does not follow the specification, or its grid moves.
     """
     with open_hdf5(path) as file:
         dimensions = member(file, "dimensions")
@@ -78,7 +84,7 @@ def contents(path: Path) -> Contents:
         conditions = dict(_conditions(file, {name: len(values) for name, values in coordinates.items()}))
         num = int(_attribute(file, "n_trajectories"))
         times, rounding = _times(member(dimensions, "time"), num)
-        return Contents(
+        return WellFile(
             path=path,
             dataset=_text(file.attrs.get("dataset_name", "")),
             grid_type=_text(file.attrs.get("grid_type", "cartesian")),
@@ -100,7 +106,7 @@ def _times(stored: Any, num: int) -> tuple[NDArray[np.float64], float]:
             " would be right"
         )
     if not np.isfinite(times).all():
-        raise DataError(f"{stored.file.filename}: {stored.name} has times that are no numbers")
+        raise DataError(f"{stored.file.filename}: {stored.name} has times that are not finite")
     rows = np.stack([convention.even_times(row, stored.dtype) for row in times])
     return rows, convention.rounding(times, stored.dtype)
 
@@ -129,7 +135,7 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _conditions(file: Any, lengths: Mapping[str, int]) -> Iterator[tuple[str, Condition]]:
+def _conditions(file: Any, lengths: Mapping[str, int]) -> Iterator[tuple[str, BoundaryCondition]]:
     for name, group in file.get("boundary_conditions", {}).items():
         axes, fields = (
             _words(value)
@@ -141,13 +147,13 @@ def _conditions(file: Any, lengths: Mapping[str, int]) -> Iterator[tuple[str, Co
             )
         member(group, "mask")
         sizes = {axis: lengths[axis] for axis in axes}
-        yield name, condition(group, _text(_attribute(group, "bc_type")), sizes, _varying(group), fields)
+        yield name, read_condition(group, _text(_attribute(group, "bc_type")), sizes, _varying(group), fields)
 
 
 def _sides(
-    conditions: Mapping[str, Condition], dims: Sequence[str]
+    conditions: Mapping[str, BoundaryCondition], dims: Sequence[str]
 ) -> dict[str, tuple[Boundary | None, Boundary | None]]:
-    """For each axis the kinds of its low and high side; None where conditions differ or one is in places."""
+    """The kinds of the low and the high side of each axis; None where conditions differ or cover a side in part."""
     found: dict[Side, set[Boundary | None]] = {side: set() for side in product(dims, (0, -1))}
     for one in conditions.values():
         for side, kind in one.sides.items():
@@ -161,7 +167,7 @@ def _varying(item: Any) -> list[str]:
     return ["trajectory"] * _is(item, "sample_varying") + ["time"] * _is(item, "time_varying")
 
 
-def _arrays(file: Any, dims: Sequence[str]) -> Iterator[tuple[str, Array]]:
+def _arrays(file: Any, dims: Sequence[str]) -> Iterator[tuple[str, WellArray]]:
     for group in _ORDERS:
         for name in _words(file[group].attrs.get("field_names", ())) if group in file else ():
             stored = member(file[group], name)
@@ -174,11 +180,11 @@ def _arrays(file: Any, dims: Sequence[str]) -> Iterator[tuple[str, Array]]:
                         f" {', '.join(dims)} would be right"
                     )
                 axes += [name for name, varies in zip(dims, varying, strict=True) if varies]
-            yield f"{group}/{name}", Array(group, tuple(axes), Hdf5Dataset.of(stored))
+            yield f"{group}/{name}", WellArray(group, tuple(axes), Hdf5Dataset.of(stored))
 
 
-def compare(first: Contents, other: Contents) -> None:
-    """Raise DataError unless two files can be laid end to end along the trajectories."""
+def compare(first: WellFile, other: WellFile) -> None:
+    """Raise DataError unless two files can be joined along the trajectories."""
     if set(first.coordinates) != set(other.coordinates):
         axes = [", ".join(file.coordinates) for file in (first, other)]
         raise DataError(f"{first.path} has axes {axes[0]} but {other.path} {axes[1]}")
@@ -193,8 +199,8 @@ def compare(first: Contents, other: Contents) -> None:
         )
 
 
-def components(array: Array, dims: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Suffix and position of each component; tensors have two axes for them or one, row by row."""
+def components(array: WellArray, dims: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Suffix and position of each component; tensors have two axes for them, or one that runs row by row."""
     order, count = _ORDERS[array.group], len(dims)
     shape = array.reader.shape[len(array.axes) :]
     flat = order == 2 and len(shape) == 1
@@ -208,13 +214,13 @@ def components(array: Array, dims: Sequence[str]) -> Iterator[tuple[str, tuple[i
         yield "_" * bool(order) + "".join(dims[i] for i in index), position
 
 
-def shown(files: Sequence[Contents]) -> Iterator[tuple[str, Field, list[ArrayReader]]]:
-    """Fields of the boundary conditions of which sides do not say all, and their values in each file.
+def condition_fields(files: Sequence[WellFile]) -> Iterator[tuple[str, ConditionField, list[ArrayReader]]]:
+    """The fields of boundary conditions that are more than kinds of sides, with their values in each file.
 
     Raises:
-        DataError: two files have one over different axes.
+        DataError: two files have the same condition over different axes.
     """
-    for name in sorted({name for file in files for name, one in file.conditions.items() if one.shown}):
+    for name in sorted({name for file in files for name, one in file.conditions.items() if one.has_fields}):
         held = [file.conditions[name].fields if name in file.conditions else {} for file in files]
         for key, field in {key: field for fields in held for key, field in fields.items()}.items():
             own = [fields.get(key) or _nothing(file, field) for file, fields in zip(files, held, strict=True)]
@@ -226,9 +232,11 @@ def shown(files: Sequence[Contents]) -> Iterator[tuple[str, Field, list[ArrayRea
             yield key, field, [one.reader for one in own]
 
 
-def _nothing(file: Contents, field: Field) -> Field:
-    """The field of a condition that a file does not have."""
+def _nothing(file: WellFile, field: ConditionField) -> ConditionField:
+    """The field of a condition that this file does not have: zeros."""
     lengths = {"trajectory": file.num_trajectories, "time": file.times.shape[1]}
     lengths |= {name: len(values) for name, values in file.coordinates.items()}
-    reader = Zeros(tuple(lengths[axis] for axis in field.axes), field.reader.dtype, f"{file.path}: nothing")
+    reader = ZeroArray(
+        tuple(lengths[axis] for axis in field.axes), field.reader.dtype, f"{file.path}: nothing"
+    )
     return replace(field, reader=reader)

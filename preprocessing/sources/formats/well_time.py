@@ -1,4 +1,4 @@
-"""Times of The Well: one axis for trajectories that start at different times, or a question about their steps."""
+"""Times of The Well: one time axis for trajectories that may start and end at different times."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,38 +8,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.sources.formats.well_file import Contents
+from pelagos.preprocessing.sources.formats.well_file import WellFile
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Clock:
-    """Times of N trajectories.
+class TimeAxis:
+    """The times of N trajectories.
 
     Attributes:
-        axis: (T,) times of the one that lasts longest.
-        starts: (N,) when each trajectory starts, where that differs; the axis counts from there.
-        taken: (N,) which are read.
+        values: (T,) times of the trajectory that lasts longest; from 0 where trajectories start at different times.
+        starts: (N,) when each trajectory starts, where that differs.
+        taken: (N,) which trajectories are read.
         present: (N, T) which frames each trajectory has.
     """
 
-    axis: Floats
+    values: Floats
     starts: Floats | None
     taken: NDArray[np.bool_]
     present: NDArray[np.bool_]
 
 
-def clock(files: Sequence[Contents], dt: float | None) -> Clock:
-    """The one axis of time of some files.
+def time_axis(files: Sequence[WellFile], dt: float | None) -> TimeAxis:
+    """The common time axis of some files.
 
     Args:
-        files: of trajectories that all start with their first frame, and may end at different times.
-        dt: the step in time of those trajectories that are read; all are where it is None.
+        files: their trajectories all start with the first frame, and may have different numbers of frames.
+        dt: only trajectories with this step in time are read; all where it is None.
 
     Raises:
         ConfigError: no trajectory has this step.
-        DataError: those that are read differ in their steps.
+        DataError: trajectories that are read differ in their steps.
     """
     times = _rows(files)
     rounded = max(file.rounding for file in files)
@@ -52,10 +52,10 @@ def clock(files: Sequence[Contents], dt: float | None) -> Clock:
     # A thousandth of a step as for all axes of time, and what rounds both ends of a step.
     allowed = 1e-3 * least + 2 * min(rounded, least / 4)
     whole = np.flatnonzero(counts == counts.max())
-    best = int(whole[np.abs(rows[whole]).max(axis=1).argmin()])  # rounded least
+    best = int(whole[np.abs(rows[whole]).max(axis=1).argmin()])  # the smallest times are rounded least
     present = np.isfinite(times[:, : counts.max()])
     if not np.any(np.abs(rows - rows[whole[0]]) > allowed):
-        return Clock(rows[whole[0]], None, taken, present)
+        return TimeAxis(rows[whole[0]], None, taken, present)
     if len(odd := np.argwhere(np.abs(steps - steps[best]) > allowed)):
         row, frame = odd[0]
         one, two = (_place(files, int(np.flatnonzero(taken)[i])) for i in (best, row))
@@ -64,11 +64,11 @@ def clock(files: Sequence[Contents], dt: float | None) -> Clock:
             f" {steps[best, frame]:g} in {one}: a dataset has one step in time, or lead times would be wrong."
             f" Steps are {_listed(rows)}: make a dataset of each, as in dt: {_steps(rows)[0]:g}"
         )
-    return Clock(rows[best] - rows[best, 0], times[:, 0], taken, present)
+    return TimeAxis(rows[best] - rows[best, 0], times[:, 0], taken, present)
 
 
-def _rows(files: Sequence[Contents]) -> Floats:
-    """(N, T) the times of each trajectory, NaN behind its end."""
+def _rows(files: Sequence[WellFile]) -> Floats:
+    """(N, T) the times of each trajectory, NaN after its end."""
     longest = max(file.times.shape[1] for file in files)
     rows = np.full((sum(file.num_trajectories for file in files), longest), np.nan)
     start = 0
@@ -83,7 +83,7 @@ def _counts(times: Floats) -> NDArray[np.int64]:
     return np.asarray(np.isfinite(times).sum(axis=1))
 
 
-def _place(files: Sequence[Contents], row: int) -> str:
+def _place(files: Sequence[WellFile], row: int) -> str:
     for file in files:
         if row < file.num_trajectories:
             return f"{file.path}, trajectory {row}"
@@ -97,7 +97,7 @@ def _mean_steps(times: Floats) -> Floats:
 
 
 def _steps(times: Floats) -> list[float]:
-    """The steps in time that trajectories have on average, each once."""
+    """The mean steps in time of the trajectories, each named once."""
     found: list[float] = []
     for step in np.sort(_mean_steps(times[_counts(times) > 1])):
         if not found or step - found[-1] > 1e-3 * step:

@@ -208,5 +208,5 @@ def test_what_cannot_be_read_from_a_server_is_explained(tmp_path: Path, site: Si
     held = json.loads(root.read_text())
     del held["consolidated_metadata"]
     root.write_text(json.dumps(held))
-    with pytest.raises(DataError, match="where servers do not list, metadata must be consolidated"):
+    with pytest.raises(DataError, match="a server that cannot list them needs consolidated metadata"):
         there(here, site.url).model_copy(update={"paths": (f"{site.url}/unlisted.zarr",)}).open()

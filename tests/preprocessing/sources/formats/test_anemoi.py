@@ -176,7 +176,7 @@ def test_fields_can_be_named_and_chosen(tmp_path: Path) -> None:
 
 def test_cells_that_are_no_grid_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"a\.zarr: its 40 cells are no rows and columns \(field_shape \[40\]\)"
+        DataError, match=r"a\.zarr: its 40 cells do not form rows and columns \(field_shape \[40\]\)"
     ):
         Anemoi(paths=save(tmp_path / "a.zarr", DATA, field_shape=[40])).open()
     with pytest.raises(DataError, match="are no grid of latitudes and longitudes, but projected or rotated"):

@@ -108,7 +108,7 @@ def test_cases_of_different_sizes_are_asked_about(tmp_path: Path) -> None:
 def test_what_flows_is_asked_for(tmp_path: Path) -> None:
     settings = {key: value for key, value in CAVITY.items() if key != "vel_top"}
     case(tmp_path / "case0000", settings | {"vel_in": 1.0})
-    with pytest.raises(ConfigError, match=r"problem: .*case0000 does not say what flows"):
+    with pytest.raises(ConfigError, match=r"problem: .*case0000 does not say which problem it is"):
         CFDBench(paths=str(tmp_path / "case0000")).open()
     ds = CFDBench(paths=str(tmp_path / "case0000"), problem="tube").open()
     assert (float(ds.velocity_inlet), ds.attrs["boundary_x"]) == (1, "open,open")

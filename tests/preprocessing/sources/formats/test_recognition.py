@@ -9,14 +9,14 @@ import pytest
 import torch
 import xarray as xr
 import yaml
-import zarr
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.inspection.proposal import propose
-from pelagos.preprocessing.sources.formats.recognition import look, recognise
+from pelagos.preprocessing.sources.formats.list_archive import list_archive
+from pelagos.preprocessing.sources.formats.recognition import recognise
 
 
-def test_the_evidence_the_sureness_and_the_questions_are_told(tmp_path: Path) -> None:
+def test_evidence_confidence_and_questions_are_told(tmp_path: Path) -> None:
     path = tmp_path / "flow_v1e-3_T20.pt"
     torch.save({"vorticity": torch.zeros(2, 5, 4, 4)}, path)
     text = propose(path)
@@ -77,7 +77,7 @@ def test_a_folder_or_a_pattern_of_files_is_one_archive(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"several kinds \(1 \.npy, 3 \.pt\); name .* '.*/run\[\[\]1\]/\*\.npy'"
     ):
-        look(tmp_path)
+        list_archive(tmp_path)
 
 
 def test_missing_values_are_kept_and_single_trajectories_split_by_date(tmp_path: Path) -> None:
@@ -117,27 +117,6 @@ def test_several_possibilities_are_all_named(shared: Path) -> None:
 
 def test_what_is_barely_possible_is_not_named_beside_what_is_certain(shared: Path) -> None:
     assert [finding.kind for finding in recognise(shared / "data/weather/anemoi_uk2t.zarr")[1]] == ["anemoi"]
-
-
-def test_a_place_that_is_no_archive_is_told_what_it_is(shared: Path, tmp_path: Path) -> None:
-    group = shared / "data/weather/anemoi_uk2t.zarr"
-    with pytest.raises(DataError, match=f"data: an array; name the Zarr group that it belongs to, {group}$"):
-        look(group / "data")
-    zarr.create_array(tmp_path / "a.zarr", data=np.zeros(3))
-    with pytest.raises(DataError, match=r"a\.zarr: an array; name the Zarr group"):
-        look(tmp_path / "a.zarr")
-    (tmp_path / "b").mkdir()
-    with pytest.raises(DataError, match="b holds nothing; name a file, a folder of files, or a store"):
-        look(tmp_path / "b")
-    (tmp_path / "b/c").mkdir()
-    with pytest.raises(DataError, match="b holds no file of a known kind, but c; name a file, a folder"):
-        look(tmp_path / "b")
-    np.save(tmp_path / "b/c/e.npy", np.zeros(3))
-    with pytest.raises(DataError, match=r"b holds .* or a store, or a pattern in quotes: '.*/b/\*/\*\.npy'$"):
-        look(tmp_path / "b")
-    (tmp_path / "b/d.h5").touch()
-    with pytest.raises(DataError, match=r"d\.h5: the file is empty; download or create it again"):
-        propose(tmp_path / "b/d.h5")
 
 
 def test_what_nobody_knows_is_said_with_what_it_holds(tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ def test_four_dimensions_are_refused(tmp_path: Path) -> None:
     made.file["dimensions"].attrs["spatial_dims"] = ["x", "y", "z", "w"]
     made.coordinate("w", np.arange(2.0))
     with pytest.raises(
-        DataError, match=r"a\.hdf5 has 4 spatial axes \(x, y, z, w\); 2-D and 3-D files are read"
+        DataError, match=r"a\.hdf5 has 4 spatial axes \(x, y, z, w\); only 2-D and 3-D files are read"
     ):
         made.done().open()
 

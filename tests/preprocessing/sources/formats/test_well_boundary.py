@@ -224,10 +224,7 @@ def test_a_mask_of_other_points_than_its_axis_has_is_left_out_and_asked_about(
     source = well.done()
     with pytest.raises(DataError, match=r"its boundary_conditions give a side of x several kinds, or"):
         source.open()
-    assert (
-        f"walls: its mask of shape ({X - 1},) is not understood, and left out; its axes are x={X}"
-        in caplog.text
-    )
+    assert f"walls: its mask of shape ({X - 1},) does not fit its axes x={X}, and is left out" in caplog.text
     assert (
         source.model_validate(source.model_dump() | {"boundary": "open"}).open().attrs["boundary_x"]
         == "open,open"
