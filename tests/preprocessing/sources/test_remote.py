@@ -34,10 +34,10 @@ from pelagos.preprocessing.store.store import open_store, verify
 from tests.preprocessing.range_server import Site, serving
 from tests.preprocessing.sources.formats import (
     test_anemoi,
-    test_cf,
     test_credit,
     test_pdearena,
     test_weatherbench,
+    weather_archive,
 )
 
 
@@ -46,7 +46,7 @@ def era5(folder: Path) -> FileSource:
 
 
 def projected(folder: Path) -> FileSource:
-    ds = test_cf.weather("t", "q")
+    ds = weather_archive.weather("t", "q")
     with pytest.warns(ZarrUserWarning, match="not part in the Zarr format 3 specification"):
         ds.to_zarr(folder / "weather.zarr", zarr_format=3, consolidated=True)
     return CF(paths=str(folder / "weather.zarr"))

@@ -129,7 +129,7 @@ def test_missing_dates_are_absent(tmp_path: Path, layout: str) -> None:
 
 def test_other_layouts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"a\.zarr: its layout is tabular; gridded and trajectories can be read"
+        DataError, match=r"a\.zarr: its layout is tabular; gridded or trajectories would be right"
     ):
         Anemoi(paths=save(tmp_path / "a.zarr", DATA, layout="tabular")).open()
     with pytest.raises(
