@@ -2,7 +2,8 @@
 
 A file holds groups of scalars and of scalar, vector and tensor fields (t0, t1, t2). Attributes of each array say along
 which of trajectory, time and space it varies; the other axes are left out. Boundaries are masks over the coordinates.
-The specification is docs/data_format.md of PolymathicAI/the_well.
+The specification is docs/data_format.md of PolymathicAI/the_well; its own `to_xarray` (the-well 1.2.0) closes the file
+before dask reads it, so files are read with h5py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -76,6 +76,7 @@ class ScatteredValues(ArrayView):
             raise DataError(
                 f"{self.name} has {len(values)} values where {self.mask.name} marks {marked} points"
             )
+        # 0 and not NaN, or stores without any missing value would have to be built with `missing: keep`.
         placed = np.zeros(mask.shape, self.dtype)
         placed[mask] = values
         return placed

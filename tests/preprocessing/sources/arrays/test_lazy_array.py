@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
-from pelagos.preprocessing.sources.arrays.array_reader import as_floating
-from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
+from pelagos.preprocessing.errors import DataError, MissingFileError
+from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset
 from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
 
 RNG = np.random.default_rng(0)
@@ -112,43 +111,3 @@ def test_parts_of_different_types_are_named(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match=r"1\.h5: /a is float64 but .*0\.h5: /a is float32"):
         lazy_variable(("trajectory", "y", "x"), readers, ("trajectory", "y", "x"), SIZES, {})
-
-
-def test_integers_and_booleans_become_floating(tmp_path: Path) -> None:
-    part = as_floating(stored(tmp_path / "a.h5", np.array([True, False])))
-    assert part.dtype == np.float32
-    np.testing.assert_array_equal(part.read((slice(None),)), np.array([1, 0], np.float32))
-    single = stored(tmp_path / "b.h5", np.zeros(2, np.float64))
-    assert as_floating(single) is single
-
-
-def test_damage_within_the_data_is_found_when_it_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
-    with h5py.File(path, "w") as file:
-        values = RNG.normal(size=(6, 400))
-        file.create_dataset("a", data=values, chunks=(1, 400), fletcher32=True)
-        reader = Hdf5Dataset.of(file["a"])
-        offset = file["a"].id.get_chunk_info(4).byte_offset
-    content = bytearray(path.read_bytes())
-    content[offset + 8] ^= 0xFF
-    path.write_bytes(content)
-    made = lazy_variable(("trajectory", "x"), [reader], ("trajectory", "x"), {"trajectory": 6, "x": 400}, {})
-    np.testing.assert_array_equal(made[:4], values[:4])
-    with pytest.raises(DamagedFileError, match=r"a\.h5: /a: cannot be read"):
-        made[4].load()
-
-
-def test_a_missing_key_lists_those_that_are_there(tmp_path: Path) -> None:
-    stored(tmp_path / "a.h5", np.zeros(2))
-    with (
-        open_hdf5(tmp_path / "a.h5") as file,
-        pytest.raises(DataError, match=r"a\.h5: no 'b' in '/'; it holds a$"),
-    ):
-        member(file, "b")
-
-
-def test_a_group_where_an_array_should_be_is_named(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        group = file.create_group("g")
-        with pytest.raises(DataError, match=r"a\.h5: '/g' is a group where an array was expected"):
-            Hdf5Dataset.of(group)

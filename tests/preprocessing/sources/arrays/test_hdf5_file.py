@@ -1,0 +1,66 @@
+"""HDF5 files: what is damaged, missing or no array is named."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
+from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
+
+RNG = np.random.default_rng(0)
+
+
+def test_damage_within_the_data_is_found_when_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        values = RNG.normal(size=(6, 400))
+        file.create_dataset("a", data=values, chunks=(1, 400), fletcher32=True)
+        reader = Hdf5Dataset.of(file["a"])
+        offset = file["a"].id.get_chunk_info(4).byte_offset
+    content = bytearray(path.read_bytes())
+    content[offset + 8] ^= 0xFF
+    path.write_bytes(content)
+    made = lazy_variable(("trajectory", "x"), [reader], ("trajectory", "x"), {"trajectory": 6, "x": 400}, {})
+    np.testing.assert_array_equal(made[:4], values[:4])
+    with pytest.raises(DamagedFileError, match=r"a\.h5: /a: cannot be read"):
+        made[4].load()
+
+
+def test_a_missing_key_lists_those_that_are_there(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a"] = np.zeros(2)
+    with (
+        open_hdf5(tmp_path / "a.h5") as file,
+        pytest.raises(DataError, match=r"a\.h5: no 'b' in '/'; it holds a$"),
+    ):
+        member(file, "b")
+
+
+def test_a_group_where_an_array_should_be_is_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file.create_group("g")
+        with pytest.raises(DataError, match=r"a\.h5: '/g' is a group where an array was expected"):
+            Hdf5Dataset.of(group)
+
+
+def test_of_many_keys_the_first_are_listed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for i in range(30):
+            file[f"{i:02d}"] = 0
+        with pytest.raises(DataError, match=r"it holds 00, 01, .*, 19, \.\.\.$"):
+            member(file, "b")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n", b"<html>"])
+def test_what_is_no_whole_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"a\.h5: not a whole HDF5 file"), open_hdf5(tmp_path / "a.h5"):
+        pass
+    with (
+        pytest.raises(MissingFileError, match=r"b\.h5: no such file; did you mean a\.h5"),
+        open_hdf5(tmp_path / "b.h5"),
+    ):
+        pass
