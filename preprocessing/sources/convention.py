@@ -123,6 +123,7 @@ def assemble(
     }
     if level is not None:
         coords["level"] = level
+    # Without the coordinate all frames are there, as in most archives.
     if present is not None and not present.all():
         coords["present"] = (("trajectory", "time"), present)
     facts = {
@@ -150,6 +151,7 @@ def _differ(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bool_]:
     """Where coordinates differ by more than the rounding of single precision, or a thousandth of their spacing."""
     if first.dtype.kind != "f" or len(first) < 2:
         return np.asarray(first != second)
+    # Copies of one grid in float32 and float64 are the same grid; neighbouring points must never be.
     allowed = min(1e-6 * np.abs(first).max(), 1e-3 * np.abs(np.diff(first)).min())
     return np.asarray(~(np.abs(first - second) <= allowed))
 
@@ -171,11 +173,10 @@ def even_times(times: NDArray[np.float64], stored: np.dtype[Any]) -> NDArray[np.
     """
     if not len(uneven_frames(times)):
         return times
-    periodic_axis, step = np.linspace(times[0], times[-1], len(times), retstep=True)
+    # The ends are kept: what rounding did to them is within the error allowed in between.
+    even, step = np.linspace(times[0], times[-1], len(times), retstep=True)
     error = rounding(times, stored)
-    return (
-        periodic_axis if error <= abs(step) / 4 and np.all(np.abs(times - periodic_axis) <= error) else times
-    )
+    return even if error <= abs(step) / 4 and np.all(np.abs(times - even) <= error) else times
 
 
 def rounding(times: NDArray[np.float64], stored: np.dtype[Any]) -> float:
@@ -274,6 +275,7 @@ def _check_coordinates(ds: xr.Dataset) -> None:
     time = ds["time"].values
     if time.dtype != np.float64 and time.dtype.kind != "M":
         raise DataError(f"{label}: time is {time.dtype}; float64 or datetime64 would be right")
+    # Negated, so that NaN and NaT, which compare as False, are found too.
     late = np.flatnonzero(~(time[1:] > time[:-1]))
     if len(late):
         i = int(late[0])

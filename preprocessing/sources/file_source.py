@@ -88,7 +88,7 @@ def _absolute(place: Path | Url) -> Path | Url:
 
 
 def _natural(path: Path | Url) -> list[str | int]:
-    return [int(reader) if reader.isdigit() else reader for reader in re.split(r"(\d+)", str(path))]
+    return [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", str(path))]
 
 
 def _expand(entry: str) -> list[Path | Url]:

@@ -41,6 +41,7 @@ class BlockWriter(ABC):
                 f"{self.path}: all trajectories of a file are equally long; write a file for each length"
             )
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A hidden name of its own in the same folder: renaming is atomic only within a file system.
         self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}{PARTIAL}")
         self._file: Any = self._open(self._temporary)
         try:

@@ -130,6 +130,7 @@ def _compare(first: FileContents, other: FileContents, several_lengths: bool) ->
     for name in dict.fromkeys((*first.coordinates, *other.coordinates)):
         none: NDArray[Any] = np.zeros(0)
         one, two = (file.coordinates.get(name, none) for file in (first, other))
+        # A shorter file ends earlier, but its frames are at the same times.
         if name == "time" and several_lengths:
             one = one[: len(two)]
         convention.require_equal(name, (first.path, one), (other.path, two))
@@ -176,6 +177,7 @@ def shared_coordinate(path: Path | Url, name: str, values: NDArray[Any]) -> NDAr
         DataError: trajectories differ in it.
     """
     rows = np.atleast_2d(np.asarray(values, np.float64))
+    # Rows that differ only by rounding pass `require_equal`.
     for i in np.flatnonzero((rows != rows[0]).any(axis=1)):
         convention.require_equal(name, (f"{path}: trajectory 0", rows[0]), (f"trajectory {i}", rows[i]))
     return np.asarray(rows[0])

@@ -69,6 +69,7 @@ def arrays(path: Path) -> dict[str, ArrayReader]:
     except Exception as error:
         # SciPy raises whatever the damage makes it stumble over: zlib, struct, type and value errors.
         raise _damaged(path, error) from error
+    # SciPy also takes version 4, which has no header, and with it almost any bytes.
     if not head.startswith(b"MATLAB 5.0"):
         raise _damaged(path, "it has no header of MATLAB")
     _check_whole(path, "little" if head[126:128] == b"IM" else "big")

@@ -46,6 +46,7 @@ def _map(path: Path) -> NDArray[Any]:
     if not path.is_file():
         raise missing(path)
     try:
+        # Object arrays are pickles, which could run code: NumPy refuses them here.
         mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
         if "Python objects" in str(error):

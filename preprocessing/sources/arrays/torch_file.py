@@ -54,11 +54,13 @@ def tensor(path: Path, held: Mapping[str, TorchTensor], key: str) -> TorchTensor
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise missing(path)
+    # torch.save writes a zip file, whose table stands at the end: a truncated one has none.
     if not zipfile.is_zipfile(path):
         raise DamagedFileError(f"{path}: not a whole file of torch.save; fetch or make it again")
     import torch
 
     try:
+        # weights_only: the unpickler builds tensors and plain containers, and calls nothing else.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError as error:
         raise DamagedFileError(f"{path}: cannot be read ({error})") from error

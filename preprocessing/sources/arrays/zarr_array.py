@@ -79,6 +79,7 @@ def _open_local(path: Path) -> Any:
     if not path.exists():
         raise missing(path)
     try:
+        # Consolidated metadata may be older than the arrays, and on disk they save nothing.
         return zarr.open_group(path, mode="r", use_consolidated=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, ContainsArrayError) or (path / ".zarray").exists():

@@ -231,6 +231,7 @@ def _fields(facts: Mapping[str, Any]) -> tuple[list[float], dict[str, list[int]]
     names = facts["variables"]
     columns: dict[str, dict[float, int]] = {}
     for position, key in enumerate(names):
+        # A number at the end of a name is no proof of a level: the metadata of MARS decide, where there are any.
         match = re.fullmatch(r"(.+)_(\d+)", key)
         mars = _metadata(key, facts).get("mars", {})
         if match and mars.get("levtype", "pl") in ("pl", "ml") and _role(key, facts) != "static":
@@ -263,6 +264,7 @@ def _grid(path: Path | Url, group: Any, facts: Mapping[str, Any]) -> Grid:
         raise DataError(
             f"{path}: its {len(y)} cells do not form rows and columns (field_shape {list(shape)})"
         )
+    # Cells run along the rows of the grid, west to east, if they are on one at all.
     rows, columns = y.reshape(shape), x.reshape(shape)
     if (rows != rows[:, :1]).any() or (columns != columns[:1]).any():
         raise DataError(

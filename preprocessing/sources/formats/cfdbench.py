@@ -110,6 +110,7 @@ class CFDBench(FileSource):
         frames = min(own, self.frames or own)
         y, x = (periodic_axis(n, side) for n, side in zip(shape, case.size, strict=True))
         (bottom, left), (height, width) = case.origin, case.size
+        # Drawn in the case's own metres, before the axes are scaled to the unit square.
         mask = case.fluid(y[:, None] + bottom, x[None, :] + left).astype(np.float32)
         fields = {
             "velocity_x": FileField(

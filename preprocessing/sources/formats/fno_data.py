@@ -130,6 +130,7 @@ _KEYS: dict[FNOProblem, tuple[str, ...]] = {
 
 def _problem(shapes: Mapping[str, tuple[int, ...]]) -> FNOProblem | None:
     rank = {key: len(shape) for key, shape in shapes.items()}
+    # Files hold more arrays than these (`Kcoeff`, `a_smooth_x`, ...): what is sure is tested first.
     if rank.get("coeff") == rank.get("sol") == 3:
         return "darcy"
     if rank.get("u") == 4:

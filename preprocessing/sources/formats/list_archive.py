@@ -83,6 +83,7 @@ def _list_file(path: Path, paths: str) -> ArchiveListing:
 
 
 def _list_group(path: Path, paths: str, group: Any) -> ArchiveListing:
+    # Sorted, since a folder lists its arrays in another order in each copy.
     arrays = dict(sorted(group.arrays()))
     shapes = {key: array.shape for key, array in arrays.items()}
     types = {key: np.dtype(array.dtype).str for key, array in arrays.items()}
@@ -116,6 +117,7 @@ def _has_cases(path: Path) -> bool:
 
 def _pattern(folder: Path) -> str:
     """The pattern of those files of a folder that are of a known kind; they must share one suffix."""
+    # Hidden files belong to the system, or to a download that has not ended.
     files = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".")]
     known = [file for file in files if (_is_zarr(file) if file.is_dir() else _container(file) != "unknown")]
     suffixes = Counter(file.suffix for file in known)

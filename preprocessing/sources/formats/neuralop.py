@@ -119,6 +119,7 @@ def _problem(x: TorchTensor, y: TorchTensor) -> NeuralOpProblem:
 
 def _told(name: str, x: tuple[int, ...], y: tuple[int, ...], dtype: str) -> NeuralOpProblem | None:
     """The problem, where shapes, types or the name tell it: only coefficients of Darcy flow are booleans."""
+    # Only Burgers has initial values of one axis less than the solution.
     if len(y) == 3 and x == (y[0], y[2]):
         return "burgers"
     if len(y) == 3 and x == y and dtype == "|b1":

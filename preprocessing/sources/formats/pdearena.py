@@ -196,6 +196,7 @@ def _water(path: Path | Url, held: Mapping[str, ArrayReader], units: Mapping[str
     if absent := [key for key in ("vor", "time", "lat", "lon") if key not in held]:
         raise DataError(f"{path}: no '{absent[0]}'; it holds {', '.join(held)}")
     shape = held["vor"].shape
+    # The Zarr form has a dimension of trajectories, files have one trajectory each.
     many = ("trajectory",) if len(shape) == 5 else ()
     fields = {}
     for name, key in _WATER.items():

@@ -78,7 +78,7 @@ class PDEBench(FileSource):
         boundary = self.boundary or convention.on_all_sides(first.boundary)
         level = boundary.level_sides or (first.boundary, first.boundary)
         ds = join_files(
-            [content for file in files for content in file.contents],
+            [contents for file in files for contents in file.contents],
             self,
             boundary.model_copy(update={"level": level}),
             source_format="pdebench",

@@ -155,6 +155,7 @@ def _settings(group: Any) -> dict[str, Any]:
 
 
 def _problem(path: Path, settings: Mapping[str, Any]) -> str:
+    # The generator's own name goes before the file's, which users change.
     for text in (str(settings["name"]), path.name):
         named = [problem for problem in PROBLEMS if problem in text]
         if len(named) == 1:
@@ -165,6 +166,7 @@ def _problem(path: Path, settings: Mapping[str, Any]) -> str:
 def _check_axes(reader: Hdf5Dataset, coordinates: Mapping[str, NDArray[np.float64]], axes: str) -> None:
     expected = tuple(len(coordinates[axis]) for axis in _axis_names(axes))
     found = reader.shape[1 : 1 + len(axes)]
+    # Only a shape that fits in reverse alone can be told; on square grids nothing contradicts.
     if found == expected[::-1] != expected:
         raise DataError(
             f"{reader.name} has shape {reader.shape}, which is not (.., {', '.join(axes)}, ..) = {expected}:"
@@ -247,6 +249,7 @@ def _incompressible(path: Path, file: Any, options: LayoutOptions) -> PDEBenchFi
         Hdf5Dataset.of(member(file, key)) for key in ("velocity", "particles", "force")
     )
     axes = _axes(options, velocity, "xy")
+    # The generator writes frame by frame into arrays of zeros, and notes how far it came.
     frames, latest = velocity.shape[1], int(file.attrs.get("latestIndex", velocity.shape[1] - 1))
     if latest != frames - 1:
         raise DataError(f"{path}: its generator stopped after frame {latest} of {frames}; make it again")
@@ -286,6 +289,7 @@ def _scalars(path: Path, file: Any, names: Mapping[str, str]) -> dict[str, NDArr
         match = re.search(pattern, f"_{path.stem}", re.IGNORECASE)
         values = [float(file.attrs[key])] if key in file.attrs else []
         values += [float(match[1])] if match else []
+        # Names give few digits, so 1 per cent is no contradiction.
         if len(values) == 2 and not np.isclose(values[0], values[1], rtol=0.01, atol=0):
             raise DataError(
                 f"{path}: {key} is {values[0]:g} in the attributes and {values[1]:g} in the name;"
@@ -298,5 +302,6 @@ def _scalars(path: Path, file: Any, names: Mapping[str, str]) -> dict[str, NDArr
 
 def named_boundary(path: Path) -> Boundary:
     """What lies beyond all edges according to a file's name; unknown where it does not say."""
+    # Whole words between underscores, since "trans" may also begin another one ("transport").
     named = {kind for word, kind in _SIDES.items() if word in path.stem.lower().split("_")}
     return named.pop() if len(named) == 1 else "unknown"

@@ -67,6 +67,7 @@ class PDEGym(FileSource):
         named += [name for name in SETS if listing.path.stem.startswith(f"{name}_")]
         if named:
             return Finding("pdegym", "certain", f"{evidence}, named {named[0]}", {"dataset": named[0]})
+        # Several sets share the array's name and shape but differ in channels and time step: nothing is guessed.
         ask = {"dataset": f"its set, one of {', '.join(SETS)}; or key, variables, boundary and dt"}
         return Finding("pdegym", "possible", evidence, ask=ask)
 

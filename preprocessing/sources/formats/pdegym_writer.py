@@ -73,6 +73,7 @@ class PDEGymWriter(BlockWriter):
                     f"{self.path}: PDEGym files hold no {name}, which must be evenly spaced numbers"
                 )
             steps[name] = float(gaps.mean()) if len(gaps) else 0.0
+        # Periodic axes leave out their right end, hence the number of points, not of gaps.
         height, width = steps["y"] * len(self.template.y), steps["x"] * len(self.template.x)
         if not np.isclose(height, width, rtol=1e-5):
             raise DataError(f"{self.path}: PDEGym domains are square, not {height:g} by {width:g}")

@@ -97,6 +97,7 @@ class RealPDEBench(FileSource):
             name: FileField(one.role, one.axes, ResizedAxis(one.reader, 0, frames))
             for name, one in fields.items()
         }
+        # Files say nothing of positions, so these count pixels.
         coordinates = {"time": np.arange(frames, dtype=np.float64) * self.dt}
         coordinates |= {axis: np.arange(n, dtype=np.float64) for axis, n in (("y", height), ("x", width))}
         return FileContents(path, 1, coordinates, cut, self._scalars(path))
@@ -126,6 +127,7 @@ class RealPDEBench(FileSource):
 
     def _scalars(self, path: Path) -> dict[str, NDArray[np.float64]]:
         numbers, names = _numbers(path), self.parameters
+        # A number of unknown meaning would become a condition of the network: only [] leaves it out.
         if names == () or (not numbers and not names):
             return {}
         if names is None or len(names) != len(numbers):

@@ -100,6 +100,7 @@ class TheWell(FileSource):
                 )
             made.attrs = convention.attrs(name, **made.attrs)
             variables[name] = made
+        # A typing error in `rename` would otherwise go unnoticed.
         if unknown := set(self.rename.values()) - set(variables):
             listed = ", ".join(variables)
             raise DataError(
@@ -227,6 +228,7 @@ def _scalar(stored: Sequence[Hdf5Dataset], counts: Sequence[int]) -> xr.Variable
     values = [
         np.asarray(reader.read((slice(None),) * len(reader.shape)), np.float64).ravel() for reader in stored
     ]
+    # A single file's constant stays one number; in several files it may differ between them.
     if len(values) == 1 and stored[0].shape in ((), (1,)):
         return xr.Variable((), values[0][0], {"role": "scalar"})
     for reader, value, count in zip(stored, values, counts, strict=True):

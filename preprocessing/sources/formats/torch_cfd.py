@@ -82,6 +82,7 @@ class TorchCFD(FileSource):
         shape = tensor(path, held, "vorticity").shape
         if len(shape) != 4:
             raise DataError(f"{path}: vorticity has shape {shape}; (sample, time, y, x) would be right")
+        # A wrong guess would give networks wrong lead times and wave numbers, so both are asked for.
         if not self.dt or not self.length:
             option = "length" if self.dt else "dt"
             hint = _hint(path, shape[1]) if option == "dt" else "give the side of the square domain"
@@ -100,6 +101,7 @@ class TorchCFD(FileSource):
         found = {}
         if match := re.search(r"_v(\d[\d.]*(?:e[-+]?\d+)?)(?=_|$)", path.stem):
             found["viscosity"] = np.array(float(match[1]))
+        # One seed for each sample, or the array is another thing of that name.
         seeds = tensors(path).get("random_states")
         if seeds and seeds.shape == (count,):
             found["seed"] = seeds.read((slice(None),)).astype(np.float64)

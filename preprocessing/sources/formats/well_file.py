@@ -77,6 +77,7 @@ def read(path: Path) -> WellFile:
     with open_hdf5(path) as file:
         dimensions = member(file, "dimensions")
         dims = _words(_attribute(dimensions, "spatial_dims"))
+        # A store has one grid, so a moving one cannot be held.
         for name in dims:
             if _is(member(dimensions, name), "sample_varying") or _is(dimensions[name], "time_varying"):
                 raise DataError(f"{path}: coordinate {name} is not the same for all trajectories and times")
@@ -107,6 +108,7 @@ def _times(stored: Any, num: int) -> tuple[NDArray[np.float64], float]:
         )
     if not np.isfinite(times).all():
         raise DataError(f"{stored.file.filename}: {stored.name} has times that are not finite")
+    # Trajectories may start at different times, each with its own rounding.
     rows = np.stack([convention.even_times(row, stored.dtype) for row in times])
     return rows, convention.rounding(times, stored.dtype)
 
@@ -203,6 +205,7 @@ def components(array: WellArray, dims: Sequence[str]) -> Iterator[tuple[str, tup
     """Suffix and position of each component; tensors have two axes for them, or one that runs row by row."""
     order, count = _ORDERS[array.group], len(dims)
     shape = array.reader.shape[len(array.axes) :]
+    # Some files store the components of tensors along one axis, against the specification.
     flat = order == 2 and len(shape) == 1
     if shape != ((count**2,) if flat else (count,) * order):
         raise DataError(

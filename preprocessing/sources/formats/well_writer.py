@@ -67,6 +67,7 @@ class WellWriter(BlockWriter):
         group = self._file.create_group("boundary_conditions")
         grid = convention.grid_of(self.template)
         for axis, sides in (("x", grid.boundary_x), ("y", grid.boundary_y)):
+            # One condition for each kind; without a mask a side is read as unknown.
             for kind in sorted(set(sides) - {"unknown"}):
                 mask = np.zeros(self.template.sizes[axis], bool)
                 mask[0], mask[-1] = sides[0] == kind, sides[1] == kind
@@ -119,6 +120,7 @@ def _texts(words: Sequence[str]) -> NDArray[Any]:
 
 def _ordered(ds: xr.Dataset, names: Sequence[str]) -> Iterator[tuple[int, str, list[str]]]:
     """Order, name and components of the tensor, vector and scalar fields that variables of these names make up."""
+    # Tensors go first: `stress_xx` and `stress_xy` would also make a vector `stress_x`.
     left = list(names)
     for order, suffixes in ((2, ("_xx", "_xy", "_yx", "_yy")), (1, ("_x", "_y"))):
         for stem in [name.removesuffix(suffixes[0]) for name in names if name.endswith(suffixes[0])]:

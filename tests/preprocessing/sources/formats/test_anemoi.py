@@ -179,7 +179,9 @@ def test_cells_that_are_no_grid_are_refused(tmp_path: Path) -> None:
         DataError, match=r"a\.zarr: its 40 cells do not form rows and columns \(field_shape \[40\]\)"
     ):
         Anemoi(paths=save(tmp_path / "a.zarr", DATA, field_shape=[40])).open()
-    with pytest.raises(DataError, match="are no grid of latitudes and longitudes, but projected or rotated"):
+    with pytest.raises(
+        DataError, match="lie on a projected or rotated grid; one of latitudes and longitudes would"
+    ):
         Anemoi(paths=save(tmp_path / "b.zarr", DATA, field_shape=[8, 5])).open()
     with pytest.raises(DataError, match=r"data has shape .*with the variables a, b would be right"):
         Anemoi(paths=save(tmp_path / "c.zarr", DATA, ["a", "b"])).open()

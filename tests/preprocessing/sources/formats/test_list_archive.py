@@ -28,6 +28,11 @@ def zarr_group(path: Path) -> None:
     zarr.create_group(path, attributes={"title": "flow"}).create_array("u", data=U)
 
 
+def npy(path: Path) -> None:
+    with path.open("wb") as file:  # by its path, numpy.save would add a suffix
+        np.save(file, U)
+
+
 @pytest.mark.parametrize(
     ("make", "container", "key"),
     [
@@ -36,7 +41,7 @@ def zarr_group(path: Path) -> None:
         (lambda path: xr.Dataset({"u": (("y", "x"), U)}).to_netcdf(path, engine="scipy"), "netcdf3", "u"),
         (lambda path: scipy.io.savemat(path, {"u": U}, appendmat=False), "mat5", "u"),
         (lambda path: torch.save({"u": torch.tensor(U)}, path), "torch", "u"),
-        (lambda path: np.save(path.open("wb"), U), "npy", ""),
+        (npy, "npy", ""),
     ],
 )
 def test_arrays_of_every_container_are_listed_whatever_the_files_are_called(

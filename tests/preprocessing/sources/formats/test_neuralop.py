@@ -55,7 +55,7 @@ def test_the_real_burgers_file_is_read_as_torch_reads_it(shared: Path) -> None:
 def test_an_ambiguous_file_is_asked_about(tmp_path: Path) -> None:
     path = save(tmp_path / "a.pt", x=torch.randn(3, 4, 4), y=torch.randn(3, 4, 4))
     with pytest.raises(
-        ConfigError, match=r"a\.pt could hold several .* set problem: darcy or problem: burgers"
+        ConfigError, match=r"a\.pt could hold several .* set problem: darcy, problem: burgers"
     ):
         NeuralOp(paths=path).open()
     assert "permeability" in NeuralOp(paths=path, problem="darcy").open()
