@@ -41,7 +41,9 @@ def _opened(path: Path, modified: int) -> xr.Dataset:
             " as with grib_copy"
         ) from error
     except (EOFError, OSError, ValueError, KeyError) as error:
-        raise DamagedFileError(f"{path}: cannot be read as GRIB ({error}); fetch or make it again") from error
+        raise DamagedFileError(
+            f"{path}: cannot be read as GRIB ({error}); download or create it again"
+        ) from error
 
 
 def _check_whole(path: Path) -> None:
@@ -58,4 +60,4 @@ def _check_whole(path: Path) -> None:
                 return
             position += max(length, len(head), 1)
     if position != size:
-        raise DamagedFileError(f"{path}: its last message is torn; fetch or make it again")
+        raise DamagedFileError(f"{path}: its last message is torn; download or create it again")

@@ -30,7 +30,9 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     except PermissionError:  # an OSError as well, but the file may be whole
         raise
     except OSError as error:
-        raise DamagedFileError(f"{path}: not a whole HDF5 file ({error}); fetch or make it again") from error
+        raise DamagedFileError(
+            f"{path}: not a whole HDF5 file ({error}); download or create it again"
+        ) from error
     with file:
         yield file
 

@@ -104,7 +104,7 @@ def _of_hdf5(path: Path) -> dict[str, ArrayReader]:
 
 
 def _damaged(path: Path, reason: object) -> DamagedFileError:
-    return DamagedFileError(f"{path}: not a whole MATLAB file ({reason}); fetch or make it again")
+    return DamagedFileError(f"{path}: not a whole MATLAB file ({reason}); download or create it again")
 
 
 # A source reads one or two arrays (coefficient and solution) in turn, a block at a time.

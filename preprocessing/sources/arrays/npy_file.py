@@ -53,5 +53,7 @@ def _map(path: Path) -> NDArray[Any]:
             raise DataError(
                 f"{path}: holds Python objects, which are not read; save plain numbers"
             ) from error
-        raise DamagedFileError(f"{path}: not a whole .npy file ({error}); fetch or make it again") from error
+        raise DamagedFileError(
+            f"{path}: not a whole .npy file ({error}); download or create it again"
+        ) from error
     return mapped

@@ -56,7 +56,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise missing(path)
     # torch.save writes a zip file, whose table stands at the end: a truncated one has none.
     if not zipfile.is_zipfile(path):
-        raise DamagedFileError(f"{path}: not a whole file of torch.save; fetch or make it again")
+        raise DamagedFileError(f"{path}: not a whole file of torch.save; download or create it again")
     import torch
 
     try:

@@ -54,7 +54,7 @@ def _check_chunks(folder: Path | Url, array: Any, index: Index) -> None:
             noted = int.from_bytes(opened.read(16)[12:], "little")
         if noted != file.stat().st_size:
             raise DamagedFileError(
-                f"{file}: has {file.stat().st_size} of {noted} bytes; fetch or make it again"
+                f"{file}: has {file.stat().st_size} of {noted} bytes; download or create it again"
             )
 
 
@@ -86,7 +86,9 @@ def _open_local(path: Path) -> Any:
             raise DataError(
                 f"{path}: an array; name the Zarr group that it belongs to, {path.parent}"
             ) from error
-        raise DamagedFileError(f"{path}: cannot be read as zarr ({error}); fetch or make it again") from error
+        raise DamagedFileError(
+            f"{path}: cannot be read as zarr ({error}); download or create it again"
+        ) from error
 
 
 _METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zattrs")

@@ -106,7 +106,7 @@ def open_undecoded(path: Path | Url) -> Iterator[xr.Dataset]:
     except (OSError, EOFError, TypeError, KeyError, IndexError, ValueError, AssertionError) as error:
         # SciPy reads damaged netCDF-3 until an index, a type or an assertion fails.
         raise DamagedFileError(
-            f"{path}: cannot be read as {engine} ({error}); fetch or make it again"
+            f"{path}: cannot be read as {engine} ({error}); download or create it again"
         ) from error
     with ds:
         yield ds
@@ -141,4 +141,4 @@ def _engine(path: Path) -> str:
         return "h5netcdf"
     if magic[:4] == b"GRIB":
         return "cfgrib"
-    raise DamagedFileError(f"{path}: neither netCDF nor GRIB nor a Zarr store; fetch or make it again")
+    raise DamagedFileError(f"{path}: neither netCDF nor GRIB nor a Zarr store; download or create it again")

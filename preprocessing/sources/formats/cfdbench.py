@@ -179,7 +179,7 @@ def _settings(path: Path) -> Mapping[str, Any]:
     try:
         settings = json.loads((path / "case.json").read_bytes())
     except ValueError as error:
-        raise DamagedFileError(f"{path / 'case.json'}: not JSON ({error}); fetch it again") from error
+        raise DamagedFileError(f"{path / 'case.json'}: not JSON ({error}); download it again") from error
     if not isinstance(settings, dict):
         raise DataError(
             f"{path / 'case.json'}: holds a {type(settings).__name__}; a mapping of names to values would be right"

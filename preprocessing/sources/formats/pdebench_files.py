@@ -252,7 +252,7 @@ def _incompressible(path: Path, file: Any, options: LayoutOptions) -> PDEBenchFi
     # The generator writes frame by frame into arrays of zeros, and notes how far it came.
     frames, latest = velocity.shape[1], int(file.attrs.get("latestIndex", velocity.shape[1] - 1))
     if latest != frames - 1:
-        raise DataError(f"{path}: its generator stopped after frame {latest} of {frames}; make it again")
+        raise DataError(f"{path}: its generator stopped after frame {latest} of {frames}; create it again")
     settings = yaml.load(file.attrs.get("config", "{}"), _SAFE_LOADER) or {}  # noqa: S506  # a safe loader
     coordinates = {
         "time": convention.even_times(shared_coordinate(path, "t", member(file, "t")[()]), file["t"].dtype)

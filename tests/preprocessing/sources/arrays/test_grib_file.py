@@ -20,7 +20,9 @@ def test_a_file_is_indexed_once_and_without_an_index_beside_it(tmp_path: Path) -
 def test_a_torn_last_message_is_named(tmp_path: Path, lost: int) -> None:
     path = Path(messages(tmp_path / "a.grib"))
     os.truncate(path, path.stat().st_size - lost)
-    with pytest.raises(DamagedFileError, match=r"a\.grib: its last message is torn; fetch or make it again"):
+    with pytest.raises(
+        DamagedFileError, match=r"a\.grib: its last message is torn; download or create it again"
+    ):
         open_undecoded(path)
 
 

@@ -82,5 +82,5 @@ def test_a_place_that_is_no_archive_is_told_what_it_is(shared: Path, tmp_path: P
     with pytest.raises(DataError, match=r"b holds .* or a store, or a pattern in quotes: '.*/b/\*/\*\.npy'$"):
         list_archive(tmp_path / "b")
     (tmp_path / "b/d.h5").touch()
-    with pytest.raises(DataError, match=r"d\.h5: an empty file; fetch or make it again"):
+    with pytest.raises(DataError, match=r"d\.h5: the file is empty; download or create it again"):
         propose(tmp_path / "b/d.h5")
