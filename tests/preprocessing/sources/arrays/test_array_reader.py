@@ -14,7 +14,7 @@ VALUES = np.arange(3 * 4 * 5).reshape(3, 4, 5)
 CHOICES: tuple[int | slice | NDArray[np.int64], ...] = (1, slice(1, None), slice(0, 0), np.array([0, 2]))
 
 
-@pytest.mark.parametrize("index", product(CHOICES, repeat=3), ids=str)
+@pytest.mark.parametrize("index", list(product(CHOICES, repeat=3)), ids=str)
 def test_a_block_keeps_the_order_of_its_axes(index: Index) -> None:
     if sum(isinstance(one, np.ndarray) for one in index) > 1:
         index = tuple(slice(0, 3, 2) if isinstance(one, np.ndarray) else one for one in index)
