@@ -68,6 +68,8 @@ class WithInitialValues(ArrayView):
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
+        if isinstance(index[-1], int):
+            return self.read((*index[:-1], slice(index[-1], index[-1] + 1)))[..., 0]
         frames = np.arange(self.shape[-1])[index[-1]]
         blocks = [self.initial.read(index[:-1])[..., None]] if 0 in frames else []
         if len(later := frames[frames > 0]):

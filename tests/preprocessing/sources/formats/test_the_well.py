@@ -284,7 +284,7 @@ def test_sides_of_a_third_axis_are_for_fields_that_have_one(tmp_path: Path) -> N
             assert make_plan(config).fields.dataset["level"].attrs["boundary"] == "open,open"
         else:
             with pytest.raises(
-                ConfigError, match=r"source\.boundary\.level: small has no third axis; say y and x"
+                ConfigError, match=r"source\.boundary\.level: small has no third axis; give y and x only"
             ):
                 make_plan(config)
 
