@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from benchmarks.harness import heading, line
-from pelagos.pipeline.cluster.launch import run
+from pelagos.pipeline.cluster.launch import run_processes
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "Poseidon's preset": {"preset": "poseidon"},
@@ -38,7 +38,7 @@ def held_out_losses(
             data["path"] = str(demo.resolve() / Path(*Path(data["path"]).parts[-3:]))
         file = root / "config.yaml"
         file.write_text(yaml.safe_dump(config))
-        run(["pretrain", str(file)], processes=1)
+        run_processes(["pretrain", str(file)], processes=1)
         lines = (root / "run" / "metrics.jsonl").read_text().splitlines()
     last = {name: value for line in lines for name, value in json.loads(line).items()}
     return {name.removeprefix("valid/"): last[name] for name in last if name.startswith("valid/")}

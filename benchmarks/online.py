@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from benchmarks.harness import heading, line
-from pelagos.pipeline.cluster.launch import run
+from pelagos.pipeline.cluster.launch import run_processes
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
@@ -74,7 +74,7 @@ def train(root: Path, name: str, data: dict[str, Any], seed: int, steps: int) ->
     }
     file = root / f"{name}.yaml"
     file.write_text(yaml.safe_dump(config))
-    run(["pretrain", str(file)], processes=1)
+    run_processes(["pretrain", str(file)], processes=1)
     return [json.loads(text) for text in (root / name / "metrics.jsonl").read_text().splitlines()]
 
 

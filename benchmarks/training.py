@@ -27,9 +27,9 @@ from torch.distributed.tensor import DTensor
 from benchmarks.harness import Call, Timings, heading, interleave, line, load
 from pelagos.models.context import Context, Signature
 from pelagos.models.networks.scot.scot import ScOTConfig
-from pelagos.pipeline.cluster.launch import environments
+from pelagos.pipeline.cluster.launch import process_environments
 from pelagos.pipeline.engine import checkpoint, distributed
-from pelagos.pipeline.engine.ema import Average
+from pelagos.pipeline.engine.ema import WeightAverage
 from pelagos.pipeline.engine.engine import EngineConfig
 from pelagos.pipeline.runs.configuration import apply_overrides, check, find, read
 from pelagos.pipeline.stages.pretrain import PretrainStage, run
@@ -202,7 +202,7 @@ def measure_memory(zero_stage: int) -> dict[str, float]:
     losses = make_losses(DEMO, distributed.world())
     fields = allocated() - before - weights
     engine = EngineConfig(zero_stage=zero_stage).build(network, optimizer, DEMO.micro_batch, len(losses))
-    average = Average(engine, 0.99)
+    average = WeightAverage(engine, 0.99)
     engine.step(losses, lambda group: group["peak"])
     average.update(1)
     del network
@@ -215,7 +215,7 @@ def measure_saves(folder: Path) -> dict[str, list[float]]:
     optimizer = OptimizerConfig().build(network)
     losses = make_losses(DEMO, distributed.world())
     engine = EngineConfig().build(network, optimizer, DEMO.micro_batch, len(losses))
-    average, writer = Average(engine, 0.99), checkpoint.Writer(folder, keep=2)
+    average, writer = WeightAverage(engine, 0.99), checkpoint.CheckpointWriter(folder, keep=2)
     found: dict[str, list[float]] = {"step": [], "stall": [], "write": []}
     for turn in range(ROUNDS):
         begun = time.perf_counter()
@@ -284,7 +284,9 @@ def measure(processes: int) -> dict[str, Any]:
         folder = Path(name)
         make_store(folder)
         command = [sys.executable, "-m", "benchmarks.training", str(folder)]
-        children = [subprocess.Popen(command, env=environment) for environment in environments(processes)]
+        children = [
+            subprocess.Popen(command, env=environment) for environment in process_environments(processes)
+        ]
         codes = [child.wait() for child in children]
         if any(codes):
             raise SystemExit(f"a measurement with {processes} processes failed")

@@ -1,4 +1,4 @@
-"""The commands. Each parses, loads a configuration and calls one stage; nothing heavy is imported before."""
+"""Command line: each command loads a configuration and calls one stage; heavy imports wait until then."""
 
 import errno
 import faulthandler
@@ -32,9 +32,9 @@ _PATH_FAULTS = (
     errno.EEXIST,
     errno.ENAMETOOLONG,
 )
-"""What a path that the user gave may lead to; a full disk is no such thing."""
+"""Errors of a path that the user gave; others, such as a full disk, are faults of the machine."""
 FAULT = 70
-"""The exit code of a fault of Pelagos or of the machine, EX_SOFTWARE of sysexits.h: a job may try again."""
+"""The exit code of a fault of Pelagos or the machine (EX_SOFTWARE of sysexits.h), after which a job may try again."""
 
 app = typer.Typer(
     help=HELP,
@@ -43,20 +43,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-Configuration = Annotated[
+ConfigArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A YAML file or the name of a shipped one.")
 ]
-Overrides = Annotated[
+OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Values to set, keys with dots.")
 ]
 
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """End the command as CONTRIBUTING.md says: what the user can mend is one message, without a traceback."""
+    """Turn errors into exit codes (CONTRIBUTING.md); what the user can fix is a message without a traceback."""
     try:
         yield
-        # At exit it would be too late to tell a reader who has gone from a fault.
+        # Flushed here, where a reader that is gone can still be told from a fault.
         sys.stdout.flush()
     except PelagosError as error:
         if isinstance(error, StoppedError):
@@ -66,7 +66,7 @@ def reported() -> Iterator[None]:
             print(f"error: {error}", file=sys.stderr)
         _leave(error.exit_code)
     except BrokenPipeError:
-        # Who reads the output has enough, as in `| head`; at exit Python would try to write the rest.
+        # The reader has seen enough, as in `| head`; Python would try to write the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(1)
     except OSError as error:
@@ -79,7 +79,7 @@ def reported() -> Iterator[None]:
         )
         _leave(1)
     except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, the same command continues", file=sys.stderr)
+        print("interrupted; finished work is kept, the same command continues", file=sys.stderr)
         _leave(INTERRUPTED)
     except Exception:
         traceback.print_exc()
@@ -87,7 +87,7 @@ def reported() -> Iterator[None]:
 
 
 def _leave(code: int) -> NoReturn:
-    """Exit; a process of several at once, without waiting for peers that may wait for it."""
+    """Exit; one of several processes leaves at once, since its peers may be waiting for it in a collective."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -96,15 +96,15 @@ def _leave(code: int) -> NoReturn:
 
 
 def run_stage(command: str, config: str, overrides: list[str] | None, processes: int = 1) -> None:
-    """Load the configuration of a stage and run it, in several processes if asked for."""
+    """Load the configuration of a stage and run it, in one or several processes."""
     from pelagos.pipeline.runs.configuration import load
 
     with reported():
         loaded = load(config, overrides or [], config_class(command))
         if processes > 1:
-            from pelagos.pipeline.cluster.launch import run
+            from pelagos.pipeline.cluster.launch import run_processes
 
-            run([command, config, *(overrides or [])], processes)
+            run_processes([command, config, *(overrides or [])], processes)
         else:
             stage_module(command).run(loaded)
 
@@ -113,8 +113,8 @@ def _command(name: str) -> Callable[..., None]:
     if name in PARALLEL:
 
         def parallel(
-            config: Configuration,
-            overrides: Overrides = None,
+            config: ConfigArgument,
+            overrides: OverridesArgument = None,
             processes: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
         ) -> None:
             run_stage(name, config, overrides, processes)
@@ -123,12 +123,12 @@ def _command(name: str) -> Callable[..., None]:
 
     if name == "demo":
 
-        def demo(overrides: Overrides = None) -> None:
+        def demo(overrides: OverridesArgument = None) -> None:
             run_stage(name, name, overrides)
 
         return demo
 
-    def single(config: Configuration, overrides: Overrides = None) -> None:
+    def single(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
         run_stage(name, config, overrides)
 
     return single
@@ -140,8 +140,8 @@ for _name, _stage in STAGES.items():
 
 @app.command()
 def check(
-    config: Configuration,
-    overrides: Overrides = None,
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
     processes: Annotated[int, typer.Option(min=1, help="That a training run will have.")] = 1,
     deep: Annotated[bool, typer.Option("--deep", help="Take two real steps of the worst case.")] = False,
 ) -> None:
@@ -163,8 +163,8 @@ def check(
 
 @app.command()
 def submit(
-    config: Configuration,
-    overrides: Overrides = None,
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
     slurm: Annotated[str, typer.Option(metavar="FILE", help="YAML of what to ask of SLURM.")] = "",
     nodes: Annotated[int | None, typer.Option(help="Machines.")] = None,
     tasks_per_node: Annotated[int | None, typer.Option(help="Processes on each; as many as GPUs.")] = None,
@@ -193,8 +193,8 @@ def submit(
         from pelagos.pipeline.runs.configuration import load
 
         command = command_of(config)
-        asked, others = submission.resolve(slurm, overrides or [], options)
-        job = submission.plan(command, load(config, others, config_class(command)), asked)
+        asked, others = submission.read_slurm_config(slurm, overrides or [], options)
+        job = submission.plan_job(command, load(config, others, config_class(command)), asked)
         if dry_run:
             print(job.describe(), end="")
         else:
@@ -217,18 +217,18 @@ def import_(
         print(f"model: {convert(source, folder, facts)}")
 
 
-Store = Annotated[
+StoreArgument = Annotated[
     str, typer.Argument(metavar="STORE", help="A Zarr store that `pelagos build` wrote, or its URL.")
 ]
 
 
-Archive = Annotated[
+ArchiveArgument = Annotated[
     str, typer.Argument(metavar="PATH", help="A store, or an archive: a file, folder or quoted pattern.")
 ]
 
 
 @app.command()
-def inspect(path: Archive) -> None:
+def inspect(path: ArchiveArgument) -> None:
     """Say what is in a store, or what an archive is, with a configuration to build it."""
     with reported():
         from pelagos.preprocessing.inspection.inspect_path import inspect as describe
@@ -238,7 +238,7 @@ def inspect(path: Archive) -> None:
 
 @app.command()
 def verify(
-    store: Store,
+    store: StoreArgument,
     sha256: Annotated[bool, typer.Option("--sha256", help="Compare SHA-256 as well as CRC-32C.")] = False,
 ) -> None:
     """Check every shard of a store against its checksum."""
@@ -250,7 +250,7 @@ def verify(
         found = damages(located(store), sha256=sha256)
         if found:
             listing = "\n".join(f"  {damage}" for damage in found)
-            # Without its manifest nobody knows what a store was built from.
+            # Only the manifest knows what a store was built from.
             lost = any(damage.kind == "manifest" for damage in found)
             advice = "build it again with overwrite=true" if lost else f"mend with: pelagos repair {store}"
             raise DamagedFileError(f"{store}: {len(found)} fault(s)\n{listing}\n{advice}")
@@ -258,7 +258,7 @@ def verify(
 
 
 @app.command()
-def repair(store: Store) -> None:
+def repair(store: StoreArgument) -> None:
     """Build the damaged shards of a store anew from its sources."""
     with reported():
         from pelagos.preprocessing.build.repair import repair as mend
@@ -270,7 +270,7 @@ def repair(store: Store) -> None:
 
 @app.command()
 def compare(
-    store: Store,
+    store: StoreArgument,
     other: Annotated[str, typer.Argument(metavar="OTHER", help="Another store.")],
     tolerance: Annotated[
         float, typer.Option(min=0, help="Standard deviations of a variable by which its values may differ.")
@@ -299,6 +299,6 @@ def version(
 def main() -> None:
     """The entry point of the `pelagos` command."""
     if sys.stderr is not None:
-        # Where a disk fails under a mapped file the system kills the process, which then says where it was.
+        # If a disk fails under a mapped file, the system kills the process; this prints where it was.
         faulthandler.enable()
     app()

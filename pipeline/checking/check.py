@@ -1,4 +1,4 @@
-"""Check: what a training run will read and compute, said before anyone queues for it."""
+"""Check: what a training run will read, compute and need, before it waits in a queue."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -9,28 +9,28 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from pelagos.pipeline.checking.rehearsal import Load, Rehearsal, rehearse
+from pelagos.pipeline.checking.rehearsal import Rehearsal, RunCost, rehearse
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs.configuration import dump
 from pelagos.pipeline.runs.model_folder import Model
-from pelagos.pipeline.training.held_out import held_out
-from pelagos.pipeline.training.network_cost import Outline, outline
+from pelagos.pipeline.training.held_out import held_out_orders
+from pelagos.pipeline.training.network_cost import NetworkCost, network_cost
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.online.online_dataset import OnlineDataset
 from pelagos.preprocessing.samples.mixture import Mixture
 
-_MISFITS = (ArithmeticError, RuntimeError, ValueError)
-"""What networks raise where a grid, or a device, does not suit them."""
+_GRID_ERRORS = (ArithmeticError, RuntimeError, ValueError)
+"""Errors of networks where a grid, or a device, does not suit them."""
 
 
 def report(config: TrainingStage, processes: int, *, deep: bool) -> None:
-    """Print the resolved configuration and, as YAML comments behind it, what is found.
+    """Print the resolved configuration and, as YAML comments below it, the findings.
 
     Args:
-        config: of the run, whose folder is not touched.
-        processes: that the run will have; those of a launcher, such as torchrun's, take precedence.
-        deep: whether two steps are taken, too.
+        config: the run, whose folder is left alone.
+        processes: the number of processes that the run will have; at least those of a launcher, such as torchrun.
+        deep: whether to take two steps as well.
 
     Raises:
         PelagosError: the run would fail.
@@ -55,62 +55,67 @@ def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[
     )
     if present is None:
         return
-    mixture, counted, groups = outlined(present)
+    mixture, counted, groups = assembled_cost(present)
     with closing(mixture):
         if not missing:
-            held_out(mixture, config.loop)
-        load = Load(mixture, counted.flops, config.loop.steps, config.objective)
-        yield from _described(config, mixture, counted, groups, load, processes)
+            held_out_orders(mixture, config.loop)
+        cost = RunCost(mixture, counted.flops, config.loop.steps, config.objective)
+        yield from _describe_run(config, mixture, counted, groups, cost, processes)
     if deep:
-        found = rehearse(present, load, processes)
-        yield from _measured(config, processes, found)
-        yield from _demanded(config, mixture, processes, found)
+        found = rehearse(present, cost, processes)
+        yield from _describe_rehearsal(config, processes, found)
+        yield from _describe_production(config, mixture, processes, found)
 
 
-def outlined(config: TrainingStage) -> tuple[Mixture, Outline, list[str]]:
-    """The samples of a run, what its network takes for one of each dataset, and the optimiser's groups.
+def assembled_cost(config: TrainingStage) -> tuple[Mixture, NetworkCost, list[str]]:
+    """The samples of a run, the cost of its network on each dataset, and the optimiser's groups.
 
     Raises:
         PelagosError: there is no such network, or no such samples.
         DataError: the network cannot take a dataset's grid.
     """
     try:
-        return _outlined(config, "meta")
-    except _MISFITS:
-        # A network that looks at values has none on this device; with values, only what is wrong fails.
-        return _outlined(config, "cpu")
+        return _assembled_cost(config, "meta")
+    except _GRID_ERRORS:
+        # A network that looks at values cannot be called without any. With values, an error is a real one.
+        return _assembled_cost(config, "cpu")
 
 
-def _outlined(config: TrainingStage, device: str) -> tuple[Mixture, Outline, list[str]]:
+def _assembled_cost(config: TrainingStage, device: str) -> tuple[Mixture, NetworkCost, list[str]]:
     with TemporaryDirectory(prefix="pelagos-check-") as folder, torch.device(device):
         model, mixture = config.model_copy(update={"output": Path(folder)}).assemble()
     with ExitStack() as unless_done:
         unless_done.callback(mixture.close)
-        counted = _counted(config, model, mixture, device)
+        counted = _counted_cost(config, model, mixture, device)
         unless_done.pop_all()
-    return mixture, counted, list(map(str, config.optimizer.grouped(model.network)))
+    return mixture, counted, list(map(str, config.optimizer.parameter_groups(model.network)))
 
 
-def _counted(config: TrainingStage, model: Model, mixture: Mixture, device: str) -> Outline:
+def _counted_cost(config: TrainingStage, model: Model, mixture: Mixture, device: str) -> NetworkCost:
     network = model.network.to(device)
     flops: dict[str, float] = {}
     for dataset in mixture.datasets:
         layout = dataset.layout
         config.loss.build(layout)
         try:
-            counted = outline(network, model.signature, [layout], config.loop.micro_batch)
-        except _MISFITS as error:
+            counted = network_cost(network, model.signature, [layout], config.loop.micro_batch)
+        except _GRID_ERRORS as error:
             height, width = layout.grid.shape
             raise DataError(
                 f"dataset {layout.dataset} ({dataset.store.path}): the network cannot take its grid of"
                 f" {height} x {width}: {error}"
             ) from error
         flops |= counted.flops
-    return Outline(counted.parameters, flops)
+    return NetworkCost(counted.parameters, flops)
 
 
-def _described(
-    config: TrainingStage, mixture: Mixture, counted: Outline, groups: list[str], load: Load, processes: int
+def _describe_run(
+    config: TrainingStage,
+    mixture: Mixture,
+    counted: NetworkCost,
+    groups: list[str],
+    cost: RunCost,
+    processes: int,
 ) -> Iterator[str]:
     for dataset, share in zip(mixture.datasets, mixture.shares, strict=True):
         (height, width), layout = dataset.layout.grid.shape, dataset.layout
@@ -137,11 +142,11 @@ def _described(
     )
     yield f"network: {counted.parameters} parameters"
     yield from (f"optimizer: {group}" for group in groups)
-    flops = config.loop.batch_size * load.mean
+    flops = config.loop.batch_size * cost.mean
     yield f"arithmetic: {flops:.3g} floating-point operations a step, over all processes, mean of the run"
 
 
-def _measured(config: TrainingStage, processes: int, found: Rehearsal) -> Iterator[str]:
+def _describe_rehearsal(config: TrainingStage, processes: int, found: Rehearsal) -> Iterator[str]:
     height, width = found.dataset.layout.grid.shape
     yield (
         f"worst case: dataset {found.dataset.layout.dataset}, {height} x {width},"
@@ -168,13 +173,15 @@ def _measured(config: TrainingStage, processes: int, found: Rehearsal) -> Iterat
 
 
 def _rates(config: TrainingStage, mixture: Mixture) -> Iterator[tuple[OnlineDataset, float]]:
-    """Each simulation, and how many new trajectories a step needs of it."""
+    """Each simulation, and the number of new trajectories that a step needs of it."""
     for dataset, share in zip(mixture.datasets, mixture.shares, strict=True):
         if isinstance(dataset, OnlineDataset):
             yield dataset, config.loop.batch_size * float(share / mixture.shares.sum()) / dataset.uses
 
 
-def _demanded(config: TrainingStage, mixture: Mixture, processes: int, found: Rehearsal) -> Iterator[str]:
+def _describe_production(
+    config: TrainingStage, mixture: Mixture, processes: int, found: Rehearsal
+) -> Iterator[str]:
     step = found.typical / config.loop.steps
     for dataset, rate in _rates(config, mixture):
         done = dataset.production()

@@ -1,4 +1,4 @@
-"""Rehearsal: two real optimiser steps of a run's worst case, in a folder that is thrown away."""
+"""Rehearsal: two real optimiser steps of a run's most expensive samples, in a temporary folder."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,26 +17,27 @@ from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.tracking.tracker import Tracker
 from pelagos.pipeline.training.memory import peak_memory
 from pelagos.pipeline.training.objective import ObjectiveConfig
-from pelagos.pipeline.training.throughput import Meter
-from pelagos.pipeline.training.training_run import TrainingStage, prepare, trainer_of
+from pelagos.pipeline.training.throughput import ThroughputMeter
+from pelagos.pipeline.training.training_run import TrainingStage, build_trainer, prepare
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.samples.dataset import Dataset
 from pelagos.preprocessing.samples.mixture import Block, Mixture
 
 STEPS = 2
-"""The first allocates, compiles and fills caches; the second is timed."""
-_LOOKS = 1000
+"""The first step allocates, compiles and fills caches; the second is timed."""
+_SAMPLED_STEPS = 1000
 
 
-class Load:
-    """What the samples of a run cost, in operations of training on them.
+class RunCost:
+    """The cost of training on the samples of a run, in operations.
 
     Attributes:
-        worst: the position of the dataset whose samples cost most at the end of training, when rollouts are longest.
-        calls: of the network for a sample of that dataset then.
+        worst: the position of the dataset with the most expensive samples at the end of training, when rollouts are
+            longest.
+        calls: the network's calls for such a sample.
         most: the cost of such a sample.
-        mean: that of a sample, over all datasets by their shares and over all of the run.
+        mean: the mean cost of a sample, over all datasets by their shares and over the whole run.
     """
 
     def __init__(
@@ -47,11 +48,11 @@ class Load:
         def passes(dataset: Dataset, look: int) -> int:
             return objective.passes(dataset.sampling.kind, dataset.sampling.steps_at(look))
 
-        looks = range(0, steps, max(1, steps // _LOOKS))
+        looks = range(0, steps, max(1, steps // _SAMPLED_STEPS))
         means = [np.mean([passes(dataset, look) for look in looks]) for dataset in mixture.datasets]
         longest = [passes(dataset, steps - 1) for dataset in mixture.datasets]
         values = [_values(dataset.layout) for dataset in mixture.datasets]
-        # Where nothing is counted, as in a network without products, the number of values decides.
+        # Without counted operations, as in a network without matrix products, the number of values decides.
         self.worst = max(range(len(costs)), key=lambda n: (longest[n] * costs[n], longest[n] * values[n]))
         self.calls = mixture.datasets[self.worst].sampling.steps_at(steps - 1)
         self.most = float(longest[self.worst] * costs[self.worst])
@@ -64,18 +65,18 @@ def _values(layout: Layout) -> int:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What the steps took.
+    """What the steps of a rehearsal took.
 
     Attributes:
-        dataset: of the worst case.
+        dataset: the dataset with the most expensive samples.
         calls: forecast steps of its samples.
-        seconds: of the second step.
-        typical: seconds of the whole run, estimated by the arithmetic of the datasets and the curriculum.
-        most: likewise, were every step the worst.
-        memory: bytes that this process has had at most on the host.
-        allocated: bytes of tensors on its GPU at most, 0 without one.
-        reserved: bytes that torch held there at most.
-        checkpoint: bytes of one on disk.
+        seconds: time of the second step [s].
+        typical: estimated time of the whole run, by the operations of its datasets and curricula [s].
+        most: time of the whole run if every step were the most expensive [s].
+        memory: peak memory of this process on the host [bytes].
+        allocated: peak memory of tensors on its GPU, 0 without one [bytes].
+        reserved: peak memory that torch held there [bytes].
+        checkpoint: size of a checkpoint on disk [bytes].
     """
 
     dataset: Dataset
@@ -89,17 +90,17 @@ class Rehearsal:
     checkpoint: int
 
 
-def rehearse(config: TrainingStage, load: Load, processes: int) -> Rehearsal:
-    """Take the steps that one of so many processes would; all processes of a launcher call it.
+def rehearse(config: TrainingStage, cost: RunCost, processes: int) -> Rehearsal:
+    """Take the steps that one of the run's processes would; all processes of a launcher call it.
 
     Args:
-        config: of the run, of which nothing is touched.
-        load: of the run.
-        processes: that the run will have.
+        config: the run, whose folder is left alone.
+        cost: the cost of its samples.
+        processes: the number of processes that the run will have.
 
     Raises:
         ConfigError: the GPU's memory is too small.
-        DataError: the loss is no number.
+        DataError: the loss is not finite.
     """
     with TemporaryDirectory(prefix="pelagos-check-") as name:
         folder = Path(name)
@@ -109,10 +110,10 @@ def rehearse(config: TrainingStage, load: Load, processes: int) -> Rehearsal:
         clock = _Clock()
         try:
             with closing(mixture):
-                _steps(short, model, mixture, load, clock, digest)
+                _steps(short, model, mixture, cost, clock, digest)
         except torch.OutOfMemoryError as error:
             raise ConfigError(
-                f"loop.micro_batch: {short.loop.micro_batch} samples with {load.calls} forecast step(s) need more"
+                f"loop.micro_batch: {short.loop.micro_batch} samples with {cost.calls} forecast step(s) need more"
                 f" than the GPU's memory; take fewer, or network.checkpointing where there is one: {error}"
             ) from error
         written = checkpoint.path_of(folder / "checkpoints", STEPS)
@@ -120,10 +121,10 @@ def rehearse(config: TrainingStage, load: Load, processes: int) -> Rehearsal:
     seconds = clock.times[1] - clock.times[0]
     gpu = distributed.has_gpu()
     return Rehearsal(
-        dataset=mixture.datasets[load.worst],
-        calls=load.calls,
+        dataset=mixture.datasets[cost.worst],
+        calls=cost.calls,
         seconds=seconds,
-        typical=seconds * config.loop.steps * (load.mean / load.most if load.most else 1.0),
+        typical=seconds * config.loop.steps * (cost.mean / cost.most if cost.most else 1.0),
         most=seconds * config.loop.steps,
         memory=peak_memory(),
         allocated=torch.cuda.max_memory_allocated() if gpu else 0,
@@ -146,16 +147,16 @@ def _shortened(config: TrainingStage, folder: Path, processes: int) -> TrainingS
 
 
 def _steps(
-    config: TrainingStage, model: Model, mixture: Mixture, load: Load, clock: "_Clock", digest: str
+    config: TrainingStage, model: Model, mixture: Mixture, cost: RunCost, clock: "_Clock", digest: str
 ) -> None:
-    trainer = trainer_of(config, model, mixture, Meter({}, config.objective, peak=1.0), clock)
+    trainer = build_trainer(config, model, mixture, ThroughputMeter({}, config.objective, peak=1.0), clock)
     if config.loop.patience or config.loop.kept == "best":
-        trainer.best.weights = trainer.average.state()  # as after a first validation
-    trainer.run(_Worst(mixture, load), {}, digest, "check")
+        trainer.best.weights = trainer.ema.state()  # as after a first validation
+    trainer.run(_WorstCase(mixture, cost), {}, digest, "check")
 
 
 class _Clock(Tracker):
-    """Notes when each step was done."""
+    """Records when each step was done."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -165,14 +166,14 @@ class _Clock(Tracker):
         self.times.append(time.perf_counter())
 
 
-class _Worst:
-    """An order of one micro-batch of the worst case, again and again."""
+class _WorstCase:
+    """An order that repeats one micro-batch of the most expensive samples."""
 
-    def __init__(self, mixture: Mixture, load: Load) -> None:
+    def __init__(self, mixture: Mixture, cost: RunCost) -> None:
         self.datasets, self.micro_batch = mixture.datasets, mixture.micro_batch
-        samples = np.arange(self.micro_batch) % self.datasets[load.worst].num_samples
-        lease = self.datasets[load.worst].lease(samples)
-        self._block = Block(load.worst, samples, load.calls, lease)
+        samples = np.arange(self.micro_batch) % self.datasets[cost.worst].num_samples
+        lease = self.datasets[cost.worst].lease(samples)
+        self._block = Block(cost.worst, samples, cost.calls, lease)
         self._blocks_per_step = mixture.blocks_per_step
 
     def blocks(self, rank: int, world: int, start_step: int, num_steps: int | None) -> Iterator[Block]:

@@ -1,1 +1,1 @@
-"""Several processes on this machine, and jobs of SLURM."""
+"""Several processes on this machine, and jobs on SLURM."""

@@ -1,4 +1,4 @@
-"""Several processes of one command on this machine, for laptops and tests; clusters use srun or torchrun."""
+"""Launch: several processes of one command on this machine. Clusters use srun or torchrun instead."""
 
 import os
 import socket
@@ -12,26 +12,28 @@ from pelagos.preprocessing.errors import PelagosError, StoppedError
 
 
 class ProcessError(PelagosError, RuntimeError):
-    """One of several launched processes failed; it has printed why."""
+    """One of several launched processes failed; it printed why."""
 
 
-def run(arguments: Sequence[str], processes: int) -> None:
-    """`python -m pelagos.pipeline ARGUMENTS` as that many processes that can reach each other.
+def run_processes(arguments: Sequence[str], processes: int) -> None:
+    """Run `python -m pelagos.pipeline ARGUMENTS` in several processes that can reach each other.
 
-    A request to stop reaches all of them.
+    Signals that ask for a stop are passed on to all of them.
 
     Raises:
         StoppedError: they stopped because they were asked to.
-        ProcessError: one failed; the others are ended.
+        ProcessError: one failed, and the others were killed.
     """
     command = [sys.executable, "-m", "pelagos.pipeline", *arguments]
     with stop_request() as request:
-        children = [subprocess.Popen(command, env=environment) for environment in environments(processes)]
+        children = [
+            subprocess.Popen(command, env=environment) for environment in process_environments(processes)
+        ]
         try:
             _wait(children, request)
         finally:
             for child in children:
-                # Not SIGTERM, which asks for a checkpoint: a peer of a failed process cannot write one.
+                # Not SIGTERM, which asks for a checkpoint that the peers of a failed process cannot write.
                 child.kill()
                 child.wait()
         codes = [child.returncode for child in children]
@@ -44,7 +46,7 @@ def run(arguments: Sequence[str], processes: int) -> None:
 
 
 def _wait(children: Sequence["subprocess.Popen[bytes]"], request: StopRequest) -> None:
-    """Wait until all have ended, or one has failed; pass a request to stop on to them."""
+    """Wait until all have ended or one has failed; pass on a request to stop."""
     asked = False
     while any(child.poll() is None for child in children):
         if request.reason and not asked:
@@ -52,14 +54,14 @@ def _wait(children: Sequence["subprocess.Popen[bytes]"], request: StopRequest) -
             for child in children:
                 child.terminate()
         if any(child.poll() not in (None, 0, StoppedError.exit_code) for child in children):
-            # The peers of a failed process wait for it in a collective, perhaps for ever.
+            # Its peers may wait for it in a collective for ever; a second lets them report what they found.
             time.sleep(1.0)
             break
         time.sleep(0.05)
 
 
-def environments(processes: int) -> list[dict[str, str]]:
-    """The environment of each of several processes on this machine, by which they find each other."""
+def process_environments(processes: int) -> list[dict[str, str]]:
+    """The environments by which several processes on this machine find each other."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

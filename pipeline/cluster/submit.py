@@ -1,4 +1,4 @@
-"""Submitting stages to SLURM: a job script beside the run's folder, filled in from `slurm/COMMAND.sbatch`."""
+"""Submit: a stage as a job on SLURM, with a script made from `slurm/COMMAND.sbatch`."""
 
 import hashlib
 import re
@@ -24,26 +24,26 @@ WITH_SCRIPT = ("build", *PARALLEL, "evaluate")
 
 
 class SubmitError(PelagosError, RuntimeError):
-    """SLURM cannot be reached, or did not take a job."""
+    """SLURM cannot be reached, or refused a job."""
 
 
 class SlurmConfig(Config):
-    """What a job asks of SLURM; what is not given stays as the script in `slurm/` has it.
+    """What a job asks of SLURM; the script in `slurm/` has the defaults of everything that is not given.
 
     Attributes:
-        nodes: machines.
-        tasks_per_node: processes on each, by default as many as GPUs.
-        gpus: of each node.
+        nodes: the number of machines.
+        tasks_per_node: processes on each machine, by default one for each GPU.
+        gpus: GPUs of each machine.
         cpus_per_task: cores of each process.
-        memory: of each node, such as 64G.
-        time: limit, such as 1-12:00:00.
-        partition: to run in.
-        account: to charge.
-        grace: seconds before the time limit at which training is told to stop and keep its step.
-        parts: tasks of an array that share a build.
-        chain: training jobs queued one behind the other, for clusters that do not requeue.
-        options: any other option of sbatch by its long name, without a value for a flag.
-        env: the file that prepares a job for the cluster, instead of `slurm/env.sh`.
+        memory: memory of each machine, such as 64G.
+        time: the time limit, such as 1-12:00:00.
+        partition: the partition to run in.
+        account: the account to charge.
+        grace: time before the limit at which training is asked to write a checkpoint and stop [s].
+        parts: the number of array tasks that share a build.
+        chain: the number of training jobs queued one after the other, for clusters that do not requeue.
+        options: any other options of sbatch by their long names; null for a flag.
+        env: the shell file that prepares a job for the cluster, instead of `slurm/env.sh`.
     """
 
     nodes: PositiveInt | None = None
@@ -69,11 +69,11 @@ class SlurmConfig(Config):
 
     @property
     def processes(self) -> int:
-        """Of a training job."""
+        """The processes of a training job."""
         return (self.nodes or 1) * (self.tasks_per_node or self.gpus or 1)
 
     def directives(self) -> dict[str, str]:
-        """Options of sbatch by their long names."""
+        """The options of sbatch that are given, by their long names."""
         values: dict[str, Any] = {
             "nodes": self.nodes,
             "ntasks-per-node": self.tasks_per_node or self.gpus,
@@ -89,11 +89,18 @@ class SlurmConfig(Config):
         return given | {name: "" if value is None else str(value) for name, value in self.options.items()}
 
 
-def resolve(file: str, overrides: Sequence[str], options: Mapping[str, Any]) -> tuple[SlurmConfig, list[str]]:
-    """What to ask of SLURM, from a YAML file, `slurm.KEY=VALUE` texts and options; and the other texts.
+def read_slurm_config(
+    file: str, overrides: Sequence[str], options: Mapping[str, Any]
+) -> tuple[SlurmConfig, list[str]]:
+    """What to ask of SLURM, and the overrides that are for the stage.
+
+    Args:
+        file: a YAML file, or an empty text.
+        overrides: `KEY=VALUE` texts, of which `slurm.KEY=VALUE` are for SLURM.
+        options: values of the command line, which win over both; None where not given.
 
     Raises:
-        ConfigError: it has errors.
+        ConfigError: a value is in error.
         MissingFileError: there is no such file.
     """
     own = [text.removeprefix("slurm.") for text in overrides if text.startswith("slurm.")]
@@ -104,12 +111,12 @@ def resolve(file: str, overrides: Sequence[str], options: Mapping[str, Any]) -> 
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a stage needs to run on a cluster.
+class SlurmJob:
+    """A stage as a job on a cluster.
 
     Attributes:
-        command: of the stage.
-        config: of the stage.
+        command: the stage's command.
+        config: the stage's configuration.
         slurm: what is asked of SLURM.
     """
 
@@ -119,17 +126,17 @@ class Job:
 
     @property
     def base(self) -> Path:
-        """Path of the run's folder or the store, to which `.sbatch`, `.yaml` and `-JOB.log` are appended."""
+        """The path of the run or store; the job's files add `.sbatch`, `.yaml` and `-JOB.log` to it."""
         path = self.config.path.with_suffix("") if self.command == "build" else self.config.output
         return Path(path).absolute()
 
     @property
     def script(self) -> Path:
-        """Path of the job script."""
+        """The path of the job script."""
         return self.base.with_name(f"{self.base.name}.sbatch")
 
     def text(self) -> str:
-        """The job script: the one in `slurm/`, with options, environment and arguments filled in."""
+        """The script in `slurm/` with options, environment and arguments filled in."""
         environment = {
             "PELAGOS_ENV": self.slurm.env.absolute(),
             "PELAGOS_PYTHON": sys.executable,
@@ -139,17 +146,17 @@ class Job:
         arguments = f"set -- {shlex.quote(str(self._resolved))}"
         template = (SCRIPTS / f"{self.command}.sbatch").read_text(encoding="utf-8")
         filled = ["", "# Filled in by `pelagos submit`.", *exports, arguments]
-        return fill(template, {**self._directives(), **self.slurm.directives()}, filled)
+        return fill_script(template, {**self._directives(), **self.slurm.directives()}, filled)
 
     def submissions(self) -> list[list[str]]:
-        """Options of each sbatch of the script, in order; `{before}` is the number of the job before."""
+        """Options of each call of sbatch, in order; `{before}` stands for the number of the job before."""
         if self.command == "build" and self.slurm.parts > 1:
-            # Any end: the last job also does what a task has left undone.
+            # After any end: the last job also builds what failed tasks have left undone.
             return [[f"--array=1-{self.slurm.parts}"], ["--dependency=afterany:{before}"]]
         return [[] for _ in range(self.slurm.chain)]
 
     def describe(self) -> str:
-        """The script, and how it is submitted."""
+        """The script, and the calls of sbatch that submit it."""
         options = [" ".join(options).format(before="JOB") for options in self.submissions()]
         calls = "".join(f"#   sbatch {given} {self.script}\n" for given in options)
         return f"{self.text()}\n# To be submitted by\n{calls}"
@@ -162,7 +169,7 @@ class Job:
 
     @property
     def _resolved(self) -> Path:
-        # What is edited while the job waits does not reach it.
+        # A copy: edits while the job waits in the queue must not reach it.
         return self.base.with_name(f"{self.base.name}.yaml")
 
     def _directives(self) -> dict[str, str]:
@@ -172,28 +179,28 @@ class Job:
             "chdir": str(Path.cwd()),
             "output": f"{self.base}-%j.log",
         }
-        # No two jobs of one name and user run at a time, so no two are ever at work in one run's folder.
+        # SLURM runs one job of a name and user at a time, so no two ever write to the same run folder.
         return {**common, "dependency": "singleton"} if self.command in PARALLEL else common
 
 
-def plan(command: str, config: Any, slurm: SlurmConfig) -> Job:
-    """The job of a stage, checked as far as that is possible before it runs.
+def plan_job(command: str, config: Any, slurm: SlurmConfig) -> SlurmJob:
+    """The job of a stage, checked as far as possible before it is queued.
 
     Raises:
         ConfigError: the stage has no job script.
-        DataError: its batches cannot be dealt to its processes.
+        DataError: its batches cannot be dealt evenly to its processes.
     """
     if command not in WITH_SCRIPT:
         raise ConfigError(f"submit: there is no job script for {command}, only for {', '.join(WITH_SCRIPT)}")
     if command in PARALLEL:
         config.loop.accumulation(slurm.processes)
-    return Job(command, config, slurm)
+    return SlurmJob(command, config, slurm)
 
 
-def fill(template: str, directives: Mapping[str, str], setup: Sequence[str]) -> str:
-    r"""A script with the values of `#SBATCH` lines replaced, those that it lacks added, and lines after them.
+def fill_script(template: str, directives: Mapping[str, str], setup: Sequence[str]) -> str:
+    r"""A script with `#SBATCH` lines replaced or added, followed by lines of setup.
 
-    >>> print(fill("#SBATCH --nodes=1\nrun", {"nodes": "2", "exclusive": ""}, ["cd x"]), end="")
+    >>> print(fill_script("#SBATCH --nodes=1\nrun", {"nodes": "2", "exclusive": ""}, ["cd x"]), end="")
     #SBATCH --nodes=2
     #SBATCH --exclusive
     cd x
@@ -214,11 +221,11 @@ def _directive(name: str, value: str) -> str:
     return f"#SBATCH --{name}={shlex.quote(value)}" if value else f"#SBATCH --{name}"
 
 
-def submit(job: Job) -> list[str]:
-    """Write a job's files and hand it to SLURM; returns the numbers of what was queued.
+def submit(job: SlurmJob) -> list[str]:
+    """Write a job's files and queue it; returns the numbers of the jobs.
 
     Raises:
-        SubmitError: there is no sbatch, or it did not take the script.
+        SubmitError: there is no sbatch, or it refused the script.
     """
     if shutil.which("sbatch") is None:
         raise SubmitError(
@@ -238,7 +245,7 @@ def _sbatch(options: Sequence[str], script: Path) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SubmitError(f"sbatch did not take {script}: {done.stderr.strip()}")
-    # NUMBER or NUMBER;CLUSTER, after whatever else a site's wrapper prints.
+    # NUMBER or NUMBER;CLUSTER, possibly after what a site's wrapper prints.
     found = re.search(r"^(\d+)(;\S+)?$", done.stdout, re.MULTILINE)
     if found is None:
         raise SubmitError(

@@ -18,27 +18,26 @@ LATEST = "latest.json"
 Tensors = dict[str, dict[str, Tensor]]
 
 
-class UnwrittenError(PelagosError, OSError):
-    """A checkpoint could not be written; those before it are as they were."""
+class CheckpointWriteError(PelagosError, OSError):
+    """A checkpoint could not be written; earlier ones are untouched."""
 
 
 def path_of(folder: Path, step: int) -> Path:
-    """Where the checkpoint after so many steps is kept."""
+    """The folder of the checkpoint after this many steps."""
     return folder / f"step-{step:08d}"
 
 
 def save(folder: Path, step: int, tensors: Tensors, values: dict[str, Any]) -> Path:
-    """Write `folder/step-N` aside, sync it, rename it and name it in `latest.json`.
-
-    One that is there already is of the same run after the same steps, and is kept.
+    """Write `folder/step-N` and name it in `latest.json`; returns its path.
 
     Args:
-        folder: where a run keeps its checkpoints.
+        folder: the run's folder of checkpoints.
         step: the number of optimiser steps done.
-        tensors: file stem -> tensors by name.
-        values: what JSON can hold.
+        tensors: tensors by file stem, then by name.
+        values: anything that JSON can hold.
     """
     target = path_of(folder, step)
+    # One that exists is of the same run after the same steps: runs are repeatable, so it is as good.
     if not target.exists():
         partial = folder / f".{target.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -51,6 +50,7 @@ def save(folder: Path, step: int, tensors: Tensors, values: dict[str, Any]) -> P
         sync_tree(partial)
         state = {**values, "step": step, "sha256": digests}
         write_json(partial / "state.json", {**state, "checksum": json_checksum(state, finite=False)})
+        # Everything is on disk before the rename, so that a folder of this name is always complete.
         partial.rename(target)
         sync_directory(folder)
     write_json(folder / LATEST, {"checkpoint": target.name})
@@ -58,27 +58,28 @@ def save(folder: Path, step: int, tensors: Tensors, values: dict[str, Any]) -> P
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a run, if it has one.
+    """The checkpoint that a run continues from, if it has one.
 
     Raises:
         DamagedFileError: the file that names it is damaged.
     """
     name = folder / LATEST
     if not name.is_file():
-        # A checkpoint is complete before it is named, so that without a name the newest is as good.
-        whole = complete(folder)
+        # A kill between the first checkpoint and its name leaves this; the newest complete one is what it would name.
+        whole = complete_checkpoints(folder)
         return whole[-1] if whole else None
     try:
         named = str(json.loads(name.read_text())["checkpoint"])
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{name} is damaged: {error!r}") from error
+    # The name becomes a path, which must not leave the folder.
     if not re.fullmatch(r"step-\d+", named):
         raise DamagedFileError(f"{name} is damaged: it names {named!r}, not step-NUMBER")
     return folder / named
 
 
 def load(path: Path, *, verify: bool = True) -> tuple[Tensors, dict[str, Any]]:
-    """What `save` was given.
+    """The tensors and values that `save` was given.
 
     Raises:
         MissingFileError: there is no checkpoint.
@@ -86,11 +87,11 @@ def load(path: Path, *, verify: bool = True) -> tuple[Tensors, dict[str, Any]]:
     """
     values = _values(path)
     if verify:
-        check(path)
+        verify_checksums(path)
     return {Path(name).stem: load_file(path / name) for name in values["sha256"]}, values
 
 
-def check(path: Path) -> None:
+def verify_checksums(path: Path) -> None:
     """Compare all files with their checksums.
 
     Raises:
@@ -115,20 +116,19 @@ def _values(path: Path) -> dict[str, Any]:
     return values
 
 
-def sound(folder: Path, *, previous: bool) -> Path | None:
-    """The newest checkpoint, whose files agree with their checksums; None where a run has none.
+def newest_intact(folder: Path, *, previous: bool) -> Path | None:
+    """The newest checkpoint, its checksums verified; None where a run has none.
 
-    What a killed process has left half written or half deleted is removed: no other may be writing.
+    Leftovers of killed processes are removed, so no other process may be writing to the folder.
 
     Args:
-        folder: where a run keeps its checkpoints.
-        previous: whether a damaged one is set aside, with a message, for the newest of the others; likewise
-            where the file that names the newest is damaged.
+        folder: the run's folder of checkpoints.
+        previous: whether to fall back, with a warning, to the newest intact one where the newest, or the file that
+            names it, is damaged or missing.
 
     Raises:
-        DamagedFileError: the newest or what names it is damaged, and `previous` is not set or there is no
-            sound one.
-        MissingFileError: likewise, of a checkpoint that is gone.
+        DamagedFileError: the newest or the file that names it is damaged, and there is no falling back.
+        MissingFileError: the newest is missing, and there is no falling back.
     """
     for leftover in folder.glob(".step-*.partial"):
         shutil.rmtree(leftover)
@@ -137,7 +137,7 @@ def sound(folder: Path, *, previous: bool) -> Path | None:
         try:
             path = latest(folder)
             if path is not None:
-                check(path)
+                verify_checksums(path)
         except (DamagedFileError, MissingFileError) as error:
             _fall_back(folder, path, error, allowed=previous)
         else:
@@ -145,11 +145,12 @@ def sound(folder: Path, *, previous: bool) -> Path | None:
 
 
 def _fall_back(folder: Path, damaged: Path | None, error: PelagosError, *, allowed: bool) -> None:
-    """Name the newest of the other checkpoints instead of a damaged one, or of a damaged name."""
-    others = [other for other in complete(folder) if other != damaged]
+    """Let `latest.json` name the newest of the other checkpoints, and set a damaged one aside."""
+    others = [other for other in complete_checkpoints(folder) if other != damaged]
     if not others:
         raise type(error)(f"{error}; there is no other: delete {folder} to start afresh") from error
     newest = others[-1]
+    # Not by default: nobody should repeat days of training by accident.
     if not allowed:
         raise type(error)(
             f"{error}; restore it from a copy, or set loop.damaged=previous to go on from {newest.name}"
@@ -162,26 +163,26 @@ def _fall_back(folder: Path, damaged: Path | None, error: PelagosError, *, allow
         damaged.rename(aside)
 
 
-def complete(folder: Path) -> list[Path]:
+def complete_checkpoints(folder: Path) -> list[Path]:
     """All checkpoints of a run, oldest first."""
     return sorted(path for path in folder.glob("step-*") if (path / "state.json").is_file())
 
 
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints."""
-    for old in complete(folder)[:-keep]:
-        # Renamed first, so that what a kill leaves does not look like a checkpoint.
+    for old in complete_checkpoints(folder)[:-keep]:
+        # Renamed first: a kill while files are deleted must not leave what looks like a checkpoint.
         doomed = old.with_name(f".{old.name}.partial")
         shutil.rmtree(doomed, ignore_errors=True)
         old.rename(doomed)
         shutil.rmtree(doomed)
 
 
-class Writer:
-    """Writes the checkpoints of a run, one after the other, while training goes on.
+class CheckpointWriter:
+    """Writes a run's checkpoints in a thread, while training goes on. As a context, it ends when all are on disk.
 
-    What it is given must not change any more; until it is written it takes 4 bytes for each number. At the
-    end of a block that it opens, all is on disk.
+    Tensors must not change after they were handed over. On rank 0 they take 16 bytes a weight until they are on disk:
+    weights, moving average and two moments.
     """
 
     def __init__(self, folder: Path, keep: int, *, background: bool = True) -> None:
@@ -189,7 +190,7 @@ class Writer:
         self._thread: Thread | None = None
         self._error: Exception | None = None
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "CheckpointWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -199,7 +200,7 @@ class Writer:
         """Write a checkpoint once the one before it is written.
 
         Raises:
-            UnwrittenError: that one could not be.
+            CheckpointWriteError: that one could not be.
         """
         self.wait()
         self._thread = Thread(target=self._write, args=(step, tensors, values), name="checkpoint")
@@ -211,14 +212,16 @@ class Writer:
         """Return when all checkpoints are on disk.
 
         Raises:
-            UnwrittenError: one could not be written.
+            CheckpointWriteError: one could not be written.
         """
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         if self._error is not None:
             error, self._error = self._error, None
-            raise UnwrittenError(f"a checkpoint could not be written to {self._folder}: {error}") from error
+            raise CheckpointWriteError(
+                f"a checkpoint could not be written to {self._folder}: {error}"
+            ) from error
 
     def _write(self, step: int, tensors: Tensors, values: dict[str, Any]) -> None:
         try:

@@ -15,31 +15,31 @@ from pelagos.preprocessing.errors import PelagosError
 
 
 class PeerError(PelagosError, RuntimeError):
-    """Another process has failed, and says why."""
+    """Another process has failed; it reports why."""
 
 
-class Store(Protocol):
-    """Where processes leave words for each other."""
+class KeyValueStore(Protocol):
+    """Where processes leave messages for each other: the rendezvous store of torch.distributed."""
 
     def set(self, key: str, value: str) -> None:
-        """Leave a word."""
+        """Leave a message."""
 
     def get(self, key: str) -> bytes:
-        """The word that was left."""
+        """The message under a key."""
         ...
 
     def check(self, keys: list[str]) -> bool:
-        """Whether words were left."""
+        """Whether all of these keys have messages."""
         ...
 
 
 def rank() -> int:
-    """This process's number among all, 0 without a launcher."""
+    """This process's number among all of them; 0 without a launcher."""
     return int(_environment("RANK", "SLURM_PROCID", "0"))
 
 
 def world() -> int:
-    """The number of processes, 1 without a launcher."""
+    """The number of processes; 1 without a launcher."""
     return int(_environment("WORLD_SIZE", "SLURM_NTASKS", "1"))
 
 
@@ -49,18 +49,16 @@ def local_rank() -> int:
 
 
 def _environment(torchrun: str, slurm: str, default: str) -> str:
-    """Torchrun's variable; srun's where a step was started with a rendezvous address; else the default.
-
-    SLURM sets its variables in a batch script too, where one process runs alone: only MASTER_ADDR,
-    which slurm/env.sh exports for srun, says that the processes are meant to meet.
-    """
+    """Torchrun's variable; srun's in a step that has a rendezvous address; otherwise the default."""
     if torchrun in os.environ:
         return os.environ[torchrun]
+    # SLURM sets its variables in a batch script too, where one process runs alone. Only MASTER_ADDR, which slurm/env.sh
+    # exports for srun, says that processes are meant to meet.
     return os.environ.get(slurm, default) if "MASTER_ADDR" in os.environ else default
 
 
 def start(timeout_minutes: float = 30.0) -> None:
-    """Join the process group: NCCL with GPUs, gloo without; a group of one needs no launcher."""
+    """Join the process group, by NCCL with GPUs and gloo without; a single process needs no launcher."""
     if dist.is_initialized():
         return
     if has_gpu():
@@ -68,6 +66,7 @@ def start(timeout_minutes: float = 30.0) -> None:
     for name, value in (("RANK", rank()), ("WORLD_SIZE", world()), ("LOCAL_RANK", local_rank())):
         os.environ.setdefault(name, str(value))
     if "MASTER_ADDR" not in os.environ:
+        # A store in memory: no port is opened, which another run on this machine might have.
         dist.init_process_group(
             _backend(), store=torch._C._distributed_c10d.HashStore(), rank=0, world_size=1
         )
@@ -82,7 +81,8 @@ def _backend() -> str:
 
 @cache
 def has_gpu() -> bool:
-    """Whether this process has a GPU; torch asks the driver anew each time, for a millisecond."""
+    """Whether this process has a GPU."""
+    # Cached, since torch asks the driver each time, which takes a millisecond.
     return torch.cuda.is_available()
 
 
@@ -104,24 +104,27 @@ def barrier() -> None:
 
 
 def all_sum(values: Sequence[float]) -> list[float]:
-    """Each value summed over all processes, in float64."""
+    """The sum of each value over all processes, in float64."""
     tensor = torch.tensor(values, dtype=torch.float64, device=device())
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(tensor)
     return [float(value) for value in tensor.cpu()]
 
 
-def average(tensors: Iterable[Tensor]) -> None:
+def all_mean(tensors: Iterable[Tensor]) -> None:
     """Replace tensors by their mean over all processes, in place."""
     if world() > 1:
+        # All at once: each waits for the network, not for the one before.
         works = [dist.all_reduce(tensor.div_(world()), async_op=True) for tensor in tensors]
         for work in works:
             work.wait()
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """A block that all processes leave with an error where one does, so that none waits for it; it has no messages.
+def fail_together() -> Iterator[None]:
+    """A block that fails on all processes if it fails on one, so that none is left waiting in a collective.
+
+    The block itself must not communicate.
 
     Raises:
         PeerError: another process has failed.
@@ -133,24 +136,25 @@ def together() -> Iterator[None]:
         raise
     [failed] = all_sum([0.0])
     if failed:
-        raise PeerError("another process has failed, and says why")
+        raise PeerError("another process has failed; its message says why")
 
 
-def agree(value: int) -> int:
-    """What rank 0 was given, on all processes."""
+def broadcast(value: int) -> int:
+    """Rank 0's value, on all processes."""
     tensor = torch.tensor(value, dtype=torch.int64, device=device())
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.broadcast(tensor, src=0)
     return int(tensor)
 
 
-def on_root(part: Tensor, *, split: bool) -> Iterator[tuple[int, Tensor]]:
-    """On rank 0, the number of each process and its part, in turn; nothing elsewhere. All processes call it.
+def parts_on_root(part: Tensor, *, split: bool) -> Iterator[tuple[int, Tensor]]:
+    """On rank 0, each process's rank and part, one at a time; nothing elsewhere. All processes call it.
 
     Args:
-        part: of this process, of one size on all.
-        split: whether the parts differ; else only rank 0's is given.
+        part: this process's, of the same size on all.
+        split: whether the parts differ; otherwise only rank 0's is yielded.
     """
+    # One buffer serves all: a gather would need memory for the parts of all processes at once.
     if rank() == 0:
         yield 0, part
     if not split or world() == 1:
@@ -165,7 +169,7 @@ def on_root(part: Tensor, *, split: bool) -> Iterator[tuple[int, Tensor]]:
 
 
 def all_gather(part: Tensor) -> list[Tensor]:
-    """The parts of all processes, all of one size, on each of them."""
+    """The parts of all processes, of the same size, on every one of them."""
     if world() == 1:
         return [part]
     parts = [torch.empty_like(part) for _ in range(world())]
@@ -173,8 +177,8 @@ def all_gather(part: Tensor) -> list[Tensor]:
     return parts
 
 
-def store_client(timeout_seconds: float) -> Store:
-    """A connection of its own to the store in which processes have found each other, for another thread."""
+def connect_to_store(timeout_seconds: float) -> KeyValueStore:
+    """A separate connection to the store at which processes have met, for use in another thread."""
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     timeout = timedelta(seconds=timeout_seconds)
     return torch._C._distributed_c10d.TCPStore(

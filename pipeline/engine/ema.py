@@ -1,4 +1,4 @@
-"""Average: the running mean of a network's weights, split over processes as the weights are."""
+"""EMA: the exponential moving average of a network's weights, sharded over processes as the weights are."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,25 +9,29 @@ from torch import Tensor, nn
 from pelagos.pipeline.engine.engine import Engine
 
 
-class Average:
-    """The running mean of the weights that an engine trains, with a short memory at the start of a run.
+class WeightAverage:
+    """The exponential moving average of the weights that an engine trains.
 
-    With decay 0 it is the weights themselves, and costs nothing.
+    It costs a process 4 bytes a weight divided by the number of processes. With decay 0 it is the weights themselves,
+    and costs nothing.
     """
 
     def __init__(self, engine: Engine, decay: float) -> None:
         self._engine, self._decay = engine, decay
-        self._pieces = [piece.detach().clone() for piece in engine.pieces] if decay else engine.pieces
+        self._pieces = (
+            [partition.detach().clone() for partition in engine.partitions] if decay else engine.partitions
+        )
 
     def update(self, step: int) -> None:
-        """Take in the weights after so many steps."""
+        """Include the weights as they are after this many steps."""
         if self._decay:
+            # A short memory at first, or the average would long be dominated by the initial weights.
             decay = min(self._decay, (1 + step) / (10 + step))
-            weights = [piece.detach() for piece in self._engine.pieces]
+            weights = [partition.detach() for partition in self._engine.partitions]
             torch._foreach_lerp_(self._pieces, weights, 1 - decay)
 
     def state(self) -> dict[str, Tensor]:
-        """Mean weights, and buffers, by name, on the host of rank 0; nothing elsewhere. All processes call it."""
+        """Averaged weights, and buffers, by name on the host of rank 0; nothing elsewhere. All processes call it."""
         return self._engine.named(self._pieces)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -37,11 +41,11 @@ class Average:
 
     @contextmanager
     def network(self) -> Iterator[nn.Module]:
-        """The network in eval mode with the mean weights, whole on every process. All processes call it.
+        """The network in eval mode with averaged weights, whole on every process. All processes call it.
 
-        Where processes hold parts, the whole takes 4 bytes a weight while the context lasts.
+        Where weights are sharded, this takes 4 bytes a weight for as long as the context lasts.
         """
-        network, source = self._engine.skeleton, self._engine.network
+        network, source = self._engine.hollow, self._engine.network
         whole = self._engine.shards.everywhere(self._pieces)
         empty = {name: parameter.data for name, parameter in network.named_parameters() if name in whole}
         for name, parameter in network.named_parameters():
@@ -49,7 +53,7 @@ class Average:
                 parameter.data = whole[name]
         for mine, theirs in zip(network.buffers(), source.buffers(), strict=True):
             mine.copy_(theirs)
-        # What modules keep of former weights is forgotten when they are set to evaluation.
+        # eval() also makes modules drop what they cache of earlier weights.
         network.eval()
         try:
             yield network

@@ -1,8 +1,8 @@
-"""Packing: the parameters of an optimiser's group as slices of one tensor, or of a few.
+"""Parameter packing: the parameters of an optimiser group become slices of one tensor, or of a few.
 
-What is done to every parameter, one after the other, takes as long for a thousand numbers as for one:
-in networks of many small tensors, summing gradients over processes, clipping, AdamW and running means
-would take longer than the arithmetic. On slices of one tensor each is a single operation a group.
+An operation on a small tensor costs the same for one element as for a thousand. With many small parameters, reducing
+gradients, clipping, AdamW and moving averages would take longer than the network itself; on packed parameters each
+is one operation a group.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,38 +12,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pelagos.pipeline.engine.tensor_shards import Member
+from pelagos.pipeline.engine.tensor_shards import PackedTensor
 from pelagos.preprocessing.errors import ConfigError
 
 ALIGNMENT = 16
-"""Elements to whose multiples slices begin, so that none is slower to read than a tensor of its own."""
+"""Slices begin at multiples of this many elements, 64 bytes, so that kernels read them as fast as other tensors."""
 
 
-class Packing(nn.Module):
-    """A few parameters a group, of which those of the network become slices.
+class ParameterPacking(nn.Module):
+    """A few flat parameters a group, of which the network's own become slices.
 
     Attributes:
-        flats: the groups' parameters, in the groups' order.
-        vectors: which slices they have.
+        flats: the flat parameters, in the groups' order.
+        vectors: the network's parameters in each of them.
     """
 
     def __init__(
         self, network: nn.Module, groups: Sequence[dict[str, Any]], largest: float = float("inf")
     ) -> None:
-        """Pack, and put the packed parameters into the groups.
+        """Pack the parameters, and give the flat ones to the groups.
 
         Args:
-            network: whose parameters are packed.
-            groups: of the optimiser.
-            largest: numbers in a packed parameter, unless one of the network has more.
+            network: the network whose parameters are packed.
+            groups: the optimiser's.
+            largest: the most elements of a flat parameter, unless a single one of the network has more.
 
         Raises:
-            ConfigError: the parameters of a group have several types.
+            ConfigError: the parameters of a group differ in type.
         """
         super().__init__()
         names = {parameter: name for name, parameter in network.named_parameters()}
         self._parameters_of: list[list[nn.Parameter]] = []
-        self.vectors: list[list[Member]] = []
+        self.vectors: list[list[PackedTensor]] = []
         self.flats = nn.ParameterList()
         for group in groups:
             packs = list(_packs(group["params"], largest))
@@ -52,6 +52,7 @@ class Packing(nn.Module):
             self._parameters_of += packs
             self.vectors += vectors
             self.flats += group["params"]
+        # A parameter that modules share has several places.
         self._places: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}
         for module in network.modules():
             for key, parameter in module._parameters.items():
@@ -60,34 +61,34 @@ class Packing(nn.Module):
         self._gradients: list[Tensor] = []
 
     def link(self) -> None:
-        """Make the network's parameters slices of the packed ones, wherever those are now."""
+        """Make the network's parameters slices of the flat ones, which DeepSpeed may have moved."""
         for parameters, slices in zip(self._parameters_of, self._slices(self.flats), strict=True):
             for parameter, part in zip(parameters, slices, strict=True):
                 parameter.data = part
 
     def link_gradients(self) -> None:
-        """Make their gradients slices of one tensor for each packed one, to which backward passes add."""
+        """Make their gradients slices of one tensor a flat parameter, which backward passes add to."""
         self._gradients = [torch.zeros_like(flat) for flat in self.flats]
         for parameters, slices in zip(self._parameters_of, self._slices(self._gradients), strict=True):
             for parameter, part in zip(parameters, slices, strict=True):
                 parameter.grad = part
 
     def clear(self) -> None:
-        """Set all gradients to zero; they stay where they are."""
+        """Set all gradients to zero, in place."""
         torch._foreach_zero_(self._gradients)
 
     def publish(self) -> list[Tensor]:
-        """Give the packed parameters their gradients, and return these."""
+        """Give the flat parameters their gradients, and return these."""
         for flat, gradient in zip(self.flats, self._gradients, strict=True):
-            # DeepSpeed may point the gradient that it is given at other memory.
+            # A new tensor over the same memory: DeepSpeed may point the one that it is given elsewhere.
             flat.grad = gradient.detach()
         return self._gradients
 
     @contextmanager
     def unpacked(self) -> Iterator[None]:
-        """The context in which the network computes with the packed parameters, and these get the gradients.
+        """The context in which the network computes with the flat parameters, which then get the gradients.
 
-        Each gets its gradient in one piece, once the backward pass has those of all its slices.
+        Each gets its whole gradient at once, when the backward pass has that of its last slice.
         """
         try:
             for parameters, flat, members in zip(self._parameters_of, self.flats, self.vectors, strict=True):
@@ -110,12 +111,13 @@ class Packing(nn.Module):
 
 
 class _Unpack(torch.autograd.Function):
-    """Slices of a tensor; their gradients are put together at once, not added to zeros one by one."""
+    """Slices of a tensor, whose gradients are joined in one go: autograd would add each to a tensor of zeros."""
 
     @staticmethod
     def forward(
-        ctx: Any, flat: Tensor, members: Sequence[Member], shapes: Sequence[torch.Size]
+        ctx: Any, flat: Tensor, members: Sequence[PackedTensor], shapes: Sequence[torch.Size]
     ) -> tuple[Tensor, ...]:
+        # The gradient of a parameter that was not used is None, not zeros that would be copied.
         ctx.set_materialize_grads(False)
         ctx.members, ctx.like = members, flat.detach()
         return tuple(_slices(flat, members, shapes))
@@ -132,7 +134,7 @@ class _Unpack(torch.autograd.Function):
         return whole, None, None
 
 
-def _slices(flat: Tensor, members: Sequence[Member], shapes: Sequence[torch.Size]) -> list[Tensor]:
+def _slices(flat: Tensor, members: Sequence[PackedTensor], shapes: Sequence[torch.Size]) -> list[Tensor]:
     return [
         flat[member.offset : member.offset + member.size].view(shape)
         for member, shape in zip(members, shapes, strict=True)
@@ -140,7 +142,7 @@ def _slices(flat: Tensor, members: Sequence[Member], shapes: Sequence[torch.Size
 
 
 def _packs(parameters: Sequence[nn.Parameter], largest: float) -> Iterator[list[nn.Parameter]]:
-    """Parameters in their order, so many together that they have no more than the largest number."""
+    """Parameters in order, joined as long as a pack has no more than the largest number of elements."""
     pack: list[nn.Parameter] = []
     for parameter in parameters:
         if pack and sum(part.numel() for part in pack) + parameter.numel() > largest:
@@ -151,15 +153,15 @@ def _packs(parameters: Sequence[nn.Parameter], largest: float) -> Iterator[list[
         yield pack
 
 
-def _members(parameters: Sequence[nn.Parameter], names: dict[nn.Parameter, str]) -> list[Member]:
+def _members(parameters: Sequence[nn.Parameter], names: dict[nn.Parameter, str]) -> list[PackedTensor]:
     members, offset = [], 0
     for parameter in parameters:
-        members.append(Member(names[parameter], offset, parameter.numel()))
+        members.append(PackedTensor(names[parameter], offset, parameter.numel()))
         offset += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
     return members
 
 
-def _flat(parameters: Sequence[nn.Parameter], members: Sequence[Member]) -> nn.Parameter:
+def _flat(parameters: Sequence[nn.Parameter], members: Sequence[PackedTensor]) -> nn.Parameter:
     types = {parameter.dtype for parameter in parameters}
     if len(types) > 1:
         found = ", ".join(sorted(map(str, types)))

@@ -1,7 +1,7 @@
-"""Shards: tensors kept in flat pieces, whole or split over processes, and the way to named tensors and back.
+"""Tensor shards: how named tensors map to the flat partitions of each process, and back.
 
-Weights, moments and running means of a network have the same pieces, so one description serves all.
-It is known to every process for every process, so that a state written by one layout is read by another.
+A network's weights, moments and moving averages share one layout, so a single description serves all. Every process
+knows it for every process, so a state saved with one number of processes or ZeRO stage loads with another.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,67 +12,71 @@ from torch import Tensor
 
 from pelagos.pipeline.engine import distributed
 
-Pieces = Sequence[Tensor]
+Partitions = Sequence[Tensor]
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """Elements of a named tensor, seen as flat, that lie in a piece of one process.
+    """A run of elements that a partition of one process holds of a named, flattened tensor.
 
     Attributes:
-        name: of the tensor.
-        piece: which of the process's pieces.
-        start: of the elements in the piece.
-        origin: of the elements in the tensor.
-        size: their number.
+        name: the tensor's.
+        partition: index of the process's partition.
+        start: the first element's position in the partition.
+        origin: the first element's position in the tensor.
+        size: the number of elements.
     """
 
     name: str
-    piece: int
+    partition: int
     start: int
     origin: int
     size: int
 
 
 @dataclass(frozen=True)
-class Member:
-    """A tensor in a flat vector: its name, the number of its first element, how many it has."""
+class PackedTensor:
+    """A named tensor in a flat vector: the position of its first element, and how many it has."""
 
     name: str
     offset: int
     size: int
 
 
-def consecutive(vectors: Sequence[Sequence[Member]], sizes: Sequence[int], rank: int) -> Iterator[Fragment]:
-    """Fragments where each process has the same share of each vector, one after the other (ZeRO 1 and 2).
+def consecutive(
+    vectors: Sequence[Sequence[PackedTensor]], sizes: Sequence[int], rank: int
+) -> Iterator[Fragment]:
+    """Fragments where vectors are cut into one equal share a process, in rank order (ZeRO 1 and 2).
 
     Args:
-        vectors: the members of each.
-        sizes: of one process's piece of each.
-        rank: of the process.
+        vectors: the tensors in each vector.
+        sizes: the number of elements of each vector that a process holds.
+        rank: the process's.
     """
-    for piece, (members, size) in enumerate(zip(vectors, sizes, strict=True)):
+    for partition, (members, size) in enumerate(zip(vectors, sizes, strict=True)):
         for member in members:
             first = max(member.offset, rank * size)
             last = min(member.offset + member.size, (rank + 1) * size)
             if first < last:
-                yield Fragment(member.name, piece, first - rank * size, first - member.offset, last - first)
+                yield Fragment(
+                    member.name, partition, first - rank * size, first - member.offset, last - first
+                )
 
 
-def interleaved(vectors: Sequence[Sequence[Member]], world: int, rank: int) -> Iterator[Fragment]:
-    """Fragments where each process has the same share of each tensor, padded at the end (ZeRO 3)."""
-    for piece, members in enumerate(vectors):
+def interleaved(vectors: Sequence[Sequence[PackedTensor]], world: int, rank: int) -> Iterator[Fragment]:
+    """Fragments where every tensor is cut into one equal share a process, the last one padded (ZeRO 3)."""
+    for partition, members in enumerate(vectors):
         start = 0
         for member in members:
             share = -(-member.size // world)
             size = min(share, member.size - rank * share)
             if size > 0:
-                yield Fragment(member.name, piece, start, rank * share, size)
+                yield Fragment(member.name, partition, start, rank * share, size)
             start += share
 
 
-class Shards:
-    """Where the elements of named tensors lie in the pieces of all processes."""
+class TensorShards:
+    """The layout of named tensors in the partitions of all processes."""
 
     def __init__(
         self,
@@ -84,51 +88,53 @@ class Shards:
         """Describe a layout.
 
         Args:
-            shapes: of the tensors by name.
-            fragments: what each process holds.
-            split: whether processes hold different parts; else each holds everything.
+            shapes: the tensors' shapes by name.
+            fragments: gives what the process of a rank holds.
+            split: whether processes hold different parts; otherwise each holds everything.
         """
         self._shapes, self._fragments, self.split = dict(shapes), fragments, split
 
-    def collect(self, pieces: Pieces) -> dict[str, Tensor]:
-        """All tensors by name in the host memory of rank 0, new; none elsewhere. Called by all processes.
+    def collect(self, partitions: Partitions) -> dict[str, Tensor]:
+        """Copies of all tensors by name in the host memory of rank 0; none elsewhere. All processes call it.
 
-        Beside the result no process holds more than one piece of another one.
+        Beside the result, rank 0 holds no more than one partition of another process at a time.
         """
-        whole = self._empty(torch.device("cpu"), pieces) if distributed.rank() == 0 else {}
-        for number, piece in enumerate(pieces):
-            for rank, part in distributed.on_root(piece.detach(), split=self.split):
+        whole = self._empty(torch.device("cpu"), partitions) if distributed.rank() == 0 else {}
+        for number, partition in enumerate(partitions):
+            for rank, part in distributed.parts_on_root(partition.detach(), split=self.split):
                 self._copy(whole, rank, number, part.cpu())
         return whole
 
-    def everywhere(self, pieces: Pieces) -> dict[str, Tensor]:
-        """All tensors by name on every process's device; where nothing is split, views of the pieces."""
+    def everywhere(self, partitions: Partitions) -> dict[str, Tensor]:
+        """All tensors by name on every process's device; views of the partitions where nothing is split."""
         if not self.split:
             return {
-                f.name: pieces[f.piece].detach()[f.start : f.start + f.size].view(self._shapes[f.name])
+                f.name: partitions[f.partition]
+                .detach()[f.start : f.start + f.size]
+                .view(self._shapes[f.name])
                 for f in self._fragments(0)
             }
-        whole = self._empty(pieces[0].device, pieces)
-        for number, piece in enumerate(pieces):
-            for rank, part in enumerate(distributed.all_gather(piece.detach())):
+        whole = self._empty(partitions[0].device, partitions)
+        for number, partition in enumerate(partitions):
+            for rank, part in enumerate(distributed.all_gather(partition.detach())):
                 self._copy(whole, rank, number, part)
         return whole
 
     @torch.no_grad()
-    def scatter(self, whole: Mapping[str, Tensor], pieces: Pieces) -> None:
-        """Fill this process's pieces from tensors by name."""
+    def scatter(self, whole: Mapping[str, Tensor], partitions: Partitions) -> None:
+        """Fill this process's partitions from tensors by name."""
         for f in self._fragments(distributed.rank()):
             source = whole[f.name].reshape(-1)[f.origin : f.origin + f.size]
-            pieces[f.piece][f.start : f.start + f.size].copy_(source)
+            partitions[f.partition][f.start : f.start + f.size].copy_(source)
 
-    def _empty(self, device: torch.device, pieces: Pieces) -> dict[str, Tensor]:
+    def _empty(self, device: torch.device, partitions: Partitions) -> dict[str, Tensor]:
         return {
-            name: torch.empty(shape, dtype=pieces[0].dtype, device=device)
+            name: torch.empty(shape, dtype=partitions[0].dtype, device=device)
             for name, shape in self._shapes.items()
         }
 
-    def _copy(self, whole: Mapping[str, Tensor], rank: int, number: int, piece: Tensor) -> None:
+    def _copy(self, whole: Mapping[str, Tensor], rank: int, number: int, partition: Tensor) -> None:
         for f in self._fragments(rank):
-            if f.piece == number:
+            if f.partition == number:
                 target = whole[f.name].view(-1)[f.origin : f.origin + f.size]
-                target.copy_(piece[f.start : f.start + f.size])
+                target.copy_(partition[f.start : f.start + f.size])

@@ -48,7 +48,7 @@ class StoredInputs:
         """(B, C, H, W) forcing fields so many steps after the initial time, or before it where negative."""
         return self._frames(step, self._forcing).nan_to_num(0.0)
 
-    def earlier(self) -> list[Tensor]:
+    def lagged(self) -> list[Tensor]:
         """(B, C, H, W) whole inputs of the steps before the initial time that the network sees, newest first."""
         return [
             torch.cat(

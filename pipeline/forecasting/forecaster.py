@@ -16,7 +16,7 @@ from pelagos.evaluation.truth import as_forecast
 from pelagos.models.rollout import rollout
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.forecasting.forecast_inputs import Fields, InputHistory, Start, StoredInputs
-from pelagos.pipeline.runs.model_folder import Domain, Model, context, earlier
+from pelagos.pipeline.runs.model_folder import Domain, Model, context, lagged
 from pelagos.preprocessing import transform
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.layout import Layout
@@ -127,14 +127,14 @@ class BatchForecast:
 
     def _direct(self) -> Iterator[Tensor]:
         """Every lead time from the initial frame."""
-        history = InputHistory(self._inputs.earlier())
+        history = InputHistory(self._inputs.lagged())
         fields_BCHW = torch.cat([self._state_BCHW, self._inputs.static_BCHW, self._inputs.forcing(0)], dim=1)
         for step in range(self._steps):
             yield self._call(history.join(fields_BCHW), self._lead_B * (step + 1))
 
     def _rollout(self) -> Iterator[Tensor]:
         """Each step from the step before."""
-        history = InputHistory(self._inputs.earlier())
+        history = InputHistory(self._inputs.lagged())
 
         def advance(fields_BCHW: Tensor) -> Tensor:
             frame_BCHW = self._call(history.join(fields_BCHW), self._lead_B)
@@ -167,7 +167,7 @@ class BatchForecast:
 
 
 def _layout(domain: Domain, store: Store) -> Layout:
-    inputs = tuple(earlier(variable, age) for age in range(domain.frames) for variable in domain.inputs)
+    inputs = tuple(lagged(variable, age) for age in range(domain.frames) for variable in domain.inputs)
     return Layout(store.dataset, inputs, domain.outputs, store.grid, domain.scalars, domain.time_scale)
 
 

@@ -1,1 +1,1 @@
-"""What every command has: configuration, run folder, model folder."""
+"""What commands share: configurations, run folders, model folders and progress bars."""

@@ -1,4 +1,4 @@
-"""Configuration files: YAML with one `extends`, `key=value` overrides, and all errors at once."""
+"""Configuration: YAML files with `extends` and `key=value` overrides; all errors are reported at once."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -17,23 +17,23 @@ SHIPPED = Path(__file__).resolve().parents[2] / "configs"
 
 
 def load(path: str | Path, overrides: Iterable[str], cls: type[C]) -> C:
-    """The checked configuration of one run.
+    """The validated configuration of a run.
 
     Args:
         path: a YAML file, or the name of a shipped one (`build/wfde5`).
-        overrides: `dotted.key=value` texts, values in YAML; `list.0.key` reaches into lists.
-        cls: what the file configures.
+        overrides: `dotted.key=value` texts with values in YAML; `list.0.key` reaches into lists.
+        cls: the configuration's class.
 
     Raises:
         MissingFileError: there is no such file.
-        ConfigError: it is not YAML, or has errors; all of them are listed with their dotted keys.
+        ConfigError: it is not YAML, or has errors; the message lists all of them by their dotted keys.
     """
     file = find(path)
     return check(apply_overrides(read(file), overrides), cls, str(file))
 
 
 def find(path: str | Path) -> Path:
-    """The file itself, or the shipped configuration of that name.
+    """The file, or the shipped configuration of that name.
 
     >>> find("demo").name
     'demo.yaml'
@@ -50,7 +50,12 @@ def find(path: str | Path) -> Path:
 
 
 def read(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The mapping in a YAML file, merged over the file that its `extends` names."""
+    """The mapping in a YAML file, merged over that of the file that it extends.
+
+    Raises:
+        ConfigError: it is not YAML, holds no mapping, or extends itself.
+        MissingFileError: the file that it extends does not exist.
+    """
     if file.resolve() in extended_by:
         raise ConfigError(f"{file}: extends itself, by way of {', '.join(map(str, extended_by))}")
     try:
@@ -69,9 +74,7 @@ def read(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`; mappings are merged key by key, all else is replaced.
-
-    A mapping whose `kind` changes is replaced whole, since other keys belong to another kind.
+    """`base` updated with `over`: mappings are merged key by key, everything else is replaced.
 
     >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
     {'a': {'x': 1, 'y': 3}}
@@ -79,6 +82,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
+        # Another kind has other keys, so a mapping whose kind changes is replaced.
         if isinstance(old, Mapping) and isinstance(value, Mapping) and _same_kind(old, value):
             merged[key] = merge(old, value)
         else:
@@ -91,7 +95,7 @@ def _same_kind(base: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
 
 
 def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """`values` with each `dotted.key=value` set.
+    """`values` with every `dotted.key=value` set.
 
     >>> apply_overrides({"data": [{"store": "a"}]}, ["data.0.store=b", "steps=10"])
     {'data': [{'store': 'b'}], 'steps': 10}
@@ -101,7 +105,7 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
         if not separator or not key:
             raise ConfigError(f"an override has the form key=value, not {text!r}")
         try:
-            # In YAML an alias, at a user's hand a pattern of file names.
+            # To YAML this is an alias; a user means a pattern of file names.
             value = raw if raw.startswith("*") else yaml.safe_load(raw)
         except yaml.YAMLError as error:
             raise ConfigError(f"the value of the override {text!r} is not valid YAML: {error}") from error
@@ -112,7 +116,7 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
 
 
 def _number(text: str) -> str | float:
-    """YAML 1.1 reads 1e-3 as text, because it wants a dot."""
+    """The number in a text such as 1e-3, which YAML 1.1 takes for text because it has no dot."""
     try:
         return float(text) if text and (text[0].isdigit() or text[0] in "+-.") else text
     except ValueError:
@@ -135,7 +139,11 @@ def _set(node: Any, keys: list[str], value: Any, text: str) -> Any:
 
 
 def check(values: Mapping[str, Any], cls: type[C], where: str) -> C:
-    """`values` as a `cls`, or a ConfigError that lists every fault."""
+    """`values` as a `cls`.
+
+    Raises:
+        ConfigError: lists all errors by their dotted keys.
+    """
     try:
         return TypeAdapter(cls).validate_python(_floats(values))
     except ValidationError as error:
@@ -147,7 +155,7 @@ def check(values: Mapping[str, Any], cls: type[C], where: str) -> C:
 
 
 def _floats(values: Any) -> Any:
-    """The same tree with texts such as 1e-3 as numbers, which YAML 1.1 leaves as texts."""
+    """The same tree, with numbers in place of texts such as 1e-3."""
     if isinstance(values, Mapping):
         return {key: _floats(value) for key, value in values.items()}
     if isinstance(values, list):
@@ -158,12 +166,12 @@ def _floats(values: Any) -> Any:
 
 
 def _is_told(detail: ErrorDetails) -> bool:
-    """Not of a list that is too short only because its items have errors of their own."""
+    """Whether to report an error: not a list that is too short only because its items are in error."""
     return detail["type"] != "too_short" or len(detail["input"]) < detail["ctx"]["min_length"]
 
 
 def _key(detail: ErrorDetails, values: Any) -> str:
-    """The dotted key as the user has it, without the names that pydantic gives to the forms of a union."""
+    """The dotted key as the user wrote it, without pydantic's names for the members of a union."""
     parts, node, last = [], values, len(detail["loc"]) - 1
     for number, part in enumerate(detail["loc"]):
         listed = isinstance(node, list) and isinstance(part, int) and part < len(node)
@@ -185,7 +193,7 @@ def _fault(detail: ErrorDetails, cls: type[Config]) -> str:
             elsewhere = bool(near) and near[0] == detail["loc"][-1]
             return f"unknown key; did you mean {near[0]!r}?" if near and not elsewhere else "unknown key"
         case "union_tag_not_found":
-            return "missing; it says which of its forms the section has"
+            return "missing; it selects the form of the section"
         case "missing":
             return detail["msg"]
         case "value_error":
@@ -204,5 +212,5 @@ def _known_keys(cls: type[Config]) -> list[str]:
 
 
 def dump(config: Config) -> str:
-    """The resolved configuration as YAML, defaults included."""
+    """A configuration as YAML, with all defaults."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

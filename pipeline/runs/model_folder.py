@@ -1,4 +1,4 @@
-"""Model: a network with all that it takes to use it on data: variables, scales, lead-time units."""
+"""Model folder: a network with what it takes to use it on data: variables, scales, unit of lead time."""
 
 import json
 from collections.abc import Iterable
@@ -23,43 +23,43 @@ from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.variables import Variable, keys
 
-FORMAT = 1
-Derived = Literal["spacing_y", "spacing_x", "duration"]
-"""Scalars that follow from a batch: distances of grid points in the grid's units, and the lead time in the
-store's units of time."""
+MODEL_FORMAT = 1
+DerivedScalar = Literal["spacing_y", "spacing_x", "duration"]
+"""Scalars that a batch implies: grid spacings in the grid's units, and the lead time in the store's unit of time."""
 _NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
 
 
-class Scale(Config):
-    """Mean and standard deviation of a variable in its own units."""
+class VariableScale(Config):
+    """Mean and standard deviation of a variable, in its units."""
 
     mean: float
     std: float
 
 
 class Domain(Config):
-    """What a model knows of one dataset that it was trained on.
+    """What a model knows about a dataset that it was trained on.
 
     Attributes:
         inputs: variables of the input channels: prognostic, then static, then forcing.
         outputs: variables of the output channels: prognostic, then diagnostic.
-        scales: by variable key.
-        scalars: names of the parameters that go with each sample.
-        time_scale: physical duration of lead time 1, in the store's units of time.
-        max_lead: the longest lead time seen in training, in the store's units of time.
-        frames: of the input, a step apart, the last at the initial time; more than one in published weights alone.
+        scales: mean and deviation by variable key.
+        scalars: names of the scalars of each sample.
+        time_scale: duration of lead time 1, in the store's unit of time.
+        max_lead: the longest lead time seen in training, in the store's unit of time.
+        frames: the number of input frames, one step apart, the last at the initial time; only imported networks have
+            more than one.
     """
 
     inputs: tuple[Variable, ...]
     outputs: tuple[Variable, ...]
-    scales: dict[str, Scale]
+    scales: dict[str, VariableScale]
     scalars: tuple[str, ...] = ()
     time_scale: float = 1.0
     max_lead: float = 0.0
     frames: int = Field(default=1, gt=0)
 
     def normalizer(self, variables: Iterable[Variable]) -> Normalizer:
-        """The scales of some of the variables."""
+        """The normaliser of some of the variables."""
         names = keys(variables)
         scales = [self.scales[name] for name in names]
         mean, std = (np.array([getattr(scale, part) for scale in scales]) for part in ("mean", "std"))
@@ -68,9 +68,16 @@ class Domain(Config):
 
 @dataclass(frozen=True)
 class Model:
-    """A network in eval mode and the domains that it serves.
+    """A network in eval mode, and the domains that it serves.
 
-    A model is kept as a folder of `model.json` and `weights.safetensors`, nothing else.
+    On disk it is a folder with `model.json` and `weights.safetensors`.
+
+    Attributes:
+        config: the configuration that the network was built from.
+        network: the network.
+        signature: the variables, scalars and grid that it was built for.
+        domains: what it knows about each dataset, by name.
+        history: the configurations of the stages that made it.
     """
 
     config: NetworkConfig
@@ -80,7 +87,7 @@ class Model:
     history: dict[str, Any] = field(default_factory=dict)
 
     def domain(self, dataset: str) -> Domain:
-        """What the model knows of a dataset.
+        """What the model knows about a dataset.
 
         Raises:
             DataError: it was not trained on that dataset.
@@ -92,18 +99,19 @@ class Model:
         return self.domains[dataset]
 
     def save(self, folder: Path) -> None:
-        """Write the model into a folder of its own."""
+        """Write the model to a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = folder / "weights.safetensors"
         state = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
         }
         save_file(state, weights)
+        # The description comes last and is renamed into place: without it the folder is no model.
         sync_tree(folder)
         write_json(
             folder / "model.json",
             {
-                "format": FORMAT,
+                "format": MODEL_FORMAT,
                 "pelagos": pelagos.__version__,
                 "network": self.config.model_dump(mode="json"),
                 "signature": asdict(self.signature),
@@ -127,9 +135,9 @@ def load(folder: Path) -> Model:
         if not path.is_file():
             raise MissingFileError(f"{folder} holds no model: {path.name} is missing")
     values = _description(file)
-    if values["format"] > FORMAT:
+    if values["format"] > MODEL_FORMAT:
         raise DataError(
-            f"{file} has format {values['format']}; this Pelagos reads up to {FORMAT}: upgrade it"
+            f"{file} has format {values['format']}; this Pelagos reads up to {MODEL_FORMAT}: upgrade it"
         )
     if sha256(weights) != values["sha256"][weights.name]:
         raise DamagedFileError(f"{weights} fails its checksum: it was changed or copied incompletely")
@@ -141,8 +149,8 @@ def load(folder: Path) -> Model:
     return Model(config, network.eval(), signature, domains, values["history"])
 
 
-def earlier(variable: Variable, steps: int) -> Variable:
-    """A variable as it was so many steps before the initial time: an input channel of its own."""
+def lagged(variable: Variable, steps: int) -> Variable:
+    """A variable a number of steps before the initial time, as an input channel of its own."""
     name = f"{variable.key}[-{steps}]"
     return variable.model_copy(update={"name": name, "level": None}) if steps else variable
 
@@ -159,7 +167,7 @@ def _description(file: Path) -> dict[str, Any]:
 
 
 def signature_from(values: dict[str, Any]) -> Signature:
-    """A signature from its JSON form."""
+    """The signature with these JSON values."""
     shape = values["shape"]
     return Signature(
         inputs=tuple(values["inputs"]),
@@ -169,8 +177,8 @@ def signature_from(values: dict[str, Any]) -> Signature:
     )
 
 
-def signature_of(layouts: Iterable[Layout], conditions: tuple[Derived, ...] = ()) -> Signature:
-    """The union of the variables and scalars of several datasets, in the order of first mention, and conditions."""
+def signature_of(layouts: Iterable[Layout], conditions: tuple[DerivedScalar, ...] = ()) -> Signature:
+    """The union of variables and scalars of several datasets, in order of appearance, with conditions added."""
     return union(
         *(
             Signature(keys(layout.inputs), keys(layout.outputs), layout.scalars, layout.grid.shape)
@@ -181,7 +189,7 @@ def signature_of(layouts: Iterable[Layout], conditions: tuple[Derived, ...] = ()
 
 
 def union(*signatures: Signature) -> Signature:
-    """All variables and scalars, each in the order of first mention, and the first one's shape."""
+    """All variables and scalars in order of appearance, with the shape of the first signature."""
 
     def merged(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(chain.from_iterable(parts)))
@@ -197,7 +205,7 @@ def union(*signatures: Signature) -> Signature:
 def context(signature: Signature, layout: Layout, scalars_BS: Tensor | None, lead_time_B: Tensor) -> Context:
     """What a network of this signature is told about a batch of this layout.
 
-    Scalars that the signature has and the dataset has not are missing, unless they are `Derived`.
+    Scalars of the signature that the dataset lacks are NaN, unless they are a `DerivedScalar`.
 
     Raises:
         DataError: the network has no weights for one of the variables.

@@ -1,4 +1,4 @@
-"""Progress that a person can follow: bars in a terminal, a line now and then elsewhere."""
+"""Progress: bars in a terminal, an occasional line elsewhere."""
 
 import sys
 import time
@@ -22,9 +22,9 @@ _RECENT = 32  # updates over which the rate is taken
 
 
 class Pace:
-    """How quickly work goes on, and how long the rest will take.
+    """The rate of work over its latest updates, and the time that the rest will take.
 
-    Taken over the latest updates: what an earlier run had done counts at once and says nothing.
+    Earlier updates are left out: what an interrupted run had done counts at once.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,7 +32,7 @@ class Pace:
         self._seen: deque[tuple[float, int]] = deque(maxlen=_RECENT)
 
     def __call__(self, done: int, total: int) -> str:
-        """Units a second and the time left; empty while it cannot be known."""
+        """Units a second and the time left; empty while they are unknown."""
         self._seen.append((self._clock(), done))
         (began, before), (now, _) = self._seen[0], self._seen[-1]
         if done <= before or now <= began:
@@ -43,20 +43,20 @@ class Pace:
 
 
 class Bar(Protocol):
-    """What work in progress reports to."""
+    """Shows how far work has come."""
 
     def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
-        """So many units are done, of a total that may become known only now."""
+        """Show the units that are done, of a total that may become known only now."""
 
 
 def console() -> Console:
-    """Where people read; results go to standard output, progress to standard error."""
+    """The console for progress, on standard error: standard output is for results."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def bar(title: str, total: int, active: bool = True) -> Iterator[Bar]:
-    """A bar of `total` units; an inactive one, for all ranks but 0, shows nothing."""
+    """A bar of `total` units; shows nothing if not active, as on all ranks but 0."""
     if not active:
         yield lambda done, note="", total=None: None
     elif sys.stderr.isatty():
@@ -87,7 +87,7 @@ def _rich_bar(title: str, total: int) -> Iterator[Bar]:
 
 
 class _Lines:
-    """Prints at the start, at the end and every few seconds."""
+    """Prints a line at the start, at the end and every few seconds, for logs."""
 
     def __init__(self, title: str, total: int) -> None:
         self._title, self._total, self._last, self._pace = title, total, 0.0, Pace()

@@ -1,4 +1,4 @@
-"""What a stage has done: recorded beside its results, so that nothing is done twice or overwritten."""
+"""Run folder: records which configuration it is of and whether that has finished, so that nothing is overwritten."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ def _changeable_fields(value: Any) -> dict[Any, Any]:
 
 
 def finished(folder: Path, digest: str) -> dict[str, Any] | None:
-    """The summary of a stage that was finished with this fingerprint, else None."""
+    """The summary of the stage that finished here with this fingerprint; None if there is none."""
     file = folder / DONE
     if not file.is_file():
         return None
@@ -58,10 +58,10 @@ def finished(folder: Path, digest: str) -> dict[str, Any] | None:
 
 
 def claim(folder: Path, config: Config, digest: str) -> None:
-    """Take a run folder for a stage: write the resolved configuration, or find the same one there.
+    """Claim a folder for a run: write the resolved configuration, or find the same one there.
 
     Raises:
-        ConfigError: the folder holds a run of another configuration, which is left as it is.
+        ConfigError: the folder holds a run of another configuration, which is left alone.
     """
     file = folder / "run.json"
     if file.is_file():
@@ -79,11 +79,11 @@ def claim(folder: Path, config: Config, digest: str) -> None:
 
 
 def _is_bare(folder: Path) -> bool:
-    """Whether a run only took the folder and then failed, as with a mistake in its configuration."""
+    """Whether a run only claimed the folder and then failed, as with a mistake in its configuration."""
     return {file.name for file in folder.iterdir()} <= {"run.json", "config.yaml"}
 
 
 def finish(folder: Path, digest: str, summary: Mapping[str, Any]) -> None:
-    """Record that the stage is done."""
+    """Record that the run has finished."""
     record = {"fingerprint": digest, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     write_json(folder / DONE, {**record, "summary": dict(summary)})

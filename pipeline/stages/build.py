@@ -1,4 +1,4 @@
-"""Building: an archive becomes a store."""
+"""Build: an archive becomes a store."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,13 +9,13 @@ from pelagos.preprocessing.build.build_store import build
 
 
 class BuildStage(BuildConfig):
-    """A store; see BuildConfig for the values."""
+    """The store to build; see BuildConfig for its values."""
 
     command: Literal["build"] = "build"
 
 
 def run(config: BuildStage) -> Path:
-    """Build the store of a configuration, or what is missing of it."""
+    """Build the store of a configuration, or what is missing of it; returns its path."""
     plain = BuildConfig.model_validate(config.model_dump(exclude={"command"}))
     with bar(config.dataset, 0) as show:
         path = build(plain, lambda done, total: show(done, total=total))

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from pelagos.evaluation.forecast_zarr import read_forecasts
 from pelagos.evaluation.verification import Evaluation
-from pelagos.pipeline.cluster.launch import run as launch
+from pelagos.pipeline.cluster.launch import run_processes
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.commands import PARALLEL, STAGES, config_class, stage_module
 from pelagos.pipeline.runs.configuration import check, dump
@@ -146,7 +146,7 @@ def _run_step(config: DemoStage, step: Step, digest: str) -> dict[str, Any]:
     begin = time.monotonic()
     with PeakMemory() as memory:
         if step.command in PARALLEL and config.processes > 1:
-            launch([step.command, str(file)], config.processes)
+            run_processes([step.command, str(file)], config.processes)
         elif step.command == "forecast":
             _run_alone(step.command, file)
         else:

@@ -16,7 +16,7 @@ from pelagos.pipeline.forecasting.forecaster import Forecaster, Mode
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.runs.progress import Bar, bar
-from pelagos.pipeline.tracking import registry
+from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import write_json
@@ -93,7 +93,7 @@ def run(config: EvaluateStage) -> Evaluation:
 
 def load_model(config: EvaluateStage, name: str) -> Model:
     """One of the models of a configuration."""
-    return load(registry.resolve(config.models[name], config.tracking))
+    return load(model_registry.resolve(config.models[name], config.tracking))
 
 
 def _show_progress(show: Bar, before: int, name: str, done: int) -> None:

@@ -1,4 +1,4 @@
-"""Fine-tuning: a model adapted to a store, with new variables if need be, from few trajectories."""
+"""Fine-tuning: a model is adapted to a dataset, which may have new variables and few trajectories."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -11,10 +11,10 @@ from torch import nn
 from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.context import Signature
 from pelagos.pipeline.engine import distributed
-from pelagos.pipeline.runs.model_folder import Domain, Model, Scale, load, signature_of, union
-from pelagos.pipeline.tracking import registry
+from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, load, signature_of, union
+from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
-from pelagos.pipeline.training.training_data import domain_of, mixture_of, open_stores
+from pelagos.pipeline.training.training_data import build_mixture, domain_of, open_stores
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import DataError, MissingFileError
@@ -25,14 +25,14 @@ from pelagos.preprocessing.store.store import Store
 
 
 class FinetuneStage(TrainingStage):
-    """A model, the store that it is adapted to, and how.
+    """A model, the data that it is adapted to, and how.
 
     Attributes:
         model: a folder, or models:/NAME@ALIAS of the registry.
-        data: the store, or a simulation; `num_trajectories` limits the training split of a store to its first so many.
-        scratch: start the same network from fresh weights instead, for comparison.
-        scales: `model` keeps the scales of variables that the model knows, so that its weights mean
-            the same; `store` takes all scales from the store.
+        data: the store or simulation; `num_trajectories` limits the training split of a store.
+        scratch: whether to start the same network from fresh weights, for comparison.
+        scales: `model` keeps the scales of variables that the model knows, so that its weights keep their meaning;
+            `store` takes all scales from the store.
     """
 
     command: Literal["finetune"] = "finetune"
@@ -70,13 +70,13 @@ class FinetuneStage(TrainingStage):
         missing, config = self.missing_stores(), self
         try:
             # A registered model is fetched once.
-            config = self.model_copy(update={"model": str(registry.resolve(self.model, self.tracking))})
+            config = self.model_copy(update={"model": str(model_registry.resolve(self.model, self.tracking))})
         except MissingFileError as error:
             missing.append(str(error))
         return (None if missing else config), missing
 
     def _source(self) -> Model:
-        source = load(registry.resolve(self.model, self.tracking))
+        source = load(model_registry.resolve(self.model, self.tracking))
         if any(domain.frames > 1 for domain in source.domains.values()):
             raise DataError(f"{self.model} is of a network of several frames; samples for training have one")
         return source
@@ -90,7 +90,7 @@ def run(config: FinetuneStage) -> Path:
 def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     """The network that continues from a model, and the samples of the run."""
     [store] = open_stores(config)
-    mixture = mixture_of(config, [store], _normalizer(config, source, store))
+    mixture = build_mixture(config, [store], _normalizer(config, source, store))
     [dataset] = mixture.datasets
     signature = union(source.signature, signature_of([dataset.layout]))
     network = source.config.build(signature)
@@ -104,7 +104,7 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
 
 
 def _normalizer(config: FinetuneStage, source: Model, store: Store) -> Normalizer:
-    """The store's scales, replaced by the model's where all its domains agree on one."""
+    """The store's scales, replaced by the model's where all of its domains have the same."""
     own = Normalizer.of(store)
     if config.scales == "store":
         return own
@@ -130,15 +130,15 @@ def _check_units(store: Store, domain: Domain) -> None:
 
 
 def _known_scales(domains: Iterable[Domain], key: str) -> set[tuple[float, float]]:
-    scales: list[Scale] = [domain.scales[key] for domain in domains if key in domain.scales]
+    scales: list[VariableScale] = [domain.scales[key] for domain in domains if key in domain.scales]
     return {(scale.mean, scale.std) for scale in scales}
 
 
 def _inherit(config: FinetuneStage, source: Model, network: nn.Module, signature: Signature) -> None:
-    """Give the wider network the model's weights, and say which of them had to start afresh.
+    """Give the wider network the model's weights, and record in `adapted.json` which ones are new.
 
     Raises:
-        DataError: variables are new, and the network is of a kind that has fixed ones.
+        DataError: there are new variables, and the network is of a kind with fixed ones.
     """
     if signature == source.signature:
         network.load_state_dict(source.network.state_dict())

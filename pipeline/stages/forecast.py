@@ -10,7 +10,7 @@ from pelagos.evaluation.forecast_zarr import write_forecasts
 from pelagos.pipeline.forecasting.forecaster import Forecaster, Mode
 from pelagos.pipeline.runs.model_folder import load
 from pelagos.pipeline.runs.progress import bar
-from pelagos.pipeline.tracking import registry
+from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
@@ -56,7 +56,7 @@ def run(config: ForecastStage) -> Path:
         raise ConfigError(f"{config.output} exists: give another output=, or overwrite=true")
     store = open_store(config.store)
     plan = config.starts.plan(store)
-    model = load(registry.resolve(config.model, config.tracking))
+    model = load(model_registry.resolve(config.model, config.tracking))
     forecaster = Forecaster(model, store, config.mode, config.batch, config.threads)
     with bar("forecast", len(plan.trajectories)) as show:
         write_forecasts(forecaster.blocks(plan, show), config.output)

@@ -1,7 +1,7 @@
-"""Published weights: a folder as Poseidon or CREDIT publish theirs becomes the folder of a Pelagos model.
+"""Weight import: a folder as Poseidon or CREDIT publish theirs becomes the folder of a Pelagos model.
 
-The files hold weights and sizes. Which variables the channels are, how they were normalised and how long lead
-time 1 is they do not say; `Facts` does.
+The files hold weights and sizes, but not which variables the channels are, how those were normalised, or how long lead
+time 1 is. Guesses would give plausible, wrong forecasts, so `ChannelFacts` has to be given.
 """
 
 import json
@@ -21,14 +21,14 @@ from pelagos.models.networks.compat import load_crossformer, load_fuxi, load_sco
 from pelagos.models.networks.network import NetworkConfig
 from pelagos.models.networks.scot.compat import scot_arguments
 from pelagos.pipeline.runs import configuration
-from pelagos.pipeline.runs.model_folder import Domain, Model, Scale, earlier
+from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, lagged
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import sha256
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.variables import Variable, keys, known_variable, with_role
 
-POSEIDON = ("model.safetensors", "pytorch_model.bin")
-CREDIT = ("checkpoint.pt", "model_checkpoint.pt")
+POSEIDON_FILES = ("model.safetensors", "pytorch_model.bin")
+CREDIT_FILES = ("checkpoint.pt", "model_checkpoint.pt")
 EXAMPLE = """\
 time_scales: {NAME: 1.0}   # of each dataset: how long lead time 1 is, in the units of its store's times
 channels:                  # in the order of the network's channels
@@ -36,56 +36,58 @@ channels:                  # in the order of the network's channels
   - {name: mask, role: static, mean: 0.0, std: 1.0}"""
 
 
-class Channel(Variable):
-    """A variable with the mean and standard deviation, in its units, that the weights were trained with."""
+class PublishedChannel(Variable):
+    """A variable with the mean and standard deviation, in its units, that the network was trained with."""
 
     mean: float
     std: PositiveFloat
 
     def variable(self) -> Variable:
-        """Without the scale; what is not said about a name of the table is as the table has it."""
+        """The variable without its scale; what is not given comes from the table of known names."""
         said = self.model_dump(include=self.model_fields_set - {"mean", "std"})
         return Variable(**{**known_variable(self.name).model_dump(), **said})
 
 
-class Facts(Config):
+class ChannelFacts(Config):
     """What published files do not say.
 
     Attributes:
-        time_scales: for each dataset that the model shall serve, how long lead time 1 is, in the units of its
-            store's times.
-        channels: of the network, in its order: its inputs are those that are not diagnostic, its outputs
-            those that are prognostic or diagnostic.
+        time_scales: the duration of lead time 1 for each dataset that the model is to serve, in its store's unit of
+            time.
+        channels: the network's channels in order; all but diagnostic ones are inputs, prognostic and diagnostic ones
+            are outputs.
     """
 
     time_scales: dict[str, PositiveFloat] = Field(min_length=1)
-    channels: tuple[Channel, ...] = Field(min_length=1)
+    channels: tuple[PublishedChannel, ...] = Field(min_length=1)
 
     def signature(self, shape: tuple[int, int], num_frames: int) -> Signature:
-        """What the network is built for; the frames of an input are neighbouring channels, the oldest first."""
+        """What the network is built for; the frames of a variable are neighbouring channels, the oldest first."""
         variables = [channel.variable() for channel in self.channels]
         inputs = [
-            earlier(variable, age)
+            lagged(variable, age)
             for variable in with_role(variables, "prognostic", "static", "forcing")
             for age in reversed(range(num_frames))
         ]
         return Signature(keys(inputs), keys(with_role(variables, "prognostic", "diagnostic")), shape=shape)
 
     def domain(self, time_scale: float, num_frames: int) -> Domain:
-        """What a model has to know of one of the datasets."""
+        """What the model knows about one of the datasets."""
         variables = [channel.variable() for channel in self.channels]
         prognostic = with_role(variables, "prognostic")
         return Domain(
             inputs=(*prognostic, *with_role(variables, "static"), *with_role(variables, "forcing")),
             outputs=(*prognostic, *with_role(variables, "diagnostic")),
-            scales={channel.key: Scale(mean=channel.mean, std=channel.std) for channel in self.channels},
+            scales={
+                channel.key: VariableScale(mean=channel.mean, std=channel.std) for channel in self.channels
+            },
             time_scale=time_scale,
             frames=num_frames,
         )
 
 
-class Published(NamedTuple):
-    """A network as a folder has it: `num_inputs` channels in `num_frames` to `num_outputs`, on a grid of `shape`."""
+class PublishedNetwork(NamedTuple):
+    """A published network, from `num_inputs` channels in `num_frames` frames to `num_outputs` on a grid of `shape`."""
 
     reference: str
     arguments: dict[str, Any]
@@ -104,14 +106,14 @@ def convert(source: Path, folder: Path, facts: Path | None) -> Path:
     Args:
         source: `config.json` beside `model.safetensors` or `pytorch_model.bin`, as Poseidon is published; or a
             YAML file with a section `model` beside `checkpoint.pt`, as CREDIT is.
-        folder: that is to be made.
-        facts: a YAML file of `Facts`.
+        folder: the folder to write.
+        facts: a YAML file of `ChannelFacts`.
 
     Raises:
         MissingFileError: a file is missing.
         DamagedFileError: the weights cannot be read.
-        ConfigError: the folder is not empty, facts are missing or in error, or the network cannot be served.
-        DataError: files contradict each other or the facts.
+        ConfigError: the folder is not empty, facts are missing or in error, or the network is not supported.
+        DataError: the files contradict each other, or the facts.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists: give another FOLDER, or delete it")
@@ -122,13 +124,13 @@ def convert(source: Path, folder: Path, facts: Path | None) -> Path:
             "channels, but not which variables they are, how they were normalised, and how long lead time 1 "
             f"is: say so with --facts FILE, a YAML file such as\n{EXAMPLE}"
         )
-    said = configuration.load(facts, [], Facts)
+    said = configuration.load(facts, [], ChannelFacts)
     model = _model(published, said, facts)
     model.save(folder)
     return folder
 
 
-def read(source: Path) -> Published:
+def read(source: Path) -> PublishedNetwork:
     """The network in a published folder; raises as `convert` does."""
     if not source.is_dir():
         raise MissingFileError(f"no folder {source}")
@@ -143,26 +145,26 @@ def read(source: Path) -> Published:
     )
 
 
-def _poseidon(source: Path) -> Published:
-    file, weights = source / "config.json", _one_of(source, POSEIDON)
+def _poseidon(source: Path) -> PublishedNetwork:
+    file, weights = source / "config.json", _one_of(source, POSEIDON_FILES)
     try:
         arguments = scot_arguments(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, AttributeError) as error:
         raise DataError(f"{file} is not a JSON object: {error}") from error
-    net = load_scot(arguments, tensors(weights))
+    net = load_scot(arguments, read_tensors(weights))
     counts = len(net.signature.inputs), len(net.signature.outputs)
     size = net.image_size
     assert size is not None
-    return Published("Poseidon", arguments, weights, net.config, net, *counts, (size, size), 1)
+    return PublishedNetwork("Poseidon", arguments, weights, net.config, net, *counts, (size, size), 1)
 
 
-def _credit(source: Path, file: Path) -> Published:
+def _credit(source: Path, file: Path) -> PublishedNetwork:
     arguments = configuration.read(file).get("model")
     if not isinstance(arguments, dict) or "type" not in arguments:
         raise DataError(f"{file} has no section `model` with a `type`, as CREDIT's configurations have")
-    weights = _one_of(source, CREDIT)
+    weights = _one_of(source, CREDIT_FILES)
     load = load_fuxi if arguments["type"] == "fuxi" else load_crossformer
-    net = load(arguments, tensors(weights))
+    net = load(arguments, read_tensors(weights))
     frames, output_frames = net.num_frames
     if output_frames != 1:
         raise ConfigError(
@@ -171,7 +173,7 @@ def _credit(source: Path, file: Path) -> Published:
         )
     signature = net.network.signature
     counts = len(signature.inputs) // frames, len(signature.outputs)
-    return Published("CREDIT", arguments, weights, net.config, net.network, *counts, net.shape, frames)
+    return PublishedNetwork("CREDIT", arguments, weights, net.config, net.network, *counts, net.shape, frames)
 
 
 def _one_of(source: Path, names: tuple[str, ...]) -> Path:
@@ -181,7 +183,7 @@ def _one_of(source: Path, names: tuple[str, ...]) -> Path:
     raise MissingFileError(f"{source} holds no weights: there is neither {' nor '.join(names)}")
 
 
-def tensors(file: Path) -> dict[str, Tensor]:
+def read_tensors(file: Path) -> dict[str, Tensor]:
     """The state dict in a file of safetensors or of torch, bare or as `model_state_dict`; no code in it is run.
 
     Raises:
@@ -202,7 +204,7 @@ def tensors(file: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _model(published: Published, facts: Facts, file: Path) -> Model:
+def _model(published: PublishedNetwork, facts: ChannelFacts, file: Path) -> Model:
     now = facts.signature(published.shape, 1)
     for kind, names, count in (
         ("input", now.inputs, published.num_inputs),

@@ -6,9 +6,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pelagos.models.networks.network import NetworkConfig
-from pelagos.pipeline.runs.model_folder import Derived, Model, signature_of
+from pelagos.pipeline.runs.model_folder import DerivedScalar, Model, signature_of
 from pelagos.pipeline.training import training_run
-from pelagos.pipeline.training.training_data import domain_of, mixture_of, open_stores
+from pelagos.pipeline.training.training_data import build_mixture, domain_of, open_stores
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.online.online_dataset import DataConfig
 from pelagos.preprocessing.samples.mixture import Mixture
@@ -30,7 +30,7 @@ class PretrainStage(TrainingStage):
     data: tuple[DataConfig, ...] = Field(min_length=1)
     temperature: float = Field(default=1.0, gt=0)
     normalization: Literal["dataset", "pooled"] = "pooled"
-    conditions: tuple[Derived, ...] = ()
+    conditions: tuple[DerivedScalar, ...] = ()
 
     @property
     def data_configs(self) -> tuple[DataConfig, ...]:
@@ -52,7 +52,7 @@ class PretrainStage(TrainingStage):
         """See TrainingStage; the network has fresh weights, on torch's default device."""
         stores = open_stores(self)
         normalizer = Normalizer.pooled(stores) if self.normalization == "pooled" else None
-        mixture = mixture_of(self, stores, normalizer, self.temperature)
+        mixture = build_mixture(self, stores, normalizer, self.temperature)
         signature = signature_of([dataset.layout for dataset in mixture.datasets], self.conditions)
         network = self.network.build(signature)
         domains = {dataset.layout.dataset: domain_of(dataset) for dataset in mixture.datasets}

@@ -24,7 +24,7 @@ from pelagos.pipeline.forecasting.forecaster import Forecaster, Mode
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.model_folder import load
 from pelagos.pipeline.runs.progress import bar
-from pelagos.pipeline.tracking import registry
+from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import write_json
@@ -81,7 +81,7 @@ def run(config: RefineStage) -> dict[str, Any]:
     """
     store, equation = open_store(config.store), config.equation.build()
     plan = config.starts.plan(store)
-    model = load(registry.resolve(config.model, config.tracking))
+    model = load(model_registry.resolve(config.model, config.tracking))
     _check_fields(model.domain(store.dataset).outputs, equation, store)
     run_folder.claim(config.output, config, run_folder.fingerprint(config))
     torch.set_num_threads(config.threads)

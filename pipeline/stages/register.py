@@ -1,4 +1,4 @@
-"""Registering: a model folder becomes a version in the MLflow registry, with an alias."""
+"""Registration: a model folder becomes a version in the MLflow registry, with an alias."""
 
 import re
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from pelagos.pipeline.runs import model_folder
-from pelagos.pipeline.tracking import registry
+from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import write_json
@@ -19,10 +19,10 @@ class RegisterStage(Config):
     """What to register.
 
     Attributes:
-        model: the folder of a model.
-        name: of the registered model; a new version is added where it exists.
-        alias: points to the new version from now on.
-        output: a JSON file for the version, if wanted.
+        model: the model's folder.
+        name: the registered model's name; if it exists, it gets a new version.
+        alias: the alias that is pointed to the new version.
+        output: a JSON file to write the version to.
     """
 
     command: Literal["register"] = "register"
@@ -36,13 +36,13 @@ class RegisterStage(Config):
     @classmethod
     def _nameable(cls, name: str) -> str:
         if set(name) & set("/:@"):
-            raise ValueError("a model's name has none of / : @")
+            raise ValueError("a model's name must have none of / : @")
         return name
 
     @field_validator("alias")
     @classmethod
     def _pointable(cls, alias: str) -> str:
-        # MLflow's own rules, told before anything is uploaded.
+        # MLflow's own rules, checked before anything is uploaded.
         if not re.fullmatch(r"[A-Za-z0-9_-]+", alias) or re.fullmatch(r"(?i)latest|v\d+", alias):
             raise ValueError(
                 "an alias has letters, digits, - and _, and is neither `latest` nor a version's v1"
@@ -53,15 +53,20 @@ class RegisterStage(Config):
     @classmethod
     def _folder(cls, folder: Path) -> Path:
         if str(folder).startswith("models:"):
-            raise ValueError("only the folder of a model can be registered, this is registered already")
+            raise ValueError("this model is registered already; give the folder of one")
         return folder
 
 
-def run(config: RegisterStage) -> registry.Version:
-    """Register the model of a configuration; its files are checked first."""
+def run(config: RegisterStage) -> model_registry.ModelVersion:
+    """Register the model of a configuration.
+
+    Raises:
+        PelagosError: the folder holds no model, or a damaged one.
+    """
+    # Only to verify it: a damaged model must not get an alias.
     model_folder.load(config.model)
     run_id = _run_id(config)
-    version = registry.register(config.tracking, config.model, config.name, config.alias, run_id)
+    version = model_registry.register(config.tracking, config.model, config.name, config.alias, run_id)
     if config.output is not None:
         write_json(config.output, asdict(version))
     print(f"registered: models:/{version.name}@{version.alias} is version {version.version}")
@@ -69,7 +74,7 @@ def run(config: RegisterStage) -> registry.Version:
 
 
 def _run_id(config: RegisterStage) -> str:
-    """The MLflow run that trained the model, where its folder knows one, else a new run."""
+    """The MLflow run that trained the model, if its folder names one; otherwise a new run."""
     marker = config.model.parent / "mlflow_run"
     if marker.is_file():
         return marker.read_text().strip()

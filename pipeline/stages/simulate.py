@@ -1,4 +1,4 @@
-"""Simulation of an equation, written to disk in an archive's own format."""
+"""Simulation: trajectories of an equation, in the file format of an archive."""
 
 import multiprocessing
 import os
@@ -20,15 +20,14 @@ from pelagos.preprocessing.sources.writer import BlockWriter
 
 
 class SimulateStage(Config):
-    """What to simulate and how to keep it.
+    """What to simulate, and the file to write it to.
 
     Attributes:
         simulation: the trajectories.
-        format: of the file: PDEGym's netCDF-4, PDEBench's HDF5 of flow or diffusion-reaction, The Well's
-            HDF5.
+        format: the file format: PDEGym's netCDF-4, PDEBench's HDF5 of flow or of diffusion-reaction, The Well's HDF5.
         output: the file.
-        drop: scalars that the format cannot hold and that are to be forgotten.
-        workers: processes that simulate side by side.
+        drop: variables to leave out, such as scalars that the format cannot hold.
+        workers: the number of processes that simulate in parallel.
         overwrite: whether an existing file is replaced.
     """
 
@@ -45,7 +44,7 @@ def run(config: SimulateStage) -> Path:
     """Simulate and write the file of a configuration.
 
     Raises:
-        ConfigError: the file exists and is not to be overwritten.
+        ConfigError: the file exists and is not to be overwritten, or `drop` names an unknown variable.
     """
     if config.output.exists() and not config.overwrite:
         raise ConfigError(f"{config.output} exists: give another output=, or overwrite=true")
@@ -74,7 +73,7 @@ def _without(made: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
 
 
 def _blocks(simulation: SimulateConfig, starts: range, workers: int) -> Iterator[xr.Dataset]:
-    """The blocks in order, made side by side; at most a few wait in memory."""
+    """The blocks in order, simulated in parallel; at most two for each worker are in memory."""
     stops = [min(start + simulation.batch, simulation.num_trajectories) for start in starts]
     if workers == 1:
         yield from (block(simulation, start, stop) for start, stop in zip(starts, stops, strict=True))
@@ -92,7 +91,7 @@ def _blocks(simulation: SimulateConfig, starts: range, workers: int) -> Iterator
 
 
 def _one_thread() -> None:
-    """Several single-threaded processes simulate faster than one with several threads."""
+    """Give a worker one thread: several such processes simulate faster than one with several threads."""
     import torch
 
     os.environ["OMP_NUM_THREADS"] = "1"

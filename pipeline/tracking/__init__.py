@@ -1,1 +1,1 @@
-"""MLflow: runs, the registry, and what waits for a server that is away."""
+"""MLflow: runs, the model registry, and metrics kept until a server answers."""

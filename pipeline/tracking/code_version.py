@@ -15,7 +15,7 @@ PACKAGES = ("torch", "deepspeed", "numpy", "zarr", "safetensors")
 
 @cache
 def code_version() -> dict[str, Any]:
-    """Versions of Pelagos, Python and the packages that results depend on, and the code's revision."""
+    """Versions of Pelagos, Python and the packages that results depend on, and the revision of the code."""
     versions = {name: version(name) for name in PACKAGES}
     return {
         "versions": {"pelagos": pelagos.__version__, "python": platform.python_version(), **versions},
@@ -24,7 +24,7 @@ def code_version() -> dict[str, Any]:
 
 
 def _revision(folder: Path) -> str | None:
-    """The commit of a clone, with a plus sign where files differ from it; None for an installed package."""
+    """The commit of a clone, with a plus sign if files differ from it; None for an installed package."""
     git = shutil.which("git")
     if git is None or not (folder / ".git").exists():
         return None

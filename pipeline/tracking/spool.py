@@ -1,4 +1,4 @@
-"""Spool: the records of a run in a file of its own, and which of them a server has got."""
+"""Spool: the records of a run in a file, and how many of them a server has received."""
 
 import json
 import threading
@@ -9,17 +9,17 @@ from pelagos.preprocessing.durable import write_json
 
 Record = dict[str, float]
 BATCH = 50
-"""Records sent at once; a server takes at most 1000 numbers."""
+"""Records sent at once; MLflow takes at most 1000 numbers."""
 
 
 class Spool:
-    """`metrics.jsonl` of a run, to which one thread appends, and from which another sends.
+    """A run's `metrics.jsonl`: one thread appends records, another sends them.
 
-    What a run repeats after an interruption is in the file twice, but is sent only once: records of the
-    same step and the same keys as one that was sent are passed over.
+    A step that a run repeats after an interruption is in the file twice, but sent once: a record with the step and
+    keys of one that was sent is skipped.
 
     Attributes:
-        file: of all records, a line each.
+        file: the file of all records, a line each.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,7 +28,7 @@ class Spool:
         self._seen: set[tuple[float, frozenset[str]]] = set()
         sent = json.loads(self._marker.read_text())["bytes"] if self._marker.is_file() else 0
         content = self.file.read_bytes() if self.file.is_file() else b""
-        # A kill may have left part of a line.
+        # A killed process may have left an unfinished line.
         self._size = content.rfind(b"\n") + 1
         if self._size < len(content):
             with self.file.open("r+b") as file:
@@ -43,7 +43,7 @@ class Spool:
         return self._sent < self._size
 
     def append(self, record: Record) -> None:
-        """Add a record at the end."""
+        """Append a record."""
         line = (json.dumps(record) + "\n").encode()
         with self._lock:
             with self.file.open("ab") as file:
@@ -51,7 +51,7 @@ class Spool:
             self._size += len(line)
 
     def batches(self) -> Iterator[list[Record]]:
-        """Records to send; those of a batch count as sent when the next one is asked for."""
+        """Batches of records to send; each counts as sent once the next is asked for."""
         while self.waiting:
             with self.file.open("rb") as file:
                 file.seek(self._sent)

@@ -1,4 +1,4 @@
-"""What a run reports: a file of its own always, and MLflow."""
+"""Tracker: where a run reports its metrics, always a file, and MLflow when it answers."""
 
 import json
 import math
@@ -24,7 +24,7 @@ class TrackingConfig(Config):
     Attributes:
         uri: a tracking server, or a local SQLite file.
         experiment: the experiment's name.
-        retry_seconds: how long a server that does not answer is left alone.
+        retry_seconds: how long to wait before a server that did not answer is tried again [s].
     """
 
     uri: str = "sqlite:///runs/mlflow.db"
@@ -39,11 +39,11 @@ class TrackingConfig(Config):
         return uri
 
     def build(self, name: str, folder: Path, active: bool = True) -> "Tracker":
-        """A tracker of the run with this name and folder; an inactive one, for all ranks but 0, is silent."""
+        """A tracker for the run of this name and folder; a silent one if not active, as on all ranks but 0."""
         return MlflowTracker(self, name, folder) if active else Tracker()
 
     def catch_up(self, name: str, folder: Path) -> None:
-        """Send what a run that has ended could not; without anything to send, do nothing."""
+        """Send the records that an ended run could not send, if there are any."""
         if Spool(folder).waiting:
             MlflowTracker(self, name, folder).close()
 
@@ -52,7 +52,7 @@ class TrackingConfig(Config):
         return _client(self.uri)
 
     def experiment_id(self) -> str:
-        """The experiment of this name, created if need be; artifacts of a SQLite file lie beside it."""
+        """The id of the experiment, which is created if need be; with SQLite, artifacts are kept beside its file."""
         client = self.client()
         experiment = client.get_experiment_by_name(self.experiment)
         if experiment is not None:
@@ -67,7 +67,7 @@ class TrackingConfig(Config):
 
 def _client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # A dead server is asked again later, not for minutes at a time.
+    # MLflow would retry for minutes; the tracker itself tries again later.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     import logging
@@ -83,15 +83,15 @@ def _client(uri: str) -> Any:
 
 
 class Tracker:
-    """The silent tracker."""
+    """A tracker that reports nothing."""
 
     run_id = ""
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Record what the run was given, nested mappings by dotted keys."""
+        """Record the run's parameters, nested mappings by dotted keys."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Record numbers at a step."""
+        """Record the metrics of a step."""
 
     def artifacts(self, folder: Path, name: str) -> None:
         """Record a folder of files."""
@@ -101,12 +101,10 @@ class Tracker:
 
 
 class MlflowTracker(Tracker):
-    """Writes `metrics.jsonl` in the run's folder, and passes it on to MLflow as long as that answers.
+    """Writes `metrics.jsonl` in the run's folder, and sends it on to MLflow in a thread.
 
-    A run of weeks must not end, or wait, because a server did. The file is the spool: a thread sends
-    what `mlflow_sent` says is not yet there, tries again now and then after a failure, and so
-    catches up when the server is back, in this process or in the next one of the same folder. MLflow keeps
-    one of equal numbers of a key, step and time, so that what is sent twice is there once.
+    A run of weeks must neither stop nor wait because a server does. After a failure the thread tries again from time
+    to time, and catches up when the server is back, in this process or the next one of the same folder.
     """
 
     def __init__(self, config: TrackingConfig, name: str, folder: Path) -> None:
@@ -136,7 +134,7 @@ class MlflowTracker(Tracker):
         self._later(lambda: self._client.log_artifacts(self.run_id, str(folder), name))
 
     def close(self, status: str = "FINISHED") -> None:
-        """See Tracker.close; waits until MLflow has everything or fails once more."""
+        """See Tracker.close; returns once MLflow has everything, or has failed once more."""
         with self._changed:
             self._status, self._closed = status, True
             self._changed.notify()
@@ -148,7 +146,7 @@ class MlflowTracker(Tracker):
             self._changed.notify()
 
     def _work(self) -> None:
-        """Send until closed, and once more then; after a failure, pause."""
+        """Send until closed, and once more after that; pause after a failure."""
         succeeded = True
         while not self._closed:
             with self._changed:
@@ -162,7 +160,7 @@ class MlflowTracker(Tracker):
             self._attempt(self._end)
 
     def _attempt(self, *last: Callable[[], None]) -> bool:
-        """Do what is pending, and send all records; whether that succeeded."""
+        """Do everything pending, and send all records; returns whether that succeeded."""
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -170,6 +168,7 @@ class MlflowTracker(Tracker):
             while self._pending:
                 self._pending[0]()
                 self._pending.pop(0)
+            # MLflow keeps one of several records of the same key, step and time: sending one twice does no harm.
             for batch in self._spool.batches():
                 self._client.log_batch(self.run_id, metrics=list(_metrics(batch)))
             for action in last:
@@ -193,7 +192,7 @@ class MlflowTracker(Tracker):
             )
 
     def _begin(self) -> None:
-        """Continue the run that an earlier process of the same folder began, or begin one."""
+        """Continue the MLflow run that an earlier process of the same folder began, or begin one."""
         self._client = self._config.client()
         marker = self._folder / "mlflow_run"
         if marker.is_file():
@@ -208,8 +207,8 @@ class MlflowTracker(Tracker):
     def _send_params(self, flat: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
-        # MLflow refuses to change a parameter, which those without an effect on the result may do when a
-        # run is continued, and takes at most 100 at once.
+        # MLflow refuses to change a parameter, and fields that are Changeable may differ when a run is continued. It
+        # takes at most 100 parameters at once.
         known = self._client.get_run(self.run_id).data.params
         new = [Param(key, value) for key, value in flat.items() if key not in known]
         for start in range(0, len(new), 100):
@@ -244,7 +243,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def history(folder: Path) -> list[dict[str, float]]:
-    """The records of a run's `metrics.jsonl`; of a step reported twice after a restart the last counts."""
+    """The records in a run's `metrics.jsonl`, by step; if one was repeated after a restart, the last counts."""
     file = folder / "metrics.jsonl"
     if not file.is_file():
         return []

@@ -1,4 +1,4 @@
-"""Best: which weights scored best on held-out samples so far, and when to give up hope for better ones."""
+"""Best weights: those with the lowest held-out loss so far, and how long there have been none better."""
 
 import math
 from collections.abc import Mapping
@@ -7,14 +7,14 @@ from typing import Any
 from torch import Tensor
 
 
-class Best:
-    """The best validation of a run and its weights; checkpoints carry both.
+class BestWeights:
+    """The best validation of a run, and the weights that it scored; checkpoints hold both.
 
     Attributes:
-        score: the lowest so far.
-        step: after how many optimiser steps.
-        waited: validations since then.
-        weights: by name, on the host of rank 0; empty elsewhere.
+        score: the lowest held-out loss so far.
+        step: the optimiser step of that validation, 0 before the first.
+        waited: the number of validations since then.
+        weights: tensors by name, on the host of rank 0; empty elsewhere.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Best:
         self.weights: dict[str, Tensor] = {}
 
     def improved(self, score: float, step: int) -> bool:
-        """Take in a validation; whether it is the best so far."""
+        """Record a validation; returns whether it is the best so far."""
         if score < self.score:
             self.score, self.step, self.waited = score, step, 0
             return True
@@ -30,7 +30,7 @@ class Best:
         return False
 
     def values(self) -> dict[str, Any]:
-        """What a checkpoint says of it."""
+        """What a checkpoint's JSON holds; infinity, the score before the first validation, is none of it."""
         return {"score": self.score, "step": self.step, "waited": self.waited} if self.step else {}
 
     def load(self, values: Mapping[str, Any], weights: dict[str, Tensor]) -> None:

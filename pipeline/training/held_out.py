@@ -9,7 +9,7 @@ from pelagos.preprocessing.samples.mixture import Mixture, Order, Sweep
 from pelagos.preprocessing.samples.window_sampling import RolloutSampling
 
 
-def held_out(mixture: Mixture, loop: LoopConfig) -> dict[str, Order]:
+def held_out_orders(mixture: Mixture, loop: LoopConfig) -> dict[str, Order]:
     """Bounded, fixed sets of samples of each dataset that has a validation split, by the name of their score.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Ledger: which samples a process has trained on, for audits."""
+"""Ledger: a record of the samples that each process has trained on, for audits."""
 
 import json
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ from pelagos.preprocessing.samples.batch import LoadedBatch
 
 
 class Ledger:
-    """Appends a line a micro-batch to a file, after the step that used it."""
+    """Appends a line of JSON for each micro-batch to a file, after the step that used it."""
 
     def __init__(self, file: Path, *, active: bool) -> None:
         self._file, self._active = file, active
 
     def record(self, step: int, blocks: Iterable[tuple[int, LoadedBatch]]) -> None:
-        """Note the micro-batches, with their numbers, of a step."""
+        """Record the numbered micro-batches of a step."""
         if not self._active:
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -29,10 +29,8 @@ class Ledger:
 def read(folder: Path) -> dict[int, dict[str, Any]]:
     """The micro-batches of a run by number, from the files of all its processes.
 
-    A step that was repeated after an interruption counts once.
-
     Raises:
-        ValueError: it was repeated with other samples.
+        ValueError: a step that was repeated after an interruption had other samples.
     """
     blocks: dict[int, dict[str, Any]] = {}
     for file in sorted(folder.glob("rank-*.jsonl")):

@@ -1,4 +1,4 @@
-"""Guard: what becomes of a step whose loss is no number or far above what it was, and which sample did it."""
+"""Loss guard: finds steps whose loss is not finite or a spike, and the samples that caused it."""
 
 import json
 import math
@@ -18,18 +18,18 @@ from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.samples.dataset import Dataset
 
 MEMORY = 0.98
-"""Decay of the running means of losses, a step."""
+"""Decay of the moving averages of losses, a step: a memory of about 50 steps."""
 
 
 class GuardConfig(Config):
-    """When a step is bad, and what follows.
+    """When a step is bad, and what is done about it.
 
     Attributes:
-        bad: whether training stops at a bad step or skips it: neither weights nor moments then change.
-        spike: a micro-batch's loss is bad above this many times the running mean of its dataset; 0 for only
-            those that are no numbers. The mean begins anew when a curriculum lengthens the dataset's samples.
-        warmup: steps that a mean has seen before spikes are looked for.
-        patience: training stops after so many bad steps in a row.
+        bad: whether training stops at a bad step or skips it, so that neither weights nor moments change.
+        spike: a micro-batch's loss is bad above this many times the moving average of its dataset; with 0 only a loss
+            that is not finite is. The average starts anew when a curriculum lengthens the dataset's samples.
+        warmup: the number of steps that an average includes before spikes are looked for.
+        patience: the number of bad steps in a row at which training stops.
     """
 
     bad: Literal["stop", "skip"] = "stop"
@@ -39,14 +39,14 @@ class GuardConfig(Config):
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """A micro-batch that was trained on.
+class MicroBatchLosses:
+    """The losses of a micro-batch that was trained on.
 
     Attributes:
-        dataset: its identifier.
-        steps: frames of a sample that were forecast.
-        index: (B, 3) trajectory, initial and last valid frame of its samples.
-        losses: (B,) theirs.
+        dataset: the identifier of its dataset.
+        steps: the number of forecast steps of each sample.
+        index: (B, 3) trajectory, initial and last frame of each sample.
+        losses: (B,) loss of each sample.
     """
 
     dataset: str
@@ -57,7 +57,7 @@ class Judged:
 
 @dataclass
 class _Mean:
-    """The running mean of a dataset's losses over samples of so many forecast steps, after some steps."""
+    """The moving average of a dataset's losses, of samples with this many forecast steps."""
 
     steps: int = 0
     sum: float = 0.0
@@ -65,7 +65,8 @@ class _Mean:
     seen: int = 0
 
     def take(self, loss: float, steps: int) -> None:
-        """Include a step's loss; one over longer samples is not to be compared with those before."""
+        """Include a step's loss."""
+        # Losses of longer rollouts are larger: a curriculum's next stage must not look like a spike.
         if steps != self.steps:
             self.steps, self.sum, self.weight, self.seen = steps, 0.0, 0.0, 0
         self.sum = MEMORY * self.sum + (1 - MEMORY) * loss
@@ -73,11 +74,11 @@ class _Mean:
         self.seen += 1
 
 
-class Guard:
-    """Watches over the losses of a run; the same on all processes.
+class LossGuard:
+    """Judges the losses of a run; its state is the same on all processes.
 
     Attributes:
-        skipped: steps that were not taken.
+        skipped: the number of steps that were not taken.
     """
 
     def __init__(self, config: GuardConfig, datasets: Sequence[Dataset], file: Path) -> None:
@@ -87,32 +88,30 @@ class Guard:
         self.skipped, self._in_a_row = 0, 0
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, in JSON's types."""
+        """What a checkpoint's JSON holds."""
         means = {name: asdict(mean) for name, mean in self._means.items()}
         return {"means": means, "skipped": self.skipped, "in_a_row": self._in_a_row}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
+        """Continue from the state of a checkpoint."""
         self._means = {name: _Mean(**values) for name, values in state["means"].items()}
         self.skipped, self._in_a_row = state["skipped"], state["in_a_row"]
 
     def limit(self, dataset: str, steps: int) -> float:
-        """The largest loss of a micro-batch over so many forecast steps that is not bad."""
+        """The largest loss of a micro-batch with this many forecast steps that is not a spike."""
         mean = self._means[dataset]
         known = mean.steps == steps and mean.seen >= max(1, self._config.warmup)
         return self._config.spike * mean.sum / mean.weight if self._config.spike and known else math.inf
 
-    def screened(self, loss: Tensor, dataset: str, steps: int) -> Tensor:
-        """The loss, NaN where it is a spike.
-
-        So its gradient and the norm over all processes are no numbers, and no process takes the step:
-        they agree without a message of their own, and the device is not waited for.
-        """
+    def nan_if_spike(self, loss: Tensor, dataset: str, steps: int) -> Tensor:
+        """The loss, or NaN if it is a spike."""
+        # NaN reaches the gradient's norm on all processes, so that all leave the step out: they agree without a message
+        # of their own, and without waiting for the device.
         limit = self.limit(dataset, steps)
         return loss if limit == math.inf else torch.where(loss.detach() > limit, loss * math.nan, loss)
 
-    def judge(self, step: int, grad_norm: float, judged: Sequence[Judged]) -> bool:
-        """Whether the step was taken; if not, says which samples kept it from being so.
+    def judge(self, step: int, grad_norm: float, judged: Sequence[MicroBatchLosses]) -> bool:
+        """Whether the step was taken; if not, the samples at fault are reported.
 
         Raises:
             DataError: it was not, and training is to stop.
@@ -132,16 +131,18 @@ class Guard:
             self._record(step, message)
         return False
 
-    def _message(self, step: int, culprits: list[str], known: bool, judged: Sequence[Judged]) -> str:
+    def _message(
+        self, step: int, culprits: list[str], known: bool, judged: Sequence[MicroBatchLosses]
+    ) -> str:
         if culprits:
             return f"the loss at step {step} is not finite or a spike: {'; '.join(culprits)}"
         if known:
-            return f"the loss at step {step} is not finite or a spike: another process says of which sample"
+            return f"the loss at step {step} is not finite or a spike: the message of another process names the sample"
         samples = "; ".join(self._located(part, row) for part in judged for row in range(len(part.index)))
         return f"the gradient at step {step} is not finite, though every loss is; its samples: {samples}"
 
-    def _culprits(self, judged: Judged) -> list[str]:
-        """The samples that are no numbers, or above the limit, with their losses."""
+    def _culprits(self, judged: MicroBatchLosses) -> list[str]:
+        """The samples whose loss is not finite or above the limit, with their losses."""
         values = judged.losses.tolist()
         limit = self.limit(judged.dataset, judged.steps)
         rows = [row for row, value in enumerate(values) if not math.isfinite(value)]
@@ -149,7 +150,7 @@ class Guard:
             rows = [row for row, value in enumerate(values) if value > limit]
         return [f"{self._located(judged, row)} (loss {values[row]:.4g})" for row in rows]
 
-    def _located(self, judged: Judged, row: int) -> str:
+    def _located(self, judged: MicroBatchLosses, row: int) -> str:
         return self._datasets[judged.dataset].describe_frames(*judged.index[row].tolist())
 
     def _record(self, step: int, message: str) -> None:
@@ -157,8 +158,9 @@ class Guard:
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "reason": message}) + "\n")
 
-    def _remember(self, judged: Sequence[Judged]) -> None:
-        """Take the step's losses into the running means; without a limit nobody asks for them."""
+    def _remember(self, judged: Sequence[MicroBatchLosses]) -> None:
+        """Include the step's losses in the moving averages."""
+        # Without a limit nobody needs them, and reading losses would wait for the device.
         if not self._config.spike:
             return
         names = list(self._datasets)
@@ -171,5 +173,5 @@ class Guard:
         losses, counts, steps = (totals[k * len(names) : (k + 1) * len(names)] for k in range(3))
         for name, loss, count, many in zip(names, losses, counts, steps, strict=True):
             if count:
-                # All samples of a dataset in a step are equally long.
+                # All samples of a dataset are equally long in a step, so this division has no remainder.
                 self._means[name].take(loss / count, round(many / count))

@@ -1,4 +1,4 @@
-"""The memory of a process, and of a command with all its processes, at most."""
+"""Memory: the peak of a process, and of a command with all its processes."""
 
 import re
 import resource
@@ -11,12 +11,13 @@ import psutil
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has had in the host's memory (resident) since it began."""
+    """The peak resident memory of this process [bytes]."""
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
     if found:
         return int(found[1]) * 1024
-    # On Linux this would include what the process that started this one had.
+    # Not on Linux, where this is inherited from the process that started this one.
+    # macOS reports bytes, other systems kilobytes.
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
@@ -24,7 +25,7 @@ def peak_memory() -> int:
 class PeakMemory:
     """Samples the resident memory of this process and its descendants while the context lasts.
 
-    Pages that processes share are counted for each of them, so `peak` bounds what is used from above.
+    Pages that processes share count once for each, so `peak` [bytes] is an upper bound.
     """
 
     def __init__(self, interval: float = 0.5) -> None:

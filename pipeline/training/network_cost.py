@@ -1,4 +1,4 @@
-"""Outline: what a network takes for one sample, counted in a single call."""
+"""Network cost: the parameters of a network, and the operations that it takes for a sample."""
 
 from collections.abc import Iterable, Sequence
 from math import prod
@@ -14,12 +14,12 @@ from pelagos.preprocessing.layout import Layout
 
 
 def _attention_flops(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:
-    """Of two products, (..., M, d) (..., d, N) and (..., M, N) (..., N, e)."""
+    """Operations of two matrix products, (..., M, d) (..., d, N) and (..., M, N) (..., N, e)."""
     return 2 * prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
 
 
 def _product_flops(_to: Sequence[int], a: Sequence[int], b: Sequence[int], *_: Any, **__: Any) -> int:
-    """Of (M, N) (N, O), added to what is there."""
+    """Operations of the matrix product (M, N) (N, O), which is added to a matrix."""
     return 2 * prod(a) * b[-1]
 
 
@@ -27,30 +27,32 @@ UNKNOWN = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     torch.ops.aten.addmm_: _product_flops,
 }
-"""What networks do and PyTorch's counter does not know."""
+"""Operators that networks use on the CPU and PyTorch's counter does not know."""
 
 
-class Outline(NamedTuple):
-    """What `outline` counts.
+class NetworkCost(NamedTuple):
+    """What `network_cost` counts.
 
     Attributes:
-        parameters: trained numbers.
-        flops: operations of one call for each of its samples, by dataset: those of products of matrices and of
-            convolutions; Fourier transforms and element-wise ones do not count.
+        parameters: the number of trained elements.
+        flops: by dataset, operations of a forward pass for each of its samples: those of matrix products and
+            convolutions, not of Fourier transforms or element-wise functions.
     """
 
     parameters: int
     flops: dict[str, float]
 
 
-def outline(network: nn.Module, signature: Signature, layouts: Iterable[Layout], samples: int) -> Outline:
-    """Of a network on the grids of some datasets; it draws no random numbers and changes nothing.
+def network_cost(
+    network: nn.Module, signature: Signature, layouts: Iterable[Layout], samples: int
+) -> NetworkCost:
+    """The cost of a network on the grids of some datasets; draws no random numbers.
 
     Args:
-        network: that is called.
-        signature: of the network.
-        layouts: of the datasets.
-        samples: of a call.
+        network: the network, which is called on real tensors.
+        signature: the network's.
+        layouts: one for each dataset.
+        samples: the size of a micro-batch.
 
     Raises:
         PelagosError: the network cannot take one of the grids.
@@ -58,15 +60,16 @@ def outline(network: nn.Module, signature: Signature, layouts: Iterable[Layout],
     training, flops = network.training, {}
     for layout in layouts:
         one, two = (_operations(network, signature, layout, number) for number in (1, 2))
-        # What all samples share, such as position biases, is done once.
+        # Twice the batch is not twice the work: what samples share, such as position biases, is computed once.
         flops[layout.dataset] = two - one + (2 * one - two) / samples
     network.train(training)
-    return Outline(sum(parameter.numel() for parameter in network.parameters()), flops)
+    return NetworkCost(sum(parameter.numel() for parameter in network.parameters()), flops)
 
 
 def _operations(network: nn.Module, signature: Signature, layout: Layout, samples: int) -> int:
-    """Of one call."""
-    network.eval()  # forgets what earlier calls have left to reuse
+    """Operations of one call with this many samples."""
+    # One real call: counting on shapes alone (FakeTensor) leaves fake tensors in the tables that networks cache.
+    network.eval()  # drops what earlier calls have cached, so that making it is counted
     device = next(network.parameters()).device
     inputs = torch.zeros(samples, len(layout.inputs), *layout.grid.shape, device=device)
     lead_time = torch.ones(samples, device=device)

@@ -1,4 +1,4 @@
-"""Objective: the loss of one micro-batch, be its samples pairs, windows or rollouts.
+"""Objective: the loss of one micro-batch, whose samples are pairs, windows or rollouts.
 
 Shapes: B samples, K forecast steps, P prognostic, S static, F forcing, C output channels, H rows, W columns.
 """
@@ -20,50 +20,47 @@ from pelagos.preprocessing.variables import with_role
 
 
 class ObjectiveConfig(Config):
-    """What training asks of the network beside the loss.
+    """How the network is called in training, beside the loss.
 
     Attributes:
-        noise: standard deviation of normal noise on the prognostic inputs in training, in normalised
-            units: a rollout's later inputs are not exact either (Sanchez-Gonzalez et al. 2020, arXiv 2002.09405).
-        gradient: through which steps of a rollout gradients flow: `all`, the last k, given as a number, or
-            `pushforward`, the last only (Brandstetter et al. 2022, arXiv 2202.03376). Only these steps count
-            in the loss.
+        noise: standard deviation of Gaussian noise on the prognostic inputs, in normalised units, since later inputs
+            of a rollout are not exact either (Sanchez-Gonzalez et al. 2020, arXiv 2002.09405).
+        gradient: the steps of a rollout through which gradients flow and that the loss counts: `all`, the last k given
+            as a number, or only the last, `pushforward` (Brandstetter et al. 2022, arXiv 2202.03376).
     """
 
     noise: float = Field(default=0.0, ge=0)
     gradient: Literal["all", "pushforward"] | PositiveInt = "all"
 
     def tracked(self, kind: Kind, steps: int) -> int:
-        """Through how many of a sample's forecast steps gradients flow; all but a rollout's are independent."""
+        """The number of forecast steps through which gradients flow; steps of pairs and windows are independent."""
         if kind != "rollouts" or self.gradient == "all":
             return steps
         return min(steps, 1 if self.gradient == "pushforward" else self.gradient)
 
     def passes(self, kind: Kind, steps: int) -> int:
-        """Operations of training on a sample, in those of one forward pass.
-
-        A backward pass is two products for each of the forward pass, and is taken where gradients flow.
-        """
+        """Operations of training on a sample, as a multiple of those of one forward pass."""
+        # A backward pass has two matrix products for each one of the forward pass.
         return steps + 2 * self.tracked(kind, steps)
 
     def build(self, signature: Signature, losses: Mapping[str, Loss]) -> "Objective":
-        """The objective of a network with this signature and a loss by dataset."""
+        """The objective for a network with this signature and the losses of its datasets."""
         return Objective(self, signature, losses)
 
 
 class Objective:
-    """Losses of micro-batches in training, and errors in validation."""
+    """Computes the losses of micro-batches in training and validation."""
 
     def __init__(self, config: ObjectiveConfig, signature: Signature, losses: Mapping[str, Loss]) -> None:
         self.config, self.signature, self.losses = config, signature, losses
 
     def training(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The scalar loss, with noise and cut gradients, and (B,) those of the samples."""
+        """The scalar loss, with noise and truncated gradients, and the (B,) losses of the samples."""
         tracked = self.config.tracked(batch.kind, batch.steps)
         return self._mean(network, batch, self._noisy(batch), tracked)
 
     def validation(self, network: nn.Module, batch: Batch) -> Tensor:
-        """The scalar error without noise, over all steps of a rollout."""
+        """The scalar loss without noise, over all steps of a rollout."""
         return self._mean(network, batch, batch.inputs, batch.steps)[0]
 
     def _mean(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> tuple[Tensor, Tensor]:
@@ -111,15 +108,16 @@ class Objective:
         if not self.config.noise:
             return batch.inputs
         num = len(with_role(batch.layout.inputs, "prognostic"))
-        # Where there is never a value, no noise may pretend that there is one.
+        # Where a value is always missing, the input is zero, and noise would look like a value.
         present = (batch.mask if batch.kind == "pairs" else batch.mask.any(1))[:, :num]
         noise = torch.randn_like(batch.inputs[:, :num]) * self.config.noise
         return torch.cat([batch.inputs[:, :num] + noise * present, batch.inputs[:, num:]], 1)
 
 
 def _losses(loss: Loss, forecast: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The scalar loss, and (B,) those of the samples without a graph."""
+    """The scalar loss, and the (B,) losses of the samples, detached."""
     if loss.pooled:
         return loss(forecast, target, mask), loss.per_sample(forecast.detach(), target, mask)
+    # A loss that is not pooled is the mean over samples: one pass gives both.
     samples_B = loss.per_sample(forecast, target, mask)
     return samples_B.mean(), samples_B.detach()

@@ -1,4 +1,4 @@
-"""Parameter groups by role, and AdamW over them."""
+"""Optimiser: AdamW, with parameter groups by role."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from pelagos.models.networks.scot.scot import ScOT
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 
-Role = Literal["embedding", "norm", "body"]
+ParameterRole = Literal["embedding", "norm", "body"]
 
 
 @dataclass(frozen=True)
-class Group:
-    """Parameters of one role, learning rate and weight decay.
+class ParameterGroup:
+    """Parameters that share a role, a learning rate and a weight decay.
 
     Attributes:
-        role: what they do.
+        role: what the parameters do in the network.
         rate: their highest learning rate.
-        decay: of weights.
-        parameters: by name.
+        decay: their weight decay.
+        parameters: parameters by name.
     """
 
-    role: Role
+    role: ParameterRole
     rate: float
     decay: float
     parameters: dict[str, nn.Parameter]
@@ -41,15 +41,15 @@ class Group:
 
 
 class OptimizerConfig(Config):
-    """AdamW with one learning rate a role.
+    """AdamW (arXiv 1711.05101) with a learning rate for each role.
 
     Attributes:
-        groups: who is decayed: by `pelagos`, matrices and kernels; by `poseidon`, of scOT, what Poseidon's code
-            decays, which goes by names.
+        groups: which parameters are decayed: `pelagos` decays matrices and kernels; `poseidon`, for scOT alone, what
+            Poseidon's code decays, which goes by names.
         lr: the highest learning rate of the body.
-        lr_embedding: of what reads and writes variables, `lr` where absent.
-        lr_norm: of norms and their conditioning, `lr` where absent.
-        weight_decay: of those that are decayed.
+        lr_embedding: that of the layers that read and write variables; `lr` by default.
+        lr_norm: that of norms and their conditioning; `lr` by default.
+        weight_decay: the decay of parameters that are decayed.
     """
 
     groups: Literal["pelagos", "poseidon"] = "pelagos"
@@ -61,10 +61,10 @@ class OptimizerConfig(Config):
     eps: float = Field(default=1e-8, gt=0)
 
     def build(self, network: nn.Module) -> torch.optim.AdamW:
-        """The optimiser; each group carries its role and its highest learning rate as `peak`.
+        """The optimiser; each group has its role and, as `peak`, its highest learning rate.
 
         Raises:
-            ConfigError: the groups are not for such a network.
+            ConfigError: the groups are for another kind of network.
         """
         groups = [
             {
@@ -74,26 +74,26 @@ class OptimizerConfig(Config):
                 "peak": group.rate,
                 "weight_decay": group.decay,
             }
-            for group in self.grouped(network)
+            for group in self.parameter_groups(network)
         ]
         return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
-    def grouped(self, network: nn.Module) -> Iterator[Group]:
-        """What `build` gives each learning rate and decay.
+    def parameter_groups(self, network: nn.Module) -> Iterator[ParameterGroup]:
+        """The groups of `build`, without empty ones.
 
         Raises:
-            ConfigError: the groups are not for such a network.
+            ConfigError: the groups are for another kind of network.
         """
         rates = {"embedding": self.lr_embedding or self.lr, "norm": self.lr_norm or self.lr, "body": self.lr}
-        members: dict[tuple[Role, bool], dict[str, nn.Parameter]] = {}
+        members: dict[tuple[ParameterRole, bool], dict[str, nn.Parameter]] = {}
         for name, parameter, role, decayed in self._members(network):
             if parameter.requires_grad:
                 members.setdefault((role, decayed), {})[name] = parameter
         for (role, decayed), parameters in sorted(members.items()):
-            yield Group(role, rates[role], self.weight_decay if decayed else 0.0, parameters)
+            yield ParameterGroup(role, rates[role], self.weight_decay if decayed else 0.0, parameters)
 
-    def _members(self, network: nn.Module) -> Iterator[tuple[str, nn.Parameter, Role, bool]]:
-        """Each parameter, its role, and whether it is decayed."""
+    def _members(self, network: nn.Module) -> Iterator[tuple[str, nn.Parameter, ParameterRole, bool]]:
+        """Name, parameter, role and whether it is decayed."""
         if self.groups == "poseidon":
             if not isinstance(network, ScOT):
                 raise ConfigError(
@@ -109,7 +109,7 @@ class OptimizerConfig(Config):
             yield name, parameter, role, not norm and (kernel or (role == "embedding" and parameter.ndim > 2))
 
 
-def _poseidon(network: ScOT, *, apart: bool) -> Iterator[tuple[str, nn.Parameter, Role, bool]]:
+def _poseidon(network: ScOT, *, apart: bool) -> Iterator[tuple[str, nn.Parameter, ParameterRole, bool]]:
     """The groups of Poseidon's code (camlab-ethz/poseidon at b8fa28f), which its paper describes otherwise.
 
     Norms are exempt from decay, and so is every name with "bias" in it: the networks of position biases,
@@ -128,7 +128,7 @@ def _poseidon(network: ScOT, *, apart: bool) -> Iterator[tuple[str, nn.Parameter
         yield name, parameter, role, not exempt or (apart and role == "embedding")
 
 
-def _role(name: str, *, norm: bool) -> Role:
+def _role(name: str, *, norm: bool) -> ParameterRole:
     if name.startswith(("embeddings.", "patch_recovery.")):
         return "embedding"
     return "norm" if norm else "body"

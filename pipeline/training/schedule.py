@@ -1,4 +1,4 @@
-"""Learning rates as pure functions of the step, so that a resumed run needs no scheduler's state."""
+"""Schedule: the learning rate as a pure function of the step, so that checkpoints hold no scheduler."""
 
 import math
 from typing import Literal, Self
@@ -12,12 +12,12 @@ class ScheduleConfig(Config):
     """Linear warm-up, then cosine, linear or no decay, or cosines with warm restarts.
 
     Attributes:
-        kind: the decay after the warm-up; `restarts` are cosines that begin anew at the highest
-            learning rate (Loshchilov & Hutter 2017, arXiv 1608.03983).
-        warmup: steps of the linear rise from zero.
+        kind: the decay after the warm-up; `restarts` are cosines that start again at the highest learning rate
+            (Loshchilov & Hutter 2017, arXiv 1608.03983).
+        warmup: the number of steps of the linear rise from zero.
         final: the last learning rate as a fraction of the highest.
-        period: steps of the first cosine of `restarts`.
-        growth: how many times as long as the one before each further cosine is.
+        period: the number of steps of the first cosine of `restarts`.
+        growth: the factor by which each cosine is longer than the one before.
     """
 
     kind: Literal["cosine", "linear", "constant", "restarts"] = "cosine"
@@ -35,7 +35,7 @@ class ScheduleConfig(Config):
         return self
 
     def factor(self, step: int, steps: int) -> float:
-        """What the learning rate of this step (from 0) is multiplied by in a run of so many steps.
+        """The fraction of the highest learning rate at a step (from 0) of a run of `steps`.
 
         >>> schedule = ScheduleConfig(warmup=2)
         >>> [round(schedule.factor(step, 4), 2) for step in range(4)]
@@ -49,7 +49,7 @@ class ScheduleConfig(Config):
         return self.final + (1 - self.final) * decay[self.kind]
 
     def _progress(self, step: int, steps: int) -> float:
-        """How far the decay is, from 0 to 1."""
+        """How far the decay has come, from 0 to 1."""
         if self.kind != "restarts":
             return step / max(1, steps)
         length = float(self.period)

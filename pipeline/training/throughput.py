@@ -1,4 +1,4 @@
-"""Meter: how fast training goes, how much of that the hardware could do, and how much memory it takes."""
+"""Throughput: the speed of training, its share of what the hardware can do, and the memory that it takes."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,16 +15,16 @@ from pelagos.preprocessing.samples.batch import LoadedBatch
 from pelagos.preprocessing.samples.dataset import Dataset
 
 
-class Meter:
-    """Counts what this process does; processes are dealt alike, so that all is that times their number.
+class ThroughputMeter:
+    """Counts the work of this process; all processes have the same share, so totals are this times their number.
 
-    Operations are the model's (model FLOP, as in Chowdhery et al. 2022, arXiv 2204.02311): forward passes, and
-    backward passes of the steps through which gradients flow. What activation checkpointing computes again does
-    not count, being no progress; it lowers the utilisation.
+    Operations are model FLOP (Chowdhery et al. 2022, arXiv 2204.02311): forward passes, and backward passes through the
+    steps that gradients flow through. Activations that checkpointing recomputes are no progress and do not count; they
+    lower the utilisation.
 
     Attributes:
-        peak: operations a second that the process could do.
-        measured: whether that was measured, with a product of matrices, rather than given.
+        peak: the most operations a second that the process could do.
+        measured: whether `peak` was measured, by a matrix product, rather than given.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class Meter:
         dtype: torch.dtype = torch.float32,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin at zero.
+        """Start counting.
 
         Args:
-            flops: operations of one call of the network for each of its samples, by dataset, where known.
-            objective: that says through which steps gradients flow.
+            flops: by dataset, operations of a forward pass for each sample, where known.
+            objective: says through which steps gradients flow.
             peak: see the class; 0 measures it.
-            dtype: of the products that it is measured with.
-            clock: in seconds.
+            dtype: the type of the matrices that it is measured with.
+            clock: returns the time [s].
         """
         self._flops, self._objective, self._clock = flops, objective, clock
         self.measured = peak == 0
@@ -51,12 +51,12 @@ class Meter:
         self.start()
 
     def start(self) -> None:
-        """Count from now on."""
+        """Count from zero, from now on."""
         self._started = self._clock()
         self._samples, self._bytes, self._operations, self._waited = 0, 0, 0.0, 0.0
 
     def count(self, batches: Sequence[LoadedBatch], waited: float) -> None:
-        """Take in the micro-batches of a step, and the seconds for which they were waited for."""
+        """Include the micro-batches of a step, and the time spent waiting for them [s]."""
         self._waited += waited
         for batch in batches:
             self._samples += len(batch)
@@ -65,7 +65,7 @@ class Meter:
             self._operations += passes * self._flops.get(batch.layout.dataset, 0.0)
 
     def report(self) -> dict[str, float]:
-        """Rates over all processes since the start, shares of one, and the most memory that it has had."""
+        """Rates over all processes since the start; shares of time and the peak memory of this process."""
         seconds, world = self._clock() - self._started, distributed.world()
         values = {
             "samples_per_second": world * self._samples / seconds,
@@ -81,8 +81,8 @@ class Meter:
         return values
 
 
-def production(datasets: Sequence[Dataset]) -> dict[str, float]:
-    """What the simulations among the datasets do, over all processes, which must all ask; nothing without any."""
+def simulation_metrics(datasets: Sequence[Dataset]) -> dict[str, float]:
+    """The production of simulations over all processes, which must all call it; empty if there are none."""
     online = [dataset for dataset in datasets if isinstance(dataset, OnlineDataset)]
     if not online:
         return {}
@@ -103,8 +103,8 @@ def production(datasets: Sequence[Dataset]) -> dict[str, float]:
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 3) -> float:
-    """Operations a second of the fastest of a few products of matrices."""
-    # A GPU does a smaller one sooner than it can be started.
+    """Operations a second of a square matrix product, the fastest of a few tries."""
+    # On a GPU smaller products take less time than their launch.
     size = 1024 if device.type == "cpu" else 8192
     a = torch.ones(size, size, device=device, dtype=dtype)
     times = []

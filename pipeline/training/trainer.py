@@ -1,4 +1,4 @@
-"""The training loop that pretraining and fine-tuning share."""
+"""Trainer: the loop of optimiser steps, validations and checkpoints."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,18 +10,18 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pelagos.pipeline.engine import checkpoint, distributed
-from pelagos.pipeline.engine.ema import Average
+from pelagos.pipeline.engine.ema import WeightAverage
 from pelagos.pipeline.engine.engine import Engine, StepInfo
 from pelagos.pipeline.runs.progress import bar
 from pelagos.pipeline.tracking.tracker import Tracker
-from pelagos.pipeline.training.best_weights import Best
+from pelagos.pipeline.training.best_weights import BestWeights
 from pelagos.pipeline.training.interruption import stop_request
 from pelagos.pipeline.training.ledger import Ledger
-from pelagos.pipeline.training.loss_guard import Guard, Judged
+from pelagos.pipeline.training.loss_guard import LossGuard, MicroBatchLosses
 from pelagos.pipeline.training.objective import Objective
 from pelagos.pipeline.training.schedule import ScheduleConfig
 from pelagos.pipeline.training.seed_draws import seed_draws
-from pelagos.pipeline.training.throughput import Meter, production
+from pelagos.pipeline.training.throughput import ThroughputMeter, simulation_metrics
 from pelagos.pipeline.training.watchdog import Watchdog, watchdog
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import DataError, StoppedError
@@ -31,31 +31,31 @@ from pelagos.preprocessing.samples.mixture import Order
 
 
 class LoopConfig(Config):
-    """How long to train and what to do on the way.
+    """How long to train, and what to do on the way.
 
     Attributes:
         steps: optimiser steps in all.
         batch_size: samples an optimiser step, over all processes.
-        micro_batch: samples of one forward pass; all are of one dataset.
-        ema: decay of the running mean of the weights that is evaluated and kept; 0 for none.
-        validate_every: steps between validations, 0 for one at the end.
-        validation_samples: how many fixed samples of each dataset a validation uses.
-        validation_rollout: forecast steps of rollouts that a validation scores, too, each as short as training
-            knows; 0 for none.
-        patience: validations in a row without a better score after which training ends; 0 for no such end.
-        kept: whether the model is made of the `last` weights or of those with the `best` score: the mean over
-            datasets of the held-out loss, of rollouts where `validation_rollout` asks for them.
-        checkpoint_every: steps between checkpoints, 0 for one at the end.
-        keep: how many checkpoints to keep.
-        background_save: write checkpoints while training goes on, from a copy in the host's memory.
-        damaged: whether to `stop` where the newest checkpoint, or the file that names it, is damaged, or go on from
-            the `previous` one, the newest that is sound.
-        ledger: write down which samples each step used, in `ledger/` of the run's folder.
+        micro_batch: samples of one forward pass, all of one dataset.
+        ema: decay of the moving average of the weights that is validated and saved as the model; 0 for none.
+        validate_every: steps between validations; 0 for a single one, at the end.
+        validation_samples: the number of fixed samples of each dataset that a validation uses.
+        validation_rollout: forecast steps of the rollouts that a validation also scores, of the shortest lead time
+            seen in training; 0 for none.
+        patience: the number of validations in a row without a better score after which training ends; 0 for never.
+        kept: whether the model gets the `last` weights or those with the `best` score: the held-out loss, of rollouts
+            where there are any, averaged over datasets.
+        checkpoint_every: steps between checkpoints; 0 for a single one, at the end.
+        keep: the number of checkpoints to keep.
+        background_save: whether checkpoints are written while training goes on, from a copy in the host's memory.
+        damaged: whether to `stop` if the newest checkpoint or the file that names it is damaged, or to continue from
+            the `previous` one, the newest that is intact.
+        ledger: whether to record the samples of each step, in `ledger/` of the run's folder.
         log_every: steps between reports.
         loader: how batches are read ahead.
-        stalled_after: seconds without progress after which the process that the others wait for is named; 0 for
+        stalled_after: time without progress after which the process that holds up the others is named [s]; 0 for
             never.
-        peak_flops: operations a second that a process could do, for the share that it does; 0 measures it.
+        peak_flops: operations a second that a process could do, to tell its utilisation; 0 measures it.
     """
 
     steps: int = Field(gt=0)
@@ -80,7 +80,7 @@ class LoopConfig(Config):
     @model_validator(mode="after")
     def _choices_have_validations(self) -> Self:
         if (self.patience or self.kept == "best") and not self.validate_every:
-            raise ValueError("patience and kept=best go by validations on the way: set validate_every")
+            raise ValueError("patience and kept=best compare validations during training: set validate_every")
         return self
 
     @property
@@ -89,7 +89,7 @@ class LoopConfig(Config):
         return self.batch_size // self.micro_batch
 
     def accumulation(self, world: int) -> int:
-        """Micro-batches an optimiser step and process.
+        """Micro-batches an optimiser step, of each process.
 
         Raises:
             DataError: the batch cannot be dealt evenly.
@@ -103,7 +103,7 @@ class LoopConfig(Config):
 
 
 class Trainer:
-    """Steps a network from wherever its checkpoints are to the end."""
+    """Trains a network, from its newest checkpoint to the last step."""
 
     def __init__(
         self,
@@ -111,8 +111,8 @@ class Trainer:
         schedule: ScheduleConfig,
         engine: Engine,
         objective: Objective,
-        guard: Guard,
-        meter: Meter,
+        guard: LossGuard,
+        meter: ThroughputMeter,
         tracker: Tracker,
         folder: Path,
         seed: int = 0,
@@ -121,25 +121,25 @@ class Trainer:
         """Make a trainer at step 0.
 
         Args:
-            config: how long to train.
-            schedule: of the learning rate.
-            engine: that steps the network.
-            objective: what is minimised.
-            guard: that judges each step.
-            meter: of speed.
-            tracker: that is told what happens.
-            folder: of checkpoints.
-            seed: of what is drawn at random during training.
-            record: what checkpoints say of the run, beside the state.
+            config: how long to train, and what to do on the way.
+            schedule: the learning rate.
+            engine: takes the optimiser steps.
+            objective: computes the loss.
+            guard: judges each step.
+            meter: measures throughput.
+            tracker: receives the metrics.
+            folder: where checkpoints are kept.
+            seed: seeds all random draws of training.
+            record: what checkpoints say about the run, beside its state.
         """
         self.config, self.schedule, self.engine = config, schedule, engine
         self.objective, self.guard, self.meter = objective, guard, meter
         self.tracker, self.folder = tracker, folder
-        self.average, self.best = Average(engine, config.ema), Best()
+        self.ema, self.best = WeightAverage(engine, config.ema), BestWeights()
         self.step = 0
         self._watchdog = Watchdog(0.0)
         self._seed, self._record = seed, dict(record or {})
-        self._writer = checkpoint.Writer(folder, config.keep, background=config.background_save)
+        self._writer = checkpoint.CheckpointWriter(folder, config.keep, background=config.background_save)
         file = folder.with_name("ledger") / f"rank-{distributed.rank()}.jsonl"
         self._ledger = Ledger(file, active=config.ledger)
 
@@ -148,14 +148,14 @@ class Trainer:
 
         Raises:
             DataError: the checkpoint belongs to another configuration.
-            DamagedFileError: it is damaged, and the configuration does not allow to use the one before.
+            DamagedFileError: it is damaged, and the configuration does not allow an earlier one.
         """
         step = -1
-        with distributed.together():
+        with distributed.fail_together():
             if distributed.rank() == 0:
-                newest = checkpoint.sound(self.folder, previous=self.config.damaged == "previous")
+                newest = checkpoint.newest_intact(self.folder, previous=self.config.damaged == "previous")
                 step = -1 if newest is None else int(newest.name.removeprefix("step-"))
-        step = distributed.agree(step)
+        step = distributed.broadcast(step)
         if step < 0:
             return
         path = checkpoint.path_of(self.folder, step)
@@ -164,25 +164,23 @@ class Trainer:
             raise DataError(f"checkpoint {path} belongs to another configuration")
         self.guard.load(values["guard"])
         self.engine.load(tensors["weights"], tensors["moments"], step - self.guard.skipped)
-        self.average.load(tensors["average"])
+        self.ema.load(tensors["average"])
         self.best.load(values["best"], tensors.get("best", {}) if distributed.rank() == 0 else {})
         self.step = step
 
     def run(self, order: Order, held_out: Mapping[str, Order], digest: str, title: str) -> None:
-        """Train to the last step; a checkpoint is written at the end and on the way.
+        """Train to the last step. However this ends, all checkpoints that were begun are on disk.
 
         Args:
-            order: of the training samples.
+            order: the order of training samples.
             held_out: samples to validate on, by the name of their score; the last decides which weights are best.
-            digest: of the configuration, which checkpoints must match.
-            title: of the progress bar.
-
-        When this returns or raises, all checkpoints that were begun are on disk.
+            digest: the run's fingerprint, which its checkpoints must match.
+            title: the title of the progress bar.
 
         Raises:
-            StoppedError: a signal asked for it; the last step done has a checkpoint.
-            UnwrittenError: a checkpoint could not be written.
-            DataError: a step was bad, and the guard's configuration says that training stops there.
+            StoppedError: a signal asked for it; the last step has a checkpoint.
+            CheckpointWriteError: a checkpoint could not be written.
+            DataError: a step was bad, and the guard is to stop there.
         """
         rank, world = distributed.rank(), distributed.world()
         steps = self.config.steps - self.step
@@ -195,27 +193,29 @@ class Trainer:
             watchdog(self.config.stalled_after) as self._watchdog,
             self._writer,
         ):
-            while not self._over():
+            while not self._finished():
                 numbers = range(
                     self.step * self.config.blocks + rank, (self.step + 1) * self.config.blocks, world
                 )
                 micro = _MicroBatches(stream, numbers, self._seed, self._mark)
-                judged: list[Judged] = []
-                info = self.engine.step((self._task(batch, judged) for batch in micro), self._rate)
+                judged: list[MicroBatchLosses] = []
+                info = self.engine.step(
+                    (self._loss_function(batch, judged) for batch in micro), self._learning_rate
+                )
                 self.guard.judge(self.step + 1, info.grad_norm, judged)
                 self.meter.count(micro.seen, micro.waited)
                 self.step += 1
                 self._ledger.record(self.step, zip(numbers, micro.seen, strict=True))
-                self.average.update(self.step)
+                self.ema.update(self.step)
                 if self._due(self.config.validate_every):
                     self._validate(held_out)
                 if self._due(self.config.log_every):
                     show(self.step, f"loss {self._log(info, order):.4f}")
-                stop = request.agreed() and not self._over()
+                stop = request.agreed() and not self._finished()
                 if stop or self._due(self.config.checkpoint_every):
                     self._save(digest)
-                if stop or self._over():
-                    with distributed.together():
+                if stop or self._finished():
+                    with distributed.fail_together():
                         self._writer.wait()
                 if stop:
                     raise StoppedError(
@@ -223,7 +223,7 @@ class Trainer:
                     )
 
     def _loader(self, order: Order, **options: Any) -> Loader:
-        # A GPU normalises at no cost to the processor's cores, which read meanwhile.
+        # A GPU normalises without taking time from the cores that read the next batches.
         scaled = distributed.device().type == "cpu"
         return Loader(order, rank=distributed.rank(), world=distributed.world(), scaled=scaled, **options)
 
@@ -236,48 +236,48 @@ class Trainer:
             "train/loss": loss,
             "train/grad_norm": info.grad_norm,
             "train/skipped": self.guard.skipped,
-            "lr": self._rate({"peak": 1.0}),
+            "lr": self._learning_rate({"peak": 1.0}),
             **self.meter.report(),
-            **production(order.datasets),
+            **simulation_metrics(order.datasets),
         }
         self.tracker.metrics(values, self.step)
         return loss
 
-    def _over(self) -> bool:
-        hopeless = bool(self.config.patience) and self.best.waited >= self.config.patience
-        return hopeless or self.step == self.config.steps
+    def _finished(self) -> bool:
+        exhausted = bool(self.config.patience) and self.best.waited >= self.config.patience
+        return exhausted or self.step == self.config.steps
 
     def _due(self, every: int) -> bool:
-        return self._over() or bool(every and self.step % every == 0)
+        return self._finished() or bool(every and self.step % every == 0)
 
-    def _rate(self, group: Mapping[str, Any]) -> float:
+    def _learning_rate(self, group: Mapping[str, Any]) -> float:
         return float(group["peak"]) * self.schedule.factor(self.step, self.config.steps)
 
-    def _task(self, batch: Batch, judged: list[Judged]) -> Callable[[nn.Module], Tensor]:
+    def _loss_function(self, batch: Batch, judged: list[MicroBatchLosses]) -> Callable[[nn.Module], Tensor]:
         dataset = batch.layout.dataset
 
         def loss_of(network: nn.Module) -> Tensor:
             loss, losses_B = self.objective.training(network, batch)
-            judged.append(Judged(dataset, batch.steps, batch.index, losses_B))
-            return self.guard.screened(loss, dataset, batch.steps)
+            judged.append(MicroBatchLosses(dataset, batch.steps, batch.index, losses_B))
+            return self.guard.nan_if_spike(loss, dataset, batch.steps)
 
         return loss_of
 
     def _validate(self, held_out: Mapping[str, Order]) -> None:
-        """Report held-out errors of the mean weights, and keep those that are the best so far."""
+        """Report the held-out losses of the averaged weights, and keep those if they are the best so far."""
         means: dict[str, float] = {}
-        with self.average.network() as network:
+        with self.ema.network() as network:
             for score, order in held_out.items():
-                means = self._errors(network, order)
+                means = self._mean_losses(network, order)
                 self.tracker.metrics({f"{score}/{name}": mean for name, mean in means.items()}, self.step)
         if not means or not (self.config.patience or self.config.kept == "best"):
             return
         if self.best.improved(sum(means.values()) / len(means), self.step):
-            self.best.weights = self.average.state()
+            self.best.weights = self.ema.state()
 
     @torch.no_grad()
-    def _errors(self, network: nn.Module, order: Order) -> dict[str, float]:
-        """The mean error over the samples of each dataset."""
+    def _mean_losses(self, network: nn.Module, order: Order) -> dict[str, float]:
+        """The mean loss over the samples of each dataset."""
         sums = {dataset.layout.dataset: [0.0, 0.0] for dataset in order.datasets}
         for loaded in self._loader(order):
             self._mark("validates")
@@ -293,7 +293,7 @@ class Trainer:
         self._mark("writes a checkpoint")
         tensors = {
             "weights": self.engine.weights(),
-            "average": self.average.state(),
+            "average": self.ema.state(),
             "moments": self.engine.moments(),
         }
         if self.best.weights:
@@ -306,15 +306,15 @@ class Trainer:
             "guard": self.guard.state(),
             **self._record,
         }
-        with distributed.together():
+        with distributed.fail_together():
             if distributed.rank() == 0:
                 self._writer.save(self.step, tensors, values)
 
 
 class _MicroBatches:
-    """The next few batches of a stream, one at a time: each is valid until the next is asked for.
+    """The micro-batches of one step; each is valid until the next is taken.
 
-    What is drawn at random while one is used depends on its number and the seed alone.
+    Random draws while one is in use depend on its number and the seed alone.
     """
 
     def __init__(
@@ -322,7 +322,7 @@ class _MicroBatches:
     ) -> None:
         self._stream, self._numbers, self._seed, self._mark = stream, numbers, seed, mark
         self.waited = 0.0
-        # Of a batch only the index and the layout outlive it; the fields' memory is filled again.
+        # Only its index, layout and sizes may be used later: the memory of its fields is filled again.
         self.seen: list[LoadedBatch] = []
 
     def __iter__(self) -> Iterator[Batch]:

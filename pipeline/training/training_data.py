@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pelagos.pipeline.engine import distributed
-from pelagos.pipeline.runs.model_folder import Domain, Scale
+from pelagos.pipeline.runs.model_folder import Domain, VariableScale
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.samples.dataset import Dataset
@@ -33,7 +33,7 @@ def open_stores(config: TrainingStage) -> list[Store]:
     return [opened[n] if n in opened else data.store() for n, data in enumerate(config.data_configs)]
 
 
-def mixture_of(
+def build_mixture(
     config: TrainingStage, stores: Sequence[Store], normalizer: Normalizer | None, temperature: float = 1.0
 ) -> Mixture:
     """The order of the training samples of opened stores, by their own statistics without a normaliser."""
@@ -56,7 +56,7 @@ def domain_of(dataset: Dataset) -> Domain:
     scales = {}
     for normalizer in (dataset.input_normalizer, dataset.output_normalizer):
         for key, mean, std in zip(normalizer.keys, normalizer.mean, normalizer.std, strict=True):
-            scales[key] = Scale(mean=float(mean), std=float(std))
+            scales[key] = VariableScale(mean=float(mean), std=float(std))
     layout = dataset.layout
     return Domain(
         inputs=layout.inputs,

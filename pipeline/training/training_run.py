@@ -19,13 +19,13 @@ from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.tracking.code_version import code_version
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
-from pelagos.pipeline.training.held_out import held_out
-from pelagos.pipeline.training.loss_guard import Guard, GuardConfig
-from pelagos.pipeline.training.network_cost import outline
+from pelagos.pipeline.training.held_out import held_out_orders
+from pelagos.pipeline.training.loss_guard import GuardConfig, LossGuard
+from pelagos.pipeline.training.network_cost import network_cost
 from pelagos.pipeline.training.objective import ObjectiveConfig
 from pelagos.pipeline.training.optimizer import OptimizerConfig
 from pelagos.pipeline.training.schedule import ScheduleConfig
-from pelagos.pipeline.training.throughput import Meter
+from pelagos.pipeline.training.throughput import ThroughputMeter
 from pelagos.pipeline.training.trainer import LoopConfig, Trainer
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import StoppedError
@@ -36,13 +36,13 @@ from pelagos.preprocessing.store.store import open_store
 
 
 class TrainingStage(Config):
-    """What pretraining and fine-tuning have in common.
+    """What the stages that train have in common.
 
     Attributes:
-        output: folder of checkpoints, metrics, and, at the end, the `model`.
-        name: of the run, by default the folder's.
-        seed: of initial weights and of the order of samples.
-        threads: of the processor for each process; 0 leaves it to the launcher.
+        output: the run's folder: checkpoints, metrics and, at the end, the `model`.
+        name: the run's name, by default the folder's.
+        seed: seeds the initial weights, the order of samples and all other random draws.
+        threads: processor threads of each process; 0 leaves them to the launcher.
     """
 
     output: Changeable[Folder]
@@ -119,19 +119,20 @@ def prepare(config: TrainingStage) -> str:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     digest = run_folder.fingerprint(config, *map(store_fingerprint, config.stores), changeable=True)
-    with distributed.together():
+    with distributed.fail_together():
         if distributed.rank() == 0:
             run_folder.claim(config.output, config, digest)
     return digest
 
 
 def store_fingerprint(path: Path | Url) -> str:
-    """Changes when the content of a store does."""
+    """A digest that changes with the content of a store."""
+    # The metadata records statistics and what the store was built from, so that shards need not be read.
     return hashlib.sha256((open_store(path).path / "zarr.json").read_bytes()).hexdigest()
 
 
 def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str) -> Path:
-    """Train a model's network on a mixture and keep it; returns its folder, `output/model`."""
+    """Train a model's network on a mixture and save it; returns its folder, `output/model`."""
     folder = config.output / "model"
     rank = distributed.rank()
     name = config.name or config.output.name
@@ -140,15 +141,15 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str) ->
             config.tracking.catch_up(name, config.output)
         return folder
     loop = config.loop
-    with distributed.together():
+    with distributed.fail_together():
         tracker = config.tracking.build(name, config.output, active=rank == 0)
         tracker.params(config.model_dump(mode="json"))
         meter = _meter(config, model, mixture)
     tracker.params({"peak_flops": meter.peak, "peak_flops_from": "matmul" if meter.measured else "given"})
-    trainer = trainer_of(config, model, mixture, meter, tracker)
+    trainer = build_trainer(config, model, mixture, meter, tracker)
     trainer.resume(digest)
     try:
-        trainer.run(mixture, held_out(mixture, loop), digest, config.title)
+        trainer.run(mixture, held_out_orders(mixture, loop), digest, config.title)
     except StoppedError:
         tracker.close("KILLED")
         raise
@@ -160,11 +161,11 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str) ->
 
 def _save_model(config: TrainingStage, model: Model, trainer: Trainer, digest: str) -> None:
     """Write the model folder from the running mean of the weights, or the best of them, and finish the run."""
-    with distributed.together(), trainer.average.network() as network:
+    with distributed.fail_together(), trainer.ema.network() as network:
         if distributed.rank() != 0:
             return
         if config.loop.kept == "best":
-            # The network of the mean shares its buffers with the engine's.
+            # The averaged network is lent: its weights are taken back when the context ends.
             network = deepcopy(network)
             network.load_state_dict(trainer.best.weights)
         replace(model, network=network).save(config.output / "model")
@@ -172,10 +173,10 @@ def _save_model(config: TrainingStage, model: Model, trainer: Trainer, digest: s
         run_folder.finish(config.output, digest, summary)
 
 
-def trainer_of(
-    config: TrainingStage, model: Model, mixture: Mixture, meter: Meter, tracker: Tracker
+def build_trainer(
+    config: TrainingStage, model: Model, mixture: Mixture, meter: ThroughputMeter, tracker: Tracker
 ) -> Trainer:
-    """A trainer of a model's network, at step 0, that keeps its files in the run's folder."""
+    """A trainer of a model's network, at step 0, with its files in the run's folder."""
     loop = config.loop
     accumulation = loop.accumulation(distributed.world())
     engine = config.engine.build(
@@ -188,7 +189,7 @@ def trainer_of(
         config.schedule,
         engine,
         config.objective.build(model.signature, losses),
-        Guard(config.guard, mixture.datasets, config.output / "skipped.jsonl"),
+        LossGuard(config.guard, mixture.datasets, config.output / "skipped.jsonl"),
         meter,
         tracker,
         config.output / "checkpoints",
@@ -197,12 +198,12 @@ def trainer_of(
     )
 
 
-def _meter(config: TrainingStage, model: Model, mixture: Mixture) -> Meter:
+def _meter(config: TrainingStage, model: Model, mixture: Mixture) -> ThroughputMeter:
     if distributed.rank() != 0:
-        return Meter({}, config.objective, peak=1.0)  # only rank 0 reports
+        return ThroughputMeter({}, config.objective, peak=1.0)  # only rank 0 reports
     layouts = [dataset.layout for dataset in mixture.datasets]
-    flops = outline(model.network, model.signature, layouts, config.loop.micro_batch).flops
-    return Meter(flops, config.objective, peak=config.loop.peak_flops, dtype=config.engine.dtype)
+    flops = network_cost(model.network, model.signature, layouts, config.loop.micro_batch).flops
+    return ThroughputMeter(flops, config.objective, peak=config.loop.peak_flops, dtype=config.engine.dtype)
 
 
 def _num_parameters(network: nn.Module) -> int:

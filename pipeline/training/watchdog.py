@@ -1,4 +1,4 @@
-"""Watchdog: notices that training stands still, and says which process the others wait for."""
+"""Watchdog: notices that training stands still, and names the process that the others wait for."""
 
 import json
 import socket
@@ -13,98 +13,98 @@ from pelagos.pipeline.engine import distributed
 
 
 @dataclass
-class Sight:
-    """What was last heard of a process.
+class PeerStatus:
+    """What was last heard of a process; times are by the clock of the process that heard it.
 
     Attributes:
-        beat: number of its last sign of life.
-        alive: when that came, by the hearer's clock.
-        marks: how far it is: how often it has said what it does.
-        moved: when it came that far, likewise.
-        doing: what it does now, at which step and where.
+        beat: the number of its last heartbeat.
+        heard_at: when that heartbeat arrived [s].
+        progress: how many activities it has begun.
+        progressed_at: when it was first heard to have begun the latest [s].
+        activity: that activity, its step and its machine.
     """
 
     beat: int = -1
-    alive: float = 0.0
-    marks: int = -1
-    moved: float = 0.0
-    doing: str = "has not begun"
+    heard_at: float = 0.0
+    progress: int = -1
+    progressed_at: float = 0.0
+    activity: str = "has not begun"
 
 
 class Watchdog:
     """Tells the other processes how far this one is, and watches how far they are.
 
-    A process that waits in a collective cannot say what for, but whoever is behind all others is what they
-    wait for; and one that is frozen, or whose machine is gone, gives no sign of life.
+    A process in a collective cannot say for whom it waits, but it is for whoever is furthest behind. A process that is
+    frozen, or whose machine is gone, sends no heartbeat.
     """
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._rank, self._world = distributed.rank(), distributed.world()
-        self._mine = Sight(beat=0, marks=0)
-        self._seen = [Sight() for _ in range(self._world)]
+        self._mine = PeerStatus(beat=0, progress=0)
+        self._seen = [PeerStatus() for _ in range(self._world)]
         self._told = ""
         self._stop = threading.Event()
 
     def mark(self, step: int, activity: str) -> None:
-        """Say what this process does from now on."""
-        self._mine.doing = f"{activity} at step {step} on {socket.gethostname()}"
-        self._mine.marks += 1
+        """Record what this process does from now on."""
+        self._mine.activity = f"{activity} at step {step} on {socket.gethostname()}"
+        self._mine.progress += 1
 
     def run(self) -> None:
-        """Exchange signs of life until stopped."""
-        store = distributed.store_client(self._patience)
+        """Exchange heartbeats until stopped."""
+        store = distributed.connect_to_store(self._patience)
         lost = time.monotonic()
         while not self._stop.wait(self._patience / 10):
             try:
                 self._exchange(store)
                 lost = time.monotonic()
                 self._tell(self.verdict(lost))
-            except RuntimeError:  # of the store, whose server is a thread of rank 0 or of the launcher
+            except RuntimeError:  # from the store, whose server is a thread of rank 0 or of the launcher
                 silence = time.monotonic() - lost
                 if silence > self._patience:
                     self._tell("rank 0, or the launcher that keeps the processes' addresses, does not answer")
 
     def stop(self) -> None:
-        """End soon."""
+        """Let `run` return."""
         self._stop.set()
 
-    def _exchange(self, store: distributed.Store) -> None:
+    def _exchange(self, store: distributed.KeyValueStore) -> None:
         self._mine.beat += 1
-        mine = [self._mine.beat, self._mine.marks, self._mine.doing]
+        mine = [self._mine.beat, self._mine.progress, self._mine.activity]
         store.set(f"pelagos/watchdog/{self._rank}", json.dumps(mine))
         for rank in range(self._world):
             key = f"pelagos/watchdog/{rank}"
             if store.check([key]):
-                beat, marks, doing = json.loads(store.get(key))
-                self.hear(rank, beat, marks, doing, time.monotonic())
+                beat, progress, activity = json.loads(store.get(key))
+                self.hear(rank, beat, progress, activity, time.monotonic())
 
-    def hear(self, rank: int, beat: int, marks: int, doing: str, now: float) -> None:
-        """Take in what a process has said."""
-        sight = self._seen[rank]
-        if beat != sight.beat:
-            sight.beat, sight.alive = beat, now
-        if marks != sight.marks:
-            sight.marks, sight.moved, sight.doing = marks, now, doing
+    def hear(self, rank: int, beat: int, progress: int, activity: str, now: float) -> None:
+        """Update what is known of a process."""
+        peer = self._seen[rank]
+        if beat != peer.beat:
+            peer.beat, peer.heard_at = beat, now
+        if progress != peer.progress:
+            peer.progress, peer.progressed_at, peer.activity = progress, now, activity
 
     def verdict(self, now: float) -> str:
-        """Who keeps training from going on; empty as long as it does, or where another process says so."""
-        begun = [sight for sight in self._seen if sight.beat >= 0]
-        if len(begun) < self._world or now - max(sight.moved for sight in begun) < self._patience:
+        """A message on who holds up training; empty while it goes on, or if another process is to report it."""
+        begun = [peer for peer in self._seen if peer.beat >= 0]
+        if len(begun) < self._world or now - max(peer.progressed_at for peer in begun) < self._patience:
             return ""
-        silent = [r for r, sight in enumerate(self._seen) if now - sight.alive > self._patience]
-        behind = min(sight.marks for sight in self._seen)
-        late = silent or [r for r, sight in enumerate(self._seen) if sight.marks == behind]
+        silent = [r for r, peer in enumerate(self._seen) if now - peer.heard_at > self._patience]
+        behind = min(peer.progress for peer in self._seen)
+        late = silent or [r for r, peer in enumerate(self._seen) if peer.progress == behind]
         speakers = [rank for rank in range(self._world) if rank not in late] or [0]
         if self._rank != speakers[0]:
             return ""
         if len(late) == self._world:
-            return f"all processes stand still: rank 0 {self._seen[0].doing}"
+            return f"all processes stand still: rank 0 {self._seen[0].activity}"
         how = "gives no sign of life; when last heard it" if silent else "stands still: it"
-        return "; ".join(f"rank {rank} {how} {self._seen[rank].doing}" for rank in late)
+        return "; ".join(f"rank {rank} {how} {self._seen[rank].activity}" for rank in late)
 
     def _tell(self, verdict: str) -> None:
-        """Say something once."""
+        """Print a message, once."""
         if verdict and verdict != self._told:
             clock = time.strftime("%H:%M:%S", time.localtime(time.time() - self._patience))
             print(f"WARNING: since {clock} or before, {verdict}", file=sys.stderr, flush=True)
@@ -113,7 +113,7 @@ class Watchdog:
 
 @contextmanager
 def watchdog(patience: float) -> Iterator[Watchdog]:
-    """One that barks after so many seconds without progress; never where there is one process, or 0 seconds."""
+    """A watchdog that reports after `patience` seconds without progress; never with 0, or a single process."""
     dog = Watchdog(patience)
     if not patience or distributed.world() == 1:
         yield dog
@@ -124,4 +124,4 @@ def watchdog(patience: float) -> Iterator[Watchdog]:
         yield dog
     finally:
         dog.stop()
-        thread.join(timeout=1.0)  # it may wait for a store that is gone
+        thread.join(timeout=1.0)  # it may be waiting for a store that is gone

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from pelagos.pipeline.cluster.launch import environments
+from pelagos.pipeline.cluster.launch import process_environments
 
 PRELOADED = [
     "pelagos.pipeline.stages.pretrain",
@@ -35,7 +35,7 @@ class Team:
             context.Process(
                 target=_member, args=(environment, str(self._output), str(module), function, arguments)
             )
-            for environment in environments(processes)
+            for environment in process_environments(processes)
         ]
         for member in self.members:
             member.start()

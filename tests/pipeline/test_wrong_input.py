@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from pelagos.models.context import Signature
 from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.cli import app
-from pelagos.pipeline.runs.model_folder import Domain, Model, Scale
+from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.store import open_store
@@ -77,7 +77,7 @@ def built(prepared: Path) -> Path:
     store = open_store(prepared / STORE)
     variables = store.variables
     signature = Signature(keys((*variables, *store.static_variables)), keys(variables), (), (8, 8))
-    scales = {key: Scale(mean=0, std=1) for key in signature.inputs}
+    scales = {key: VariableScale(mean=0, std=1) for key in signature.inputs}
     domain = Domain(inputs=(*variables, *store.static_variables), outputs=variables, scales=scales)
     config = UNetConfig(kind="unet")
     Model(config, config.build(signature), signature, {"waves": domain}).save(prepared / "model")
@@ -142,7 +142,7 @@ def fails(arguments: list[str], code: int, *parts: str) -> None:
         ("evaluate", "output=build.yaml", 1, "build.yaml: File exists"),
         ("forecast", "output=build.yaml/x", 1, "build.yaml: File exists"),
         ("forecast", "starts.stride=9", 1, "no forecast of 1 steps of 9 frames"),
-        ("register", "name=a/b", 2, "name: a model's name has none of / : @ (found 'a/b')"),
+        ("register", "name=a/b", 2, "name: a model's name must have none of / : @ (found 'a/b')"),
         ("register", "alias=v1", 2, "alias: an alias has letters, digits"),
         ("register", "alias=latest", 2, "alias: an alias has letters, digits"),
         ("register", "model=models:/waves@best", 2, "model: only the folder of a model can be registered"),

@@ -2,25 +2,19 @@
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-from pelagos.pipeline.checking.rehearsal import Load
 from pelagos.pipeline.cli import app
 from pelagos.pipeline.engine import checkpoint
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
-from pelagos.pipeline.training.objective import ObjectiveConfig
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.samples.sample_index import PairSampling
-from pelagos.preprocessing.samples.window_sampling import RolloutSampling
 from pelagos.preprocessing.sources.formats import well_writer
 
 ROLLOUTS = {"kind": "rollouts", "steps": 3, "curriculum": [[0, 1], [2, 2], [100, 3]]}
@@ -224,25 +218,3 @@ def test_only_training_takes_steps(folder: Path) -> None:
     result = invoke("check", "register.yaml", "--deep")
     assert result.exit_code == 2
     assert "--deep takes steps of training; register.yaml is for register" in result.output
-
-
-def test_a_run_costs_what_its_datasets_do_by_their_shares() -> None:
-    curriculum = RolloutSampling(steps=4, curriculum=((0, 1), (50, 2), (200, 4)))
-    layouts = {
-        name: SimpleNamespace(dataset=name, inputs=(1,), outputs=(1,), grid=SimpleNamespace(shape=(8, 8)))
-        for name in "ab"
-    }
-    datasets = [
-        SimpleNamespace(layout=layouts["a"], sampling=PairSampling()),
-        SimpleNamespace(layout=layouts["b"], sampling=curriculum),
-    ]
-    mixture: Any = SimpleNamespace(datasets=datasets, shares=np.array([3, 1]))
-    flops = {"a": 500.0, "b": 400.0}
-    load = Load(mixture, flops, 100, ObjectiveConfig())
-    # Of b, half of the run asks for one step and half for two; four are never reached. A backward pass is two.
-    assert (load.worst, load.calls, load.most) == (1, 2, 3 * 800)
-    assert load.mean == pytest.approx(3 * (3 * 500 + 1 * 400 * 1.5) / 4)
-    # Gradients through one step alone spare the backward pass of the other.
-    cut = Load(mixture, flops, 100, ObjectiveConfig(gradient="pushforward"))
-    assert (cut.worst, cut.calls, cut.most) == (1, 2, 4 * 400)
-    assert cut.mean == pytest.approx((3 * 1500 + 1 * 400 * (3 + 4) / 2) / 4)

@@ -1,4 +1,4 @@
-"""Job scripts: what they ask of SLURM, and what is said where they cannot be submitted."""
+"""SlurmJob scripts: what they ask of SLURM, and what is said where they cannot be submitted."""
 
 import os
 import re
@@ -68,7 +68,7 @@ def test_a_task_has_a_gpu() -> None:
 def test_options_go_over_values_and_values_over_the_file(tmp_path: Path) -> None:
     Path("cluster.yaml").write_text("nodes: 4\npartition: gpu\naccount: physics\n")
     overrides = ["slurm.nodes=3", "slurm.partition=long", "loop.steps=5"]
-    found, others = submit.resolve("cluster.yaml", overrides, {"nodes": 2, "time": None})
+    found, others = submit.read_slurm_config("cluster.yaml", overrides, {"nodes": 2, "time": None})
     assert (found.nodes, found.partition, found.account) == (2, "long", "physics")
     assert others == ["loop.steps=5"]
 

@@ -68,27 +68,27 @@ def test_a_torn_name_of_the_newest_checkpoint_stops_a_run_or_gives_way_to_the_ne
     with pytest.raises(
         DamagedFileError, match=r"latest\.json is damaged.*loop\.damaged=previous to go on from step-00000003"
     ):
-        checkpoint.sound(tmp_path, previous=False)
-    assert checkpoint.sound(tmp_path, previous=True) == sound
+        checkpoint.newest_intact(tmp_path, previous=False)
+    assert checkpoint.newest_intact(tmp_path, previous=True) == sound
     warnings = capsys.readouterr().err.splitlines()
     assert [line.rsplit("; ", 1)[1] for line in warnings] == [
         "going on from step-00000003",
         "going on from step-00000002",
     ]
     # From then on all is as if the checkpoint had always been the newest.
-    assert checkpoint.sound(tmp_path, previous=False) == checkpoint.latest(tmp_path) == sound
+    assert checkpoint.newest_intact(tmp_path, previous=False) == checkpoint.latest(tmp_path) == sound
 
 
 def test_a_missing_name_of_the_newest_checkpoint_does_no_harm(tmp_path: Path) -> None:
     for step in (1, 2):
         newest = checkpoint.save(tmp_path, step, TENSORS, {})
     (tmp_path / checkpoint.LATEST).unlink()
-    assert checkpoint.sound(tmp_path, previous=False) == newest
+    assert checkpoint.newest_intact(tmp_path, previous=False) == newest
     damage(newest)
     older = checkpoint.path_of(tmp_path, 1)
     with pytest.raises(DamagedFileError, match=r"loop\.damaged=previous to go on from step-00000001"):
-        checkpoint.sound(tmp_path, previous=False)
-    assert checkpoint.sound(tmp_path, previous=True) == older
+        checkpoint.newest_intact(tmp_path, previous=False)
+    assert checkpoint.newest_intact(tmp_path, previous=True) == older
 
 
 @pytest.mark.parametrize("named", [1, 9])
@@ -101,8 +101,8 @@ def test_a_name_of_a_checkpoint_that_is_gone_stops_a_run_or_gives_way_to_the_new
     with pytest.raises(
         MissingFileError, match=rf"step-0000000{named} is not a checkpoint.*from step-00000003"
     ):
-        checkpoint.sound(tmp_path, previous=False)
-    assert checkpoint.sound(tmp_path, previous=True) == newest
+        checkpoint.newest_intact(tmp_path, previous=False)
+    assert checkpoint.newest_intact(tmp_path, previous=True) == newest
     assert "going on from step-00000003" in capsys.readouterr().err
 
 
@@ -113,8 +113,8 @@ def test_a_state_that_fails_its_checksum_gives_way_to_the_one_before_where_allow
     file = checkpoint.save(tmp_path, 2, TENSORS, {"guard": {"skipped": 2}}) / "state.json"
     file.write_text(file.read_text().replace('"skipped": 2', '"skipped": 3'))
     with pytest.raises(DamagedFileError, match=r"state\.json fails its checksum.*loop\.damaged=previous"):
-        checkpoint.sound(tmp_path, previous=False)
-    assert checkpoint.sound(tmp_path, previous=True) == older
+        checkpoint.newest_intact(tmp_path, previous=False)
+    assert checkpoint.newest_intact(tmp_path, previous=True) == older
     assert "state.json fails its checksum; going on from step-00000001" in capsys.readouterr().err
     assert checkpoint.load(older)[1]["guard"] == {"skipped": 0}
 
@@ -122,7 +122,7 @@ def test_a_state_that_fails_its_checksum_gives_way_to_the_one_before_where_allow
 def test_a_damaged_name_without_any_checkpoint_does_not_start_a_run_afresh(tmp_path: Path) -> None:
     (tmp_path / checkpoint.LATEST).write_text("{")
     with pytest.raises(DamagedFileError, match=r"latest\.json is damaged.*there is no other"):
-        checkpoint.sound(tmp_path, previous=True)
+        checkpoint.newest_intact(tmp_path, previous=True)
 
 
 def test_a_folder_without_a_state_is_no_checkpoint(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint_stops_a_run_and_says_what_would_help(tmp_path: Pat
         DamagedFileError,
         match=r"step-00000002: weights\.safetensors .*loop\.damaged=previous .* step-00000001",
     ):
-        checkpoint.sound(tmp_path, previous=False)
+        checkpoint.newest_intact(tmp_path, previous=False)
 
 
 def test_the_one_before_a_damaged_checkpoint_is_used_where_allowed(
@@ -156,42 +156,42 @@ def test_the_one_before_a_damaged_checkpoint_is_used_where_allowed(
 ) -> None:
     older = checkpoint.save(tmp_path, 1, TENSORS, {})
     damage(checkpoint.save(tmp_path, 2, TENSORS, {}))
-    assert checkpoint.sound(tmp_path, previous=True) == older
+    assert checkpoint.newest_intact(tmp_path, previous=True) == older
     assert "fails its checksum; going on from step-00000001" in capsys.readouterr().err
     # The steps are repeated, and a sound checkpoint takes the damaged one's place.
     assert checkpoint.latest(tmp_path) == older
     again = checkpoint.save(tmp_path, 2, TENSORS, {})
-    assert checkpoint.sound(tmp_path, previous=False) == again
+    assert checkpoint.newest_intact(tmp_path, previous=False) == again
 
 
 def test_what_a_killed_writer_has_left_is_removed(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 2, TENSORS, {})
     (tmp_path / ".step-00000003.partial").mkdir()
     (tmp_path / ".step-00000003.partial" / "weights.safetensors").write_text("half")
-    assert checkpoint.sound(tmp_path, previous=False) == path
+    assert checkpoint.newest_intact(tmp_path, previous=False) == path
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["latest.json", "step-00000002"]
 
 
 def test_a_missing_or_torn_checkpoint_counts_as_damaged(tmp_path: Path) -> None:
     older = checkpoint.save(tmp_path, 1, TENSORS, {})
     (checkpoint.save(tmp_path, 2, TENSORS, {}) / "state.json").write_text("{")
-    assert checkpoint.sound(tmp_path, previous=True) == older
+    assert checkpoint.newest_intact(tmp_path, previous=True) == older
     (tmp_path / checkpoint.LATEST).write_text(json.dumps({"checkpoint": "step-00000009"}))
     with pytest.raises(MissingFileError, match="step-00000009 is not a checkpoint"):
-        checkpoint.sound(tmp_path, previous=False)
+        checkpoint.newest_intact(tmp_path, previous=False)
 
 
 def test_a_run_whose_only_checkpoint_is_damaged_does_not_start_afresh_by_itself(tmp_path: Path) -> None:
     damage(checkpoint.save(tmp_path, 2, TENSORS, {}))
     with pytest.raises(DamagedFileError, match="there is no other"):
-        checkpoint.sound(tmp_path, previous=True)
+        checkpoint.newest_intact(tmp_path, previous=True)
 
 
 def test_writing_does_not_keep_training_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     may_write = threading.Event()
     save = checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda *given: (may_write.wait(30), save(*given)))
-    writer = checkpoint.Writer(tmp_path, keep=2)
+    writer = checkpoint.CheckpointWriter(tmp_path, keep=2)
     writer.save(1, TENSORS, {})
     assert checkpoint.latest(tmp_path) is None
     may_write.set()
@@ -202,14 +202,14 @@ def test_writing_does_not_keep_training_waiting(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("background", [True, False])
 def test_a_failure_to_write_reaches_the_run(tmp_path: Path, background: bool) -> None:
     (tmp_path / "occupied").write_text("")
-    writer = checkpoint.Writer(tmp_path / "occupied", keep=2, background=background)
-    with pytest.raises(checkpoint.UnwrittenError, match=r"could not be written to .*occupied"), writer:
+    writer = checkpoint.CheckpointWriter(tmp_path / "occupied", keep=2, background=background)
+    with pytest.raises(checkpoint.CheckpointWriteError, match=r"could not be written to .*occupied"), writer:
         writer.save(1, TENSORS, {})
 
 
 def save_for_ever(folder: str) -> None:
     big = {"weights": {"a": torch.zeros(500_000)}}
-    writer = checkpoint.Writer(Path(folder), keep=2)
+    writer = checkpoint.CheckpointWriter(Path(folder), keep=2)
     newest = checkpoint.latest(Path(folder))
     start = 0 if newest is None else checkpoint.load(newest)[1]["step"]
     for step in range(start, 10**6):
@@ -231,7 +231,7 @@ def test_a_kill_at_any_moment_leaves_a_loadable_checkpoint(tmp_path: Path) -> No
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        newest = checkpoint.sound(tmp_path, previous=False)
+        newest = checkpoint.newest_intact(tmp_path, previous=False)
         assert newest is not None
         step = checkpoint.load(newest)[1]["step"]
         assert step > reached

@@ -1,4 +1,4 @@
-"""Packed parameters: the network computes what it did, and its gradients arrive in one piece."""
+"""Packed parameters: the network computes what it did, and its gradients arrive in one partition."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pelagos.models.context import Context, Signature
 from pelagos.models.networks.scot.scot import ScOT, ScOTConfig
-from pelagos.pipeline.engine.parameter_packing import ALIGNMENT, Packing
+from pelagos.pipeline.engine.parameter_packing import ALIGNMENT, ParameterPacking
 from pelagos.pipeline.training.optimizer import OptimizerConfig
 
 VARIABLES = ("velocity_x", "velocity_y")
@@ -26,7 +26,7 @@ def loss(network: nn.Module) -> Tensor:
     return out.square().mean()
 
 
-def gradients(packing: Packing) -> dict[str, Tensor]:
+def gradients(packing: ParameterPacking) -> dict[str, Tensor]:
     """By name, of the packed parameters that have one."""
     return {
         member.name: flat.grad[member.offset : member.offset + member.size]
@@ -40,7 +40,7 @@ def gradients(packing: Packing) -> dict[str, Tensor]:
 @pytest.mark.parametrize("largest", [1, 2000, float("inf")])
 def test_packed_parameters_get_the_networks_gradients(largest: float, checkpointing: bool) -> None:
     plain, packed = scot(), scot(checkpointing=checkpointing)
-    packing = Packing(packed, OptimizerConfig().build(packed).param_groups, largest)
+    packing = ParameterPacking(packed, OptimizerConfig().build(packed).param_groups, largest)
     packing.link()
     loss(plain).backward()
     with packing.unpacked():
@@ -56,7 +56,7 @@ def test_packed_parameters_get_the_networks_gradients(largest: float, checkpoint
 def test_packs_are_no_larger_than_asked_unless_a_parameter_is(largest: int) -> None:
     network = scot()
     count = len(list(network.parameters()))
-    packing = Packing(network, OptimizerConfig().build(network).param_groups, largest)
+    packing = ParameterPacking(network, OptimizerConfig().build(network).param_groups, largest)
     assert all(len(v) == 1 or sum(member.size for member in v) <= largest for v in packing.vectors)
     assert sum(map(len, packing.vectors)) == count
     assert all(member.offset % ALIGNMENT == 0 for vector in packing.vectors for member in vector)
@@ -77,7 +77,7 @@ def test_a_weight_that_two_layers_share_gets_both_gradients_and_one_that_is_not_
     network(torch.eye(3)).backward()
     assert network.first.weight.grad is not None
     wanted = network.first.weight.grad.flatten()
-    packing = Packing(network, [{"params": list(network.parameters())}])
+    packing = ParameterPacking(network, [{"params": list(network.parameters())}])
     packing.link()
     with packing.unpacked():
         network(torch.eye(3)).backward()
@@ -90,7 +90,7 @@ def test_a_weight_that_two_layers_share_gets_both_gradients_and_one_that_is_not_
 def test_the_networks_own_parameters_are_back_after_a_failure() -> None:
     network = scot()
     mine = list(network.parameters())
-    packing = Packing(network, OptimizerConfig().build(network).param_groups)
+    packing = ParameterPacking(network, OptimizerConfig().build(network).param_groups)
     packing.link()
     with pytest.raises(ZeroDivisionError), packing.unpacked():
         raise ZeroDivisionError

@@ -5,19 +5,19 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pelagos.pipeline.engine.tensor_shards import Fragment, Member, consecutive, interleaved
+from pelagos.pipeline.engine.tensor_shards import Fragment, PackedTensor, consecutive, interleaved
 
 SIZES = ((7, 1, 12), (5,), (3, 30))
 
 
-def vectors(gap: int) -> list[list[Member]]:
+def vectors(gap: int) -> list[list[PackedTensor]]:
     """Tensors a, b, ... one after the other, each followed by a gap."""
     names = iter("abcdefgh")
     found = []
     for sizes in SIZES:
         offset, members = 0, []
         for size in sizes:
-            members.append(Member(next(names), offset, size))
+            members.append(PackedTensor(next(names), offset, size))
             offset += size + gap
         found.append(members)
     return found
@@ -39,7 +39,7 @@ def test_each_number_lies_in_one_place_of_one_process(kind: str, world: int) -> 
     for rank in range(world):
         for fragment in layout(kind, world, rank):
             held[fragment.name][fragment.origin : fragment.origin + fragment.size] += 1
-            taken = {(rank, fragment.piece, fragment.start + i) for i in range(fragment.size)}
+            taken = {(rank, fragment.partition, fragment.start + i) for i in range(fragment.size)}
             assert len(taken) == fragment.size
             assert not taken & places
             places |= taken

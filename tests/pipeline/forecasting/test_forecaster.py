@@ -15,7 +15,7 @@ from pelagos.evaluation.truth import read_initial, read_training, read_truth
 from pelagos.models.context import Signature
 from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.forecasting.forecaster import Forecaster
-from pelagos.pipeline.runs.model_folder import Domain, Model, Scale
+from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
@@ -90,7 +90,7 @@ def persisting(store: Store) -> Model:
     domain = Domain(
         inputs=store.variables,
         outputs=store.variables,
-        scales={key: Scale(mean=mean, std=std) for key, mean, std in scales},
+        scales={key: VariableScale(mean=mean, std=std) for key, mean, std in scales},
     )
     names = keys(store.variables)
     return Model(UNetConfig(kind="unet"), Persist(), Signature(names, names), {store.dataset: domain})

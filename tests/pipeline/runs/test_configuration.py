@@ -64,7 +64,7 @@ def test_a_section_without_its_kind_is_told_what_is_missing(tmp_path: Path) -> N
     class Run(Config):
         network: NetworkConfig
 
-    with pytest.raises(ConfigError, match=r"network\.kind: missing; it says which of its forms"):
+    with pytest.raises(ConfigError, match=r"network\.kind: missing; it selects the form"):
         configuration.load(written(tmp_path, "network: {width: 8}\n"), [], Run)
 
 

@@ -53,7 +53,7 @@ def test_an_interrupt_that_ends_processes_before_they_train_is_no_fault_of_their
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(KeyboardInterrupt):
-        launch.run(["pretrain"], 2)
+        launch.run_processes(["pretrain"], 2)
 
 
 def test_a_second_interrupt_does_not_wait() -> None:

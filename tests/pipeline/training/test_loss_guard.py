@@ -10,7 +10,7 @@ import processes
 import pytest
 import torch
 
-from pelagos.pipeline.training.loss_guard import Guard, GuardConfig, Judged
+from pelagos.pipeline.training.loss_guard import GuardConfig, LossGuard, MicroBatchLosses
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.layout import Layout
 
@@ -20,17 +20,17 @@ class Waves:
 
     layout = Layout("waves", (), (), None)  # type: ignore[arg-type]
 
-    def locate(self, trajectory: int, initial: int, valid: int) -> str:
+    def describe_frames(self, trajectory: int, initial: int, valid: int) -> str:
         return f"dataset waves, trajectory {trajectory}, frames {initial}->{valid}, times 0->1 s"
 
 
-def guard(tmp_path: Path, **options: Any) -> Guard:
-    return Guard(GuardConfig(**options), [Waves()], tmp_path / "skipped.jsonl")  # type: ignore[list-item]
+def guard(tmp_path: Path, **options: Any) -> LossGuard:
+    return LossGuard(GuardConfig(**options), [Waves()], tmp_path / "skipped.jsonl")  # type: ignore[list-item]
 
 
-def judged(*losses: float, steps: int = 1) -> list[Judged]:
+def judged(*losses: float, steps: int = 1) -> list[MicroBatchLosses]:
     index = torch.tensor([[n, 2, 5] for n in range(len(losses))])
-    return [Judged("waves", steps, index, torch.tensor(losses))]
+    return [MicroBatchLosses("waves", steps, index, torch.tensor(losses))]
 
 
 def test_the_sample_that_is_no_number_is_named(tmp_path: Path) -> None:
@@ -72,11 +72,11 @@ def test_a_loss_far_above_what_it_was_is_a_spike(tmp_path: Path) -> None:
     watchful = guard(tmp_path, spike=4.0, warmup=5)
     for step in range(1, 21):
         loss = torch.tensor(3.0)
-        assert torch.equal(watchful.screened(loss, "waves", 1), loss)
+        assert torch.equal(watchful.nan_if_spike(loss, "waves", 1), loss)
         assert watchful.judge(step, 1.0, judged(3.0, 3.0))
     assert watchful.limit("waves", 1) == pytest.approx(12.0)
-    assert watchful.screened(torch.tensor(11.9), "waves", 1).isfinite()
-    assert watchful.screened(torch.tensor(12.1), "waves", 1).isnan()
+    assert watchful.nan_if_spike(torch.tensor(11.9), "waves", 1).isfinite()
+    assert watchful.nan_if_spike(torch.tensor(12.1), "waves", 1).isnan()
     with pytest.raises(DataError, match=r"trajectory 1, frames 2->5, times 0->1 s \(loss 30\)"):
         watchful.judge(21, math.nan, judged(3.0, 30.0))
 
@@ -85,13 +85,13 @@ def test_longer_rollouts_are_not_held_against_shorter_ones(tmp_path: Path) -> No
     watchful = guard(tmp_path, spike=4.0, warmup=3)
     for step in range(1, 11):
         assert watchful.judge(step, 1.0, judged(1.0))
-    assert watchful.screened(torch.tensor(4.1), "waves", 1).isnan()
+    assert watchful.nan_if_spike(torch.tensor(4.1), "waves", 1).isnan()
     for step in range(11, 14):
         # Twice as many steps, and an error that has grown tenfold.
-        assert watchful.screened(torch.tensor(10.0), "waves", 2).isfinite()
+        assert watchful.nan_if_spike(torch.tensor(10.0), "waves", 2).isfinite()
         assert watchful.judge(step, 1.0, judged(10.0, steps=2))
     assert watchful.limit("waves", 2) == pytest.approx(40.0)
-    assert watchful.screened(torch.tensor(41.0), "waves", 2).isnan()
+    assert watchful.nan_if_spike(torch.tensor(41.0), "waves", 2).isnan()
 
 
 def test_a_guard_continues_from_its_state(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def program(folder: str, zero_stage: int) -> None:
         assert math.isfinite(info.grad_norm) == (step != 1)
         weights, moments = engine.weights(), engine.moments()
         states.append({key: value.clone() for key, value in (weights | moments).items()})
-    steps = [float(engine.base.state[piece]["step"]) for piece in engine.pieces]
+    steps = [float(engine.base.state[piece]["step"]) for piece in engine.partitions]
     if distributed.rank() == 0:
         same = [all(torch.equal(a[key], b[key]) for key in a) for a, b in pairwise(states)]
         finite = all(value.isfinite().all() for value in states[-1].values())

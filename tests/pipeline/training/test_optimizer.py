@@ -10,7 +10,7 @@ from torch import nn
 from pelagos.models.context import Signature
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.models.networks.scot.scot import ScOT, ScOTConfig
-from pelagos.pipeline.training.optimizer import Group, OptimizerConfig
+from pelagos.pipeline.training.optimizer import OptimizerConfig, ParameterGroup
 from pelagos.preprocessing.errors import ConfigError
 
 CHANNELS = ("density", "velocity_x", "velocity_y", "pressure")
@@ -70,17 +70,17 @@ def poseidon(**changes: object) -> ScOT:
         return config.build(Signature(CHANNELS, CHANNELS, shape=(128, 128)))
 
 
-def kinds(groups: Iterable[Group]) -> set[str]:
+def kinds(groups: Iterable[ParameterGroup]) -> set[str]:
     """The names in groups, with numbers of layers as N."""
     return {re.sub(r"\b\d+\b", "N", name) for group in groups for name in group.parameters}
 
 
-def count(group: Group) -> int:
+def count(group: ParameterGroup) -> int:
     return sum(parameter.numel() for parameter in group.parameters.values())
 
 
 def test_poseidons_fine_tuning_has_four_groups_of_the_known_sizes() -> None:
-    found = {(g.role, g.decay): (g.rate, count(g)) for g in FINETUNING.grouped(poseidon())}
+    found = {(g.role, g.decay): (g.rate, count(g)) for g in FINETUNING.parameter_groups(poseidon())}
     assert found == {
         ("body", 1e-6): (5e-5, 20_431_272),
         ("body", 0.0): (5e-5, 283_584),
@@ -90,7 +90,7 @@ def test_poseidons_fine_tuning_has_four_groups_of_the_known_sizes() -> None:
 
 
 def test_poseidons_fine_tuning_decays_by_name() -> None:
-    groups = {(group.role, group.decay > 0): group for group in FINETUNING.grouped(poseidon())}
+    groups = {(group.role, group.decay > 0): group for group in FINETUNING.parameter_groups(poseidon())}
     assert kinds([groups["body", True]]) == DECAYED
     assert kinds([groups["body", False]]) == EXEMPT
     assert kinds([groups["norm", False]]) == NORMS
@@ -99,7 +99,7 @@ def test_poseidons_fine_tuning_decays_by_name() -> None:
 
 
 def test_poseidons_pretraining_exempts_norms_and_whatever_is_called_bias() -> None:
-    groups = list(PRETRAINING.grouped(poseidon()))
+    groups = list(PRETRAINING.parameter_groups(poseidon()))
     assert {group.rate for group in groups} == {1e-3}
     assert {group.decay for group in groups} == {0.0, 0.1}
     assert kinds(group for group in groups if group.decay) == DECAYED | READS_AND_WRITES
@@ -110,7 +110,9 @@ def test_poseidons_pretraining_exempts_norms_and_whatever_is_called_bias() -> No
 
 def test_norms_without_conditions_are_exempt_and_follow_the_body() -> None:
     network = poseidon(use_conditioning=False, residual_model="resnet")
-    groups = {(group.role, group.decay > 0): group.parameters for group in FINETUNING.grouped(network)}
+    groups = {
+        (group.role, group.decay > 0): group.parameters for group in FINETUNING.parameter_groups(network)
+    }
     assert ("norm", False) not in groups
     assert "encoder.layers.0.blocks.0.layernorm_after.weight" in groups["body", False]
     # Of batch normalisation Poseidon's code knows nothing.
@@ -120,7 +122,7 @@ def test_norms_without_conditions_are_exempt_and_follow_the_body() -> None:
 
 
 def test_pelagos_decays_matrices_and_kernels_alone() -> None:
-    groups = list(OptimizerConfig(lr_norm=1e-4).grouped(poseidon()))
+    groups = list(OptimizerConfig(lr_norm=1e-4).parameter_groups(poseidon()))
     scales = {f"{block}attention.self.logit_scale" for block in BLOCKS} | {f"{SKIPS}weight"}
     biases = {f"{block}attention.self.continuous_position_bias_mlp.N.weight" for block in BLOCKS}
     decayed = kinds(group for group in groups if group.decay)

@@ -118,7 +118,7 @@ def test_what_one_process_finds_wrong_ends_all_as_what_the_user_can_mend(
     shutil.rmtree(refused)
     assert team.codes == codes, output
     assert message in output
-    assert "another process has failed, and says why" in output
+    assert "another process has failed; its message says why" in output
     assert "Traceback" not in output
 
 

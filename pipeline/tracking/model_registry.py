@@ -1,4 +1,4 @@
-"""Versions and aliases of models in MLflow's registry."""
+"""Model registry: versions and aliases of models in MLflow."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,18 +8,23 @@ from pelagos.preprocessing.errors import DataError, MissingFileError
 
 
 @dataclass(frozen=True)
-class Version:
-    """One registered model: `name` and `version`, and the alias that it was given."""
+class ModelVersion:
+    """A registered version of a model, and the alias that points to it."""
 
     name: str
     version: int
     alias: str
 
 
-def register(tracking: TrackingConfig, folder: Path, name: str, alias: str, run_id: str) -> Version:
+def register(tracking: TrackingConfig, folder: Path, name: str, alias: str, run_id: str) -> ModelVersion:
     """Make the model in a folder the newest version of `name`, and point `alias` at it.
 
-    The files become an artifact of the MLflow run `run_id`.
+    Args:
+        tracking: where the registry is.
+        folder: the model's folder, whose files become an artifact of the run.
+        name: the registered model's name; it is created where there is none.
+        alias: the alias.
+        run_id: the MLflow run that trained the model.
     """
     from mlflow.exceptions import MlflowException
 
@@ -30,18 +35,20 @@ def register(tracking: TrackingConfig, folder: Path, name: str, alias: str, run_
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         client.create_registered_model(name)
+    # Plain artifacts: the default of MLflow's own model flavour is a pickle.
     client.log_artifacts(run_id, str(folder), "model")
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
     version = client.create_model_version(name, source=source, run_id=run_id)
     client.set_registered_model_alias(name, alias, version.version)
-    return Version(name, int(version.version), alias)
+    return ModelVersion(name, int(version.version), alias)
 
 
 def resolve(reference: str, tracking: TrackingConfig) -> Path:
-    """The folder of a model, given as a folder or as `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+    """The folder of a model, given as such or as `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 
     Raises:
-        MissingFileError: there is no such folder, name, alias or version; says which ones there are.
+        MissingFileError: there is no such folder, name, alias or version; the message lists what there is.
+        DataError: the reference names no version.
     """
     if not reference.startswith("models:/"):
         folder = Path(reference)

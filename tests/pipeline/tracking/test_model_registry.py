@@ -2,7 +2,7 @@
 
 import pytest
 
-from pelagos.pipeline.tracking import registry
+from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.errors import DataError, MissingFileError
 
@@ -17,13 +17,13 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig:
     for number in (1, 2):
         (model / "model.json").write_text(str(number))
         run = config.client().create_run(config.experiment_id())
-        registry.register(config, model, "ocean", "champion", run.info.run_id)
+        model_registry.register(config, model, "ocean", "champion", run.info.run_id)
     return config
 
 
 def test_an_alias_points_to_the_newest_version_and_a_number_to_its_own(tracking: TrackingConfig) -> None:
-    assert (registry.resolve("models:/ocean@champion", tracking) / "model.json").read_text() == "2"
-    assert (registry.resolve("models:/ocean/1", tracking) / "model.json").read_text() == "1"
+    assert (model_registry.resolve("models:/ocean@champion", tracking) / "model.json").read_text() == "2"
+    assert (model_registry.resolve("models:/ocean/1", tracking) / "model.json").read_text() == "1"
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_an_alias_points_to_the_newest_version_and_a_number_to_its_own(tracking:
 )
 def test_a_wrong_reference_says_what_there_is(tracking: TrackingConfig, reference: str, message: str) -> None:
     with pytest.raises(MissingFileError, match=message):
-        registry.resolve(reference, tracking)
+        model_registry.resolve(reference, tracking)
 
 
 def test_a_reference_without_a_version_asks_for_one(tracking: TrackingConfig) -> None:
     with pytest.raises(DataError, match="write models:/ocean@ALIAS"):
-        registry.resolve("models:/ocean", tracking)
+        model_registry.resolve("models:/ocean", tracking)

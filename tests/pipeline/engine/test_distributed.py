@@ -1,0 +1,85 @@
+"""Processes find their place, and what they exchange arrives."""
+
+import json
+from pathlib import Path
+
+import processes
+import pytest
+import torch
+
+from pelagos.pipeline.engine import distributed
+
+NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "MASTER_ADDR")
+
+
+@pytest.mark.parametrize(
+    ("environment", "place"),
+    [
+        ({}, (0, 1, 0)),
+        ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, (5, 8, 1)),
+        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "2", "MASTER_ADDR": "node"}, (3, 4, 2)),
+        # A batch script has SLURM's variables, too, but its one process meets nobody.
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0"}, (0, 1, 0)),
+        (
+            {"RANK": "1", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "9", "MASTER_ADDR": "n"},
+            (1, 2, 0),
+        ),
+    ],
+)
+def test_a_process_takes_its_place_from_its_launcher(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], place: tuple[int, int, int]
+) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert (distributed.rank(), distributed.world(), distributed.local_rank()) == place
+
+
+def test_one_process_needs_no_peers() -> None:
+    assert distributed.all_sum([1.5, -2.0]) == [1.5, -2.0]
+    assert distributed.broadcast(7) == 7
+    part = torch.arange(3.0)
+    assert [rank for rank, _ in distributed.parts_on_root(part, split=True)] == [0]
+    assert distributed.all_gather(part)[0] is part
+    with distributed.fail_together():
+        pass
+
+
+def exchange(folder: str) -> None:
+    """What each process gets of the others."""
+    distributed.start()
+    rank = distributed.rank()
+    tensors = [torch.full((2,), float(rank)), torch.full((1,), 10.0 * rank)]
+    distributed.all_mean(tensors)
+    own = torch.tensor([rank, rank * rank])
+    found = {
+        "sum": distributed.all_sum([1.0, float(rank)]),
+        "mean": [tensor.tolist() for tensor in tensors],
+        "root": distributed.broadcast(40 + rank),
+        "gathered": [part.tolist() for part in distributed.all_gather(own)],
+        "split": [(r, part.tolist()) for r, part in distributed.parts_on_root(own, split=True)],
+        "same": [(r, part.tolist()) for r, part in distributed.parts_on_root(own, split=False)],
+    }
+    try:
+        with distributed.fail_together():
+            if rank == 1:
+                raise ValueError("rank 1 alone")
+    except (ValueError, distributed.PeerError) as error:
+        found["error"] = f"{type(error).__name__}: {error}"
+    Path(folder, str(rank)).write_text(json.dumps(found))
+    distributed.stop()
+
+
+def test_three_processes_exchange_values_and_fail_together(tmp_path: Path) -> None:
+    processes.run(Path(__file__), "exchange", 3, {"folder": str(tmp_path)})
+    found = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(3)]
+    for rank, values in enumerate(found):
+        assert values["sum"] == [3.0, 3.0]
+        assert values["mean"] == [[1.0, 1.0], [10.0]]
+        assert values["root"] == 40
+        assert values["gathered"] == [[0, 0], [1, 1], [2, 4]]
+        assert values["split"] == ([[0, [0, 0]], [1, [1, 1]], [2, [2, 4]]] if rank == 0 else [])
+        assert values["same"] == ([[0, [0, 0]]] if rank == 0 else [])
+    errors = [values["error"].split(":")[0] for values in found]
+    assert errors == ["PeerError", "ValueError", "PeerError"]

@@ -1,0 +1,82 @@
+"""Run folders: nothing is done twice, and nothing of another run is overwritten."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import Field
+
+from pelagos.pipeline.runs.run_folder import claim, fingerprint, finish, finished
+from pelagos.preprocessing.config import Changeable, Config
+from pelagos.preprocessing.errors import ConfigError
+
+
+class Section(Config):
+    """A part of a stage."""
+
+    rate: float = 0.1
+    threads: Changeable[int] = 1
+
+
+class Stage(Config):
+    """A stage with changeable fields at every depth."""
+
+    output: Changeable[Path] = Path("run")
+    steps: int = 4
+    section: Section = Section()
+    sections: tuple[Section, ...] = ()
+    named: dict[str, Section] = Field(default_factory=dict)
+
+
+def test_a_fingerprint_depends_on_values_and_inputs() -> None:
+    assert fingerprint(Stage(), "a") == fingerprint(Stage(steps=4), "a")
+    assert len({fingerprint(Stage(), "a"), fingerprint(Stage(), "b"), fingerprint(Stage(steps=5), "a")}) == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Stage(output=Path("elsewhere")),
+        Stage(section=Section(threads=2)),
+        Stage(sections=(Section(threads=2),)),
+        Stage(named={"a": Section(threads=2)}),
+    ],
+)
+def test_changeable_fields_count_only_where_they_are_asked_for(other: Stage) -> None:
+    one = Stage(sections=(Section(),) * len(other.sections), named={name: Section() for name in other.named})
+    assert fingerprint(one) != fingerprint(other)
+    assert fingerprint(one, changeable=True) == fingerprint(other, changeable=True)
+
+
+@pytest.mark.parametrize("other", [Stage(steps=5), Stage(sections=(Section(rate=0.2),))])
+def test_all_other_fields_always_count(other: Stage) -> None:
+    one = Stage(sections=(Section(),) * len(other.sections))
+    assert fingerprint(one, changeable=True) != fingerprint(other, changeable=True)
+
+
+def test_a_run_is_finished_for_its_own_fingerprint_alone(tmp_path: Path) -> None:
+    assert finished(tmp_path, "mine") is None
+    finish(tmp_path, "mine", {"steps": 4})
+    assert finished(tmp_path, "mine") == {"steps": 4}
+    assert finished(tmp_path, "other") is None
+
+
+def test_a_folder_holds_the_resolved_configuration_of_its_run(tmp_path: Path) -> None:
+    claim(tmp_path / "run", Stage(), "mine")
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["section"]["rate"] == 0.1
+    claim(tmp_path / "run", Stage(), "mine")
+
+
+def test_a_folder_of_another_run_is_refused_and_left_alone(tmp_path: Path) -> None:
+    claim(tmp_path, Stage(), "mine")
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    before = (tmp_path / "config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="holds a run of another configuration"):
+        claim(tmp_path, Stage(steps=5), "other")
+    assert (tmp_path / "config.yaml").read_bytes() == before
+
+
+def test_a_folder_whose_run_never_began_is_free(tmp_path: Path) -> None:
+    claim(tmp_path, Stage(), "mine")
+    claim(tmp_path, Stage(steps=5), "other")
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["steps"] == 5

@@ -1,0 +1,84 @@
+"""What fine-tuning begins with: the model's weights and scales, or fresh ones that do not depend on it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.pipeline.runs.model_folder import Model, load, signature_of
+from pelagos.pipeline.stages.finetune import FinetuneStage
+from pelagos.pipeline.training.training_data import domain_of
+from pelagos.preprocessing.errors import DataError, MissingFileError
+from pelagos.preprocessing.samples.dataset import DatasetConfig
+from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.store.store import open_store
+
+
+@pytest.fixture(scope="module")
+def source(waves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the waves, whose scales are twice those of the store."""
+    own = Normalizer.of(open_store(waves))
+    dataset = DatasetConfig(path=waves).open(Normalizer(own.keys, own.mean, 2 * own.std))
+    config = FNOConfig(width=4, modes=(2, 2), num_layers=1)
+    signature = signature_of([dataset.layout])
+    folder = tmp_path_factory.mktemp("source") / "model"
+    Model(config, config.build(signature), signature, {"waves": domain_of(dataset)}, {"made": "here"}).save(
+        folder
+    )
+    return folder
+
+
+def stage(waves: Path, source: Path, **values: Any) -> FinetuneStage:
+    loop = {"steps": 4, "batch_size": 4, "micro_batch": 2}
+    return FinetuneStage.model_validate(
+        {"output": "run", "model": str(source), "data": {"path": waves}, "loop": loop, **values}
+    )
+
+
+def test_a_known_dataset_goes_on_with_the_models_weights_and_scales(waves: Path, source: Path) -> None:
+    config, saved = stage(waves, source), load(source)
+    with torch.device("meta"):  # as `pelagos check` counts operations
+        model, mixture = config.assemble()
+    mixture.close()
+    for name, tensor in saved.network.state_dict().items():
+        assert torch.equal(model.network.state_dict()[name], tensor)
+    assert model.domains["waves"].scales == saved.domains["waves"].scales
+    assert set(model.history) == {"made", "finetuned"}
+
+
+def test_the_stores_own_scales_can_be_asked_for(waves: Path, source: Path) -> None:
+    model, mixture = stage(waves, source, scales="store").assemble()
+    mixture.close()
+    own = Normalizer.of(open_store(waves))
+    deviations = dict(zip(own.keys, own.std.tolist(), strict=True))
+    assert {k: s.std for k, s in model.domains["waves"].scales.items()} == pytest.approx(deviations)
+
+
+def test_fresh_weights_depend_on_the_seed_alone(waves: Path, source: Path) -> None:
+    torch.manual_seed(3)
+    model, mixture = stage(waves, source, scratch=True).assemble()
+    mixture.close()
+    torch.manual_seed(3)
+    wanted = model.config.build(model.signature).state_dict()
+    for name, tensor in model.network.state_dict().items():
+        assert torch.equal(tensor, wanted[name])
+    assert set(model.history) == {"finetuned"}
+
+
+def test_a_network_with_fixed_variables_does_not_take_new_ones(
+    waves: Path, source: Path, tmp_path: Path
+) -> None:
+    model = load(source)
+    narrow = type(model.signature)(model.signature.inputs[:2], model.signature.outputs, shape=(8, 8))
+    Model(model.config, model.config.build(narrow), narrow, {}).save(tmp_path / "narrow")
+    with pytest.raises(
+        DataError, match=r"a network of kind fno has fixed variables and cannot take wave_speed"
+    ):
+        stage(waves, tmp_path / "narrow").assemble()
+
+
+def test_a_model_that_is_not_there_is_named(waves: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="no model folder"):
+        stage(waves, tmp_path / "nothing").assemble()

@@ -1,0 +1,69 @@
+"""Registering a model: names are checked first, and the version is said and written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pelagos.models.context import Signature
+from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.pipeline.runs.model_folder import Model
+from pelagos.pipeline.stages.register import RegisterStage, run
+from pelagos.pipeline.tracking import model_registry
+from pelagos.preprocessing.errors import DamagedFileError
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("register") / "model"
+    config = FNOConfig(width=4, modes=(2, 2), num_layers=1)
+    signature = Signature(("u",), ("u",), shape=(8, 8))
+    Model(config, config.build(signature), signature, {}).save(folder)
+    return folder
+
+
+def stage(model: Path, **values: Any) -> RegisterStage:
+    tracking = {"uri": f"sqlite:///{model.parent}/mlflow.db"}
+    return RegisterStage.model_validate({"model": model, "name": "ocean", "tracking": tracking, **values})
+
+
+def test_versions_follow_each_other_and_the_alias_follows_them(model: Path, tmp_path: Path) -> None:
+    assert run(stage(model)).version == 1
+    config = stage(model, alias="best", output=tmp_path / "version.json")
+    version = run(config)
+    assert json.loads((tmp_path / "version.json").read_text()) == {
+        "name": "ocean",
+        "version": 2,
+        "alias": "best",
+    }
+    folder = model_registry.resolve("models:/ocean@best", config.tracking)
+    assert (folder / "weights.safetensors").read_bytes() == (model / "weights.safetensors").read_bytes()
+    assert version == model_registry.ModelVersion("ocean", 2, "best")
+
+
+def test_a_damaged_model_is_not_registered(model: Path, tmp_path: Path) -> None:
+    for file in model.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((tmp_path / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(DamagedFileError):
+        run(stage(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "a/b"}, "must have none of / : @"),
+        ({"alias": "v3"}, "is neither `latest` nor"),
+        ({"alias": "a b"}, "an alias has letters, digits"),
+        ({"model": "models:/ocean@best"}, "registered already"),
+    ],
+)
+def test_names_that_mlflow_would_refuse_are_refused_first(
+    model: Path, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        RegisterStage.model_validate({"model": model, "name": "ocean", **values})

@@ -1,0 +1,42 @@
+"""The best validation is remembered, across checkpoints, and worse ones are counted."""
+
+import torch
+
+from pelagos.pipeline.training.best_weights import BestWeights
+
+
+def test_the_lowest_score_is_the_best_and_others_are_waited_for() -> None:
+    best = BestWeights()
+    assert [best.improved(score, step) for step, score in enumerate([3.0, 2.0, 2.0, 2.5], start=1)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert (best.score, best.step, best.waited) == (2.0, 2, 2)
+    assert best.improved(1.0, 5)
+    assert best.waited == 0
+
+
+def test_a_score_that_is_no_number_is_never_the_best() -> None:
+    best = BestWeights()
+    assert not best.improved(float("nan"), 1)
+    assert best.improved(1.0, 2)
+
+
+def test_it_comes_back_from_a_checkpoint() -> None:
+    best = BestWeights()
+    best.improved(2.0, 3)
+    best.improved(2.5, 6)
+    best.weights = {"w": torch.ones(2)}
+    other = BestWeights()
+    other.load(best.values(), best.weights)
+    assert (other.score, other.step, other.waited) == (2.0, 3, 1)
+    assert torch.equal(other.weights["w"], torch.ones(2))
+
+
+def test_before_the_first_validation_there_is_nothing_to_keep() -> None:
+    best = BestWeights()
+    assert best.values() == {}
+    best.load({}, {})
+    assert (best.score, best.step) == (float("inf"), 0)
