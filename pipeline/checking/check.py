@@ -58,6 +58,7 @@ def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[
     mixture, counted, groups = assembled_cost(present)
     with closing(mixture):
         if not missing:
+            # Fails now where the run would at its first validation.
             held_out_orders(mixture, config.loop)
         cost = RunCost(mixture, counted.flops, config.loop.steps, config.objective)
         yield from _describe_run(config, mixture, counted, groups, cost, processes)
@@ -96,7 +97,7 @@ def _counted_cost(config: TrainingStage, model: Model, mixture: Mixture, device:
     flops: dict[str, float] = {}
     for dataset in mixture.datasets:
         layout = dataset.layout
-        config.loss.build(layout)
+        config.loss.build(layout)  # raises where a loss does not suit the dataset
         try:
             counted = network_cost(network, model.signature, [layout], config.loop.micro_batch)
         except _GRID_ERRORS as error:

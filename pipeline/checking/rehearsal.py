@@ -135,6 +135,7 @@ def rehearse(config: TrainingStage, cost: RunCost, processes: int) -> Rehearsal:
 
 def _shortened(config: TrainingStage, folder: Path, processes: int) -> TrainingStage:
     loop, world = config.loop, distributed.world()
+    # The micro-batches of one process, whose time and memory are measured.
     changes = {
         "steps": STEPS,
         "batch_size": loop.micro_batch * loop.accumulation(processes) * world,
@@ -171,6 +172,7 @@ class _WorstCase:
 
     def __init__(self, mixture: Mixture, cost: RunCost) -> None:
         self.datasets, self.micro_batch = mixture.datasets, mixture.micro_batch
+        # Again from the first where a dataset has fewer samples than a micro-batch.
         samples = np.arange(self.micro_batch) % self.datasets[cost.worst].num_samples
         lease = self.datasets[cost.worst].lease(samples)
         self._block = Block(cost.worst, samples, cost.calls, lease)

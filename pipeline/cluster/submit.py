@@ -103,6 +103,7 @@ def read_slurm_config(
         ConfigError: a value is in error.
         MissingFileError: there is no such file.
     """
+    # The most specific wins: options over overrides over the file.
     own = [text.removeprefix("slurm.") for text in overrides if text.startswith("slurm.")]
     others = [text for text in overrides if not text.startswith("slurm.")]
     values = apply_overrides(read(find(file)) if file else {}, own)

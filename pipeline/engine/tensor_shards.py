@@ -68,7 +68,7 @@ def interleaved(vectors: Sequence[Sequence[PackedTensor]], world: int, rank: int
     for partition, members in enumerate(vectors):
         start = 0
         for member in members:
-            share = -(-member.size // world)
+            share = -(-member.size // world)  # DeepSpeed rounds up and pads
             size = min(share, member.size - rank * share)
             if size > 0:
                 yield Fragment(member.name, partition, start, rank * share, size)
@@ -108,6 +108,7 @@ class TensorShards:
     def everywhere(self, partitions: Partitions) -> dict[str, Tensor]:
         """All tensors by name on every process's device; views of the partitions where nothing is split."""
         if not self.split:
+            # No copy: rank 0's fragments describe every process.
             return {
                 f.name: partitions[f.partition]
                 .detach()[f.start : f.start + f.size]

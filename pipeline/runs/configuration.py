@@ -59,6 +59,7 @@ def read(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     if file.resolve() in extended_by:
         raise ConfigError(f"{file}: extends itself, by way of {', '.join(map(str, extended_by))}")
     try:
+        # The safe loader runs no code.
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid YAML: {error}") from error
@@ -69,6 +70,7 @@ def read(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
         return values
     if not isinstance(base, str):
         raise ConfigError(f"{file}: extends must name one file, not {base!r}")
+    # A file beside this one goes before a shipped one of the same name.
     beside = file.parent / base
     return merge(read(beside if beside.is_file() else find(base), (*extended_by, file.resolve())), values)
 

@@ -135,6 +135,7 @@ def load(folder: Path) -> Model:
         if not path.is_file():
             raise MissingFileError(f"{folder} holds no model: {path.name} is missing")
     values = _description(file)
+    # Older formats are read as they are; a newer one may mean something else by the same keys.
     if values["format"] > MODEL_FORMAT:
         raise DataError(
             f"{file} has format {values['format']}; this Pelagos reads up to {MODEL_FORMAT}: upgrade it"
@@ -240,6 +241,7 @@ def _scalars(
     }
     if scalars_BS is not None:
         known |= dict(zip(layout.scalars, scalars_BS.unbind(1), strict=True))
+    # Missing scalars stay NaN, which networks tell from zero.
     values_BS = lead_time_B.new_full((len(lead_time_B), len(signature.scalars)), torch.nan)
     for column, name in enumerate(signature.scalars):
         values_BS[:, column] = known.get(name, torch.nan)

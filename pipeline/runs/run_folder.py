@@ -24,6 +24,7 @@ def fingerprint(config: Config, *inputs: str, changeable: bool = False) -> str:
         changeable: whether fields marked `Changeable` may differ between runs of one fingerprint.
     """
     exclude = _changeable_fields(config) if changeable else None
+    # Sorted: the order of fields in a class says nothing about a run.
     record = json.dumps([config.model_dump(mode="json", exclude=exclude), *inputs], sort_keys=True)
     return hashlib.sha256(record.encode()).hexdigest()
 
@@ -75,6 +76,7 @@ def claim(folder: Path, config: Config, digest: str) -> None:
             return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+    # Last, since this is what claims the folder.
     write_json(file, {"fingerprint": digest})
 
 

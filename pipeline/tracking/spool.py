@@ -55,6 +55,7 @@ class Spool:
         while self.waiting:
             with self.file.open("rb") as file:
                 file.seek(self._sent)
+                # Without its newline the last line is still being written by the other thread.
                 lines = [line for _, line in zip(range(BATCH), file, strict=False) if line.endswith(b"\n")]
             records = [json.loads(line) for line in lines]
             new = {_identity(record): record for record in records if _identity(record) not in self._seen}

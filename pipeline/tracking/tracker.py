@@ -120,6 +120,7 @@ class MlflowTracker(Tracker):
 
     def params(self, values: Mapping[str, Any]) -> None:
         """See Tracker.params."""
+        # MLflow takes no longer values.
         flat = {key: str(value)[:6000] for key, value in flatten(values).items()}
         self._later(lambda: self._send_params(flat))
 
@@ -166,6 +167,7 @@ class MlflowTracker(Tracker):
 
         try:
             while self._pending:
+                # Removed once it is done, so that a failure repeats it.
                 self._pending[0]()
                 self._pending.pop(0)
             # MLflow keeps one of several records of the same key, step and time: sending one twice does no harm.

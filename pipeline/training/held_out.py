@@ -30,10 +30,12 @@ def held_out_orders(mixture: Mixture, loop: LoopConfig) -> dict[str, Order]:
 
 
 def _rolling(dataset: Dataset, loop: LoopConfig) -> Dataset:
+    # The shortest lead time of training: others were never taught.
     lead = dataset.config.sampling.spacing
     return _validating(dataset, loop, sampling=RolloutSampling(steps=loop.validation_rollout, lead=lead))
 
 
 def _validating(dataset: Dataset, loop: LoopConfig, **changes: Any) -> Dataset:
+    # `num_trajectories` limits what is learnt from, not what is scored.
     fixed = {"split": "valid", "limit": loop.validation_samples, "num_trajectories": None}
     return Dataset(dataset.store, dataset.config.model_copy(update=fixed | changes), dataset.normalizer)

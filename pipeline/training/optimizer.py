@@ -76,6 +76,7 @@ class OptimizerConfig(Config):
             }
             for group in self.parameter_groups(network)
         ]
+        # Fused: one kernel for all tensors of a group.
         return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
     def parameter_groups(self, network: nn.Module) -> Iterator[ParameterGroup]:

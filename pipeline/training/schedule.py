@@ -42,6 +42,7 @@ class ScheduleConfig(Config):
         [0.5, 1.0, 1.0, 0.5]
         """
         if step < self.warmup:
+            # Not step / warmup: a rate of zero would waste the first step.
             return (step + 1) / self.warmup
         progress = self._progress(step - self.warmup, steps - self.warmup)
         cosine = (1 + math.cos(math.pi * progress)) / 2

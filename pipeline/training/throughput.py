@@ -113,4 +113,5 @@ def matmul_flops(device: torch.device, dtype: torch.dtype = torch.float32, repea
         product = a @ a
         float(product[0, 0])  # waits for the device
         times.append(time.perf_counter() - before)
+    # The first one also loads the library and allocates.
     return 2 * size**3 / min(times[1:])

@@ -137,7 +137,7 @@ class Trainer:
         self.tracker, self.folder = tracker, folder
         self.ema, self.best = WeightAverage(engine, config.ema), BestWeights()
         self.step = 0
-        self._watchdog = Watchdog(0.0)
+        self._watchdog = Watchdog(0.0)  # a silent one, until `run`
         self._seed, self._record = seed, dict(record or {})
         self._writer = checkpoint.CheckpointWriter(folder, config.keep, background=config.background_save)
         file = folder.with_name("ledger") / f"rank-{distributed.rank()}.jsonl"
@@ -152,6 +152,7 @@ class Trainer:
         """
         step = -1
         with distributed.fail_together():
+            # Rank 0 alone looks, since it may set a damaged one aside; the others take its word.
             if distributed.rank() == 0:
                 newest = checkpoint.newest_intact(self.folder, previous=self.config.damaged == "previous")
                 step = -1 if newest is None else int(newest.name.removeprefix("step-"))
@@ -163,6 +164,7 @@ class Trainer:
         if values["fingerprint"] != digest:
             raise DataError(f"checkpoint {path} belongs to another configuration")
         self.guard.load(values["guard"])
+        # Its bias correction counts the steps that AdamW has taken, which skipped ones are not.
         self.engine.load(tensors["weights"], tensors["moments"], step - self.guard.skipped)
         self.ema.load(tensors["average"])
         self.best.load(values["best"], tensors.get("best", {}) if distributed.rank() == 0 else {})
@@ -185,6 +187,7 @@ class Trainer:
         rank, world = distributed.rank(), distributed.world()
         steps = self.config.steps - self.step
         reading = self.config.loader.model_dump()
+        # The order is a function of the position, so reading starts where training does; no state of it is saved.
         stream = iter(self._loader(order, start_step=self.step, num_steps=steps, **reading))
         self.meter.start()
         with (
@@ -215,6 +218,7 @@ class Trainer:
                 if stop or self._due(self.config.checkpoint_every):
                     self._save(digest)
                 if stop or self._finished():
+                    # The last checkpoint has to be on disk, and a failure to write it to reach all processes.
                     with distributed.fail_together():
                         self._writer.wait()
                 if stop:
@@ -251,6 +255,7 @@ class Trainer:
         return self._finished() or bool(every and self.step % every == 0)
 
     def _learning_rate(self, group: Mapping[str, Any]) -> float:
+        # As a factor of each group's own highest rate, so that their ratios stay.
         return float(group["peak"]) * self.schedule.factor(self.step, self.config.steps)
 
     def _loss_function(self, batch: Batch, judged: list[MicroBatchLosses]) -> Callable[[nn.Module], Tensor]:
@@ -286,11 +291,13 @@ class Trainer:
                 error = self.objective.validation(network, batch)
             sums[batch.layout.dataset][0] += float(error) * len(batch)
             sums[batch.layout.dataset][1] += len(batch)
+        # Sums and counts, not means: processes validate different numbers of samples.
         totals = distributed.all_sum([value for pair in sums.values() for value in pair])
         return {name: totals[2 * i] / totals[2 * i + 1] for i, name in enumerate(sums)}
 
     def _save(self, digest: str) -> None:
         self._mark("writes a checkpoint")
+        # All processes take part: what is sharded is collected on rank 0.
         tensors = {
             "weights": self.engine.weights(),
             "average": self.ema.state(),

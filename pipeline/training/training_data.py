@@ -54,6 +54,7 @@ def build_mixture(
 def domain_of(dataset: Dataset) -> Domain:
     """What a model has to know of a dataset that it was trained on."""
     scales = {}
+    # Both: static and forcing variables are inputs alone, diagnostic ones outputs alone.
     for normalizer in (dataset.input_normalizer, dataset.output_normalizer):
         for key, mean, std in zip(normalizer.keys, normalizer.mean, normalizer.std, strict=True):
             scales[key] = VariableScale(mean=float(mean), std=float(std))

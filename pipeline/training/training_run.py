@@ -137,6 +137,7 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str) ->
     rank = distributed.rank()
     name = config.name or config.output.name
     if run_folder.finished(config.output, digest):
+        # The server may have been away when the run ended.
         if rank == 0:
             config.tracking.catch_up(name, config.output)
         return folder
@@ -155,6 +156,7 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str) ->
         raise
     _save_model(config, model, trainer, digest)
     tracker.close()
+    # Nobody returns, and reads the model, before rank 0 has written it.
     distributed.barrier()
     return folder
 

@@ -89,12 +89,14 @@ class Watchdog:
 
     def verdict(self, now: float) -> str:
         """A message on who holds up training; empty while it goes on, or if another process is to report it."""
+        # Until all have begun there is no stall: processes start at different speeds.
         begun = [peer for peer in self._seen if peer.beat >= 0]
         if len(begun) < self._world or now - max(peer.progressed_at for peer in begun) < self._patience:
             return ""
         silent = [r for r, peer in enumerate(self._seen) if now - peer.heard_at > self._patience]
         behind = min(peer.progress for peer in self._seen)
         late = silent or [r for r, peer in enumerate(self._seen) if peer.progress == behind]
+        # One message is enough, from the first of those that are kept waiting.
         speakers = [rank for rank in range(self._world) if rank not in late] or [0]
         if self._rank != speakers[0]:
             return ""
