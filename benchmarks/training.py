@@ -31,7 +31,7 @@ from pelagos.pipeline.cluster.launch import process_environments
 from pelagos.pipeline.engine import checkpoint, distributed
 from pelagos.pipeline.engine.ema import WeightAverage
 from pelagos.pipeline.engine.engine import EngineConfig
-from pelagos.pipeline.runs.configuration import apply_overrides, check, find, read
+from pelagos.pipeline.runs.configuration import apply_overrides, find_config, read_yaml, validate
 from pelagos.pipeline.stages.pretrain import PretrainStage, run
 from pelagos.pipeline.training.optimizer import OptimizerConfig
 from pelagos.preprocessing.build.build_config import BuildConfig
@@ -55,7 +55,7 @@ class Case:
 
 def demo_stage() -> dict[str, Any]:
     """The demo's pretraining."""
-    return {**read(find("demo"))["stages"]["pretrain"], "seed": 0}
+    return {**read_yaml(find_config("demo"))["stages"]["pretrain"], "seed": 0}
 
 
 DEMO = Case(ScOTConfig.model_validate(demo_stage()["network"]), size=64, micro_batch=8)
@@ -238,7 +238,7 @@ def measure_loading(folder: Path) -> float:
     overrides = [f"output={folder / 'run'}", "loop.steps=30", "loop.validate_every=0", "threads=1"]
     stage |= {"data": [{"path": str(folder / "store"), "time_scale": 0.3}]}
     stage |= {"tracking": {"uri": f"sqlite:///{folder}/mlflow.db"}}
-    run(check(apply_overrides(stage, overrides), PretrainStage, "demo"))
+    run(validate(apply_overrides(stage, overrides), PretrainStage, "demo"))
     if distributed.rank() != 0:
         return 0.0
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()

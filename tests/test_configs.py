@@ -13,7 +13,7 @@ FILES = sorted(configuration.SHIPPED.rglob("*.yaml"))
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(configuration.SHIPPED)))
 def test_a_shipped_configuration_loads_as_what_its_folder_says(file: Path) -> None:
-    command = configuration.read(file)["command"]
+    command = configuration.read_yaml(file)["command"]
     assert command in STAGES
     folder = file.relative_to(configuration.SHIPPED).parent.name
     assert folder == ("" if command == "demo" else command)
@@ -22,7 +22,7 @@ def test_a_shipped_configuration_loads_as_what_its_folder_says(file: Path) -> No
 
 
 def test_what_a_shipped_configuration_reads_is_what_another_writes() -> None:
-    stages = [(file, configuration.read(file)) for file in FILES if file.stem != "demo"]
+    stages = [(file, configuration.read_yaml(file)) for file in FILES if file.stem != "demo"]
     written = {
         f"{values['output']}/model" for _, values in stages if values["command"] in ("pretrain", "finetune")
     }

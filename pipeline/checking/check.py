@@ -35,11 +35,11 @@ def report(config: TrainingStage, processes: int, *, deep: bool) -> None:
     Raises:
         PelagosError: the run would fail.
     """
-    told = distributed.rank() == 0
-    if told:
+    prints = distributed.rank() == 0
+    if prints:
         print(dump(config), end="")
     for line in _findings(config, max(processes, distributed.world()), deep=deep):
-        if told:
+        if prints:
             print(f"# {line}", flush=True)
 
 
@@ -134,7 +134,7 @@ def _describe_run(
         yield (
             f"simulation: a new trajectory for every {dataset.uses} samples of {dataset.layout.dataset},"
             f" {rate * config.loop.steps:.0f} in the run beside the {online.reservoir} of the reservoir; a process"
-            f" holds {held}, with those ahead and held out, in {_size(dataset.trajectory_bytes * held)}"
+            f" holds {held}, with those ahead and held out, in {_bytes_text(dataset.trajectory_bytes * held)}"
         )
     epochs = config.loop.steps / mixture.steps_per_epoch
     yield (
@@ -155,22 +155,22 @@ def _describe_rehearsal(config: TrainingStage, processes: int, found: Rehearsal)
     )
     if processes > distributed.world():
         yield (
-            f"note: one process did the share of one of {processes}: their messages are not in the time,"
-            " and what ZeRO spares is not in the memory"
+            f"note: one process did the share of one of {processes}: communication is not in the time,"
+            " nor what ZeRO saves in the memory"
         )
-    yield f"peak memory: {_size(found.memory)} of a process on the host"
+    yield f"peak memory: {_bytes_text(found.memory)} of a process on the host"
     if found.reserved:
         yield (
-            f"peak GPU memory: {_size(found.allocated)} of tensors, {_size(found.reserved)} reserved, of"
-            f" {_size(torch.cuda.get_device_properties(distributed.device()).total_memory)}"
+            f"peak GPU memory: {_bytes_text(found.allocated)} of tensors, {_bytes_text(found.reserved)} reserved, of"
+            f" {_bytes_text(torch.cuda.get_device_properties(distributed.device()).total_memory)}"
         )
     yield f"step time: {found.seconds:.3g} s, with the data read and the weights updated"
-    typical, most = (_duration(seconds) for seconds in (found.typical, found.most))
+    typical, most = (_duration_text(seconds) for seconds in (found.typical, found.most))
     yield (
         f"wall time: about {typical} for {config.loop.steps} steps by the datasets' shares of the arithmetic,"
         f" {most} if every step were the worst; validations not counted"
     )
-    yield f"checkpoint: {_size(found.checkpoint)}, of which the run keeps {config.loop.keep}"
+    yield f"checkpoint: {_bytes_text(found.checkpoint)}, of which the run keeps {config.loop.keep}"
 
 
 def _rates(config: TrainingStage, mixture: Mixture) -> Iterator[tuple[OnlineDataset, float]]:
@@ -194,11 +194,11 @@ def _describe_production(
         )
 
 
-def _duration(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     return str(timedelta(seconds=int(np.ceil(seconds))))
 
 
-def _size(num_bytes: float) -> str:
+def _bytes_text(num_bytes: float) -> str:
     for unit in ("kB", "MB"):
         num_bytes /= 1000
         if num_bytes < 1000:

@@ -26,7 +26,7 @@ from pelagos.preprocessing.samples.mixture import Block, Mixture
 
 STEPS = 2
 """The first step allocates, compiles and fills caches; the second is timed."""
-_SAMPLED_STEPS = 1000
+_SAMPLED_STEPS = 1000  # enough for the mean over a curriculum
 
 
 class RunCost:
@@ -45,11 +45,11 @@ class RunCost:
     ) -> None:
         costs = np.array([flops[dataset.layout.dataset] for dataset in mixture.datasets])
 
-        def passes(dataset: Dataset, look: int) -> int:
-            return objective.passes(dataset.sampling.kind, dataset.sampling.steps_at(look))
+        def passes(dataset: Dataset, step: int) -> int:
+            return objective.passes(dataset.sampling.kind, dataset.sampling.steps_at(step))
 
-        looks = range(0, steps, max(1, steps // _SAMPLED_STEPS))
-        means = [np.mean([passes(dataset, look) for look in looks]) for dataset in mixture.datasets]
+        sampled = range(0, steps, max(1, steps // _SAMPLED_STEPS))
+        means = [np.mean([passes(dataset, step) for step in sampled]) for dataset in mixture.datasets]
         longest = [passes(dataset, steps - 1) for dataset in mixture.datasets]
         values = [_values(dataset.layout) for dataset in mixture.datasets]
         # Without counted operations, as in a network without matrix products, the number of values decides.

@@ -14,7 +14,14 @@ from typing import Any
 from pydantic import Field, PositiveInt, field_validator
 
 from pelagos.pipeline.runs.commands import PARALLEL
-from pelagos.pipeline.runs.configuration import SHIPPED, apply_overrides, check, dump, find, read
+from pelagos.pipeline.runs.configuration import (
+    SHIPPED,
+    apply_overrides,
+    dump,
+    find_config,
+    read_yaml,
+    validate,
+)
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, PelagosError
 
@@ -106,9 +113,9 @@ def read_slurm_config(
     # The most specific wins: options over overrides over the file.
     own = [text.removeprefix("slurm.") for text in overrides if text.startswith("slurm.")]
     others = [text for text in overrides if not text.startswith("slurm.")]
-    values = apply_overrides(read(find(file)) if file else {}, own)
+    values = apply_overrides(read_yaml(find_config(file)) if file else {}, own)
     values |= {key: value for key, value in options.items() if value is not None}
-    return check(values, SlurmConfig, file or "slurm"), others
+    return validate(values, SlurmConfig, file or "slurm"), others
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pelagos.evaluation.truth import as_forecast
 from pelagos.models.rollout import rollout
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.forecasting.forecast_inputs import Fields, InputHistory, Start, StoredInputs
-from pelagos.pipeline.runs.model_folder import Domain, Model, context, lagged
+from pelagos.pipeline.runs.model_folder import Domain, Model, context_of, lagged
 from pelagos.preprocessing import transform
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.layout import Layout
@@ -147,7 +147,7 @@ class BatchForecast:
         )
 
     def _call(self, fields_BCHW: Tensor, lead_B: Tensor) -> Tensor:
-        given = context(self._signature, self._layout, self._inputs.scalars_BS, lead_B)
+        given = context_of(self._signature, self._layout, self._inputs.scalars_BS, lead_B)
         frame_BCHW: Tensor = self._network(fields_BCHW, lead_B, given)
         return frame_BCHW
 

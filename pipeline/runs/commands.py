@@ -52,9 +52,9 @@ def command_of(config: str) -> str:
         MissingFileError: there is no such file.
         ConfigError: it names no command.
     """
-    from pelagos.pipeline.runs.configuration import find, read
+    from pelagos.pipeline.runs.configuration import find_config, read_yaml
 
-    command = read(find(config)).get("command")
+    command = read_yaml(find_config(config)).get("command")
     if command not in STAGES:
         raise ConfigError(f"{config}: `command` must be one of {', '.join(STAGES)}, not {command!r}")
     return str(command)

@@ -28,14 +28,14 @@ def load(path: str | Path, overrides: Iterable[str], cls: type[C]) -> C:
         MissingFileError: there is no such file.
         ConfigError: it is not YAML, or has errors; the message lists all of them by their dotted keys.
     """
-    file = find(path)
-    return check(apply_overrides(read(file), overrides), cls, str(file))
+    file = find_config(path)
+    return validate(apply_overrides(read_yaml(file), overrides), cls, str(file))
 
 
-def find(path: str | Path) -> Path:
+def find_config(path: str | Path) -> Path:
     """The file, or the shipped configuration of that name.
 
-    >>> find("demo").name
+    >>> find_config("demo").name
     'demo.yaml'
     """
     path = Path(path)
@@ -49,7 +49,7 @@ def find(path: str | Path) -> Path:
     )
 
 
-def read(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_yaml(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The mapping in a YAML file, merged over that of the file that it extends.
 
     Raises:
@@ -72,7 +72,9 @@ def read(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{file}: extends must name one file, not {base!r}")
     # A file beside this one goes before a shipped one of the same name.
     beside = file.parent / base
-    return merge(read(beside if beside.is_file() else find(base), (*extended_by, file.resolve())), values)
+    return merge(
+        read_yaml(beside if beside.is_file() else find_config(base), (*extended_by, file.resolve())), values
+    )
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def _set(node: Any, keys: list[str], value: Any, text: str) -> Any:
     return copy
 
 
-def check(values: Mapping[str, Any], cls: type[C], where: str) -> C:
+def validate(values: Mapping[str, Any], cls: type[C], where: str) -> C:
     """`values` as a `cls`.
 
     Raises:
@@ -150,9 +152,9 @@ def check(values: Mapping[str, Any], cls: type[C], where: str) -> C:
         return TypeAdapter(cls).validate_python(_floats(values))
     except ValidationError as error:
         faults: dict[str, list[str]] = {}
-        for detail in filter(_is_told, error.errors()):
+        for detail in filter(_is_reported, error.errors()):
             faults.setdefault(_key(detail, values), []).append(_fault(detail, cls))
-        lines = [f"  {key}: {', or '.join(dict.fromkeys(told))}" for key, told in faults.items()]
+        lines = [f"  {key}: {', or '.join(dict.fromkeys(messages))}" for key, messages in faults.items()]
         raise ConfigError(f"{where} has {len(lines)} error(s):\n" + "\n".join(lines)) from error
 
 
@@ -167,7 +169,7 @@ def _floats(values: Any) -> Any:
     return values
 
 
-def _is_told(detail: ErrorDetails) -> bool:
+def _is_reported(detail: ErrorDetails) -> bool:
     """Whether to report an error: not a list that is too short only because its items are in error."""
     return detail["type"] != "too_short" or len(detail["input"]) < detail["ctx"]["min_length"]
 

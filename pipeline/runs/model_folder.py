@@ -203,7 +203,9 @@ def union(*signatures: Signature) -> Signature:
     )
 
 
-def context(signature: Signature, layout: Layout, scalars_BS: Tensor | None, lead_time_B: Tensor) -> Context:
+def context_of(
+    signature: Signature, layout: Layout, scalars_BS: Tensor | None, lead_time_B: Tensor
+) -> Context:
     """What a network of this signature is told about a batch of this layout.
 
     Scalars of the signature that the dataset lacks are NaN, unless they are a `DerivedScalar`.

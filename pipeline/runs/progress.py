@@ -80,8 +80,8 @@ def _rich_bar(title: str, total: int) -> Iterator[Bar]:
         task = progress.add_task(title, total=total, note="", pace="")
 
         def show(done: int, note: str = "", total: int | None = None) -> None:
-            told = pace(done, total or int(progress.tasks[0].total or 0))
-            progress.update(task, completed=done, note=note, total=total, pace=told)
+            rate = pace(done, total or int(progress.tasks[0].total or 0))
+            progress.update(task, completed=done, note=note, total=total, pace=rate)
 
         yield show
 
@@ -98,5 +98,5 @@ class _Lines:
         if done < self._total and now - self._last < LINE_SECONDS:
             return
         self._last = now
-        told = "  ".join(text for text in (f"{self._title:<12} {done}/{self._total}", pace, note) if text)
-        print(told, file=sys.stderr, flush=True)
+        line = "  ".join(text for text in (f"{self._title:<12} {done}/{self._total}", pace, note) if text)
+        print(line, file=sys.stderr, flush=True)

@@ -22,7 +22,7 @@ from pelagos.evaluation.verification import Evaluation
 from pelagos.pipeline.cluster.launch import run_processes
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.commands import PARALLEL, STAGES, config_class, stage_module
-from pelagos.pipeline.runs.configuration import check, dump
+from pelagos.pipeline.runs.configuration import dump, validate
 from pelagos.pipeline.runs.progress import console
 from pelagos.pipeline.stages.demo_contract import DemoContract, Score
 from pelagos.pipeline.stages.demo_report import demo_report
@@ -110,7 +110,7 @@ def demo_steps(config: DemoStage) -> Iterator[Step]:
             if command not in STAGES or command == "demo":
                 raise ConfigError(f"stages.{name}: `command` must be a stage, not {command!r}")
             filled = _fill_placeholders(raw, {"{root}": str(config.root), "{seed}": str(config.seed)})
-            yield Step(group, name, check(filled, config_class(command), f"stages.{name}"))
+            yield Step(group, name, validate(filled, config_class(command), f"stages.{name}"))
 
 
 def _fill_placeholders(value: Any, texts: Mapping[str, str]) -> Any:

@@ -9,7 +9,7 @@ from pelagos.evaluation.report.evaluation_report import add_physics, add_picture
 from pelagos.evaluation.report.report import Report
 from pelagos.evaluation.verification import Evaluation
 from pelagos.pipeline.stages.demo_contract import DemoContract
-from pelagos.pipeline.tracking.tracker import history
+from pelagos.pipeline.tracking.tracker import read_metrics
 
 
 def demo_report(
@@ -72,7 +72,7 @@ def _add_training(report: Report, runs: Mapping[str, Path]) -> None:
     report.section("Training")
     curves = {}
     for name, folder in runs.items():
-        records = [record for record in history(folder) if "train/loss" in record]
+        records = [record for record in read_metrics(folder) if "train/loss" in record]
         if records:
             curves[name] = ([r["step"] for r in records], [r["train/loss"] for r in records])
     report.training_curves(

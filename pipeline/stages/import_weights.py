@@ -159,7 +159,7 @@ def _poseidon(source: Path) -> PublishedNetwork:
 
 
 def _credit(source: Path, file: Path) -> PublishedNetwork:
-    arguments = configuration.read(file).get("model")
+    arguments = configuration.read_yaml(file).get("model")
     if not isinstance(arguments, dict) or "type" not in arguments:
         raise DataError(f"{file} has no section `model` with a `type`, as CREDIT's configurations have")
     weights = _one_of(source, CREDIT_FILES)

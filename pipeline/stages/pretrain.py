@@ -20,9 +20,9 @@ class PretrainStage(TrainingStage):
 
     Attributes:
         data: stores, or simulations that run beside training, with weights and what makes a sample.
-        temperature: shares of datasets go with (weight and) their number of samples to the power 1 / temperature.
-        normalization: whether each dataset has its own scales, or all share one for each variable.
-        conditions: what the network is told of each sample beside the stores' own scalars.
+        temperature: a dataset's share is its weight times its number of samples to the power 1 / temperature.
+        normalization: whether every dataset has its own scales, or all share one scale a variable.
+        conditions: scalars that the network gets with each sample, beside the stores' own.
     """
 
     command: Literal["pretrain"] = "pretrain"

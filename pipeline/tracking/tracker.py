@@ -244,7 +244,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def history(folder: Path) -> list[dict[str, float]]:
+def read_metrics(folder: Path) -> list[dict[str, float]]:
     """The records in a run's `metrics.jsonl`, by step; if one was repeated after a restart, the last counts."""
     file = folder / "metrics.jsonl"
     if not file.is_file():

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pelagos.models.context import Signature
-from pelagos.pipeline.runs.model_folder import context
+from pelagos.pipeline.runs.model_folder import context_of
 from pelagos.preprocessing.layout import Layout
 
 
@@ -73,7 +73,9 @@ def _operations(network: nn.Module, signature: Signature, layout: Layout, sample
     device = next(network.parameters()).device
     inputs = torch.zeros(samples, len(layout.inputs), *layout.grid.shape, device=device)
     lead_time = torch.ones(samples, device=device)
-    told = context(signature, layout, torch.ones(samples, len(layout.scalars), device=device), lead_time)
+    context = context_of(
+        signature, layout, torch.ones(samples, len(layout.scalars), device=device), lead_time
+    )
     with FlopCounterMode(display=False, custom_mapping=UNKNOWN) as counter, torch.no_grad():
-        network(inputs, lead_time, told)
+        network(inputs, lead_time, context)
     return int(counter.get_total_flops())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pelagos.models.context import Signature
 from pelagos.models.losses import Loss
 from pelagos.models.rollout import rollout
-from pelagos.pipeline.runs.model_folder import context
+from pelagos.pipeline.runs.model_folder import context_of
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.samples.batch import Batch, Kind
 from pelagos.preprocessing.variables import with_role
@@ -83,19 +83,19 @@ class Objective:
     def _direct(self, network: nn.Module, batch: Batch, inputs: Tensor) -> Tensor:
         """(B, C, H, W) forecasts of pairs, (B K, C, H, W) of windows, each from the initial frame."""
         lead, repeats = batch.lead_time.reshape(-1), batch.lead_time[0].numel()
-        told = context(self.signature, batch.layout, batch.scalars.repeat_interleave(repeats, 0), lead)
-        frame: Tensor = network(inputs.repeat_interleave(repeats, 0), lead, told)
+        context = context_of(self.signature, batch.layout, batch.scalars.repeat_interleave(repeats, 0), lead)
+        frame: Tensor = network(inputs.repeat_interleave(repeats, 0), lead, context)
         return frame
 
     def _rollout(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> Iterator[Tensor]:
         """(B, C, H, W) forecasts of steps 1, 2, ..., with gradients through the last ones."""
-        told = context(self.signature, batch.layout, batch.scalars, batch.lead_time)
+        context = context_of(self.signature, batch.layout, batch.scalars, batch.lead_time)
         num_prognostic, num_forcing = (
             len(with_role(batch.layout.inputs, role)) for role in ("prognostic", "forcing")
         )
         state, static, forcing = inputs.tensor_split((num_prognostic, inputs.shape[1] - num_forcing), dim=1)
         return rollout(
-            lambda fields: network(fields, batch.lead_time, told),
+            lambda fields: network(fields, batch.lead_time, context),
             state,
             static,
             lambda done: batch.forcings[:, done - 1] if done else forcing,

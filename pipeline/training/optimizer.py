@@ -106,16 +106,17 @@ class OptimizerConfig(Config):
         for name, parameter in network.named_parameters():
             norm = "norm" in name
             role = _role(name, norm=norm)
+            # A last axis of length 1 is a gain or bias in the shape of a kernel.
             kernel = parameter.ndim == 2 or (parameter.ndim > 2 and parameter.shape[-1] > 1)
             yield name, parameter, role, not norm and (kernel or (role == "embedding" and parameter.ndim > 2))
 
 
 def _poseidon(network: ScOT, *, apart: bool) -> Iterator[tuple[str, nn.Parameter, ParameterRole, bool]]:
-    """The groups of Poseidon's code (camlab-ethz/poseidon at b8fa28f), which its paper describes otherwise.
+    """The groups of Poseidon's code (camlab-ethz/poseidon at b8fa28f); its paper describes others.
 
-    Norms are exempt from decay, and so is every name with "bias" in it: the networks of position biases,
-    too, but neither logit scales nor layer scales. A learning rate of their own puts all that reads and
-    writes variables into one group (`apart`), which then is decayed, the norm of the embedding included.
+    Norms are not decayed, nor is any parameter with "bias" in its name, which includes the networks of position biases
+    but not logit scales or layer scales. With a learning rate of their own (`apart`), the layers that read and write
+    variables form one group, which is decayed, the norm of the embedding included.
     """
     norms: dict[nn.Parameter, bool] = {
         parameter: isinstance(module, ConditionalLayerNorm)

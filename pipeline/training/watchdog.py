@@ -43,7 +43,7 @@ class Watchdog:
         self._rank, self._world = distributed.rank(), distributed.world()
         self._mine = PeerStatus(beat=0, progress=0)
         self._seen = [PeerStatus() for _ in range(self._world)]
-        self._told = ""
+        self._reported = ""
         self._stop = threading.Event()
 
     def mark(self, step: int, activity: str) -> None:
@@ -59,11 +59,13 @@ class Watchdog:
             try:
                 self._exchange(store)
                 lost = time.monotonic()
-                self._tell(self.verdict(lost))
+                self._report(self.verdict(lost))
             except RuntimeError:  # from the store, whose server is a thread of rank 0 or of the launcher
                 silence = time.monotonic() - lost
                 if silence > self._patience:
-                    self._tell("rank 0, or the launcher that keeps the processes' addresses, does not answer")
+                    self._report(
+                        "rank 0, or the launcher that keeps the processes' addresses, does not answer"
+                    )
 
     def stop(self) -> None:
         """Let `run` return."""
@@ -105,12 +107,12 @@ class Watchdog:
         how = "gives no sign of life; when last heard it" if silent else "stands still: it"
         return "; ".join(f"rank {rank} {how} {self._seen[rank].activity}" for rank in late)
 
-    def _tell(self, verdict: str) -> None:
+    def _report(self, verdict: str) -> None:
         """Print a message, once."""
-        if verdict and verdict != self._told:
+        if verdict and verdict != self._reported:
             clock = time.strftime("%H:%M:%S", time.localtime(time.time() - self._patience))
             print(f"WARNING: since {clock} or before, {verdict}", file=sys.stderr, flush=True)
-        self._told = verdict
+        self._reported = verdict
 
 
 @contextmanager

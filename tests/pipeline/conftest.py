@@ -8,7 +8,7 @@ import pytest
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -19,7 +19,7 @@ def waves(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("waves")
     simulation = {"num_trajectories": 8, "shape": (8, 8), "num_frames": 6, "interval": 0.02}
     config = SimulateConfig.model_validate({"equation": {"kind": "wave"}, **simulation})
-    the_well.write(simulate(config), folder / "waves.hdf5")
+    well_writer.write(simulate(config), folder / "waves.hdf5")
     values = {
         "dataset": "waves",
         "source": {"kind": "the_well", "paths": str(folder / "waves.hdf5")},

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pelagos.pipeline.runs.commands import config_class
-from pelagos.pipeline.runs.configuration import check
+from pelagos.pipeline.runs.configuration import validate
 from pelagos.preprocessing.build.build_config import BuildConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ EXAMPLES = [
 @pytest.mark.parametrize(("page", "number", "text"), EXAMPLES, ids=lambda value: str(value)[:20])
 def test_every_example_is_a_configuration(page: str, number: int, text: str) -> None:
     values = yaml.safe_load(text)
-    check(values, config_class(values["command"]), f"{page}, example {number}")
+    validate(values, config_class(values["command"]), f"{page}, example {number}")
 
 
 def test_the_page_on_building_names_every_option() -> None:

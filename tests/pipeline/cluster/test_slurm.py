@@ -18,7 +18,7 @@ import yaml
 from safetensors.torch import load_file
 
 from pelagos.pipeline.engine import checkpoint
-from pelagos.pipeline.tracking.tracker import TrackingConfig, history
+from pelagos.pipeline.tracking.tracker import TrackingConfig, read_metrics
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.slurm_workers import SlurmWorkers
@@ -223,7 +223,7 @@ def training(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def steps(run: Path) -> int:
-    records = history(run)
+    records = read_metrics(run)
     return int(records[-1]["step"]) if records else 0
 
 
@@ -295,7 +295,9 @@ def sent(training: Path, name: str) -> dict[int, float]:
 
 
 def losses(run: Path) -> dict[int, float]:
-    return {int(record["step"]): record["train/loss"] for record in history(run) if "train/loss" in record}
+    return {
+        int(record["step"]): record["train/loss"] for record in read_metrics(run) if "train/loss" in record
+    }
 
 
 def go_on(cluster: Cluster, training: Path, *overrides: str) -> None:

@@ -83,7 +83,7 @@ def test_an_override_that_fits_nothing_is_refused(tmp_path: Path, override: str)
 
 def test_a_missing_file_names_shipped_ones_that_are_near() -> None:
     with pytest.raises(MissingFileError, match="demo"):
-        configuration.find("demoo")
+        configuration.find_config("demoo")
 
 
 @pytest.mark.parametrize(("text", "expected"), [("a: [", "not valid YAML"), ("- a\n", "must hold a mapping")])

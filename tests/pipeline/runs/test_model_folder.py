@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from pelagos.models.context import Signature
-from pelagos.pipeline.runs.model_folder import context, signature_of
+from pelagos.pipeline.runs.model_folder import context_of, signature_of
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.variables import known_variable
@@ -25,33 +25,33 @@ LEADS = torch.tensor([1.0, 3.0])
 
 def test_channels_are_found_by_name_whatever_their_order() -> None:
     signature = Signature(("mask", "velocity_y", "density", "velocity_x"), ("velocity_y", "velocity_x"))
-    told = context(signature, layout(), None, LEADS)
-    assert told.inputs == (3, 1, 0)
-    assert told.outputs == (1, 0)
-    assert told.residual == (0, 1)
-    assert told.periodic == (False, True)
-    assert told.scalars is None
+    context = context_of(signature, layout(), None, LEADS)
+    assert context.inputs == (3, 1, 0)
+    assert context.outputs == (1, 0)
+    assert context.residual == (0, 1)
+    assert context.periodic == (False, True)
+    assert context.scalars is None
 
 
 def test_scalars_come_from_the_batch_from_its_grid_or_not_at_all() -> None:
     conditions = ("duration", "spacing_x", "spacing_y")
     signature = signature_of([layout(), layout(scalars=("forcing",))], conditions)
     assert signature.scalars == ("viscosity", "forcing", *conditions)
-    told = context(signature, layout(), torch.tensor([[1e-3], [np.nan]], dtype=torch.float64), LEADS)
+    context = context_of(signature, layout(), torch.tensor([[1e-3], [np.nan]], dtype=torch.float64), LEADS)
     expected = torch.tensor(
         [[1e-3, np.nan, 0.5, 1 / 16, 0.25], [np.nan, np.nan, 1.5, 1 / 16, 0.25]], dtype=torch.float32
     )
-    assert told.scalars is not None
-    assert_close(told.scalars, expected, rtol=1e-6, atol=0, equal_nan=True)
+    assert context.scalars is not None
+    assert_close(context.scalars, expected, rtol=1e-6, atol=0, equal_nan=True)
 
 
 def test_a_stores_own_scalar_goes_before_one_that_follows_from_its_grid() -> None:
     own = layout(scalars=("spacing_x",))
-    told = context(signature_of([own], ("spacing_x",)), own, torch.tensor([[7.0], [8.0]]), LEADS)
-    assert told.scalars is not None
-    assert told.scalars.tolist() == [[7.0], [8.0]]
+    context = context_of(signature_of([own], ("spacing_x",)), own, torch.tensor([[7.0], [8.0]]), LEADS)
+    assert context.scalars is not None
+    assert context.scalars.tolist() == [[7.0], [8.0]]
 
 
 def test_variables_that_the_network_has_no_weights_for_are_an_error() -> None:
     with pytest.raises(ValueError, match="no input weights for mask; it knows velocity_x, velocity_y"):
-        context(Signature(("velocity_x", "velocity_y"), ("velocity_x",)), layout(), None, LEADS)
+        context_of(Signature(("velocity_x", "velocity_y"), ("velocity_x",)), layout(), None, LEADS)

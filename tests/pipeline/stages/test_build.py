@@ -6,14 +6,14 @@ import pytest
 
 from pelagos.pipeline.stages.build import BuildStage, run
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.store import open_store
 
 
 def test_a_store_is_built_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     size = {"num_trajectories": 2, "shape": (8, 8), "num_frames": 3, "interval": 0.02}
     config = SimulateConfig.model_validate({"equation": {"kind": "wave"}, **size})
-    the_well.write(simulate(config), tmp_path / "waves.hdf5")
+    well_writer.write(simulate(config), tmp_path / "waves.hdf5")
     values = {
         "dataset": "waves",
         "source": {"kind": "the_well", "paths": str(tmp_path / "waves.hdf5")},

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from pelagos.pipeline.engine import checkpoint
 from pelagos.pipeline.runs import model_folder
-from pelagos.pipeline.tracking.tracker import history
+from pelagos.pipeline.tracking.tracker import read_metrics
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import StoppedError
@@ -86,7 +86,9 @@ def undisturbed(folder: Path) -> Path:
 
 def test_losses_fall_and_validation_is_reported(undisturbed: Path) -> None:
     held_out = {
-        record["step"]: record["valid/waves"] for record in history(undisturbed) if "valid/waves" in record
+        record["step"]: record["valid/waves"]
+        for record in read_metrics(undisturbed)
+        if "valid/waves" in record
     }
     assert list(held_out) == [10, 20, 30, 40]
     assert list(held_out.values()) == sorted(held_out.values(), reverse=True)
@@ -107,7 +109,7 @@ def test_a_run_that_is_told_to_stop_keeps_its_step_and_goes_on(
     name = f"told-{processes}"
     arguments = (f"output={folder / name}", "loop.checkpoint_every=0", "--processes", str(processes))
     process = start(folder, *arguments)
-    while len(history(folder / name)) < 1:
+    while len(read_metrics(folder / name)) < 1:
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
     os.killpg(process.pid, number)

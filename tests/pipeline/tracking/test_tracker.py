@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pelagos.pipeline.tracking.tracker import MlflowTracker, TrackingConfig, history
+from pelagos.pipeline.tracking.tracker import MlflowTracker, TrackingConfig, read_metrics
 
 
 class Server:
@@ -58,7 +58,7 @@ def test_metrics_reach_the_file_and_the_server(tmp_path: Path, config: TrackingC
     tracker.metrics({"loss": 0.5}, 1)
     tracker.metrics({"loss": 0.25}, 2)
     tracker.close()
-    assert [(r["step"], r["loss"]) for r in history(tmp_path / "run")] == [(1, 0.5), (2, 0.25)]
+    assert [(r["step"], r["loss"]) for r in read_metrics(tmp_path / "run")] == [(1, 0.5), (2, 0.25)]
     run = config.client().get_run(tracker.run_id)
     assert run.data.metrics["loss"] == 0.25
     assert run.data.params["loop.steps"] == "3"
@@ -143,7 +143,7 @@ def test_a_line_that_a_kill_left_unfinished_is_dropped(tmp_path: Path, config: T
     tracker = config.build("run", run)
     tracker.metrics({"loss": 0.25}, 2)
     tracker.close()
-    assert [(r["step"], r["loss"]) for r in history(run)] == [(1, 0.5), (2, 0.25)]
+    assert [(r["step"], r["loss"]) for r in read_metrics(run)] == [(1, 0.5), (2, 0.25)]
 
 
 def test_a_server_that_cannot_be_reached_leaves_a_complete_file(
@@ -154,5 +154,5 @@ def test_a_server_that_cannot_be_reached_leaves_a_complete_file(
     assert isinstance(tracker, MlflowTracker)
     tracker.metrics({"loss": 0.5}, 1)
     tracker.close()
-    assert history(tmp_path / "run")[0]["loss"] == 0.5
+    assert read_metrics(tmp_path / "run")[0]["loss"] == 0.5
     assert "does not answer; metrics are kept in" in capfd.readouterr().err

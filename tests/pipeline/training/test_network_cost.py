@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pelagos.models.context import Signature
 from pelagos.models.networks.network import NetworkConfig
-from pelagos.pipeline.runs.model_folder import context, signature_of
+from pelagos.pipeline.runs.model_folder import context_of, signature_of
 from pelagos.pipeline.training.network_cost import UNKNOWN, network_cost
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
@@ -63,10 +63,10 @@ def test_a_call_is_counted_as_training_makes_it(kind: str, checkpointing: bool) 
     layouts = [replace(LAYOUT, dataset=name) for name in "de"]
     signature, lead_time = signature_of(layouts), torch.ones(3)
     network = network_of(kind, signature, checkpointing=checkpointing)
-    told = context(signature, layouts[0], torch.empty(3, 0), lead_time)
+    context = context_of(signature, layouts[0], torch.empty(3, 0), lead_time)
     products = {torch.ops.aten.addmm_: UNKNOWN[torch.ops.aten.addmm_]}
     with FlopCounterMode(display=False, custom_mapping=products) as counter:
-        network(torch.zeros(3, 1, 16, 16), lead_time, told)
+        network(torch.zeros(3, 1, 16, 16), lead_time, context)
     counted = network_cost(network, signature, layouts, 3).flops
     assert 3 * counted["d"] == pytest.approx(counter.get_total_flops())
     assert counted["e"] == counted["d"] > 0

@@ -8,7 +8,7 @@ import torch
 
 from pelagos.models.losses import LossConfig
 from pelagos.pipeline.runs import model_folder
-from pelagos.pipeline.runs.model_folder import context
+from pelagos.pipeline.runs.model_folder import context_of
 from pelagos.pipeline.stages import pretrain
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
@@ -77,9 +77,9 @@ def test_training_falls_below_persistence(store: Path, tmp_path: Path, kind: str
     dataset = held_out(store)
     batch = dataset.batch(torch.arange(dataset.num_samples).numpy())
     loss = LossConfig(kind="mse").build(dataset.layout)
-    told = context(trained.signature, dataset.layout, batch.scalars, batch.lead_time)
+    context = context_of(trained.signature, dataset.layout, batch.scalars, batch.lead_time)
     with torch.no_grad():
-        forecast = trained.network(batch.inputs, batch.lead_time, told)
+        forecast = trained.network(batch.inputs, batch.lead_time, context)
     error = loss(forecast, batch.targets, batch.mask)
     unchanged = loss(batch.inputs[:, : len(dataset.layout.outputs)], batch.targets, batch.mask)
     assert error < 0.8 * unchanged, float(error / unchanged)

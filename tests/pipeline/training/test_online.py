@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from pelagos.evaluation.forecast_zarr import read_forecasts
 from pelagos.pipeline.cli import app
 from pelagos.pipeline.runs import model_folder
-from pelagos.pipeline.tracking.tracker import history
+from pelagos.pipeline.tracking.tracker import read_metrics
 from pelagos.pipeline.training.ledger import read
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
@@ -136,7 +136,7 @@ def test_nothing_of_the_simulation_is_written(folder: Path, alone: Path) -> None
 
 
 def test_scores_of_held_out_trajectories_and_the_producers_work_are_reported(alone: Path) -> None:
-    records = history(alone)
+    records = read_metrics(alone)
     assert sorted(record["step"] for record in records if "valid/wave" in record) == [8, 16]
     last = [record for record in records if "online/wave/fill" in record][-1]
     assert last["online/wave/fill"] == 1

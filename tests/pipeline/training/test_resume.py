@@ -14,7 +14,7 @@ import small_runs
 import torch
 
 from pelagos.pipeline.engine import checkpoint
-from pelagos.pipeline.tracking.tracker import TrackingConfig, history
+from pelagos.pipeline.tracking.tracker import TrackingConfig, read_metrics
 from pelagos.pipeline.training.ledger import read
 
 
@@ -183,7 +183,7 @@ def recipe(folder: Path) -> Path:
 
 def held_out(run: Path) -> dict[int, float]:
     """Rollout scores by step."""
-    return {r["step"]: r["valid_rollout/waves"] for r in history(run) if "valid_rollout/waves" in r}
+    return {r["step"]: r["valid_rollout/waves"] for r in read_metrics(run) if "valid_rollout/waves" in r}
 
 
 def test_rollouts_with_noise_are_the_same_on_two_processes_that_share_weights(
@@ -222,7 +222,7 @@ def test_rollouts_noise_curriculum_and_the_best_weights_survive_a_kill_and_a_tor
 def test_a_run_without_better_scores_ends_early_and_keeps_the_best(folder: Path) -> None:
     overrides = ("optimizer.lr=3", "loop.validate_every=1", "loop.patience=2", "loop.kept=best", "loop.ema=0")
     run = small_runs.finish(folder, "patient", 1, *overrides)
-    scores = {r["step"]: r["valid/waves"] for r in history(run) if "valid/waves" in r}
+    scores = {r["step"]: r["valid/waves"] for r in read_metrics(run) if "valid/waves" in r}
     last, best = max(scores), min(scores, key=lambda step: scores[step])
     assert last == best + 2 < small_runs.STEPS
     newest = checkpoint.latest(run / "checkpoints")

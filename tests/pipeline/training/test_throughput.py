@@ -14,7 +14,7 @@ from pelagos.models.context import Context
 from pelagos.models.losses import LossConfig
 from pelagos.pipeline.runs.model_folder import signature_of
 from pelagos.pipeline.stages import pretrain
-from pelagos.pipeline.tracking.tracker import history
+from pelagos.pipeline.tracking.tracker import read_metrics
 from pelagos.pipeline.training import trainer
 from pelagos.pipeline.training.network_cost import network_cost
 from pelagos.pipeline.training.objective import ObjectiveConfig
@@ -180,7 +180,7 @@ def test_a_run_tells_its_speed_and_how_long_it_waits_for_data(
     monkeypatch.setattr(trainer, "Loader", late_loader)
     began = time.time()
     pretrain.run(config)
-    records = [record for record in history(config.output) if "train/loss" in record]
+    records = [record for record in read_metrics(config.output) if "train/loss" in record]
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
     seconds = [4 * record["step"] / record["samples_per_second"] for record in records]
     assert seconds == sorted(seconds)
