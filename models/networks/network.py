@@ -40,12 +40,10 @@ class ExternalConfig(Config):
             cls = getattr(import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"network.path {self.path!r} cannot be imported: {error}") from error
-        network = cls(signature, **self.args)
-        if not isinstance(network, nn.Module):
-            raise ConfigError(
-                f"network.path {self.path!r} made a {type(network).__name__}, not a torch.nn.Module"
-            )
-        return network
+        # Checked before the call: a model folder of somebody else must not name a function to be called.
+        if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+            raise ConfigError(f"network.path {self.path!r} is {cls!r}, not a subclass of torch.nn.Module")
+        return cls(signature, **self.args)
 
 
 NetworkConfig = Annotated[

@@ -1,7 +1,6 @@
 """The union of networks: every kind is buildable by name, serves real grids, and has joined the contract."""
 
 from importlib import import_module
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -30,6 +29,11 @@ class Persistence(nn.Module):
 
     def forward(self, x_BCHW: torch.Tensor, lead_time_B: torch.Tensor, context: Context) -> torch.Tensor:
         return self.factor * x_BCHW[:, : len(self.signature.outputs)]
+
+
+def called(signature: Signature) -> nn.Module:
+    """A function that a stranger's configuration might name."""
+    pytest.fail(f"called with {signature}")
 
 
 def test_the_union_has_the_networks_that_configurations_may_name() -> None:
@@ -78,13 +82,17 @@ def test_an_external_network_is_called_with_the_signature_and_its_arguments() ->
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("nowhere.at:All", "cannot be imported"), ("pathlib:Path", "made a .*Path, not a torch.nn.Module")],
+    [
+        ("nowhere.at:All", "cannot be imported"),
+        ("pathlib:Nothing", "cannot be imported"),
+        ("pathlib:Path", "is <class .*Path'>, not a subclass of torch.nn.Module"),
+        (f"{__name__}:called", "is <function called .*>, not a subclass of torch.nn.Module"),
+    ],
 )
 def test_an_external_path_that_leads_to_no_network_is_an_error(path: str, message: str) -> None:
     config = READER.validate_python({"kind": "external", "path": path})
-    signature: Any = Path() if path == "pathlib:Path" else WEATHER
     with pytest.raises(ValueError, match=message):
-        config.build(signature)
+        config.build(WEATHER)
 
 
 def test_an_unknown_kind_is_told_which_there_are() -> None:
