@@ -84,6 +84,7 @@ def _slice_names(signature: Signature, kind: AxisKind) -> tuple[str, ...]:
 def _adapt_weight(
     name: str, weight: Tensor, own: Tensor, kinds: tuple[AxisKind | None, ...], old: Signature, new: Signature
 ) -> Tensor:
+    # The old weight may differ from the new one along axes of variables and conditions only.
     expected = tuple(
         size if kind is None else len(_slice_names(old, kind))
         for size, kind in zip(own.shape, kinds, strict=True)
@@ -103,6 +104,7 @@ def _adapt_weight(
         source, target = torch.tensor(pairs, dtype=torch.long).view(-1, 2).unbind(1)
         sources.append(source.view(shape))
         targets.append(target.view(shape))
+    # The new network's initial weights fill the slices that have no source.
     fitted = own.detach().clone()
     fitted[tuple(targets)] = weight[tuple(sources)].to(fitted)
     assert torch.isfinite(fitted).all(), f"{name} is not finite"

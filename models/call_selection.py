@@ -57,6 +57,7 @@ def select_variables(
     shape = (batch, len(signature.scalars))
     scalars_BS = context.scalars
     if scalars_BS is None:
+        # Not zero: a scalar of zero is known, a missing one is not.
         scalars_BS = torch.full(shape, torch.nan, dtype=lead_time_B.dtype, device=lead_time_B.device)
     if scalars_BS.shape != shape:
         raise ValueError(f"scalars of shape {tuple(scalars_BS.shape)}, {shape} is right: {signature.scalars}")

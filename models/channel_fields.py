@@ -37,6 +37,7 @@ class ChannelFields:
         num_inputs = len(self.signature.inputs)
         if call.inputs == tuple(range(num_inputs)):
             return x_BCHW
+        # Fields are normalised: the mean of every variable is zero.
         full_BCHW = x_BCHW.new_zeros(len(x_BCHW), num_inputs, *x_BCHW.shape[2:])
         full_BCHW[:, list(call.inputs)] = x_BCHW
         return full_BCHW
@@ -61,6 +62,7 @@ class ChannelFields:
 
     def requested_outputs(self, y_BCHW: Tensor, call: CallSelection) -> Tensor:
         """Those of all output variables (B, C', H, W) that the call asks for."""
+        # Indexing copies, even where it takes everything.
         if call.outputs == tuple(range(len(self.signature.outputs))):
             return y_BCHW
         return y_BCHW[:, list(call.outputs)]

@@ -44,6 +44,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], source: str) -> 
     Raises:
         DataError: names or shapes do not fit the network, or a value is not finite.
     """
+    # Checked here, not by load_state_dict, whose message names neither the source nor values that are not finite.
     own = network.state_dict()
     problems = [f"{name} is missing" for name in own if name not in state]
     problems += [f"{name} is unknown" for name in state if name not in own]
@@ -58,6 +59,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], source: str) -> 
         more = f"; and {hidden} more" if hidden > 0 else ""
         raise DataError(f"weights of {source} do not fit its arguments: {'; '.join(shown)}{more}")
     floating = (value.dtype for value in state.values() if value.is_floating_point())
+    # One precision for the whole network: mixed weights would fail in the first matrix product.
     dtype = reduce(torch.promote_types, floating, torch.float32)
     copies = {
         name: value.detach().to(dtype if value.is_floating_point() else value.dtype, copy=True)

@@ -74,6 +74,7 @@ class LossConfig(Config):
         if self.kind == "poseidon":
             return PooledRelativeLoss(groups, self.p)
         weights = torch.tensor([self.variable_weights.get(v.key, 1.0) for v in layout.outputs])
+        # Near the poles of a latitude-longitude grid cells are small and many.
         area = torch.from_numpy(layout.grid.area_weights()) if self.area_weights else 1.0
         if self.kind == "mse":
             return MeanSquaredLoss(area, weights)
@@ -122,6 +123,7 @@ class RelativeLoss:
         area = _as_tensor_like(self.area, error_BCHW)
         extent_BG = self._grouped((mask_BCHW * area).sum((2, 3)), 1)
         present_BG = extent_BG > 0
+        # The norms below are sums; divided by the valid area they are means, the same at every resolution.
         root_BG = extent_BG.where(present_BG, 1) ** (1 / self.p)
         error_BG = (
             self._grouped(_as_tensor_like(self.weights, area) * self._norm(error_BCHW, area), self.p)
@@ -129,6 +131,7 @@ class RelativeLoss:
         )
         truth_BG = self._grouped(self._norm(truth_BCHW, area), self.p) / root_BG
         ratio_BG = error_BG / (truth_BG + self.epsilon)
+        # Absent groups have a ratio of 0; a sample without any group divides by 1, not by 0.
         return ratio_BG.sum(1) / present_BG.sum(1).clamp(min=1)
 
     def _norm(self, field_BCHW: Tensor, area: Tensor) -> Tensor:
@@ -163,6 +166,7 @@ class MeanSquaredLoss:
         area, weights = _as_tensor_like(self.area, error_BCHW), _as_tensor_like(self.weights, error_BCHW)
         squares_BC = (error_BCHW.square() * area).sum((2, 3)) * weights
         extent_B = ((mask_BCHW * area).sum((2, 3)) * weights).sum(1)
+        # Without valid points or with all weights 0 the numerator is 0 as well.
         return squares_BC.sum(1) / extent_B.where(extent_B > 0, 1)
 
 

@@ -43,17 +43,18 @@ def rollout(
     tracked = {"all": num_steps, "pushforward": 1}[gradient] if isinstance(gradient, str) else gradient
     assert tracked > 0, "gradients flow through at least one step"
     num_prognostic = initial_BPHW.shape[1]
-    state_BPHW = _zero_where_masked(initial_BPHW, mask)
+    state_BPHW = _zero_missing_points(initial_BPHW, mask)
     for step in range(num_steps):
         # The mode is left before `yield`: a generator must not change that of its caller.
         with torch.set_grad_enabled(torch.is_grad_enabled() and step >= num_steps - tracked):
             fields = [state_BPHW, static_BSHW] + ([forcings(step)] if forcings else [])
-            frame_BCHW = _zero_where_masked(network_call(torch.cat(fields, 1)), mask)
+            frame_BCHW = _zero_missing_points(network_call(torch.cat(fields, 1)), mask)
+        # Prognostic channels come first in the outputs; diagnostic ones are not fed back.
         state_BPHW = frame_BCHW[:, :num_prognostic]
         yield frame_BCHW
 
 
-def _zero_where_masked(fields_BCHW: Tensor, mask: Tensor | None) -> Tensor:
+def _zero_missing_points(fields_BCHW: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return fields_BCHW
     # A mask of one channel broadcasts to any number of them.

@@ -83,6 +83,7 @@ class SpectralHead(nn.Module):
             change_MCHK = change_MCHK + torch.einsum("cdhk,mdhk->mchk", self.gain, spectrum_MCHK)
         if self.freeze_mean:
             free_HK = torch.ones(change_MCHK.shape[-2:], dtype=torch.float64, device=change_MCHK.device)
+            # The mode of wave number 0 is the mean.
             free_HK[0, 0] = 0
             change_MCHK = change_MCHK * free_HK
         frames_MCHW = frames_MCHW + _to_fields(change_MCHK, self.grid)
@@ -198,6 +199,7 @@ def refine(
             refined.append(best.frames)
             anchor, evaluations = best.frames[-1], evaluations + best.evaluations
         after = _relative_residual(torch.cat(refined), known, propagate, scales)
+    # Windows are refined one after the other: the whole must be better, not only each part.
     accepted = after < before
     return Refinement(
         frames=torch.cat(refined) if accepted else frames_MCHW,
@@ -242,6 +244,7 @@ class _RefinementProblem:
         bias: list[Tensor] = []
         for unknown_CHK in unknowns_MCHK / self.metric_CHK:
             bias.append(unknown_CHK + self.factor_CHK * bias[-1] if bias else unknown_CHK)
+        # The head's own forward with the unknowns in place of its bias: the two cannot drift apart.
         frames_MCHW: Tensor = functional_call(self.head, {"bias": torch.stack(bias)}, (self.frames,))
         return frames_MCHW
 
@@ -363,6 +366,7 @@ def _mode_weights(grid: Grid, diffusion: float) -> Tensor:
     `diffusion` is Δt ν.
     """
     ky_HK, kx_HK = _wave_numbers(grid)
+    # The real transform holds one of each conjugate pair; the sum over modes needs both.
     count_K = torch.full((kx_HK.shape[1],), 2.0, dtype=torch.float64)
     count_K[0] = 1
     if grid.shape[1] % 2 == 0:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 Inputs = TypeVarTuple("Inputs")
-Tensors = TypeVar("Tensors", bound=tuple[Tensor, ...])
+CachedTensors = TypeVar("CachedTensors", bound=tuple[Tensor, ...])
 CACHE_BYTES = 2**28
 """Holds the masks of a grid of 720 x 1440 pixels at all levels, of which the largest takes 72 MB."""
 
@@ -71,19 +71,19 @@ class CachingModule(nn.Module):
         return self
 
 
-def cache_tensors(build: Callable[[*Inputs], Tensors]) -> Callable[[*Inputs], Tensors]:
+def cache_tensors(build: Callable[[*Inputs], CachedTensors]) -> Callable[[*Inputs], CachedTensors]:
     """Caches the latest results of a function whose tensors depend on its arguments alone.
 
     All results of one function together take at most `CACHE_BYTES`, except that the latest is always cached.
     """
     # The bound is in bytes, not in results: one mask takes a few kilobytes or 72 MB.
-    results: OrderedDict[tuple[object, ...], Tensors] = OrderedDict()
+    results: OrderedDict[tuple[object, ...], CachedTensors] = OrderedDict()
     lock = Lock()
 
-    def cached(*args: *Inputs) -> Tensors:
+    def cached(*args: *Inputs) -> CachedTensors:
         with lock:
             if args not in results:
-                # Tensors made in inference mode could not be used in training later.
+                # CachedTensors made in inference mode could not be used in training later.
                 with torch.inference_mode(mode=False):
                     results[args] = build(*args)
                 while len(results) > 1 and _total_bytes(results.values()) > CACHE_BYTES:
@@ -92,7 +92,7 @@ def cache_tensors(build: Callable[[*Inputs], Tensors]) -> Callable[[*Inputs], Te
             return results[args]
 
     @wraps(build)
-    def call(*args: *Inputs) -> Tensors:
+    def call(*args: *Inputs) -> CachedTensors:
         # In a compiled graph the tensors cost nothing or are fused, and a lock would break the graph.
         return (build if torch.compiler.is_compiling() else cached)(*args)
 

@@ -69,6 +69,7 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x_BCHW: Tensor, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
         """(B, C, H, W) to the same shape; beyond axes that are not periodic the convolution sees zeros."""
         y_BCHW = convolve(self.depthwise, x_BCHW, periodic=periodic, fill="zeros")
+        # Layers at each point work on the last axis.
         y_BHWC = self.norm(y_BCHW.permute(0, 2, 3, 1), conditions_BK)
         y_BHWC = self.narrow(F.gelu(self.widen(y_BHWC)))
         out_BCHW: Tensor = x_BCHW + y_BHWC.permute(0, 3, 1, 2)
@@ -125,6 +126,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairwise(dims)
         )
+        # Skip connections are concatenated, as in U-Net, and mixed at each point.
         self.join = nn.ModuleList(nn.Conv2d(2 * dim, dim, 1) for dim in dims[:-1])
         self.decoder = nn.ModuleList(level(dim) for dim in dims[:-1])
         self.head = nn.Conv2d(dims[0], len(signature.outputs), 1)

@@ -26,7 +26,7 @@ from pelagos.models.networks.credit.wxformer import PerStage, WXFormerConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 
-State = Mapping[str, Tensor]
+StateDict = Mapping[str, Tensor]
 
 
 class _PaddingArguments(Config):
@@ -209,6 +209,7 @@ class CreditNetwork(nn.Module):
         self.num_frames = (shape.frames, getattr(shape, "output_frames", 1))
         self.shape = (shape.image_height, shape.image_width)
         self.network = network
+        # Kept so that exported state dicts have all the names that the reference expects.
         self.cube_embedding = idle
         self._input = (shape.num_inputs, shape.frames, shape.image_height, shape.image_width)
         self._num_outputs = shape.num_outputs
@@ -224,6 +225,7 @@ class CreditNetwork(nn.Module):
                 f"fields of (channels, frames, rows, columns) {tuple(x_BCTHW.shape[1:])}, "
                 f"but the arguments say {self._input}"
             )
+        # Frames vary fastest among the channels.
         x_BCHW = x_BCTHW.flatten(1, 2)
         y_BCHW: Tensor = self.network(x_BCHW, x_BCHW.new_zeros(len(x_BCHW)))
         return rearrange(y_BCHW, "b (c t) h w -> b c t h w", c=self._num_outputs)
@@ -267,7 +269,7 @@ def build_fuxi(arguments: Mapping[str, Any]) -> CreditNetwork:
     return CreditNetwork(arguments, read, config, config.build(signature), None)
 
 
-def load_crossformer(arguments: Mapping[str, Any], state: State) -> CreditNetwork:
+def load_crossformer(arguments: Mapping[str, Any], state: StateDict) -> CreditNetwork:
     """miles-credit's CrossFormer of either generation in evaluation mode.
 
     Args:
@@ -278,6 +280,7 @@ def load_crossformer(arguments: Mapping[str, Any], state: State) -> CreditNetwor
         ConfigError: an argument is unknown, or the reference has no such network.
         DataError: names or shapes of the state do not fit the arguments.
     """
+    # Only the pixel shuffle's last block is a sequence: names of weights tell the generation; `type` may be missing.
     decoder: Decoder = "pixel_shuffle" if any(k.startswith("up_block4.0.") for k in state) else "transposed"
     with torch.device("meta"):
         network = build_crossformer(arguments, decoder)
@@ -285,7 +288,7 @@ def load_crossformer(arguments: Mapping[str, Any], state: State) -> CreditNetwor
     return _load(network, {_NESTED.sub(r"\1.", key): value for key, value in state.items()})
 
 
-def load_fuxi(arguments: Mapping[str, Any], state: State) -> CreditNetwork:
+def load_fuxi(arguments: Mapping[str, Any], state: StateDict) -> CreditNetwork:
     """miles-credit's FuXi in evaluation mode; for arguments and errors see `load_crossformer`."""
     with torch.device("meta"):
         network = build_fuxi(arguments)
@@ -324,7 +327,7 @@ def _read_credit_arguments(kind: type[Arguments], arguments: Mapping[str, Any]) 
     return read_arguments(kind, arguments, SOURCE)
 
 
-def _load(network: CreditNetwork, state: State) -> CreditNetwork:
+def _load(network: CreditNetwork, state: StateDict) -> CreditNetwork:
     if network.cube_embedding is not None:
         idle = {key.removeprefix(_IDLE): value for key, value in state.items() if key.startswith(_IDLE)}
         load_state(network.cube_embedding, idle, f"{SOURCE}'s cube_embedding")

@@ -16,7 +16,7 @@ from pelagos.models.layers.padding import NOT_PERIODIC, GridSize, Periodic, Widt
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 
-Mode = Literal["earth", "mirror", "boundary"]
+PaddingMode = Literal["earth", "mirror", "boundary"]
 
 
 class PaddingConfig(Config):
@@ -29,7 +29,7 @@ class PaddingConfig(Config):
         lon: columns added before and after; one number stands for both.
     """
 
-    mode: Mode = "boundary"
+    mode: PaddingMode = "boundary"
     lat: int | tuple[int, int] = 0
     lon: int | tuple[int, int] = 0
 
@@ -50,6 +50,7 @@ def _pair(widths: int | Widths) -> Widths:
 
 
 def _extended(size: int, widths: Widths, multiple: int) -> Widths:
+    # Split over both sides, so that the field stays in the middle.
     missing = -(size + sum(widths)) % multiple
     return widths[0] + missing // 2, widths[1] + missing - missing // 2
 
@@ -65,7 +66,7 @@ class GridPadding:
         multiple: what the numbers of rows and columns become multiples of.
     """
 
-    mode: Mode = "boundary"
+    mode: PaddingMode = "boundary"
     lat: Widths = (0, 0)
     lon: Widths = (0, 0)
     multiple: GridSize = (1, 1)
@@ -84,6 +85,7 @@ class GridPadding:
         lat, lon = self.widths(*x_BCHW.shape[-2:])
         if self.mode == "boundary":
             return pad(x_BCHW, lat, lon, periodic)
+        # Latitude first: rows beyond the poles must be wrapped in longitude, too.
         over_poles = _over_poles if self.mode == "earth" else _mirror
         x_BCNW = over_poles(x_BCHW, lat) if any(lat) else x_BCHW
         return pad(x_BCNW, (0, 0), lon, (False, True))
@@ -110,6 +112,7 @@ def _over_poles(x_BCHW: Tensor, lat: Widths) -> Tensor:
     """Rows ... 1 0 | 0 1 ..., where those beyond the pole are shifted by half a circle, as in CREDIT."""
     height, width = x_BCHW.shape[-2:]
     north, south = lat
+    # Half a circle must be a whole number of columns.
     if width % 2:
         raise DataError(f"earth padding needs an even number of columns, found {width}: e.g. {width + 1}")
     if max(lat) > height:

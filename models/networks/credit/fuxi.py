@@ -77,6 +77,7 @@ class FuXiConfig(Config):
             ConfigError: the inputs are not a whole number of variables, or the form has no use for scalars.
         """
         own = self.form == "pelagos"
+        # Patches are halved once: their number along each axis must be even.
         padding = self.padding.build((2 * self.patch[0], 2 * self.patch[1]) if own else (1, 1))
         body = self._body(signature)
         return PaddedNetwork(signature, body, padding, predicts_change=own, interpolate=self.interpolate)
@@ -103,6 +104,7 @@ class FuXiConfig(Config):
         if self.spectral_norm:
             for module in body.modules() if not own else ():
                 if isinstance(module, CosineAttention):
+                    # See `FrozenSpectralNorm`.
                     add_spectral_norm(module.qkv, frozen=True)
             add_spectral_norms(body)
         return body

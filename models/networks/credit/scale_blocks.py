@@ -72,6 +72,7 @@ def shuffle_convolution(dim_in: int, dim_out: int) -> nn.Conv2d:
     Equal sub-grids avoid a checkerboard at the start (Aitken et al., 2017, arXiv:1707.02937).
     """
     conv = nn.Conv2d(dim_in, 4 * dim_out, 3, padding=1)
+    # The four channels that a pixel shuffle puts into one cell are neighbours.
     kernel = torch.empty_like(conv.weight[::4])
     nn.init.kaiming_normal_(kernel)
     with torch.no_grad():

@@ -33,7 +33,10 @@ class CosineAttention(CachingModule):
         self.num_heads, self.window = num_heads, window
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), log(10.0)))
         self.cpb_mlp = nn.Sequential(
-            nn.Linear(2, 512), nn.ReLU(inplace=True), nn.Linear(512, num_heads, bias=False)
+            # 512 hidden channels whatever the number of heads, as in Swin V2.
+            nn.Linear(2, 512),
+            nn.ReLU(inplace=True),
+            nn.Linear(512, num_heads, bias=False),
         )
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.q_bias, self.v_bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
@@ -61,14 +64,14 @@ class CosineAttention(CachingModule):
         cell = torch.arange(rows * columns, device=weight.device)
         offsets = [axis[:, None] - axis[None, :] for axis in (cell // columns, cell % columns)]
         axes = [torch.arange(1 - side, side, device=weight.device) for side in self.window]
-        scaled = [_log_spaced(axis, side) for axis, side in zip(axes, self.window, strict=True)]
+        scaled = [_log_spaced_float32(axis, side) for axis, side in zip(axes, self.window, strict=True)]
         table = torch.stack(torch.meshgrid(*scaled, indexing="ij"), -1).to(weight)
         with full_precision(weight):
             values = 16 * torch.sigmoid(self.cpb_mlp(table))
         return values[offsets[0] + rows - 1, offsets[1] + columns - 1].permute(2, 0, 1).contiguous()
 
 
-def _log_spaced(offset: Tensor, side: int) -> Tensor:
+def _log_spaced_float32(offset: Tensor, side: int) -> Tensor:
     # In float32 whatever the precision of the weights, as in timm, against which published weights are checked.
     scaled = offset.float() * (8 / max(side - 1, 1))
     return scaled.sign() * torch.log2(scaled.abs() + 1) / log2(8)

@@ -123,6 +123,7 @@ class WXFormerConfig(Config):
     def _multiples(self) -> tuple[int, int]:
         """What rows and columns must be multiples of, so that windows divide the grid of each stage."""
         windows = zip(_per_stage(self.local_window), _per_stage(self.global_window), strict=True)
+        # A window of w cells at a stage spans w times the product of the strides up to it.
         cells = lcm(*(prod(self.strides[: i + 1]) * lcm(*pair) for i, pair in enumerate(windows)))
         return cells * self.patch[0], cells * self.patch[1]
 

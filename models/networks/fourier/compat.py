@@ -89,6 +89,7 @@ class ReferenceSFNO(nn.Module):
             )
         if frames > MAX_STEPS:
             raise DataError(f"{frames} input frames, but the reference counts at most {MAX_STEPS}")
+        # The call takes precedence over the constructor, and that over the input.
         steps = out_steps or self.output_steps or frames
         times_BT = torch.arange(1, frames + 1, device=v_BXYT.device).to(v_BXYT)[None] / MAX_STEPS
         y_BCXYT: Tensor = self.network(v_BXYT[:, None], v_BXYT[:, None, ..., -1], times_BT, steps)

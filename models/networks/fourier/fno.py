@@ -111,6 +111,7 @@ class FNO(nn.Module):
         call = self.channel_fields.select(x_BCHW, lead_time_B, context)
         conditions_BK = encode_conditions(lead_time_B, call.scalars)
         y_BCHW = self.lifting(self.channel_fields.all_inputs(x_BCHW, call))
+        # Padding after the lifting, cropping before the projection: neither of these sees the margin.
         y_BCHW = pad(y_BCHW, *margins((height, width), self.margin, context.periodic))
         for layer in self.layers:
             if self.checkpointing and torch.is_grad_enabled():

@@ -92,6 +92,7 @@ class Lifting(nn.Module):
 
     def __init__(self, width: int, conv: SpectralConv, network: PointwiseNetwork) -> None:
         super().__init__()
+        # One group: normalised over all channels and the whole grid.
         self.norm = nn.GroupNorm(1, width, eps=1e-7)
         self.proj = nn.Conv3d(width, width, 1)
         self.sconv = conv
@@ -155,6 +156,7 @@ class SFNO(nn.Module):
     ) -> None:
         super().__init__()
         assert form == "pelagos" or dim_in == dim_out == 1, "the form reference has one channel"
+        # With "forward" weights do not depend on the grid, see `SpectralConv`.
         norm: Literal["forward", "backward"] = "forward" if form == "pelagos" else "backward"
         self.width, self.latent_steps, self.beta, self.form = width, latent_steps, beta, form
         self.modes, self.lift_activation, self.checkpointing = modes, lift_activation, checkpointing
@@ -230,6 +232,7 @@ class SFNOForecast(nn.Module):
         behind = margins((height, width), self.margin, context.periodic)
         call = self.channel_fields.select(x_BCHW, lead_time_B, context)
         fields_BCHW = self.channel_fields.inputs_and_conditions(x_BCHW, lead_time_B, call)
+        # The input stands at every latent step; the encoding of time tells the steps apart.
         held_BCXYT = pad(fields_BCHW, *behind)[..., None].expand(-1, -1, -1, -1, steps)
         part_T = torch.arange(1, steps + 1, device=x_BCHW.device) / steps
         times_BT = lead_time_B[:, None].to(x_BCHW.dtype) * part_T.to(x_BCHW.dtype)

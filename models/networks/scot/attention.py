@@ -46,6 +46,7 @@ class Tiling:
     @property
     def span(self) -> int:
         """The offset, in tokens, that is the unit of the position bias."""
+        # Without a fixed grid the unit must not depend on the call: weights mean the same offset on all grids.
         window = min(self.window, *self.built_for) if self.built_for else self.window
         return max(window - 1, 1)
 
@@ -102,6 +103,7 @@ class WindowAttention(CachingModule):
 
     def _bias(self, windows: TokenWindows) -> Tensor:
         if windows != self._cached_windows and not torch.compiler.is_compiling():
+            # The bias depends on the windows as well as on the weights that the cache watches.
             self._cache.clear()
             self._cached_windows = windows
         weights = list(self.continuous_position_bias_mlp.parameters())

@@ -78,6 +78,7 @@ def load_scot(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> ScOT
         DataError: names or shapes of weights contradict the arguments, or a weight is not finite.
     """
     known = read_arguments(ScOTArguments, arguments, SOURCE)
+    # No memory and no random numbers for weights that are about to be replaced.
     with torch.device("meta"):
         net = known.config().build(known.signature())
     load_state(net, state, SOURCE)
@@ -109,5 +110,6 @@ def save_scot(net: ScOT) -> tuple[dict[str, Any], dict[str, Tensor]]:
         learn_residual=variant.residual == "input",
         **config.model_dump(include=set(ScOTArguments.model_fields) - {"image_size", "learn_residual"}),
     )
+    # Arguments as they were read take precedence: they may hold dropout and the loss, which have no effect here.
     exported = arguments.model_dump(mode="json", exclude={"pretrained_window_sizes"})
     return {**exported, **net.foreign}, dict(net.state_dict())

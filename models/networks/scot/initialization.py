@@ -48,6 +48,7 @@ def _apply_pelagos_style(module: nn.Module, deviation: float) -> None:
     if isinstance(module, ConditionalLayerNorm):
         _draw_normal(module.weight, deviation)
         _draw_normal(module.bias, deviation)
+        # At the conditions' zero the normalisation is a plain one.
         nn.init.ones_(module.weight.bias)
     elif isinstance(module, OffsetNetwork):
         for layer in module:

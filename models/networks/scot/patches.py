@@ -122,6 +122,7 @@ class PatchRecovery(nn.Module):
     ) -> Tensor:
         """(B, h, w, D) to (B, C, *size)."""
         weight_DCpp = select_slices(self.projection.weight, outputs, 1)
+        # The transposed convolution does not overlap either: a product whose bias is repeated for each pixel.
         assert self.projection.bias is not None
         bias_C = select_slices(self.projection.bias, outputs, 0)
         p = weight_DCpp.shape[-1]

@@ -252,6 +252,7 @@ class ScOT(nn.Module):
         )
         if self.variant.residual == "input":
             y_BCHW = add_input(y_BCHW, fields_BCHW, call.residual)
+        # As in the reference the input is added on the network's own grid, before resampling.
         if y_BCHW.shape[2:] != size:
             y_BCHW = fourier_resample(y_BCHW, size)
         if self.variant.residual == "lead_time":
@@ -262,6 +263,7 @@ class ScOT(nn.Module):
         height, width = x_BCHW.shape[2:]
         if self.image_size is None:
             patch = self.config.patch_size
+            # Edge values: zeros would be a step at the boundary.
             return pad(x_BCHW, (0, -height % patch), (0, -width % patch), periodic, "edge")
         own = (self.image_size, self.image_size)
         if height != width:
@@ -280,6 +282,7 @@ class ScOT(nn.Module):
             )
         x_BhwD = skips.pop()
         for stage in self.decoder.layers:
+            # Odd sizes were padded on the way down: the skip connection knows the grid to come back to.
             finer = (skips or [x_BhwD])[-1].shape[1:3]
             x_BhwD = stage(x_BhwD, conditions_BK, periodic, finer)
             if skips:
@@ -296,6 +299,7 @@ def add_input(
     y_BCHW: Tensor, x_BCHW: Tensor, residual: tuple[int, ...], factor_B: Tensor | None = None
 ) -> Tensor:
     """(B, C', H, W): input + factor * y for outputs that are also input (`residual` >= 0), y for others."""
+    # -1 stands for no input; clamped to 0 it only serves as an index, and the value is discarded.
     known_C = torch.tensor([channel >= 0 for channel in residual], device=y_BCHW.device)[:, None, None]
     base_BCHW = select_slices(x_BCHW, tuple(max(channel, 0) for channel in residual), 1)
     if factor_B is not None:

@@ -57,6 +57,7 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, tiling: Tiling, sizes: BlockSizes) -> None:
         super().__init__()
+        # `self.self` and `output.dense` are the reference's names, without which its weights would not load.
         self.self = WindowAttention(dim, num_heads, tiling, qkv_bias=sizes.qkv_bias, bias_dim=sizes.bias_dim)
         self.output = Dense(dim, dim)
 

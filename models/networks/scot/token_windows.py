@@ -76,8 +76,10 @@ class WindowAxis:
         regions = torch.zeros(self.places, dtype=torch.long, device=device)
         if self.wraps:
             return regions
+        # Windows shifted beyond the end reach around to the start, which is no neighbour there.
         regions[self.places - self.shift :] = 1
         if self.hide_padding:
+            # Last, since padding can lie beyond the seam too.
             regions[self.sources(device) >= self.tokens] = 2
         return regions
 
@@ -171,6 +173,7 @@ def _tables(windows: TokenWindows, device: torch.device) -> tuple[Tensor, Tensor
     rows, columns = windows.rows, windows.columns
     width = columns.tokens + columns.padding
     sources = windows._by_window(rows.sources(device)[:, None] * width + columns.sources(device)).flatten()
+    # The inverse of the order of places: argsort of a permutation.
     order = windows._by_window(torch.arange(rows.places * columns.places, device=device)).flatten()
     ranks = torch.argsort(order).view(rows.places, columns.places)
     targets = ranks[rows.targets(device)[:, None], columns.targets(device)].flatten()
@@ -180,6 +183,7 @@ def _tables(windows: TokenWindows, device: torch.device) -> tuple[Tensor, Tensor
 @cache_tensors
 def _mask(windows: TokenWindows, device: torch.device) -> tuple[Tensor]:
     rows, columns = windows.rows, windows.columns
+    # One number for each pair of regions along the two axes.
     regions = windows._by_window(3 * rows.regions(device)[:, None] + columns.regions(device))
     apart = regions[:, :, None] != regions[:, None, :]
     return (torch.zeros(apart.shape, device=device).masked_fill_(apart, windows.mask_value),)

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.testing import assert_close
 
-from pelagos.models.networks.credit.earth_padding import GridPadding, Mode, PaddingConfig
+from pelagos.models.networks.credit.earth_padding import GridPadding, PaddingConfig, PaddingMode
 
 WIDTHS = ((0, 0), (3, 0), (0, 2), (1, 4))
 
@@ -17,7 +17,7 @@ def grid(height: int = 6, width: int = 8) -> Tensor:
 
 @pytest.mark.parametrize("mode", ["earth", "mirror", "boundary"])
 @pytest.mark.parametrize(("lat", "lon"), tuple(itertools.product(WIDTHS, WIDTHS)))
-def test_cropping_undoes_padding(mode: Mode, lat: tuple[int, int], lon: tuple[int, int]) -> None:
+def test_cropping_undoes_padding(mode: PaddingMode, lat: tuple[int, int], lon: tuple[int, int]) -> None:
     padding = PaddingConfig(mode=mode, lat=lat, lon=lon).build()
     padded = padding.pad(grid(), (True, False))
     assert padded.shape[-2:] == (6 + sum(lat), 8 + sum(lon))
@@ -26,7 +26,7 @@ def test_cropping_undoes_padding(mode: Mode, lat: tuple[int, int], lon: tuple[in
 
 @pytest.mark.parametrize("mode", ["earth", "mirror"])
 @pytest.mark.parametrize("lat", WIDTHS)
-def test_longitude_is_periodic_in_every_row(mode: Mode, lat: tuple[int, int]) -> None:
+def test_longitude_is_periodic_in_every_row(mode: PaddingMode, lat: tuple[int, int]) -> None:
     padded = GridPadding(mode, lat, (5, 11)).pad(grid())
     assert_close(padded[..., :-8], padded[..., 8:], rtol=0, atol=0)
 
@@ -63,7 +63,7 @@ def test_boundary_padding_heeds_what_the_call_says() -> None:
 
 
 @pytest.mark.parametrize("mode", ["earth", "boundary"])
-def test_sizes_become_the_smallest_multiples(mode: Mode) -> None:
+def test_sizes_become_the_smallest_multiples(mode: PaddingMode) -> None:
     padding = PaddingConfig(mode=mode, lat=(1, 0), lon=1).build((5, 4))
     padded = padding.pad(grid(), (True, True))
     assert padded.shape[-2:] == (10, 12)
@@ -87,7 +87,7 @@ def test_a_coarser_map_is_cropped_by_fewer_cells() -> None:
     ],
 )
 def test_sizes_that_cannot_be_served_are_errors(
-    mode: Mode, lat: tuple[int, int], size: tuple[int, int], message: str
+    mode: PaddingMode, lat: tuple[int, int], size: tuple[int, int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         GridPadding(mode, lat).pad(grid(*size))
