@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,15 +20,22 @@ INTERVALS = {
 }
 
 
-def config(kind="navier_stokes", equation=None, **values) -> SimulateConfig:
-    defaults = {"num_trajectories": 5, "shape": (16, 16), "num_frames": 3, "interval": INTERVALS[kind]}
+def config(
+    kind: str = "navier_stokes", equation: dict[str, Any] | None = None, **values: Any
+) -> SimulateConfig:
+    defaults: dict[str, Any] = {
+        "num_trajectories": 5,
+        "shape": (16, 16),
+        "num_frames": 3,
+        "interval": INTERVALS[kind],
+    }
     return SimulateConfig.model_validate(
         {"equation": {"kind": kind, **(equation or {})}, **defaults, **values}
     )
 
 
 @pytest.mark.parametrize("kind", INTERVALS)
-def test_trajectories_follow_the_convention(kind):
+def test_trajectories_follow_the_convention(kind: str) -> None:
     ds = simulate(config(kind))
     convention.check(ds)
     assert dict(ds.sizes) == {"trajectory": 5, "time": 3, "y": 16, "x": 16}
@@ -45,17 +53,17 @@ def test_trajectories_follow_the_convention(kind):
 
 @pytest.mark.parametrize("kind", INTERVALS)
 @pytest.mark.parametrize("batch", [1, 2, 4])
-def test_the_batch_does_not_change_a_bit(kind, batch):
+def test_the_batch_does_not_change_a_bit(kind: str, batch: int) -> None:
     xr.testing.assert_equal(simulate(config(kind, batch=batch)), simulate(config(kind, batch=5)))
 
 
-def test_a_block_is_a_function_of_its_range_alone():
+def test_a_block_is_a_function_of_its_range_alone() -> None:
     whole = simulate(config())
     xr.testing.assert_equal(block(config(), 3, 5), whole.isel(trajectory=slice(3, 5)))
     xr.testing.assert_equal(block(config(num_trajectories=9), 1, 2), whole.isel(trajectory=slice(1, 2)))
 
 
-def test_blocks_come_in_order_and_report_progress():
+def test_blocks_come_in_order_and_report_progress() -> None:
     seen = []
     parts = list(blocks(config(batch=2), lambda done, total: seen.append((done, total))))
     assert [part["trajectory"].values.tolist() for part in parts] == [[0, 1], [2, 3], [4]]
@@ -64,19 +72,19 @@ def test_blocks_come_in_order_and_report_progress():
         convention.check(part)
 
 
-def test_another_seed_gives_other_trajectories():
+def test_another_seed_gives_other_trajectories() -> None:
     one, other = simulate(config(seed=0)), simulate(config(seed=1))
     assert abs(one["velocity_x"] - other["velocity_x"]).max() > 0.1
 
 
-def test_a_warm_up_leaves_out_the_first_frames():
+def test_a_warm_up_leaves_out_the_first_frames() -> None:
     late = simulate(config(warmup=0.1, num_frames=2, dtype="float64", dt=0.01))
     full = simulate(config(num_frames=4, dtype="float64", dt=0.01))
     np.testing.assert_allclose(late["velocity_x"], full["velocity_x"][:, 2:], atol=1e-12)
     assert late["time"][0] == 0
 
 
-def test_a_tracer_and_a_force_become_variables():
+def test_a_tracer_and_a_force_become_variables() -> None:
     ds = simulate(config("kolmogorov", {"tracer": True}, num_trajectories=2))
     assert convention.in_role(ds, "prognostic") == ["velocity_x", "velocity_y", "tracer"]
     assert convention.in_role(ds, "static") == ["force_x", "force_y"]
@@ -86,7 +94,7 @@ def test_a_tracer_and_a_force_become_variables():
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("navier_stokes", 0.02), ("wave", 0.02), ("euler", 0.15)])
-def test_solving_on_a_finer_grid_gives_nearly_the_same_frames(kind, tolerance):
+def test_solving_on_a_finer_grid_gives_nearly_the_same_frames(kind: str, tolerance: float) -> None:
     equation = {"initial": [{"kind": "gaussians"}]} if kind != "wave" else {}
     coarse = simulate(config(kind, equation, num_trajectories=2, shape=(32, 32)))
     fine = simulate(config(kind, equation, num_trajectories=2, shape=(32, 32), solver_shape=(64, 64)))
@@ -96,7 +104,7 @@ def test_solving_on_a_finer_grid_gives_nearly_the_same_frames(kind, tolerance):
     assert np.array_equal(coarse["x"], fine["x"])
 
 
-def test_a_flow_that_blows_up_is_reported_with_equation_trajectory_and_time():
+def test_a_flow_that_blows_up_is_reported_with_equation_trajectory_and_time() -> None:
     wild = {"speed": 300.0, "initial": [{"kind": "random"}]}
     with pytest.raises(
         DataError,
@@ -105,7 +113,7 @@ def test_a_flow_that_blows_up_is_reported_with_equation_trajectory_and_time():
         block(config(equation=wild, interval=1.0, num_trajectories=6), 3, 5)
 
 
-def test_the_configuration_travels_with_the_data():
+def test_the_configuration_travels_with_the_data() -> None:
     made = config("gray_scott", dataset="patterns")
     ds = simulate(made)
     assert ds.attrs["dataset"] == "patterns"
@@ -121,6 +129,6 @@ def test_the_configuration_travels_with_the_data():
         ({"num_frame": 4}, "num_frame"),
     ],
 )
-def test_impossible_simulations_are_refused(values, message):
+def test_impossible_simulations_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         config(**values)

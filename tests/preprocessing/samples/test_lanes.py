@@ -11,7 +11,7 @@ CASES = [(8, 5, 4), (8, 1, 4), (1, 3, 2), (5, 2, 8), (16, 40, 8)]
 
 
 def drawn(reservoir: Reservoir, turns: int) -> list[int]:
-    return np.concatenate([reservoir.draw(turn)[0] for turn in range(turns)]).tolist()
+    return [int(place) for turn in range(turns) for place in reservoir.draw(turn)[0]]
 
 
 @pytest.mark.parametrize(("size", "uses", "draws"), CASES)
