@@ -27,6 +27,7 @@ _IN_FLIGHT = 32  # requests at a time
 _ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 _TEMPORARY = (408, 425, 429)  # timeout, too early, too many requests; other statuses below 500 are final
+# What fsspec's file systems raise without a status and what no further attempt will change.
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, TypeError, ValueError)
 
 _log = logging.getLogger(__name__)
@@ -196,6 +197,7 @@ def _request(spans: Sequence[ByteRange]) -> list[bytes | BaseException]:
     system = _filesystem(spans[0].url)
     urls, starts, stops = zip(*((str(span.url), span.start, span.stop) for span in spans), strict=True)
     more = {"batch_size": _IN_FLIGHT} if system.async_impl else {}
+    # Errors come back in their place, so that one failure does not discard the other contents.
     return list(system.cat_ranges(list(urls), list(starts), list(stops), on_error="return", **more))
 
 

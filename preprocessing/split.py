@@ -24,6 +24,7 @@ SplitCodes = NDArray[np.int8]
 def _date_text(value: Any) -> Any:
     """A date as ISO text: YAML turns dates without quotes into objects."""
     if isinstance(value, datetime) and value.tzinfo is not None:
+        # Axes are in UTC and have no zone, as NumPy's dates.
         value = value.astimezone(UTC).replace(tzinfo=None)
     return value.isoformat() if isinstance(value, date) else value
 
@@ -56,6 +57,7 @@ def _position(bound: Bound, axis: NDArray[Any], name: str) -> int | None:
             f"{name}: {bound!r} is a date, but the data have no dates; give positions from 0 to {len(axis) - 1}"
         )
     try:
+        # The first frame at or after the date, so that the stop itself is left out.
         return int(np.searchsorted(axis, np.datetime64(bound)))
     except ValueError as error:
         raise ConfigError(
@@ -118,9 +120,11 @@ class TrajectorySplit(Config):
 
     def _members(self, num_trajectories: int, groups: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
         """The trajectories of each split; a count takes whole groups, and never more than it asks for."""
+        # Stable, so that groups are contiguous and trajectories within one keep their order.
         order = np.argsort(groups, kind="stable")
         members: dict[str, NDArray[np.int64]] = {}
         last = num_trajectories
+        # From the back; boundaries move towards the back, so that no split exceeds its count.
         for name, asked in (("test", self.test), ("valid", self.valid)):
             if isinstance(asked, int):
                 first = self._boundary(groups[order], last - asked, name, up=True)
@@ -167,6 +171,7 @@ class TrajectorySplit(Config):
 
 def _check_groups(codes: SplitCodes, groups: NDArray[np.int64], names: tuple[str, ...]) -> None:
     used = codes != UNUSED
+    # A group that occurs in two pairs (group, split) is torn; unused trajectories tear nothing.
     pairs = np.unique(np.stack([groups[used], codes[used]]), axis=1)
     numbers, counts = np.unique(pairs[0], return_counts=True)
     if (torn := numbers[counts > 1]).size:

@@ -187,6 +187,7 @@ def _complete(building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
         part_record for part in plan.parts if (part_record := read_record(building, plan, part)) is not None
     ]
     assert len(part_records) == len(plan.parts)
+    # Records of an early version have no digests; then nothing can be said about duplicates.
     digests = [digest for part_record in part_records for digest in part_record.initial_digests]
     if len(digests) == len(plan.codes) and (leak := duplicate_starts.duplicate_warning(digests, plan.codes)):
         _log.warning("%s: %s", path, leak)
@@ -213,6 +214,7 @@ def _write_results(
 ) -> None:
     measures = merge_measures([part_record.measures for part_record in part_records])
     rounding = np.max([part_record.rounding for part_record in part_records], axis=0)
+    # Before the manifest lists all files.
     durable.remove_partials(building)
     write_statistics(building, plan, measures)
     write_attributes(building, plan, sources, rounding, measures.num_missing)

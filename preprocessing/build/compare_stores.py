@@ -52,6 +52,7 @@ class FieldDifference:
         """Compare one more frame, at a trajectory and time."""
         a, b = a_HW.astype(np.float64), b_HW.astype(np.float64)
         missing = np.isnan(a) != np.isnan(b)
+        # Values that are missing in both stores are equal.
         differences = np.nan_to_num(np.abs(a - b), nan=0.0)
         differ = (differences > tolerance) | missing
         self.num_compared += differ.size
@@ -190,6 +191,7 @@ def _splits(a: Store, b: Store, members: Common, frames: Common) -> Iterator[str
         _codes(store)[np.ix_(rows, columns)]
         for store, rows, columns in zip((a, b), members, frames, strict=True)
     )
+    # One line for each pair of splits, however many frames moved.
     for first, second in np.unique(np.stack([one, two])[:, one != two], axis=1).T:
         num = int(((one == first) & (two == second)).sum())
         yield f"split: {num} frames are {_split(first)} in the first store, {_split(second)} in the second"
@@ -246,6 +248,7 @@ def _fields(
     found = [FieldDifference(a.variables[i].key) for i in ours]
     names, times = view["trajectory"].values, view["time"].values
     step = max(1, _BLOCK // (4 * prod((max(len(a.variables), len(b.variables)), *a.grid.shape))))
+    # Both stores are read in the order of the first one, which need not be the second one's.
     for i, j in zip(*members, strict=True):
         for start in range(0, len(frames[0]), step):
             chosen = tuple(axis[start : start + step] for axis in frames)

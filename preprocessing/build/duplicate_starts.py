@@ -35,13 +35,14 @@ def read_initial_digests(fields: FieldReader) -> list[str]:
     Raises:
         DamagedFileError: the source cannot be read.
     """
+    # Only what is compared is read: forcings and diagnostic fields need not be computed.
     fields = replace(fields, state=tuple(fields.state[channel] for channel in _compared(fields.state)))
     step = max(1, _BLOCK // (4 * max(1, len(fields.state)) * prod(fields.grid.shape)))
     digests: list[str] = []
     for start in range(0, fields.num_trajectories, step):
         rows = slice(start, min(start + step, fields.num_trajectories))
         block = fields.read(rows, slice(0, 1))
-        fields.round(block)
+        fields.round(block)  # as stored: digests of parts are of rounded values, too
         digests += initial_digests(block, fields.state)
     return digests
 
@@ -56,6 +57,7 @@ def _digest(fields: Sequence[NDArray[np.float32]]) -> str:
     # Missing values do not count: flow from rest around a body is uniform as well.
     if not any(np.fmin.reduce(field, None) < np.fmax.reduce(field, None) for field in fields):
         return ""
+    # Not against attacks, only to tell some millions of fields apart.
     digest = hashlib.blake2b(digest_size=8)
     for field in fields:
         digest.update(field.data)

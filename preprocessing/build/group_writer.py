@@ -40,6 +40,7 @@ def write_skeleton(folder: Path, plan: Plan) -> None:
     _write_array(group, "y", fields.grid.y, ("y",), _axis_attrs("y", fields.grid))
     _write_array(group, "x", fields.grid.x, ("x",), _axis_attrs("x", fields.grid))
     words = {UNUSED: "unused", **dict(enumerate(SPLITS))}
+    # Only where there are any, so that other stores keep the bytes that earlier versions wrote.
     if (plan.codes == ABSENT).any():
         words = {ABSENT: "absent", **words}
     flags = {"flag_values": list(words), "flag_meanings": " ".join(words.values())}
@@ -127,6 +128,7 @@ def _fill_value(dtype: np.dtype[Any]) -> Any:
 
 def _create_sharded(group: zarr.Group, name: str, layout: ShardLayout, dims: tuple[str, ...]) -> None:
     """Create a sharded array without its shards, which other tasks write."""
+    # Every setting is given: bytes must not depend on the defaults of a version of zarr.
     blosc = BloscCodec(typesize=4, cname="lz4", clevel=5, shuffle="shuffle", blocksize=0)
     group.create_array(
         name,
@@ -135,7 +137,7 @@ def _create_sharded(group: zarr.Group, name: str, layout: ShardLayout, dims: tup
         chunks=layout.chunk,
         dtype="float32",
         compressors=None if layout.codec == "none" else [blosc],
-        fill_value=np.nan,
+        fill_value=np.nan,  # a shard that is missing reads as missing values and never as zeros
         dimension_names=dims,
     )
 

@@ -88,7 +88,7 @@ def make_plan(config: BuildConfig, *, cut_rows: bool = True, initial_digests: Se
     num, length = fields.num_trajectories, len(fields.axis)
     initial_digests = _initial_digests(config.splits, fields, initial_digests)
     codes = config.splits.codes(fields.axis, num, fields.params | _conditions(initial_digests))
-    codes[~fields.present] = ABSENT
+    codes[~fields.present] = ABSENT  # last: whatever the splits say, these frames do not exist
     static_bytes = 4 * len(fields.static) * prod(fields.grid.shape) if fields.varying_static else 0
     shape = (num, length, len(fields.state), *fields.grid.shape)
     leading = leading_shard(shape, static_bytes, config.shard_bytes)
@@ -99,6 +99,7 @@ def make_plan(config: BuildConfig, *, cut_rows: bool = True, initial_digests: Se
         chunks = uncut
     state = frame_layout(shape, leading, chunks[0], config.codec)
     static = frame_layout(static_shape, (min(leading[0], static_shape[0]),), chunks[1], config.codec)
+    # Parts follow the state's shards; a static shard has the same trajectories as the state's beside it.
     parts = partition(state)
     check_partition(parts, state)
     identity = {
@@ -128,6 +129,7 @@ def _initial_digests(splits: Split, fields: FieldReader, known: Sequence[str]) -
     names = splits.group_by if isinstance(splits, TrajectorySplit) else ()
     if INITIAL_CONDITION not in names or INITIAL_CONDITION in fields.params:
         return ()
+    # Reading all first frames takes minutes for a large archive, so what an earlier run found is used again.
     return known if len(known) == fields.num_trajectories else read_initial_digests(fields)
 
 

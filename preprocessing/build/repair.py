@@ -33,11 +33,13 @@ def repair(path: Path | Url) -> list[str]:
     """
     if isinstance(path, Url):
         raise ConfigError(f"{path}: a store on a server can only be read; repair the copy that it came from")
+    # Files that the manifest does not know are somebody else's and stay.
     damaged = {damage.path for damage in verify(path) if damage.kind != "unexpected"}
     if not damaged:
         return []
     manifest = read_manifest(path)
     plan = _plan_of(path, manifest)
+    # Beside the store: files are moved into it by a rename, which is atomic within one file system.
     scratch = path.with_name(f"{path.name}.repairing")
     shutil.rmtree(scratch, ignore_errors=True)
     try:

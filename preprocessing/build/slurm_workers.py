@@ -63,7 +63,7 @@ class SlurmWorkers(Config):
         with SLURMCluster(
             queue=self.partition,
             account=self.account,
-            cores=self.processes,
+            cores=self.processes,  # one thread each: a part is written by threads of its own
             processes=self.processes,
             memory=self.memory,
             walltime=self.time,

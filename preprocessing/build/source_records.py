@@ -44,6 +44,7 @@ class SourceRecord:
 
 def record_sources(paths: Iterable[str]) -> list[SourceRecord]:
     """Sizes and times of files and folders, without checksums."""
+    # A source may name a file once for each of its fields.
     return [_stat(path) for path in dict.fromkeys(paths)]
 
 

@@ -44,6 +44,7 @@ def coarsen(values: NDArray[Any], grid: Grid, factor: int) -> NDArray[np.float64
     blocks = (height // factor, factor, width // factor, factor)
     cells = values.astype(np.float64).reshape(blocks)
     missing = np.isnan(cells)
+    # Areas of the fine cells: the rows of a block differ in theirs on latitudes.
     weights = np.where(missing, 0, grid.area_weights().reshape(blocks))
     total = weights.sum(axis=(1, 3))
     sums: NDArray[np.float64] = (np.where(missing, 0, cells) * weights).sum(axis=(1, 3))

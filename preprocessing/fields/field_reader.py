@@ -83,6 +83,7 @@ class FieldReader:
             if not channel.source:
                 name: Any = channel.variable.name
                 out[:, :, number] = FORCINGS[name](self.axis[times], self.grid)
+        # Each field of the source once, however many of its levels are channels.
         for source in dict.fromkeys(channel.source for channel in self.state if channel.source):
             array = self.dataset[source]
             for rows, columns in _pieces(shape, array, max(_PIECE, out.nbytes // _PIECES)):

@@ -130,7 +130,7 @@ def _period(grid: Grid, axis: str) -> float | None:
 
 def _check_inside(axis: str, points: Floats, edges: Floats, period: float | None) -> None:
     low, high = edges.min(), edges.max()
-    slack = 1e-6 * (high - low)
+    slack = 1e-6 * (high - low)  # edges are computed, and coordinates may be in float32
     from_low = points - low + slack
     if period is not None:
         from_low = from_low % period
@@ -147,6 +147,7 @@ def _conservative(source: Grid, target: Grid, axis: str) -> Floats:
     number, period = "yx".index(axis), _period(source, axis)
     old, new = source.edges[number], target.edges[number]
     if source.kind == "latlon" and axis == "y":
+        # The area between two latitudes is the difference of their sines.
         old, new = np.sin(np.deg2rad(old)), np.sin(np.deg2rad(new))
     lengths = np.zeros((len(new) - 1, len(old) - 1))
     for shift in _shifts(old, new, period):

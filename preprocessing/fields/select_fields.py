@@ -22,6 +22,7 @@ _KEPT = ("standard_name", "cell_methods", "poseidon_offset")
 """Attributes of a source's fields that a store's channels keep."""
 
 _ORDER: tuple[Role, ...] = ("prognostic", "forcing", "diagnostic")
+"""The order of roles among the channels of a store, whatever the order of `variables`."""
 
 
 def select_fields(ds: xr.Dataset, options: FieldOptions) -> FieldReader:

@@ -29,6 +29,7 @@ def year_fraction(times: Times, grid: Grid) -> Floats:
     return fraction[:, None, None]
 
 
+# Cosine and sine of an angle: the time itself would jump at midnight and at the turn of the year.
 def _wave(function: Callable[[Floats], Floats], clock: Clock) -> Clock:
     def values(times: Times, grid: Grid) -> Floats:
         phase = function(2 * np.pi * clock(times, grid))

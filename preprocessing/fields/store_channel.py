@@ -19,6 +19,7 @@ class LinearConversion:
 
     def __call__(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Convert values, in float64."""
+        # float32 would keep only two decimals of a pressure after an offset of 1e5.
         return values.astype(np.float64) * self.scale + self.offset
 
 

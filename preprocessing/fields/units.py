@@ -72,6 +72,7 @@ _NAMES = {
     "L": ("liter", "litre", "l"),
     "rad": ("radian",),
 }
+# Without prefixes: nobody writes kilominutes, and ppm or knot would collide with others.
 _PLAIN = {
     "min": _unit(60, s=1),
     "h": _unit(3600, s=1),

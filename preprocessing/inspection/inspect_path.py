@@ -75,6 +75,7 @@ def _list(folder: Path, stores: list[Path]) -> str:
 
 def _summary(store: Store) -> str:
     height, width = store.grid.shape
+    # Trajectories may end early, and then the range of lengths is told.
     least = store.num_times if store.present is None else store.present.sum(axis=1).min()
     frames = f"{store.num_times}" if least == store.num_times else f"{least} to {store.num_times}"
     return (

@@ -113,6 +113,7 @@ def _validated(values: Mapping[str, Any]) -> BuildConfig:
 
 def _missing(ds: xr.Dataset) -> dict[str, Any]:
     """The option `missing: keep` where the first frame of any field has missing values."""
+    # One frame only: a proposal must not read an archive. The build names the first value that is missing later.
     place = {"trajectory": 0, "time": 0}
     if "present" in ds.coords:
         place = dict(zip(place, np.argwhere(ds.present.values)[0].tolist(), strict=True))
@@ -129,6 +130,7 @@ def _splits(ds: xr.Dataset) -> dict[str, Any]:
     if count > 2:
         rest = max(1, round(_SHARES[1] * count))
         return {"kind": "trajectories", "valid": rest, "test": rest}
+    # Of fewer frames a tenth is less than one.
     if count == 1 and frames > 9:
         first = round(_SHARES[0] * frames)
         second = first + max(1, round(_SHARES[1] * frames))

@@ -76,6 +76,7 @@ class AllenCahn(SpectralPDE):
     def symbol(self, modes: Modes, scalars_NS: Tensor) -> Tensor:
         """See SpectralPDE.symbol."""
         diffusivity, rate = scalars_NS[:, :, None, None].unbind(1)
+        # The linear growth r u is stepped exactly together with diffusion; only -r u^3 is left.
         return (rate - diffusivity * modes.square)[:, None]
 
     def nonlinear(self, modes: Modes, static_NCHW: Tensor, scalars_NS: Tensor) -> Callable[[Tensor], Tensor]:

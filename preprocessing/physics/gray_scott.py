@@ -129,6 +129,7 @@ class GrayScott(SpectralPDE):
 
     def nonlinear(self, modes: Modes, static_NCHW: Tensor, scalars_NS: Tensor) -> Callable[[Tensor], Tensor]:
         """See SpectralPDE.nonlinear."""
+        # The constant feed F is a source of the mean of b alone; F b and (F + k) a are in the symbol.
         feed = scalars_NS[:, 0, None, None] * modes.mean
         supply = torch.stack([torch.zeros_like(feed), feed], dim=1)
         mask = torch.complex(modes.mask, torch.zeros_like(modes.mask))

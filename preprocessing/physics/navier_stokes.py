@@ -96,6 +96,7 @@ class NavierStokes(SpectralPDE):
         flow = config.initial[rng.integers(len(config.initial))]
         vorticity = self.smoothed(torch.from_numpy(flow.vorticity(rng, y, x))[None])
         velocity = self.velocity(vorticity, torch.zeros(1, 2, dtype=torch.float64))
+        # Scaled after the projection onto the grid, so that every grid has the speed asked for.
         velocity = velocity * (speed / velocity.square().sum(1).mean().sqrt())
         mean = torch.tensor([np.cos(angle), np.sin(angle)]) * mean_speed
         fields = velocity + mean[None, :, None, None]
@@ -159,6 +160,7 @@ class NavierStokes(SpectralPDE):
 
     def nonlinear(self, modes: Modes, static_NCHW: Tensor, scalars_NS: Tensor) -> Callable[[Tensor], Tensor]:
         """See SpectralPDE.nonlinear."""
+        # All factors carry the mask: one before the products keeps aliases out, one after them removes the rest.
         velocity_factor = biot_savart(modes) * modes.mask
         shear = paired((modes.kx**2 - modes.ky**2) * modes.mask)
         strain = paired(-modes.kx * modes.ky * modes.mask)
@@ -168,6 +170,7 @@ class NavierStokes(SpectralPDE):
 
         def vorticity_rate(velocity_N2HW: Tensor) -> Tensor:
             u, v = velocity_N2HW.unbind(1)
+            # u^2 - v^2 as a product loses fewer digits than the difference of squares.
             stress = modes.forward(torch.stack([u * v, (u + v) * (u - v)], dim=1))
             uv, difference = torch.view_as_real(stress).unbind(1)
             return torch.view_as_complex(torch.addcmul(uv * shear, difference, strain)) + force

@@ -129,6 +129,7 @@ class PDE(ABC):
         t = frames_NTCHW.shape[1]
 
         def repeat(values: Tensor) -> Tensor:
+            # As flatten(0, 1) orders frames: all of one trajectory before the next.
             return values if len(values) == 1 else values.repeat_interleave(t - 1, dim=0)
 
         advanced = self.propagate(

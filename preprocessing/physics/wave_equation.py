@@ -101,6 +101,7 @@ class Wave(PDE):
             acceleration = speed_squared * laplacian(modes, state_NCHW[:, 0])
             return torch.stack([state_NCHW[:, 1], acceleration], dim=1)
 
+        # With L = 0 the coefficients are those of classical RK4.
         no_linear_part = StepCoefficients.of(fields_NCHW.new_zeros(()), duration / num_steps)
         for _ in range(num_steps):
             fields_NCHW = etdrk4_step(fields_NCHW, rate, no_linear_part)

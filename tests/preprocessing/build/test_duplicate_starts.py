@@ -8,7 +8,11 @@ from analytic_source import Analytic, configuration
 from archive_source import empty_archive, large
 
 from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.build.duplicate_starts import initial_digests, read_initial_digests
+from pelagos.preprocessing.build.duplicate_starts import (
+    duplicate_warning,
+    initial_digests,
+    read_initial_digests,
+)
 from pelagos.preprocessing.build.plan import make_plan
 from pelagos.preprocessing.build.repair import repair
 from pelagos.preprocessing.store.store import open_store, verify
@@ -88,3 +92,27 @@ def test_initial_conditions_are_read_in_little_memory(tmp_path: Path) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.1 * peaks[0] < 32 << 20
+
+
+def test_only_trajectories_of_different_splits_are_warned_of() -> None:
+    train, valid, test, unused = 0, 1, 2, -1
+    codes = np.repeat(np.array([train, train, valid, test, unused], np.int8)[:, None], 3, axis=1)
+    assert duplicate_warning(["a", "a", "b", "c", "b"], codes) == ""
+    assert duplicate_warning(["", "a", "", "", ""], codes) == "", "uniform starts are like no others"
+    text = duplicate_warning(["a", "b", "a", "b", "c"], codes)
+    assert text.startswith(
+        "trajectory 0 (train) and trajectory 2 (valid) begin with the same fields, and so do 1"
+    )
+    assert "splits.group_by=[initial_condition]" in text
+
+
+def test_a_digest_is_of_prognostic_fields_of_the_first_frame(tmp_path: Path) -> None:
+    names = {"names": ["velocity_x", "density"]}
+    fields = make_plan(configuration(tmp_path, names)).fields
+    assert [channel.variable.role for channel in fields.state] == ["prognostic", "diagnostic"]
+    x_NTCHW = np.random.default_rng(0).normal(size=(1, 3, 2, 4, 4)).astype(np.float32)
+    digest = initial_digests(x_NTCHW, fields.state)
+    for place, same in (((0, 1, 0), True), ((0, 0, 1), True), ((0, 0, 0), False)):
+        changed = x_NTCHW.copy()
+        changed[place] += 1
+        assert (initial_digests(changed, fields.state) == digest) is same

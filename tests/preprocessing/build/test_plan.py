@@ -8,6 +8,7 @@ from analytic_source import configuration
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.plan import make_plan
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.store.manifest import read_manifest
 
 # Trajectories 3, 4 and 5 begin as 0, 1 and 2, with other viscosities.
@@ -52,3 +53,38 @@ def test_a_store_from_before_an_option_existed_stays_what_it_was(tmp_path: Path)
     assert not config.makes(old | {"unheard_of": 1})
     assert make_plan(config).fingerprint == fingerprint
     assert "regrid" not in config.identity()
+
+
+def test_the_fingerprint_depends_on_what_is_stored_and_not_on_how(tmp_path: Path) -> None:
+    plan = make_plan(configuration(tmp_path))
+    same = make_plan(configuration(tmp_path / "elsewhere", workers=2, part="1/2"))
+    assert same.fingerprint == plan.fingerprint
+    for options in (
+        {"coarsen": 2},
+        {"variables": ["velocity_y"]},
+        {"shard_bytes": 1024},
+        {"codec": "blosc-lz4"},
+    ):
+        assert make_plan(configuration(tmp_path, **options)).fingerprint != plan.fingerprint
+
+
+def test_static_fields_are_written_once_by_the_part_that_starts_a_trajectory(tmp_path: Path) -> None:
+    def cells(static: str) -> list[tuple[int, ...] | None]:
+        # A block of two of five frames a shard.
+        plan = make_plan(configuration(tmp_path, {"static": static, "trajectories": 2}, shard_bytes=1024))
+        assert [part.name for part in plan.parts] == ["0.0", "0.1", "0.2", "1.0", "1.1", "1.2"]
+        return [plan.static_cell(part) for part in plan.parts]
+
+    assert cells("none") == [None] * 6
+    assert cells("common") == [(0, 0, 0, 0), None, None, None, None, None]
+    assert cells("varying") == [(0, 0, 0, 0), None, None, (1, 0, 0, 0), None, None]
+
+
+def test_planning_reads_no_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: FieldReader, trajectories: slice, times: slice) -> None:
+        raise AssertionError("a field was read")
+
+    monkeypatch.setattr(FieldReader, "read", fail)
+    plan = make_plan(configuration(tmp_path))
+    assert plan.training.sum() == 4 * 5
+    assert all(plan.present(part).all() for part in plan.parts)
