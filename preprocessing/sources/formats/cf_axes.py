@@ -59,7 +59,9 @@ def find_axes(path: Path | Url, ds: xr.Dataset, given: Mapping[CFAxis, str]) -> 
         if axis is None or axis in given:
             continue
         if axis in found:
-            raise DataError(f"{path}: is {found[axis]} or {dim} its {axis}? Say axes: {{{axis}: {dim}}}")
+            raise DataError(
+                f"{path}: is {found[axis]} or {dim} its {axis}? Set axes: {{{axis}: {dim}}} or the other one"
+            )
         found[axis] = dim
     # Of a forecast, the dimension of dates counts its starts, and lead times are the time of each trajectory.
     lead = next(
@@ -69,7 +71,10 @@ def find_axes(path: Path | Url, ds: xr.Dataset, given: Mapping[CFAxis, str]) -> 
         found = {**found, "trajectory": found["time"], "time": lead}
     if absent := [axis for axis in ("y", "x") if axis not in found]:
         dims = ", ".join(map(str, ds.dims)) or "none"
-        raise DataError(f"{path}: which dimension is {' and which '.join(absent)}? It has {dims}; say axes")
+        raise DataError(
+            f"{path}: which dimension is {' and which '.join(absent)}? It has {dims};"
+            f" set axes, as in axes: {{{absent[0]}: NAME}}"
+        )
     return found
 
 

@@ -100,7 +100,8 @@ def read_file(
             reader = PackedVariable.of(path, key, stored)
             if name in file.fields:
                 raise DataError(
-                    f"{reader.name} and {file.fields[name].reader.key} are both called {name}; say rename"
+                    f"{reader.name} and {file.fields[name].reader.key} would both be called"
+                    f" {name}; rename one of them, as in rename: {{{key}: {key}_2}}"
                 )
             file.fields[name] = CFField(reader, _axes_of(reader, stored, dims), stored.attrs, file)
     return file
@@ -129,6 +130,6 @@ def _axes_of(
             unseen = "level" if "time" in dims.values() else "time"
             raise DataError(
                 f"{reader.name} has {length} values along {dim}, which is neither time, level, y nor x;"
-                f" leave {reader.key} out by variables, or say what it is, as in axes: {{{unseen}: {dim}}}"
+                f" list the other fields in variables, or say what {dim} is, as in axes: {{{unseen}: {dim}}}"
             )
     return tuple(dims.get(str(dim)) for dim in stored.dims)

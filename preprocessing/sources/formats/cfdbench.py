@@ -102,7 +102,7 @@ class CFDBench(FileSource):
                 (one, two), (other_one, other_two) = cases[0].size, case.size
                 raise ConfigError(
                     f"domain: {cases[0].path} is {one:g} by {two:g} m, {case.path} {other_one:g} by"
-                    f" {other_two:g} m; say domain: unit, or make a dataset of each size"
+                    f" {other_two:g} m; set domain: unit, or make a dataset of each size"
                 )
 
     def _contents(self, case: "_Case") -> FileContents:

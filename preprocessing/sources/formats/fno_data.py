@@ -79,7 +79,9 @@ class FNOData(FileSource):
         found = [(path, *_held(path)) for path in self.files()]
         problem = found[0][1]
         if problem == "solution" and not self.boundary:
-            raise ConfigError(f"boundary: {found[0][0]} does not say what lies beyond its edges; give it")
+            raise ConfigError(
+                f"boundary: {found[0][0]} does not say what lies beyond its edges; set periodic, wall or open"
+            )
         boundary = self.boundary or convention.on_all_sides(_BOUNDARIES[problem])
         contents = [self._contents(*one) for one in found]
         return join_files(

@@ -143,7 +143,7 @@ class PDEArena(FileSource):
     def _maxwell(self, path: Path, group: Any) -> FileContents:
         if self.dt is None or self.length is None:
             raise ConfigError(
-                f"{'length' if self.dt else 'dt'}: {path} has no coordinates; say dt, the time between frames,"
+                f"{'length' if self.dt else 'dt'}: {path} has no coordinates; set dt, the time between frames,"
                 " and length, the extent of the domain along each axis (1 counts in frames, or domains)"
             )
         readers = {key: Hdf5Dataset.of(member(group, key)) for key in _MAXWELL}

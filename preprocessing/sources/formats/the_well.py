@@ -134,7 +134,7 @@ class TheWell(FileSource):
                 return {str(axis): name for axis, name in choice.items()}
         example = ", ".join(f"{axis}: {name}" for axis, name in zip(wanted, dims[::-1], strict=True))
         raise DataError(
-            f"{file.path}: which of its axes {', '.join(dims)} is {' and which is '.join(wanted)}? Say"
+            f"{file.path}: which of its axes {', '.join(dims)} is {' and which is '.join(wanted)}? Set"
             f" axes: {{{example}}} or another way round"
         )
 

@@ -35,7 +35,7 @@ def test_two_axes_that_could_be_levels_are_asked_about(tmp_path: Path) -> None:
     )
     ds.height.attrs["standard_name"] = "height"
     path = save(ds, tmp_path / "a.nc")
-    with pytest.raises(DataError, match=r"a\.nc: is level or height its level\? Say axes: {level: height}"):
+    with pytest.raises(DataError, match=r"a\.nc: is level or height its level\? Set axes: {level: height}"):
         CF(paths=path).open()
     found = CF(paths=path, axes={"level": "height"}, variables=("u",)).open()
     np.testing.assert_array_equal(found.level, [1, 2, 3])

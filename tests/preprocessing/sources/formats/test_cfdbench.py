@@ -97,7 +97,7 @@ def test_cases_of_different_sizes_are_asked_about(tmp_path: Path) -> None:
         case(tmp_path / f"cavity/case{i:04d}", CAVITY | {"width": width})
     path = str(tmp_path / "cavity")
     with pytest.raises(
-        ConfigError, match=r"domain: .*is 0\.5 by 1 m, .*case0001 0\.5 by 2 m; say domain: unit"
+        ConfigError, match=r"domain: .*is 0\.5 by 1 m, .*case0001 0\.5 by 2 m; set domain: unit"
     ):
         CFDBench(paths=path).open()
     ds = CFDBench(paths=path, domain="unit").open()

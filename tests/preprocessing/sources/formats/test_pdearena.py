@@ -171,7 +171,7 @@ def test_coordinates_that_maxwells_equations_lack_are_asked_for(tmp_path: Path) 
     path = maxwell(tmp_path / "a.h5")
     for given, missing in (({}, "dt"), ({"dt": 1.0}, "length")):
         with pytest.raises(
-            ConfigError, match=rf"{missing}: .*a\.h5 has no coordinates; say dt, .* and length"
+            ConfigError, match=rf"{missing}: .*a\.h5 has no coordinates; set dt, .* and length"
         ):
             PDEArena(paths=path, **given).open()
     with pytest.raises(ConfigError, match=r"dt: .*b\.h5 holds its coordinates; leave it out"):

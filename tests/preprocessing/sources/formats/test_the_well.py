@@ -131,7 +131,7 @@ def test_axes_are_recognised_or_asked_for(tmp_path: Path) -> None:
     made.array("t0_fields", "density", "sample time x y")
     source = made.done()
     with pytest.raises(
-        DataError, match=r"which of its axes r, z is y and which is x\? Say axes: {y: z, x: r}"
+        DataError, match=r"which of its axes r, z is y and which is x\? Set axes: {y: z, x: r}"
     ):
         source.open()
     assert source.model_copy(update={"axes": {"y": "r", "x": "z"}}).open().sizes["y"] == X
@@ -257,7 +257,7 @@ def test_the_third_axis_may_be_another_one(tmp_path: Path) -> None:
     assert ds.level.attrs["long_name"] == "coordinate along x"
     assert (ds.level.attrs["boundary"], ds.attrs["boundary_y"]) == ("periodic,periodic", "wall,wall")
     other = WellArchive(tmp_path / "b.hdf5", ("r", "s", "z"))
-    with pytest.raises(DataError, match=r"which of its axes r, s, z is level and which is y and which is x\? Say"
+    with pytest.raises(DataError, match=r"which of its axes r, s, z is level and which is y and which is x\? Set"
                                         r" axes: {level: z, y: s, x: r} or another way round"):  # fmt: skip
         other.done().open()
 
