@@ -34,7 +34,7 @@ from pelagos.preprocessing.build.write_part import PROGRESS, write_part
 from pelagos.preprocessing.loading.loader import Loader
 from pelagos.preprocessing.samples.dataset import DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture, MixtureConfig
-from pelagos.preprocessing.store.shard_layout import write_shard
+from pelagos.preprocessing.store.shard_writer import write_shard
 
 OURS, LZ4, LIMIT = "Pelagos, none", "Pelagos, blosc-lz4", "memory map"
 RAW, ALONE = "Pelagos, none, not normalised", "Pelagos, none, 1 thread"

@@ -11,6 +11,7 @@ from pelagos.evaluation.forecast_plan import ForecastPlan, frames_in_split, is_s
 from pelagos.preprocessing import transform
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.store.store import Store
+from pelagos.preprocessing.store.xarray_view import xarray_view
 from pelagos.preprocessing.variables import Variable, keys
 
 Fields = NDArray[np.float32]
@@ -40,7 +41,7 @@ def read_training(store: Store, split: str, stride: int) -> xr.Dataset:
     frames = np.flatnonzero(inside[members].all(axis=0))[::stride]
     if len(frames) == 0:
         raise DataError(f"{store.path}: the trajectories of split {split!r} share no frame")
-    fields = store.to_xarray()
+    fields = xarray_view(store)
     return fields.isel(trajectory=members, time=frames).assign_coords(time=store.times[frames]).load()
 
 

@@ -244,10 +244,10 @@ def verify(
     """Check every shard of a store against its checksum."""
     with reported():
         from pelagos.preprocessing.errors import DamagedFileError
-        from pelagos.preprocessing.store.store import located
-        from pelagos.preprocessing.store.store import verify as damages
+        from pelagos.preprocessing.store.manifest import verify as damages
+        from pelagos.preprocessing.store.store import store_location
 
-        found = damages(located(store), sha256=sha256)
+        found = damages(store_location(store), sha256=sha256)
         if found:
             listing = "\n".join(f"  {damage}" for damage in found)
             # Only the manifest knows what a store was built from.
@@ -262,9 +262,9 @@ def repair(store: StoreArgument) -> None:
     """Build the damaged shards of a store anew from its sources."""
     with reported():
         from pelagos.preprocessing.build.repair import repair as mend
-        from pelagos.preprocessing.store.store import located
+        from pelagos.preprocessing.store.store import store_location
 
-        mended = mend(located(store))
+        mended = mend(store_location(store))
         print(f"{store}: {len(mended)} shard(s) built anew")
 
 

@@ -82,8 +82,8 @@ LOADS = [
         "import pelagos.preprocessing.loading.loader",
         "pelagos.preprocessing",
         before=(98, 32),
-        most=42,
-        heavy=frozenset({"numba", "scipy", "torch", "xarray", "zarr"}),
+        most=43,
+        heavy=frozenset({"numba", "scipy", "torch", "zarr"}),
     ),
     Load(
         "networks",

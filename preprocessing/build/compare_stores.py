@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.split import SPLITS, UNUSED
 from pelagos.preprocessing.store.store import Store, open_store
+from pelagos.preprocessing.store.xarray_view import xarray_view
 from pelagos.preprocessing.variables import Variable, keys
 
 Common = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -121,7 +122,7 @@ def compare(first: Path | Url | str, second: Path | Url | str, tolerance: float 
         DamagedFileError: a file of either is missing or damaged.
     """
     a, b = open_store(first), open_store(second)
-    view, other = a.to_xarray(), b.to_xarray()
+    view, other = xarray_view(a), xarray_view(b)
     about = [*_variables(a, b), *_grids(a, b)]
     members = _matched("trajectory", view["trajectory"].values, other["trajectory"].values, about)
     frames = _matched("time", view["time"].values, other["time"].values, about)

@@ -82,7 +82,7 @@ def partition(state: ShardLayout) -> tuple[Part, ...]:
             trajectories=(i * rows, min((i + 1) * rows, num)),
             times=(j * columns, min((j + 1) * columns, length)),
         )
-        for i, j in product(range(state.cells[0]), range(state.cells[1]))
+        for i, j in product(range(state.shard_counts[0]), range(state.shard_counts[1]))
     )
 
 
@@ -93,7 +93,9 @@ def check_partition(parts: Sequence[Part], state: ShardLayout) -> None:
     expected = {part.cell: part for part in partition(state)}
     for part in parts:
         if part.cell not in expected:
-            raise DataError(f"plan: part {part.name} is outside the {state.cells[:2]} shards of the store")
+            raise DataError(
+                f"plan: part {part.name} is outside the {state.shard_counts[:2]} shards of the store"
+            )
         if part != expected[part.cell]:
             right = expected[part.cell]
             raise DataError(

@@ -22,7 +22,8 @@ from pelagos.preprocessing.durable import Checksum
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.measures import Measures, measure_block
-from pelagos.preprocessing.store.shard_layout import ShardLayout, write_shard
+from pelagos.preprocessing.store.shard_layout import ShardLayout
+from pelagos.preprocessing.store.shard_writer import write_shard
 
 PLAN = Path("_build", "plan.json")
 """Where a growing store records what it is built from."""

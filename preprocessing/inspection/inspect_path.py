@@ -8,7 +8,7 @@ from pelagos.preprocessing.errors import MissingFileError, PelagosError
 from pelagos.preprocessing.inspection.proposal import propose
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, read_manifest
-from pelagos.preprocessing.store.store import Store, located, open_store
+from pelagos.preprocessing.store.store import Store, open_store, store_location
 
 _WHAT_NEXT = """
 pelagos inspect STORE                        one of them: variables, statistics, splits, sources
@@ -30,7 +30,7 @@ def inspect(path: Path | Url | str) -> str:
         DamagedFileError: a file is missing or damaged.
         DataError: no format recognises what is there.
     """
-    whole = located(path)
+    whole = store_location(path)
     if not _is_store(whole):
         if isinstance(whole, Path) and (stores := _stores_in(whole)):
             return _list(whole, stores)

@@ -38,10 +38,10 @@ class SamplesConfig(Config):
     """What makes a sample, wherever the frames come from.
 
     Attributes:
-        sampling: which of the frames' pairs, or windows, are samples. In a store of steady problems every
-            trajectory is one sample with lead time 1, whatever the sampling.
-        time_scale: duration of lead time 1; the distance of two frames by default.
-        time_unit: of `time_scale`: that of the data, or their frames.
+        sampling: which pairs or windows of frames are samples. In a store of steady problems each trajectory is one
+            sample with lead time 1, whatever the sampling.
+        time_scale: duration of lead time 1; the time from one frame to the next by default.
+        time_unit: of `time_scale`: the data's unit of time, or frames.
         weight: how often a mixture takes a sample of this dataset, relative to the others.
     """
 
@@ -57,10 +57,10 @@ class DatasetConfig(SamplesConfig):
     Attributes:
         path: of the store, or its URL.
         split: which frames.
-        num_trajectories: only the first so many trajectories of the split.
-        limit: at most so many samples, spread evenly: for validation.
-        pool: for cold disks and remote stores: so many trajectories are drawn from before others are, and
-            each process holds them in memory, read whole. Pays from a dozen samples of a trajectory on.
+        num_trajectories: how many trajectories of the split, from the first on; all by default.
+        limit: how many samples at most, spread evenly over the split: for validation.
+        pool: for cold disks and servers: each process reads so many trajectories whole, holds them in memory, and
+            draws all their samples before it goes on to others. It pays from a dozen samples a trajectory on.
     """
 
     kind: Literal["store"] = "store"
@@ -71,7 +71,7 @@ class DatasetConfig(SamplesConfig):
     pool: NonNegativeInt = 0
 
     def store(self) -> Store:
-        """The store, opened."""
+        """The opened store."""
         return open_store(self.path)
 
     def samples(self, store: Store, normalizer: Normalizer) -> "Dataset":
@@ -101,16 +101,16 @@ class Dataset:
     """Samples by number; safe to share between threads.
 
     Attributes:
-        store: that is read.
+        store: where the frames are read from.
         config: what makes a sample.
-        normalizer: as given, for these channels and perhaps others.
-        layout: of all its batches.
+        normalizer: of these channels and perhaps others, as given.
+        layout: what the channels of its batches are.
         sampling: which frames are samples.
-        steps: K, forecast steps of a sample, at most.
+        steps: K, the forecast steps of a sample, of which a curriculum may use fewer.
         num_samples: how many samples there are.
-        shapes: of a sample's parts.
-        input_normalizer: of the input channels.
-        output_normalizer: of the output channels.
+        shapes: shapes of a sample's parts.
+        input_normalizer: scales of the input channels.
+        output_normalizer: scales of the output channels.
     """
 
     def __init__(self, store: Store, config: DatasetConfig, normalizer: Normalizer) -> None:
@@ -129,7 +129,7 @@ class Dataset:
         )
         if not self.layout.inputs or not self.layout.outputs:
             raise ConfigError(f"{store.path}: no variables to predict from, or none to predict")
-        # Of a steady problem the solution is paired with the fields that it belongs to.
+        # A steady problem has one frame: its solution is paired with the static fields that it belongs to.
         self.sampling = PairSampling(identity=True) if self._steady else config.sampling
         self.steps = self.sampling.steps
         if self.sampling.kind == "rollouts" and not prognostic:

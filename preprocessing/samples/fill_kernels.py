@@ -69,7 +69,8 @@ class FillTask(NamedTuple):
 
 def _compiled(function: _Function) -> _Function:
     """Compiled at the first call for this processor, and kept on disk for the next process."""
-    # numba's index in __pycache__ is a pickle: code beside code, and as trusted as that.
+    # Compiling takes 1.5 s. numba's index of what it keeps in __pycache__ is a pickle, but code beside code, as trusted
+    # as that.
     try:
         return cast(_Function, numba.njit(nogil=True, cache=True)(function))
     except RuntimeError:  # no folder to keep it in: neither beside this file nor in the user's cache

@@ -34,7 +34,7 @@ class Normalizer:
 
     @classmethod
     def of(cls, store: Store) -> "Normalizer":
-        """By the statistics of one store, for its state and static channels.
+        """The normaliser of one store: its statistics, for state and static channels.
 
         Raises:
             DataError: the store has no training frames.
@@ -50,10 +50,10 @@ class Normalizer:
 
     @classmethod
     def pooled(cls, stores: Sequence[Store]) -> "Normalizer":
-        """By the statistics of all stores together: variables of one key share one scale.
+        """The normaliser of several stores together: variables of the same key share one scale.
 
         Raises:
-            DataError: the stores have no training frames.
+            DataError: no store has training frames.
             ConfigError: a variable's units differ between stores.
         """
         variables: dict[str, Variable] = {}
@@ -74,10 +74,10 @@ class Normalizer:
         return cls(tuple(totals), np.array([total.mean[0] for total in totals.values()]), np.array(std))
 
     def select(self, names: Sequence[str]) -> "Normalizer":
-        """For some of the channels, in another order.
+        """The normaliser of the given channels, in their order.
 
         Raises:
-            ConfigError: it does not know one of them.
+            ConfigError: no scale of one of them is known.
         """
         if unknown := [name for name in names if name not in self.keys]:
             raise ConfigError(f"no scale is known for {', '.join(unknown)}; there are {', '.join(self.keys)}")

@@ -14,16 +14,16 @@ from pelagos.preprocessing.samples.window_sampling import RolloutSampling, Windo
 
 
 class PairSampling(Config):
-    """All pairs of an initial and a later valid frame, of frames start, start + stride, ... of a trajectory.
+    """All pairs of an initial and a later valid frame among frames start, start + stride, ... of a trajectory.
 
     Attributes:
         start: the first frame used.
-        stop: the end of the frames used; that of the trajectory by default.
-        stride: of the frames used.
-        max_lead: the largest distance of the two, in frames; any by default.
-        min_start: the first initial frame.
-        max_start: the last initial frame; any by default. Equal to `min_start` it fixes the initial frame.
-        identity: whether a frame is paired with itself, too.
+        stop: the frame after the last one used; by default the trajectory's end.
+        stride: from one frame used to the next [frames].
+        max_lead: the largest lead [frames]; any by default.
+        min_start: the first frame that may be initial.
+        max_start: the last frame that may be initial; any by default. Equal to `min_start`, it fixes the initial frame.
+        identity: whether a frame is paired with itself as well.
     """
 
     kind: Literal["pairs"] = "pairs"
@@ -46,16 +46,16 @@ class PairSampling(Config):
 
     @property
     def spacing(self) -> int:
-        """The shortest step of a forecast, in frames."""
+        """The shortest step of a forecast [frames]."""
         return self.stride
 
     @property
     def shortest(self) -> int:
-        """The smallest lead, in strides."""
+        """The smallest lead [strides]."""
         return 0 if self.identity else 1
 
     def counts(self, first: int, num: int) -> Ints:
-        """(num,) how many samples begin at each usable frame of a run that begins at frame `first`."""
+        """(num,) how many samples begin at each of the usable frames of a run, the first of which is `first`."""
         position = np.arange(num)
         leads = num - 1 - position
         if self.max_lead is not None:
@@ -158,7 +158,7 @@ def index_samples(frames: Flags, sampling: Sampling, num_trajectories: int | Non
     if sampling.stop is not None:
         usable[:, sampling.stop :] = False
     trajectory, start, stop = _runs(_first_trajectories(usable, num_trajectories))
-    # The first frame at or after the run's start that the stride meets.
+    # The first frame of each run that is a whole number of strides after `sampling.start`.
     first = start + (sampling.start - start) % sampling.stride
     lengths = np.maximum(0, -(-(stop - first) // sampling.stride))
     base = frames.shape[1] + 1

@@ -1,6 +1,6 @@
-"""Pool: whole trajectories held in memory, each read at once.
+"""Trajectory pool: whole trajectories held in memory, each read at once.
 
-For cold disks and remote stores, where a request costs more than the bytes that it brings.
+It serves cold disks and servers, where a request costs more than the bytes that it brings.
 """
 
 from collections import OrderedDict
@@ -17,33 +17,33 @@ from pelagos.preprocessing.array_types import Float32s
 from pelagos.preprocessing.store.frame_reader import FrameReader, Position
 from pelagos.preprocessing.store.scatter import scatter
 
-_READERS = 4
+_READERS = 4  # trajectories that are read at a time
 
 
 @dataclass(eq=False)
-class _Trajectory:
-    """One place of the pool; the lock is held by whoever reads it from the store."""
+class _Entry:
+    """One trajectory of the pool; whoever reads it from the store holds the lock meanwhile."""
 
     lock: Lock = field(default_factory=Lock)
     values: Float32s | None = None
 
 
 class TrajectoryPool(FrameReader):
-    """Reads frames by reading their whole trajectory first, and keeps those that were used last.
+    """Reads frames by reading their whole trajectory, and keeps the trajectories that were used last.
 
-    Safe to share between threads: a trajectory that several ask for is read once.
+    A trajectory that several threads ask for at once is read by one of them.
     """
 
     def __init__(self, frames: FrameReader, shape: tuple[int, ...], size: int) -> None:
         """An empty pool.
 
         Args:
-            frames: of positions (trajectory, time).
+            frames: reads them at (trajectory, time).
             shape: (T, C, H, W) of a trajectory.
-            size: how many are kept.
+            size: how many trajectories are kept.
         """
         self._frames, self._shape, self._size = frames, shape, size
-        self._held: OrderedDict[int, _Trajectory] = OrderedDict()
+        self._held: OrderedDict[int, _Entry] = OrderedDict()
         self._lock = Lock()
 
     def read_frame(self, position: Position, buffers: Sequence[NDArray[Any]]) -> None:
@@ -66,14 +66,15 @@ class TrajectoryPool(FrameReader):
 
     def _values(self, trajectory: int) -> Float32s:
         with self._lock:
-            place = self._held.setdefault(trajectory, _Trajectory())
+            entry = self._held.setdefault(trajectory, _Entry())
             self._held.move_to_end(trajectory)
-            # Dropped, not freed: another thread may be copying from it.
+            # Dropped, not freed: another thread may be copying from the oldest.
             while len(self._held) > self._size:
                 self._held.popitem(last=False)
-        with place.lock:
-            if place.values is None:
+        # Each entry has a lock of its own, so that threads read different trajectories side by side.
+        with entry.lock:
+            if entry.values is None:
                 values = np.empty(self._shape, np.float32)
                 self._frames.read_frames((trajectory, 0), values)
-                place.values = values
-            return place.values
+                entry.values = values
+            return entry.values

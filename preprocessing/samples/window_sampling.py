@@ -1,4 +1,4 @@
-"""Windows: several later frames of one initial frame as a sample, forecast directly or step by step."""
+"""Window sampling: several later frames of one initial frame are a sample, forecast directly or step by step."""
 
 from itertools import pairwise
 from typing import Literal, Self
@@ -10,19 +10,19 @@ from pelagos.preprocessing.array_types import Flags, Ints
 from pelagos.preprocessing.config import Config
 
 
-class Window(Config):
+class FrameWindows(Config):
     """Windows of `steps` + 1 frames, `lead` frames apart: an initial one and those that are forecast.
 
     Attributes:
-        steps: frames forecast.
-        lead: the distance of successive frames of a window, in frames.
-        every: the distance of initial frames, from `start` on.
+        steps: how many frames are forecast.
+        lead: from one frame of a window to the next [frames].
+        every: from one initial frame to the next, from `start` on [frames].
         start: the first frame used.
-        stop: the end of the frames used; that of the trajectory by default.
-        min_start: the first initial frame.
-        max_start: the last initial frame; any by default.
-        curriculum: pairs of a training step and the number of frames that are forecast from that step on;
-            `steps` throughout by default. Which initial frames are samples does not depend on it.
+        stop: the frame after the last one used; by default the trajectory's end.
+        min_start: the first frame that may be initial.
+        max_start: the last frame that may be initial; any by default.
+        curriculum: pairs of a training step and the number of frames that are forecast from that step on; `steps`
+            throughout by default. Which frames are initial does not depend on it.
     """
 
     steps: PositiveInt
@@ -49,17 +49,17 @@ class Window(Config):
 
     @property
     def stride(self) -> int:
-        """Of the frames used."""
+        """From one frame used to the next [frames]."""
         return 1
 
     @property
     def spacing(self) -> int:
-        """The shortest step of a forecast, in frames."""
+        """The shortest step of a forecast [frames]."""
         return self.lead
 
     @property
     def shortest(self) -> int:
-        """From the initial to the last frame of every window, in frames."""
+        """From the initial to the last frame of every window [frames]."""
         return self.steps * self.lead
 
     def steps_at(self, training_step: int) -> int:
@@ -73,7 +73,7 @@ class Window(Config):
         return reached[-1] if reached else self.steps
 
     def counts(self, first: int, num: int) -> Ints:
-        """(num,) how many samples begin at each usable frame of a run that begins at frame `first`."""
+        """(num,) how many samples begin at each of the usable frames of a run, the first of which is `first`."""
         position = np.arange(num)
         initial = first + position
         allowed = allowed_starts(initial, self.min_start, self.max_start)
@@ -86,13 +86,13 @@ def allowed_starts(initial: Ints, first: int, last: int | None) -> Flags:
     return (initial >= first) & (True if last is None else initial <= last)
 
 
-class WindowSampling(Window):
-    """The frames of a window, each forecast from the initial one directly."""
+class WindowSampling(FrameWindows):
+    """Windows whose frames are each forecast from the initial one directly."""
 
     kind: Literal["windows"] = "windows"
 
 
-class RolloutSampling(Window):
-    """The frames of a window, each forecast from the forecast of the one before."""
+class RolloutSampling(FrameWindows):
+    """Windows whose frames are each forecast from the forecast of the one before."""
 
     kind: Literal["rollouts"] = "rollouts"

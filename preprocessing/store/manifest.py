@@ -16,7 +16,7 @@ from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.store.format import FORMAT
 
 MANIFEST = Path("_build", "manifest.json")
-_FETCHED = 4  # files of a server that are in memory at a time
+_PARALLEL_FILES = 4  # of a server, each whole in memory while it is checked
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Manifest:
     """What a complete store consists of.
 
     Attributes:
-        fingerprint: of the plan.
-        config: that the store was built from, without the manner of building.
+        fingerprint: of the build's plan.
+        config: what the store was built from, without what has no effect on its bytes.
         files: checksums by path.
-        rounding: largest relative errors of mantissa rounding, by channel.
-        sources: what was read, published form.
+        rounding: the largest relative error of mantissa rounding in each channel.
+        sources: what was read, as it is published in the store.
     """
 
     fingerprint: str
@@ -38,7 +38,7 @@ class Manifest:
     sources: list[dict[str, Any]]
 
     def write(self, root: Path) -> None:
-        """Into the store, durably, with a checksum of itself."""
+        """Write the manifest into the store, durably, with a checksum of itself."""
         values = {"format": FORMAT, **asdict(self)}
         values["checksum"] = durable.json_checksum(values)
         content = json.dumps(values, indent=1, sort_keys=True, allow_nan=False)
@@ -77,7 +77,7 @@ class Damage:
     Attributes:
         path: in the store.
         kind: what is wrong.
-        detail: for people.
+        detail: what is wrong, in words.
     """
 
     path: str
@@ -89,9 +89,9 @@ class Damage:
 
 
 def verify(path: Path | Url, *, sha256: bool = False) -> list[Damage]:
-    """All that is wrong with a store: every file's size and CRC-32C, the manifest, files too many.
+    """All that is wrong with a store: its manifest, the size and CRC-32C of every file, files that do not belong to it.
 
-    Of a store on a server every file is fetched; files too many are not looked for, since servers need not list.
+    On a server every file is fetched; files that do not belong there are not found, since servers need not list files.
 
     Args:
         path: of the store, or its URL.
@@ -117,7 +117,7 @@ def verify(path: Path | Url, *, sha256: bool = False) -> list[Damage]:
 
 
 def files_of(root: Path) -> set[str]:
-    """Paths of all files in a store but those of its build."""
+    """The paths of all files of a store, without those that its build keeps about itself."""
     found = (file.relative_to(root) for file in root.rglob("*") if file.is_file())
     return {str(file) for file in found if file.parts[0] != MANIFEST.parts[0]}
 
@@ -144,7 +144,7 @@ def _remote_damages(root: Url, manifest: Manifest, sha256: bool) -> list[Damage]
         digest = hashlib.sha256(content).hexdigest() if sha256 else expected.sha256
         return _wrong_content(name, f"{google_crc32c.value(content):08x}", digest, expected)
 
-    with ThreadPoolExecutor(_FETCHED) as pool:
+    with ThreadPoolExecutor(_PARALLEL_FILES) as pool:
         return [damage for damage in pool.map(one, sorted(manifest.files.items())) if damage]
 
 

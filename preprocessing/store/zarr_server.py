@@ -1,4 +1,4 @@
-"""Groups and arrays on a server as zarr-python and xarray want them: read-only, and patient."""
+"""Zarr server: groups and arrays on a server as zarr-python and xarray open them, read-only."""
 
 import asyncio
 from typing import Any
@@ -12,17 +12,16 @@ from pelagos.preprocessing.location import ByteRange, Url, fetch_existing, files
 
 
 class ServerStore(WrapperStore[FsspecStore]):
-    """The store under a URL; a request that fails is tried again, as all of ours are.
+    """The Zarr store under a URL; a request that fails is tried again, as by our own readers.
 
     Attributes:
-        blosc: names of arrays whose chunks are compared with the sizes that Blosc noted in them: one that
-            is cut short would be decoded to anything.
+        blosc_arrays: names of arrays whose chunks are checked against the length that Blosc noted in them.
     """
 
     def __init__(self, store: FsspecStore, url: Url) -> None:
         super().__init__(store)
         self.url = url
-        self.blosc: set[str] = set()
+        self.blosc_arrays: set[str] = set()
 
     @classmethod
     def at(cls, url: Url) -> "ServerStore":
@@ -52,8 +51,9 @@ class ServerStore(WrapperStore[FsspecStore]):
 
     def _check(self, key: str, content: bytes) -> None:
         name, _, rest = key.rpartition("/c/") if "/c/" in key else key.rpartition("/")
-        if name not in self.blosc or rest.startswith(".") or rest == "zarr.json":
+        if name not in self.blosc_arrays or rest.startswith(".") or rest == "zarr.json":
             return
+        # numcodecs decodes a chunk that was cut in half without complaint, half of it to arbitrary values.
         if (noted := int.from_bytes(content[12:16], "little")) != len(content):
             raise DamagedFileError(f"{self.url / key}: has {len(content)} of {noted} bytes")
 

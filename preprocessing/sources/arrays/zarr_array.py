@@ -40,7 +40,7 @@ def _check_chunks(folder: Path | Url, array: Any, index: Index) -> None:
     if names[-1:] not in (["Blosc"], ["BloscCodec"]) or array.shards is not None:
         return
     if isinstance(folder, Url):  # the store checks the chunks of these arrays as they arrive
-        array.store.blosc.add(folder.name)
+        array.store.blosc_arrays.add(folder.name)
         return
     cells = [
         np.unique(np.atleast_1d(np.arange(length)[one]) // chunk)

@@ -24,7 +24,7 @@ from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.slurm_workers import SlurmWorkers
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.sources.formats import well_writer
-from pelagos.preprocessing.store.store import verify
+from pelagos.preprocessing.store.manifest import verify
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "slurm"
 LOCAL = SCRIPTS / "local"

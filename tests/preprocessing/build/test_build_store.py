@@ -16,7 +16,8 @@ from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.inspection.inspect_path import inspect
-from pelagos.preprocessing.store.store import open_store, verify
+from pelagos.preprocessing.store.manifest import verify
+from pelagos.preprocessing.store.store import open_store
 
 
 def test_parts_of_an_array_of_jobs_make_the_same_bytes(

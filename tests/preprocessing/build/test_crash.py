@@ -17,8 +17,7 @@ from analytic_source import contents
 
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.store.manifest import read_manifest
-from pelagos.preprocessing.store.store import verify
+from pelagos.preprocessing.store.manifest import read_manifest, verify
 
 SHARDS = 10
 KILLED = -9

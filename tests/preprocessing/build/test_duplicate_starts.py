@@ -15,7 +15,8 @@ from pelagos.preprocessing.build.duplicate_starts import (
 )
 from pelagos.preprocessing.build.plan import make_plan
 from pelagos.preprocessing.build.repair import repair
-from pelagos.preprocessing.store.store import open_store, verify
+from pelagos.preprocessing.store.manifest import verify
+from pelagos.preprocessing.store.store import open_store
 
 # Trajectories 3, 4 and 5 begin as 0, 1 and 2, with other viscosities.
 AGAIN = {"repeats": 3, "scalars": True, "names": ["velocity_x", "velocity_y", "density"]}

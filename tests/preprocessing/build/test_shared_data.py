@@ -17,7 +17,8 @@ from pelagos.pipeline.stages.build import BuildStage
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.store.store import Store, open_store, verify
+from pelagos.preprocessing.store.manifest import verify
+from pelagos.preprocessing.store.store import Store, open_store
 
 Values = dict[str, Any]
 

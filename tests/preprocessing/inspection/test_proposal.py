@@ -10,7 +10,7 @@ from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.inspection.proposal import propose
-from pelagos.preprocessing.store.store import verify
+from pelagos.preprocessing.store.manifest import verify
 
 
 def weather(path: Path, times: int, missing: bool = False) -> Path:

@@ -1,5 +1,3 @@
-import os
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,80 +8,11 @@ import torch
 from analytic_source import Analytic, configuration
 
 from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.errors import ConfigError, DamagedFileError
+from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
-from pelagos.preprocessing.samples.sample_index import PairSampling, RolloutSampling, index_samples
-from pelagos.preprocessing.store.memory_reader import MemoryReader
-from pelagos.preprocessing.store.store import open_store
+from pelagos.preprocessing.samples.sample_index import PairSampling
+from pelagos.preprocessing.samples.window_sampling import RolloutSampling
 from pelagos.preprocessing.variables import keys
-
-
-def all_pairs(frames: np.ndarray, num: int | None = None, **options: Any) -> list[tuple[int, int, int]]:
-    index = index_samples(frames, PairSampling(**options), num)
-    return [tuple(row) for row in index.lookup(np.arange(index.num_samples)).tolist()]
-
-
-def test_all_pairs_of_earlier_and_later_frames_are_samples() -> None:
-    found = all_pairs(np.ones((2, 4), bool))
-    assert found == [(n, i, j) for n in range(2) for i in range(4) for j in range(i + 1, 4)]
-    found = all_pairs(np.ones((1, 4), bool), identity=True)
-    assert found == [(0, i, j) for i in range(4) for j in range(i, 4)]
-
-
-def test_poseidons_pretraining_has_66_pairs_a_trajectory() -> None:
-    # Frames 0, 2, ..., 20 with identity pairs (Herde et al. 2024).
-    found = all_pairs(np.ones((1, 21), bool), stride=2, identity=True)
-    assert len(found) == 66
-    assert {frame for _, *frames in found for frame in frames} == set(range(0, 21, 2))
-
-
-@pytest.mark.parametrize(
-    ("options", "allowed"),
-    [
-        ({"max_lead": 3}, lambda i, j: j - i <= 3),
-        ({"start": 2}, lambda i, j: i >= 2),
-        ({"stop": 7}, lambda i, j: j < 7),
-        ({"min_start": 3}, lambda i, j: i >= 3),
-        ({"max_start": 0}, lambda i, j: i == 0),
-        ({"stride": 3, "start": 1, "max_lead": 7}, lambda i, j: i % 3 == j % 3 == 1 and j - i <= 7),
-    ],
-)
-def test_sampling_takes_a_part_of_the_pairs(options: dict[str, int], allowed: Any) -> None:
-    expected = [(0, i, j) for i in range(10) for j in range(i + 1, 10) if allowed(i, j)]
-    assert all_pairs(np.ones((1, 10), bool), **options) == expected
-
-
-def test_a_pair_and_all_between_are_in_the_split() -> None:
-    frames = np.random.default_rng(0).random((5, 30)) < 0.8
-    expected = [
-        (n, i, j)
-        for n in range(5)
-        for i in range(30)
-        for j in range(i, min(30, i + 7))
-        if frames[n, i : j + 1].all() and i % 2 == j % 2 == 1
-    ]
-    assert all_pairs(frames, start=1, stride=2, max_lead=6, identity=True) == expected
-
-
-def test_few_shots_are_the_first_trajectories_of_the_split() -> None:
-    frames = np.ones((6, 3), bool)
-    frames[[0, 2]] = False
-    assert {n for n, _, _ in all_pairs(frames, 2)} == {1, 3}
-    with pytest.raises(ConfigError, match="num_trajectories: 5 of the 4 in the split"):
-        all_pairs(frames, 5)
-
-
-def test_no_pairs_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="no samples: the split has 2 trajectories of 3 frames"):
-        all_pairs(np.ones((2, 3), bool), start=2)
-
-
-def test_the_index_does_not_grow_with_the_number_of_pairs() -> None:
-    index = index_samples(np.ones((10, 2000), bool), PairSampling())
-    assert index.num_samples == 10 * 2000 * 1999 // 2
-    assert sum(table.size for table in index.cumulative) + index.ends.size < 2100
-    assert index.lookup(np.array([index.num_samples - 1])).tolist() == [[9, 1998, 1999]]
-
 
 RICH = {"names": ["heating", "density", "velocity_x", "velocity_y"], "static": "varying", "scalars": True}
 
@@ -124,44 +53,6 @@ def test_samples_are_the_normalised_fields(tmp_path: Path, codec: str) -> None:
     assert len(batch) == 4
 
 
-@pytest.mark.parametrize("codec", ["none", "blosc-lz4"])
-@pytest.mark.parametrize("size", [8, 200])
-@pytest.mark.parametrize("kind", ["pairs", "windows", "rollouts"])
-def test_reading_mapping_and_memory_give_the_same_bits(
-    tmp_path: Path, kind: str, size: int, codec: str
-) -> None:
-    names = ["velocity_x", "velocity_y", "density", "heating"]
-    source = {"names": names, "static": "varying", "sea": 3, "times": 4, "trajectories": 3, "size": size}
-    dataset = make(tmp_path, source, codec=codec, missing="keep")
-    sampling = {"kind": kind} if kind == "pairs" else {"kind": kind, "steps": 3}
-    config = DatasetConfig.model_validate({"path": dataset.store.path, "sampling": sampling})
-    store = open_store(dataset.store.path)
-    state = np.stack([store.read(trajectory, 0, 4) for trajectory in range(3)])
-    in_memory = Dataset(replace(store, frames=MemoryReader(state)), config, dataset.normalizer)
-    on_disk = config.open()
-    frames = on_disk.frames_of(np.arange(on_disk.num_samples))
-    for scaled in (False, True):
-        found = []
-        for one, warm in ((in_memory, False), (on_disk, False), (on_disk, True)):
-            buffers = one.shapes.buffers(one.num_samples)
-            one.read(frames, buffers, scaled=scaled, warm=warm)
-            found.append((buffers.inputs, buffers.targets, buffers.mask, buffers.forcings))
-        assert np.isnan(found[0][1]).any() != scaled
-        for other in found[1:]:
-            for expected, values in zip(found[0], other, strict=True):
-                assert np.array_equal(expected, values, equal_nan=True)
-
-
-def test_a_shard_that_is_shortened_while_it_is_open_is_named(tmp_path: Path) -> None:
-    dataset = make(tmp_path)
-    expected = dataset.batch(np.arange(dataset.num_samples)).inputs
-    assert torch.equal(dataset.batch(np.arange(3)).inputs, expected[:3])
-    shards = sorted(path for path in (dataset.store.path / "state" / "c").rglob("*") if path.is_file())
-    os.truncate(shards[0], 100)
-    with pytest.raises(DamagedFileError, match="0: the shard ends before its index says so"):
-        dataset.batch(np.arange(dataset.num_samples))
-
-
 def test_lead_times_count_frames_by_default(tmp_path: Path) -> None:
     batch = make(tmp_path, {}).batch(np.arange(40))
     assert batch.lead_time.tolist() == (batch.index[:, 2] - batch.index[:, 1]).tolist()
@@ -199,16 +90,6 @@ def test_missing_values_are_zero_and_masked(tmp_path: Path) -> None:
     assert batch.mask[..., 2:].all()
     assert (batch.targets[~batch.mask] == 0).all()
     assert (batch.targets[..., 2:] != 0).any()
-
-
-def test_rollouts_are_all_windows_of_a_split() -> None:
-    frames = np.ones((2, 8), bool)
-    frames[0, 5:] = False
-    index = index_samples(frames, RolloutSampling(steps=2, lead=2))
-    windows = index.lookup(np.arange(index.num_samples)).tolist()
-    assert windows == [[0, 0, 4], [1, 0, 4], [1, 1, 5], [1, 2, 6], [1, 3, 7]]
-    bounded = index_samples(frames, RolloutSampling(steps=2, lead=2, start=1, min_start=2, max_start=2))
-    assert bounded.lookup(np.arange(bounded.num_samples)).tolist() == [[1, 2, 6]]
 
 
 def test_a_rollout_has_the_fields_and_forcings_of_every_step(tmp_path: Path) -> None:
@@ -253,9 +134,6 @@ def test_a_split_without_pairs_names_the_store(tmp_path: Path) -> None:
         make(tmp_path, {}, split="test", splits={"kind": "trajectories", "valid": 1})
     with pytest.raises(ConfigError, match="no variables to predict from"):
         make(tmp_path / "b", {"names": ["density"]})
-
-
-# ---------------------------------------------------------------- windows and rollouts
 
 
 def windows(tmp_path: Path, kind: str, source: dict[str, Any] | None = None, **sampling: Any) -> Dataset:
@@ -326,9 +204,3 @@ def test_lead_times_in_frames_are_independent_of_the_distance_of_frames(tmp_path
     path = make(tmp_path, {}).store.path
     batch = DatasetConfig(path=path, time_scale=4, time_unit="frames").open().batch(np.arange(40))
     assert batch.lead_time.tolist() == ((batch.index[:, 2] - batch.index[:, 1]) / 4).tolist()
-
-
-@pytest.mark.parametrize("curriculum", [[[5, 1]], [[0, 2], [4, 1]], [[0, 1], [0, 2]], [[0, 1], [4, 3]]])
-def test_a_curriculum_that_does_not_grow_is_refused(tmp_path: Path, curriculum: list[list[int]]) -> None:
-    with pytest.raises(ValueError, match="must begin at training step 0 and grow to at most steps: 2"):
-        DatasetConfig(path=tmp_path, sampling={"kind": "windows", "steps": 2, "curriculum": curriculum})

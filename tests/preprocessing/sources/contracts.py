@@ -21,7 +21,8 @@ from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.source import Source
 from pelagos.preprocessing.sources.writer import BlockWriter
-from pelagos.preprocessing.store.store import open_store, verify
+from pelagos.preprocessing.store.manifest import verify
+from pelagos.preprocessing.store.store import open_store
 
 
 def copy(path: Path, to: Path) -> None:

@@ -29,8 +29,8 @@ from pelagos.preprocessing.sources.formats.credit import CREDIT
 from pelagos.preprocessing.sources.formats.pdearena import PDEArena
 from pelagos.preprocessing.sources.formats.pdebench import PDEBench
 from pelagos.preprocessing.sources.formats.weatherbench import WeatherBench
-from pelagos.preprocessing.store.manifest import read_manifest
-from pelagos.preprocessing.store.store import open_store, verify
+from pelagos.preprocessing.store.manifest import read_manifest, verify
+from pelagos.preprocessing.store.store import open_store
 from tests.preprocessing.range_server import Site, serving
 from tests.preprocessing.sources.formats import (
     test_anemoi,

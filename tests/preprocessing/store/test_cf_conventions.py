@@ -35,7 +35,7 @@ def weather(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_group_says_what_acdd_recommends(weather: Path) -> None:
-    attrs = dict(zarr.open_group(weather, mode="r").attrs)
+    attrs: dict[str, Any] = dict(zarr.open_group(weather, mode="r").attrs)
     assert attrs["Conventions"] == "CF-1.12 ACDD-1.3"
     assert (attrs["id"], attrs["title"], attrs["license"]) == ("analytic-1", "Made-up weather", "CC0-1.0")
     assert attrs["summary"] == "6 trajectories of 5 frames of 8 x 8 points: velocity_x, heating"
@@ -49,7 +49,7 @@ def test_the_group_says_what_acdd_recommends(weather: Path) -> None:
 
 @pytest.mark.parametrize("source", [WEATHER, {"static": "varying"}], ids=["latlon", "cartesian"])
 def test_every_array_says_what_it_is(tmp_path: Path, source: dict[str, Any]) -> None:
-    group = zarr.open_group(build(configuration(tmp_path, source)), mode="r")
+    group: Any = zarr.open_group(build(configuration(tmp_path, source)), mode="r")
     for name, array in group.arrays():
         assert "long_name" in array.attrs, name
         assert len(array.metadata.dimension_names) == array.ndim
@@ -75,7 +75,8 @@ def test_coordinates_are_recognised_by_their_attributes(weather: Path) -> None:
 
 
 def test_rounding_is_told_in_the_words_of_cf(weather: Path) -> None:
-    rounded, exact = zarr.open_array(weather / "state", mode="r").attrs["channels"]
+    state: Any = zarr.open_array(weather / "state", mode="r")
+    rounded, exact = state.attrs["channels"]
     assert (rounded["quantization"]["algorithm"], rounded["quantization_nsb"]) == ("bitround", 9)
     assert 0 < rounded["quantization_relative_error"] <= 2.0**-10
     assert "quantization" not in exact
@@ -92,9 +93,8 @@ def test_a_logarithm_has_no_standard_name(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Analytic, "open", named)
     plain = build(configuration(tmp_path))
     logarithmic = build(configuration(tmp_path, version="2", transforms={"velocity_x": {"scale": 3}}))
-    first, second = (
-        zarr.open_array(p / "state", mode="r").attrs["channels"][0] for p in (plain, logarithmic)
-    )
+    states: list[Any] = [zarr.open_array(p / "state", mode="r") for p in (plain, logarithmic)]
+    first, second = (state.attrs["channels"][0] for state in states)
     assert first["standard_name"] == "precipitation_flux"
     assert "standard_name" not in second
 

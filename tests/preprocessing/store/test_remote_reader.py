@@ -27,8 +27,10 @@ from pelagos.preprocessing.loading.loader import Loader
 from pelagos.preprocessing.location import ByteRange, Url, fetch, locate
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture, Sweep
-from pelagos.preprocessing.samples.sample_index import RolloutSampling
-from pelagos.preprocessing.store.store import open_store, verify
+from pelagos.preprocessing.samples.window_sampling import RolloutSampling
+from pelagos.preprocessing.store.manifest import verify
+from pelagos.preprocessing.store.store import open_store
+from pelagos.preprocessing.store.xarray_view import xarray_view
 from tests.preprocessing.range_server import Site, serving
 
 RICH = {"names": ["heating", "density", "velocity_x", "velocity_y"], "static": "varying", "scalars": True}
@@ -106,7 +108,7 @@ def test_chunks_of_one_frame_may_be_several(
 ) -> None:
     source = RICH | {"size": size}
     whole = build(configuration(tmp_path, source, version="whole", shard_bytes=10_000))
-    monkeypatch.setattr("pelagos.preprocessing.build.plan._CHUNK", largest)
+    monkeypatch.setattr("pelagos.preprocessing.build.partition._CHUNK", largest)
     path = build(configuration(tmp_path, source, codec=codec, shard_bytes=10_000))
     assert zarr.open_array(path / "state", mode="r").chunks == (1, 1, *chunk)
     for options in ({}, {"pool": 2}, {"sampling": RolloutSampling(steps=3)}):
@@ -135,7 +137,7 @@ def test_all_that_a_store_tells_is_the_same(path: Path, site: Site) -> None:
     assert inspect(url) == inspect(path)
     assert compare(path, url).same
     assert verify(Url(url), sha256=True) == []
-    one, other = (open_store(place).to_xarray() for place in (path, url))
+    one, other = (xarray_view(open_store(place)) for place in (path, url))
     one.attrs["sources"] = other.attrs["sources"] = ""
     assert one.identical(other)
 
@@ -257,7 +259,7 @@ def test_damage_on_a_server_is_found(path: Path, site: Site) -> None:
     with pytest.raises(DamagedFileError, match="c/1/0/0/0/0: the shard is missing"):
         store.read(1, 0, 1)
     shard.write_bytes(bytes(content[:50]))
-    with pytest.raises(DamagedFileError, match="the file ends after 50 bytes"):
+    with pytest.raises(DamagedFileError, match="the file ends after 50"):
         store.read(0, 0, 1)
     with pytest.raises(DamagedFileError, match=r"mask/zarr\.json: damaged"):
         open_store(url)

@@ -16,7 +16,9 @@ from pelagos.preprocessing.inspection.inspect_path import inspect
 from pelagos.preprocessing.inspection.proposal import propose
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.the_well import TheWell
-from pelagos.preprocessing.store.store import open_store, verify
+from pelagos.preprocessing.store.manifest import verify
+from pelagos.preprocessing.store.store import open_store
+from pelagos.preprocessing.store.xarray_view import xarray_view
 from tests.preprocessing.sources.contracts import SourceContract
 from tests.preprocessing.sources.formats.well_archive import (
     RNG,
@@ -228,7 +230,7 @@ def test_stores_of_3d_fields_hold_chosen_planes_and_say_what_they_are(tmp_path: 
     np.testing.assert_array_equal(store.read(1, 0, T)[:, :4], expected[:, :4])
     np.testing.assert_allclose(store.read(1, 0, T)[:, 4:], expected[:, 4:], rtol=2**-22)
     np.testing.assert_array_equal(store.static(0), porosity[..., [2, 0]].transpose(2, 1, 0))
-    ds = store.to_xarray()
+    ds = xarray_view(store)
     np.testing.assert_allclose(ds.level, [0.3, 0.1])
     assert ds.level.attrs["boundary"] == "periodic,periodic"
     assert ds.porosity.dims == ("level", "y", "x")

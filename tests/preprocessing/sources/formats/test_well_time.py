@@ -19,6 +19,7 @@ from pelagos.preprocessing.samples.dataset import DatasetConfig
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.the_well import TheWell
 from pelagos.preprocessing.store.store import open_store
+from pelagos.preprocessing.store.xarray_view import xarray_view
 from tests.preprocessing.sources.contracts import SourceContract
 from tests.preprocessing.sources.formats.well_archive import N, T, X, Y, of_lengths, with_times
 
@@ -132,7 +133,7 @@ def test_only_frames_that_are_there_count(tmp_path: Path) -> None:
     assert (store.num_missing, store.stats.count[0]) == (0, 11 * X * Y)
     np.testing.assert_allclose(store.stats.mean[0], np.nanmean(trained), rtol=1e-6)
     np.testing.assert_allclose(store.stats.tendency_mean[0], np.nanmean(np.diff(trained, axis=1)), rtol=1e-6)
-    np.testing.assert_array_equal(store.to_xarray().present, fields.present)
+    np.testing.assert_array_equal(xarray_view(store).present, fields.present)
     dataset = DatasetConfig(path=path, time_scale=1.0).open()
     batch = dataset.batch(np.arange(dataset.num_samples))
     assert dataset.num_samples == 2 * 3 + 10
