@@ -1,6 +1,7 @@
 """Builds that are killed at random moments, and go on with other numbers of workers."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -28,8 +29,14 @@ class Server:
 
     def __init__(self) -> None:
         script = Path(__file__).with_name("fork_server.py")
+        # The sources of these tests lie one folder above; the interpreter itself finds the script's folder only.
+        paths = os.pathsep.join([str(script.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": paths},
         )
 
     def run(
