@@ -100,6 +100,7 @@ def run_stage(command: str, config: str, overrides: list[str] | None, processes:
     from pelagos.pipeline.runs.configuration import load
 
     with reported():
+        # Here, too, where other processes load it: errors are reported once, before any of them starts.
         loaded = load(config, overrides or [], config_class(command))
         if processes > 1:
             from pelagos.pipeline.cluster.launch import run_processes

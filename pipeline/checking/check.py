@@ -50,7 +50,7 @@ def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[
         raise MissingFileError(f"{missing[0]}; a step can be taken when it does")
     yield from (f"note: {note}; what follows is without it" for note in missing)
     yield (
-        f"batch: {config.loop.batch_size} samples an optimiser step, in micro-batches of"
+        f"batch: {config.loop.batch_size} samples per optimiser step, in micro-batches of"
         f" {config.loop.micro_batch}: {accumulation} on each of {processes} process(es)"
     )
     if present is None:
@@ -144,7 +144,7 @@ def _describe_run(
     yield f"network: {counted.parameters} parameters"
     yield from (f"optimizer: {group}" for group in groups)
     flops = config.loop.batch_size * cost.mean
-    yield f"arithmetic: {flops:.3g} floating-point operations a step, over all processes, mean of the run"
+    yield f"arithmetic: {flops:.3g} floating-point operations per step, over all processes, mean of the run"
 
 
 def _describe_rehearsal(config: TrainingStage, processes: int, found: Rehearsal) -> Iterator[str]:
@@ -189,7 +189,7 @@ def _describe_production(
         each = done.seconds / done.simulated
         needed = rate * each / step / processes
         yield (
-            f"producers: {each:.3g} s a trajectory of {dataset.layout.dataset}, so that {needed:.2g} for each process"
+            f"producers: {each:.3g} s per trajectory of {dataset.layout.dataset}, so that {needed:.2g} for each process"
             f" keep up with training; there are {dataset.online.producers}"
         )
 

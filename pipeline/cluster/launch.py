@@ -65,6 +65,7 @@ def process_environments(processes: int) -> list[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    # Otherwise each process would start as many threads as there are cores.
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     return [
         {

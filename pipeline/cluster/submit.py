@@ -181,6 +181,7 @@ class SlurmJob:
         return self.base.with_name(f"{self.base.name}.yaml")
 
     def _directives(self) -> dict[str, str]:
+        # Runs in different places may have the same name.
         place = hashlib.sha256(str(self.base).encode()).hexdigest()[:6]
         common = {
             "job-name": f"{self.command}-{self.base.name}-{place}",

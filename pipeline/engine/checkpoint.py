@@ -15,7 +15,7 @@ from pelagos.preprocessing.durable import json_checksum, sha256, sync_directory,
 from pelagos.preprocessing.errors import DamagedFileError, MissingFileError, PelagosError
 
 LATEST = "latest.json"
-Tensors = dict[str, dict[str, Tensor]]
+TensorGroups = dict[str, dict[str, Tensor]]
 
 
 class CheckpointWriteError(PelagosError, OSError):
@@ -27,7 +27,7 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
-def save(folder: Path, step: int, tensors: Tensors, values: dict[str, Any]) -> Path:
+def save(folder: Path, step: int, tensors: TensorGroups, values: dict[str, Any]) -> Path:
     """Write `folder/step-N` and name it in `latest.json`; returns its path.
 
     Args:
@@ -78,7 +78,7 @@ def latest(folder: Path) -> Path | None:
     return folder / named
 
 
-def load(path: Path, *, verify: bool = True) -> tuple[Tensors, dict[str, Any]]:
+def load(path: Path, *, verify: bool = True) -> tuple[TensorGroups, dict[str, Any]]:
     """The tensors and values that `save` was given.
 
     Raises:
@@ -181,7 +181,7 @@ def prune(folder: Path, keep: int) -> None:
 class CheckpointWriter:
     """Writes a run's checkpoints in a thread, while training goes on. As a context, it ends when all are on disk.
 
-    Tensors must not change after they were handed over. On rank 0 they take 16 bytes a weight until they are on disk:
+    Tensors must not change once they are handed over. On rank 0 they take 16 bytes per weight until they are on disk:
     weights, moving average and two moments.
     """
 
@@ -196,7 +196,7 @@ class CheckpointWriter:
     def __exit__(self, *_: object) -> None:
         self.wait()
 
-    def save(self, step: int, tensors: Tensors, values: dict[str, Any]) -> None:
+    def save(self, step: int, tensors: TensorGroups, values: dict[str, Any]) -> None:
         """Write a checkpoint once the one before it is written.
 
         Raises:
@@ -223,7 +223,7 @@ class CheckpointWriter:
                 f"a checkpoint could not be written to {self._folder}: {error}"
             ) from error
 
-    def _write(self, step: int, tensors: Tensors, values: dict[str, Any]) -> None:
+    def _write(self, step: int, tensors: TensorGroups, values: dict[str, Any]) -> None:
         try:
             save(self._folder, step, tensors, values)
             prune(self._folder, self._keep)

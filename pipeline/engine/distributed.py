@@ -63,6 +63,7 @@ def start(timeout_minutes: float = 30.0) -> None:
         return
     if has_gpu():
         torch.cuda.set_device(device())
+    # DeepSpeed reads torchrun's variables, under srun as well.
     for name, value in (("RANK", rank()), ("WORLD_SIZE", world()), ("LOCAL_RANK", local_rank())):
         os.environ.setdefault(name, str(value))
     if "MASTER_ADDR" not in os.environ:

@@ -12,7 +12,7 @@ from pelagos.pipeline.engine.engine import Engine
 class WeightAverage:
     """The exponential moving average of the weights that an engine trains.
 
-    It costs a process 4 bytes a weight divided by the number of processes. With decay 0 it is the weights themselves,
+    It costs a process 4 bytes per weight divided by the number of processes. With decay 0 it is the weights themselves,
     and costs nothing.
     """
 
@@ -43,7 +43,7 @@ class WeightAverage:
     def network(self) -> Iterator[nn.Module]:
         """The network in eval mode with averaged weights, whole on every process. All processes call it.
 
-        Where weights are sharded, this takes 4 bytes a weight for as long as the context lasts.
+        Where weights are sharded, this takes 4 bytes per weight for as long as the context lasts.
         """
         network, source = self._engine.hollow, self._engine.network
         whole = self._engine.shards.everywhere(self._pieces)

@@ -2,7 +2,7 @@
 
 An operation on a small tensor costs the same for one element as for a thousand. With many small parameters, reducing
 gradients, clipping, AdamW and moving averages would take longer than the network itself; on packed parameters each
-is one operation a group.
+is one operation per group.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ ALIGNMENT = 16
 
 
 class ParameterPacking(nn.Module):
-    """A few flat parameters a group, of which the network's own become slices.
+    """A few flat parameters per group, of which the network's own become slices.
 
     Attributes:
         flats: the flat parameters, in the groups' order.
@@ -67,7 +67,7 @@ class ParameterPacking(nn.Module):
                 parameter.data = part
 
     def link_gradients(self) -> None:
-        """Make their gradients slices of one tensor a flat parameter, which backward passes add to."""
+        """Make their gradients slices of one tensor per flat parameter, which backward passes add to."""
         self._gradients = [torch.zeros_like(flat) for flat in self.flats]
         for parameters, slices in zip(self._parameters_of, self._slices(self._gradients), strict=True):
             for parameter, part in zip(parameters, slices, strict=True):

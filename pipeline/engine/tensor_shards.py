@@ -46,7 +46,7 @@ class PackedTensor:
 def consecutive(
     vectors: Sequence[Sequence[PackedTensor]], sizes: Sequence[int], rank: int
 ) -> Iterator[Fragment]:
-    """Fragments where vectors are cut into one equal share a process, in rank order (ZeRO 1 and 2).
+    """Fragments where vectors are cut into one equal share per process, in rank order (ZeRO 1 and 2).
 
     Args:
         vectors: the tensors in each vector.
@@ -64,7 +64,7 @@ def consecutive(
 
 
 def interleaved(vectors: Sequence[Sequence[PackedTensor]], world: int, rank: int) -> Iterator[Fragment]:
-    """Fragments where every tensor is cut into one equal share a process, the last one padded (ZeRO 3)."""
+    """Fragments where every tensor is cut into one equal share per process, the last one padded (ZeRO 3)."""
     for partition, members in enumerate(vectors):
         start = 0
         for member in members:

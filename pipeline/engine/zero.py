@@ -47,9 +47,9 @@ class ZeroStage(Protocol):
 
 
 class ZeroOne:
-    """ZeRO 0 and 1: DeepSpeed sees one parameter an optimiser group, of which the network's are slices.
+    """ZeRO 0 and 1: DeepSpeed sees one parameter per optimiser group, of which the network's are slices.
 
-    DeepSpeed works on one tensor at a time: for 329 of them that cost 0.05 s a step.
+    DeepSpeed works on one tensor at a time: for 329 of them that cost 0.05 s per step.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class ZeroOne:
         """See ZeroStage."""
         gradients = self._packing.publish()
         # Summed, measured and clipped in place. At stage 1 DeepSpeed 0.19 would copy them into buckets and take the
-        # norm in float64: 88 ms a step of Poseidon-T more than at stage 0.
+        # norm in float64: 88 ms more per step of Poseidon-T than at stage 0.
         distributed.all_mean(gradients)
         norm = torch.nn.utils.get_total_norm(gradients)
         # DeepSpeed skips a step that is not finite from stage 2 on only; weights must not become NaN at any.

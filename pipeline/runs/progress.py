@@ -32,7 +32,7 @@ class Pace:
         self._seen: deque[tuple[float, int]] = deque(maxlen=_RECENT)
 
     def __call__(self, done: int, total: int) -> str:
-        """Units a second and the time left; empty while they are unknown."""
+        """Units per second and the time left; empty while they are unknown."""
         self._seen.append((self._clock(), done))
         (began, before), (now, _) = self._seen[0], self._seen[-1]
         if done <= before or now <= began:
@@ -59,6 +59,7 @@ def bar(title: str, total: int, active: bool = True) -> Iterator[Bar]:
     """A bar of `total` units; shows nothing if not active, as on all ranks but 0."""
     if not active:
         yield lambda done, note="", total=None: None
+    # Redrawn bars would fill a log with control characters.
     elif sys.stderr.isatty():
         with _rich_bar(title, total) as update:
             yield update

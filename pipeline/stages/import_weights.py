@@ -117,7 +117,7 @@ def convert(source: Path, folder: Path, facts: Path | None) -> Path:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists: give another FOLDER, or delete it")
-    published = read(source)
+    published = read_published(source)
     if facts is None:
         raise ConfigError(
             f"{source} holds a network of {published.num_inputs} input and {published.num_outputs} output "
@@ -130,7 +130,7 @@ def convert(source: Path, folder: Path, facts: Path | None) -> Path:
     return folder
 
 
-def read(source: Path) -> PublishedNetwork:
+def read_published(source: Path) -> PublishedNetwork:
     """The network in a published folder; raises as `convert` does."""
     if not source.is_dir():
         raise MissingFileError(f"no folder {source}")

@@ -53,7 +53,7 @@ class RegisterStage(Config):
     @classmethod
     def _folder(cls, folder: Path) -> Path:
         if str(folder).startswith("models:"):
-            raise ValueError("this model is registered already; give the folder of one")
+            raise ValueError("only the folder of a model can be registered; this one is registered already")
         return folder
 
 

@@ -36,5 +36,6 @@ def _revision(folder: Path) -> str | None:
         return answer.stdout.strip() if answer.returncode == 0 else None
 
     commit = ask("rev-parse", "HEAD")
+    # Untracked files are results more often than code.
     changed = ask("status", "--porcelain", "--untracked-files=no")
     return f"{commit}+" if commit and changed else commit

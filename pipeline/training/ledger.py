@@ -26,7 +26,7 @@ class Ledger:
                 file.write(json.dumps(record) + "\n")
 
 
-def read(folder: Path) -> dict[int, dict[str, Any]]:
+def read_ledger(folder: Path) -> dict[int, dict[str, Any]]:
     """The micro-batches of a run by number, from the files of all its processes.
 
     Raises:

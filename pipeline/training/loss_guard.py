@@ -18,7 +18,7 @@ from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.samples.dataset import Dataset
 
 MEMORY = 0.98
-"""Decay of the moving averages of losses, a step: a memory of about 50 steps."""
+"""Decay of the moving averages of losses per step: a memory of about 50 steps."""
 
 
 class GuardConfig(Config):

@@ -23,7 +23,7 @@ class ThroughputMeter:
     lower the utilisation.
 
     Attributes:
-        peak: the most operations a second that the process could do.
+        peak: the most operations per second that the process could do.
         measured: whether `peak` was measured, by a matrix product, rather than given.
     """
 
@@ -103,7 +103,7 @@ def simulation_metrics(datasets: Sequence[Dataset]) -> dict[str, float]:
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 3) -> float:
-    """Operations a second of a square matrix product, the fastest of a few tries."""
+    """Operations per second of a square matrix product, the fastest of a few tries."""
     # On a GPU smaller products take less time than their launch.
     size = 1024 if device.type == "cpu" else 8192
     a = torch.ones(size, size, device=device, dtype=dtype)

@@ -35,7 +35,7 @@ class LoopConfig(Config):
 
     Attributes:
         steps: optimiser steps in all.
-        batch_size: samples an optimiser step, over all processes.
+        batch_size: samples per optimiser step, over all processes.
         micro_batch: samples of one forward pass, all of one dataset.
         ema: decay of the moving average of the weights that is validated and saved as the model; 0 for none.
         validate_every: steps between validations; 0 for a single one, at the end.
@@ -55,7 +55,7 @@ class LoopConfig(Config):
         loader: how batches are read ahead.
         stalled_after: time without progress after which the process that holds up the others is named [s]; 0 for
             never.
-        peak_flops: operations a second that a process could do, to tell its utilisation; 0 measures it.
+        peak_flops: operations per second that a process could do, to tell its utilisation; 0 measures it.
     """
 
     steps: int = Field(gt=0)
@@ -85,11 +85,11 @@ class LoopConfig(Config):
 
     @property
     def blocks(self) -> int:
-        """Micro-batches an optimiser step, over all processes."""
+        """Micro-batches per optimiser step, over all processes."""
         return self.batch_size // self.micro_batch
 
     def accumulation(self, world: int) -> int:
-        """Micro-batches an optimiser step, of each process.
+        """Micro-batches per optimiser step and process.
 
         Raises:
             DataError: the batch cannot be dealt evenly.

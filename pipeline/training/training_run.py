@@ -162,7 +162,7 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str) ->
 
 
 def _save_model(config: TrainingStage, model: Model, trainer: Trainer, digest: str) -> None:
-    """Write the model folder from the running mean of the weights, or the best of them, and finish the run."""
+    """Write the model folder from the averaged weights, or the best of them, and finish the run."""
     with distributed.fail_together(), trainer.ema.network() as network:
         if distributed.rank() != 0:
             return

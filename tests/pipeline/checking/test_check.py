@@ -109,7 +109,7 @@ def test_a_run_is_described_behind_its_configuration(folder: Path) -> None:
         r"small-1.zarr: 60 samples in its split train, 60 an epoch, 8 x 8, 3 channels in", output
     )
     assert re.search(r"large-1.zarr: 12 samples in its split train, 12 an epoch, 12 x 16", output)
-    assert "8 samples an optimiser step, in micro-batches of 2: 2 on each of 2 process(es)" in output
+    assert "8 samples per optimiser step, in micro-batches of 2: 2 on each of 2 process(es)" in output
     assert "epoch: 72 samples, 9.0 steps; the run's 4 steps are 0.44 epochs" in output
     assert float(found(r"arithmetic: (\S+) floating-point", output)) > 0
     groups = re.findall(r"optimizer: body, .*, weight decay (\S+): (\d+) parameters in \d+ tensors", output)

@@ -12,7 +12,7 @@ import torch
 from processes import Team
 
 from pelagos.pipeline.engine import checkpoint
-from pelagos.pipeline.training.ledger import read
+from pelagos.pipeline.training.ledger import read_ledger
 
 STEPS, KILLS = 250, 24
 pytestmark = pytest.mark.crash
@@ -73,9 +73,9 @@ def test_other_numbers_of_processes_and_zero_stages_end_with_the_same_weights(fo
 
     torment(folder / "changed", start)
     found = small_runs.finish(folder, "changed", 1, "loop.log_every=50")
-    ledger = read(found / "ledger")
+    ledger = read_ledger(found / "ledger")
     assert list(ledger) == list(range(STEPS * small_runs.BATCH))
-    assert ledger == read(wanted / "ledger")
+    assert ledger == read_ledger(wanted / "ledger")
     # Sums in another order, amplified by 250 steps of AdamW.
     steps = sorted(small_runs.losses(wanted))
     np.testing.assert_allclose(

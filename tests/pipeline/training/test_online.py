@@ -17,7 +17,7 @@ from pelagos.evaluation.forecast_zarr import read_forecasts
 from pelagos.pipeline.cli import app
 from pelagos.pipeline.runs import model_folder
 from pelagos.pipeline.tracking.tracker import read_metrics
-from pelagos.pipeline.training.ledger import read
+from pelagos.pipeline.training.ledger import read_ledger
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
@@ -59,7 +59,7 @@ def producers(parents: list[int]) -> list[psutil.Process]:
 
 def indices(run: Path) -> list[Any]:
     """Of all samples of a run, in order."""
-    blocks = read(run / "ledger")
+    blocks = read_ledger(run / "ledger")
     assert list(blocks) == list(range(small_runs.STEPS * small_runs.BATCH))
     return [block["index"] for block in blocks.values()]
 
@@ -126,7 +126,7 @@ def test_a_mixture_with_a_store_goes_on_after_a_kill(folder: Path) -> None:
     small_runs.kill_when(team, lambda: small_runs.reached(folder / "mixed-killed") >= 5)
     killed = small_runs.finish(folder, "mixed-killed", 1, override)
     assert indices(killed) == indices(whole)
-    names = [block["dataset"] for block in read(whole / "ledger").values()]
+    names = [block["dataset"] for block in read_ledger(whole / "ledger").values()]
     assert {names.count("waves") > 0, names.count("wave") > 0} == {True}
 
 

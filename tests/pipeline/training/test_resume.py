@@ -15,7 +15,7 @@ import torch
 
 from pelagos.pipeline.engine import checkpoint
 from pelagos.pipeline.tracking.tracker import TrackingConfig, read_metrics
-from pelagos.pipeline.training.ledger import read
+from pelagos.pipeline.training.ledger import read_ledger
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def elastic(folder: Path) -> Path:
 
 def samples(run: Path) -> list[tuple[int, ...]]:
     """Trajectory, initial and valid frame of all samples that a run has used, in order."""
-    blocks = read(run / "ledger")
+    blocks = read_ledger(run / "ledger")
     assert list(blocks) == list(range(small_runs.STEPS * small_runs.BATCH))
     return [tuple(index) for index in chain.from_iterable(block["index"] for block in blocks.values())]
 
