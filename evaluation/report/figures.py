@@ -213,7 +213,7 @@ def _attribute(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Scale:
+class ColourScale:
     """Values -> colours: linear from low to high, clipped beyond, missing values grey."""
 
     low: float
@@ -221,7 +221,7 @@ class Scale:
     colormap: str
 
     @classmethod
-    def of(cls, values: Array, *, error: bool = False) -> "Scale":
+    def of(cls, values: Array, *, error: bool = False) -> "ColourScale":
         """Diverging about zero for values of both signs, else sequential; the rarest 0.4 % are clipped."""
         finite = values[np.isfinite(values)]
         low, high = np.quantile(finite, [0.002, 0.998]) if finite.size else (0.0, 1.0)

@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.evaluation.report.figures import Scale, Style, tick
+from pelagos.evaluation.report.figures import ColourScale, Style, tick
 
 Array = NDArray[np.float64]
 Cell = str | float | int | None
@@ -109,7 +109,7 @@ def bars(seconds: Mapping[str, float]) -> str:
     return f'<div class="stages">{"".join(rows)}</div>'
 
 
-def image_row(label: str, frames: Sequence[Array], scale: Scale, notes: Sequence[str] = ()) -> str:
+def image_row(label: str, frames: Sequence[Array], scale: ColourScale, notes: Sequence[str] = ()) -> str:
     """A row of pictures of (H, W) frames, the label before them and a note under each."""
     cells = [f'<div class="row">{text(label)}</div>']
     for i, frame in enumerate(frames):
@@ -120,7 +120,7 @@ def image_row(label: str, frames: Sequence[Array], scale: Scale, notes: Sequence
     return "".join(cells)
 
 
-def colour_bar(label: str, scale: Scale, units: str) -> str:
+def colour_bar(label: str, scale: ColourScale, units: str) -> str:
     """A colour scale with its ends and middle."""
     unit = "" if units == "1" else f" [{unit_name(units)}]"
     ends = "".join(f"<span>{number(v)}</span>" for v in (scale.low, (scale.low + scale.high) / 2, scale.high))

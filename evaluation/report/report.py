@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pelagos.evaluation.forecast_schema import LEAD_TIME
 from pelagos.evaluation.report import curves, markup
-from pelagos.evaluation.report.figures import Panel, Scale, Styles, chart, thumbnail
+from pelagos.evaluation.report.figures import ColourScale, Panel, Styles, chart, thumbnail
 from pelagos.evaluation.report.stylesheet import STYLE
 from pelagos.preprocessing.durable import write_bytes
 
@@ -128,7 +128,7 @@ class Report:
         true = _frames(truth, columns)
         frames = {name: _frames(forecast, columns) for name, forecast in forecasts.items()}
         errors = {name: frame - true for name, frame in frames.items()}
-        scale, error_scale = Scale.of(true), Scale.of(np.stack(list(errors.values())), error=True)
+        scale, error_scale = ColourScale.of(true), ColourScale.of(np.stack(list(errors.values())), error=True)
         times, unit = curves.readable_times(truth)
         cells = ['<div class="row">lead time</div>']
         cells += [f'<div class="time">{escape(curves.quantity(times[i], unit))}</div>' for i in columns]
@@ -190,7 +190,7 @@ def _frames(field: xr.DataArray, positions: Sequence[int]) -> Array:
     return ordered.values[:, :: -1 if ascending else 1].astype(np.float64)
 
 
-def _row(label: str, frames: Array, scale: Scale, notes: Sequence[str] = ()) -> str:
+def _row(label: str, frames: Array, scale: ColourScale, notes: Sequence[str] = ()) -> str:
     return markup.image_row(label, [thumbnail(frame) for frame in frames], scale, notes)
 
 

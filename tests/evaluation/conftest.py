@@ -1,10 +1,17 @@
-"""Forecasts made by formula."""
+"""Forecasts made by formula, and a small store to score against."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import xarray as xr
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
+from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
+from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.store.store import Store, open_store
 
 Make = Callable[..., xr.Dataset]
 
@@ -14,17 +21,17 @@ def make() -> Make:
     """make(values, group=..., ...) -> a forecast; values: name -> array (trajectory, lead_time, y, x)."""
 
     def dataset(
-        values: dict[str, np.ndarray],
+        values: dict[str, NDArray[np.float64]],
         *,
         boundary: str = "periodic,periodic",
         grid: str = "cartesian",
-        y: np.ndarray | None = None,
-        x: np.ndarray | None = None,
+        y: NDArray[np.float64] | None = None,
+        x: NDArray[np.float64] | None = None,
         group: dict[str, str] | None = None,
         dims: tuple[str, ...] = ("trajectory", "lead_time", "y", "x"),
     ) -> xr.Dataset:
         height, width = next(iter(values.values())).shape[-2:]
-        coords = {
+        coords: dict[str, NDArray[np.generic]] = {
             "y": np.arange(height) / height + 0.5 / height if y is None else y,
             "x": np.arange(width) / width + 0.5 / width if x is None else x,
         }
@@ -48,3 +55,26 @@ def make() -> Make:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Waves: six trajectories of seven frames, 0.02 apart; the last two are the test split."""
+    folder = tmp_path_factory.mktemp("waves")
+    config = SimulateConfig.model_validate(
+        {
+            "equation": {"kind": "wave"},
+            "num_trajectories": 6,
+            "shape": (8, 8),
+            "num_frames": 7,
+            "interval": 0.02,
+        }
+    )
+    the_well.write(simulate(config), folder / "waves.hdf5")
+    values = {
+        "dataset": "waves",
+        "source": {"kind": "the_well", "paths": str(folder / "waves.hdf5")},
+        "root": str(folder / "stores"),
+        "splits": {"kind": "trajectories", "test": 2},
+    }
+    return open_store(build(BuildConfig.model_validate(values)))

@@ -5,33 +5,34 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from numpy.typing import NDArray
 
-from pelagos.evaluation.report.figures import Curve, Panel, Scale, Styles, chart, thumbnail
+from pelagos.evaluation.report.figures import ColourScale, Curve, Panel, Styles, chart, thumbnail
 
 
-def pixels(uri):
+def pixels(uri: str) -> NDArray[np.float64]:
     kind, data = uri.split(",")
     assert kind == "data:image/png;base64"
-    return imread(io.BytesIO(base64.b64decode(data)), format="png")
+    return np.asarray(imread(io.BytesIO(base64.b64decode(data)), format="png"), dtype=np.float64)
 
 
-def test_a_scale_diverges_about_zero_for_signed_fields_only(rng):
+def test_a_scale_diverges_about_zero_for_signed_fields_only(rng: np.random.Generator) -> None:
     signed, positive = rng.normal(size=(50, 50)), rng.uniform(270, 300, (50, 50))
-    assert Scale.of(signed).low == -Scale.of(signed).high
-    assert Scale.of(positive).low > 270
-    assert Scale.of(positive).colormap != Scale.of(signed).colormap
-    assert Scale.of(positive, error=True).low < 0
+    assert ColourScale.of(signed).low == -ColourScale.of(signed).high
+    assert ColourScale.of(positive).low > 270
+    assert ColourScale.of(positive).colormap != ColourScale.of(signed).colormap
+    assert ColourScale.of(positive, error=True).low < 0
 
 
 @pytest.mark.parametrize("values", [np.zeros((2, 2)), np.full((2, 2), 5.0), np.full((2, 2), np.nan)])
-def test_a_scale_of_constants_has_extent(values):
+def test_a_scale_of_constants_has_extent(values: NDArray[np.float64]) -> None:
     for error in (False, True):
-        scale = Scale.of(values, error=error)
+        scale = ColourScale.of(values, error=error)
         assert scale.high > scale.low
 
 
-def test_an_image_shows_every_value_in_its_colour_and_missing_in_grey():
-    scale = Scale(0, 1, "gray")
+def test_an_image_shows_every_value_in_its_colour_and_missing_in_grey() -> None:
+    scale = ColourScale(0, 1, "gray")
     found = pixels(scale.image(np.array([[0.0, 0.5, 1.0], [np.nan, -9.0, np.inf]])))[..., :3]
     assert found.shape == (2, 3, 3)
     np.testing.assert_allclose(found[0], np.array([[0, 0, 0], [0.5, 0.5, 0.5], [1, 1, 1]]), atol=0.01)
@@ -40,20 +41,20 @@ def test_an_image_shows_every_value_in_its_colour_and_missing_in_grey():
     )
 
 
-def test_a_picture_of_a_128_by_128_field_is_small():
+def test_a_picture_of_a_128_by_128_field_is_small() -> None:
     x = np.linspace(0, 6, 128)
     field = np.sin(x)[:, None] * np.cos(2 * x + x[:, None])
-    assert len(Scale.of(field).image(field)) < 20_000
+    assert len(ColourScale.of(field).image(field)) < 20_000
 
 
-def test_thumbnails_average_blocks_and_skip_what_is_missing():
+def test_thumbnails_average_blocks_and_skip_what_is_missing() -> None:
     field = np.array([[1.0, 3.0, np.nan, 2.0], [1.0, 3.0, np.nan, np.nan]])
     np.testing.assert_array_equal(thumbnail(field, limit=2), [[2.0, 2.0]])
     np.testing.assert_array_equal(thumbnail(np.full((3, 4), np.nan), limit=4), np.full((3, 4), np.nan))
     assert thumbnail(np.zeros((360, 720)), limit=192).shape == (90, 180)
 
 
-def test_a_method_keeps_its_style_and_the_truth_is_ink():
+def test_a_method_keeps_its_style_and_the_truth_is_ink() -> None:
     styles = Styles()
     first = styles.of("fine-tuned")
     assert styles.of("from scratch") != first
@@ -63,7 +64,7 @@ def test_a_method_keeps_its_style_and_the_truth_is_ink():
     assert len({styles.of(f"network {i}") for i in range(12)}) == 12
 
 
-def test_a_chart_takes_its_colours_from_the_page_and_refers_to_nothing_outside():
+def test_a_chart_takes_its_colours_from_the_page_and_refers_to_nothing_outside() -> None:
     x = np.arange(5.0)
     panel = Panel('a < b & "c" $x$', [Curve("truth", x, x + 1, x, x + 2), Curve("net", x, x**2)], "x", "y")
     found = chart(panel, Styles())
@@ -77,7 +78,7 @@ def test_a_chart_takes_its_colours_from_the_page_and_refers_to_nothing_outside()
     assert 'a < b & "c" $x$' in [text.text for text in root.iter("text")]
 
 
-def test_curves_with_gaps_zeros_and_infinities_are_drawn_on_log_axes():
+def test_curves_with_gaps_zeros_and_infinities_are_drawn_on_log_axes() -> None:
     x = np.arange(1.0, 6)
     curves = [
         Curve("a", x, np.array([1e-6, np.nan, np.inf, 1e3, 0.0])),

@@ -1,5 +1,7 @@
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,42 +11,50 @@ from pelagos.evaluation import conservation, scores, spectra
 from pelagos.evaluation.baselines import persistence
 from pelagos.evaluation.report.report import Report
 
+Make = Callable[..., xr.Dataset]
+Flow = tuple[xr.Dataset, xr.Dataset, xr.Dataset]
+Attributes = list[tuple[str, str | None]]
+
+
 VOID = {"meta", "img", "br", "link", "use"}
 
 
 class Page(HTMLParser):
     """Collects elements, attributes and text of a page whose tags must match."""
 
-    def __init__(self, html):
+    def __init__(self, html: str) -> None:
         super().__init__()
-        self.open, self.seen, self.attributes, self.texts = [], [], [], []
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.texts: list[str] = []
         self.feed(html)
         assert not self.open, f"never closed: {self.open}"
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: Attributes) -> None:
         self.seen.append(tag)
-        self.attributes += [(tag, *attribute) for attribute in attrs]
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attrs):
+    def handle_startendtag(self, tag: str, attrs: Attributes) -> None:
         self.seen.append(tag)
-        self.attributes += [(tag, *attribute) for attribute in attrs]
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
             assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.texts.append(data)
 
     @property
-    def text(self):
+    def text(self) -> str:
         return re.sub(r"\s+", " ", " ".join(self.texts))
 
 
 @pytest.fixture(scope="module")
-def flow(make):
+def flow(make: Make) -> Flow:
     """Truth, a forecast with a blow-up, and the initial frame of a flow with a tracer."""
     rng = np.random.default_rng(0)
     names = ("velocity_x", "velocity_y", "tracer")
@@ -63,7 +73,7 @@ def flow(make):
 
 
 @pytest.fixture(scope="module")
-def report(flow):
+def report(flow: Flow) -> Report:
     truth, network, initial = flow
     methods = {"network": network, "persistence": persistence(initial, truth["lead_time"].values)}
     sums = {name: scores.accumulate(forecast, truth) for name, forecast in methods.items()}
@@ -89,7 +99,7 @@ def report(flow):
     return page
 
 
-def test_the_page_is_well_formed_and_self_contained(report):
+def test_the_page_is_well_formed_and_self_contained(report: Report) -> None:
     page = Page(report.html())
     assert not {"script", "link", "iframe", "object"} & set(page.seen)
     for tag, name, value in page.attributes:
@@ -101,7 +111,7 @@ def test_the_page_is_well_formed_and_self_contained(report):
     assert "@import" not in report.html()
 
 
-def test_links_of_the_page_have_targets(report):
+def test_links_of_the_page_have_targets(report: Report) -> None:
     attributes = Page(report.html()).attributes
     targets = {value for _, name, value in attributes if name == "id"}
     links = {value[1:] for _, name, value in attributes if name == "href"}
@@ -109,14 +119,14 @@ def test_links_of_the_page_have_targets(report):
     assert {"s1", "s2"} <= links
 
 
-def test_text_is_escaped_and_backticks_set_code(report):
+def test_text_is_escaped_and_backticks_set_code(report: Report) -> None:
     page = Page(report.html())
     for text in ("Title <script>alert(1)</script>", 'Subtitle & "quotes"', "First <section>", "1 < 2"):
         assert text in page.text
     assert "<code>make demo</code>" in report.html()
 
 
-def test_figures_and_tables_are_numbered_and_captioned(report):
+def test_figures_and_tables_are_numbered_and_captioned(report: Report) -> None:
     page = Page(report.html())
     assert [t for t in page.texts if re.fullmatch(r"(Figure|Table) \d\.", t)] == [
         "Table 1.",
@@ -125,7 +135,7 @@ def test_figures_and_tables_are_numbered_and_captioned(report):
     assert page.seen.count("figure") == page.seen.count("figcaption") == 7
 
 
-def test_tables_align_numbers_and_set_the_lowest_bold(report):
+def test_tables_align_numbers_and_set_the_lowest_bold(report: Report) -> None:
     html = report.html()
     assert '<td class="number"><b>0.0801</b></td>' in html
     assert '<td class="number">0.1350</td>' in html
@@ -134,7 +144,7 @@ def test_tables_align_numbers_and_set_the_lowest_bold(report):
     assert "<th>method</th>" in html
 
 
-def test_a_panel_is_drawn_for_every_group_lead_time_and_quantity(report):
+def test_a_panel_is_drawn_for_every_group_lead_time_and_quantity(report: Report) -> None:
     page = Page(report.html())
     titles = ["velocity_x", "tracer", "lead time 1 s", "lead time 6 s", "kinetic energy", "tracer mass"]
     assert set(titles) <= set(page.texts)
@@ -143,7 +153,7 @@ def test_a_panel_is_drawn_for_every_group_lead_time_and_quantity(report):
     assert page.seen.count("svg") == 1 + 3 + 3 + quantities
 
 
-def test_fields_show_units_lead_times_and_the_size_of_errors(report, flow):
+def test_fields_show_units_lead_times_and_the_size_of_errors(report: Report, flow: Flow) -> None:
     truth, network, _ = flow
     page = Page(report.html())
     assert "Fields [kg m⁻³]" in page.texts
@@ -154,7 +164,7 @@ def test_fields_show_units_lead_times_and_the_size_of_errors(report, flow):
     assert page.seen.count("img") == 3 * 5 + 2
 
 
-def test_north_is_up_whatever_the_order_of_latitudes(make):
+def test_north_is_up_whatever_the_order_of_latitudes(make: Make) -> None:
     values = np.arange(12.0).reshape(1, 3, 4)
     data = make({"t": values}, dims=("lead_time", "y", "x"))["t"]
     pages = []
@@ -165,7 +175,7 @@ def test_north_is_up_whatever_the_order_of_latitudes(make):
     assert pages[0] == pages[1]
 
 
-def test_long_lead_times_in_seconds_are_shown_in_hours(make):
+def test_long_lead_times_in_seconds_are_shown_in_hours(make: Make) -> None:
     data = make({"t": np.zeros((4, 3, 4))}, dims=("lead_time", "y", "x"))
     data = data.assign_coords(lead_time=("lead_time", np.arange(1, 5) * 21600.0, {"units": "s"}))
     page = Report("t")
@@ -173,7 +183,7 @@ def test_long_lead_times_in_seconds_are_shown_in_hours(make):
     assert {"6 h", "24 h"} <= set(Page(page.html()).texts)
 
 
-def test_a_steady_problem_with_one_lead_time_can_be_drawn(make, rng):
+def test_a_steady_problem_with_one_lead_time_can_be_drawn(make: Make, rng: np.random.Generator) -> None:
     truth = make({"solution": rng.normal(size=(6, 1, 8, 8))})
     forecast = truth + 0.1
     page = Report("t")
@@ -183,7 +193,7 @@ def test_a_steady_problem_with_one_lead_time_can_be_drawn(make, rng):
     Page(page.html())
 
 
-def test_writing_replaces_the_old_file_and_leaves_nothing_else(report, tmp_path):
+def test_writing_replaces_the_old_file_and_leaves_nothing_else(report: Report, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "report.html"
     Report("old").write(path)
     assert report.write(path) == path
@@ -191,5 +201,5 @@ def test_writing_replaces_the_old_file_and_leaves_nothing_else(report, tmp_path)
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
 
 
-def test_a_typical_report_is_small(report):
+def test_a_typical_report_is_small(report: Report) -> None:
     assert len(report.html()) < 1_000_000

@@ -19,14 +19,14 @@ from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.grid import Grid, Sides
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.formats import pdebench_writer
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import keys, known_variable
 
-PERIODIC = ("periodic", "periodic")
+PERIODIC: Sides = ("periodic", "periodic")
 STARTS = StartsConfig(split="test", steps=2, every=1)
 
 
