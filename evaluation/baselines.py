@@ -1,7 +1,6 @@
 """Forecasts that any network has to beat: persistence, climatology, and a local linear stencil.
 
-All of them are forecasts in the form of evaluation.forecast_schema.
-Training data has the dimensions (trajectory, time, y, x) of the one xarray convention.
+All are forecasts as evaluation.forecast_schema defines them. Training data is (trajectory, time, y, x).
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,7 +56,7 @@ class Climatology:
         means = []
         for index in range(_num_phases(period, step)):
             chosen = training.isel(time=np.flatnonzero(phase == index))
-            # a phase the training never saw is missing, and so is what it would forecast
+            # A phase that training never saw stays missing, and so does its forecast.
             means.append(chosen.mean([dim for dim in ("trajectory", "time") if dim in chosen.dims]))
         return cls(xr.concat(means, dim="phase"), period, step)
 
@@ -87,9 +86,9 @@ class LinearStencil:
         variables: those it takes and gives.
         coefficients: (features + 1, C) on normalised variables, the constant last.
         mean: (C,) of the training frames.
-        std: (C,) likewise, 1 for a constant variable.
-        radius: of the neighbourhood in points.
-        step: time between frames of the training.
+        std: (C,) of the training frames, 1 for a constant variable.
+        radius: of the neighbourhood, in points.
+        step: time between training frames.
     """
 
     variables: tuple[str, ...]
@@ -115,7 +114,8 @@ class LinearStencil:
             inputs = _features(normal[:-1], grid, radius)
             targets = np.moveaxis(normal[1:], 1, -1).reshape(len(inputs), -1)
             rows = np.concatenate([inputs, targets], axis=1)[~np.isnan(targets).any(axis=1)]
-            # the triangle of a QR of all rows so far: least squares without squaring the condition number
+            # The triangle of a QR of all rows so far: least squares in bounded memory, without squaring the
+            # condition number as normal equations would.
             triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, rows]), mode="r"))
         coefficients, *_ = np.linalg.lstsq(triangle[:, :split], triangle[:, split:])
         return cls(variables, coefficients.astype(np.float64), mean, std, radius, step)
@@ -214,7 +214,7 @@ def _seconds(times: xr.DataArray) -> xr.DataArray:
 def _phase(times: xr.DataArray, period: float, step: float) -> xr.DataArray:
     if np.isinf(period):
         return xr.zeros_like(times, dtype=np.intp)
-    # a millionth of a step keeps 3 * 0.1 in the phase of 0.3
+    # A millionth of a step keeps 3 * 0.1 in the phase of 0.3.
     phase = (times % period / step + 1e-6).astype(np.intp)
     return phase % _num_phases(period, step)
 

@@ -1,4 +1,4 @@
-"""From forecasts and truth to the numbers that a person compares."""
+"""The few numbers by which people compare methods, from the sums of a method's forecasts."""
 
 from dataclasses import replace
 from typing import Any

@@ -66,9 +66,9 @@ def accumulate(
 
     Args:
         forecast: (*samples, lead_time, y, x) fields; may have more sample dimensions than the truth.
-        truth: likewise, NaN where missing.
-        climatology: what anomalies are relative to, of the truth's dimensions or fewer; where it is missing
-            anomalies are, too.
+        truth: (*samples, lead_time, y, x) fields, NaN where missing.
+        climatology: what anomalies are relative to, of the truth's dimensions or fewer; where it is missing,
+            so are anomalies.
         weights: (y, x), by default the cell areas over their mean. A chunk of a latitude-longitude
             grid needs its part of the whole grid's weights.
         statistics: pointwise functions of forecast and truth; nothing else has to change for a new one.

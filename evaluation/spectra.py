@@ -68,7 +68,7 @@ def error_spectrum(
 ) -> xr.DataArray:
     """The spectrum of forecast − truth."""
     check_pair(forecast, truth)
-    # equal up to rounding is not equal when xarray aligns
+    # xarray aligns coordinates by exact equality, and these may differ by rounding.
     forecast = forecast.assign_coords({dim: truth[dim] for dim in truth.dims})
     return spectrum((forecast - truth).assign_attrs(truth.attrs), variables)
 
@@ -148,7 +148,7 @@ def _shells(grid: Grid) -> tuple[NDArray[np.intp], float]:
         for size, side, periodic in zip(grid.shape, sides, grid.periodic, strict=True)
     )
     radius = np.hypot(ky[:, None], kx[None, :])
-    # halves, which cosines have, go up: not left to rounding
+    # Cosines have modes half-way between shells; the small number sends all of them up, whatever their rounding.
     return np.floor(radius / width + 0.5 + 1e-9).astype(np.intp), width
 
 

@@ -24,7 +24,7 @@ def lead_time_panels(methods: Methods, y_label: str, *, log: bool, least_span: f
     panels = []
     for group in _groups(methods):
         chosen = {name: _one_group(array, group) for name, array in methods.items()}
-        curves = [_summary(name, times, array) for name, array in chosen.items() if array is not None]
+        curves = [_median_curve(name, times, array) for name, array in chosen.items() if array is not None]
         logarithmic = log and _wide(curves)
         panels.append(Panel(group, curves, x_label, y_label, log_y=logarithmic, least_span=least_span))
     return panels
@@ -39,7 +39,7 @@ def spectrum_panels(methods: Methods, lead_times: Sequence[float] | None, x_labe
     for position in positions:
         arrays = {name: array.isel({LEAD_TIME: position}) for name, array in methods.items()}
         curves = [_spectrum(name, array) for name, array in arrays.items()]
-        # rounding, ten orders below the peak, is no part of a spectrum
+        # Ten orders of magnitude below the peak there is only rounding.
         floor = 1e-10 * max(float(np.nanmax(curve.y, initial=0.0)) for curve in curves)
         title = f"lead time {quantity(times[position], unit)}"
         panels.append(Panel(title, curves, x_label, "energy", log_x=True, log_y=True, y_floor=floor))
@@ -104,11 +104,11 @@ def _samples(array: xr.DataArray, last: str) -> Array:
     return values[~np.isnan(values).all(axis=1)]
 
 
-def _summary(name: str, times: Array, array: xr.DataArray) -> Curve:
+def _median_curve(name: str, times: Array, array: xr.DataArray) -> Curve:
     values = _samples(array, LEAD_TIME)
     if len(values) == 0:
         return Curve(name, times, np.full(len(times), np.nan))
-    # order statistics, as a mean with infinity is undefined
+    # Order statistics: interpolating between a number and infinity is undefined.
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0, method="nearest")
     if np.isfinite(values).all():
         middle = np.median(values, axis=0)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 NUM_COLOURS = 7
-"""Of distinct methods; the style sheet has as many."""
+"""Colours that tell methods apart; the style sheet defines as many."""
 
 # Stand-ins for the style sheet's variables while matplotlib draws.
 INK, MUTED, RULE = "#000001", "#000002", "#000003"
@@ -107,10 +107,10 @@ class Panel:
         curves: in the order of drawing.
         x_label: with units.
         y_label: with units.
-        log_x: whether the axis is logarithmic.
-        log_y: likewise.
-        y_floor: what lies below isn't shown.
-        least_span: a linear y axis is no shorter, lest rounding fill the panel.
+        log_x: whether the x axis is logarithmic.
+        log_y: whether the y axis is logarithmic.
+        y_floor: the y axis ends here; anything below is hidden.
+        least_span: the shortest linear y axis, so that rounding errors do not fill the panel.
     """
 
     title: str
@@ -263,6 +263,6 @@ def _png(index_HW: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
 
     height, width = index_HW.shape
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    rows = np.pad(index_HW, ((0, 0), (1, 0)))  # each row starts with its filter, none
+    rows = np.pad(index_HW, ((0, 0), (1, 0)))  # each row starts with the number of its filter: 0, none
     chunks = (b"IHDR", header), (b"PLTE", palette.tobytes()), (b"IDAT", zlib.compress(rows.tobytes(), 9))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks) + chunk(b"IEND", b"")

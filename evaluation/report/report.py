@@ -1,6 +1,7 @@
 """Report: one self-contained HTML file with numbers, tables, curves and pictures of forecasts.
 
-It needs no network and no script: fields are PNG in data URIs, charts are SVG elements.
+It needs no network and no script, so that it can be mailed and archived: fields are PNG in data URIs,
+charts are SVG elements.
 """
 
 from collections.abc import Mapping, Sequence
@@ -103,7 +104,7 @@ class Report:
         Args:
             spectra: method -> (*samples, lead_time, wavenumber); the median over samples is drawn.
             caption: what to see.
-            lead_times: which, physical.
+            lead_times: those to show, in the coordinate's units.
             x_label: of the wavenumbers, with units.
         """
         self._charts(curves.spectrum_panels(spectra, lead_times, x_label), caption)
@@ -119,9 +120,9 @@ class Report:
 
         Args:
             truth: (lead_time, y, x) one field of one sample; its attribute `units` labels the scales.
-            forecasts: method -> likewise.
+            forecasts: method -> (lead_time, y, x) the same field.
             caption: what to see.
-            lead_times: which, physical; by default up to five spread evenly.
+            lead_times: those to show, in the coordinate's units; by default up to five, evenly spread.
         """
         wide = truth.sizes["x"] > 1.5 * truth.sizes["y"]
         columns = curves.choose(truth[LEAD_TIME].values, lead_times, 3 if wide else 5)
