@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.sources.formats import the_well
+from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.store import Store, open_store
 
 Make = Callable[..., xr.Dataset]
@@ -70,7 +70,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
             "interval": 0.02,
         }
     )
-    the_well.write(simulate(config), folder / "waves.hdf5")
+    well_writer.write(simulate(config), folder / "waves.hdf5")
     values = {
         "dataset": "waves",
         "source": {"kind": "the_well", "paths": str(folder / "waves.hdf5")},
