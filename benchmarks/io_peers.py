@@ -66,7 +66,7 @@ def the_well(root: Path, ours: Dataset) -> Stream:
 
 
 def xbatcher_adjacent(root: Path, ours: Dataset) -> Stream:
-    state = xr.open_zarr(ours.store.path, chunks=None)["state"]
+    state = xr.open_zarr(ours.config.path, chunks=None)["state"]
     sizes = {"trajectory": 1, "time": 1} | {dim: state.sizes[dim] for dim in ("channel", "y", "x")}
     pair = [xbatcher.BatchGenerator(state.isel(time=slice(k, k + 20)), input_dims=sizes) for k in (0, 1)]
     return endless(DataLoader(MapDataset(*pair), batch_size=BATCH, shuffle=True))
@@ -75,7 +75,7 @@ def xbatcher_adjacent(root: Path, ours: Dataset) -> Stream:
 def tensorstore_batches(root: Path, ours: Dataset) -> Stream:
     """Futures of a whole batch at a time, three batches ahead; normalised as ours are."""
     array = tensorstore.open(
-        {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(ours.store.path / "state")}}
+        {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(ours.config.path / "state")}}
     ).result()
     drawn = draws(ours)
 
@@ -97,7 +97,7 @@ def with_zarrs(path: Path) -> Any:
 
 def zarrs_batches(root: Path, ours: Dataset) -> Stream:
     """Frame by frame, normalised as ours are."""
-    array, drawn = with_zarrs(Path(str(ours.store.path)) / "state"), draws(ours)
+    array, drawn = with_zarrs(Path(str(ours.config.path)) / "state"), draws(ours)
     while True:
         yield normalised(np.stack([array[place] for place in next(drawn)]), ours)
 

@@ -103,7 +103,7 @@ def _counted_cost(config: TrainingStage, model: Model, mixture: Mixture, device:
         except _GRID_ERRORS as error:
             height, width = layout.grid.shape
             raise DataError(
-                f"dataset {layout.dataset} ({dataset.store.path}): the network cannot take its grid of"
+                f"dataset {layout.dataset} ({dataset.store.label}): the network cannot take its grid of"
                 f" {height} x {width}: {error}"
             ) from error
         flops |= counted.flops
@@ -124,7 +124,7 @@ def _describe_run(
         if isinstance(dataset, OnlineDataset):
             where = f"in its reservoir of {dataset.online.reservoir} trajectories"
         yield (
-            f"data: {dataset.store.path}: {dataset.num_samples} samples {where},"
+            f"data: {dataset.store.label}: {dataset.num_samples} samples {where},"
             f" {share} an epoch, {height} x {width}, {len(layout.inputs)} channels in and"
             f" {len(layout.outputs)} out"
         )

@@ -21,7 +21,7 @@ from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.online.online_dataset import DataConfig
 from pelagos.preprocessing.samples.mixture import Mixture
 from pelagos.preprocessing.samples.normalize import Normalizer
-from pelagos.preprocessing.store.store import Store
+from pelagos.preprocessing.store.sample_store import SampleStore
 
 
 class FinetuneStage(TrainingStage):
@@ -103,7 +103,7 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     return Model(source.config, network, signature, domains, history), mixture
 
 
-def _normalizer(config: FinetuneStage, source: Model, store: Store) -> Normalizer:
+def _normalizer(config: FinetuneStage, source: Model, store: SampleStore) -> Normalizer:
     """The store's scales, replaced by the model's where all of its domains have the same."""
     own = Normalizer.of(store)
     if config.scales == "store":
@@ -118,13 +118,13 @@ def _normalizer(config: FinetuneStage, source: Model, store: Store) -> Normalize
     return Normalizer(own.keys, mean, std)
 
 
-def _check_units(store: Store, domain: Domain) -> None:
+def _check_units(store: SampleStore, domain: Domain) -> None:
     known = {variable.key: variable for variable in (*domain.inputs, *domain.outputs)}
     for found in (*store.variables, *store.static_variables):
         wanted = known.get(found.key, found)
         if not found.same_values(wanted):
             raise DataError(
-                f"{store.path} has {found.key} in {found.describe_values()}, the model's scale is in "
+                f"{store.label} has {found.key} in {found.describe_values()}, the model's scale is in "
                 f"{wanted.describe_values()}: build the store in the model's units, or use scales: store"
             )
 

@@ -9,10 +9,10 @@ from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.samples.dataset import Dataset
 from pelagos.preprocessing.samples.mixture import Mixture
 from pelagos.preprocessing.samples.normalize import Normalizer
-from pelagos.preprocessing.store.store import Store
+from pelagos.preprocessing.store.sample_store import SampleStore
 
 
-def open_stores(config: TrainingStage) -> list[Store]:
+def open_stores(config: TrainingStage) -> list[SampleStore]:
     """The stores of a run, and what stands for them of its simulations.
 
     Raises:
@@ -34,7 +34,10 @@ def open_stores(config: TrainingStage) -> list[Store]:
 
 
 def build_mixture(
-    config: TrainingStage, stores: Sequence[Store], normalizer: Normalizer | None, temperature: float = 1.0
+    config: TrainingStage,
+    stores: Sequence[SampleStore],
+    normalizer: Normalizer | None,
+    temperature: float = 1.0,
 ) -> Mixture:
     """The order of the training samples of opened stores, by their own statistics without a normaliser."""
     loop = config.loop

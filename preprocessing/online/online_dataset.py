@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Discriminator, NonNegativeInt, PositiveInt, Tag
 
-from pelagos.preprocessing.array_types import Float32s, Ints
+from pelagos.preprocessing.array_types import Flags, Float32s, Floats, Ints
 from pelagos.preprocessing.config import Changeable
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.fields.select_fields import select_fields
+from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.measures import measure_block, statistics_of
 from pelagos.preprocessing.online.producer import Trajectory
 from pelagos.preprocessing.online.simulation import Simulation, template
@@ -31,8 +32,10 @@ from pelagos.preprocessing.samples.sample_index import SampleIndex, index_sample
 from pelagos.preprocessing.split import SPLITS
 from pelagos.preprocessing.store.frame_reader import FrameReader
 from pelagos.preprocessing.store.memory_reader import MemoryReader
+from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.store.scatter import scatter
-from pelagos.preprocessing.store.store import Statistics, Store
+from pelagos.preprocessing.store.store import Statistics
+from pelagos.preprocessing.variables import Variable
 
 
 class OnlineConfig(SamplesConfig):
@@ -88,21 +91,62 @@ class OnlineConfig(SamplesConfig):
             supply.close()
             raise
 
-    def samples(self, store: Store, normalizer: Normalizer) -> "OnlineDataset":
+    def samples(self, store: SampleStore, normalizer: Normalizer) -> "OnlineDataset":
         """The samples of what `store` has given."""
         assert isinstance(store, OnlineStore)
         return OnlineDataset(store, self, normalizer)
 
 
 @dataclass(frozen=True, eq=False)
-class OnlineStore(Store):
-    """The held-out trajectories of a simulation, and the supply of all.
+class OnlineStore:
+    """The held-out trajectories of a simulation, and the supply of all; a `SampleStore`.
 
     Attributes:
+        dataset: identifier.
+        variables: channels of the state.
+        static_variables: channels that do not depend on time.
+        params: names of scalars.
+        grid: of all fields.
+        times: (T,) from the first frame on.
+        time_units: of `times`.
+        splits: (N, T) which frames belong to each split: all are for validation.
+        stats: of the first trajectories that train.
+        frames: reads the state of those held out at (trajectory, time).
+        static_frames: reads their static fields at (trajectory,).
+        scalar_values: (N, S) their parameters.
         supply: simulates trajectories by their numbers.
+        num_missing: none.
     """
 
+    dataset: str
+    variables: tuple[Variable, ...]
+    static_variables: tuple[Variable, ...]
+    params: tuple[str, ...]
+    grid: Grid
+    times: Floats
+    time_units: str
+    splits: dict[str, Flags]
+    stats: Statistics
+    frames: FrameReader
+    static_frames: FrameReader
+    scalar_values: Floats
     supply: Supply
+    num_missing: int = 0
+
+    @property
+    def label(self) -> str:
+        """What is simulated, for messages."""
+        return f"simulation of {self.dataset}"
+
+    @property
+    def num_times(self) -> int:
+        """T."""
+        return len(self.times)
+
+    @property
+    def dt(self) -> float:
+        """See SampleStore."""
+        return float(self.times[-1]) / (self.num_times - 1) if self.num_times > 1 else 1.0
 
 
 def _store(
@@ -119,9 +163,7 @@ def _store(
     found = statistics_of(measures)
     valid = np.ones((num, len(described.axis)), bool)
     return OnlineStore(
-        path=Path(f"simulation of {config.name}"),  # for messages
         dataset=config.name,
-        version="online",
         variables=tuple(channel.variable for channel in described.state),
         static_variables=tuple(channel.variable for channel in described.static),
         params=tuple(described.params),
@@ -130,13 +172,9 @@ def _store(
         time_units=described.time_units,
         splits={name: valid & (name == "valid") for name in SPLITS},
         stats=Statistics(**{field.name: found[field.name] for field in fields(Statistics)}),
-        mask=measures.mask,
-        num_missing=0,
-        present=None,
         frames=MemoryReader(state_NTCHW[:num].copy()),
         static_frames=MemoryReader(static_NCHW[:num].copy()),
         scalar_values=scalars_NS[:num],
-        level={},
         supply=supply,
     )
 
@@ -195,7 +233,7 @@ class OnlineDataset(Dataset):
 
     def __init__(self, store: OnlineStore, config: OnlineConfig, normalizer: Normalizer) -> None:
         shared = {name: getattr(config, name) for name in SamplesConfig.model_fields}
-        super().__init__(store, DatasetConfig(path=store.path, **shared), normalizer)
+        super().__init__(store, DatasetConfig(path=Path(store.label), **shared), normalizer)
         self.online, self._supply = config, store.supply
         self._reader = replace(
             self._reader, state=_SuppliedState(store.supply), static=_SuppliedStatic(store.supply)
@@ -209,7 +247,7 @@ class OnlineDataset(Dataset):
         try:
             return index_samples(np.ones((1, self.store.num_times), bool), self.sampling)
         except ConfigError as error:
-            raise ConfigError(f"{self.store.path}: {error}") from error
+            raise ConfigError(f"{self.store.label}: {error}") from error
 
     def index(self, samples: Ints) -> Ints:
         """See Dataset."""
@@ -227,7 +265,7 @@ class OnlineDataset(Dataset):
         online = self.online
         if online.reservoir < number:
             raise ConfigError(
-                f"{self.store.path}: reservoir: {online.reservoir} trajectories for the {number} micro-batches of a "
+                f"{self.store.label}: reservoir: {online.reservoir} trajectories for the {number} micro-batches of a "
                 "step; at least one for each, better dozens, would be right"
             )
         return Lanes(

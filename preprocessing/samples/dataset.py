@@ -30,6 +30,7 @@ from pelagos.preprocessing.samples.sample_index import (
 from pelagos.preprocessing.samples.sample_reader import SampleReader
 from pelagos.preprocessing.samples.trajectory_pool import TrajectoryPool
 from pelagos.preprocessing.store.frame_reader import FrameReader
+from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import keys, with_role
 
@@ -74,7 +75,7 @@ class DatasetConfig(SamplesConfig):
         """The opened store."""
         return open_store(self.path)
 
-    def samples(self, store: Store, normalizer: Normalizer) -> "Dataset":
+    def samples(self, store: SampleStore, normalizer: Normalizer) -> "Dataset":
         """The samples of the opened store."""
         return Dataset(store, self, normalizer)
 
@@ -113,7 +114,7 @@ class Dataset:
         output_normalizer: scales of the output channels.
     """
 
-    def __init__(self, store: Store, config: DatasetConfig, normalizer: Normalizer) -> None:
+    def __init__(self, store: SampleStore, config: DatasetConfig, normalizer: Normalizer) -> None:
         self.store, self.config, self.normalizer = store, config, normalizer
         prognostic, forcing, diagnostic = (
             with_role(store.variables, role) for role in ("prognostic", "forcing", "diagnostic")
@@ -128,13 +129,13 @@ class Dataset:
             time_scale=_time_scale(store, config),
         )
         if not self.layout.inputs or not self.layout.outputs:
-            raise ConfigError(f"{store.path}: no variables to predict from, or none to predict")
+            raise ConfigError(f"{store.label}: no variables to predict from, or none to predict")
         # A steady problem has one frame: its solution is paired with the static fields that it belongs to.
         self.sampling = PairSampling(identity=True) if self._steady else config.sampling
         self.steps = self.sampling.steps
         if self.sampling.kind == "rollouts" and not prognostic:
             raise ConfigError(
-                f"{store.path}: a rollout needs prognostic variables, which are input and output"
+                f"{store.label}: a rollout needs prognostic variables, which are input and output"
             )
         self.input_normalizer = normalizer.select(keys(self.layout.inputs))
         self.output_normalizer = normalizer.select(keys(self.layout.outputs))
@@ -170,7 +171,7 @@ class Dataset:
         try:
             return index_samples(frames, self.sampling, self.config.num_trajectories)
         except ConfigError as error:
-            raise ConfigError(f"{self.store.path}, split {self.config.split}: {error}") from error
+            raise ConfigError(f"{self.store.label}, split {self.config.split}: {error}") from error
 
     def index(self, samples: Ints) -> Ints:
         """(B, 3) trajectory, initial frame and (last) valid frame of samples (B,)."""
@@ -297,18 +298,18 @@ class Dataset:
         return self.store.scalar_values[trajectories].astype(np.float32)
 
 
-def _state_reader(store: Store, pool: int) -> FrameReader:
+def _state_reader(store: SampleStore, pool: int) -> FrameReader:
     if not pool:
         return store.frames
     if store.frames.splits_trajectories:
         raise ConfigError(
-            f"pool: a trajectory of {store.path} spans several shards: too long to be held whole"
+            f"pool: a trajectory of {store.label} spans several shards: too long to be held whole"
         )
     shape = (store.num_times, len(store.variables), *store.grid.shape)
     return TrajectoryPool(store.frames, shape, pool)
 
 
-def _time_scale(store: Store, config: DatasetConfig) -> float:
+def _time_scale(store: SampleStore, config: DatasetConfig) -> float:
     if config.time_scale is None:
         return store.dt
     return config.time_scale * (store.dt if config.time_unit == "frames" else 1.0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.moments import Moments, merge_moments
-from pelagos.preprocessing.store.store import Store
+from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.variables import Variable, keys
 
 Array = TypeVar("Array", NDArray[Any], Tensor)
@@ -33,7 +33,7 @@ class Normalizer:
     std: Floats
 
     @classmethod
-    def of(cls, store: Store) -> "Normalizer":
+    def of(cls, store: SampleStore) -> "Normalizer":
         """The normaliser of one store: its statistics, for state and static channels.
 
         Raises:
@@ -41,7 +41,7 @@ class Normalizer:
         """
         stats = store.stats
         if not stats.count.any():
-            raise DataError(f"{store.path}: no frame trains, so there are no statistics to normalise by")
+            raise DataError(f"{store.label}: no frame trains, so there are no statistics to normalise by")
         return cls(
             keys=keys((*store.variables, *store.static_variables)),
             mean=np.concatenate([stats.mean, stats.static_mean]),
@@ -49,7 +49,7 @@ class Normalizer:
         )
 
     @classmethod
-    def pooled(cls, stores: Sequence[Store]) -> "Normalizer":
+    def pooled(cls, stores: Sequence[SampleStore]) -> "Normalizer":
         """The normaliser of several stores together: variables of the same key share one scale.
 
         Raises:
@@ -64,7 +64,7 @@ class Normalizer:
                 if not known.same_values(variable):
                     raise ConfigError(
                         f"normalization: pooled: {variable.key} is in {known.describe_values()!r} in one store "
-                        f"and in {variable.describe_values()!r} in {store.path}"
+                        f"and in {variable.describe_values()!r} in {store.label}"
                     )
                 parts.setdefault(variable.key, []).append(moments)
         totals = {key: merge_moments(found, 1) for key, found in parts.items()}
@@ -112,7 +112,7 @@ class Normalizer:
         return cls(tuple(values["keys"]), np.array(values["mean"]), np.array(values["std"]))
 
 
-def _moments(store: Store) -> Iterator[tuple[Variable, Moments]]:
+def _moments(store: SampleStore) -> Iterator[tuple[Variable, Moments]]:
     """Each variable and the moments of its channel."""
     stats = store.stats
     state = (stats.count, stats.mean, stats.std, stats.constant, stats.minimum, stats.maximum)

@@ -111,6 +111,11 @@ class Store:
     present: Flags | None
 
     @property
+    def label(self) -> str:
+        """Where it lies, for messages."""
+        return str(self.path)
+
+    @property
     def num_trajectories(self) -> int:
         """N, the number of trajectories."""
         return len(self.scalar_values)
