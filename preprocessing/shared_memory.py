@@ -1,4 +1,4 @@
-"""Shared memory: a piece of memory that processes have in common."""
+"""Shared memory: a block of memory that processes have in common."""
 
 import mmap
 import os
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 class SharedMemory:
-    """Memory without a name: the system frees it with the last process that has it, however that ends."""
+    """Memory without a name, which the system frees with the last process that has it open, however that ends."""
 
     def __init__(self, size: int) -> None:
         self.descriptor = os.memfd_create("pelagos")

@@ -174,8 +174,8 @@ class _WorstCase:
         self.datasets, self.micro_batch = mixture.datasets, mixture.micro_batch
         # Again from the first where a dataset has fewer samples than a micro-batch.
         samples = np.arange(self.micro_batch) % self.datasets[cost.worst].num_samples
-        lease = self.datasets[cost.worst].lease(samples)
-        self._block = Block(cost.worst, samples, cost.calls, lease)
+        request = self.datasets[cost.worst].request(samples)
+        self._block = Block(cost.worst, samples, cost.calls, request)
         self._blocks_per_step = mixture.blocks_per_step
 
     def blocks(self, rank: int, world: int, start_step: int, num_steps: int | None) -> Iterator[Block]:

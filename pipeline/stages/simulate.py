@@ -14,7 +14,7 @@ from pelagos.pipeline.runs.progress import bar
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.location import Folder
-from pelagos.preprocessing.online.simulation import SimulateConfig, block
+from pelagos.preprocessing.online.simulation import SimulateConfig, simulate_range
 from pelagos.preprocessing.sources.formats.source import WRITERS
 from pelagos.preprocessing.sources.writer import BlockWriter
 
@@ -76,17 +76,19 @@ def _blocks(simulation: SimulateConfig, starts: range, workers: int) -> Iterator
     """The blocks in order, simulated in parallel; at most two for each worker are in memory."""
     stops = [min(start + simulation.batch, simulation.num_trajectories) for start in starts]
     if workers == 1:
-        yield from (block(simulation, start, stop) for start, stop in zip(starts, stops, strict=True))
+        yield from (
+            simulate_range(simulation, start, stop) for start, stop in zip(starts, stops, strict=True)
+        )
         return
     # A forked process may inherit locks that torch's threads hold.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
         pairs = list(zip(starts, stops, strict=True))
-        waiting = [pool.submit(block, simulation, *pair) for pair in pairs[: 2 * workers]]
+        waiting = [pool.submit(simulate_range, simulation, *pair) for pair in pairs[: 2 * workers]]
         for number in range(len(pairs)):
             made = waiting.pop(0).result()
             if number + 2 * workers < len(pairs):
-                waiting.append(pool.submit(block, simulation, *pairs[number + 2 * workers]))
+                waiting.append(pool.submit(simulate_range, simulation, *pairs[number + 2 * workers]))
             yield made
 
 

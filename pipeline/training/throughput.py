@@ -90,9 +90,9 @@ def simulation_metrics(datasets: Sequence[Dataset]) -> dict[str, float]:
     flat = distributed.all_sum([float(value) for one in done for value in astuple(one)])
     values: dict[str, float] = {}
     for dataset, sums in zip(online, np.array(flat).reshape(len(online), -1).tolist(), strict=True):
-        there, wanted, simulated, seconds, drawn, elapsed = sums
+        ready, wanted, simulated, seconds, drawn, elapsed = sums
         shares = {
-            "fill": there / max(wanted, 1),
+            "fill": ready / max(wanted, 1),
             "trajectories": simulated,
             "trajectories_per_second": distributed.world() * simulated / elapsed,
             "samples_per_trajectory": drawn / max(simulated, 1),

@@ -1,4 +1,4 @@
-"""Ring: memory for batches, filled again and again, which processes can share.
+"""Batch ring: memory for a few batches that is filled again and again, and that processes can share.
 
 Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W columns.
 """
@@ -15,7 +15,7 @@ from pelagos.preprocessing.samples.batch import LoadedBatch
 from pelagos.preprocessing.samples.batch_buffers import BatchBuffers
 from pelagos.preprocessing.samples.dataset import Dataset
 
-_PAGE = 4096
+_PAGE = 4096  # bytes; arrays begin at pages, so any type is aligned
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class RingShape:
     """How much memory the batches of some datasets need.
 
     Attributes:
-        depth: places of the ring.
-        micro_batch: samples of a batch.
-        inputs: values of the inputs of the largest batch.
-        targets: likewise.
-        forcings: likewise.
+        depth: number of slots.
+        micro_batch: samples in a batch.
+        inputs: number of values in the largest batch's inputs.
+        targets: number of values in its targets.
+        forcings: number of values in its forcings.
     """
 
     depth: int
@@ -51,11 +51,11 @@ class RingShape:
 
     @property
     def bytes(self) -> int:
-        """Of all slots."""
+        """Memory of all slots [bytes]."""
         return self.depth * sum(_rounded(np.dtype(dtype).itemsize * size) for dtype, size in self._parts)
 
     def slots(self, memory: NDArray[np.uint8]) -> list["Slot"]:
-        """The places of a ring in this memory."""
+        """The slots of a ring in this memory."""
         slots, start = [], 0
         for _ in range(self.depth):
             arrays: list[NDArray[Any]] = []
@@ -74,16 +74,16 @@ def _rounded(length: int) -> int:
 
 @dataclass(eq=False)
 class Slot:
-    """One place of the ring: memory for a batch of any of the datasets, and what is in it.
+    """One slot of the ring: memory for a batch of any of the datasets, and what is in it.
 
     Attributes:
-        inputs: flat memory.
-        targets: likewise.
-        mask: likewise.
-        forcings: likewise.
-        views: the memory in the shape of each dataset's batches.
-        batch: that it holds.
-        error: why it holds none.
+        inputs: flat memory of the inputs.
+        targets: flat memory of the targets.
+        mask: flat memory of the mask.
+        forcings: flat memory of the forcings.
+        views: the same memory in the shape of each dataset's batches.
+        batch: the batch in it.
+        error: why there is none.
         copied: an event after which copies to the device have ended.
     """
 
@@ -100,10 +100,10 @@ class Slot:
         """The memory in the shape of a dataset's batch.
 
         Args:
-            number: of the dataset.
-            dataset: that one.
-            num: samples of a batch.
-            present: the mask of datasets that miss nothing, which all share and nobody writes to.
+            number: position of the dataset in the order.
+            dataset: the dataset itself.
+            num: samples in a batch.
+            present: the mask of datasets without missing values, shared by all slots and never written to.
         """
         if number not in self.views:
             mask = present if dataset.complete else self.mask

@@ -1,4 +1,4 @@
-"""Reading in child processes, into memory that is shared: for codecs whose decoding binds."""
+"""Reading process: a child process that reads batches into shared memory, for codecs that are slow to decode."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -27,7 +27,7 @@ class ReadingProcess:
         self._process = ChildProcess(__spec__.name, "reads batches", memory, setup)
 
     def fill(self, slot: int, block: Block, *, scaled: bool) -> None:
-        """Have a block read into a slot; waits until it is there.
+        """Have a block read into a slot; meter until it is there.
 
         Raises:
             DamagedFileError: a shard is missing or damaged.
@@ -48,9 +48,9 @@ class ReadingProcess:
 
 
 def _start(setup: Message, memory: NDArray[np.uint8]) -> Callable[[Message], Message]:
-    """In the process: fill the slots that are asked for."""
+    """What answers in the child: fills the slot of a task."""
     shape = RingShape(**setup["shape"])
-    slots, present, waits = shape.slots(memory), np.ones(shape.targets, bool), WaitMeter()
+    slots, present, meter = shape.slots(memory), np.ones(shape.targets, bool), WaitMeter()
     datasets = [
         DatasetConfig.model_validate(values["config"]).open(Normalizer.from_json(values["normalizer"]))
         for values in setup["datasets"]
@@ -60,8 +60,8 @@ def _start(setup: Message, memory: NDArray[np.uint8]) -> Callable[[Message], Mes
         number, samples = task["dataset"], np.array(task["samples"])
         buffers = slots[task["slot"]].buffers(number, datasets[number], shape.micro_batch, present)
         frames = datasets[number].frames_of(samples, task["steps"])
-        with waits:
-            datasets[number].read(frames, buffers, scaled=task["scaled"], warm=not waits.waited)
+        with meter:
+            datasets[number].read(frames, buffers, scaled=task["scaled"], warm=not meter.waited)
         return {}
 
     return answer

@@ -1,13 +1,13 @@
-"""Whether reading waits: for a disk or a network, rather than for the processor."""
+"""Wait meter: tells whether reading waits for a disk or a network rather than for the processor."""
 
 import time
 
 
 class WaitMeter:
-    """Measures work by the clock and by what the thread computed.
+    """A context that compares the time its thread spent computing with the time that went by.
 
     Attributes:
-        waited: whether the work done last waited for a fifth of its time or more; true before there is any.
+        waited: whether the latest work waited for a fifth of its time or more; true before the first.
     """
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.measures import measure_block, statistics_of
 from pelagos.preprocessing.online.producer import Trajectory
 from pelagos.preprocessing.online.simulation import Simulation, template
-from pelagos.preprocessing.online.trajectory_supply import Supply
+from pelagos.preprocessing.online.trajectory_supply import TrajectorySupply
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig, SamplesConfig
 from pelagos.preprocessing.samples.lanes import Lanes
 from pelagos.preprocessing.samples.normalize import Normalizer
@@ -39,17 +39,17 @@ from pelagos.preprocessing.variables import Variable
 
 
 class OnlineConfig(SamplesConfig):
-    """Samples of a simulation that runs beside training; nothing of it is written to disk.
+    """Samples of a simulation that runs beside training and is never written to disk.
 
-    Trajectories are numbered. The first `valid` are held out, training uses those that follow. Each process
-    holds its share of the reservoir, and producers simulate what comes into it next.
+    Trajectories are numbered. The first `valid` are held out, training uses those that follow. Each process holds its
+    share of the reservoir, while producers simulate what enters it next.
 
     Attributes:
-        simulation: of the trajectories; its `dataset` is the name that the model knows.
-        reservoir: trajectories that samples are drawn from, over all processes.
-        uses: samples drawn of a trajectory on average until another one takes its place, and at least one; by
-            default as many as it has.
-        producers: processes that simulate, for each process that trains.
+        simulation: what is simulated; its `dataset` is the name that the model knows.
+        reservoir: number of trajectories that samples are drawn from, over all processes.
+        uses: samples drawn from a trajectory, on average and at least one, before another takes its place; by default
+            as many as it has.
+        producers: number of processes that simulate, for each process that trains.
         ahead: trajectories that each process that trains has simulated before they are needed, and holds beside
             its share of the reservoir; by default a batch of the simulation for each producer, and one more.
         valid: trajectories for validation.
@@ -68,12 +68,12 @@ class OnlineConfig(SamplesConfig):
 
     @property
     def name(self) -> str:
-        """Of the dataset."""
+        """Name of the dataset."""
         return self.simulation.dataset or self.simulation.equation.kind
 
     @property
     def coming(self) -> int:
-        """Trajectories that are simulated ahead."""
+        """Number of trajectories that are simulated ahead of their use."""
         return self.ahead or (self.producers + 1) * self.simulation.batch
 
     def store(self) -> "OnlineStore":
@@ -83,10 +83,10 @@ class OnlineConfig(SamplesConfig):
             PelagosError: one of them cannot be simulated.
         """
         described = select_fields(template(self.simulation), FieldOptions())
-        supply = Supply(self.simulation, self.producers)
+        supply = TrajectorySupply(self.simulation, self.producers)
         try:
-            held = supply.lease(range(self.valid + self.statistics))
-            return _store(self, described, supply, [supply.get(entry.number) for entry in held])
+            requests = supply.request(range(self.valid + self.statistics))
+            return _store(self, described, supply, [supply.get(request.number) for request in requests])
         except BaseException:
             supply.close()
             raise
@@ -130,7 +130,7 @@ class OnlineStore:
     frames: FrameReader
     static_frames: FrameReader
     scalar_values: Floats
-    supply: Supply
+    supply: TrajectorySupply
     num_missing: int = 0
 
     @property
@@ -150,9 +150,9 @@ class OnlineStore:
 
 
 def _store(
-    config: OnlineConfig, described: FieldReader, supply: Supply, made: Sequence[Trajectory]
+    config: OnlineConfig, described: FieldReader, supply: TrajectorySupply, made: Sequence[Trajectory]
 ) -> OnlineStore:
-    """Keeps those for validation, and of the others what is learnt from them."""
+    """A store of the trajectories for validation, with the statistics of the others."""
     state_NTCHW = np.stack([trajectory.state for trajectory in made])
     static_NCHW = np.stack([trajectory.static for trajectory in made])
     scalars_NS = np.stack([trajectory.scalars for trajectory in made])
@@ -182,7 +182,7 @@ def _store(
 class _SuppliedState(FrameReader):
     """Reads frames of trajectories that are simulated, once they are."""
 
-    def __init__(self, supply: Supply) -> None:
+    def __init__(self, supply: TrajectorySupply) -> None:
         self._supply = supply
 
     def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
@@ -194,7 +194,7 @@ class _SuppliedState(FrameReader):
 class _SuppliedStatic(FrameReader):
     """Reads static fields of trajectories that are simulated, once they are."""
 
-    def __init__(self, supply: Supply) -> None:
+    def __init__(self, supply: TrajectorySupply) -> None:
         self._supply = supply
 
     def read_frame(self, position: tuple[int, ...], buffers: Sequence[NDArray[Any]]) -> None:
@@ -207,15 +207,15 @@ class Production:
     """What the producers of a process have done.
 
     Attributes:
-        there: trajectories of the reservoir that are simulated.
-        wanted: those that should be.
-        simulated: all that were made.
-        seconds: that producers have spent on them.
-        drawn: samples that were drawn of them.
-        elapsed: seconds since they began.
+        ready: trajectories of the reservoir that are simulated.
+        wanted: trajectories that the reservoir should have.
+        simulated: trajectories simulated in all.
+        seconds: time that producers have spent on them [s].
+        drawn: samples drawn from them.
+        elapsed: time since the producers began [s].
     """
 
-    there: int
+    ready: int
     wanted: int
     simulated: int
     seconds: float
@@ -227,8 +227,9 @@ class OnlineDataset(Dataset):
     """Samples of a simulation by number: those of trajectory n begin at n times the samples of one.
 
     Attributes:
-        online: as configured.
-        drawn: samples that were drawn from the reservoir.
+        online: the configuration.
+        uses: samples drawn from a trajectory on average.
+        drawn: samples drawn from the reservoir so far.
     """
 
     def __init__(self, store: OnlineStore, config: OnlineConfig, normalizer: Normalizer) -> None:
@@ -281,25 +282,25 @@ class OnlineDataset(Dataset):
 
     @property
     def trajectory_bytes(self) -> int:
-        """Of the fields of a trajectory in memory."""
+        """Memory of a trajectory's fields [bytes]."""
         store = self.store
         frames = store.num_times * len(store.variables) + len(store.static_variables)
         return 4 * frames * prod(store.grid.shape)
 
     def follow(self, lane: int, held: Ints, coming: Ints) -> None:
         """See Dataset."""
-        self._supply.hold(lane, held.tolist(), coming.tolist())
+        self._supply.keep(lane, held.tolist(), coming.tolist())
 
-    def lease(self, samples: Ints) -> object:
+    def request(self, samples: Ints) -> object:
         """See Dataset; counts the samples as drawn."""
         self.drawn += len(samples)
-        return self._supply.lease((samples // self._index.num_samples).tolist())
+        return self._supply.request((samples // self._index.num_samples).tolist())
 
     def production(self) -> Production:
         """What the producers have done so far."""
         supply = self._supply
         elapsed = time.monotonic() - supply.began
-        return Production(*supply.fill(), supply.simulated, supply.seconds, self.drawn, elapsed)
+        return Production(*supply.count(), supply.simulated, supply.seconds, self.drawn, elapsed)
 
     def release(self) -> None:
         """See Dataset."""
@@ -315,7 +316,7 @@ class OnlineDataset(Dataset):
 
 
 def _form(values: Any) -> str | None:
-    """Data are stored where nothing else is said."""
+    """Which form a configuration describes: a store, unless it says otherwise."""
     kind = values.get("kind", "store") if isinstance(values, dict) else getattr(values, "kind", "store")
     return {"store": "a store", "online": "a simulation"}.get(kind)
 

@@ -20,12 +20,12 @@ from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.fields.select_fields import select_fields
-from pelagos.preprocessing.online.simulation import Simulation, template, trajectories
+from pelagos.preprocessing.online.simulation import Simulation, simulate_trajectories, template
 from pelagos.preprocessing.shared_memory import SharedMemory
 
 Frames = NDArray[np.float32]
 _log = logging.getLogger(__name__)
-_ATTEMPTS = 3
+_ATTEMPTS = 3  # a kill by the system may be bad luck once or twice
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Trajectory:
 
     Attributes:
         state: (T, C, H, W) channels that depend on time.
-        static: (C, H, W) those that do not.
+        static: (C, H, W) channels that do not.
         scalars: (S,) parameters.
     """
 
@@ -55,12 +55,12 @@ class TrajectoryShape:
 
     @classmethod
     def of(cls, fields: FieldReader) -> "TrajectoryShape":
-        """Of the trajectories of a dataset."""
+        """The shape of a dataset's trajectories."""
         return cls(len(fields.axis), len(fields.state), len(fields.static), *fields.grid.shape)
 
     @property
     def frames(self) -> int:
-        """All fields of a trajectory."""
+        """Number of all fields of a trajectory, (H, W) each."""
         return self.times * self.channels + self.static
 
     def arrays(self, memory: NDArray[np.uint8]) -> Frames:
@@ -69,15 +69,15 @@ class TrajectoryShape:
 
     @property
     def bytes(self) -> int:
-        """Of a trajectory."""
+        """Memory of a trajectory [bytes]."""
         return 4 * self.frames * self.height * self.width
 
 
 class Producer:
-    """One such process; one that ends is replaced, and does its latest task again.
+    """A process that simulates; if it dies, another takes its place and repeats the latest task.
 
     Attributes:
-        seconds: that were spent on simulation.
+        seconds: time spent on simulation [s].
     """
 
     def __init__(self, simulation: Simulation) -> None:
@@ -145,7 +145,7 @@ class Producer:
 
 
 def _start(setup: Message, memory: NDArray[np.uint8]) -> Callable[[Message], Message]:
-    """In the process: simulate what is asked for."""
+    """What answers in the child: simulates the trajectories of a task."""
     simulation = Simulation.model_validate(setup["simulation"])
     arrays = TrajectoryShape(**setup["shape"]).arrays(memory)
 
@@ -159,7 +159,7 @@ def _start(setup: Message, memory: NDArray[np.uint8]) -> Callable[[Message], Mes
 
 def _simulate(simulation: Simulation, numbers: list[int], arrays: Frames) -> list[list[float]]:
     """Simulate trajectories into the first places; returns the parameters of each."""
-    fields = select_fields(trajectories(simulation, numbers), FieldOptions())
+    fields = select_fields(simulate_trajectories(simulation, numbers), FieldOptions())
     every = slice(0, len(numbers))
     state = fields.read(every, slice(0, len(fields.axis)))
     split = state.shape[1] * state.shape[2]

@@ -20,21 +20,21 @@ from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.variables import Variable
 
 Progress = Callable[[int, int], None]
-"""Called with the number of trajectories that are done and of all."""
+"""Called with the number of trajectories that are done and the number of all."""
 
 
 class Simulation(Config):
-    """Trajectories without end; number i depends on `seed` and i, not on how many are made at once.
+    """An endless series of trajectories; the i-th depends on `seed` and i, not on how many are made at once.
 
     Attributes:
         equation: what is simulated; its docstring names a good `interval`.
         shape: (H, W) of the fields.
-        num_frames: of each trajectory.
+        num_frames: frames of each trajectory.
         interval: physical time between frames.
         warmup: physical time before the first frame, which is at time 0 all the same.
-        seed: of all random numbers.
+        seed: seeds all random numbers.
         batch: trajectories solved at once; 4 to 16 fit a processor's cache at 64 x 64.
-        dtype: of the solver and of the fields.
+        dtype: type of the solver's numbers and of the fields.
         solver_shape: (H, W) of a finer grid to solve on, whose frames are then filtered down to `shape`.
         dt: longest time step, by default the equation's own choice; flows and gas take shorter ones where longer ones
             would be unstable.
@@ -65,23 +65,23 @@ class Simulation(Config):
 
 
 class SimulateConfig(Simulation):
-    """The first so many of them.
+    """The first trajectories of a simulation.
 
     Attributes:
-        num_trajectories: how many.
+        num_trajectories: number of trajectories.
     """
 
     num_trajectories: int = Field(gt=0)
 
 
 def _silent(done: int, total: int) -> None:
-    """Tell nobody."""
+    """Reports nothing."""
 
 
 def simulate(config: SimulateConfig, progress: Progress = _silent) -> xr.Dataset:
     """All trajectories in memory; raises DataError where one does not stay finite."""
     return xr.concat(
-        list(blocks(config, progress)),
+        list(simulate_batches(config, progress)),
         dim="trajectory",
         data_vars="minimal",
         coords="minimal",
@@ -91,26 +91,26 @@ def simulate(config: SimulateConfig, progress: Progress = _silent) -> xr.Dataset
     )
 
 
-def blocks(config: SimulateConfig, progress: Progress = _silent) -> Iterator[xr.Dataset]:
+def simulate_batches(config: SimulateConfig, progress: Progress = _silent) -> Iterator[xr.Dataset]:
     """The trajectories in order, `config.batch` at a time, each block in the convention."""
     for start in range(0, config.num_trajectories, config.batch):
         stop = min(start + config.batch, config.num_trajectories)
-        yield block(config, start, stop)
+        yield simulate_range(config, start, stop)
         progress(stop, config.num_trajectories)
 
 
-def block(config: SimulateConfig, start: int, stop: int) -> xr.Dataset:
+def simulate_range(config: SimulateConfig, start: int, stop: int) -> xr.Dataset:
     """Trajectories start..stop-1: a pure function, so that blocks may be made anywhere in any order.
 
     Raises:
         DataError: a trajectory becomes infinite or NaN; names the equation, trajectory and time.
     """
     assert 0 <= start < stop <= config.num_trajectories, (start, stop)
-    return trajectories(config, range(start, stop))
+    return simulate_trajectories(config, range(start, stop))
 
 
-def trajectories(config: Simulation, numbers: Sequence[int]) -> xr.Dataset:
-    """Those of these numbers, solved together: a pure function, in which no trajectory depends on the others.
+def simulate_trajectories(config: Simulation, numbers: Sequence[int]) -> xr.Dataset:
+    """The trajectories of these numbers, solved together: a pure function; no trajectory depends on the others.
 
     Raises:
         DataError: a trajectory becomes infinite or NaN; names the equation, trajectory and time.
@@ -129,7 +129,7 @@ def trajectories(config: Simulation, numbers: Sequence[int]) -> xr.Dataset:
 
 
 def template(config: Simulation) -> xr.Dataset:
-    """What a trajectory looks like: one of zeros, for which nothing is solved."""
+    """A trajectory of zeros, for its shape and its variables; nothing is solved."""
     equation = config.equation.build()
     shapes = (
         (1, config.num_frames, len(equation.variables), *config.shape),

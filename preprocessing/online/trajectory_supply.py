@@ -1,4 +1,4 @@
-"""Supply: simulated trajectories by number, made by producers ahead of their use and forgotten after it."""
+"""Trajectory supply: simulates trajectories before they are needed, and forgets them afterwards."""
 
 import time
 from collections.abc import Iterable
@@ -11,17 +11,17 @@ from pelagos.preprocessing.online.producer import Producer, Trajectory
 from pelagos.preprocessing.online.simulation import Simulation
 
 _READ, _HELD, _AHEAD = range(3)
-"""Why a trajectory is wanted, the most urgent first: to be read now, in the reservoir, soon to come into it."""
+"""Why a trajectory is wanted, most urgent first: about to be read, in the reservoir, next to enter it."""
 
 
 @dataclass(eq=False)
-class Entry:
-    """A trajectory that somebody wants; it is kept for as long as somebody has its entry.
+class Request:
+    """A request for a trajectory, which is kept in memory for as long as anyone holds its request.
 
     Attributes:
-        number: of the trajectory.
+        number: number of the trajectory.
         urgency: why it is wanted.
-        trajectory: once it is simulated.
+        trajectory: the result, once it is simulated.
     """
 
     number: int
@@ -29,24 +29,26 @@ class Entry:
     trajectory: Trajectory | None = None
 
 
-class Supply:
-    """Simulates what is wanted, the most urgent first, in processes of its own; safe to share between threads.
+class TrajectorySupply:
+    """Simulates what is requested, most urgent first, in processes of its own; safe to share between threads.
 
-    Without something wanted producers wait. They start with the first wish and end with `close`, or when
+    The producers start with the first request and are idle when nothing is requested. They end with `close`, or when
     this process ends, however that happens.
 
     Attributes:
-        simulated: trajectories that were made.
-        began: when there was the first wish, by the clock `time.monotonic`.
+        simulated: number of trajectories simulated so far.
+        began: time of the first request by `time.monotonic` [s].
     """
 
     def __init__(self, simulation: Simulation, producers: int) -> None:
         self._simulation, self._number = simulation, producers
         self._producers: list[Producer] = []
         self._threads: list[Thread] = []
-        self._entries: WeakValueDictionary[int, Entry] = WeakValueDictionary()
-        self._untaken: WeakValueDictionary[int, Entry] = WeakValueDictionary()
-        self._held: dict[int, list[Entry]] = {}
+        # Only weakly: the reservoir and the batches still to be read hold their requests, what nobody holds goes, and
+        # what is asked for nevertheless is simulated again to the same bits.
+        self._requests: WeakValueDictionary[int, Request] = WeakValueDictionary()
+        self._pending: WeakValueDictionary[int, Request] = WeakValueDictionary()
+        self._held: dict[int, list[Request]] = {}
         self._changed = Condition()
         self._failure: Exception | None = None
         self._closed, self._released = False, 0
@@ -54,46 +56,46 @@ class Supply:
 
     @property
     def seconds(self) -> float:
-        """That all producers have spent on simulation."""
+        """Time that all producers together have spent on simulation [s]."""
         return sum(producer.seconds for producer in self._producers)
 
-    def hold(self, lane: int, held: Iterable[int], coming: Iterable[int]) -> None:
-        """Keep the trajectories of a lane and those that come next, instead of those it had before."""
+    def keep(self, lane: int, held: Iterable[int], coming: Iterable[int]) -> None:
+        """Keep these trajectories of a lane, and prepare those that come next, in place of the earlier ones."""
         with self._changed:
-            entries = [self._entry(number, _HELD) for number in held]
-            self._held[lane] = [*entries, *(self._entry(number, _AHEAD) for number in coming)]
+            requests = [self._request(number, _HELD) for number in held]
+            self._held[lane] = [*requests, *(self._request(number, _AHEAD) for number in coming)]
             self._start()
             self._changed.notify_all()
 
-    def lease(self, numbers: Iterable[int]) -> tuple[Entry, ...]:
-        """Entries of trajectories that will be read soon, to be had until that is done."""
+    def request(self, numbers: Iterable[int]) -> tuple[Request, ...]:
+        """Requests for trajectories about to be read, to be held until they have been."""
         with self._changed:
-            entries = tuple(self._entry(number, _READ) for number in dict.fromkeys(numbers))
+            requests = tuple(self._request(number, _READ) for number in dict.fromkeys(numbers))
             self._start()
             self._changed.notify_all()
-        return entries
+        return requests
 
     def get(self, number: int) -> Trajectory:
-        """A trajectory; waits until it is simulated, which it is anew if nobody has kept its entry.
+        """A trajectory; waits until it is simulated, again if nobody has held its request.
 
         Raises:
             PelagosError: it, or another one, cannot be simulated.
         """
-        entry = self._entries.get(number)
-        if entry is None or entry.trajectory is None:
-            entry = self._awaited(number)
-        if entry.trajectory is not None:
-            return entry.trajectory
+        request = self._requests.get(number)
+        if request is None or request.trajectory is None:
+            request = self._awaited(number)
+        if request.trajectory is not None:
+            return request.trajectory
         raise self._failure or PelagosError(f"trajectory {number} is not waited for any more")
 
-    def fill(self) -> tuple[int, int]:
-        """How many trajectories of the reservoir are there, and how many should be."""
+    def count(self) -> tuple[int, int]:
+        """How many trajectories of the reservoir are ready, and how many it should have."""
         with self._changed:
-            held = [e for entries in self._held.values() for e in entries if e.urgency < _AHEAD]
-        return sum(entry.trajectory is not None for entry in held), len(held)
+            held = [r for requests in self._held.values() for r in requests if r.urgency < _AHEAD]
+        return sum(request.trajectory is not None for request in held), len(held)
 
     def release(self) -> None:
-        """Forget all lanes; whoever waits is let go."""
+        """Forget all lanes, and end every wait in `get` with an error."""
         with self._changed:
             self._held.clear()
             self._released += 1
@@ -109,21 +111,21 @@ class Supply:
             producer.kill()
             thread.join()
 
-    def _awaited(self, number: int) -> Entry:
-        """The entry, with its trajectory unless something failed, or all were let go."""
-        [entry], released = self.lease([number]), self._released
+    def _awaited(self, number: int) -> Request:
+        """The request, with its trajectory unless simulation failed or the wait was ended."""
+        [request], released = self.request([number]), self._released
         with self._changed:
             self._changed.wait_for(
-                lambda: entry.trajectory or self._failure or self._closed or self._released > released
+                lambda: request.trajectory or self._failure or self._closed or self._released > released
             )
-        return entry
+        return request
 
-    def _entry(self, number: int, urgency: int) -> Entry:
-        entry = self._entries.get(number)
-        if entry is None:
-            entry = self._entries[number] = self._untaken[number] = Entry(number)
-        entry.urgency = min(entry.urgency, urgency)
-        return entry
+    def _request(self, number: int, urgency: int) -> Request:
+        request = self._requests.get(number)
+        if request is None:
+            request = self._requests[number] = self._pending[number] = Request(number)
+        request.urgency = min(request.urgency, urgency)
+        return request
 
     def _start(self) -> None:
         if self._producers or self._closed:
@@ -135,7 +137,7 @@ class Supply:
             thread.start()
 
     def _produce(self, producer: Producer) -> None:
-        """Have a producer simulate what is wanted, until the end."""
+        """Have a producer work until the supply is closed."""
         try:
             while self._work(producer):
                 pass
@@ -147,33 +149,34 @@ class Supply:
             producer.close()
 
     def _work(self, producer: Producer) -> bool:
-        """Do one task; returns whether there may be others."""
-        task = self._take()
+        """Do one task; False at the end."""
+        task = self._next_task()
         if not task:
             return False
-        made = producer.simulate([entry.number for entry in task])
+        made = producer.simulate([request.number for request in task])
         with self._changed:
-            for entry, trajectory in zip(task, made, strict=True):
-                entry.trajectory = trajectory
+            for request, trajectory in zip(task, made, strict=True):
+                request.trajectory = trajectory
             self.simulated += len(task)
             self._changed.notify_all()
         return True
 
-    def _take(self) -> list[Entry]:
-        """What to simulate together next; nothing at the end."""
+    def _next_task(self) -> list[Request]:
+        """What to simulate next, as one batch; empty at the end."""
         with self._changed:
             while not self._closed:
-                if task := self._due():
-                    for entry in task:
-                        del self._untaken[entry.number]
+                if task := self._most_urgent():
+                    for request in task:
+                        del self._pending[request.number]
                     return task
                 self._changed.wait()
             return []
 
-    def _due(self) -> list[Entry]:
-        """The most urgent of what is wanted; nothing urgent waits until there is enough to be solved together."""
+    def _most_urgent(self) -> list[Request]:
+        """The most urgent pending requests; those ahead of need wait until they fill a batch."""
         batch = self._simulation.batch
-        wanted = sorted(self._untaken.values(), key=lambda entry: (entry.urgency, entry.number))
+        wanted = sorted(self._pending.values(), key=lambda request: (request.urgency, request.number))
         if wanted and wanted[0].urgency < _AHEAD:
+            # Shared evenly among the producers: someone is waiting.
             return wanted[: min(batch, -(-len(wanted) // self._number))]
         return wanted[:batch] if len(wanted) >= batch else []

@@ -277,7 +277,7 @@ class Dataset:
     def follow(self, lane: int, held: Ints, coming: Ints) -> None:
         """Have the trajectories of a lane at hand, and those that will come into it next."""
 
-    def lease(self, samples: Ints) -> object:
+    def request(self, samples: Ints) -> object:
         """What keeps samples at hand until they are read, for those that nothing else would keep."""
         return None
 

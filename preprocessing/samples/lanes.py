@@ -1,6 +1,7 @@
-"""Reservoir: which simulated trajectories are at hand when, and which samples are drawn from them.
+"""Lanes: when each simulated trajectory is at hand during training, and which samples are drawn from it.
 
-All of it is a pure function of a key and the position in training, so that nothing about it needs to be saved.
+The trajectories at hand are the reservoir; each micro-batch of an optimiser step has its own lane of it. Everything is
+a pure function of a key and the position in training, so there is no state to save.
 """
 
 from functools import lru_cache
@@ -11,66 +12,68 @@ from pelagos.preprocessing.array_types import Ints
 from pelagos.preprocessing.samples.permutation import Permutation
 
 
-class Reservoir:
-    """Places for trajectories 0, 1, ..., of which the first fill it and each later one replaces another.
+class Lane:
+    """Some places of the reservoir: trajectories 0, 1, ... fill them, then each new one replaces another.
 
-    Generation g begins after g replacements and lasts for `uses` draws. The trajectory that leaves at its end
-    is drawn last of all in it, so that none leaves unused; the other draws are uniform over the places. Places
-    are replaced in rounds, each in a random order of all: a trajectory stays for `size` generations on average
-    and is gone after twice as many.
+    One trajectory is replaced after every `uses` draws. Draws are uniform over the places, but the last one before
+    a replacement takes the trajectory that leaves, so none leaves unused. Places are replaced in rounds, each in a
+    random order of all: a trajectory stays for `size` replacements on average and for fewer than twice as many.
     """
 
     def __init__(self, size: int, uses: int, draws: int, key: tuple[int, ...]) -> None:
-        """An empty reservoir.
+        """Prepare the order; nothing is drawn yet.
 
         Args:
-            size: its places.
-            uses: draws of a generation, and of each trajectory on average.
-            draws: that are made together, in a turn.
-            key: decides all that is random.
+            size: number of places.
+            uses: draws between two replacements, and of each trajectory on average.
+            draws: number of draws made together, in one turn: a micro-batch.
+            key: seeds everything random.
         """
         self.size, self._uses, self._draws, self._key = size, uses, draws, key
         self._order = lru_cache(maxsize=4)(self._draw_order)
 
-    def generation(self, turn: int) -> int:
-        """At the beginning of a turn."""
+    def num_replaced(self, turn: int) -> int:
+        """How many trajectories have been replaced when a turn begins."""
         return turn * self._draws // self._uses
 
-    def held(self, generation: int) -> Ints:
-        """(size,) which trajectory is at each place."""
-        turn, done = divmod(generation, self.size)
-        held = turn * self.size + np.argsort(self._order(turn - 1))
-        held[self._order(turn)[:done]] = (turn + 1) * self.size + np.arange(done)
+    def held(self, replaced: int) -> Ints:
+        """(size,) which trajectory is at each place after so many replacements."""
+        cycle, done = divmod(replaced, self.size)
+        # The round before filled the places in its own order; this one has overwritten the first `done` of its order.
+        held = cycle * self.size + np.argsort(self._order(cycle - 1))
+        held[self._order(cycle)[:done]] = (cycle + 1) * self.size + np.arange(done)
         return held
 
     def draw(self, turn: int) -> tuple[Ints, Ints]:
-        """(draws,) the trajectories that are drawn in a turn, and a random number to choose a part of each by."""
+        """(draws,) the trajectories of a turn, and (draws,) random numbers that choose a part of each."""
         words = np.random.SeedSequence((*self._key, 1, turn)).generate_state(2 * self._draws, np.uint64)
+        # 63 bits are never negative.
         places, choices = np.asarray(words >> np.uint64(1), np.int64).reshape(2, -1)
-        generations, within = np.divmod(turn * self._draws + np.arange(self._draws), self._uses)
+        # A turn may span several replacements.
+        replacements, within = np.divmod(turn * self._draws + np.arange(self._draws), self._uses)
         drawn = np.empty_like(places)
-        for generation in np.unique(generations).tolist():
-            rows, held = generations == generation, self.held(generation)
+        for replaced in np.unique(replacements).tolist():
+            rows, held = replacements == replaced, self.held(replaced)
             drawn[rows] = held[places[rows] % self.size]
-            drawn[rows & (within == self._uses - 1)] = held[self._leaving(generation)]
+            drawn[rows & (within == self._uses - 1)] = held[self._leaving(replaced)]
         return drawn, choices
 
-    def _leaving(self, generation: int) -> int:
-        """The place that is replaced at the end of a generation."""
-        turn, done = divmod(generation, self.size)
-        return int(self._order(turn)[done])
+    def _leaving(self, replaced: int) -> int:
+        """The place that is replaced next, after so many replacements."""
+        cycle, done = divmod(replaced, self.size)
+        return int(self._order(cycle)[done])
 
-    def _draw_order(self, turn: int) -> Ints:
-        """In which order places are replaced in a round; the round before the first filled them one by one."""
+    def _draw_order(self, cycle: int) -> Ints:
+        """The order in which a round replaces the places; round -1 filled them one by one."""
         places = np.arange(self.size)
-        return Permutation(self.size, (*self._key, 0, turn))(places) if turn >= 0 else places
+        return Permutation(self.size, (*self._key, 0, cycle))(places) if cycle >= 0 else places
 
 
 class Lanes:
-    """The reservoir of a dataset, dealt to the micro-batches of an optimiser step.
+    """The reservoir of a dataset, divided among the micro-batches of an optimiser step.
 
-    Micro-batch number n belongs to lane n modulo the micro-batches of a step, and so do its trajectories: a
-    process needs those of its own lanes alone, and no two processes need the same one.
+    Micro-batch n belongs to lane n modulo the number of micro-batches in a step, and draws only from that lane's
+    trajectories. So a process needs only the trajectories of its own lanes, and no two processes need the same one.
     """
 
     def __init__(
@@ -85,42 +88,43 @@ class Lanes:
         parts: int,
         key: tuple[int, ...],
     ) -> None:
-        """Deal the places.
+        """Divide the places among the lanes.
 
         Args:
-            size: places of all lanes.
+            size: places of all lanes together.
             uses: draws of each trajectory on average.
-            micro_batch: draws of a turn.
-            lanes: how many.
-            ahead: trajectories that a process prepares before they are needed, over its lanes.
-            first: number of the first trajectory.
-            parts: samples of a trajectory.
-            key: decides all that is random.
+            micro_batch: draws of one turn.
+            lanes: number of lanes.
+            ahead: trajectories that a process prepares before they are needed, over all its lanes.
+            first: number of the first trajectory; those before it are held out.
+            parts: number of samples in a trajectory.
+            key: seeds everything random.
         """
         self._ahead, self._first, self._parts = ahead, first, parts
         sizes = [size // lanes + (lane < size % lanes) for lane in range(lanes)]
-        self._lanes = [Reservoir(n, uses, micro_batch, (*key, lane)) for lane, n in enumerate(sizes)]
+        self._lanes = [Lane(n, uses, micro_batch, (*key, lane)) for lane, n in enumerate(sizes)]
 
     def samples(self, lane: int, turn: int) -> Ints:
-        """(micro_batch,) the samples of a lane's turn: trajectory times `parts`, plus the part of it."""
+        """(micro_batch,) the samples of a lane's turn: trajectory times `parts`, plus the part."""
         drawn, choices = self._lanes[lane].draw(turn)
         return self._numbers(lane, drawn) * self._parts + choices % self._parts
 
-    def generation(self, lane: int, turn: int) -> int:
-        """See Reservoir."""
-        return self._lanes[lane].generation(turn)
+    def num_replaced(self, lane: int, turn: int) -> int:
+        """How many trajectories of a lane have been replaced when a turn begins."""
+        return self._lanes[lane].num_replaced(turn)
 
-    def wanted(self, lane: int, generation: int, num_lanes: int) -> tuple[Ints, Ints]:
-        """The trajectories of a lane in a generation, and the next to come into it.
+    def wanted(self, lane: int, replaced: int, num_lanes: int) -> tuple[Ints, Ints]:
+        """The trajectories that a lane holds after so many replacements, and the next ones to enter it.
 
         Args:
-            lane: of the process that asks.
-            generation: of the lane.
-            num_lanes: that the process has.
+            lane: which lane.
+            replaced: number of replacements so far.
+            num_lanes: number of lanes of the process, which share what it prepares ahead.
         """
-        reservoir, ahead = self._lanes[lane], -(-self._ahead // num_lanes)
-        coming = reservoir.size + generation + np.arange(ahead)
-        return self._numbers(lane, reservoir.held(generation)), self._numbers(lane, coming)
+        mine, ahead = self._lanes[lane], -(-self._ahead // num_lanes)
+        coming = mine.size + replaced + np.arange(ahead)
+        return self._numbers(lane, mine.held(replaced)), self._numbers(lane, coming)
 
     def _numbers(self, lane: int, trajectories: Ints) -> Ints:
+        """A lane's own numbering in that of the simulation, in which lanes alternate."""
         return self._first + trajectories * len(self._lanes) + lane

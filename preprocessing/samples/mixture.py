@@ -29,23 +29,23 @@ _GROUP = 64  # blocks that are drawn together
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Samples that make one batch.
+    """The samples of one batch.
 
     Attributes:
-        dataset: position in the mixture.
+        dataset: position of their dataset in the mixture.
         samples: (B,) numbers in that dataset.
-        steps: forecast steps of each.
-        lease: keeps the samples at hand while the block is.
+        steps: forecast steps of each sample.
+        request: keeps the samples at hand for as long as the block exists.
     """
 
     dataset: int
     samples: Ints
     steps: int = 1
-    lease: object = None
+    request: object = None
 
 
 class Order(Protocol):
-    """Which blocks a rank gets, and of which datasets."""
+    """Decides which blocks a rank reads, and of which datasets."""
 
     datasets: tuple[Dataset, ...]
     micro_batch: int
@@ -59,13 +59,13 @@ class MixtureConfig(Config):
     """Datasets that are trained on together.
 
     Attributes:
-        datasets: of the mixture.
+        datasets: what is mixed.
         batch_size: samples of one optimiser step, over all ranks.
         micro_batch: samples that go through the network at a time, all of one dataset.
-        temperature: shares go with (number of samples)^(1 / temperature): 1 takes every sample as often,
-            large values every dataset.
+        temperature: shares go with (number of samples)^(1 / temperature): 1 draws all samples equally often, large
+            values all datasets.
         normalization: whether each dataset has its own scales or all share one for each variable.
-        seed: of the order.
+        seed: seeds the order.
     """
 
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1)
@@ -97,9 +97,9 @@ class Mixture:
     """The order of training: a pure function of the seed and the position.
 
     Attributes:
-        datasets: of the mixture.
-        micro_batch: samples of a block.
-        blocks_per_step: blocks of a global batch.
+        datasets: what is mixed.
+        micro_batch: samples in a block.
+        blocks_per_step: blocks in a global batch.
         shares: (D,) samples of each dataset in one epoch.
     """
 
@@ -133,7 +133,7 @@ class Mixture:
         self._lane_counts = {position: [np.zeros(self.blocks_per_step, np.int64)] for position in self._lanes}
 
     def close(self) -> None:
-        """Nobody will read the datasets again."""
+        """Close the datasets."""
         for dataset in self.datasets:
             dataset.close()
 
@@ -170,14 +170,14 @@ class Mixture:
         for step in steps:
             first = step * self.blocks_per_step
             for position, lane in product(self._lanes, lanes):
-                generation = self._lanes[position].generation(lane, self._turn(position, first + lane))
-                if followed.get((position, lane)) != generation:
-                    held, coming = self._lanes[position].wanted(lane, generation, len(lanes))
+                replaced = self._lanes[position].num_replaced(lane, self._turn(position, first + lane))
+                if followed.get((position, lane)) != replaced:
+                    held, coming = self._lanes[position].wanted(lane, replaced, len(lanes))
                     self.datasets[position].follow(lane, held, coming)
-                    followed[position, lane] = generation
+                    followed[position, lane] = replaced
             for lane in lanes:
                 block = self.block(first + lane)
-                yield replace(block, lease=self.datasets[block.dataset].lease(block.samples))
+                yield replace(block, request=self.datasets[block.dataset].request(block.samples))
 
     def _turn(self, dataset: int, number: int) -> int:
         """How many blocks of a lane before this one are of a dataset."""
@@ -196,7 +196,7 @@ class Mixture:
         return np.asarray(turns.reshape(-1)[begin:], np.int64)
 
     def _lane_flags(self, dataset: int, epoch: int) -> Ints:
-        """(S, L) which blocks of the steps that an epoch has part in are of a dataset, and in the epoch."""
+        """(S, L) which blocks of the steps that an epoch touches belong to it and to a dataset."""
         first, last = (int(self._first_blocks(e).sum()) for e in (epoch, epoch + 1))
         begin = first % self.blocks_per_step
         flags = np.zeros(-(-(begin + last - first) // self.blocks_per_step) * self.blocks_per_step, np.int64)
@@ -231,7 +231,7 @@ class Mixture:
         return datasets, samples
 
     def _draw(self, numbers: Ints, epoch: int) -> tuple[Ints, Ints]:
-        """Datasets of those of the blocks that are in an epoch, and which of each dataset's blocks they are."""
+        """For those of the blocks that lie in an epoch: their dataset, and their number among its blocks."""
         starts = self._first_blocks(epoch)
         counts = self._first_blocks(epoch + 1) - starts
         ends = np.cumsum(counts)
@@ -241,7 +241,7 @@ class Mixture:
         datasets = np.searchsorted(ends, drawn, side="right")
         places = drawn - (ends - counts)[datasets]
         if self._pooled.any():
-            # Whoever keeps a pool must meet its blocks in their order.
+            # A pool holds one group of trajectories after the other, so its blocks keep their order.
             rows = self._pooled[datasets]
             places[rows] = self._turns(epoch)[within[rows]]
         return datasets, starts[datasets] + places
@@ -266,7 +266,7 @@ class Mixture:
         return self._lanes[dataset].samples(lane, self._turn(dataset, number))
 
     def _samples(self, dataset: int, positions: Ints) -> Ints:
-        """What stands at positions of a dataset's endless stream of rounds."""
+        """The samples at positions of a dataset's endless stream of rounds."""
         num_samples = self.datasets[dataset].num_samples
         turns, within = np.divmod(positions, num_samples)
         samples = np.empty_like(positions)

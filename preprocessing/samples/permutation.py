@@ -1,4 +1,4 @@
-"""Permutation: a random order of n things that is computed where it is needed, never stored."""
+"""Permutation: a random order of n items, computed item by item and never stored."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class Permutation:
         self._terms = words[_ROUNDS:]
 
     def __call__(self, positions: Ints) -> Ints:
-        """What stands at these positions."""
+        """The items at these positions."""
         values = self._turn(positions.astype(np.uint64))
         while (beyond := values >= self.num).any():
             values[beyond] = self._turn(values[beyond])
@@ -41,10 +41,10 @@ class Permutation:
 
 
 class GroupedPermutation:
-    """A bijection of 0, ..., n - 1 that meets runs of neighbours group by group.
+    """A bijection of 0, ..., n - 1 that visits runs of neighbours group by group.
 
-    The runs come in a random order, `size` of them make a group, and a group's members are met in a random
-    order before any of the next one: whoever keeps `size` runs at hand needs each of them once.
+    The runs come in a random order, `size` of them make a group, and the items of a group come in a random order
+    before any of the next group: a reader that holds `size` runs needs to fetch each of them only once.
     """
 
     def __init__(self, ends: Ints, size: int, key: tuple[int, ...]) -> None:
@@ -52,8 +52,8 @@ class GroupedPermutation:
 
         Args:
             ends: (R,) where each run ends; the last one at n.
-            size: runs of a group.
-            key: as of `Permutation`.
+            size: number of runs in a group.
+            key: seeds the order.
         """
         runs = Permutation(len(ends), (*key, 0))(np.arange(len(ends)))
         lengths = np.diff(ends, prepend=0)
@@ -63,7 +63,7 @@ class GroupedPermutation:
         self._edges = np.append(self._places[:-1:size], self._places[-1])
 
     def __call__(self, positions: Ints) -> Ints:
-        """What stands at these positions."""
+        """The items at these positions."""
         places = np.empty_like(positions)
         groups = np.searchsorted(self._edges, positions, side="right") - 1
         for group in np.unique(groups):

@@ -24,7 +24,7 @@ from pelagos.preprocessing.errors import ConfigError, DataError, PelagosError
 from pelagos.preprocessing.loading.loader import Loader
 from pelagos.preprocessing.online.online_dataset import DataConfig, OnlineConfig, OnlineDataset
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.online.trajectory_supply import Supply
+from pelagos.preprocessing.online.trajectory_supply import TrajectorySupply
 from pelagos.preprocessing.samples.batch import Batch
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture
@@ -245,7 +245,7 @@ def test_producers_wait_when_enough_is_simulated() -> None:
     with opened(configured(ahead=4)) as dataset:
         batches = iter(Loader(mixture(dataset), num_steps=50, depth=2))
         next(batches)
-        assert eventually(lambda: dataset.production().there == 6)
+        assert eventually(lambda: dataset.production().ready == 6)
         time.sleep(1.0)
         before = dataset.production()
         time.sleep(0.5)
@@ -263,12 +263,12 @@ def test_trajectories_are_forgotten_when_they_have_left(waves: OnlineDataset) ->
         last = batch
     assert len(last) == 2
     # What a producer was doing is forgotten when it is done.
-    assert eventually(lambda: not waves.store.supply._entries)
+    assert eventually(lambda: not waves.store.supply._requests)
 
 
 def test_a_wait_ends_when_nobody_reads_any_more() -> None:
     slow = WAVES | {"shape": [128, 128], "interval": 2.0}
-    supply = Supply(configured(simulation=slow).simulation, 1)
+    supply = TrajectorySupply(configured(simulation=slow).simulation, 1)
     try:
         from threading import Timer
 
@@ -284,8 +284,8 @@ def test_producers_end_with_whoever_started_them(end: signal.Signals) -> None:
     slow = {"equation": {"kind": "wave"}, "shape": [256, 256], "interval": 50.0}
     code = f"""
 from pelagos.preprocessing.online.simulation import Simulation
-from pelagos.preprocessing.online.trajectory_supply import Supply
-Supply(Simulation.model_validate({slow}), 2).get(0)
+from pelagos.preprocessing.online.trajectory_supply import TrajectorySupply
+TrajectorySupply(Simulation.model_validate({slow}), 2).get(0)
 """
     with subprocess.Popen([sys.executable, "-c", code]) as parent:
         assert eventually(lambda: len(producers(parent.pid)) == 2)

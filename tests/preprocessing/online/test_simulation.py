@@ -7,7 +7,7 @@ import xarray as xr
 from pydantic import ValidationError
 
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.online.simulation import SimulateConfig, block, blocks, simulate
+from pelagos.preprocessing.online.simulation import SimulateConfig, simulate, simulate_batches, simulate_range
 from pelagos.preprocessing.sources import convention
 
 INTERVALS = {
@@ -59,13 +59,15 @@ def test_the_batch_does_not_change_a_bit(kind: str, batch: int) -> None:
 
 def test_a_block_is_a_function_of_its_range_alone() -> None:
     whole = simulate(config())
-    xr.testing.assert_equal(block(config(), 3, 5), whole.isel(trajectory=slice(3, 5)))
-    xr.testing.assert_equal(block(config(num_trajectories=9), 1, 2), whole.isel(trajectory=slice(1, 2)))
+    xr.testing.assert_equal(simulate_range(config(), 3, 5), whole.isel(trajectory=slice(3, 5)))
+    xr.testing.assert_equal(
+        simulate_range(config(num_trajectories=9), 1, 2), whole.isel(trajectory=slice(1, 2))
+    )
 
 
 def test_blocks_come_in_order_and_report_progress() -> None:
     seen = []
-    parts = list(blocks(config(batch=2), lambda done, total: seen.append((done, total))))
+    parts = list(simulate_batches(config(batch=2), lambda done, total: seen.append((done, total))))
     assert [part["trajectory"].values.tolist() for part in parts] == [[0, 1], [2, 3], [4]]
     assert seen == [(2, 5), (4, 5), (5, 5)]
     for part in parts:
@@ -110,7 +112,7 @@ def test_a_flow_that_blows_up_is_reported_with_equation_trajectory_and_time() ->
         DataError,
         match=r"navier_stokes: trajectory 3 \(viscosity \S+, drag 0\) is not finite at time 1 since its start",
     ):
-        block(config(equation=wild, interval=1.0, num_trajectories=6), 3, 5)
+        simulate_range(config(equation=wild, interval=1.0, num_trajectories=6), 3, 5)
 
 
 def test_the_configuration_travels_with_the_data() -> None:

@@ -5,18 +5,18 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pelagos.preprocessing.samples.lanes import Lanes, Reservoir
+from pelagos.preprocessing.samples.lanes import Lane, Lanes
 
 CASES = [(8, 5, 4), (8, 1, 4), (1, 3, 2), (5, 2, 8), (16, 40, 8)]
 
 
-def drawn(reservoir: Reservoir, turns: int) -> list[int]:
-    return [int(place) for turn in range(turns) for place in reservoir.draw(turn)[0]]
+def drawn(reservoir: Lane, turns: int) -> list[int]:
+    return np.concatenate([reservoir.draw(turn)[0] for turn in range(turns)]).tolist()
 
 
 @pytest.mark.parametrize(("size", "uses", "draws"), CASES)
 def test_what_leaves_was_used_and_what_is_used_was_there(size: int, uses: int, draws: int) -> None:
-    reservoir = Reservoir(size, uses, draws, (7,))
+    reservoir = Lane(size, uses, draws, (7,))
     held, seen = set(range(size)), set()
     assert set(reservoir.held(0).tolist()) == held
     for position, trajectory in enumerate(drawn(reservoir, 6 * size * uses // draws)):
@@ -35,7 +35,7 @@ def test_what_leaves_was_used_and_what_is_used_was_there(size: int, uses: int, d
 def test_a_trajectory_is_used_as_often_as_asked_for_on_average_and_leaves_within_two_rounds(
     size: int, uses: int, draws: int
 ) -> None:
-    reservoir = Reservoir(size, uses, draws, (1,))
+    reservoir = Lane(size, uses, draws, (1,))
     generations = 40 * size
     counts = Counter(drawn(reservoir, generations * uses // draws))
     gone = range(2 * size, generations - 2 * size)
@@ -48,7 +48,7 @@ def test_a_trajectory_is_used_as_often_as_asked_for_on_average_and_leaves_within
 
 
 def test_draws_are_even_over_trajectories_and_parts() -> None:
-    reservoir = Reservoir(4, 10**6, 1000, (3,))
+    reservoir = Lane(4, 10**6, 1000, (3,))
     trajectories, choices = (np.concatenate(x) for x in zip(*map(reservoir.draw, range(40)), strict=True))
     for values, kinds in ((trajectories, 4), (choices % 7, 7)):
         counts = np.bincount(values, minlength=kinds)
@@ -58,11 +58,11 @@ def test_draws_are_even_over_trajectories_and_parts() -> None:
 
 
 def test_turns_may_be_asked_for_in_any_order() -> None:
-    one, other = (Reservoir(8, 5, 4, (2,)) for _ in range(2))
+    one, other = (Lane(8, 5, 4, (2,)) for _ in range(2))
     forth = [one.draw(turn)[0].tolist() for turn in range(50)]
     back = [other.draw(turn)[0].tolist() for turn in reversed(range(50))]
     assert forth == back[::-1]
-    assert forth != [Reservoir(8, 5, 4, (3,)).draw(turn)[0].tolist() for turn in range(50)]
+    assert forth != [Lane(8, 5, 4, (3,)).draw(turn)[0].tolist() for turn in range(50)]
 
 
 def test_lanes_share_no_trajectory_and_leave_none_out() -> None:
