@@ -178,7 +178,7 @@ def loader(root: Path, rounds: int, report: Report) -> None:
     calls |= {name: drain(peer(root, sets[OURS]), THEIRS) for name, peer in PEERS.items()}
     timed = Rates(items, calls, rounds)
     for stream in streams.values():
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
     report.show("Loaders, warm, batches of 16 pairs, normalised", timed.table(OURS, "pairs", slower=True))
     report.gate("loader, to the same ring over a memory map", timed.ratio(OURS, LIMIT), 0.75)
     for name, bar in BARS.items():

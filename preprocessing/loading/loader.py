@@ -1,6 +1,6 @@
 """Loader: one rank's batches in order, read ahead into a ring of reused buffers."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from threading import Condition, Lock, Thread
 from typing import NamedTuple
@@ -84,7 +84,7 @@ class Loader:
         self._present = np.ones(self._shape.targets, bool)
         self._meters = [WaitMeter() for _ in range(threads)]
 
-    def __iter__(self) -> Iterator[LoadedBatch]:
+    def __iter__(self) -> Generator[LoadedBatch, None, None]:
         """The batches in order.
 
         Raises:

@@ -232,6 +232,8 @@ class OnlineDataset(Dataset):
         drawn: samples drawn from the reservoir so far.
     """
 
+    store: OnlineStore
+
     def __init__(self, store: OnlineStore, config: OnlineConfig, normalizer: Normalizer) -> None:
         shared = {name: getattr(config, name) for name in SamplesConfig.model_fields}
         super().__init__(store, DatasetConfig(path=Path(store.label), **shared), normalizer)

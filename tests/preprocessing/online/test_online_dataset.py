@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,11 @@ from pydantic import TypeAdapter
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.child_process import ChildEndedError
-from pelagos.preprocessing.errors import ConfigError, DataError, PelagosError
+from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.loading.loader import Loader
 from pelagos.preprocessing.online.online_dataset import DataConfig, OnlineConfig, OnlineDataset
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.online.trajectory_supply import TrajectorySupply
-from pelagos.preprocessing.samples.batch import Batch
+from pelagos.preprocessing.samples.batch import Batch, LoadedBatch
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture
 from pelagos.preprocessing.samples.normalize import Normalizer
@@ -78,7 +77,7 @@ def mixture(*datasets: Dataset, seed: int = 5) -> Mixture:
 Contents = list[tuple[str, list[list[int]], torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
-def contents(batches: Iterator[Batch] | Loader) -> Contents:
+def contents(batches: Iterable[LoadedBatch]) -> Contents:
     return [
         (b.layout.dataset, b.index.tolist(), b.inputs.clone(), b.targets.clone(), b.scalars.clone())
         for b in batches
@@ -264,19 +263,6 @@ def test_trajectories_are_forgotten_when_they_have_left(waves: OnlineDataset) ->
     assert len(last) == 2
     # What a producer was doing is forgotten when it is done.
     assert eventually(lambda: not waves.store.supply._requests)
-
-
-def test_a_wait_ends_when_nobody_reads_any_more() -> None:
-    slow = WAVES | {"shape": [128, 128], "interval": 2.0}
-    supply = TrajectorySupply(configured(simulation=slow).simulation, 1)
-    try:
-        from threading import Timer
-
-        Timer(1.0, supply.release).start()
-        with pytest.raises(PelagosError, match="trajectory 3 is not waited for any more"):
-            supply.get(3)
-    finally:
-        supply.close()
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])

@@ -1,3 +1,5 @@
+"""Simulations: pure functions of their configuration, in the one convention."""
+
 import json
 from typing import Any
 
@@ -23,12 +25,7 @@ INTERVALS = {
 def config(
     kind: str = "navier_stokes", equation: dict[str, Any] | None = None, **values: Any
 ) -> SimulateConfig:
-    defaults: dict[str, Any] = {
-        "num_trajectories": 5,
-        "shape": (16, 16),
-        "num_frames": 3,
-        "interval": INTERVALS[kind],
-    }
+    defaults = {"num_trajectories": 5, "shape": (16, 16), "num_frames": 3, "interval": INTERVALS[kind]}
     return SimulateConfig.model_validate(
         {"equation": {"kind": kind, **(equation or {})}, **defaults, **values}
     )
@@ -66,7 +63,7 @@ def test_a_block_is_a_function_of_its_range_alone() -> None:
 
 
 def test_blocks_come_in_order_and_report_progress() -> None:
-    seen = []
+    seen: list[tuple[int, int]] = []
     parts = list(simulate_batches(config(batch=2), lambda done, total: seen.append((done, total))))
     assert [part["trajectory"].values.tolist() for part in parts] == [[0, 1], [2, 3], [4]]
     assert seen == [(2, 5), (4, 5), (5, 5)]

@@ -10,22 +10,22 @@ from pelagos.preprocessing.samples.lanes import Lane, Lanes
 CASES = [(8, 5, 4), (8, 1, 4), (1, 3, 2), (5, 2, 8), (16, 40, 8)]
 
 
-def drawn(reservoir: Lane, turns: int) -> list[int]:
-    return np.concatenate([reservoir.draw(turn)[0] for turn in range(turns)]).tolist()
+def drawn(lane: Lane, turns: int) -> list[int]:
+    return [int(number) for turn in range(turns) for number in lane.draw(turn)[0]]
 
 
 @pytest.mark.parametrize(("size", "uses", "draws"), CASES)
 def test_what_leaves_was_used_and_what_is_used_was_there(size: int, uses: int, draws: int) -> None:
-    reservoir = Lane(size, uses, draws, (7,))
+    lane = Lane(size, uses, draws, (7,))
     held, seen = set(range(size)), set()
-    assert set(reservoir.held(0).tolist()) == held
-    for position, trajectory in enumerate(drawn(reservoir, 6 * size * uses // draws)):
-        generation, within = divmod(position, uses)
-        if within == 0 and generation:
-            now = set(reservoir.held(generation).tolist())
+    assert set(lane.held(0).tolist()) == held
+    for position, trajectory in enumerate(drawn(lane, 6 * size * uses // draws)):
+        replaced, within = divmod(position, uses)
+        if within == 0 and replaced:
+            now = set(lane.held(replaced).tolist())
             [gone], [come] = held - now, now - held
             assert gone in seen
-            assert come == size + generation - 1
+            assert come == size + replaced - 1
             held = now
         assert trajectory in held
         seen.add(trajectory)
@@ -35,21 +35,21 @@ def test_what_leaves_was_used_and_what_is_used_was_there(size: int, uses: int, d
 def test_a_trajectory_is_used_as_often_as_asked_for_on_average_and_leaves_within_two_rounds(
     size: int, uses: int, draws: int
 ) -> None:
-    reservoir = Lane(size, uses, draws, (1,))
-    generations = 40 * size
-    counts = Counter(drawn(reservoir, generations * uses // draws))
-    gone = range(2 * size, generations - 2 * size)
+    lane = Lane(size, uses, draws, (1,))
+    replacements = 40 * size
+    counts = Counter(drawn(lane, replacements * uses // draws))
+    gone = range(2 * size, replacements - 2 * size)
     assert min(counts[number] for number in gone) >= 1
     spread = np.sqrt(uses * len(gone)) / len(gone)
     assert abs(np.mean([counts[number] for number in gone]) - uses) < 4 * spread + 1e-12
-    first = {number: generation for generation in range(generations) for number in reservoir.held(generation)}
+    first = {number: replaced for replaced in range(replacements) for number in lane.held(replaced)}
     last_seen = [first[number] - (number - size + 1) for number in gone]
     assert max(last_seen) < 2 * size
 
 
 def test_draws_are_even_over_trajectories_and_parts() -> None:
-    reservoir = Lane(4, 10**6, 1000, (3,))
-    trajectories, choices = (np.concatenate(x) for x in zip(*map(reservoir.draw, range(40)), strict=True))
+    lane = Lane(4, 10**6, 1000, (3,))
+    trajectories, choices = (np.concatenate(x) for x in zip(*map(lane.draw, range(40)), strict=True))
     for values, kinds in ((trajectories, 4), (choices % 7, 7)):
         counts = np.bincount(values, minlength=kinds)
         expected = len(values) / kinds
