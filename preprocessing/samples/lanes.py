@@ -55,6 +55,7 @@ class Lane:
         for replaced in np.unique(replacements).tolist():
             rows, held = replacements == replaced, self.held(replaced)
             drawn[rows] = held[places[rows] % self.size]
+            # So every trajectory counts, without a record of what was seen.
             drawn[rows & (within == self._uses - 1)] = held[self._leaving(replaced)]
         return drawn, choices
 
