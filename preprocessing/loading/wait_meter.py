@@ -17,4 +17,5 @@ class WaitMeter:
         self._clock, self._processor = time.perf_counter(), time.thread_time()
 
     def __exit__(self, *_: object) -> None:
+        # A thread's own time stands still while it waits.
         self.waited = time.thread_time() - self._processor < 0.8 * (time.perf_counter() - self._clock)

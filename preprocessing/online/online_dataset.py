@@ -172,6 +172,7 @@ def _store(
         time_units=described.time_units,
         splits={name: valid & (name == "valid") for name in SPLITS},
         stats=Statistics(**{field.name: found[field.name] for field in fields(Statistics)}),
+        # Copies, so that those simulated for the statistics are forgotten.
         frames=MemoryReader(state_NTCHW[:num].copy()),
         static_frames=MemoryReader(static_NCHW[:num].copy()),
         scalar_values=scalars_NS[:num],
@@ -238,9 +239,11 @@ class OnlineDataset(Dataset):
         shared = {name: getattr(config, name) for name in SamplesConfig.model_fields}
         super().__init__(store, DatasetConfig(path=Path(store.label), **shared), normalizer)
         self.online, self._supply = config, store.supply
+        # Training reads what producers make; the store's own frames are those held out.
         self._reader = replace(
             self._reader, state=_SuppliedState(store.supply), static=_SuppliedStatic(store.supply)
         )
+        # A simulation has no end: an epoch is what the reservoir holds at a time.
         self.num_samples = config.reservoir * self._index.num_samples
         self.uses = config.uses or self._index.num_samples
         self.drawn = 0

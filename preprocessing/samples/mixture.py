@@ -168,8 +168,10 @@ class Mixture:
         lanes = range(rank, self.blocks_per_step, world)
         followed: dict[tuple[int, int], int] = {}
         for step in steps:
+            # Lanes first: producers hear of all trajectories of a step before one of them is waited for.
             first = step * self.blocks_per_step
             for position, lane in product(self._lanes, lanes):
+                # Only a replacement changes what a lane holds, and many micro-batches may pass without one.
                 replaced = self._lanes[position].num_replaced(lane, self._turn(position, first + lane))
                 if followed.get((position, lane)) != replaced:
                     held, coming = self._lanes[position].wanted(lane, replaced, len(lanes))
@@ -274,6 +276,8 @@ class Mixture:
             samples[turns == turn] = self._round_order(dataset, int(turn))(within[turns == turn])
         return samples
 
+    # The second number of a key keeps random streams apart: 0 orders blocks, 1 the samples of a round, 3 fills lanes.
+
     def _epoch_order(self, epoch: int, num_blocks: int) -> Permutation:
         return Permutation(max(1, num_blocks), (self._seed, 0, epoch))
 
@@ -286,6 +290,7 @@ class Mixture:
 
 def _shares(sizes: Ints, weights: Sequence[float], temperature: float) -> Ints:
     """(D,) samples of each dataset in an epoch, which has about as many as all datasets together."""
+    # Exactly the sizes: rounded shares could leave out a sample of a round.
     if temperature == 1 and len(set(weights)) == 1:
         return sizes
     shares = np.array(weights) * sizes ** (1 / temperature)

@@ -20,10 +20,12 @@ class Permutation:
         assert num > 0
         self.num = num
         bits = max(2, (num - 1).bit_length())
+        # Unsigned products wrap around, so masking them is arithmetic modulo the power of two.
         self._mask = np.uint64((1 << bits) - 1)
+        # Shifted by half the bits or more, x ^ (x >> shift) undoes itself.
         self._shift = np.uint64((bits + 1) // 2)
         words = np.random.SeedSequence(key).generate_state(2 * _ROUNDS, np.uint64)
-        self._factors = words[:_ROUNDS] | np.uint64(1)
+        self._factors = words[:_ROUNDS] | np.uint64(1)  # odd: invertible
         self._terms = words[_ROUNDS:]
 
     def __call__(self, positions: Ints) -> Ints:
@@ -55,6 +57,7 @@ class GroupedPermutation:
             size: number of runs in a group.
             key: seeds the order.
         """
+        # Where the runs begin in their random order, then where each group does.
         runs = Permutation(len(ends), (*key, 0))(np.arange(len(ends)))
         lengths = np.diff(ends, prepend=0)
         self._key = (*key, 1)
