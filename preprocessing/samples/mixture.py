@@ -290,7 +290,7 @@ class Mixture:
 
 def _shares(sizes: Ints, weights: Sequence[float], temperature: float) -> Ints:
     """(D,) samples of each dataset in an epoch, which has about as many as all datasets together."""
-    # Exactly the sizes: rounded shares could leave out a sample of a round.
+    # Each sample exactly once an epoch, free of rounding.
     if temperature == 1 and len(set(weights)) == 1:
         return sizes
     shares = np.array(weights) * sizes ** (1 / temperature)
