@@ -59,7 +59,7 @@ def test_lead_times_count_frames_by_default(tmp_path: Path) -> None:
 
 
 def test_splits_do_not_share_trajectories(tmp_path: Path) -> None:
-    path = make(tmp_path, {}).store.path
+    path = make(tmp_path, {}).config.path
     found = {}
     for split in ("train", "valid", "test"):
         dataset = DatasetConfig(path=path, split=split).open()
@@ -94,7 +94,7 @@ def test_missing_values_are_zero_and_masked(tmp_path: Path) -> None:
 
 def test_a_rollout_has_the_fields_and_forcings_of_every_step(tmp_path: Path) -> None:
     rollouts = make(tmp_path, sampling=RolloutSampling(steps=3))
-    pairs = DatasetConfig(path=rollouts.store.path, sampling=PairSampling(max_lead=1)).open()
+    pairs = DatasetConfig(path=rollouts.config.path, sampling=PairSampling(max_lead=1)).open()
     one_step = {tuple(row[:2]): n for n, row in enumerate(pairs.index(np.arange(pairs.num_samples)).tolist())}
     batch = rollouts.batch(np.arange(rollouts.num_samples))
     num_forcing = 1
@@ -114,13 +114,13 @@ def test_a_split_shorter_than_a_rollout_is_an_error(tmp_path: Path) -> None:
 
 def test_a_limit_spreads_samples_evenly_and_always_alike(tmp_path: Path) -> None:
     full = make(tmp_path, {})
-    few = DatasetConfig(path=full.store.path, limit=7).open()
+    few = DatasetConfig(path=full.config.path, limit=7).open()
     assert few.num_samples == 7
     chosen = few.index(np.arange(7)).tolist()
     positions = [full.index(np.arange(40)).tolist().index(pair) for pair in chosen]
     assert {b - a for a, b in pairwise(positions)} <= {5, 6}
-    assert chosen == DatasetConfig(path=full.store.path, limit=7).open().index(np.arange(7)).tolist()
-    assert DatasetConfig(path=full.store.path, limit=70).open().num_samples == 40
+    assert chosen == DatasetConfig(path=full.config.path, limit=7).open().index(np.arange(7)).tolist()
+    assert DatasetConfig(path=full.config.path, limit=70).open().num_samples == 40
 
 
 def test_a_sample_can_be_described(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def windows(tmp_path: Path, kind: str, source: dict[str, Any] | None = None, **s
 @pytest.mark.parametrize("kind", ["windows", "rollouts"])
 def test_a_window_holds_the_frames_that_pairs_with_its_first_one_have(tmp_path: Path, kind: str) -> None:
     dataset = windows(tmp_path, kind, lead=2)
-    pairs = DatasetConfig(path=dataset.store.path).open()
+    pairs = DatasetConfig(path=dataset.config.path).open()
     assert dataset.num_samples == 4
     batch = dataset.batch(np.arange(4))
     assert batch.kind == kind
@@ -162,7 +162,7 @@ def test_a_window_holds_the_frames_that_pairs_with_its_first_one_have(tmp_path: 
 
 def test_windows_begin_where_they_are_told_to(tmp_path: Path) -> None:
     assert windows(tmp_path, "windows", {}, lead=1).num_samples == 4 * 3
-    path = windows(tmp_path, "windows", {}).store.path
+    path = windows(tmp_path, "windows", {}).config.path
     for options, starts in (
         ({"every": 2}, [0, 2]),
         ({"start": 1}, [1, 2]),
@@ -201,6 +201,6 @@ def test_missing_values_of_windows_are_zero_and_masked(tmp_path: Path) -> None:
 
 
 def test_lead_times_in_frames_are_independent_of_the_distance_of_frames(tmp_path: Path) -> None:
-    path = make(tmp_path, {}).store.path
+    path = make(tmp_path, {}).config.path
     batch = DatasetConfig(path=path, time_scale=4, time_unit="frames").open().batch(np.arange(40))
     assert batch.lead_time.tolist() == ((batch.index[:, 2] - batch.index[:, 1]) / 4).tolist()

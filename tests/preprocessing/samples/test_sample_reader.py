@@ -33,8 +33,8 @@ def test_reading_mapping_and_memory_give_the_same_bits(
     source = {"names": names, "static": "varying", "sea": 3, "times": 4, "trajectories": 3, "size": size}
     dataset = make(tmp_path, source, codec=codec, missing="keep")
     sampling = {"kind": kind} if kind == "pairs" else {"kind": kind, "steps": 3}
-    config = DatasetConfig.model_validate({"path": dataset.store.path, "sampling": sampling})
-    store = open_store(dataset.store.path)
+    config = DatasetConfig.model_validate({"path": dataset.config.path, "sampling": sampling})
+    store = open_store(dataset.config.path)
     state = np.stack([store.read(trajectory, 0, 4) for trajectory in range(3)])
     in_memory = Dataset(replace(store, frames=MemoryReader(state)), config, dataset.normalizer)
     on_disk = config.open()
@@ -55,7 +55,9 @@ def test_a_shard_that_is_shortened_while_it_is_open_is_named(tmp_path: Path) -> 
     dataset = make(tmp_path)
     expected = dataset.batch(np.arange(dataset.num_samples)).inputs
     assert torch.equal(dataset.batch(np.arange(3)).inputs, expected[:3])
-    shards = sorted(path for path in Path(str(dataset.store.path), "state", "c").rglob("*") if path.is_file())
+    shards = sorted(
+        path for path in Path(str(dataset.config.path), "state", "c").rglob("*") if path.is_file()
+    )
     os.truncate(shards[0], 100)
     with pytest.raises(DamagedFileError, match="0: the shard ends before its index says so"):
         dataset.batch(np.arange(dataset.num_samples))
