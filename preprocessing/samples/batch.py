@@ -51,6 +51,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device, but for the index, which stays where it is."""
+        # The index says where samples come from, which no device needs to know.
         names = ("inputs", "targets", "mask", "forcings", "lead_time", "scalars")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
         return replace(self, **moved)
@@ -66,14 +67,14 @@ class UnscaledBatch:
     A GPU does so at no cost to the processor's cores, which read the next batches meanwhile.
 
     Attributes:
-        layout: as of a batch.
-        inputs: as of a batch, in physical units.
-        targets: as of a batch, in physical units.
-        forcings: as of a batch, in physical units.
-        lead_time: as of a batch.
-        scalars: as of a batch.
-        index: as of a batch.
-        kind: as of a batch.
+        layout: what the channels are.
+        inputs: (B, C_in, H, W) fields at the initial time, in physical units.
+        targets: (B, C_out, H, W), or (B, K, C_out, H, W), fields at the valid times, in physical units.
+        forcings: (B, K - 1, F, H, W) forcing at the later initial times, in physical units.
+        lead_time: (B,), or (B, K) of windows, in units of the layout's time scale.
+        scalars: (B, S) parameters, NaN where a trajectory has none.
+        index: (B, 3) int64 trajectory, initial frame and (last) valid frame in the store.
+        kind: pairs, windows or rollouts.
         scaling: normalises the fields.
     """
 

@@ -175,6 +175,7 @@ class Dataset:
 
     def index(self, samples: Ints) -> Ints:
         """(B, 3) trajectory, initial frame and (last) valid frame of samples (B,)."""
+        # A limit takes samples at even distances, the same ones whenever it is applied.
         if self.num_samples < self._index.num_samples:
             samples = samples * self._index.num_samples // self.num_samples
         return self._index.lookup(samples)

@@ -67,6 +67,7 @@ class Normalizer:
                         f"and in {variable.describe_values()!r} in {store.label}"
                     )
                 parts.setdefault(variable.key, []).append(moments)
+        # Moments are merged, not statistics averaged: the means of the stores differ too.
         totals = {key: merge_moments(found, 1) for key, found in parts.items()}
         if not any(total.count[0] for total in totals.values()):
             raise DataError("normalization: pooled: in no store does any frame train")
@@ -97,6 +98,7 @@ class Normalizer:
         return physical
 
     def _columns(self, x_CHW: Array) -> tuple[Array, Array]:
+        # In the precision of the fields, lest float32 fields become float64.
         mean, std = self.mean[:, None, None], self.std[:, None, None]
         if isinstance(x_CHW, Tensor):
             return torch.from_numpy(mean).to(x_CHW), torch.from_numpy(std).to(x_CHW)
@@ -132,6 +134,7 @@ def _moments(store: SampleStore) -> Iterator[tuple[Variable, Moments]]:
 def _channel_moments(
     count: Floats, mean: Floats, std: Floats, constant: Floats, minimum: Floats, maximum: Floats
 ) -> Moments:
+    # Statistics of a store have 1 for the deviation of constant channels and NaN for extremes of empty ones.
     empty = count == 0
     return Moments(
         count=count,

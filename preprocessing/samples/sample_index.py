@@ -161,6 +161,7 @@ def index_samples(frames: Flags, sampling: Sampling, num_trajectories: int | Non
     # The first frame of each run that is a whole number of strides after `sampling.start`.
     first = start + (sampling.start - start) % sampling.stride
     lengths = np.maximum(0, -(-(stop - first) // sampling.stride))
+    # Runs of equal first frame and length have their samples at the same places, so they share a table of counts.
     base = frames.shape[1] + 1
     kinds, tables = np.unique(first * base + lengths, return_inverse=True)
     counts = (sampling.counts(kind // base, kind % base) for kind in kinds.tolist())

@@ -22,7 +22,7 @@ _READERS = 4  # trajectories that are read at a time
 
 @dataclass(eq=False)
 class _Entry:
-    """One trajectory of the pool; whoever reads it from the store holds the lock meanwhile."""
+    """One trajectory of the pool; the thread that reads it from the store holds the lock."""
 
     lock: Lock = field(default_factory=Lock)
     values: Float32s | None = None

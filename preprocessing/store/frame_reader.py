@@ -80,7 +80,7 @@ class FrameReader(ABC):
         """
         return self
 
-    def announce(self, positions: Iterable[Position]) -> None:  # noqa: B027 (most readers have nobody to tell)
+    def announce(self, positions: Iterable[Position]) -> None:  # noqa: B027 (most readers have no files to announce)
         """Hint to the system that these frames will be read soon, where there is a system to be told.
 
         Raises:

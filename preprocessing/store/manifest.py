@@ -39,6 +39,7 @@ class Manifest:
 
     def write(self, root: Path) -> None:
         """Write the manifest into the store, durably, with a checksum of itself."""
+        # Of itself, since every other file's damage is told by what it says.
         values = {"format": FORMAT, **asdict(self)}
         values["checksum"] = durable.json_checksum(values)
         content = json.dumps(values, indent=1, sort_keys=True, allow_nan=False)

@@ -33,7 +33,7 @@ class ChunkTable(NamedTuple):
 
 
 class OpenShard:
-    """A shard's file; it closes when nobody holds the object any more.
+    """A shard's file; it closes with the last reference to the object.
 
     Attributes:
         descriptor: of the file.

@@ -90,7 +90,7 @@ class RemoteReader(FrameReader):
 
     def _read_indices(self, cells: set[Cell]) -> None:
         wanted = sorted(cells - self._indices.keys())
-        # From the end of the file, whose length nobody has told yet.
+        # Counted from the end of the file, since its length is not known yet.
         ranges = [ByteRange(self.path / self.layout.key(cell), -index_bytes(self.layout)) for cell in wanted]
         contents = fetch_existing(ranges)
         found = {

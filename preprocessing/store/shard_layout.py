@@ -106,6 +106,7 @@ class ShardLayout:
                 chunk=tuple(inner["chunk_shape"]),
                 codec=_codec_of(inner["codecs"]),
             )
+            # Whatever is not exactly as we write it is left to zarr-python: slower, but never misread.
             leading = (1,) * (len(layout.shape) - 3)
             (channels, height, width), (step, rows, _) = layout.frame, layout.chunk[-3:]
             checks = {

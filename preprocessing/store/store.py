@@ -152,6 +152,7 @@ class Store:
         Raises:
             DamagedFileError: a shard is missing or damaged.
         """
+        # Consecutive frames of a shard are one system call, or one request.
         first, last = frames[0], frames[-1] + 1
         if last - first == len(frames):
             return self.read(trajectory, first, last)
@@ -196,6 +197,7 @@ def open_store(path: Path | Url | str) -> Store:
     if about["format"] != FORMAT:
         raise DataError(f"{path}: of format {about['format']}; this version of Pelagos reads format {FORMAT}")
     static = tuple(Variable(**fields) for fields in about["static_variables"])
+    # Builds leave out what a store has nothing of: no static channels, no scalars.
     stats = [name for name in _STATISTICS if static or not name.startswith("static_")]
     own = ["split", "time", "mask", *(["params"] if about["params"] else [])]
     values = read_small_arrays(path, [*own, *(f"stats/{name}" for name in stats)])
