@@ -291,12 +291,12 @@ def test_a_missing_package_is_named(url: str, package: str, monkeypatch: pytest.
 
 @pytest.mark.parametrize("url", ["https://host/a.zarr?token=1", "s3://bucket/a.zarr#b"])
 def test_credentials_in_a_url_are_refused(url: str) -> None:
-    with pytest.raises(ValidationError, match="credentials belong into the environment"):
+    with pytest.raises(ValidationError, match="credentials belong in the environment"):
         DatasetConfig(path=url)
 
 
 def test_what_is_written_stays_here(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="what is written goes to a folder of this machine"):
+    with pytest.raises(ValidationError, match="only a folder of this machine can be written to"):
         configuration("s3://bucket/stores")  # type: ignore[arg-type]
     here = configuration(tmp_path.as_uri())  # type: ignore[arg-type]
     assert here.root == tmp_path
