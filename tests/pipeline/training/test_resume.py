@@ -141,7 +141,7 @@ def test_torchrun_trains_the_same(folder: Path, pair: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "pelagos.pipeline", "pretrain", str(folder / "train.yaml")]
     command += [f"output={folder / 'torchrun'}", "engine.zero_stage=2"]
-    paths = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    paths = [str(Path(small_runs.__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
