@@ -1,5 +1,6 @@
 """The house: what is where, and what must not be loaded."""
 
+import ast
 import subprocess
 import sys
 from collections import Counter
@@ -123,6 +124,16 @@ def test_every_module_has_a_name_of_its_own() -> None:
     modules = Counter(path.stem for path in MODULES)
     # Each family of networks has its own loader of published weights.
     assert [name for name, number in modules.items() if number > 1] == ["compat"]
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    classes = Counter(
+        node.name
+        for path in MODULES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    )
+    assert not [name for name, number in classes.items() if number > 1]
 
 
 def test_every_test_file_is_about_a_module_or_a_named_topic() -> None:
