@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, ValidationError, field_validator
 
+from pelagos.preprocessing.assumptions import KINDS
 from pelagos.preprocessing.build.slurm_workers import Workers
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.location import Folder
@@ -13,7 +14,8 @@ from pelagos.preprocessing.sources.formats.source import Source
 from pelagos.preprocessing.split import Split, TrajectorySplit
 from pelagos.preprocessing.store.shard_layout import CodecName
 
-_NOT_CONTENT = {"root", "workers", "scheduler", "part", "overwrite"}  # where and how, not what is built
+# Where and how, not what is built.
+_NOT_CONTENT = {"root", "workers", "scheduler", "part", "overwrite", "accept", "strict"}
 _OWN_ATTRIBUTES = {"Conventions", "id", "product_version", "source", "history", "provenance", "pelagos"}
 
 
@@ -61,6 +63,8 @@ class BuildConfig(FieldOptions):
         scheduler: address of a running Dask scheduler (`tcp://host:port`) to build on instead.
         part: `i/n` builds only this share of the shards, for arrays of jobs; the last one completes the store.
         overwrite: whether to replace a store, or an unfinished build, that differs.
+        accept: codes of assumptions (docs/assumptions.md) that are right, so that the build asks no more.
+        strict: whether to refuse every assumption that is not accepted, and not only those that are asked about.
     """
 
     dataset: _Name
@@ -79,6 +83,8 @@ class BuildConfig(FieldOptions):
     scheduler: Annotated[str, _like(r"|(tcp|tls|ucx)://.+:\d+", "an address such as tcp://host:8786")] = ""
     part: Annotated[str, _like(r"[1-9]\d*/[1-9]\d*", "i/n, counted from 1, such as 2/16")] = "1/1"
     overwrite: bool = False
+    accept: tuple[str, ...] = ()
+    strict: bool = False
 
     @property
     def path(self) -> Path:
@@ -97,6 +103,13 @@ class BuildConfig(FieldOptions):
         if taken := sorted(set(attributes) & _OWN_ATTRIBUTES):
             raise ValueError(f"{taken[0]} is written by the build itself; leave it out")
         return attributes
+
+    @field_validator("accept")
+    @classmethod
+    def _known_codes(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [code for code in codes if code not in KINDS]:
+            raise ValueError(f"{unknown[0]!r} is no kind of assumption; there are {', '.join(KINDS)}")
+        return codes
 
     def content(self) -> dict[str, Any]:
         """All options that decide the bytes of the store, as JSON."""

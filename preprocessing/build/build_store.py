@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pelagos.preprocessing import durable
+from pelagos.preprocessing.assumptions import require_answers
 from pelagos.preprocessing.build import duplicate_starts
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.group_writer import write_attributes, write_skeleton, write_statistics
@@ -70,6 +71,7 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
         plan = make_plan(
             config, initial_digests=() if config.overwrite else recorded_initial_digests(building, config)
         )
+        require_answers(plan.assumptions, config.accept, strict=config.strict)
         sources = _prepare(building, plan)
         write_parts(building, plan, plan.parts[position::count], progress)
         if count == 1:

@@ -1,13 +1,14 @@
 """Plan: what a build will write, and all that can be checked before the first byte."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.assumptions import Assumption, collect
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.duplicate_starts import read_initial_digests
 from pelagos.preprocessing.build.partition import (
@@ -42,6 +43,7 @@ class Plan:
         parts: tasks that together write every shard once.
         fingerprint: digest of what decides the content of the store.
         initial_digests: digests of all initial conditions; empty unless the splits depend on them.
+        assumptions: what was assumed on the way here.
     """
 
     config: BuildConfig
@@ -52,6 +54,7 @@ class Plan:
     parts: tuple[Part, ...]
     fingerprint: str
     initial_digests: tuple[str, ...]
+    assumptions: tuple[Assumption, ...] = ()
 
     @property
     def training(self) -> NDArray[np.bool_]:
@@ -83,6 +86,12 @@ def make_plan(config: BuildConfig, *, cut_rows: bool = True, initial_digests: Se
         ConfigError: an option contradicts the data.
         DataError: the source does not follow the convention.
     """
+    with collect() as assumptions:
+        plan = _planned(config, cut_rows, initial_digests)
+    return replace(plan, assumptions=assumptions.all)
+
+
+def _planned(config: BuildConfig, cut_rows: bool, initial_digests: Sequence[str]) -> Plan:
     fields = select_fields(config.source.open(), config)
     _check_level_boundary(config.source, fields)
     num, length = fields.num_trajectories, len(fields.axis)
