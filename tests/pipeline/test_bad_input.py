@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from pelagos.pipeline.cli import app
-from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.grid import Grid, Sides
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.formats import pdebench_writer
 from pelagos.preprocessing.variables import known_variable
@@ -43,7 +43,7 @@ def archive(path: Path, poison: float | None = None) -> Path:
         name: xr.Variable(convention.TIME_DIMS, field, convention.attrs(name, known_variable(name).role))
         for name, field in values.items()
     }
-    periodic = ("periodic", "periodic")
+    periodic: Sides = ("periodic", "periodic")
     ds = convention.assemble(
         variables,
         grid=Grid("cartesian", axis, axis, periodic, periodic),

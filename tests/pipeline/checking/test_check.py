@@ -92,7 +92,9 @@ def size_of_checkpoint(run: Path) -> int:
 
 
 def told_size(output: str) -> float:
-    size, unit = re.search(r"checkpoint: (\S+) (\wB)", output).groups()
+    found = re.search(r"checkpoint: (\S+) (\wB)", output)
+    assert found, output
+    size, unit = found.groups()
     return float(size) * UNITS[unit]
 
 

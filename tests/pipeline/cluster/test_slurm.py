@@ -94,7 +94,8 @@ class Cluster:
         daemon = int((self.folder / f"slurmd-{name}.pid").read_text())
         tasks = [process for process in psutil.process_iter() if self._runs_on(process, name)]
         assert tasks
-        for process in {psutil.Process(daemon), *(task.parent() for task in tasks), *tasks}:
+        parents = [parent for task in tasks if (parent := task.parent())]
+        for process in {psutil.Process(daemon), *parents, *tasks}:
             process.kill()
 
     def _runs_on(self, process: psutil.Process, name: str) -> bool:

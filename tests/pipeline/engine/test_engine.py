@@ -50,7 +50,8 @@ def train(
     poison: bool = False,
 ) -> None:
     """Steps start to stop of a small run, after the state of another; keeps losses and states by name."""
-    from pelagos.pipeline.engine.engine import EngineConfig, distributed
+    from pelagos.pipeline.engine import distributed
+    from pelagos.pipeline.engine.engine import EngineConfig
 
     torch.manual_seed(0)
     network = Branched()
@@ -78,7 +79,7 @@ def train(
             # In one micro-batch of one process.
             bad = [*tasks[:-1], lambda net, task=tasks[-1]: task(net) / (rank != 0)]
             assert not np.isfinite(engine.step(bad, lambda group: group["peak"]).grad_norm)
-        info = engine.step(tasks, lambda group, step=step: group["peak"] * (1 - step / STEPS))
+        info = engine.step(tasks, lambda group, step=step: group["peak"] * (1 - step / STEPS))  # type: ignore[misc]  # a default binds the loop's value
         losses.append([distributed.all_sum([info.loss / world])[0], info.grad_norm])
     weights, moments = engine.weights(), engine.moments()
     if rank == 0:

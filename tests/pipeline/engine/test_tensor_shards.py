@@ -35,7 +35,7 @@ def layout(kind: str, world: int, rank: int) -> Iterator[Fragment]:
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 50])
 def test_each_number_lies_in_one_place_of_one_process(kind: str, world: int) -> None:
     held = {member.name: torch.zeros(member.size) for group in vectors(0) for member in group}
-    places = set()
+    places: set[tuple[object, ...]] = set()
     for rank in range(world):
         for fragment in layout(kind, world, rank):
             held[fragment.name][fragment.origin : fragment.origin + fragment.size] += 1

@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from pelagos.models.context import Signature
-from pelagos.pipeline.runs.model_folder import context_of, signature_of
+from pelagos.pipeline.runs.model_folder import DerivedScalar, context_of, signature_of
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.variables import known_variable
@@ -34,7 +34,7 @@ def test_channels_are_found_by_name_whatever_their_order() -> None:
 
 
 def test_scalars_come_from_the_batch_from_its_grid_or_not_at_all() -> None:
-    conditions = ("duration", "spacing_x", "spacing_y")
+    conditions: tuple[DerivedScalar, ...] = ("duration", "spacing_x", "spacing_y")
     signature = signature_of([layout(), layout(scalars=("forcing",))], conditions)
     assert signature.scalars == ("viscosity", "forcing", *conditions)
     context = context_of(signature, layout(), torch.tensor([[1e-3], [np.nan]], dtype=torch.float64), LEADS)

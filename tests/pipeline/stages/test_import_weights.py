@@ -83,7 +83,7 @@ def store(folder: Path, said: dict[str, Any], *frames_BCHW: NDArray[Any], latlon
             known = np.stack(frames) * channel["std"] + channel["mean"]
         zeros = np.zeros((3, *known.shape[1:]))
         fields[channel["name"]] = np.concatenate([known, zeros]).swapaxes(0, 1).astype(np.float32)
-    np.savez(folder / "frames.npz", **fields)
+    np.savez(folder / "frames.npz", **fields)  # type: ignore[arg-type]  # its other keyword is a flag
     roles = {channel["name"]: channel["role"] for channel in said["channels"]}
     args = {"file": str(folder / "frames.npz"), "roles": roles, "latlon": latlon}
     values = {

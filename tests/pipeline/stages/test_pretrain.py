@@ -118,7 +118,9 @@ def test_a_run_that_is_told_to_stop_keeps_its_step_and_goes_on(
         os.killpg(process.pid, signal.SIGTERM)
     output, _ = process.communicate()
     assert process.returncode == StoppedError.exit_code, output
-    step = int(re.search(rf"(?:{number.name}|another process): stopped after step (\d+), kept in", output)[1])
+    found = re.search(rf"(?:{number.name}|another process): stopped after step (\d+), kept in", output)
+    assert found, output
+    step = int(found[1])
     assert 10 <= step < 40
     assert "the same command continues" in output
     assert "Traceback" not in output

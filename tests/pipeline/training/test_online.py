@@ -97,7 +97,7 @@ def test_a_run_killed_again_and_again_has_the_same_losses_and_weights_to_the_las
     run = folder / "killed"
     for step in (3, 9):
         team = small_runs.start(folder, "killed", 2, online(producers=step - 2, ahead=step))
-        small_runs.kill_when(team, lambda step=step: small_runs.reached(run) >= step)
+        small_runs.kill_when(team, lambda step=step: small_runs.reached(run) >= step)  # type: ignore[misc]  # a default binds the loop's value
     small_runs.finish(folder, "killed", 2, online())
     assert small_runs.losses(run) == small_runs.losses(pair)
     assert indices(run) == indices(pair)
@@ -183,7 +183,11 @@ def test_a_model_trained_online_forecasts_a_store_and_is_adapted_online(folder: 
     assert np.isfinite(read_forecasts(folder / "forecast.zarr")["displacement"]).all()
     training = yaml.safe_load((folder / "train.yaml").read_text())
     del training["network"]
-    tuned = {"command": "finetune", "model": str(alone / "model"), "output": str(folder / "tuned")}
+    tuned: dict[str, Any] = {
+        "command": "finetune",
+        "model": str(alone / "model"),
+        "output": str(folder / "tuned"),
+    }
     tuned |= {"data": ONLINE | {"simulation": WAVES | {"seed": 4}}}
     (folder / "tune.yaml").write_text(yaml.safe_dump(training | tuned))
     result = invoke("finetune", folder / "tune.yaml", "loop.steps=2")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import numcodecs  # type: ignore[import-untyped]
+import numcodecs
 import numpy as np
 import pytest
 import xarray as xr

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-import eccodes  # type: ignore[import-untyped]
+import eccodes
 import numpy as np
 import pytest
 
