@@ -9,9 +9,9 @@ from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.regrid import Regrid
 from pelagos.preprocessing.fields.solar_forcing import ForcingName
 from pelagos.preprocessing.fields.store_channel import LinearConversion
-from pelagos.preprocessing.fields.units import conversion
 from pelagos.preprocessing.split import AxisRange
 from pelagos.preprocessing.transform import Log1p
+from pelagos.preprocessing.units import conversion
 from pelagos.preprocessing.variables import Role
 
 
