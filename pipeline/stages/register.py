@@ -74,11 +74,17 @@ def run(config: RegisterStage) -> model_registry.ModelVersion:
 
 
 def _run_id(config: RegisterStage) -> str:
-    """The MLflow run that trained the model, if its folder names one; otherwise a new run."""
+    """The MLflow run that trained the model, if its folder names one that the server has; otherwise a new run."""
     marker = config.model.parent / "mlflow_run"
-    if marker.is_file():
-        return marker.read_text().strip()
     client = config.tracking.client()
+    if marker.is_file():
+        run_id = marker.read_text().strip()
+        if model_registry.has_run(client, run_id):
+            return run_id
+        print(
+            f"note: the run {run_id} that trained the model is not at {config.tracking.uri};"
+            " the version belongs to a new run"
+        )
     created = client.create_run(config.tracking.experiment_id(), run_name=f"register {config.name}")
     client.set_terminated(created.info.run_id)
     return str(created.info.run_id)

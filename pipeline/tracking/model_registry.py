@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.errors import DataError, MissingFileError
@@ -41,6 +42,18 @@ def register(tracking: TrackingConfig, folder: Path, name: str, alias: str, run_
     version = client.create_model_version(name, source=source, run_id=run_id)
     client.set_registered_model_alias(name, alias, version.version)
     return ModelVersion(name, int(version.version), alias)
+
+
+def has_run(client: Any, run_id: str) -> bool:
+    """Whether an MLflow server has a run, and has not deleted it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return False
 
 
 def resolve(reference: str, tracking: TrackingConfig) -> Path:

@@ -16,6 +16,10 @@ from pydantic import Field, field_validator
 
 from pelagos.pipeline.tracking.spool import Spool
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import write_json
+
+PARAMS = "mlflow_params.json"
+"""Parameters of a run that the server has not received yet."""
 
 
 class TrackingConfig(Config):
@@ -44,7 +48,7 @@ class TrackingConfig(Config):
 
     def catch_up(self, name: str, folder: Path) -> None:
         """Send the records that an ended run could not send, if there are any."""
-        if Spool(folder).waiting:
+        if Spool(folder).waiting or (folder / PARAMS).is_file():
             MlflowTracker(self, name, folder).close()
 
     def client(self) -> Any:
@@ -112,7 +116,11 @@ class MlflowTracker(Tracker):
         self._config, self._name, self._folder = config, name, folder
         self._spool = Spool(folder)
         self._client: Any = None
+        # Those that an earlier process of this folder could not send.
+        self._params = _read_params(folder / PARAMS)
         self._pending: list[Callable[[], None]] = [self._begin]
+        if self._params:
+            self._pending.append(self._send_params)
         self._warned, self._closed, self._status = False, False, "FINISHED"
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
@@ -122,7 +130,11 @@ class MlflowTracker(Tracker):
         """See Tracker.params."""
         # MLflow takes no longer values.
         flat = {key: str(value)[:6000] for key, value in flatten(values).items()}
-        self._later(lambda: self._send_params(flat))
+        with self._changed:
+            self._params |= flat
+            # Kept on disk until they are sent: this process may end while the server is away.
+            write_json(self._folder / PARAMS, self._params)
+        self._later(self._send_params)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """See Tracker.metrics."""
@@ -206,15 +218,32 @@ class MlflowTracker(Tracker):
             marker.write_text(run_id)
         self.run_id = run_id
 
-    def _send_params(self, flat: Mapping[str, str]) -> None:
+    def _send_params(self) -> None:
         from mlflow.entities import Param
 
+        with self._changed:
+            flat = dict(self._params)
         # MLflow refuses to change a parameter, and fields that are Changeable may differ when a run is continued. It
         # takes at most 100 parameters at once.
         known = self._client.get_run(self.run_id).data.params
         new = [Param(key, value) for key, value in flat.items() if key not in known]
         for start in range(0, len(new), 100):
             self._client.log_batch(self.run_id, params=new[start : start + 100])
+        with self._changed:
+            if flat == self._params:
+                (self._folder / PARAMS).unlink(missing_ok=True)
+
+
+def _read_params(file: Path) -> dict[str, str]:
+    """The parameters that wait in a file, none where there is no such file."""
+    if not file.is_file():
+        return {}
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        # No run ends because of what MLflow would have shown.
+        print(f"WARNING: {file} is damaged, its parameters are not sent to MLflow: {error}", file=sys.stderr)
+        return {}
 
 
 def _metrics(records: Iterable[Mapping[str, float]]) -> Iterator[Any]:

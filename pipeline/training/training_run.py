@@ -141,24 +141,33 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str) ->
         if rank == 0:
             config.tracking.catch_up(name, config.output)
         return folder
-    loop = config.loop
     with distributed.fail_together():
         tracker = config.tracking.build(name, config.output, active=rank == 0)
+    try:
+        _train(config, model, mixture, digest, tracker)
+    except (StoppedError, KeyboardInterrupt):
+        tracker.close("KILLED")
+        raise
+    except BaseException:
+        # MLflow would show the run as running for ever.
+        tracker.close("FAILED")
+        raise
+    tracker.close()
+    # Nobody returns, and reads the model, before rank 0 has written it.
+    distributed.barrier()
+    return folder
+
+
+def _train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, tracker: Tracker) -> None:
+    """Train to the end and save the model."""
+    with distributed.fail_together():
         tracker.params(config.model_dump(mode="json"))
         meter = _meter(config, model, mixture)
     tracker.params({"peak_flops": meter.peak, "peak_flops_from": "matmul" if meter.measured else "given"})
     trainer = build_trainer(config, model, mixture, meter, tracker)
     trainer.resume(digest)
-    try:
-        trainer.run(mixture, held_out_orders(mixture, loop), digest, config.title)
-    except StoppedError:
-        tracker.close("KILLED")
-        raise
+    trainer.run(mixture, held_out_orders(mixture, config.loop), digest, config.title)
     _save_model(config, model, trainer, digest)
-    tracker.close()
-    # Nobody returns, and reads the model, before rank 0 has written it.
-    distributed.barrier()
-    return folder
 
 
 def _save_model(config: TrainingStage, model: Model, trainer: Trainer, digest: str) -> None:

@@ -1,6 +1,7 @@
 """Registering a model: names are checked first, and the version is said and written."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,16 @@ def test_names_that_mlflow_would_refuse_are_refused_first(
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         RegisterStage.model_validate({"model": model, "name": "ocean", **values})
+
+
+def test_a_model_is_registered_where_its_training_run_is_unknown(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run" / "model"
+    shutil.copytree(model, copy)
+    # The run was tracked by another server.
+    (copy.parent / "mlflow_run").write_text("0" * 32)
+    config = stage(copy)
+    version = run(config)
+    assert f"is not at {config.tracking.uri}" in capsys.readouterr().out
+    assert model_registry.resolve(f"models:/ocean/{version.version}", config.tracking).is_dir()

@@ -156,3 +156,20 @@ def test_a_server_that_cannot_be_reached_leaves_a_complete_file(
     tracker.close()
     assert read_metrics(tmp_path / "run")[0]["loss"] == 0.5
     assert "does not answer; metrics are kept in" in capfd.readouterr().err
+
+
+def test_parameters_that_a_dead_server_missed_are_sent_when_the_run_catches_up(
+    tmp_path: Path, config: TrackingConfig, server: Server
+) -> None:
+    server.down = True
+    tracker = config.build("run", tmp_path / "run")
+    tracker.params({"loop": {"steps": 3}})
+    tracker.params({"peak_flops": 1e12})
+    tracker.close()
+    server.down = False
+    config.catch_up("run", tmp_path / "run")
+    run = server._client.get_run((tmp_path / "run" / "mlflow_run").read_text())
+    assert run.data.params == {"loop.steps": "3", "peak_flops": "1000000000000.0"}
+    server.down, server.asked = True, threading.Event()
+    config.catch_up("run", tmp_path / "run")
+    assert not server.asked.is_set()

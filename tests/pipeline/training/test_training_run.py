@@ -2,16 +2,23 @@
 
 import hashlib
 import json
-from typing import Any
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel
 
+from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.runs.run_folder import fingerprint
 from pelagos.pipeline.stages.finetune import FinetuneStage
 from pelagos.pipeline.stages.pretrain import PretrainStage
+from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
+from pelagos.pipeline.training import training_run
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.config import ChangeableMark
+from pelagos.preprocessing.errors import DataError, StoppedError
+from pelagos.preprocessing.samples.mixture import Mixture
 
 CHANGEABLE: dict[str, Any] = {
     "output": True,
@@ -116,3 +123,34 @@ def test_an_adaptation_is_available_once_its_model_is() -> None:
     present, [missing] = finetuning().available()
     assert present is None
     assert "no model folder model" in missing
+
+
+class Closings(Tracker):
+    """Remembers how it was closed."""
+
+    def __init__(self) -> None:
+        self.status: list[str] = []
+
+    def close(self, status: str = "FINISHED") -> None:
+        """See Tracker.close."""
+        self.status.append(status)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(DataError("torn"), "FAILED"), (StoppedError("by SIGTERM"), "KILLED"), (None, "FINISHED")]
+)
+def test_the_tracker_learns_how_a_run_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None, status: str
+) -> None:
+    tracker = Closings()
+    monkeypatch.setattr(TrackingConfig, "build", lambda *_, **__: tracker)
+
+    def trained(*_: Any) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(training_run, "_train", trained)
+    config = pretraining(output=tmp_path / "run")
+    with nullcontext() if error is None else pytest.raises(type(error)):
+        training_run.train(config, cast(Model, None), cast(Mixture, None), "digest")
+    assert tracker.status == [status]
