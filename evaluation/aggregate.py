@@ -9,10 +9,12 @@ caller's: `rmse(sums).mean("trajectory")` takes the root first, `rmse(sums.poole
 
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import xarray as xr
 
+from pelagos.evaluation import centred_moments
 from pelagos.evaluation.forecast_schema import variable_names, variables_by_group
 from pelagos.preprocessing.errors import DataError
 
@@ -27,11 +29,13 @@ class Sums:
         sums: one variable a statistic, and `weight`, the sum of the weights of valid points.
         maxima: statistics of which the largest value over space is kept instead.
         group: variable -> score group, in the order of the variables.
+        moments: means and centred products of forecast and truth, see `centred_moments`.
     """
 
     sums: xr.Dataset
     maxima: xr.Dataset
     group: dict[str, str]
+    moments: xr.Dataset = field(default_factory=xr.Dataset)
 
     @classmethod
     def zero(cls) -> "Sums":
@@ -45,8 +49,9 @@ class Sums:
         group = {**self.group, **other.group}
         sums = _merge(self.sums, other.sums, operator.add)
         maxima = _merge(self.maxima, other.maxima, _larger)
+        moments = _merge_moments(self.moments, other.moments)
         order = {"variable": list(group)}
-        return Sums(sums.sel(order), maxima.sel(order), group)
+        return Sums(sums.sel(order), maxima.sel(order), group, moments.sel(order) if moments else moments)
 
     @classmethod
     def total(cls, chunks: Iterable["Sums"]) -> "Sums":
@@ -56,7 +61,11 @@ class Sums:
     def pooled(self, *dims: str) -> "Sums":
         """The state summed over dimensions, by which a mean over them is taken before any root or ratio."""
         sums, maxima = self.sums.sum(dims, skipna=False), self.maxima.max(dims, skipna=False)
-        return replace(self, sums=sums, maxima=maxima)
+        parts: dict[str, xr.DataArray] = {}
+        with np.errstate(invalid="ignore", over="ignore"):  # forecasts that blew up
+            for prefix in centred_moments.prefixes(self.moments):
+                parts |= centred_moments.pool(self.moments, dims, prefix)
+        return replace(self, sums=sums, maxima=maxima, moments=xr.Dataset(parts))
 
     def ungrouped(self) -> "Sums":
         """The same sums with every variable a group of its own."""
@@ -79,11 +88,9 @@ class Sums:
         weight = self.sum(WEIGHT)
         return self.sum(statistic) / weight.where(weight > 0)
 
-    def central(self, product: str, first: str, second: str, prefix: str = "") -> xr.DataArray:
-        """(..., variable) sum of (a − ⟨a⟩)(b − ⟨b⟩) from the sums of ab, a and b, all named with a prefix."""
-        weight = self._of(prefix + WEIGHT)
-        correction = self._of(prefix + first) * self._of(prefix + second) / weight.where(weight > 0)
-        return self._of(prefix + product) - correction.where(weight > 0, 0.0)
+    def central(self, product: str, prefix: str = "") -> xr.DataArray:
+        """(..., variable) sum of (a − ⟨a⟩)(b − ⟨b⟩) for the a and b of a product, such as `squared_truth`."""
+        return self.moments[prefix + centred_moments.CENTRED + product]
 
     def _by_group(self, values: xr.DataArray, reduce: Callable[[xr.DataArray], xr.DataArray]) -> xr.DataArray:
         members = variables_by_group(self.group)
@@ -106,6 +113,15 @@ def _merge(
     # A sample that only one chunk has is zero in the other: it has no weight there.
     left, right = xr.align(a, b, join="outer", fill_value=0.0)
     return left.assign({name: combine(left[name], right[name]) for name in left.data_vars})
+
+
+def _merge_moments(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
+    left, right = xr.align(a, b, join="outer", fill_value=0.0)
+    parts: dict[str, xr.DataArray] = {}
+    with np.errstate(invalid="ignore", over="ignore"):  # forecasts that blew up
+        for prefix in centred_moments.prefixes(a):
+            parts |= centred_moments.merge(left, right, prefix)
+    return left.assign(parts)
 
 
 def _larger(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:

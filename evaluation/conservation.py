@@ -5,7 +5,7 @@ preprocessing.variables. Forced or dissipative systems change it by rights: judg
 the truth, not beside zero.
 """
 
-from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -82,15 +82,20 @@ def _domain_mean(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _derivative(field: xr.DataArray, grid: Grid, axis: int) -> xr.DataArray:
-    """∂/∂y (axis −2) or ∂/∂x (axis −1): spectral where periodic, else second-order differences."""
+    """∂/∂y (axis −2) or ∂/∂x (axis −1): spectral where periodic, else second-order differences.
+
+    Between two rows there is one difference, of first order; along an axis of one row nothing changes.
+    """
     positions = (grid.y, grid.x)[axis]
-    derivative: Callable[[Array], Array]
+    values = field.values.astype(np.float64)
+    if len(positions) == 1:
+        # A single row stands for a field that is the same all along the axis.
+        return field.copy(data=np.zeros_like(values))
     if grid.periodic[axis]:
-        step = float(positions[1] - positions[0])
-        derivative = lambda values: _spectral_derivative(values, step, axis)  # noqa: E731
-    else:
-        derivative = lambda values: np.gradient(values, positions, axis=axis, edge_order=2)  # noqa: E731
-    return field.copy(data=derivative(field.values.astype(np.float64)))
+        return field.copy(data=_spectral_derivative(values, float(positions[1] - positions[0]), axis))
+    # One-sided differences of second order need a third point.
+    order: Literal[1, 2] = 2 if len(positions) > 2 else 1
+    return field.copy(data=np.asarray(np.gradient(values, positions, axis=axis, edge_order=order)))
 
 
 def _spectral_derivative(values: Array, step: float, axis: int) -> Array:

@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pelagos.evaluation.aggregate import WEIGHT, Sums
+from pelagos.evaluation.centred_moments import centred_moments
 from pelagos.evaluation.forecast_schema import (
     LEAD_TIME,
     SPACE,
@@ -52,6 +53,7 @@ STATISTICS: dict[str, Statistic] = {
     **MOMENTS,
 }
 ANOMALY = "anomaly_"
+_MOMENT = "moment_"
 
 
 def accumulate(
@@ -86,8 +88,13 @@ def accumulate(
         parts[name] = xr.Dataset({key: (dims[:-2], value) for key, value in arrays.items()})
     state = xr.concat(parts.values(), dim=xr.Variable("variable", list(parts))).transpose(..., "variable")
     state = state.assign_coords({dim: forecast[dim].variable for dim in dims[:-2]})
-    maximum = ["max_absolute_error"]
-    return Sums(state.drop_vars(maximum), state[maximum], group_by_variable(truth[list(parts)]))
+    maximum, moments = ["max_absolute_error"], [name for name in variable_names(state) if _MOMENT in name]
+    return Sums(
+        state.drop_vars([*maximum, *moments]),
+        state[maximum],
+        group_by_variable(truth[list(parts)]),
+        state[moments].rename({name: name.removeprefix(_MOMENT) for name in moments}),
+    )
 
 
 def _samples(
@@ -118,11 +125,18 @@ def _sums(
     p = np.where(np.isfinite(p), p, np.nan)
     with np.errstate(over="ignore", invalid="ignore"):  # a forecast that blew up scores inf or nan
         sums = _weighted(p, t, weights, statistics)
+        if statistics.keys() >= MOMENTS.keys():
+            sums |= _moments(p, t, weights, "")
         if climatology is not None:
             anomalies = _weighted(p - climatology, t - climatology, weights, MOMENTS)
             sums |= {ANOMALY + key: value for key, value in anomalies.items()}
+            sums |= _moments(p - climatology, t - climatology, weights, ANOMALY)
         error = np.where(np.isnan(p), np.inf, np.abs(p - t))
     return sums | {"max_absolute_error": np.where(np.isnan(t), 0.0, error).max(axis=(-2, -1))}
+
+
+def _moments(p: Array, t: Array, weights: Array, prefix: str) -> dict[str, Array]:
+    return {_MOMENT + prefix + key: value for key, value in centred_moments(p, t, weights).items()}
 
 
 def _weighted(p: Array, t: Array, weights: Array, statistics: Mapping[str, Statistic]) -> dict[str, Array]:
@@ -157,7 +171,7 @@ def vrmse(sums: Sums, eps: float = 0.0, ddof: int = 1) -> xr.DataArray:
     The Well and Walrus have ddof 1 and eps 1e-7.
     """
     weight = sums.sums[WEIGHT]
-    squares = sums.central("squared_truth", "truth", "truth").clip(min=0)
+    squares = sums.central("squared_truth")
     variance = squares / (weight - ddof).where(weight > ddof)
     mean_variance = sums.grouped(variance) / sums.grouped(xr.ones_like(weight))
     return _ratio(sums.mean("squared_error"), mean_variance + eps) ** 0.5
@@ -184,7 +198,7 @@ def max_error(sums: Sums) -> xr.DataArray:
 
 
 def correlation(sums: Sums, *, centred: bool = False, anomalies: bool = False) -> xr.DataArray:
-    """⟨pt⟩ / √(⟨p²⟩⟨t²⟩) over points and variables of a group.
+    """⟨pt⟩ / √(⟨p²⟩⟨t²⟩) over points and variables of a group; −inf where the forecast isn't a number.
 
     Args:
         sums: of `accumulate`.
@@ -194,25 +208,25 @@ def correlation(sums: Sums, *, centred: bool = False, anomalies: bool = False) -
     """
     prefix = ANOMALY if anomalies else ""
 
-    def second(product: str, a: str, b: str) -> xr.DataArray:
-        if centred:
-            return sums.grouped(sums.central(product, a, b, prefix))
-        return sums.sum(prefix + product)
+    def second(product: str) -> xr.DataArray:
+        return sums.grouped(sums.central(product, prefix)) if centred else sums.sum(prefix + product)
 
-    pp = second("squared_forecast", "forecast", "forecast")
-    tt = second("squared_truth", "truth", "truth")
-    norm = pp.clip(min=0) ** 0.5 * tt.clip(min=0) ** 0.5
-    return _ratio(second("product", "forecast", "truth"), norm)
+    pp, tt = second("squared_forecast"), second("squared_truth")
+    found = _ratio(second("product"), pp**0.5 * tt**0.5)
+    # A forecast that isn't a number correlates with nothing; where there is no truth, nothing is known.
+    return found.where(np.isfinite(pp) | ~(tt > 0), -np.inf)
 
 
 def correlation_time(correlation: xr.DataArray, threshold: float = 0.95) -> xr.DataArray:
-    """The first lead time at which the correlation isn't at least `threshold`; inf where it always is.
+    """The first lead time at which the correlation is below `threshold`; inf where it never is.
+
+    Lead times without a correlation (NaN: no truth, or a constant) don't count; NaN where there is no other.
 
     Kochkov et al. (2021) average the correlation of vorticity over samples first and use 0.95,
     PDE-Refiner 0.8: reduce before calling for theirs, after for the mean of the times.
     """
-    below = ~(correlation >= threshold)
-    return correlation[LEAD_TIME].where(below).min(LEAD_TIME).fillna(np.inf)
+    times = correlation[LEAD_TIME].where(correlation < threshold).min(LEAD_TIME).fillna(np.inf)
+    return times.where(correlation.notnull().any(LEAD_TIME))
 
 
 METRICS: dict[str, Callable[[Sums], xr.DataArray]] = {

@@ -111,3 +111,17 @@ def test_an_initial_zero_has_no_relative_drift(make: Make) -> None:
     data = make({"density": np.ones((1, 1, 4, 4))})
     initial = xr.zeros_like(data.isel(lead_time=0, drop=True))
     assert conservation.drift(data, initial)["mass"].isnull().all()
+
+
+@pytest.mark.parametrize("boundary", ["periodic,periodic", "wall,wall"])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_grids_of_one_or_two_rows_have_a_drift(make: Make, rows: int, boundary: str) -> None:
+    shear = np.broadcast_to(np.arange(rows, dtype=np.float64)[:, None], (1, 1, rows, 8))
+    fields = {"velocity_x": 0 * shear + 3.0, "velocity_y": shear}
+    data = make(fields, y=np.arange(rows) * 0.5, x=np.arange(8) * 0.25, boundary=boundary)
+    found = conservation.drift(data, data.isel(lead_time=0, drop=True))
+    assert found["kinetic energy"].item() == 0
+    assert np.isfinite(conservation.quantities(data)["enstrophy"].item())
+    if boundary == "wall,wall" and rows == 2:
+        sheared = data.assign(velocity_x=data["velocity_y"], velocity_y=data["velocity_y"] * 0)
+        np.testing.assert_allclose(conservation.vorticity(sheared), -2)

@@ -137,7 +137,8 @@ class Closings(Tracker):
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(DataError("torn"), "FAILED"), (StoppedError("by SIGTERM"), "KILLED"), (None, "FINISHED")]
+    ("error", "status"),
+    [(DataError("torn"), "FAILED"), (StoppedError("by SIGTERM"), "KILLED"), (None, "FINISHED")],
 )
 def test_the_tracker_learns_how_a_run_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None, status: str
