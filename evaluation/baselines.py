@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pelagos.evaluation.forecast_schema import LEAD_TIME, grid_of, ordered_fields, variable_names
+from pelagos.preprocessing import dates
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid, Sides
 
@@ -206,6 +207,8 @@ def _pad_axis(frames: Array, axis: int, sides: Sides, radius: int) -> Array:
 
 def _seconds(times: xr.DataArray) -> xr.DataArray:
     """Seconds since 1970 of dates; numbers as they are."""
+    if times.dtype == object:
+        return times.copy(data=dates.seconds(times.values))
     if np.issubdtype(times.dtype, np.datetime64):
         return (times - np.datetime64(0, "s")) / np.timedelta64(1, "s")
     return times.astype(np.float64)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
+from pelagos.preprocessing import dates
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 
@@ -52,13 +53,13 @@ def _position(bound: Bound, axis: NDArray[Any], name: str) -> int | None:
         return None
     if isinstance(bound, int):
         return bound + len(axis) if bound < 0 else bound
-    if not np.issubdtype(axis.dtype, np.datetime64):
+    if not dates.is_dated(axis):
         raise ConfigError(
             f"{name}: {bound!r} is a date, but the data have no dates; give positions from 0 to {len(axis) - 1}"
         )
     try:
         # The first frame at or after the date, so that the stop itself is left out.
-        return int(np.searchsorted(axis, np.datetime64(bound)))
+        return int(np.searchsorted(axis, dates.parse(bound, axis)))
     except ValueError as error:
         raise ConfigError(
             f"{name}: {bound!r} is not an ISO date such as 1979-01-31 or 1979-01-31T06"

@@ -9,7 +9,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from pelagos.preprocessing import durable
+from pelagos.preprocessing import dates, durable
 from pelagos.preprocessing.build.partition import chunk_of
 from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.build.source_records import SourceRecord, software
@@ -21,7 +21,6 @@ from pelagos.preprocessing.store.format import FORMAT
 from pelagos.preprocessing.store.shard_layout import ShardLayout, read_metadata
 from pelagos.preprocessing.variables import keys
 
-EPOCH = "seconds since 1970-01-01 00:00:00"
 _CONVENTIONS = "CF-1.12 ACDD-1.3"
 _LEVEL_ATTRS = ("units", "standard_name", "long_name", "positive", "boundary")
 
@@ -37,6 +36,8 @@ def write_skeleton(folder: Path, plan: Plan) -> None:
         {"long_name": "identifier of the trajectory"},
     )
     _write_array(group, "time", *_time(plan))
+    if fields.time_units == "months":
+        _write_array(group, "date", *_date(plan))
     _write_array(group, "y", fields.grid.y, ("y",), _axis_attrs("y", fields.grid))
     _write_array(group, "x", fields.grid.x, ("x",), _axis_attrs("x", fields.grid))
     words = {UNUSED: "unused", **dict(enumerate(SPLITS))}
@@ -81,11 +82,20 @@ def _identifiers(plan: Plan) -> NDArray[Any]:
 
 def _time(plan: Plan) -> tuple[NDArray[Any], tuple[str], dict[str, Any]]:
     axis, common = plan.fields.axis, {"axis": "T", "long_name": "time"}
-    if axis.dtype.kind == "M":
-        dated = {"standard_name": "time", "units": EPOCH, "calendar": "proleptic_gregorian"}
-        return axis.astype(np.int64), ("time",), common | dated
+    if plan.fields.time_units == "months":
+        # Months are of several lengths, but networks know one distance of frames.
+        return dates.months_since_first(axis), ("time",), common | {"units": "months"}
+    if dates.is_dated(axis):
+        values, dims, dated = _date(plan)
+        return values, dims, common | dated
     # CF keeps the standard name `time` for dates; these count from the start of each trajectory.
     return axis.astype(np.float64), ("time",), common | {"units": plan.fields.time_units}
+
+
+def _date(plan: Plan) -> tuple[NDArray[Any], tuple[str], dict[str, Any]]:
+    axis = plan.fields.axis
+    attrs = {"standard_name": "time", "units": dates.EPOCH, "calendar": dates.calendar_of(axis)}
+    return dates.seconds(axis).astype(np.int64), ("time",), attrs
 
 
 def _axis_attrs(axis: str, grid: Grid) -> dict[str, Any]:
@@ -222,8 +232,9 @@ def _coverage(plan: Plan) -> dict[str, Any]:
                 f"geospatial_{name}_min": float(values.min()),
                 f"geospatial_{name}_max": float(values.max()),
             }
-    if axis.dtype.kind == "M":
-        found |= {"time_coverage_start": f"{axis[0]}Z", "time_coverage_end": f"{axis[-1]}Z"}
+    if dates.is_dated(axis):
+        first, last = (dates.text_of(axis[frame]) for frame in (0, -1))
+        found |= {"time_coverage_start": f"{first}Z", "time_coverage_end": f"{last}Z"}
     return found
 
 

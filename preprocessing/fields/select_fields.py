@@ -7,6 +7,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pelagos.preprocessing import dates
+from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.fields.field_options import FieldOptions, Subset
 from pelagos.preprocessing.fields.field_reader import FieldReader
@@ -114,7 +116,7 @@ def _times(axis: NDArray[Any], subset: Subset) -> slice:
         return resolve_range(subset.time, axis, "subset.time")
     if subset.time != (None, None):
         raise ConfigError("subset: time and times both select frames; give only one of them")
-    if axis.dtype.kind == "M":
+    if dates.is_dated(axis):
         raise ConfigError("subset.times: the data have dates; give dates as subset.time")
     frames = _inside(axis, subset.times, "subset.times")
     return slice(int(frames[0]), int(frames[-1]) + 1)
@@ -164,7 +166,7 @@ def _conversion(array: xr.DataArray, name: str, options: FieldOptions) -> Linear
 
 
 def _forcing(name: ForcingName, axis: NDArray[Any], grid: Grid) -> StoreChannel:
-    if axis.dtype.kind != "M":
+    if not dates.is_dated(axis):
         raise ConfigError(f"forcings: {name} needs dates, but the data have times without dates")
     if grid.kind != "latlon":
         raise ConfigError(f"forcings: {name} needs longitudes, but the grid is {grid.kind}")
@@ -180,24 +182,35 @@ def _check_unique(variables: list[Variable]) -> None:
 
 
 def _time_axis(ds: xr.Dataset) -> tuple[NDArray[Any], str]:
-    """The evenly spaced times and their units: dates to the second, or numbers."""
+    """The evenly spaced times and their units: dates to the second, or an even number of months apart; or numbers."""
     axis = ds["time"].values
     units = ds["time"].attrs.get("units", "1")
-    if axis.dtype.kind == "M":
-        seconds, units = axis.astype("datetime64[s]"), "s"
-        if (seconds != axis).any():
-            frame = int(np.argmax(seconds != axis))
-            raise DataError(
-                f"{ds.attrs['dataset']}: time {frame} is {axis[frame]}; stores keep dates in whole seconds"
-            )
-        axis = seconds
+    if dates.is_dated(axis):
+        axis, units = _whole_seconds(ds.attrs["dataset"], axis), "s"
+        if convention.uneven_frames(axis).size and (step := dates.even_months(axis)):
+            every = "month" if step == 1 else f"{step} months"
+            text = f"{ds.attrs['dataset']}: dates are uneven in seconds; every {every}, counted in months"
+            assume("times", "time", text)
+            return axis, "months"
     if (odd := convention.uneven_frames(axis)).size:
-        frame, steps = int(odd[0]), np.diff(axis).astype(np.float64)
+        counted = dates.seconds(axis) if axis.dtype == object else axis
+        frame, steps = int(odd[0]), np.diff(counted).astype(np.float64)
         raise DataError(
             f"{ds.attrs['dataset']}: times are not evenly spaced: frames 0 and 1 are {steps[0]:g} {units} "
             f"apart, frames {frame} and {frame + 1} {steps[frame]:g}, at {axis[frame]}; see subset.time"
         )
     return axis, units
+
+
+def _whole_seconds(dataset: str, axis: NDArray[Any]) -> NDArray[Any]:
+    if axis.dtype.kind == "M":
+        seconds = axis.astype("datetime64[s]")
+    else:
+        seconds = dates.from_seconds(np.floor(dates.seconds(axis)), axis)
+    if (seconds != axis).any():
+        frame = int(np.argmax(seconds != axis))
+        raise DataError(f"{dataset}: time {frame} is {axis[frame]}; stores keep dates in whole seconds")
+    return seconds
 
 
 def _params(ds: xr.Dataset) -> dict[str, NDArray[np.float64]]:

@@ -1,32 +1,29 @@
 """Forcings that follow from time and place alone: the sun's position in its day and its year."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pelagos.preprocessing import dates
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.variables import Variable
 
-Times = NDArray[np.datetime64]
+Times = NDArray[Any]  # dates of any calendar
 Clock = Callable[[Times, Grid], Floats]
 ForcingName = Literal["cos_local_time", "sin_local_time", "cos_year", "sin_year"]
 
 
 def local_time(times: Times, grid: Grid) -> Floats:
     """(T, 1, W) mean local solar time as a fraction of the day, 0 at midnight: an hour for 15 degrees of longitude."""
-    day: Floats = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "D")
-    return np.asarray((day[:, None, None] + grid.x[None, None, :] / 360) % 1)
+    return np.asarray((dates.day_fraction(times)[:, None, None] + grid.x[None, None, :] / 360) % 1)
 
 
 def year_fraction(times: Times, grid: Grid) -> Floats:
     """(T, 1, 1) the time as a fraction of its calendar year, 0 at the start of January."""
-    start = times.astype("datetime64[Y]")
-    length = (start + 1).astype("datetime64[s]") - start.astype("datetime64[s]")
-    fraction: Floats = (times - start.astype("datetime64[s]")) / length
-    return fraction[:, None, None]
+    return dates.year_fraction(times)[:, None, None]
 
 
 # Cosine and sine of an angle: the time itself would jump at midnight and at the turn of the year.

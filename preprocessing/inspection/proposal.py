@@ -13,6 +13,7 @@ import xarray as xr
 import yaml
 from pydantic import ValidationError
 
+from pelagos.preprocessing import dates
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.plan import make_plan
 from pelagos.preprocessing.errors import DataError, PelagosError
@@ -87,7 +88,7 @@ def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
 
 def _shown(ds: xr.Dataset, frame: int) -> str:
     time = ds.time.values[frame]
-    return str(_moment(ds, frame)) if time.dtype.kind == "M" else f"{time:g}"
+    return str(_moment(ds, frame)) if dates.is_dated(ds.time.values) else f"{time:g}"
 
 
 def _planes(ds: xr.Dataset) -> list[str]:
@@ -140,8 +141,7 @@ def _splits(ds: xr.Dataset) -> dict[str, Any]:
 
 
 def _moment(ds: xr.Dataset, i: int) -> int | str:
-    time = ds.time.values[i]
-    return str(np.datetime_as_string(time, unit="s")) if time.dtype.kind == "M" else i
+    return dates.text_of(ds.time.values[i]) if dates.is_dated(ds.time.values) else i
 
 
 def _identifier(finding: Finding, seen: ArchiveListing) -> str:

@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
+from pelagos.preprocessing import dates
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Boundary, Grid, GridKind, Sides
@@ -117,7 +118,7 @@ def assemble(
     latlon = grid.kind == "latlon"
     coords: dict[str, Any] = {
         "trajectory": np.arange(num_trajectories, dtype=np.int64),
-        "time": ("time", time, {} if time.dtype.kind == "M" else {"units": time_units}),
+        "time": ("time", time, {} if dates.is_dated(time) else {"units": time_units}),
         "y": ("y", grid.y, {"units": "degrees_north" if latlon else grid.units}),
         "x": ("x", grid.x, {"units": "degrees_east" if latlon else grid.units}),
     }
@@ -140,6 +141,8 @@ def assemble(
 def require_equal(name: str, one: tuple[object, NDArray[Any]], two: tuple[object, NDArray[Any]]) -> None:
     """Raise DataError with the first difference unless two places hold the same coordinate."""
     (here, first), (there, second) = one, two
+    if object in (first.dtype, second.dtype):
+        dates.require_one_calendar(here, first, there, second)
     if first.shape != second.shape:
         raise DataError(f"{here} and {there} differ in {name}: {len(first)} and {len(second)} points")
     if len(where := np.flatnonzero(_differ(first, second))):
@@ -158,7 +161,7 @@ def _differ(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bool_]:
 
 def uneven_frames(times: NDArray[Any]) -> NDArray[np.int64]:
     """The frames after which the step in time differs from the first step by more than a thousandth of it."""
-    steps = np.diff(times).astype(np.float64)
+    steps = np.diff(dates.seconds(times) if times.dtype == object else times).astype(np.float64)
     return np.flatnonzero(np.abs(steps - steps[:1]) > 1e-3 * np.abs(steps[:1]))
 
 
@@ -273,8 +276,10 @@ def _check_coordinates(ds: xr.Dataset) -> None:
             f"{label}: trajectories are numbered in {ds['trajectory'].dtype}; int64 or text would be right"
         )
     time = ds["time"].values
-    if time.dtype != np.float64 and time.dtype.kind != "M":
-        raise DataError(f"{label}: time is {time.dtype}; float64 or datetime64 would be right")
+    if time.dtype != np.float64 and not dates.is_dated(time):
+        raise DataError(
+            f"{label}: time is {time.dtype}; float64 or datetime64, or cftime in other calendars, would be right"
+        )
     # Negated, so that NaN and NaT, which compare as False, are found too.
     late = np.flatnonzero(~(time[1:] > time[:-1]))
     if len(late):

@@ -31,6 +31,7 @@ from pelagos.preprocessing.sources.convention import FieldRole
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 from pelagos.preprocessing.sources.formats.gridded import beyond_edges
+from pelagos.preprocessing.sources.formats.longitude_axis import LongitudeAxis
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class Anemoi(FileSource):
                 f"{data.name} has shape {data.shape}; ({', '.join(axes)}) with the variables"
                 f" {', '.join(facts.get('variables', ()))} would be right"
             )
-        grid = _grid(path, group, facts)
+        grid, columns = _grid(path, group, facts)
         levels, plan = _fields(facts)
         times, labels, present = _times(path, group, facts, data)
         variables = dict(self._variables(plan, data, grid, levels, facts, present))
@@ -145,7 +146,7 @@ class Anemoi(FileSource):
             references=self.references,
             attribution=str(facts.get("attribution") or ""),
         )
-        return convention.select(ds.assign_coords(trajectory=labels), self.variables)
+        return convention.select(columns.cut(ds.assign_coords(trajectory=labels)), self.variables)
 
     def _variables(
         self,
@@ -254,7 +255,7 @@ def _level_units(facts: Mapping[str, Any]) -> str:
     return "1" if "ml" in kinds else "hPa"
 
 
-def _grid(path: Path | Url, group: Any, facts: Mapping[str, Any]) -> Grid:
+def _grid(path: Path | Url, group: Any, facts: Mapping[str, Any]) -> tuple[Grid, LongitudeAxis]:
     shape = tuple(facts.get("field_shape") or ())
     y, x = (
         np.asarray(zarr_array.array(path, group, key).read((slice(None),)))
@@ -271,4 +272,8 @@ def _grid(path: Path | Url, group: Any, facts: Mapping[str, Any]) -> Grid:
             f"{path}: its cells lie on a projected or rotated grid; one of latitudes and longitudes would be right"
         )
     y, x = rows[:, 0].astype(np.float64), columns[0].astype(np.float64)
-    return Grid("latlon", y, x, *beyond_edges(y, x), "degrees")
+    axis = LongitudeAxis.of(path, x)
+    sides = beyond_edges(y, axis.values[axis.kept])
+    if axis.repeats:
+        sides = sides[0], ("periodic", "periodic")
+    return Grid("latlon", y, axis.values, *sides, "degrees"), axis

@@ -8,32 +8,36 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pelagos.preprocessing import dates
+from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.formats.cf_time import require_dates, rounded_dates
 from pelagos.preprocessing.sources.formats.cf_variable import PackedVariable
 
 CFAxis = Literal["trajectory", "time", "level", "y", "x"]
 
-LATITUDE = ("latitude", "degrees_north", "degree_north")
-LONGITUDE = ("longitude", "degrees_east", "degree_east")
+# Compared in lower case: CF 1.11, section 4.1, allows degree_N and degreesN too, and files write Latitude.
+LATITUDE = ("latitude", "degrees_north", "degree_north", "degrees_n", "degree_n", "degreesn", "degreen")
+LONGITUDE = ("longitude", "degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee")
 
-# What `axis`, `standard_name` and `units` may say (CF conventions 1.11, chapter 4).
+# What `axis`, `standard_name` and `units` may say (CF conventions 1.11, chapter 4), in lower case.
 _SIGNS: dict[CFAxis, tuple[str, ...]] = {
     "trajectory": (),
-    "time": ("T", "time", "forecast_reference_time"),
-    "level": ("Z", "air_pressure", "height", "altitude", "depth", "model_level_number", "hPa", "millibars"),
-    "y": ("Y", *LATITUDE, "projection_y_coordinate", "grid_latitude"),
-    "x": ("X", *LONGITUDE, "projection_x_coordinate", "grid_longitude"),
+    "time": ("t", "time", "forecast_reference_time"),
+    "level": ("z", "air_pressure", "height", "altitude", "depth", "model_level_number", "hpa", "millibars"),
+    "y": ("y", *LATITUDE, "projection_y_coordinate", "grid_latitude"),
+    "x": ("x", *LONGITUDE, "projection_x_coordinate", "grid_longitude"),
 }
 AXIS_NAMES: dict[CFAxis, tuple[str, ...]] = {
     "trajectory": (),
     "time": ("time", "valid_time"),
-    "level": ("level", "lev", "plev", "pressure", "pressure_level", "isobaricInhPa", "hybrid"),
-    "y": ("y", "lat", "latitude"),
-    "x": ("x", "lon", "longitude"),
+    "level": ("level", "lev", "plev", "pressure", "pressure_level", "isobaricinhpa", "hybrid"),
+    "y": ("y", "lat", "lats", "latitude", "latitudes"),
+    "x": ("x", "lon", "lons", "long", "longitude", "longitudes"),
 }
-"""Common names of dimensions, for files whose attributes do not say."""
+"""Common names of dimensions in lower case, for files whose attributes do not say."""
 
 _LEAD_TIMES = ("prediction_timedelta", "step", "lead_time", "forecast_period")
 _PER_HOUR = {
@@ -80,14 +84,14 @@ def find_axes(path: Path | Url, ds: xr.Dataset, given: Mapping[CFAxis, str]) -> 
 
 def _recognise(dim: str, coordinate: xr.Variable | None) -> CFAxis | None:
     if coordinate is not None:
-        if coordinate.dtype.kind == "M":
+        if dates.is_dated(coordinate.values):
             return "time"
-        says = [coordinate.attrs.get(name) for name in ("axis", "standard_name", "units")]
+        says = [str(coordinate.attrs.get(name, "")).casefold() for name in ("axis", "standard_name", "units")]
         for word in says:
             for axis, signs in _SIGNS.items():
                 if word in signs:
                     return axis
-    return next((axis for axis, names in AXIS_NAMES.items() if dim in names), None)
+    return next((axis for axis, names in AXIS_NAMES.items() if dim.casefold() in names), None)
 
 
 def is_lead_time(ds: xr.Dataset, dim: str | None) -> bool:
@@ -107,14 +111,14 @@ def in_hours(path: Path | Url, lead_times: xr.Variable) -> xr.Variable:
 
 def forecast_labels(starts: NDArray[Any]) -> NDArray[Any]:
     """Names of trajectories: the dates at which forecasts start, to the minute."""
-    if starts.dtype.kind != "M":
+    if not dates.is_dated(starts):
         return starts.astype(np.int64)
-    return np.datetime_as_string(starts, unit="m")
+    return np.array([dates.text_of(start)[:-3] for start in starts])
 
 
 def scalar_time(ds: xr.Dataset) -> str | None:
     """The scalar coordinate that holds the single time of a file, if any."""
-    scalar = [str(name) for name in ds.coords if not ds[name].dims and ds[name].dtype.kind == "M"]
+    scalar = [str(name) for name in ds.coords if not ds[name].dims and dates.is_dated(ds[name].values)]
     # A file may also hold the time of its analysis: the standard name `time` is that of validity.
     valid = [name for name in scalar if ds[name].attrs.get("standard_name") == "time"]
     return next(iter([*valid, *scalar]), None)
@@ -124,28 +128,38 @@ def read_coordinate(path: Path | Url, name: str, ds: xr.Dataset, axis: CFAxis) -
     """The coordinate along an axis, unpacked, with its attributes.
 
     Raises:
-        DataError: there is none, or its dates are in a calendar that datetime64 lacks.
+        DataError: there is none, or no dates can be made of what counts from a start.
     """
     if name not in ds.variables:
         raise DataError(f"{path}: its dimension {name} has no coordinate; {axis} must have one")
     stored = ds.variables[name]
-    if stored.dtype.kind == "O":
-        calendar = stored.encoding.get("calendar") or type(np.ravel(stored.values)[0]).__name__
-        raise DataError(
-            f"{path}: {name} is in the calendar {calendar}; datetime64 has the standard calendar only"
-        )
-    values = np.atleast_1d(stored.values)
-    if stored.dtype.kind == "M":
+    if dates.is_dated(stored.values):
+        values = rounded_dates(path, name, stored)
+        if (calendar := dates.calendar_of(values)) != dates.STANDARD and axis == "time":
+            assume("calendar", name, f"{path}: {name} is in the calendar {calendar}, and so is the store")
         return xr.Variable((axis,), values)
+    if axis == "time":
+        require_dates(path, name, stored)
+    values = np.atleast_1d(stored.values)
     values = PackedVariable.of(path, name, stored).unpack(values).astype(np.float64)
     # Names say what attributes leave out: many a `lat` has none.
-    said = {"lat": "latitude", "lon": "longitude"}.get(name, name)
+    said = {"y": "latitude", "x": "longitude"}[axis] if _is_name_of_angle(name, axis) else name
     own = {key: str(text) for key, text in stored.attrs.items()}
     if axis == "time":
         values = convention.even_times(values, stored.dtype)
     return xr.Variable((axis,), values, {"standard_name": said} | own)
 
 
+def _is_name_of_angle(name: str, axis: CFAxis) -> bool:
+    return axis in ("y", "x") and name.casefold() in AXIS_NAMES[axis][1:]
+
+
 def is_angle(coordinate: xr.Variable, words: tuple[str, ...]) -> bool:
     """Whether a coordinate says by its standard name or units that it is `LATITUDE` or `LONGITUDE`."""
-    return coordinate.attrs.get("standard_name") in words or coordinate.attrs.get("units") in words
+    return any(str(coordinate.attrs.get(name, "")).casefold() in words for name in ("standard_name", "units"))
+
+
+def is_projected(coordinate: xr.Variable) -> bool:
+    """Whether a coordinate says that it lies on a projected or rotated grid."""
+    named = str(coordinate.attrs.get("standard_name", "")).casefold()
+    return named.startswith(("projection_", "grid_l"))

@@ -17,6 +17,7 @@ from pelagos.preprocessing.sources.formats.cf_axes import (
     read_coordinate,
     scalar_time,
 )
+from pelagos.preprocessing.sources.formats.cf_time import with_dates
 from pelagos.preprocessing.sources.formats.cf_variable import PackedVariable, is_group, open_undecoded
 
 
@@ -76,7 +77,7 @@ def read_file(
         DataError: if axes cannot be recognised, or two fields would have one name.
     """
     with open_undecoded(path) as undecoded:
-        ds = _with_dates(path, undecoded)
+        ds = with_dates(path, undecoded)
         axes = find_axes(path, ds, given)
         dims = {dim: axis for axis, dim in axes.items()}
         coordinates = {axis: read_coordinate(path, dim, ds, axis) for axis, dim in axes.items()}
@@ -105,14 +106,6 @@ def read_file(
                 )
             file.fields[name] = CFField(reader, _axes_of(reader, stored, dims), stored.attrs, file)
     return file
-
-
-def _with_dates(path: Path | Url, ds: xr.Dataset) -> xr.Dataset:
-    """The dataset with dates for times, and with the auxiliary coordinates that it names as coordinates."""
-    try:
-        return xr.decode_cf(ds, mask_and_scale=False, decode_timedelta=False)
-    except ValueError as error:
-        raise DataError(f"{path}: its times cannot be decoded ({error})") from error
 
 
 def _on_grid(stored: xr.Variable, dims: Mapping[str, CFAxis], dated: bool) -> bool:

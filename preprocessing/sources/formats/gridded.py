@@ -16,8 +16,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pelagos.preprocessing.assumptions import ask, assume
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.grid import Grid, Sides
+from pelagos.preprocessing.grid import Grid, GridKind, Sides
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
@@ -29,8 +30,12 @@ from pelagos.preprocessing.sources.formats.cf_axes import (
     CFAxis,
     forecast_labels,
     is_angle,
+    is_projected,
 )
 from pelagos.preprocessing.sources.formats.cf_file import CFField, CFFile, read_file
+from pelagos.preprocessing.sources.formats.longitude_axis import LongitudeAxis
+
+_DEGREES = ("degrees", "degree", "deg")
 
 
 class GriddedSource(FileSource):
@@ -43,6 +48,7 @@ class GriddedSource(FileSource):
         standard_names: whether a variable is called by its standard name where it has one.
         axes: the files' names of `trajectory`, `time`, `level`, `y` or `x` where they cannot be recognised.
         latitude: order of the rows; as in the files by default.
+        grid: whether the axes are latitudes and longitudes, where neither their attributes nor their names say.
         boundary: beyond the edges; replaces what the grid says.
     """
 
@@ -52,6 +58,7 @@ class GriddedSource(FileSource):
     standard_names: bool = True
     axes: dict[CFAxis, str] = Field(default_factory=dict)
     latitude: Literal["keep", "ascending", "descending"] = "keep"
+    grid: GridKind | None = None
     boundary: BoundaryOption | None = None
 
     def open(self) -> xr.Dataset:
@@ -66,7 +73,8 @@ class GriddedSource(FileSource):
         files = [read_file(path, self.axes, self.variables, self._name) for path in self.places()]
         fields = self._fields(files)
         coordinates = _merged(fields)
-        grid = self._grid(coordinates["y"], coordinates["x"])
+        place = files[0].path
+        grid, columns = self._grid(place, coordinates["y"], coordinates["x"])
         sizes = {"trajectory": 1} | {axis: len(values) for axis, values in coordinates.items()}
         starts = coordinates.get("trajectory")  # of forecasts
         ds = convention.assemble(
@@ -85,7 +93,7 @@ class GriddedSource(FileSource):
         )
         if starts is not None:
             ds = ds.assign_coords(trajectory=forecast_labels(starts.values))
-        return self._ordered(ds)
+        return self._ordered(ds.pipe(columns.cut) if columns else ds)
 
     def _fields(self, files: Sequence[CFFile]) -> dict[str, list[CFField]]:
         """Each wanted field in the files that have it, in the order wanted."""
@@ -108,16 +116,48 @@ class GriddedSource(FileSource):
         usable = self.standard_names and re.fullmatch(r"\w+", standard) and standard != "unknown"
         return self.rename.get(key, standard if usable else key)
 
-    def _grid(self, y: xr.Variable, x: xr.Variable) -> Grid:
+    def _grid(self, place: Path | Url, y: xr.Variable, x: xr.Variable) -> tuple[Grid, LongitudeAxis | None]:
+        """The grid of all columns, and on the Earth which of them repeat others."""
         rows, columns = (np.asarray(axis.values, np.float64) for axis in (y, x))
-        latlon = is_angle(y, LATITUDE) and is_angle(x, LONGITUDE)
-        sides: tuple[Sides, Sides] = ("open", "open"), ("open", "open")
+        if not self._on_earth(place, y, x):
+            units = str(x.attrs.get("units", "1"))
+            return Grid("cartesian", rows, columns, *self._beyond(place, y, x), units), None
+        rows, columns = _in_degrees(place, "y", y, rows), _in_degrees(place, "x", x, columns)
+        _require_latitudes(place, rows)
+        axis = LongitudeAxis.of(place, columns)
         if self.boundary:
             sides = self.boundary.y, self.boundary.x
-        elif latlon:
-            sides = beyond_edges(rows, columns)
-        units = "degrees" if latlon else str(x.attrs.get("units", "1"))
-        return Grid("latlon" if latlon else "cartesian", rows, columns, *sides, units)
+        else:
+            sides = beyond_edges(rows, axis.values[axis.kept])
+            if axis.repeats:  # a column that comes again after 360 degrees proves that they go round
+                sides = sides[0], ("periodic", "periodic")
+        return Grid("latlon", rows, axis.values, *sides, "degrees"), axis
+
+    def _on_earth(self, place: Path | Url, y: xr.Variable, x: xr.Variable) -> bool:
+        if self.grid:
+            return self.grid == "latlon"
+        angles = [is_angle(y, LATITUDE), is_angle(x, LONGITUDE)]
+        bare = [axis.attrs.get("units", "") in _DEGREES and not is_projected(axis) for axis in (y, x)]
+        if not all(angles) and (any(angles) or all(bare)):
+            ask(
+                "grid",
+                "",
+                f"{place}: its rows ({_described(y)}) and columns ({_described(x)}) are taken as a Cartesian grid,"
+                " without poles, areas of cells and wrapping around",
+                "source.grid: latlon, or cartesian",
+            )
+        return all(angles)
+
+    def _beyond(self, place: Path | Url, y: xr.Variable, x: xr.Variable) -> tuple[Sides, Sides]:
+        """What lies beyond the edges of a Cartesian grid."""
+        if self.boundary:
+            return self.boundary.y, self.boundary.x
+        self._assume_open(place, y, x)
+        return ("open", "open"), ("open", "open")
+
+    def _assume_open(self, place: Path | Url, y: xr.Variable, x: xr.Variable) -> None:
+        """Say what is assumed: limited areas of weather models end in the open."""
+        assume("boundary", "", f"{place}: its grid is taken as a limited area, open on all sides")
 
     def _ordered(self, ds: xr.Dataset) -> xr.Dataset:
         if self.latitude == "keep":
@@ -130,6 +170,29 @@ class GriddedSource(FileSource):
         # Sides are given low side first, so they turn with the rows.
         low, high = ds.attrs["boundary_y"].split(",")
         return ds.isel(y=slice(None, None, -1)).assign_attrs(boundary_y=f"{high},{low}")
+
+
+def _described(axis: xr.Variable) -> str:
+    values = axis.values
+    units = axis.attrs.get("units", "no units")
+    return f"{axis.attrs.get('standard_name', '')} from {values[0]:g} to {values[-1]:g}, {units}".strip()
+
+
+def _in_degrees(
+    place: Path | Url, name: str, axis: xr.Variable, values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    if not str(axis.attrs.get("units", "")).casefold().startswith("rad"):
+        return values
+    assume("units_converted", name, f"{place}: {name} is in radians; converted to degrees")
+    return np.rad2deg(values)
+
+
+def _require_latitudes(place: Path | Url, rows: NDArray[np.float64]) -> None:
+    if np.abs(rows).max() > 90 + 1e-3:  # packed and single-precision poles lie a little beyond 90
+        raise DataError(
+            f"{place}: its rows go from {rows.min():g} to {rows.max():g}, but latitudes lie between -90 and 90;"
+            " set source.axes: {y: ..., x: ...}, or source.grid: cartesian"
+        )
 
 
 def _joined(name: str, found: list[CFField]) -> list[CFField]:

@@ -52,7 +52,6 @@ def test_a_static_field_is_read_from_the_first_file_that_has_it(tmp_path: Path) 
     [
         (np.arange(0, 360, 60.0), "periodic"),
         (np.arange(-180, 180, 60.0), "periodic"),
-        (np.arange(0, 361, 72.0), "open"),  # the first meridian is repeated
         (np.arange(0, 300, 50.0), "open"),
         (np.array([0, 60, 120, 200, 240, 300.0]), "open"),
     ],
