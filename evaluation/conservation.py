@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from pelagos.evaluation.forecast_schema import SPACE, grid_of, ordered_fields, variable_names
+from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
 
 Array = NDArray[np.float64]
@@ -66,8 +67,10 @@ def divergence(dataset: xr.Dataset) -> xr.DataArray:
     data, grid = ordered_fields(dataset), grid_of(dataset)
     ux, uy = (_derivative(data["velocity_x"], grid, axis) for axis in (-1, -2))
     vx, vy = (_derivative(data["velocity_y"], grid, axis) for axis in (-1, -2))
-    square = (ux**2 + uy**2 + vx**2 + vy**2).mean(SPACE)
-    return (((ux + vy) ** 2).mean(SPACE) / square.where(square > 0)) ** 0.5
+    # Weights of even cells are left out: a weighted sum rounds otherwise.
+    areas = 1.0 if all(grid.even) else xr.DataArray(grid.area_weights(), dims=SPACE)
+    square = (areas * (ux**2 + uy**2 + vx**2 + vy**2)).mean(SPACE)
+    return ((areas * (ux + vy) ** 2).mean(SPACE) / square.where(square > 0)) ** 0.5
 
 
 def vorticity(dataset: xr.Dataset) -> xr.DataArray:
@@ -92,6 +95,11 @@ def _derivative(field: xr.DataArray, grid: Grid, axis: int) -> xr.DataArray:
         # A single row stands for a field that is the same all along the axis.
         return field.copy(data=np.zeros_like(values))
     if grid.periodic[axis]:
+        if not grid.even[axis]:
+            raise DataError(
+                f"a derivative along {'yx'[axis]} takes Fourier modes, but the points of this periodic axis are not"
+                " evenly spaced; build the store with regrid"
+            )
         return field.copy(data=_spectral_derivative(values, float(positions[1] - positions[0]), axis))
     # One-sided differences of second order need a third point.
     order: Literal[1, 2] = 2 if len(positions) > 2 else 1

@@ -39,13 +39,26 @@ def shell_spectrum(dataset: xr.Dataset, variables: Sequence[str]) -> xr.DataArra
     """Energy in shells of width Δk = 2π / longest side, at wavenumbers 0, Δk, 2Δk, ... [rad / unit of x].
 
     Periodic axes are expanded in Fourier modes, others in cosines (DCT-II: an even continuation without
-    a jump at the edges; centres half a cell from the wall).
+    a jump at the edges; centres half a cell from the wall). Raises DataError unless points are evenly spaced.
     """
     grid, data = grid_of(dataset), ordered_fields(dataset)
+    _require_even(grid)
     power = sum(_power(data[name].values.astype(np.float64), grid) for name in variables)
     shells, width = _shells(grid)
     energy = 0.5 * _shell_sums(np.asarray(power), shells)
     return _labelled(data[variables[0]].isel(y=0, x=0, drop=True), energy, width)
+
+
+def _require_even(grid: Grid) -> None:
+    """Raise DataError unless rows and columns are evenly spaced, as the points of a discrete transform are."""
+    for axis, even, values in zip("yx", grid.even, (grid.y, grid.x), strict=True):
+        if not even:
+            steps = np.abs(np.diff(values))
+            raise DataError(
+                f"a spectrum needs evenly spaced points, but the steps along {axis} lie between {steps.min():g}"
+                f" and {steps.max():g}; a store built with"
+                f" regrid: {{shape: [{len(grid.y)}, {len(grid.x)}]}} has such points"
+            )
 
 
 def zonal_spectrum(dataset: xr.Dataset, variables: Sequence[str]) -> xr.DataArray:

@@ -63,22 +63,28 @@ class Grid:
         return _spacing(self.y), _spacing(self.x)
 
     @property
+    def even(self) -> tuple[bool, bool]:
+        """Whether the rows, and the columns, are evenly spaced."""
+        return _is_even(self.y), _is_even(self.x)
+
+    @property
     def edges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(H + 1,) and (W + 1,) edges of the cells, half-way between centres and never beyond a pole."""
-        y, x = _edges(self.y), _edges(self.x)
-        return np.clip(y, -90, 90) if self.kind == "latlon" else y, x
+        if self.kind == "latlon":
+            # Gaussian latitudes are uneven by a little; their outer cells end at the poles.
+            return np.clip(_even_edges(self.y), -90, 90), _edges(self.x)
+        return _edges(self.y), _edges(self.x)
 
     def area_weights(self) -> NDArray[np.float64]:
         """(H, W) cell areas divided by their mean.
 
-        On latitudes a cell's area is sin(upper edge) - sin(lower edge), the definition of
-        WeatherBench 2. Cartesian cells all weigh the same: their grids are taken as evenly spaced.
+        On latitudes a cell's area is sin(upper edge) - sin(lower edge) for each degree of longitude, the
+        definition of WeatherBench 2. Cells of evenly spaced columns, and Cartesian rows, all weigh the same.
         """
-        edges = self.edges[0]
-        rows = (
-            np.ones(len(self.y)) if self.kind == "cartesian" else np.abs(np.diff(np.sin(np.deg2rad(edges))))
-        )
-        return np.broadcast_to((rows / rows.mean())[:, None], self.shape).copy()
+        y, x = self.edges
+        rows = _lengths(self.y, y) if self.kind == "cartesian" else np.abs(np.diff(np.sin(np.deg2rad(y))))
+        rows, columns = rows / rows.mean(), _lengths(self.x, x)
+        return np.asarray(rows[:, None] * (columns / columns.mean()))
 
     def with_axes(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> "Grid":
         """A grid of other axes within this domain; sides where the domain no longer ends become open."""
@@ -137,7 +143,35 @@ def _spacing(values: NDArray[np.float64]) -> float:
     return float(abs(values[-1] - values[0]) / (len(values) - 1)) if len(values) > 1 else 1.0
 
 
+def _is_even(values: NDArray[np.float64]) -> bool:
+    """Whether all steps are the mean one, up to the rounding of coordinates in single precision."""
+    steps = np.abs(np.diff(values))
+    return bool(np.all(np.abs(steps - _spacing(values)) <= 2e-3 * _spacing(values)))
+
+
+def _lengths(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lengths of an axis's cells; ones where they differ by rounding only."""
+    return np.ones(len(values)) if _is_even(values) else np.abs(np.diff(edges))
+
+
 def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    if _is_even(values):
+        return _even_edges(values)
+    # Steps that grow away from a wall are followed to the wall: the point before the first would be as far from it
+    # as the steps change linearly, but never behind it. Points on a wall, or Chebyshev's beside it, end there.
+    steps = np.diff(values)
+    before, after = (_continued(near, far) for near, far in ((steps[0], steps[1]), (steps[-1], steps[-2])))
+    middles = (values[1:] + values[:-1]) / 2
+    return np.concatenate([[values[0] - before / 2], middles, [values[-1] + after / 2]])
+
+
+def _continued(near: float, far: float) -> float:
+    """The step beyond the outermost one, of the same sign or zero."""
+    beyond = 2 * near - far
+    return beyond if beyond * near > 0 else 0.0
+
+
+def _even_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
     half = _spacing(values) / 2 * (1 if values[-1] >= values[0] else -1)
     return np.concatenate([[values[0] - half], (values[1:] + values[:-1]) / 2, [values[-1] + half]])
 

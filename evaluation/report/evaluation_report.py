@@ -66,7 +66,11 @@ def add_physics(report: Report, evaluation: Evaluation) -> None:
         return
     report.section("Spectra and conservation")
     methods = {"truth": evaluation.truth, **_time_dependent(evaluation)}
-    for group, names in variables_by_group(group_by_variable(evaluation.truth)).items():
+    groups = variables_by_group(group_by_variable(evaluation.truth))
+    if grid.kind == "cartesian" and not all(grid.even):
+        report.text("There are no spectra: they need evenly spaced points, which regrid gives a store.")
+        groups = {}
+    for group, names in groups.items():
         curves = {name: spectra.spectrum(data, names) for name, data in methods.items()}
         report.spectra(
             curves, f"Energy spectrum of {group}; a blurred forecast lacks energy at high wavenumbers."

@@ -163,3 +163,10 @@ def test_an_error_in_one_band_stays_there(make: Make) -> None:
 def test_a_small_grid_has_no_empty_band(make: Make, rng: np.random.Generator) -> None:
     data = make({"u": rng.normal(size=(1, 1, 16, 16))})
     assert spectra.band_rmse(2 * data, data)["band"].values.tolist() == ["0–3", "4–11"]
+
+
+def test_spectra_refuse_uneven_points_and_say_what_helps(make: Make) -> None:
+    y = 0.5 - 0.5 * np.cos(np.pi * (np.arange(16) + 0.5) / 16)
+    data = make({"u": np.ones((1, 1, 16, 8))}, y=y, boundary="wall,wall")
+    with pytest.raises(DataError, match=r"steps along y lie between 0\.019.*regrid: \{shape: \[16, 8\]\}"):
+        spectra.spectrum(data)

@@ -76,3 +76,41 @@ def test_sides_stay_where_the_domain_still_ends_and_are_open_elsewhere() -> None
     turned = CHANNEL.with_axes(CHANNEL.y[::-1], CHANNEL.x)
     assert turned.boundary_y == ("open", "wall")
     assert turned.units == "m"
+
+
+def chebyshev(num: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * (np.arange(num) + 0.5) / num))
+
+
+def test_cells_between_walls_weigh_by_their_length_on_uneven_rows() -> None:
+    y = chebyshev(48)
+    grid = Grid("cartesian", y, np.arange(4.0), ("wall", "wall"), PERIODIC)
+    weights = grid.area_weights()
+    assert weights.mean() == pytest.approx(1, rel=1e-14)
+    assert weights[24, 0] > 10 * weights[0, 0]
+    # The means over [0, 1]: rows that weigh alike would give 0.375 for the square.
+    for power, exact in ((1, 1 / 2), (2, 1 / 3), (5, 1 / 6)):
+        assert (weights[:, 0] * y**power).mean() == pytest.approx(exact, abs=1e-3)
+    assert (weights == np.array(weights[:, :1])).all()
+    turned = Grid("cartesian", y[::-1].copy(), np.arange(4.0)).area_weights()
+    assert turned == pytest.approx(weights[::-1], rel=1e-13)
+
+
+def test_points_on_the_walls_have_half_cells_and_columns_weigh_too() -> None:
+    lobatto = np.array([0.0, 0.5, 2.0, 3.5, 4.0])
+    grid = Grid("cartesian", np.arange(2.0), lobatto)
+    assert grid.edges[1].tolist() == [0, 0.25, 1.25, 2.75, 3.75, 4]
+    assert grid.area_weights()[0] == pytest.approx(np.array([0.25, 1, 1.5, 1, 0.25]) / 0.8)
+    assert grid.even == (True, False)
+
+
+def test_steps_that_grow_evenly_are_continued_beyond_the_outermost_points() -> None:
+    edges = np.cumsum([0, 4, 5, 6, 7, 8]).astype(float)
+    grid = Grid("cartesian", (edges[1:] + edges[:-1]) / 2, np.arange(2.0))
+    assert grid.edges[0][[0, -1]] == pytest.approx([0.25, 30.25])  # 0 and 30, as far as centres tell
+
+
+def test_rounded_coordinates_are_even() -> None:
+    grid = Grid("cartesian", np.linspace(5e6, 5.1e6, 101).astype(np.float32).astype(float), np.arange(3.0))
+    assert grid.even == (True, True)
+    assert (grid.area_weights() == 1).all()

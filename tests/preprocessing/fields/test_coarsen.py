@@ -34,3 +34,10 @@ def test_coarsening_looks_past_missing_values() -> None:
     means = coarsen(values, grid, 2)
     assert means[0, 0] == 3
     assert np.isnan(means[0, 1])
+
+
+def test_coarsening_weighs_uneven_cells_by_their_length() -> None:
+    grid = Grid("cartesian", np.array([0.0, 1, 3, 6]), np.arange(2.0))
+    # Edges at 0, 0.5, 2, 4.5 and 8.
+    means = coarsen(np.repeat([[1.0], [3.0], [5.0], [7.0]], 2, axis=1), grid, 2)
+    assert means[:, 0] == pytest.approx([(0.5 + 3 * 1.5) / 2, (5 * 2.5 + 7 * 3.5) / 6])
