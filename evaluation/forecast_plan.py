@@ -51,17 +51,27 @@ class StartsConfig(Config):
                 f"{store.path}: no forecast of {self.steps} steps of {self.stride} frames fits into split"
                 f" {self.split!r} from its frame {self.first} on; its trajectories have {frames} frames"
             )
-        return ForecastPlan(tuple(int(i) for i in members), tuple(starts), self.stride, self.steps)
+        chosen = tuple(int(i) for i in members)
+        return ForecastPlan(chosen, tuple(starts), self.stride, self.steps, self.split)
 
 
 @dataclass(frozen=True)
 class ForecastPlan:
-    """Forecasts to make: each trajectory from each start, `steps` steps of `stride` frames."""
+    """Forecasts to make: each trajectory from each start, `steps` steps of `stride` frames.
+
+    Attributes:
+        trajectories: of the store.
+        starts: frames.
+        stride: frames per step.
+        steps: per forecast.
+        split: that holds all frames, where the plan was made of one.
+    """
 
     trajectories: tuple[int, ...]
     starts: tuple[int, ...]
     stride: int
     steps: int
+    split: str = ""
 
 
 def frames_in_split(store: Store, split: str) -> NDArray[np.bool_]:

@@ -46,6 +46,9 @@ MOMENTS: dict[str, Statistic] = {
     "product": lambda p, t: p * t,
 }
 
+NORMALISED = ("normalised_error", "normalised_truth")
+"""Statistics that `accumulate` adds where it is given scales."""
+
 STATISTICS: dict[str, Statistic] = {
     "error": lambda p, t: p - t,
     "absolute_truth": lambda p, t: np.abs(t),
@@ -63,6 +66,7 @@ def accumulate(
     climatology: xr.Dataset | None = None,
     weights: xr.DataArray | None = None,
     statistics: Mapping[str, Statistic] = STATISTICS,
+    scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> Sums:
     """The sums of a chunk's statistics; fields are read one variable and one sample at a time.
 
@@ -74,6 +78,7 @@ def accumulate(
         weights: (y, x), by default the cell areas over their mean. A chunk of a latitude-longitude
             grid needs its part of the whole grid's weights.
         statistics: pointwise functions of forecast and truth; nothing else has to change for a new one.
+        scales: mean and deviation of each variable, for `normalised_relative_l1`.
 
     Raises DataError where forecast and truth don't match.
     """
@@ -82,7 +87,8 @@ def accumulate(
     parts = {}
     for name in variable_names(forecast):
         dims = ordered_fields(forecast[[name]])[name].dims
-        sums = [_sums(p, t, c, area, statistics) for p, t, c in _samples(forecast, truth, climatology, name)]
+        own = {**statistics, **(_normalised(*scales[name]) if scales else {})}
+        sums = [_sums(p, t, c, area, own) for p, t, c in _samples(forecast, truth, climatology, name)]
         shape = [forecast.sizes[dim] for dim in dims[:-2]]
         arrays = {key: np.stack([part[key] for part in sums]).reshape(shape) for key in sums[0]}
         parts[name] = xr.Dataset({key: (dims[:-2], value) for key, value in arrays.items()})
@@ -95,6 +101,12 @@ def accumulate(
         group_by_variable(truth[list(parts)]),
         state[moments].rename({name: name.removeprefix(_MOMENT) for name in moments}),
     )
+
+
+def _normalised(mean: float, std: float) -> dict[str, Statistic]:
+    """Statistics of (field − mean) / std."""
+    error, size = NORMALISED
+    return {error: lambda p, t: np.abs(p - t) / std, size: lambda p, t: np.abs(t - mean) / std}
 
 
 def _samples(
@@ -144,7 +156,7 @@ def _weighted(p: Array, t: Array, weights: Array, statistics: Mapping[str, Stati
     sums = {WEIGHT: np.einsum("tyx,yx->t", valid, weights)}
     for key, statistic in statistics.items():
         values = statistic(p, t)
-        if key in ERRORS:
+        if key in ERRORS or key == NORMALISED[0]:
             values = np.where(np.isnan(values), np.inf, values)
         sums[key] = np.einsum("tyx,yx->t", np.where(valid, values, 0.0), weights)
     return sums
@@ -153,6 +165,15 @@ def _weighted(p: Array, t: Array, weights: Array, statistics: Mapping[str, Stati
 def relative_l1(sums: Sums, floor: float = 0.0) -> xr.DataArray:
     """Σ|e| / Σ|t| over points and variables of a group, Σ|t| at least `floor` (Poseidon: 1e-10)."""
     return _ratio(sums.sum("absolute_error"), sums.sum("absolute_truth").clip(min=floor))
+
+
+def normalised_relative_l1(sums: Sums, floor: float = 0.0) -> xr.DataArray:
+    """Relative L1 error of (field − mean) / std, which an offset such as 273 K doesn't flatter.
+
+    Poseidon's score, up to its floor of 1e-10. Needs `accumulate` with scales.
+    """
+    error, size = NORMALISED
+    return _ratio(sums.sum(error), sums.sum(size).clip(min=floor))
 
 
 def relative_l2(sums: Sums, floor: float = 0.0) -> xr.DataArray:
@@ -195,6 +216,11 @@ def bias(sums: Sums) -> xr.DataArray:
 def max_error(sums: Sums) -> xr.DataArray:
     """Max |e| over the points and variables of a group."""
     return sums.largest("max_absolute_error").where(sums.sum(WEIGHT) > 0)
+
+
+def failed(sums: Sums) -> xr.DataArray:
+    """Whether a forecast isn't a number somewhere where there is a truth, (*samples, lead_time, group)."""
+    return sums.largest("max_absolute_error") == np.inf
 
 
 def correlation(sums: Sums, *, centred: bool = False, anomalies: bool = False) -> xr.DataArray:

@@ -1,6 +1,7 @@
 """Scores, spectra, drifts and losses as panels of curves: the step from xarray to a chart."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import xarray as xr
@@ -13,10 +14,18 @@ Array = NDArray[np.float64]
 Methods = Mapping[str, xr.DataArray]
 
 
-def lead_time_panels(methods: Methods, y_label: str, *, log: bool, least_span: float = 0.0) -> list[Panel]:
+def lead_time_panels(
+    methods: Methods,
+    y_label: str,
+    *,
+    log: bool,
+    least_span: float = 0.0,
+    horizons: Mapping[str, float] = MappingProxyType({}),
+) -> list[Panel]:
     """One panel a group of (*samples, lead_time, [group]) arrays: median and middle half over samples.
 
-    With log=True, axes are logarithmic where values are positive and span more than a factor of 20.
+    With log=True, axes are logarithmic where values are positive and span more than a factor of 20. At its horizon,
+    in the coordinate's units, a method gets an upright line.
     """
     first = next(iter(methods.values()))
     times, unit = readable_times(first)
@@ -26,7 +35,12 @@ def lead_time_panels(methods: Methods, y_label: str, *, log: bool, least_span: f
         chosen = {name: _one_group(array, group) for name, array in methods.items()}
         curves = [_median_curve(name, times, array) for name, array in chosen.items() if array is not None]
         logarithmic = log and _wide(curves)
-        panels.append(Panel(group, curves, x_label, y_label, log_y=logarithmic, least_span=least_span))
+        # Times may be shown in another unit than the coordinate's.
+        factor = times[-1] / float(first[LEAD_TIME].values[-1])
+        marks = {name: time * factor for name, time in horizons.items() if chosen.get(name) is not None}
+        panels.append(
+            Panel(group, curves, x_label, y_label, log_y=logarithmic, least_span=least_span, marks=marks)
+        )
     return panels
 
 

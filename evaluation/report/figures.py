@@ -9,8 +9,8 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -111,6 +111,7 @@ class Panel:
         log_y: whether the y axis is logarithmic.
         y_floor: the y axis ends here; anything below is hidden.
         least_span: the shortest linear y axis, so that rounding errors do not fill the panel.
+        marks: method -> where it gets an upright line.
     """
 
     title: str
@@ -121,6 +122,7 @@ class Panel:
     log_y: bool = False
     y_floor: float = -np.inf
     least_span: float = 0.0
+    marks: Mapping[str, float] = field(default_factory=dict)
 
 
 def chart(panel: Panel, styles: Styles, size: tuple[int, int] = (380, 256)) -> str:
@@ -131,6 +133,8 @@ def chart(panel: Panel, styles: Styles, size: tuple[int, int] = (380, 256)) -> s
         axes = figure.subplots()
         for curve in panel.curves:
             _draw(axes, curve, styles.of(curve.name))
+        for name, position in panel.marks.items():
+            axes.axvline(position, color=styles.of(name).stand_in, linestyle="dotted", linewidth=1.2)
         _dress(axes, panel)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

@@ -7,6 +7,7 @@ charts are SVG elements.
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import xarray as xr
@@ -66,15 +67,22 @@ class Report:
         """Add a table; in the columns named by `lowest` the smallest number is set bold."""
         self._figure("Table", markup.table(columns, rows, lowest), caption)
 
-    def error_curves(self, errors: Mapping[str, xr.DataArray], caption: str, y_label: str) -> None:
+    def error_curves(
+        self,
+        errors: Mapping[str, xr.DataArray],
+        caption: str,
+        y_label: str,
+        horizons: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         """Add errors over lead time, one panel a group: the median over samples and the middle half of them.
 
         Args:
             errors: method -> (*samples, lead_time, [group]) as the functions of evaluation.scores give.
             caption: what to see.
             y_label: the metric, with its units.
+            horizons: method -> the longest lead time that it was trained on, in the coordinate's units.
         """
-        self._charts(curves.lead_time_panels(errors, y_label, log=True), caption)
+        self._charts(curves.lead_time_panels(errors, y_label, log=True, horizons=horizons), caption)
 
     def drift_curves(self, drifts: Mapping[str, xr.Dataset], caption: str) -> None:
         """Add conservation.drift over lead time, one panel a quantity, of the truth and of forecasts."""
@@ -115,6 +123,7 @@ class Report:
         forecasts: Mapping[str, xr.DataArray],
         caption: str,
         lead_times: Sequence[float] | None = None,
+        reference: str = "truth",
     ) -> None:
         """Add truth, forecasts and their errors side by side over lead times, on shared colour scales.
 
@@ -123,6 +132,7 @@ class Report:
             forecasts: method -> (lead_time, y, x) the same field.
             caption: what to see.
             lead_times: those to show, in the coordinate's units; by default up to five, evenly spread.
+            reference: what `truth` is called where it is no truth.
         """
         wide = truth.sizes["x"] > 1.5 * truth.sizes["y"]
         columns = curves.choose(truth[LEAD_TIME].values, lead_times, 3 if wide else 5)
@@ -133,13 +143,17 @@ class Report:
         times, unit = curves.readable_times(truth)
         cells = ['<div class="row">lead time</div>']
         cells += [f'<div class="time">{escape(curves.quantity(times[i], unit))}</div>' for i in columns]
-        cells += [_row("truth", true, scale)]
+        cells += [_row(reference, true, scale)]
         for name, error in errors.items():
             notes = [f"rms {markup.number(_rms(frame))}" for frame in error]
-            cells += [_row(name, frames[name], scale), _row(f"{name} − truth", error, error_scale, notes)]
+            cells += [
+                _row(name, frames[name], scale),
+                _row(f"{name} − {reference}", error, error_scale, notes),
+            ]
+        kind = "Errors" if reference == "truth" else "Differences"
         units = str(truth.attrs.get("units", "1"))
         bars = markup.colour_bar("Fields", scale, units)
-        bars += markup.colour_bar("Errors, forecast − truth", error_scale, units)
+        bars += markup.colour_bar(f"{kind}, forecast − {reference}", error_scale, units)
         grid = f'<div class="fields" style="--columns:{len(columns)}">{"".join(cells)}</div>'
         self._figure("Figure", f'{grid}<div class="bars">{bars}</div>', caption)
 

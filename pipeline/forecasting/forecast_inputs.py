@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pelagos.evaluation.truth import channel_positions, scalar_values, static_fields
 from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.runs.domain_fit import DomainFit
 from pelagos.pipeline.runs.model_folder import Domain
 from pelagos.preprocessing.store.store import Store
 from pelagos.preprocessing.variables import Variable, with_role
@@ -30,7 +31,15 @@ class StoredInputs:
         scalars_BS: parameters of each sample's trajectory.
     """
 
-    def __init__(self, store: Store, domain: Domain, starts: Sequence[Start], stride: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        domain: Domain,
+        starts: Sequence[Start],
+        stride: int,
+        fit: DomainFit | None = None,
+    ) -> None:
+        self._fit = fit or DomainFit(store.grid)
         self._store, self._domain, self._starts, self._stride = store, domain, starts, stride
         self._prognostic = with_role(domain.inputs, "prognostic")
         self._forcing = with_role(domain.inputs, "forcing")
@@ -70,7 +79,9 @@ class StoredInputs:
         return self._store.read(trajectory, frame, frame + 1)[0, channel_positions(self._store, variables)]
 
     def _normalised(self, fields: Sequence[Fields], variables: Sequence[Variable]) -> Tensor:
-        normalised = self._domain.normalizer(variables).normalize(np.stack(fields))
+        # Stacked first: torch takes no arrays with negative strides, and stacking copies.
+        turned = np.stack([self._fit.turned(field) for field in fields])
+        normalised = self._domain.normalizer(variables).normalize(turned)
         return torch.as_tensor(normalised, device=distributed.device())
 
 

@@ -3,7 +3,9 @@
 Shapes: B samples, C channels, H rows, W columns.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,14 +13,16 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pelagos.evaluation.forecast_plan import ForecastPlan, lead_times
+from pelagos.evaluation.forecast_plan import ForecastPlan, is_steady, lead_times
 from pelagos.evaluation.truth import as_forecast
 from pelagos.models.rollout import rollout
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.forecasting.forecast_inputs import Fields, InputHistory, Start, StoredInputs
+from pelagos.pipeline.runs.domain_fit import fit, lead_warnings
 from pelagos.pipeline.runs.model_folder import Domain, Model, context_of, lagged
 from pelagos.preprocessing import transform
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.store.store import Store
 from pelagos.preprocessing.variables import keys, with_role
@@ -36,20 +40,30 @@ class Forecaster:
             from the initial frame.
         batch: forecasts computed together.
         threads: of the CPU; results are bit-identical only for the same number.
+        label: what warnings call the model.
 
     Raises:
-        DataError: the model does not know the dataset, or knows its variables in another form.
+        DataError: the model does not know the dataset, or knows its variables, grid or unit of time in a form that
+            cannot be converted.
     """
 
     def __init__(
-        self, model: Model, store: Store, mode: Mode = "rollout", batch: int = 16, threads: int = 2
+        self,
+        model: Model,
+        store: Store,
+        mode: Mode = "rollout",
+        batch: int = 16,
+        threads: int = 2,
+        label: str = "the model",
     ) -> None:
         self.store, self.mode, self.batch, self.threads = store, mode, batch, threads
-        self.domain = model.domain(store.dataset)
+        self.domain, self.label = model.domain(store.dataset), label
+        self.fit = fit(self.domain, store, model.signature.scalars)
         _check_variables(self.domain, store)
         self.signature = model.signature
         self.network = model.network.to(distributed.device())
-        self.layout = _layout(self.domain, store)
+        self.layout = _layout(self.domain, store, self.fit.grid)
+        self._said: set[str] = set()
 
     def blocks(
         self, plan: ForecastPlan, show: Callable[[int], None] = lambda done: None
@@ -58,7 +72,7 @@ class Forecaster:
         size = max(1, self.batch // len(plan.starts))
         for first in range(0, len(plan.trajectories), size):
             members = plan.trajectories[first : first + size]
-            yield self.forecast(ForecastPlan(members, plan.starts, plan.stride, plan.steps))
+            yield self.forecast(replace(plan, trajectories=members))
             show(first + len(members))
 
     @torch.inference_mode()
@@ -70,6 +84,7 @@ class Forecaster:
         """
         self._check_history(plan)
         self._check_step(plan)
+        self.warn(plan)
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         starts = [(trajectory, start) for trajectory in plan.trajectories for start in plan.starts]
@@ -84,9 +99,23 @@ class Forecaster:
         shape = (len(plan.trajectories), len(plan.starts), *values.shape[1:])
         return as_forecast(self.store, plan, self.domain.outputs, values.reshape(shape))
 
+    def warn(self, plan: ForecastPlan) -> None:
+        """Say, once, where the store or the plan leave what the model was trained on."""
+        step = self.step_lead(plan) * self.domain.time_scale
+        longest = step * (plan.steps if self.mode == "direct" else 1)
+        leads = [] if is_steady(self.store) else lead_warnings(self.domain, step, longest)
+        lines = [f"note: {self.label}: {note}" for note in self.fit.notes]
+        lines += [f"WARNING: {self.label}: {warning}" for warning in (*self.fit.warnings, *leads)]
+        for line in lines:
+            if line not in self._said:
+                self._said.add(line)
+                print(line, file=sys.stderr, flush=True)
+
     def step_lead(self, plan: ForecastPlan) -> float:
         """The lead time of one step as the network counts it."""
-        return float(lead_times(self.store, plan)[0] / self.domain.time_scale)
+        if is_steady(self.store):
+            return 1 / self.domain.time_scale
+        return float(lead_times(self.store, plan)[0] * self.fit.time / self.domain.time_scale)
 
     def _check_history(self, plan: ForecastPlan) -> None:
         first = (self.domain.frames - 1) * plan.stride
@@ -101,7 +130,8 @@ class Forecaster:
         if getattr(self.network, "one_step", False) and (self.mode == "direct" or abs(step - 1) > 1e-6):
             scale = self.domain.time_scale
             raise DataError(
-                f"the model only knows one step of {scale:g} {self.store.time_units}; the forecast has steps of"
+                f"the model only knows one step of {scale:g} {self.domain.time_units or self.store.time_units};"
+                " the forecast has steps of"
                 f" {step * scale:g} in mode {self.mode}: choose starts.stride so that they agree, and mode rollout"
             )
 
@@ -113,7 +143,8 @@ class BatchForecast:
         self._mode, self._steps = forecaster.mode, plan.steps
         self._domain, self._network = forecaster.domain, forecaster.network
         self._signature, self._layout = forecaster.signature, forecaster.layout
-        self._inputs = StoredInputs(forecaster.store, self._domain, starts, plan.stride)
+        self._fit = forecaster.fit
+        self._inputs = StoredInputs(forecaster.store, self._domain, starts, plan.stride, self._fit)
         lead, device = forecaster.step_lead(plan), distributed.device()
         self._lead_B = torch.full((len(starts),), lead, dtype=torch.float32, device=device)
         state = self._inputs.state()
@@ -163,12 +194,12 @@ class BatchForecast:
         physical = transform.to_physical(stored, [variable.transform for variable in outputs])
         valid = self._valid.cpu().numpy()
         physical[:, : valid.shape[1]][~valid] = np.nan
-        return physical
+        return self._fit.turned(physical)
 
 
-def _layout(domain: Domain, store: Store) -> Layout:
+def _layout(domain: Domain, store: Store, grid: Grid) -> Layout:
     inputs = tuple(lagged(variable, age) for age in range(domain.frames) for variable in domain.inputs)
-    return Layout(store.dataset, inputs, domain.outputs, store.grid, domain.scalars, domain.time_scale)
+    return Layout(store.dataset, inputs, domain.outputs, grid, domain.scalars, domain.time_scale)
 
 
 def _check_variables(domain: Domain, store: Store) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import pelagos
 from pelagos.models.context import Context, Signature
 from pelagos.models.networks.network import NetworkConfig
+from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import sha256, sync_tree, write_json
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
@@ -45,7 +46,13 @@ class Domain(Config):
         scales: mean and deviation by variable key.
         scalars: names of the scalars of each sample.
         time_scale: duration of lead time 1, in the store's unit of time.
-        max_lead: the longest lead time seen in training, in the store's unit of time.
+        max_lead: the longest lead time that the network was asked for in training, in the store's unit of time; 0
+            where it is not known, as the two that follow.
+        min_lead: the shortest.
+        horizon: the longest from an initial frame to a target; longer than `max_lead` where it was trained on rollouts.
+        time_units: the store's unit of time; None in folders that earlier versions wrote.
+        level_units: the unit of levels, empty where there are none.
+        grid: what the store's grid was; None in folders that earlier versions wrote.
         frames: the number of input frames, one step apart, the last at the initial time; only imported networks have
             more than one.
     """
@@ -56,6 +63,11 @@ class Domain(Config):
     scalars: tuple[str, ...] = ()
     time_scale: float = 1.0
     max_lead: float = 0.0
+    min_lead: float = 0.0
+    horizon: float = 0.0
+    time_units: str | None = None
+    level_units: str = ""
+    grid: TrainedGrid | None = None
     frames: int = Field(default=1, gt=0)
 
     def normalizer(self, variables: Iterable[Variable]) -> Normalizer:

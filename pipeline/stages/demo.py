@@ -18,6 +18,7 @@ import xarray as xr
 from pydantic import Field
 
 from pelagos.evaluation.forecast_zarr import read_forecasts
+from pelagos.evaluation.score_summary import json_values
 from pelagos.evaluation.verification import Evaluation
 from pelagos.pipeline.cluster.launch import run_processes
 from pelagos.pipeline.runs import run_folder
@@ -186,8 +187,8 @@ def _conclude(
     spent = time.monotonic() - begin
     summary["seconds"] = {**seconds, "report": spent, "total": sum(seconds.values()) + spent}
     summary = {"seed": config.seed, **summary}
-    write_json(config.root / "summary.json", summary)
-    write_json(config.output / "summary.json", summary)
+    write_json(config.root / "summary.json", json_values(summary))
+    write_json(config.output / "summary.json", json_values(summary))
     _print_summary(summary, report)
     return report
 
@@ -195,8 +196,8 @@ def _conclude(
 def _read_evaluation(config: EvaluateStage) -> Evaluation:
     """The evaluation, from the forecasts that its stage has written."""
     store = open_store(config.store)
-    outputs = load_model(config, next(iter(config.models))).domain(store.dataset).outputs
-    return evaluation_of(config, store, config.starts.plan(store), outputs)
+    models = {name: load_model(config, name) for name in config.models}
+    return evaluation_of(config, store, config.starts.plan(store), models)
 
 
 def _summarise_demo(

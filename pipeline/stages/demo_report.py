@@ -105,6 +105,7 @@ def _add_refinement(report: Report, refined: Mapping[str, Any], folder: Path) ->
         after[name].isel(chosen),
         {"network": before[name].isel(chosen)},
         f"The refined {name} (top row) and the network's own forecast.",
+        reference="refined",
     )
 
 

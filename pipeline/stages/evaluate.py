@@ -1,6 +1,6 @@
 """Evaluation: forecasts of several models on one store, scored beside baselines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,9 +11,11 @@ from pelagos.evaluation.baselines import BaselineName
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
 from pelagos.evaluation.forecast_zarr import read_forecasts, write_forecasts
 from pelagos.evaluation.report.evaluation_report import evaluation_report
+from pelagos.evaluation.score_summary import describe_failures, describe_left_out, groups_of, json_values
 from pelagos.evaluation.verification import Evaluation, evaluate_forecasts
 from pelagos.pipeline.forecasting.forecaster import Forecaster, Mode
 from pelagos.pipeline.runs import run_folder
+from pelagos.pipeline.runs.domain_fit import fit
 from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.runs.progress import Bar, bar
 from pelagos.pipeline.tracking import model_registry
@@ -78,14 +80,18 @@ def run(config: EvaluateStage) -> Evaluation:
     plan = config.starts.plan(store)
     models = {name: load_model(config, name) for name in config.models}
     run_folder.claim(config.output, config, run_folder.fingerprint(config))
+    forecasters = {
+        name: Forecaster(model, store, config.mode, config.batch, config.threads, f"model {name}")
+        for name, model in models.items()
+    }
+    for forecaster in forecasters.values():
+        forecaster.warn(plan)
     with bar("evaluate", len(models) * len(plan.trajectories)) as show:
-        for number, (name, model) in enumerate(models.items()):
-            forecaster = Forecaster(model, store, config.mode, config.batch, config.threads)
+        for number, (name, forecaster) in enumerate(forecasters.items()):
             count = partial(_show_progress, show, number * len(plan.trajectories), name)
             write_forecasts(forecaster.blocks(plan, count), forecast_path(config, name))
-    outputs = next(iter(models.values())).domain(store.dataset).outputs
-    evaluation = evaluation_of(config, store, plan, outputs)
-    write_json(config.output / "scores.json", evaluation.scores)
+    evaluation = evaluation_of(config, store, plan, models)
+    write_json(config.output / "scores.json", json_values(evaluation.scores))
     evaluation_report(config.title, evaluation, config.pictures).write(config.output / "report.html")
     _print_scores(evaluation)
     return evaluation
@@ -106,21 +112,41 @@ def forecast_path(config: EvaluateStage, name: str) -> Path:
 
 
 def evaluation_of(
-    config: EvaluateStage, store: Store, plan: ForecastPlan, variables: Sequence[Variable]
+    config: EvaluateStage, store: Store, plan: ForecastPlan, models: Mapping[str, Model]
 ) -> Evaluation:
-    """Score the forecasts on disk and the baselines."""
-    forecasts = {name: read_forecasts(forecast_path(config, name)) for name in config.models}
-    return evaluate_forecasts(forecasts, store, plan, variables, config.baselines, config.training)
+    """Score the forecasts of models on disk, and the baselines, for all variables that one of the models has."""
+    forecasts = {name: read_forecasts(forecast_path(config, name)) for name in models}
+    domains = {name: model.domain(store.dataset) for name, model in models.items()}
+    variables: dict[str, Variable] = {}
+    for domain in domains.values():
+        variables = {variable.key: variable for variable in domain.outputs} | variables
+    facts = {
+        name: {"model": config.models[name], "horizon": fit(domain, store, ()).horizon}
+        for name, domain in domains.items()
+    }
+    return evaluate_forecasts(
+        forecasts, store, plan, list(variables.values()), config.baselines, config.training, facts
+    )
 
 
 def _print_scores(evaluation: Evaluation) -> None:
     methods = evaluation.scores["methods"]
     width = max(len(name) for name in (*methods, "median relative L1"))
-    print(f"{'median relative L1':<{width}}  one step  rollout  pooled relative L2 of one step")
+    print(
+        f"{'median relative L1':<{width}}  one step  rollout  (normalised)       "
+        "pooled relative L2 of one step  failed"
+    )
     for name, values in methods.items():
-        pooled = values["pooled_relative_l2"][0]
-        print(f"{name:<{width}}  {values['one_step']:8.4f} {values['rollout']:8.4f}  {pooled:8.4f}")
+        normalised, pooled = values["normalised"], values["pooled_relative_l2"][0]
+        print(
+            f"{name:<{width}}  {values['one_step']:8.4f} {values['rollout']:8.4f}"
+            f"  ({normalised['one_step']:.4f} {normalised['rollout']:.4f})"
+            f"  {pooled:8.4f}  {describe_failures(values)}"
+        )
     print(f"\nRMSE at the first lead time: {', '.join(methods)}")
-    for group in next(iter(methods.values()))["groups"]:
-        errors = [f"{values['groups'][group]['rmse'][0]:.4g}" for values in methods.values()]
-        print(f"  {group}  {'  '.join(errors)}")
+    for group in groups_of(methods):
+        errors = [values["groups"].get(group) for values in methods.values()]
+        cells = ["-" if error is None else f"{error['rmse'][0]:.4g}" for error in errors]
+        print(f"  {group}  {'  '.join(cells)}")
+    for line in describe_left_out(evaluation.scores):
+        print(f"note: {line}")

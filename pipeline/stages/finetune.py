@@ -1,5 +1,7 @@
 """Fine-tuning: a model is adapted to a dataset, which may have new variables and few trajectories."""
 
+import math
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,14 +13,17 @@ from torch import nn
 from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.context import Signature
 from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.runs.domain_fit import fit, unit_text
 from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, load, signature_of, union
+from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
-from pelagos.pipeline.training.training_data import build_mixture, domain_of, open_stores
+from pelagos.pipeline.training.training_data import build_mixture, domains_of, open_stores
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.online.online_dataset import DataConfig
+from pelagos.preprocessing.samples.dataset import Dataset
 from pelagos.preprocessing.samples.mixture import Mixture
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.store.sample_store import SampleStore
@@ -90,17 +95,77 @@ def run(config: FinetuneStage) -> Path:
 def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     """The network that continues from a model, and the samples of the run."""
     [store] = open_stores(config)
+    if not config.scratch:
+        _check_grid(source, store)
     mixture = build_mixture(config, [store], _normalizer(config, source, store))
     [dataset] = mixture.datasets
     signature = union(source.signature, signature_of([dataset.layout]))
     network = source.config.build(signature)
     if not config.scratch:
+        _warn(_differences(source, dataset))
         _inherit(config, source, network, signature)
-    domains = {dataset.layout.dataset: domain_of(dataset)}
+    domains = domains_of([dataset], config.loop.steps)
     if not config.scratch:
         domains = {**source.domains, **domains}
     history = {**({} if config.scratch else source.history), "finetuned": config.model_dump(mode="json")}
     return Model(source.config, network, signature, domains, history), mixture
+
+
+def _check_grid(source: Model, store: SampleStore) -> None:
+    """Refuse data of a dataset that the model knows with rows or columns the other way round."""
+    domain = source.domains.get(store.dataset)
+    if domain is None or domain.grid is None or not (flips := fit(domain, store, ()).flips):
+        return
+    lines = " and ".join({-2: "rows", -1: "columns"}[axis] for axis in flips)
+    raise DataError(
+        f"{store.label} has its {lines} the other way round than the {store.dataset} that the model was trained on:"
+        " build it in the same order (regrid, with a negative step), give it another dataset name, or use"
+        " scratch: true"
+    )
+
+
+def _differences(source: Model, dataset: Dataset) -> list[str]:
+    """What the weights will take for something else than in the model's own training."""
+    store, name = dataset.store, dataset.layout.dataset
+    domain = source.domains.get(name)
+    if domain is None:
+        return _unseen_directions(source, store)
+    found = fit(domain, store, source.signature.scalars)
+    lines = list(found.warnings)
+    if found.grid.units != store.grid.units:
+        lines.append(
+            f"the grid is in {store.grid.units}, in the model's training it was in {found.grid.units}"
+        )
+    here = dataset.layout.time_scale * found.time
+    if domain.time_units is not None and not math.isclose(here, domain.time_scale, rel_tol=1e-3):
+        lines.append(
+            f"lead time 1 was {domain.time_scale:g}{unit_text(domain.time_units)} in the model's training and is"
+            f" {dataset.layout.time_scale:g}{unit_text(store.time_units)} now: data.time_scale:"
+            f" {domain.time_scale / found.time:g} keeps its meaning"
+        )
+    return lines
+
+
+def _unseen_directions(source: Model, store: SampleStore) -> list[str]:
+    """Which axes of a new dataset run as in none that the model knows."""
+    grids = [domain.grid for domain in source.domains.values() if domain.grid is not None]
+    here, lines = TrainedGrid.of(store.grid), []
+    for name, axis, known in (
+        ("rows", here.y, [grid.y for grid in grids]),
+        ("columns", here.x, [grid.x for grid in grids]),
+    ):
+        if axis.points > 1 and known and all(axis.ascending != other.ascending for other in known):
+            lines.append(
+                f"the {name} run from {axis.first:g} to {axis.last:g}, the other way round than in all data that the"
+                " model was trained on"
+            )
+    return lines
+
+
+def _warn(lines: Iterable[str]) -> None:
+    if distributed.rank() == 0:
+        for line in lines:
+            print(f"WARNING: fine-tuning: {line}", file=sys.stderr, flush=True)
 
 
 def _normalizer(config: FinetuneStage, source: Model, store: SampleStore) -> Normalizer:

@@ -58,6 +58,7 @@ def run(config: ForecastStage) -> Path:
     plan = config.starts.plan(store)
     model = load(model_registry.resolve(config.model, config.tracking))
     forecaster = Forecaster(model, store, config.mode, config.batch, config.threads)
+    forecaster.warn(plan)
     with bar("forecast", len(plan.trajectories)) as show:
         write_forecasts(forecaster.blocks(plan, show), config.output)
     print(f"forecasts: {config.output}")

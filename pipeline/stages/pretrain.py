@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from pelagos.models.networks.network import NetworkConfig
 from pelagos.pipeline.runs.model_folder import DerivedScalar, Model, signature_of
 from pelagos.pipeline.training import training_run
-from pelagos.pipeline.training.training_data import build_mixture, domain_of, open_stores
+from pelagos.pipeline.training.training_data import build_mixture, domains_of, open_stores
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.online.online_dataset import DataConfig
 from pelagos.preprocessing.samples.mixture import Mixture
@@ -55,7 +55,7 @@ class PretrainStage(TrainingStage):
         mixture = build_mixture(self, stores, normalizer, self.temperature)
         signature = signature_of([dataset.layout for dataset in mixture.datasets], self.conditions)
         network = self.network.build(signature)
-        domains = {dataset.layout.dataset: domain_of(dataset) for dataset in mixture.datasets}
+        domains = domains_of(mixture.datasets, self.loop.steps)
         history = {"pretrained": self.model_dump(mode="json")}
         return Model(self.network, network, signature, domains, history), mixture
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
 from pelagos.evaluation.forecast_zarr import write_forecasts
+from pelagos.evaluation.score_summary import json_values
 from pelagos.evaluation.truth import read_initial, read_truth, scalar_values, static_fields
 from pelagos.models.losses import channel_groups
 from pelagos.models.spectral_head import Propagator, Refinement, refine
@@ -91,7 +92,7 @@ def run(config: RefineStage) -> dict[str, Any]:
     write_forecasts([forecast], config.output / "forecast.zarr")
     write_forecasts([refined], config.output / "refined.zarr")
     costs = _summarise_records(records)
-    write_json(config.output / "refinement.json", costs)
+    write_json(config.output / "refinement.json", json_values(costs))
     _print_costs(costs)
     return costs
 

@@ -1,9 +1,11 @@
 """The data of a training run: its stores and simulations, opened, mixed, and described for the model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.runs.domain_fit import level_units
 from pelagos.pipeline.runs.model_folder import Domain, VariableScale
+from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.samples.dataset import Dataset
@@ -54,8 +56,29 @@ def build_mixture(
     )
 
 
-def domain_of(dataset: Dataset) -> Domain:
-    """What a model has to know of a dataset that it was trained on."""
+def domains_of(datasets: Iterable[Dataset], steps: int) -> dict[str, Domain]:
+    """What a model knows after so many steps of training, by dataset; of two stores of one dataset, the last one's."""
+    domains: dict[str, Domain] = {}
+    for dataset in datasets:
+        domain, before = domain_of(dataset, steps), domains.get(dataset.layout.dataset)
+        if before is not None and before.time_units == domain.time_units:
+            leads = {
+                "max_lead": max(before.max_lead, domain.max_lead),
+                "min_lead": min(before.min_lead, domain.min_lead),
+                "horizon": max(before.horizon, domain.horizon),
+            }
+            domain = domain.model_copy(update=leads)
+        domains[dataset.layout.dataset] = domain
+    return domains
+
+
+def domain_of(dataset: Dataset, steps: int | None = None) -> Domain:
+    """What a model has to know of a dataset that it was trained on.
+
+    Args:
+        dataset: the samples of training.
+        steps: of training, on which it depends how far a curriculum came; the end by default.
+    """
     scales = {}
     # Both: static and forcing variables are inputs alone, diagnostic ones outputs alone.
     for normalizer in (dataset.input_normalizer, dataset.output_normalizer):
@@ -68,4 +91,24 @@ def domain_of(dataset: Dataset) -> Domain:
         scales=scales,
         scalars=layout.scalars,
         time_scale=layout.time_scale,
+        time_units=dataset.store.time_units,
+        level_units=level_units(dataset.store),
+        grid=TrainedGrid.of(layout.grid),
+        **_leads(dataset, steps),
     )
+
+
+def _leads(dataset: Dataset, steps: int | None) -> dict[str, float]:
+    """The lead times that the network is asked for, and the longest from an initial frame to a target."""
+    sampling, (shortest, longest) = dataset.sampling, dataset.leads
+    if sampling.kind == "pairs":
+        return {"min_lead": shortest, "max_lead": longest, "horizon": longest}
+    reached = sampling.steps if steps is None else sampling.steps_at(max(0, steps - 1))
+    step = longest / sampling.steps
+    horizon = step * reached
+    # Frames of a window are each forecast from the initial one, those of a rollout from the forecast before.
+    return {
+        "min_lead": step,
+        "max_lead": horizon if sampling.kind == "windows" else step,
+        "horizon": horizon,
+    }

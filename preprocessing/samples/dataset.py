@@ -186,6 +186,14 @@ class Dataset:
         # The inverse of the limit in `index`, rounded up.
         return -(-self._index.ends * self.num_samples // self._index.num_samples)
 
+    @property
+    def leads(self) -> tuple[float, float]:
+        """From the initial to the (last) valid frame, in the shortest and the longest sample [store.time_units]."""
+        if self._steady:
+            return self.layout.time_scale, self.layout.time_scale
+        shortest, longest = self._index.leads
+        return shortest * self.store.dt, longest * self.store.dt
+
     def describe_frames(self, trajectory: int, initial: int, valid: int) -> str:
         """Where the frames of a sample come from, for messages."""
         times = f"{self.store.times[initial]:g}->{self.store.times[valid]:g} {self.store.time_units}"

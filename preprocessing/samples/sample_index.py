@@ -123,6 +123,12 @@ class SampleIndex:
         """The samples of all runs."""
         return int(self.ends[-1]) if len(self.ends) else 0
 
+    @property
+    def leads(self) -> tuple[int, int]:
+        """From the initial to the (last) valid frame, in the shortest and the longest sample [frames]."""
+        most = max(int(np.diff(counts).max(initial=0)) for counts in self.cumulative)
+        return self.shortest * self.stride, (self.shortest + most - 1) * self.stride
+
     def lookup(self, samples: Ints) -> Ints:
         """(B, 3) trajectory, initial frame and (last) valid frame of samples (B,)."""
         runs = np.searchsorted(self.ends, samples, side="right")

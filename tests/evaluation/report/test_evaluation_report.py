@@ -50,3 +50,45 @@ def test_units_of_a_group_are_shown_beside_its_rmse(evaluation: Evaluation) -> N
     truth[name] = truth[name].assign_attrs(units="furlong")
     assert "furlong" in evaluation_report("t", replace(evaluation, truth=truth)).html()
     assert np.isfinite(evaluation.scores["methods"]["a"]["one_step"])
+
+
+def test_the_report_names_its_split_and_its_models(store: Store) -> None:
+    plan = StartsConfig(split="train", steps=2).plan(store)
+    truth = read_truth(store, plan, store.variables)
+    facts = {"net": {"model": "models:/ocean@champion", "horizon": 0.03}}
+    found = evaluate_forecasts({"net": truth}, store, plan, store.variables, models=facts)
+    page = evaluation_report("t", found).html()
+    assert "held-out" not in page
+    for text in (
+        "trajectories of split train",
+        "training trajectory",
+        "how well models fit what they have seen",
+    ):
+        assert text in page
+    for text in ("models:/ocean@champion", "Upright lines mark the longest lead time"):
+        assert text in page
+    far = replace(found, scores={**found.scores, "models": {"net": {"model": "m", "horizon": 9.0}}})
+    assert "Upright lines" not in evaluation_report("t", far).html()
+
+
+def test_failures_and_offsets_stand_beside_the_scores(store: Store) -> None:
+    plan = StartsConfig(every=2, steps=2).plan(store)
+    truth = read_truth(store, plan, store.variables)
+    forecast = truth.copy(deep=True)
+    forecast["displacement"][0, 0, 1, 0, 0] = np.nan
+    mean = store.stats.mean.copy()
+    mean[0] = 300.0
+    offset = replace(store, stats=replace(store.stats, mean=mean))
+    found = evaluate_forecasts({"net": forecast}, offset, plan, store.variables)
+    page = evaluation_report("t", found).html()
+    assert f"1 of {truth.sizes['trajectory'] * truth.sizes['start']}" in page
+    assert "does not move before half of the forecasts have failed" in page
+    assert "The mean of displacement is large beside the deviation" in page
+
+
+def test_methods_of_fewer_fields_leave_gaps_in_the_report(store: Store) -> None:
+    plan = StartsConfig(every=2, steps=2).plan(store)
+    truth = read_truth(store, plan, store.variables)
+    forecasts = {"one": truth[["displacement"]], "all": (truth * 1.1).assign_attrs(truth.attrs)}
+    page = evaluation_report("t", evaluate_forecasts(forecasts, store, plan, store.variables)).html()
+    assert "one (1 of 2 fields)" in page

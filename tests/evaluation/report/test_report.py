@@ -203,3 +203,22 @@ def test_writing_replaces_the_old_file_and_leaves_nothing_else(report: Report, t
 
 def test_a_typical_report_is_small(report: Report) -> None:
     assert len(report.html()) < 1_000_000
+
+
+def test_what_is_no_truth_is_not_called_so(flow: Flow) -> None:
+    truth, network, _ = flow
+    page = Report("t")
+    one = {"trajectory": 0}
+    page.fields(truth["tracer"].isel(one), {"network": network["tracer"].isel(one)}, "c", reference="refined")
+    assert "truth" not in Page(page.html()).text
+    assert "network − refined" in Page(page.html()).text
+
+
+def test_the_trained_horizon_is_drawn(flow: Flow) -> None:
+    truth, network, _ = flow
+    errors = {"network": scores.relative_l1(scores.accumulate(network, truth))}
+    pages = [Report("t"), Report("t")]
+    for page, horizons in zip(pages, ({}, {"network": 2.0}), strict=True):
+        page.error_curves(errors, "c", "relative L1", horizons)
+    without, marked = (page.html().count("stroke-dasharray") for page in pages)
+    assert marked == without + len(errors["network"]["group"])

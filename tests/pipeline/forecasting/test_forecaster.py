@@ -1,5 +1,6 @@
 """Forecasts are in physical units, whatever form a store keeps its fields in."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pelagos.models.context import Signature
 from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.forecasting.forecaster import Forecaster
 from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale
+from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
@@ -23,6 +25,7 @@ from pelagos.preprocessing.grid import Grid, Sides
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.formats import pdebench_writer
+from pelagos.preprocessing.store.memory_reader import MemoryReader
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import keys, known_variable
 
@@ -149,3 +152,59 @@ def test_regridded_fields_are_scored_on_their_own_grid(archive: Path, plain: Sto
     assert made["density"].shape[-2:] == (3, 4)
     fine = read_initial(plain, plan, plain.variables)["density"].mean(["y", "x"])
     assert made["density"].isel(lead_time=0).mean(["y", "x"]).values == pytest.approx(fine.values, rel=1e-6)
+
+
+class Advect(nn.Module):
+    """Moves everything up by a row, and adds the lead time: direction and duration matter."""
+
+    def forward(self, fields: Tensor, lead: Tensor, told: Any) -> Tensor:
+        return fields[:, :2].roll(1, dims=-2) + lead[:, None, None, None]
+
+
+def knowing(store: Store) -> Model:
+    """A model that was trained on a store, on pairs one and two frames apart."""
+    model = persisting(store)
+    facts = {
+        "grid": TrainedGrid.of(store.grid),
+        "time_units": store.time_units,
+        "time_scale": store.dt,
+        "min_lead": store.dt,
+        "max_lead": 2 * store.dt,
+        "horizon": 2 * store.dt,
+    }
+    domains = {name: domain.model_copy(update=facts) for name, domain in model.domains.items()}
+    return replace(model, network=Advect(), domains=domains)
+
+
+def test_rows_the_other_way_round_give_the_same_forecast(
+    plain: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, model = STARTS.plan(plain), knowing(plain)
+    expected = Forecaster(model, plain).forecast(plan)
+    assert capsys.readouterr().err == ""
+    state = np.stack([plain.read(n, 0, plain.num_times) for n in range(plain.num_trajectories)])
+    grid = replace(plain.grid, y=plain.grid.y[::-1])
+    turned = replace(plain, grid=grid, frames=MemoryReader(state[..., ::-1, :].copy()))
+    made = Forecaster(model, turned).forecast(plan)
+    xr.testing.assert_identical(made.isel(y=slice(None, None, -1)), expected)
+    assert capsys.readouterr().err.count("note: the model: the rows of") == 1
+
+
+def test_other_units_of_time_give_the_same_forecast(plain: Store) -> None:
+    seconds = replace(plain, time_units="s")
+    milliseconds = replace(plain, times=plain.times * 1000, time_units="ms")
+    plan, model = STARTS.plan(plain), knowing(seconds)
+    expected = Forecaster(model, seconds).forecast(plan)
+    made = Forecaster(model, milliseconds).forecast(plan)
+    assert made["lead_time"].values == pytest.approx(1000 * expected["lead_time"].values)
+    for name in expected.data_vars:
+        np.testing.assert_allclose(made[name].values, expected[name].values, rtol=1e-6)
+
+
+def test_leads_beyond_those_trained_are_said_once(plain: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    three = StartsConfig(split="test", steps=3, every=1).plan(plain)
+    for mode, times in (("rollout", 0), ("direct", 1)):
+        forecaster = Forecaster(knowing(plain), plain, mode, label="model net")  # type: ignore[arg-type]
+        for _ in range(2):
+            forecaster.forecast(three)
+        assert capsys.readouterr().err.count("WARNING: model net: asked for a lead time of 0.3") == times

@@ -1,5 +1,6 @@
 """What fine-tuning begins with: the model's weights and scales, or fresh ones that do not depend on it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,40 @@ def test_a_network_with_fixed_variables_does_not_take_new_ones(
 def test_a_model_that_is_not_there_is_named(waves: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no model folder"):
         stage(waves, tmp_path / "nothing").assemble()
+
+
+def changed(source: Path, folder: Path, **facts: Any) -> Path:
+    """The model with other facts on the waves."""
+    model = load(source)
+    domain = model.domains["waves"].model_copy(update=facts)
+    replace(model, domains={"waves": domain}).save(folder)
+    return folder
+
+
+def test_rows_the_other_way_round_are_refused_unless_weights_are_fresh(
+    waves: Path, source: Path, tmp_path: Path
+) -> None:
+    grid = load(source).domains["waves"].grid
+    assert grid is not None
+    turned = grid.model_copy(
+        update={"y": grid.y.model_copy(update={"first": grid.y.last, "last": grid.y.first})}
+    )
+    other = changed(source, tmp_path / "turned", grid=turned)
+    with pytest.raises(
+        DataError, match="has its rows the other way round than the waves that the model was trained"
+    ):
+        stage(waves, other).assemble()
+    stage(waves, other, scratch=True).assemble()[1].close()
+
+
+def test_another_meaning_of_lead_time_one_is_said(
+    waves: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage(waves, source).assemble()[1].close()
+    assert capsys.readouterr().err == ""
+    other = changed(source, tmp_path / "longer", time_scale=0.04)
+    stage(waves, other).assemble()[1].close()
+    assert "lead time 1 was 0.04 in the model's training and is 0.02" in capsys.readouterr().err
+    data = {"path": waves, "time_scale": 0.04}
+    stage(waves, other, data=data).assemble()[1].close()
+    assert capsys.readouterr().err == ""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pelagos.pipeline.stages.pretrain import PretrainStage
-from pelagos.pipeline.training.training_data import build_mixture, domain_of, open_stores
+from pelagos.pipeline.training.training_data import build_mixture, domain_of, domains_of, open_stores
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.samples.normalize import Normalizer
 
@@ -60,3 +60,32 @@ def test_a_batch_that_cannot_be_dealt_is_refused_before_anything_is_opened(tmp_p
     run = config(tmp_path / "no.zarr", loop={"steps": 4, "batch_size": 5, "micro_batch": 2})
     with pytest.raises(DataError, match="cannot be dealt"):
         open_stores(run)
+
+
+def trained(waves: Path, sampling: dict[str, Any], steps: int = 100) -> tuple[float, float, float]:
+    """The shortest and longest lead time and the horizon of a run, in frames."""
+    run = config(waves, data=[{"path": waves, "sampling": sampling}])
+    [dataset] = build_mixture(run, open_stores(run), None).datasets
+    domain = domains_of([dataset], steps)["waves"]
+    assert domain.time_units == dataset.store.time_units
+    assert domain.grid is not None
+    assert (domain.grid.y.points, domain.grid.x.points) == (8, 8)
+    dt = dataset.store.dt
+    return domain.min_lead / dt, domain.max_lead / dt, domain.horizon / dt
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        ({"kind": "pairs"}, (1, 5, 5)),
+        ({"kind": "pairs", "max_lead": 2}, (1, 2, 2)),
+        ({"kind": "pairs", "stride": 2, "identity": True}, (0, 4, 4)),
+        ({"kind": "windows", "steps": 3}, (1, 3, 3)),
+        ({"kind": "rollouts", "steps": 2, "lead": 2}, (2, 2, 4)),
+        ({"kind": "rollouts", "steps": 4, "curriculum": [[0, 1], [50, 2], [200, 4]]}, (1, 1, 2)),
+    ],
+)
+def test_a_domain_remembers_the_lead_times_of_training(
+    waves: Path, sampling: dict[str, Any], expected: tuple[float, float, float]
+) -> None:
+    assert trained(waves, sampling) == pytest.approx(expected)

@@ -1,0 +1,57 @@
+"""Trained grid: what a model remembers of the grid that it was trained on."""
+
+from typing import Literal, Self
+
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.grid import Grid
+
+
+class TrainedAxis(Config):
+    """Where the points of an axis were.
+
+    Attributes:
+        first: the first centre, in the grid's units.
+        last: the last one; smaller than the first where the axis falls.
+        points: how many there were.
+        periodic: whether the axis wrapped round.
+    """
+
+    first: float
+    last: float
+    points: int
+    periodic: bool
+
+    @property
+    def ascending(self) -> bool:
+        """Whether positions grow along the axis."""
+        return self.last > self.first
+
+    @property
+    def spacing(self) -> float:
+        """Mean distance of neighbouring points; 1 of a single one, as of `Grid`."""
+        return abs(self.last - self.first) / (self.points - 1) if self.points > 1 else 1.0
+
+
+class TrainedGrid(Config):
+    """The grid of a dataset that a model was trained on.
+
+    Attributes:
+        kind: of the grid.
+        units: of positions.
+        y: its rows.
+        x: its columns.
+    """
+
+    kind: Literal["cartesian", "latlon"]
+    units: str
+    y: TrainedAxis
+    x: TrainedAxis
+
+    @classmethod
+    def of(cls, grid: Grid) -> Self:
+        """What is worth remembering of a grid."""
+        y, x = (
+            TrainedAxis(first=float(axis[0]), last=float(axis[-1]), points=len(axis), periodic=bool(periodic))
+            for axis, periodic in zip((grid.y, grid.x), grid.periodic, strict=True)
+        )
+        return cls(kind=grid.kind, units=grid.units, y=y, x=x)
