@@ -71,6 +71,7 @@ KNOWN = _table(
     ("velocity_y", "1", "velocity", "velocity along y"),
     ("velocity_z", "1", "velocity", "velocity along z"),
     ("vorticity", "1", "", "vorticity"),
+    ("clockwise_vorticity", "1", "", "vorticity, positive where the flow turns clockwise"),
     ("stream_function", "1", "", "stream function"),
     ("density", "1", "", "mass density"),
     ("pressure", "1", "", "pressure"),

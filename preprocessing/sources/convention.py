@@ -252,6 +252,11 @@ def _check_variable(label: str, variable: xr.DataArray) -> None:
         raise DataError(f"{label} of role {role} has dims {variable.dims}; {allowed} would be right")
     if not isinstance(variable.attrs.get("units"), str):
         raise DataError(f"{label} has no units; '1' stands for none")
+    if variable.dtype.kind == "c":
+        raise DataError(
+            f"{label} is {variable.dtype}; stores keep real numbers: its real and its imaginary part as two fields"
+            " would be right"
+        )
     if variable.dtype.kind != "f":
         raise DataError(f"{label} is {variable.dtype}; it must be floating-point")
 

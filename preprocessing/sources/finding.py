@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Container = Literal["hdf5", "mat5", "netcdf3", "grib", "torch", "npy", "zarr", "cases", "unknown"]
+Container = Literal["hdf5", "mat5", "netcdf3", "grib", "torch", "npz", "npy", "zarr", "cases", "unknown"]
 Confidence = Literal["certain", "likely", "possible"]
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.location import Url
 
 Index = tuple[int | slice | NDArray[np.int64], ...]
@@ -101,9 +102,17 @@ class ConvertedArray:
 
 
 def as_floating(reader: ArrayReader) -> ArrayReader:
-    """The reader itself, or one that gives float32 where it holds integers or booleans."""
-    if reader.dtype.kind == "f":
+    """The reader itself, or one that gives float32 where it holds integers or booleans.
+
+    Complex numbers stay complex: whoever takes them makes two fields of them.
+
+    Raises:
+        DataError: it holds no numbers.
+    """
+    if reader.dtype.kind in "fc":
         return reader
+    if reader.dtype.kind not in "iub":
+        raise DataError(f"{reader.name} is {reader.dtype}; numbers would be right")
     return ConvertedArray(reader, _to_float32, np.dtype(np.float32))
 
 

@@ -1,5 +1,7 @@
-"""HDF5 files: their datasets as array readers."""
+"""HDF5 files: their datasets as array readers, and what HDF5's own messages mean."""
 
+import importlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,23 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.errors import DamagedFileError, DataError
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index
 from pelagos.preprocessing.sources.file_source import missing
+
+_FILTERS = {
+    305: "lzo",
+    307: "bzip2",
+    32001: "blosc",
+    32004: "lz4",
+    32008: "bitshuffle",
+    32013: "zfp",
+    32015: "zstd",
+    32017: "sz",
+    32018: "fci-dsp",
+    32024: "sz3",
+    32026: "blosc2",
+    32028: "sperr",
+    32023: "granular bitround",
+}
+"""Filters that HDF5 does not bring itself, by their registered numbers (github.com/HDFGroup/hdf5_plugins)."""
 
 
 @contextmanager
@@ -31,7 +50,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         raise
     except OSError as error:
         raise DamagedFileError(
-            f"{path}: not a whole HDF5 file ({error}); download or create it again"
+            f"{path}: not a whole HDF5 file ({reason(error)}); download or create it again"
         ) from error
     with file:
         yield file
@@ -61,11 +80,12 @@ class Hdf5Dataset(FileArray):
         """The reader of an open h5py dataset.
 
         Raises:
-            DataError: if it is a group.
+            DataError: if it is a group, or compressed by a filter that is not installed.
         """
         path = Path(dataset.file.filename)
         if not isinstance(dataset, h5py.Dataset):
             raise DataError(f"{path}: '{dataset.name}' is a group where an array was expected")
+        require_filters(dataset)
         return cls(path, dataset.name, dataset.shape, dataset.dtype)
 
     def read(self, index: Index) -> NDArray[Any]:
@@ -74,4 +94,53 @@ class Hdf5Dataset(FileArray):
             try:
                 return np.asarray(member(file, self.key)[index])
             except OSError as error:
-                raise DamagedFileError(f"{self.name}: cannot be read ({error})") from error
+                raise DamagedFileError(
+                    f"{self.name}: cannot be read ({reason(error)}); download or create {self.path} again"
+                ) from error
+
+
+def require_filters(dataset: Any) -> None:
+    """Raise DataError where an open dataset is compressed by a filter that neither HDF5 nor hdf5plugin brings."""
+    if absent := _absent_filters(dataset):
+        try:
+            importlib.import_module(
+                "hdf5plugin"
+            )  # registers its filters; installed by whoever has such files
+        except ImportError:
+            pass
+        else:
+            absent = _absent_filters(dataset)
+    if absent:
+        raise DataError(
+            f"{dataset.file.filename}: {dataset.name} is compressed by the HDF5 filter {' and '.join(absent)}, which"
+            f" is not installed; pip install hdf5plugin, or write the file anew with gzip: h5repack -f GZIP=4"
+            f" {dataset.file.filename} NEW, where the filter is"
+        )
+
+
+def _absent_filters(dataset: Any) -> list[str]:
+    created = dataset.id.get_create_plist()
+    found = [created.get_filter(i) for i in range(created.get_nfilters())]
+    return [
+        f"{_FILTERS.get(code) or name.decode(errors='replace') or 'without a name'} ({code})"
+        for code, _, _, name in found
+        if not h5py.h5z.filter_avail(code)
+    ]
+
+
+def reason(error: Exception) -> str:
+    """What an error of HDF5 says about the file, in words for those who did not write HDF5."""
+    text = str(error)
+    if match := re.search(r"truncated file: eof = (\d+).*stored_eof = (\d+)", text):
+        return f"it has {match[1]} of {match[2]} bytes"
+    for sign, meaning in (
+        ("file signature not found", "it does not begin as HDF5 files do"),
+        ("required filter", "a filter that compressed it is not installed"),
+        ("filter returned failure", "its compressed bytes are damaged"),
+        ("checksum", "a checksum does not match its bytes"),
+        ("unable to lock file", "another program is writing it"),
+        ("can't open file", "a file that it refers to cannot be opened"),
+    ):
+        if sign in text:
+            return meaning
+    return "its structure is damaged"

@@ -5,7 +5,7 @@ Formats of plain arrays differ only in keys, axes and coordinates. Each describe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader, as_floating
+from pelagos.preprocessing.sources.arrays.complex_parts import PARTS, ComplexPart
 from pelagos.preprocessing.sources.arrays.derived_arrays import resized_in_time
 from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
 from pelagos.preprocessing.sources.convention import Boundaries, FieldRole
@@ -82,6 +84,7 @@ def join_files(
     Raises:
         DataError: two files differ in fields or coordinates.
     """
+    files = [_in_real_parts(file) for file in files]
     first = max(files, key=_num_frames) if several_lengths else files[0]
     for other in files:
         _compare(first, other, several_lengths)
@@ -114,6 +117,20 @@ def join_files(
         license=source.license or license,
         references=source.references or references,
     )
+
+
+def _in_real_parts(file: FileContents) -> FileContents:
+    """The file with two fields for each one of complex numbers."""
+    fields: dict[str, FileField] = {}
+    for name, stored in file.fields.items():
+        if stored.reader.dtype.kind != "c":
+            fields[name] = stored
+            continue
+        names = {part: f"{name}_{part}" for part in PARTS}
+        listed = " and ".join(names.values())
+        assume("complex_parts", name, f"{stored.reader.name} is {stored.reader.dtype}; stored as {listed}")
+        fields |= {names[part]: replace(stored, reader=ComplexPart(stored.reader, part)) for part in PARTS}
+    return replace(file, fields=fields)
 
 
 def _num_frames(file: FileContents) -> int:

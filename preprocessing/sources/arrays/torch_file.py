@@ -1,7 +1,8 @@
 """Files of `torch.save`: dictionaries of tensors, mapped into memory and read without running any code."""
 
+import re
+import warnings
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251  # only the error, which torch raises too
@@ -10,9 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DamagedFileError, DataError
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index, take_block
 from pelagos.preprocessing.sources.file_source import missing
+
+BEFORE_1_6 = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+"""How torch.save began before version 1.6: its magic number as a pickle."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class TorchTensor(FileArray):
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`."""
-        return np.array(take_block(_load(self.path)[self.key].numpy(), index))
+        return np.array(_block(_load(self.path)[self.key].detach(), index))
 
 
 def tensors(path: Path) -> dict[str, TorchTensor]:
@@ -38,22 +43,58 @@ def tensors(path: Path) -> dict[str, TorchTensor]:
     from torch import Tensor
 
     return {
-        str(key): TorchTensor(path, str(key), tuple(value.shape), value.numpy().dtype)
+        str(key): TorchTensor(path, str(key), tuple(value.shape), _type_of(value))
         for key, value in _load(path).items()
-        if isinstance(value, Tensor)
+        if isinstance(value, Tensor) and _is_readable(path, str(key), value)
     }
 
 
-def tensor(path: Path, held: Mapping[str, TorchTensor], key: str) -> TorchTensor:
-    """The tensor of that key; raises DataError, which lists what there is, if there is none."""
-    if key not in held:
-        raise DataError(f"{path}: no tensor '{key}'; it holds {', '.join(held) or 'nothing'}")
-    return held[key]
+def _block(value: Any, index: Index) -> NDArray[Any]:
+    """A block of a tensor without gradients; NumPy has no bfloat16 or 8-bit floats, which become float32."""
+    import torch
+
+    value = value.resolve_conj().resolve_neg()
+    if value.dtype == torch.bfloat16:
+        # The upper half of a float32 with the same value.
+        halves = take_block(value.contiguous().view(torch.int16).numpy(), index)
+        return (halves.astype(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return take_block((value.float() if _is_narrow(value) else value).numpy(), index)
+
+
+def _is_narrow(value: Any) -> bool:
+    return bool(value.dtype.is_floating_point) and (
+        value.dtype.itemsize == 1 or "bfloat16" in str(value.dtype)
+    )
+
+
+def _type_of(value: Any) -> np.dtype[Any]:
+    import torch
+
+    if _is_narrow(value):
+        return np.dtype(np.float32)
+    return np.asarray(torch.empty(0, dtype=value.dtype).numpy()).dtype
+
+
+def _is_readable(path: Path, key: str, value: Any) -> bool:
+    """Whether a tensor is a plain array; others (sparse, quantised, nested) are left out, and named."""
+    import torch
+
+    plain = value.layout == torch.strided and not value.is_quantized and not value.is_nested
+    if not plain:
+        kind = "quantised" if value.is_quantized else "nested" if value.is_nested else "sparse"
+        assume("fields_not_read", key, f"{path}: {key} is {kind}; save a dense tensor of it", "save it anew")
+    return plain
 
 
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise missing(path)
+    with path.open("rb") as file:
+        if file.read(len(BEFORE_1_6)) == BEFORE_1_6:
+            raise DataError(
+                f"{path}: saved by torch before 1.6, or with _use_new_zipfile_serialization=False, in a form that"
+                f" cannot be read in parts; save it anew: torch.save(torch.load('{path}', weights_only=True), NEW)"
+            )
     # torch.save writes a zip file, whose table stands at the end: a truncated one has none.
     if not zipfile.is_zipfile(path):
         raise DamagedFileError(f"{path}: not a whole file of torch.save; download or create it again")
@@ -61,11 +102,20 @@ def _load(path: Path) -> dict[str, Any]:
 
     try:
         # weights_only: the unpickler builds tensors and plain containers, and calls nothing else.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with warnings.catch_warnings():
+            # It warns that checking sparse tensors takes time; they are left out.
+            warnings.filterwarnings("ignore", "Validating sparse", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError as error:
-        raise DamagedFileError(f"{path}: cannot be read ({error})") from error
+        raise DamagedFileError(f"{path}: its tensors are damaged; download or create it again") from error
     except UnpicklingError as error:
-        raise DataError(f"{path}: holds more than tensors, which is not read ({error})") from error
+        # Torch advises to load such files with weights_only=False, which runs whatever code is in them.
+        what = re.search(r"(?:GLOBAL|Unsupported (?:global|class)) (?:`)?([\w.]+)", str(error))
+        named = f" ({what[1]})" if what else ""
+        raise DataError(
+            f"{path}: holds more than tensors, which is not read{named}; a dictionary of tensors would be right:"
+            " torch.save({'x': x, 'y': y}, NEW)"
+        ) from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a {type(content).__name__}; a dictionary of tensors would be right")
     return content

@@ -4,6 +4,9 @@ Arrays are (sample, time, channel, x[, y[, z]]); domains are periodic and leave 
 holds the settings of the scenario: `dt` and `domain_extent` for physical scenarios (`2d_phy_..`), neither for those
 by difficulty; many copies come without it. Training and test files have different horizons, so each becomes a dataset
 of its own.
+
+Its vorticity is the Laplacian of a stream function with u = +d/dy of it: positive where the flow turns clockwise. Its
+sign is the opposite of Pelagos's own, so it is called `clockwise_vorticity`.
 """
 
 import json
@@ -18,11 +21,14 @@ from pydantic import PositiveFloat
 
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.arrays import keyed_file
+from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
 from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, join_files, periodic_axis
 from pelagos.preprocessing.sources.arrays.npy_file import NpyArray
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 
+_CLOCKWISE = "clockwise_vorticity"
 _VORTICITY = ("kolm_flow", "decay_turb")
 _PARAMETERS = ("diffusivity", "drag")
 
@@ -45,14 +51,16 @@ class APEBench(FileSource):
     @classmethod
     def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """`.npy` files of four to six axes."""
-        if listing.container != "npy" or listing.rank("") not in _AXES or "f" not in listing.types[""]:
+        key = next(iter(listing.shapes), "")
+        if listing.container not in ("npy", "npz") or len(listing.shapes) != 1:
+            return None
+        if listing.rank(key) not in _AXES or np.dtype(listing.types[key]).kind not in "fc":
             return None
         info = _info(listing.path)
         named = re.fullmatch(r"\d\w*_(train|test)", listing.path.stem) is not None
-        shape = listing.shapes[""]
-        evidence = (
-            f"an .npy file of shape {shape}, read as (sample, time, channel, {', '.join(_AXES[len(shape)])})"
-        )
+        shape = listing.shapes[key]
+        axes = ", ".join(("sample", "time", "channel", *_AXES[len(shape)]))
+        evidence = f"an .{listing.container} file of shape {shape}, read as ({axes})"
         evidence += ", named as APEBench's" * named + ", with its JSON" * bool(info)
         ask = {}
         if not info.get("dt"):
@@ -75,7 +83,7 @@ class APEBench(FileSource):
         return join_files(contents, self, periodic, source_format="apebench", references="arXiv:2411.00180")
 
     def _contents(self, path: Path) -> FileContents:
-        reader, info = NpyArray.of(path), _info(path)
+        reader, info = _array(path), _info(path)
         shape = reader.shape
         if len(shape) not in _AXES:
             raise DataError(
@@ -94,7 +102,7 @@ class APEBench(FileSource):
         coordinates |= {axis: periodic_axis(n, length) for axis, n in zip(spatial, shape[3:], strict=True)}
         # What diffuses vorticity is a viscosity.
         scalars = {
-            "viscosity" if key == "diffusivity" and "vorticity" in fields else key: np.array(float(info[key]))
+            "viscosity" if key == "diffusivity" and _CLOCKWISE in fields else key: np.array(float(info[key]))
             for key in _PARAMETERS
             if isinstance(info.get(key), int | float)
         }
@@ -111,6 +119,12 @@ class APEBench(FileSource):
 
     def _names(self, path: Path, shape: tuple[int, ...]) -> tuple[str, ...]:
         names = self.variables or _channels(path, shape[2], len(shape) - 3)
+        if "vorticity" in names and _holds_vorticity(path):
+            raise ConfigError(
+                f"variables: {path} holds a vorticity that is positive where the flow turns clockwise, the other sign"
+                f" than Pelagos's; call it {_CLOCKWISE}, and where the usual sign is needed, turn it by rename:"
+                f" {{{_CLOCKWISE}: vorticity}} and convert: {{vorticity: {{units: '1', scale: -1}}}}"
+            )
         if len(names) != shape[2]:
             raise ConfigError(
                 f"variables: {path} of shape {shape} has {shape[2]} channels; give {shape[2]} names,"
@@ -125,9 +139,23 @@ _AXES = {4: "x", 5: "xy", 6: "xyz"}
 def _channels(path: Path, count: int, dims: int) -> tuple[str, ...]:
     """Names of the channels, where the scenario's name or their number tells them."""
     if count == 1:
-        return ("vorticity" if any(name in path.stem for name in _VORTICITY) else "u",)
+        return (_CLOCKWISE if _holds_vorticity(path) else "u",)
     burgers = "burgers" in path.stem and count == dims
     return ("velocity_x", "velocity_y", "velocity_z")[:count] if burgers else ()
+
+
+def _holds_vorticity(path: Path) -> bool:
+    return any(name in path.stem for name in _VORTICITY)
+
+
+def _array(path: Path) -> ArrayReader:
+    """The array of an `.npy` file, or the only one of an `.npz` file."""
+    if not keyed_file.is_zip(path):
+        return NpyArray.of(path)
+    held = keyed_file.tensors(path)
+    if len(held) != 1:
+        raise DataError(f"{path} holds {', '.join(held) or 'no array'}; a single array would be right")
+    return next(iter(held.values()))
 
 
 def _json(path: Path) -> Path:

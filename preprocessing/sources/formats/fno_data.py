@@ -5,13 +5,14 @@
 - Darcy flow on the unit square: `coeff` (N, x, y) and the solution `sol`;
 - one reference solution in one dimension: `usol` or `uu` (x, t) with `x` and `t` or `tt` (Raissi et al. 2019).
 
-Files are MATLAB's (`.mat`, versions 5 and 7.3) or torch's (`.pt`). Time is the last axis and x the first spatial one;
-version 7.3 stores all axes in reverse. `u` begins one step after `a`, which becomes its first frame. The file's name
-holds the viscosity (`ns_V1e-3_N5000_T50.mat`).
+Files are MATLAB's (`.mat`, versions 5 and 7.3), torch's (`.pt`) or NumPy's (`.npz`). Time is the last axis and x the
+first spatial one; version 7.3 stores all axes in reverse, and HDF5 files that Python called `.mat` do not. `u` begins
+one step after `a`, which becomes its first frame. The file's name holds the viscosity (`ns_V1e-3_N5000_T50.mat`).
 """
 
 import re
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -20,10 +21,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
 
+from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Boundary
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.arrays import mat_file, torch_file
+from pelagos.preprocessing.sources.arrays import keyed_file, mat_file
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader, as_floating
 from pelagos.preprocessing.sources.arrays.derived_arrays import WithInitialValues, WithTrailingAxis
 from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, join_files, periodic_axis
@@ -48,16 +50,21 @@ class FNOData(FileSource):
         kind: "fno".
         dt: time between frames, where the files hold no times.
         boundary: beyond the edges; needed for reference solutions, whose files do not say.
+        axes: for HDF5 files that do not show who wrote them: whether their axes are reversed, as MATLAB's are, or
+            in the order above, as Python's are.
     """
 
     kind: Literal["fno"] = "fno"
     dt: PositiveFloat | None = None
     boundary: BoundaryOption | None = None
+    axes: mat_file.AxisOrder | None = None
 
     @classmethod
     def recognise(cls, listing: ArchiveListing) -> Finding | None:
-        """Files of MATLAB or torch with the keys of a problem."""
-        if listing.container not in ("mat5", "hdf5", "torch") or not (problem := _problem(listing.shapes)):
+        """Files of MATLAB, torch or NumPy with the keys of a problem."""
+        if listing.container not in ("mat5", "hdf5", "torch", "npz") or not (
+            problem := _problem(listing.shapes)
+        ):
             return None
         if listing.container == "hdf5" and listing.path.suffix != ".mat":
             return None
@@ -67,6 +74,11 @@ class FNOData(FileSource):
         ask = {"boundary": "periodic, wall or open"} if problem == "solution" else {}
         if problem == "navier_stokes" and not listing.has("t"):
             ask = {"dt": "time between frames"}
+        if listing.container == "hdf5" and not mat_file.written_by_matlab(listing.path):
+            if _told_order(problem, listing.shapes):
+                return Finding("fno", "certain", f"{evidence}, which Python wrote", ask=ask)
+            ask["axes"] = _question(problem, listing.shapes)
+            return Finding("fno", "likely", f"{evidence}, or Python's in another order", ask=ask)
         return Finding("fno", "certain", evidence, ask=ask)
 
     def open(self) -> xr.Dataset:
@@ -76,7 +88,7 @@ class FNOData(FileSource):
             ConfigError: if times or boundaries must be given.
             DataError: if the arrays are those of no known problem.
         """
-        found = [(path, *_held(path)) for path in self.files()]
+        found = [(path, *_held(path, self.axes)) for path in self.files()]
         problem = found[0][1]
         if problem == "solution" and not self.boundary:
             raise ConfigError(
@@ -143,10 +155,12 @@ def _problem(shapes: Mapping[str, tuple[int, ...]]) -> FNOProblem | None:
     return "solution" if len(fields) == 1 and "x" in rank and {"t", "tt"} & set(rank) else None
 
 
-def _held(path: Path) -> tuple[FNOProblem, Mapping[str, ArrayReader]]:
-    held: Mapping[str, ArrayReader] = (
-        torch_file.tensors(path) if path.suffix == ".pt" else mat_file.arrays(path)
-    )
+def _held(path: Path, order: mat_file.AxisOrder | None) -> tuple[FNOProblem, Mapping[str, ArrayReader]]:
+    held: Mapping[str, ArrayReader]
+    if path.suffix in (".pt", ".pth", ".npz") or keyed_file.is_zip(path):
+        held = keyed_file.tensors(path)
+    else:
+        held = mat_file.arrays(path, order or _order(path))
     if problem := _problem({key: reader.shape for key, reader in held.items()}):
         return problem, held
     listed = ", ".join(f"{key} {reader.shape}" for key, reader in held.items())
@@ -154,6 +168,57 @@ def _held(path: Path) -> tuple[FNOProblem, Mapping[str, ArrayReader]]:
         f"{path} holds {listed or 'no arrays'}; u (sample, x, y, time), a and u (sample, x), coeff and sol,"
         " or usol (x, time) with x and t would be right"
     )
+
+
+def _order(path: Path) -> mat_file.AxisOrder:
+    """The order of axes in a file of MATLAB, or in one that is called so.
+
+    Raises:
+        ConfigError: MATLAB did not write it, and its shapes allow both orders.
+    """
+    if mat_file.written_by_matlab(path):
+        return "matlab"
+    shapes = {key: reader.shape for key, reader in mat_file.arrays(path, "python").items()}
+    if (problem := _problem(shapes)) is None:
+        return "python"  # refused by what it holds
+    if order := _told_order(problem, shapes):
+        how = "in Python's order" if order == "python" else "reversed, as MATLAB writes them"
+        listed = ", ".join(f"{key} {shapes[key]}" for key in _KEYS[problem] if key in shapes)
+        assume(
+            "axis_order",
+            "",
+            f"{path}: not written by MATLAB; by their shapes, {listed}, its arrays are {how}",
+            "source.axes: matlab or python",
+        )
+        return order
+    raise ConfigError(f"axes: {path} was not written by MATLAB; say {_question(problem, shapes)}")
+
+
+def _question(problem: FNOProblem, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    key = next(key for key in ("u", "sol", "usol", "uu") if key in shapes)
+    axes = {"navier_stokes": "sample, x, y, time", "burgers": "sample, x", "darcy": "sample, x, y"}
+    named = axes.get(problem, "x, time")
+    backwards = ", ".join(named.split(", ")[::-1])
+    return f"python if {key} {shapes[key]} is ({named}), matlab if it is ({backwards})"
+
+
+def _told_order(problem: FNOProblem, shapes: Mapping[str, tuple[int, ...]]) -> mat_file.AxisOrder | None:
+    """The order that the shapes of an HDF5 file allow, None where they allow both or neither."""
+    times = next((prod(shapes[key]) for key in ("t", "tt") if key in shapes), None)
+    fits = []
+    for order, step in (("python", 1), ("matlab", -1)):
+        seen = {key: shape[::step] for key, shape in shapes.items()}
+        if problem == "solution":
+            field = next(seen[key] for key in ("usol", "uu") if key in seen)
+            right = field == (prod(seen["x"]), times)
+        elif problem == "navier_stokes":
+            initial = seen.get("a", seen["u"][:3])
+            right = initial == seen["u"][:3] and times in (None, seen["u"][3])
+        else:
+            right = True  # nothing else in the file has one of the axes
+        if right:
+            fits.append(order)
+    return fits[0] if len(fits) == 1 else None  # type: ignore[return-value]  # words of AxisOrder
 
 
 def _coordinate(reader: ArrayReader) -> NDArray[np.float64]:

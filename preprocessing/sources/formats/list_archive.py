@@ -13,7 +13,14 @@ import xarray as xr
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError
 from pelagos.preprocessing.location import Url, locate
-from pelagos.preprocessing.sources.arrays import mat_file, npy_file, torch_file, zarr_array
+from pelagos.preprocessing.sources.arrays import (
+    keyed_file,
+    mat_file,
+    npy_file,
+    npz_file,
+    torch_file,
+    zarr_array,
+)
 from pelagos.preprocessing.sources.arrays.hdf5_file import open_hdf5
 from pelagos.preprocessing.sources.file_source import FileSource, missing
 from pelagos.preprocessing.sources.finding import ArchiveListing, Container
@@ -25,6 +32,7 @@ _MAGIC: tuple[tuple[bytes, Container], ...] = (
     (b"CDF", "netcdf3"),
     (b"GRIB", "grib"),
     (b"PK\x03\x04", "torch"),  # torch.save writes zip files
+    (torch_file.BEFORE_1_6, "torch"),
     (b"\x93NUMPY", "npy"),
 )
 _MOST_MEMBERS = 40
@@ -73,8 +81,8 @@ def _list_file(path: Path, paths: str) -> ArchiveListing:
     elif container == "npy":
         array = npy_file.NpyArray.of(path)
         shapes[""], types[""] = array.shape, array.dtype.str
-    elif container in ("mat5", "torch"):
-        held = mat_file.arrays(path) if container == "mat5" else torch_file.tensors(path)
+    elif container in ("mat5", "torch", "npz"):
+        held = mat_file.arrays(path) if container == "mat5" else keyed_file.tensors(path)
         shapes, types = (
             {key: reader.shape for key, reader in held.items()},
             {key: reader.dtype.str for key, reader in held.items()},
@@ -96,6 +104,8 @@ def _container(path: Path) -> Container:
     with path.open("rb") as file:
         head = file.read(16)
     container: Container = next((word for magic, word in _MAGIC if head.startswith(magic)), "unknown")
+    if container == "torch" and npz_file.is_npz(path):
+        return "npz"
     return "unknown" if container == "torch" and _is_other_zip(path) else container
 
 

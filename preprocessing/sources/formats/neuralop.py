@@ -22,7 +22,7 @@ from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Boundary
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, join_files, periodic_axis
-from pelagos.preprocessing.sources.arrays.torch_file import TorchTensor, tensor, tensors
+from pelagos.preprocessing.sources.arrays.keyed_file import KeyedArray, tensor, tensors
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
@@ -54,9 +54,9 @@ class NeuralOp(FileSource):
     @classmethod
     def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """Dictionaries with x and y; those whose shapes fit several problems are asked about."""
-        if listing.container != "torch" or not listing.has("x", "y"):
+        if listing.container not in ("torch", "npz") or not listing.has("x", "y"):
             return None
-        evidence = f"a torch file with the tensors {listing.describe('x', 'y', 'visc')}"
+        evidence = f"a {listing.container} file with the tensors {listing.describe('x', 'y', 'visc')}"
         problem = _told(listing.path.name, listing.shapes["x"], listing.shapes["y"], listing.types["x"])
         if problem:
             return Finding("neuralop", "certain", evidence, {"problem": problem})
@@ -82,14 +82,14 @@ class NeuralOp(FileSource):
         return join_files(contents, self, boundary, source_format="neuralop")
 
 
-def _steady(path: Path, x: TorchTensor, y: TorchTensor, names: tuple[str, str]) -> FileContents:
+def _steady(path: Path, x: KeyedArray, y: KeyedArray, names: tuple[str, str]) -> FileContents:
     axes = ("trajectory", "y", "x")
     fields = {names[1]: FileField("diagnostic", axes, y), names[0]: FileField("static", axes, x)}
     coordinates = {"time": np.zeros(1), "y": periodic_axis(y.shape[1]), "x": periodic_axis(y.shape[2])}
     return FileContents(path, y.shape[0], coordinates, fields)
 
 
-def _burgers(path: Path, x: TorchTensor, y: TorchTensor, dt: float | None) -> FileContents:
+def _burgers(path: Path, x: KeyedArray, y: KeyedArray, dt: float | None) -> FileContents:
     count, frames, width = y.shape
     times = np.arange(frames, dtype=np.float64) * (dt or 1 / max(frames - 1, 1))
     fields = {"u": FileField("prognostic", ("trajectory", "time", "x"), y)}
@@ -108,7 +108,7 @@ def _viscosity(path: Path, count: int) -> dict[str, NDArray[np.float64]]:
     return {"viscosity": values[0] if len(values) == 1 else values}
 
 
-def _problem(x: TorchTensor, y: TorchTensor) -> NeuralOpProblem:
+def _problem(x: KeyedArray, y: KeyedArray) -> NeuralOpProblem:
     if told := _told(x.path.name, x.shape, y.shape, x.dtype.str):
         return told
     raise ConfigError(
@@ -127,7 +127,7 @@ def _told(name: str, x: tuple[int, ...], y: tuple[int, ...], dtype: str) -> Neur
     return "forced_flow" if len(y) == 3 and x == y and name.startswith("nsforcing") else None
 
 
-def _contents(path: Path) -> tuple[TorchTensor, TorchTensor]:
+def _contents(path: Path) -> tuple[KeyedArray, KeyedArray]:
     held = tensors(path)
     x, y = (tensor(path, held, key) for key in ("x", "y"))
     if len(y.shape) != 3:

@@ -2,8 +2,8 @@
 
 The file's name holds the viscosity (`.._v1e-3_T20.pt`). Times and the length of the domain are not stored: generators
 begin to record at different times, so even the name's T does not give the time between frames. Time 0 is the first
-frame. Of the one-dimensional entries only the seeds are read: the generator passes the others through `torch.unique`,
-which loses order and duplicates.
+frame. One-dimensional entries are not read: seeds of the generator are no parameters of the flow, and the others it
+passes through `torch.unique`, which loses order and duplicates.
 """
 
 import re
@@ -18,7 +18,7 @@ from pydantic import Field, PositiveFloat
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, join_files, periodic_axis
-from pelagos.preprocessing.sources.arrays.torch_file import tensor, tensors
+from pelagos.preprocessing.sources.arrays.keyed_file import tensor, tensors
 from pelagos.preprocessing.sources.convention import FieldRole
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
@@ -51,9 +51,9 @@ class TorchCFD(FileSource):
     @classmethod
     def recognise(cls, listing: ArchiveListing) -> Finding | None:
         """Dictionaries with a vorticity of four axes."""
-        if listing.container != "torch" or listing.rank("vorticity") != 4:
+        if listing.container not in ("torch", "npz") or listing.rank("vorticity") != 4:
             return None
-        evidence = f"a torch file with the tensors {listing.describe(*_FIELDS)}"
+        evidence = f"a {listing.container} file with the tensors {listing.describe(*_FIELDS)}"
         ask = {
             "dt": _hint(listing.path, listing.shapes["vorticity"][1]),
             "length": "side of the domain: 1 for FNO's flow, 6.283185307179586 for the others",
@@ -93,18 +93,12 @@ class TorchCFD(FileSource):
         }
         times = np.arange(shape[1], dtype=np.float64) * self.dt
         y, x = (periodic_axis(n, self.length) for n in shape[2:])
-        return FileContents(
-            path, shape[0], {"time": times, "y": y, "x": x}, fields, self._scalars(path, shape[0])
-        )
+        return FileContents(path, shape[0], {"time": times, "y": y, "x": x}, fields, self._scalars(path))
 
-    def _scalars(self, path: Path, count: int) -> dict[str, NDArray[np.float64]]:
+    def _scalars(self, path: Path) -> dict[str, NDArray[np.float64]]:
         found = {}
         if match := re.search(r"_v(\d[\d.]*(?:e[-+]?\d+)?)(?=_|$)", path.stem):
             found["viscosity"] = np.array(float(match[1]))
-        # One seed for each sample, or the array is another thing of that name.
-        seeds = tensors(path).get("random_states")
-        if seeds and seeds.shape == (count,):
-            found["seed"] = seeds.read((slice(None),)).astype(np.float64)
         return found | {name: np.array(value) for name, value in self.parameters.items()}
 
 

@@ -68,7 +68,7 @@ def wfde5(data: Path) -> Values:
 
 def kolmogorov(part: str) -> Callable[[Path], Values]:
     return lambda data: {
-        "vorticity": np.load(data / f"pde/2d_phy_kolm_flow_{part}.npy")[:, :, 0].swapaxes(-1, -2)
+        "clockwise_vorticity": np.load(data / f"pde/2d_phy_kolm_flow_{part}.npy")[:, :, 0].swapaxes(-1, -2)
     }
 
 

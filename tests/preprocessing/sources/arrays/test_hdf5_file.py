@@ -1,5 +1,6 @@
 """HDF5 files: what is damaged, missing or no array is named."""
 
+import os
 from pathlib import Path
 
 import h5py
@@ -64,3 +65,43 @@ def test_what_is_no_whole_file_is_named(tmp_path: Path, content: bytes) -> None:
         open_hdf5(tmp_path / "b.h5"),
     ):
         pass
+
+
+def test_a_filter_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("u", data=np.zeros(64), chunks=(64,), compression="gzip", shuffle=True)
+    available = h5py.h5z.filter_avail
+    monkeypatch.setattr(
+        h5py.h5z, "filter_avail", lambda code: code != h5py.h5z.FILTER_DEFLATE and available(code)
+    )
+    with h5py.File(path) as file, pytest.raises(DataError) as error:
+        Hdf5Dataset.of(file["u"])
+    assert "a.h5: /u is compressed by the HDF5 filter deflate (1), which is not installed" in str(error.value)
+    assert "pip install hdf5plugin" in str(error.value)
+
+
+def test_filters_are_named_by_their_registered_numbers(tmp_path: Path) -> None:
+    """Blosc as PyTables and hdf5plugin write it: optional when it is written, needed when it is read."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        created.set_chunk((8,))
+        created.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (2, 2, 8, 64))
+        h5py.h5d.create(file.id, b"u", h5py.h5t.NATIVE_DOUBLE, h5py.h5s.create_simple((8,)), created)
+    with h5py.File(path) as file, pytest.raises(DataError, match=r"HDF5 filter blosc \(32001\)"):
+        Hdf5Dataset.of(file["u"])
+
+
+def test_truncated_files_are_told_by_their_bytes_and_not_in_the_words_of_hdf5(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["u"] = np.zeros(4096)
+    size = path.stat().st_size
+    os.truncate(path, size // 2)
+    with (
+        pytest.raises(DamagedFileError, match=rf"it has {size // 2} of {size} bytes") as error,
+        open_hdf5(path),
+    ):
+        pass
+    assert "synchronously" not in str(error.value)

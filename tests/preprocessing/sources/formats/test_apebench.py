@@ -44,7 +44,7 @@ def test_the_real_files_are_read_as_numpy_reads_them_with_x_before_y(shared: Pat
         path = shared / f"data/pde/2d_phy_kolm_flow_{part}.npy"
         ds = APEBench(paths=str(path), dt=0.1, length=2 * np.pi).open()
         expected = np.load(path)[:, :, 0].swapaxes(-1, -2)
-        np.testing.assert_array_equal(ds.vorticity, expected)
+        np.testing.assert_array_equal(ds.clockwise_vorticity, expected)
         assert ds.sizes["time"] == frames
         assert ds.attrs["boundary_y"] == "periodic,periodic"
 

@@ -9,7 +9,9 @@ import pytest
 import scipy.io
 import torch
 
+from pelagos.preprocessing.assumptions import collect
 from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.inspection.proposal import propose
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.fno_data import FNOData
 from tests.preprocessing.sources.contracts import SourceContract
@@ -117,3 +119,71 @@ def test_other_arrays_are_named(tmp_path: Path) -> None:
     path = save(tmp_path / "a.mat", "5", w=U)
     with pytest.raises(DataError, match=r"a\.mat holds w \(3, 8, 6, 4\); u \(sample, x, y, time\)"):
         FNOData(paths=path).open()
+
+
+def save_of_python(path: Path, **arrays: Any) -> str:
+    """HDF5 that is called .mat, as h5py writes it: no header of MATLAB, axes as they are."""
+    with h5py.File(path, "w") as file:
+        for key, value in arrays.items():
+            file[key] = value
+    return str(path)
+
+
+def test_files_of_python_are_read_in_the_order_that_their_shapes_prove(tmp_path: Path) -> None:
+    for name, arrays in (("both", FLOW), ("initial", {"a": A, "u": U}), ("times", {"u": U, "t": FLOW["t"]})):
+        path = save_of_python(tmp_path / f"{name}.mat", **arrays)
+        with collect() as found:
+            ds = FNOData(paths=path, dt=None if "t" in arrays else 1.0).open()
+        np.testing.assert_array_equal(ds.vorticity.isel(time=slice(-4, None)), U.transpose(0, 3, 2, 1))
+        assert [one.code for one in found.all] == ["axis_order"]
+
+
+def test_reversed_files_without_a_header_are_told_by_their_shapes_too(tmp_path: Path) -> None:
+    path = save_of_python(tmp_path / "a.mat", **{key: np.atleast_2d(one).T for key, one in FLOW.items()})
+    np.testing.assert_array_equal(FNOData(paths=path).open().vorticity[:, 1:], U.transpose(0, 3, 2, 1))
+
+
+def test_an_order_that_shapes_do_not_prove_is_asked_for(tmp_path: Path) -> None:
+    path = save_of_python(tmp_path / "a.mat", u=U)
+    with pytest.raises(
+        ConfigError,
+        match=r"axes: .*a\.mat was not written by MATLAB; say python if u \(3, 8, 6, 4\) is \(sample",
+    ):
+        FNOData(paths=path, dt=1).open()
+    asked = propose(path)
+    assert "likely fno" in asked
+    assert "source.axes: python if u (3, 8, 6, 4) is (sample, x, y, time), matlab if it is" in asked
+    for axes, expected in (("python", U.transpose(0, 3, 2, 1)), ("matlab", U.transpose(3, 0, 1, 2))):
+        source = FNOData.model_validate({"paths": path, "dt": 1, "axes": axes})
+        np.testing.assert_array_equal(source.open().vorticity, expected)
+
+
+def test_square_fields_of_python_are_asked_about(tmp_path: Path) -> None:
+    for name, arrays in (
+        ("darcy", {"coeff": A, "sol": A}),
+        ("burgers", {"a": A[:, :, 0], "u": A[:, :, 1]}),
+        ("cube", {"a": np.zeros((4, 4, 4)), "u": np.zeros((4, 4, 4, 4)), "t": np.arange(4.0)}),
+    ):
+        path = save_of_python(tmp_path / f"{name}.mat", **arrays)
+        with pytest.raises(ConfigError, match=f"axes: .*{name}.mat was not written by MATLAB"):
+            FNOData(paths=path).open()
+
+
+def test_classes_of_matlab_show_that_it_wrote_a_file(tmp_path: Path) -> None:
+    path = save_of_python(tmp_path / "a.mat", u=U.T)
+    with h5py.File(path, "r+") as file:
+        file["u"].attrs["MATLAB_class"] = np.bytes_("double")
+    assert FNOData(paths=path, dt=1).open().sizes["trajectory"] == 3
+
+
+def test_a_reference_solution_of_numpy_is_read(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "Burgers.npz", x=np.arange(6.0)[:, None], t=np.arange(4.0)[:, None], usol=U[0, :6, :, 0]
+    )
+    path = str(tmp_path / "Burgers.npz")
+    assert "certain fno" in propose(path)
+    with pytest.raises(DataError, match=r"usol has shape \(6, 6\); \(x, time\) of \(6, 4\)"):
+        FNOData.model_validate({"paths": path, "boundary": "wall"}).open()
+    np.savez(path, x=np.arange(8.0), t=np.arange(6.0), usol=U[0, :, :, 0])
+    ds = FNOData.model_validate({"paths": path, "boundary": "wall"}).open()
+    np.testing.assert_array_equal(ds.u[0, :, 0], U[0, :, :, 0].T)
