@@ -1,7 +1,8 @@
-"""Regridding between rectilinear grids, conservative or bilinear, skipping missing values.
+"""Regridding, conservative or by interpolation, skipping missing values.
 
-On such grids both methods are products of one matrix for rows and one for columns. On latitudes lengths are
-measured by the sine of latitude, which makes areas products of lengths.
+Between rectilinear grids a method is the product of one matrix for rows and one for columns. On latitudes lengths are
+measured by the sine of latitude, which makes areas products of lengths. Cells anywhere on the sphere (see
+`regrid_cells.py`) become latitudes and longitudes by one sparse matrix.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.grid import Grid
 
-Method = Literal["conservative", "bilinear"]
+Method = Literal["conservative", "bilinear", "linear", "nearest"]
 _NOTHING = 1e-9  # share of a cell below which an overlap is rounding
 
 
@@ -37,10 +38,13 @@ class Regrid(Config):
 
     Attributes:
         method: `conservative` averages over what each new cell covers, which keeps area integrals; `bilinear`
-            interpolates between the four points around each new one, which keeps straight lines.
+            interpolates between the four points around each new one, which keeps straight lines. Of points in no
+            rows, `linear` interpolates between the three around each new one, and `nearest` takes the nearest.
         shape: numbers of rows and columns of equal cells that fill the domain of the source.
         y: the points along y instead, as `[...]` or `{start, step, num}`.
         x: the points along x, in the same form; longitudes may be counted from any meridian.
+        to: `latlon` moves a projected or rotated grid to latitudes and longitudes; by default its own rows and
+            columns are kept.
         coverage: a new cell is missing unless more than this share of it has values.
     """
 
@@ -48,6 +52,7 @@ class Regrid(Config):
     shape: tuple[PositiveInt, PositiveInt] | None = None
     y: Points | None = None
     x: Points | None = None
+    to: Literal["latlon"] | None = None
     coverage: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -61,13 +66,18 @@ class Regrid(Config):
         """The map from one grid to the other.
 
         Raises:
-            ConfigError: a point lies outside the domain of the source.
+            ConfigError: a point lies outside the domain of the source, or the method is one for points in no rows.
         """
+        if self.method in ("linear", "nearest"):
+            raise ConfigError(
+                f"regrid.method: {self.method} is for points in no rows; this grid has rows and columns, for which"
+                " conservative and bilinear are right"
+            )
         edges = source.edges
         if self.shape is not None:
-            y, x = (_cells(e, num) for e, num in zip(edges, self.shape, strict=True))
+            y, x = (middles(e, num) for e, num in zip(edges, self.shape, strict=True))
         else:
-            y, x = _points(self.y), _points(self.x)
+            y, x = points_of(self.y), points_of(self.x)
         target = source.with_axes(y, x)
         weights = _conservative if self.method == "conservative" else _bilinear
         for axis, points, sides in zip("yx", (y, x), edges, strict=True):
@@ -108,12 +118,14 @@ class Regridder:
         return np.asarray((self.columns @ (self.rows @ frame).T).T)
 
 
-def _cells(edges: Floats, num: int) -> Floats:
+def middles(edges: Floats, num: int) -> Floats:
+    """The middles of `num` equal cells between the outermost edges."""
     sides = np.linspace(edges[0], edges[-1], num + 1)
     return np.asarray((sides[1:] + sides[:-1]) / 2)
 
 
-def _points(points: tuple[float, ...] | EvenAxis | None) -> Floats:
+def points_of(points: tuple[float, ...] | EvenAxis | None) -> Floats:
+    """The points of an axis that is given."""
     assert points is not None
     if isinstance(points, EvenAxis):
         return points.start + points.step * np.arange(points.num, dtype=np.float64)

@@ -12,8 +12,10 @@ from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.coarsen import Coarsener, coarse_grid
 from pelagos.preprocessing.fields.field_options import FieldOptions, Subset
+from pelagos.preprocessing.fields.regrid_cells import propose_rows, regrid_cells
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.cells import CELLS, cells_of, has_cells
 
 Frame = NDArray[Any]
 Bounds = tuple[float, float]
@@ -58,6 +60,8 @@ def target_grid(ds: xr.Dataset, options: FieldOptions) -> tuple[xr.Dataset, Targ
     """
     if options.regrid is not None and options.coarsen > 1:
         raise ConfigError("coarsen: regrid also says which grid the store has; give only one of them")
+    if ds.attrs["grid"] == CELLS or (options.regrid is not None and options.regrid.to == "latlon"):
+        return ds, _from_cells(ds, options)
     ds, grid, crop = _cropped(ds, options.subset)
     if options.regrid is not None:
         regridder = options.regrid.build(grid)
@@ -65,6 +69,23 @@ def target_grid(ds: xr.Dataset, options: FieldOptions) -> tuple[xr.Dataset, Targ
     if options.coarsen > 1:
         return ds, TargetGrid(coarse_grid(grid, options.coarsen), (*crop, Coarsener(grid, options.coarsen)))
     return ds, TargetGrid(grid, crop)
+
+
+def _from_cells(ds: xr.Dataset, options: FieldOptions) -> TargetGrid:
+    """Latitudes and longitudes for a dataset whose points lie elsewhere."""
+    label = ds.attrs["dataset"]
+    if not has_cells(ds):
+        raise ConfigError(f"regrid.to: {label} does not say at which latitudes and longitudes its points lie")
+    cells = cells_of(ds)
+    if options.regrid is None:
+        rows = propose_rows(cells)
+        method = "conservative" if cells.has_areas else "linear"
+        raise ConfigError(
+            f"regrid: {label} has {len(cells.latitude)} {cells.kind} in no rows of latitude, and a store keeps rows and"
+            f" columns; name a grid, such as regrid: {{shape: [{rows}, {2 * rows}], method: {method}}}"
+        )
+    regridder = regrid_cells(options.regrid, cells, label, options.subset.y, options.subset.x)
+    return TargetGrid(regridder.grid, (regridder,))
 
 
 def _cropped(ds: xr.Dataset, subset: Subset) -> tuple[xr.Dataset, Grid, tuple[ColumnOrder, ...]]:

@@ -22,6 +22,7 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Boundary, Grid, GridKind, Sides
 from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.sources.cells import CELLS, cells_of
 from pelagos.preprocessing.variables import known_variable
 
 FieldRole = Literal["prognostic", "static", "forcing", "diagnostic", "scalar"]
@@ -240,7 +241,10 @@ def check(ds: xr.Dataset) -> None:
     if not any("time" in variable.dims for variable in ds.data_vars.values()):
         raise DataError(f"{ds.attrs['dataset']}: no variable depends on time, so there is nothing to predict")
     _check_coordinates(ds)
-    grid_of(ds)
+    if ds.attrs["grid"] == CELLS:
+        cells_of(ds)
+    else:
+        grid_of(ds)
 
 
 def _check_variable(label: str, variable: xr.DataArray) -> None:

@@ -17,6 +17,13 @@ from pelagos.preprocessing.sources.formats.cf_axes import (
     read_coordinate,
     scalar_time,
 )
+from pelagos.preprocessing.sources.formats.cf_cells import (
+    CELL_ROW,
+    CellsOption,
+    Horizontal,
+    find_cells,
+    with_axes,
+)
 from pelagos.preprocessing.sources.formats.cf_time import with_dates
 from pelagos.preprocessing.sources.formats.cf_variable import PackedVariable, is_group, open_undecoded
 
@@ -48,6 +55,7 @@ class CFFile:
         fields: those wanted, by their new names.
         offered: new names of all fields.
         skipped: own names of the variables that are no fields.
+        horizontal: where its points lie, if that is known beside or instead of rows and columns.
     """
 
     path: Path | Url
@@ -57,6 +65,7 @@ class CFFile:
     fields: dict[str, CFField] = field(default_factory=dict)
     offered: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    horizontal: Horizontal | None = None
 
 
 def read_file(
@@ -64,6 +73,7 @@ def read_file(
     given: Mapping[CFAxis, str],
     wanted: Sequence[str],
     name_of: Callable[[str, xr.Variable], str],
+    cells: CellsOption | None = None,
 ) -> CFFile:
     """What a file holds; reads coordinates, no field.
 
@@ -72,12 +82,15 @@ def read_file(
         given: the dimensions of axes that the user names.
         wanted: new names of the fields to keep; all but auxiliary coordinates where there are none.
         name_of: the new name of a variable, from its own name and its attributes.
+        cells: the kind of cells that the user names, for files that do not say.
 
     Raises:
         DataError: if axes cannot be recognised, or two fields would have one name.
     """
     with open_undecoded(path) as undecoded:
         ds = with_dates(path, undecoded)
+        horizontal = find_cells(path, ds, given, cells, in_rows=_in_rows(path, ds, given))
+        ds = ds if horizontal is None else with_axes(path, ds, horizontal)
         axes = find_axes(path, ds, given)
         dims = {dim: axis for axis, dim in axes.items()}
         coordinates = {axis: read_coordinate(path, dim, ds, axis) for axis, dim in axes.items()}
@@ -86,7 +99,7 @@ def read_file(
         moment = None if "time" in axes else scalar_time(ds)
         if moment:
             coordinates["time"] = read_coordinate(path, moment, ds, "time")
-        file = CFFile(path, coordinates, bool(moment), dict(ds.attrs))
+        file = CFFile(path, coordinates, bool(moment), dict(ds.attrs), horizontal=horizontal)
         bounds = {variable.attrs.get("bounds") for variable in ds.variables.values()}
         keys = [str(key) for key in ds.variables if key not in ds.dims]
         # A Zarr group lists its arrays as its folder does, which differs between copies.
@@ -108,10 +121,27 @@ def read_file(
     return file
 
 
+def _in_rows(path: Path | Url, ds: xr.Dataset, given: Mapping[CFAxis, str]) -> bool:
+    """Whether the names of dimensions tell rows and columns."""
+    try:
+        return bool(find_axes(path, ds, given))
+    except DataError:
+        return False
+
+
 def _on_grid(stored: xr.Variable, dims: Mapping[str, CFAxis], dated: bool) -> bool:
     """Whether a variable is read as a field: it has rows and columns, and levels only with time."""
     axes = {dims.get(str(dim)) for dim in stored.dims}
     fixed_levels = "level" in axes and not dated and axes <= {"level", "y", "x"}
+    if (
+        CELL_ROW in dims
+    ):  # one row, which the file does not know; corners and neighbours of its cells are no fields
+        return (
+            stored.dtype.kind in "iufb"
+            and "x" in axes
+            and not fixed_levels
+            and (None not in axes or "time" in axes)
+        )
     return stored.dtype.kind in "iufb" and {"y", "x"} <= axes and not fixed_levels
 
 

@@ -22,6 +22,7 @@ from pelagos.preprocessing.grid import Grid, GridKind, Sides
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
+from pelagos.preprocessing.sources.cells import CELLS
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.cf_axes import (
@@ -32,6 +33,7 @@ from pelagos.preprocessing.sources.formats.cf_axes import (
     is_angle,
     is_projected,
 )
+from pelagos.preprocessing.sources.formats.cf_cells import CellsOption, Horizontal
 from pelagos.preprocessing.sources.formats.cf_file import CFField, CFFile, read_file
 from pelagos.preprocessing.sources.formats.longitude_axis import LongitudeAxis
 
@@ -50,6 +52,7 @@ class GriddedSource(FileSource):
         latitude: order of the rows; as in the files by default.
         grid: whether the axes are latitudes and longitudes, where neither their attributes nor their names say.
         boundary: beyond the edges; replaces what the grid says.
+        cells: what cells in one dimension are, where the files give no latitudes and longitudes of them.
     """
 
     kind: str
@@ -60,6 +63,7 @@ class GriddedSource(FileSource):
     latitude: Literal["keep", "ascending", "descending"] = "keep"
     grid: GridKind | None = None
     boundary: BoundaryOption | None = None
+    cells: CellsOption | None = None
 
     def open(self) -> xr.Dataset:
         """The dataset in the convention; reads coordinates, no field.
@@ -70,11 +74,17 @@ class GriddedSource(FileSource):
             DataError: if axes cannot be recognised, files differ in coordinates or overlap in
                 time, or names are ambiguous.
         """
-        files = [read_file(path, self.axes, self.variables, self._name) for path in self.places()]
+        files = [read_file(path, self.axes, self.variables, self._name, self.cells) for path in self.places()]
         fields = self._fields(files)
         coordinates = _merged(fields)
         place = files[0].path
-        grid, columns = self._grid(place, coordinates["y"], coordinates["x"])
+        horizontal = _horizontal(files)
+        if horizontal is not None and horizontal.in_one_dimension:
+            coordinates["y"] = files[0].coordinates["y"]
+            # The numbers of cells; where these lie is told below.
+            grid, columns = Grid("cartesian", coordinates["y"].values, coordinates["x"].values), None
+        else:
+            grid, columns = self._grid(place, coordinates["y"], coordinates["x"])
         sizes = {"trajectory": 1} | {axis: len(values) for axis, values in coordinates.items()}
         starts = coordinates.get("trajectory")  # of forecasts
         ds = convention.assemble(
@@ -93,6 +103,11 @@ class GriddedSource(FileSource):
         )
         if starts is not None:
             ds = ds.assign_coords(trajectory=forecast_labels(starts.values))
+        if horizontal is not None:
+            ds = ds.assign_coords(horizontal.cells.coordinates(grid.shape)).assign_attrs(
+                horizontal.cells.attrs()
+            )
+            ds = ds.assign_attrs(grid=CELLS) if horizontal.in_one_dimension else ds
         return self._ordered(ds.pipe(columns.cut) if columns else ds)
 
     def _fields(self, files: Sequence[CFFile]) -> dict[str, list[CFField]]:
@@ -170,6 +185,25 @@ class GriddedSource(FileSource):
         # Sides are given low side first, so they turn with the rows.
         low, high = ds.attrs["boundary_y"].split(",")
         return ds.isel(y=slice(None, None, -1)).assign_attrs(boundary_y=f"{high},{low}")
+
+
+def _horizontal(files: Sequence[CFFile]) -> Horizontal | None:
+    """Where the points of all files lie.
+
+    Raises:
+        DataError: files of cells differ, or not all of them say.
+    """
+    first = files[0].horizontal
+    for other in files[1:]:
+        if first is None or (other.horizontal is not None and first.agrees(other.horizontal)):
+            continue
+        if not first.needed:
+            return None  # the coordinates along rows and columns, which are compared elsewhere, are enough
+        raise DataError(
+            f"{files[0].path} and {other.path} differ in the latitudes and longitudes of their {first.cells.kind};"
+            " files on one grid would be right"
+        )
+    return first
 
 
 def _described(axis: xr.Variable) -> str:
