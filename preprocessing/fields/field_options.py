@@ -6,6 +6,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.fields.accumulation import Accumulation
 from pelagos.preprocessing.fields.regrid import Regrid
 from pelagos.preprocessing.fields.solar_forcing import ForcingName
 from pelagos.preprocessing.fields.store_channel import LinearConversion
@@ -82,6 +83,7 @@ class FieldOptions(Config):
         rename: new names of fields and scalars.
         roles: roles that differ from the source's.
         levels: the levels to take; all by default. Each becomes a channel `name@level`.
+        deaccumulate: fields that are sums since the start of a forecast or a day, to be sums of each step.
         convert: changes of units.
         transforms: functions of the values after the change of units; forecasts and scores undo them.
         forcings: channels computed from time and place, for dated fields on latitudes and longitudes.
@@ -96,6 +98,7 @@ class FieldOptions(Config):
     rename: dict[str, str] = Field(default_factory=dict)
     roles: dict[str, Role] = Field(default_factory=dict)
     levels: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    deaccumulate: dict[str, Accumulation] = Field(default_factory=dict)
     convert: dict[str, Conversion] = Field(default_factory=dict)
     transforms: dict[str, Log1p] = Field(default_factory=dict)
     forcings: tuple[ForcingName, ...] = ()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pelagos.preprocessing import dates
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.fields.accumulation import say_sums, step_sums
 from pelagos.preprocessing.fields.field_options import FieldOptions, Subset
 from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.fields.solar_forcing import ForcingName, forcing_variable
@@ -66,6 +67,7 @@ def _renamed(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
     named = {
         "variables": set(options.variables or ()),
         "roles": set(options.roles),
+        "deaccumulate": set(options.deaccumulate),
         "convert": set(options.convert),
         "transforms": set(options.transforms),
         "bits": set(options.bits),
@@ -84,6 +86,9 @@ def _subset(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
     trajectories = resolve_range(
         subset.trajectories, np.arange(ds.sizes["trajectory"]), "subset.trajectories"
     )
+    # Before frames are left out: the first step of a period begins with the frame before it.
+    ds = step_sums(ds, options.deaccumulate, np.arange(time.start, time.stop, subset.every), subset.every)
+    say_sums(ds, options.deaccumulate)
     ds = ds.isel(time=slice(time.start, time.stop, subset.every), trajectory=trajectories)
     if options.levels is None and subset.level is None:
         return ds

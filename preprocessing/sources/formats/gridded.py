@@ -278,7 +278,7 @@ def _merged(fields: Mapping[str, list[CFField]]) -> dict[CFAxis, xr.Variable]:
 def _variable(name: str, stored: Sequence[CFField], sizes: Mapping[str, int]) -> xr.Variable:
     first = stored[0]
     dims = convention.LEVEL_DIMS if "level" in first.axes else convention.TIME_DIMS
-    kept = ("units", "long_name", "standard_name", "cell_methods")
+    kept = ("units", "long_name", "standard_name", "cell_methods", "GRIB_stepType")
     own = {key: str(first.attrs.get(key, "")).strip() for key in kept}
     own["units"] = own["units"] or "1"
     attrs = convention.attrs(name, "prognostic" if first.dated else "static", **own)
