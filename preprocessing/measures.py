@@ -5,7 +5,7 @@ Shapes: N trajectories, T times, C channels, H rows, W columns.
 
 import base64
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,15 +58,25 @@ class Measures:
         )
 
 
-def merge_measures(parts: Sequence[Measures]) -> Measures:
-    """The measures of all parts together; their order decides the last bits."""
-    return Measures(
-        state=merge_moments((part.state for part in parts), len(parts[0].state.count)),
-        tendency=merge_moments((part.tendency for part in parts), len(parts[0].tendency.count)),
-        static=merge_moments((part.static for part in parts), len(parts[0].static.count)),
-        mask=np.logical_or.reduce([part.mask for part in parts]),
-        num_missing=sum(part.num_missing for part in parts),
+def merge_measures(parts: Iterable[Measures]) -> Measures:
+    """The measures of all parts together, of which there is at least one; their order decides the last bits.
+
+    Parts are merged as they come: the mask of one alone takes 72 MB at 0.25 degrees with 70 channels.
+    """
+    parts = iter(parts)
+    total = next(parts)
+    # Merged into an empty one, as all others are, so that the bits do not depend on how many parts there are.
+    state, tendency, static = (
+        merge_moments([moments], len(moments.count))
+        for moments in (total.state, total.tendency, total.static)
     )
+    mask, num_missing = total.mask.copy(), total.num_missing
+    for part in parts:
+        state, tendency = state.merge(part.state), tendency.merge(part.tendency)
+        static = static.merge(part.static)
+        mask |= part.mask
+        num_missing += part.num_missing
+    return Measures(state, tendency, static, mask, num_missing)
 
 
 def statistics_of(measures: Measures) -> dict[str, NDArray[Any]]:

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.engine.precision_check import PrecisionCheck
 from pelagos.pipeline.engine.zero import ZeroOne, ZeroStage, ZeroThree, ZeroTwo
 from pelagos.preprocessing.config import Changeable, Config
 
@@ -115,11 +116,16 @@ class Engine:
         self.network = network.to(distributed.device())
         self.hollow = _hollow_copy(self.network)
         stage = config.stage(distributed.world())
+        if stage == 3:
+            _autocast_within(self.network, self.autocast)
         elements = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
         values = config.deepspeed(micro_batch, accumulation, distributed.world(), elements)
         cls = (ZeroOne, ZeroOne, ZeroTwo, ZeroThree)[stage]
         self._zero: ZeroStage = cls(self.network, optimizer, values, config.clip)
         self._accumulation = accumulation
+        self._check: PrecisionCheck | None = PrecisionCheck(
+            self.network, config.dtype, distributed.device().type
+        )
         self.partitions, self.shards = self._zero.partitions, self._zero.shards
         self._moments = {
             key: [_moment(optimizer, partition, key) for partition in self.partitions] for key in ADAM_MOMENTS
@@ -143,6 +149,9 @@ class Engine:
                     loss = loss_function(self._zero.model)
                 self._zero.backward(loss / self._accumulation)
             found.append(loss.detach().float())
+            if self._check:
+                self._check.conclude()
+                self._check = None
         norm = self._zero.step()
         # A single transfer, once everything is queued: each one makes the host wait for the device.
         *values, grad_norm = torch.stack([*found, norm.to(found[0])]).tolist()
@@ -198,6 +207,21 @@ class Engine:
             if not parameter.requires_grad
         }
         return buffers | frozen
+
+
+def _autocast_within(network: nn.Module, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
+    """Have a network's forward pass enter autocast by itself, whatever the context that it is called in.
+
+    DeepSpeed 0.19 switches autocast off around a network at ZeRO 3 unless `torch_autocast` is in its configuration, which
+    would also send gradients in bf16.
+    """
+    forward = network.forward
+
+    def cast(*arguments: Any, **named: Any) -> Any:
+        with autocast():
+            return forward(*arguments, **named)
+
+    network.forward = cast  # type: ignore[method-assign]
 
 
 def _hollow_copy(network: nn.Module) -> nn.Module:

@@ -73,7 +73,7 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
         )
         require_answers(plan.assumptions, config.accept, strict=config.strict)
         sources = _prepare(building, plan)
-        write_parts(building, plan, plan.parts[position::count], progress)
+        write_parts(building, plan, range(position, len(plan.parts), count), progress)
         if count == 1:
             return _complete(building, plan, sources)
     return _complete_if_last(lock, building, plan, sources)

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, Future, LocalCluster, as_completed
 
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.partition import Part
@@ -19,26 +20,34 @@ from pelagos.preprocessing.build.write_part import is_written, recorded_initial_
 from pelagos.preprocessing.errors import ConfigError, DataError
 
 _PATIENCE = 15  # seconds to wait for a scheduler
+_SUBMITTED = 4096
+"""Tasks that a scheduler holds at a time: enough for any cluster, where all 1.5 million of a large build would take it
+minutes and gigabytes before the first one starts."""
 Progress = Callable[[int, int], None]
 """Is called with the number of finished parts and of all parts."""
 
 
-def write_parts(root: Path, plan: Plan, parts: Sequence[Part], progress: Progress) -> None:
-    """Write all parts that are missing; stop at the first error and keep what is finished."""
-    progress(0, len(parts))
+def write_parts(root: Path, plan: Plan, numbers: Sequence[int], progress: Progress) -> None:
+    """Write those of the plan's parts, by number, that are missing; stop at the first error and keep what is finished."""
+    progress(0, len(numbers))
     if not plan.config.workers and not plan.config.scheduler:
-        for done, part in enumerate(parts, start=1):
-            _write_if_missing(root, plan, part)
-            progress(done, len(parts))
+        for done, number in enumerate(numbers, start=1):
+            _write_if_missing(root, plan, plan.parts[number])
+            progress(done, len(numbers))
         return
-    numbers = [plan.parts.index(part) for part in parts]
     arguments = (root, plan.config.model_dump_json(), plan.fingerprint)
     with _client(plan.config, root.parent) as client:
-        # Not pure: a scheduler may remember a task of an earlier build, whose files may be gone since.
-        futures = [client.submit(write_on_worker, *arguments, number, pure=False) for number in numbers]
-        for done, future in enumerate(as_completed(futures), start=1):
+
+        def submit(number: int) -> Future:
+            # Not pure: a scheduler may remember a task of an earlier build, whose files may be gone since.
+            return client.submit(write_on_worker, *arguments, number, pure=False)
+
+        waiting = iter(numbers)
+        running = as_completed([submit(number) for number in islice(waiting, _SUBMITTED)])
+        for done, future in enumerate(running, start=1):
             future.result()
-            progress(done, len(parts))
+            progress(done, len(numbers))
+            running.update([submit(number) for number in islice(waiting, 1)])
 
 
 def _write_if_missing(root: Path, plan: Plan, part: Part) -> None:

@@ -1,6 +1,8 @@
 """Lets the tests of this package, and the processes that they start, import what they share."""
 
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,15 @@ from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.sources.formats import well_writer
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """A run that is stopped leaves signals ignored in its process, which is pytest's where a test runs it here."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -48,11 +48,15 @@ def train(
     after: str = "",
     precision: str = "float32",
     poison: bool = False,
+    like_gpu: bool = False,
 ) -> None:
     """Steps start to stop of a small run, after the state of another; keeps losses and states by name."""
     from pelagos.pipeline.engine import distributed
     from pelagos.pipeline.engine.engine import EngineConfig
 
+    if like_gpu:
+        # On a GPU this answers for the device; DeepSpeed asks it whether there is an autocast to switch off.
+        torch.is_autocast_enabled = lambda device="cpu": torch._C._is_any_autocast_enabled()
     torch.manual_seed(0)
     network = Branched()
     groups = [
@@ -110,6 +114,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     two += [run(f"tail{stage}", (stage + 1) % 4, 3, STEPS, after=f"head{stage}") for stage in STAGES]
     two += [run(f"whole{stage}", stage, 0, STEPS) for stage in STAGES]
     two += [run(f"poisoned{stage}", stage, 0, STEPS, poison=True) for stage in STAGES]
+    # The last run of its processes: what it pretends stays.
+    two += [run("bf16_three", 3, 0, STEPS, precision="bf16", like_gpu=True)]
     one = [run("one", 0, 0, STEPS), run("bf16", 1, 0, STEPS, precision="bf16")]
     one += [run(f"alone{stage}", 0, 3, STEPS, after=f"head{stage}") for stage in STAGES]
     three = [run(f"three{stage}", stage, 3, STEPS, after=f"head{stage}") for stage in STAGES]
@@ -162,3 +168,9 @@ def test_bf16_follows_float32_at_its_own_precision(folder: Path) -> None:
     full, half = losses(folder, "one")[:, 0], losses(folder, "bf16")[:, 0]
     assert not np.array_equal(full, half)
     np.testing.assert_allclose(half, full, rtol=0.02)
+
+
+def test_zero_three_trains_in_bf16_where_deepspeed_switches_an_outer_autocast_off(folder: Path) -> None:
+    # Were the layers in float32, the run would end with a PrecisionError, and agree with "one" to 1e-5.
+    np.testing.assert_allclose(losses(folder, "bf16_three"), losses(folder, "bf16"), rtol=2e-2)
+    assert np.abs(losses(folder, "bf16_three") / losses(folder, "one") - 1).max() > 1e-4

@@ -28,8 +28,13 @@ TOGETHER = {"kind": "trajectories", "valid": 2, "test": 2, "group_by": ["initial
 
 @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
 def test_a_dask_scheduler_makes_the_same_bytes(
-    rich: dict[str, Any], tmp_path: Path, undisturbed: dict[str, str], processes: bool
+    rich: dict[str, Any],
+    tmp_path: Path,
+    undisturbed: dict[str, str],
+    processes: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(workers, "_SUBMITTED", 2)  # fewer than there are parts: the rest follows one by one
     with local_cluster(processes) as cluster:
         path = build(configuration(tmp_path, rich, scheduler=cluster.scheduler_address))
     assert contents(path) == undisturbed
