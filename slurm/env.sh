@@ -11,6 +11,8 @@ PELAGOS_PYTHON=${PELAGOS_PYTHON:-python}
 RETRIES=${RETRIES:-3}
 
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
+# srun does not take over what sbatch was told since SLURM 22.05: tasks would be pinned to one core each.
+[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=${SRUN_CPUS_PER_TASK:-$SLURM_CPUS_PER_TASK}
 
 pelagos() { "$PELAGOS_PYTHON" -m pelagos.pipeline "$@"; }
 

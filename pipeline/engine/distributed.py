@@ -13,6 +13,10 @@ from torch import Tensor
 
 from pelagos.preprocessing.errors import PelagosError
 
+_GIVEN_GPUS = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS")
+"""Variables in which a user or a scheduler says which GPUs a process has."""
+_NO_GPUS = ("", "-1", "NoDevFiles")
+
 
 class PeerError(PelagosError, RuntimeError):
     """Another process has failed; it reports why."""
@@ -73,7 +77,9 @@ def start(timeout_minutes: float = 30.0) -> None:
         )
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
         return
-    dist.init_process_group(_backend(), timeout=timedelta(minutes=timeout_minutes))
+    # With its device NCCL makes one communicator for all; without, each pair that sends to each other makes its own.
+    bound = device() if has_gpu() else None
+    dist.init_process_group(_backend(), timeout=timedelta(minutes=timeout_minutes), device_id=bound)
 
 
 def _backend() -> str:
@@ -82,14 +88,41 @@ def _backend() -> str:
 
 @cache
 def has_gpu() -> bool:
-    """Whether this process has a GPU."""
+    """Whether this process has a GPU.
+
+    Raises:
+        PelagosError: it was given one that torch cannot use.
+    """
     # Cached, since torch asks the driver each time, which takes a millisecond.
-    return torch.cuda.is_available()
+    if torch.cuda.is_available():
+        return True
+    # The first one that is set decides: with CUDA_VISIBLE_DEVICES= a user asks for the CPU in a job that has GPUs.
+    given = next(((name, os.environ[name]) for name in _GIVEN_GPUS if name in os.environ), None)
+    if given and given[1].strip() not in _NO_GPUS:
+        # A run on the CPU instead would be a hundred times slower, and nobody would be told.
+        raise PelagosError(
+            f"this process was given GPUs ({given[0]}={given[1]}), but torch {torch.__version__} can use none: is the "
+            "driver loaded (nvidia-smi), and is this torch built for CUDA? CUDA_VISIBLE_DEVICES= trains on the CPU"
+        )
+    return False
 
 
 def device() -> torch.device:
-    """The device of this process."""
-    return torch.device("cuda", local_rank()) if has_gpu() else torch.device("cpu")
+    """The device of this process.
+
+    Raises:
+        PelagosError: this machine has more processes than visible GPUs.
+    """
+    if not has_gpu():
+        return torch.device("cpu")
+    count, number = torch.cuda.device_count(), local_rank()
+    if count == 1:
+        return torch.device("cuda", 0)  # as with --gpus-per-task=1: each process sees its own alone
+    if number >= count:
+        raise PelagosError(
+            f"process {number} of this machine has no GPU: {count} are visible; start one process for each GPU"
+        )
+    return torch.device("cuda", number)
 
 
 def stop() -> None:

@@ -14,6 +14,7 @@ from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.precision_check import PrecisionCheck
 from pelagos.pipeline.engine.zero import ZeroOne, ZeroStage, ZeroThree, ZeroTwo
 from pelagos.preprocessing.config import Changeable, Config
+from pelagos.preprocessing.errors import ConfigError
 
 ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
 LARGEST_BUCKET = 50_000_000
@@ -43,7 +44,18 @@ class EngineConfig(Config):
     def build(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, micro_batch: int, accumulation: int
     ) -> "Engine":
-        """An engine over the processes of the started group."""
+        """An engine over the processes of the started group.
+
+        Raises:
+            ConfigError: the network has batch norms, and there are several processes.
+        """
+        norms = [name for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d)]
+        if norms and distributed.world() > 1:
+            # Each process would keep statistics of its own samples, and rank 0's would end in the model.
+            raise ConfigError(
+                f"network: {len(norms)} batch norms ({norms[0]}, ...) would differ between {distributed.world()} "
+                "processes; train in one process, or without them (scot: residual_model: convnext)"
+            )
         return Engine(self, network, optimizer, micro_batch, accumulation)
 
     def stage(self, world: int) -> int:
@@ -212,8 +224,8 @@ class Engine:
 def _autocast_within(network: nn.Module, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
     """Have a network's forward pass enter autocast by itself, whatever the context that it is called in.
 
-    DeepSpeed 0.19 switches autocast off around a network at ZeRO 3 unless `torch_autocast` is in its configuration, which
-    would also send gradients in bf16.
+    DeepSpeed 0.19 switches autocast off around a network at ZeRO 3 unless `torch_autocast` is in its configuration,
+    which would also send gradients in bf16.
     """
     forward = network.forward
 

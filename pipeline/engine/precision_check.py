@@ -36,7 +36,9 @@ class PrecisionCheck:
 
     def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self._device == "cpu" and torch.is_autocast_enabled("cpu"):
-            self._found.add(torch.get_autocast_dtype("cpu"))  # what is allowed: layers may still choose float32
+            self._found.add(
+                torch.get_autocast_dtype("cpu")
+            )  # what is allowed: layers may still choose float32
         else:
             self._found.add(output.dtype)
 
@@ -49,7 +51,9 @@ class PrecisionCheck:
         for handle in self._handles:
             handle.remove()
         lower = self._found - {torch.float32, torch.float64}
-        if self._found and (lower if self._precision == torch.float32 else self._precision not in self._found):
+        if self._found and (
+            lower if self._precision == torch.float32 else self._precision not in self._found
+        ):
             found = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in self._found))
             raise PrecisionError(
                 f"engine.precision asks for {str(self._precision).removeprefix('torch.')}, but the network's layers "

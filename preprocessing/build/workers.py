@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 
 def write_parts(root: Path, plan: Plan, numbers: Sequence[int], progress: Progress) -> None:
-    """Write those of the plan's parts, by number, that are missing; stop at the first error and keep what is finished."""
+    """Write the parts of these numbers that are missing; stop at the first error and keep what is finished."""
     progress(0, len(numbers))
     if not plan.config.workers and not plan.config.scheduler:
         for done, number in enumerate(numbers, start=1):

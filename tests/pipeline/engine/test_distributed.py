@@ -1,6 +1,7 @@
 """Processes find their place, and what they exchange arrives."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import processes
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from pelagos.pipeline.engine import distributed
+from pelagos.preprocessing.errors import PelagosError
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "MASTER_ADDR")
 
@@ -34,6 +36,51 @@ def test_a_process_takes_its_place_from_its_launcher(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert (distributed.rank(), distributed.world(), distributed.local_rank()) == place
+
+
+@pytest.fixture
+def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Whether there is a GPU is found out again, before and after."""
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", *NAMES):
+        monkeypatch.delenv(name, raising=False)
+    distributed.has_gpu.cache_clear()
+    yield monkeypatch
+    distributed.has_gpu.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS"])
+def test_gpus_that_torch_cannot_use_are_no_silent_run_on_the_cpu(
+    asked_anew: pytest.MonkeyPatch, name: str
+) -> None:
+    asked_anew.setattr(torch.cuda, "is_available", lambda: False)
+    asked_anew.setenv(name, "1")
+    with pytest.raises(PelagosError, match=f"was given GPUs \\({name}=1\\), but torch"):
+        distributed.device()
+
+
+def test_a_user_may_ask_for_the_cpu_where_a_job_has_gpus(asked_anew: pytest.MonkeyPatch) -> None:
+    asked_anew.setattr(torch.cuda, "is_available", lambda: False)
+    asked_anew.setenv("SLURM_JOB_GPUS", "0,1")
+    asked_anew.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert distributed.device() == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("visible", "rank", "number"), [(4, 3, 3), (1, 3, 0)])
+def test_a_process_takes_its_gpu_or_the_only_one_that_it_sees(
+    asked_anew: pytest.MonkeyPatch, visible: int, rank: int, number: int
+) -> None:
+    asked_anew.setattr(torch.cuda, "is_available", lambda: True)
+    asked_anew.setattr(torch.cuda, "device_count", lambda: visible)
+    asked_anew.setenv("LOCAL_RANK", str(rank))
+    assert distributed.device() == torch.device("cuda", number)
+
+
+def test_more_processes_than_gpus_are_refused(asked_anew: pytest.MonkeyPatch) -> None:
+    asked_anew.setattr(torch.cuda, "is_available", lambda: True)
+    asked_anew.setattr(torch.cuda, "device_count", lambda: 2)
+    asked_anew.setenv("LOCAL_RANK", "2")
+    with pytest.raises(PelagosError, match="process 2 of this machine has no GPU: 2 are visible"):
+        distributed.device()
 
 
 def test_one_process_needs_no_peers() -> None:

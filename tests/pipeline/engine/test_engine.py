@@ -10,6 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.engine.engine import EngineConfig
+from pelagos.preprocessing.errors import ConfigError
+
 STEPS, BATCH = 6, 24
 STAGES = (0, 1, 2, 3)
 
@@ -31,8 +35,6 @@ class Branched(torch.nn.Module):
 
 def program(runs: list[dict[str, Any]]) -> None:
     """What each process does: one run after the other."""
-    from pelagos.pipeline.engine import distributed
-
     distributed.start()
     for arguments in runs:
         train(**arguments)
@@ -51,9 +53,6 @@ def train(
     like_gpu: bool = False,
 ) -> None:
     """Steps start to stop of a small run, after the state of another; keeps losses and states by name."""
-    from pelagos.pipeline.engine import distributed
-    from pelagos.pipeline.engine.engine import EngineConfig
-
     if like_gpu:
         # On a GPU this answers for the device; DeepSpeed asks it whether there is an autocast to switch off.
         torch.is_autocast_enabled = lambda device="cpu": torch._C._is_any_autocast_enabled()
@@ -174,3 +173,11 @@ def test_zero_three_trains_in_bf16_where_deepspeed_switches_an_outer_autocast_of
     # Were the layers in float32, the run would end with a PrecisionError, and agree with "one" to 1e-5.
     np.testing.assert_allclose(losses(folder, "bf16_three"), losses(folder, "bf16"), rtol=2e-2)
     assert np.abs(losses(folder, "bf16_three") / losses(folder, "one") - 1).max() > 1e-4
+
+
+def test_batch_norms_that_would_differ_between_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    optimizer = torch.optim.AdamW(network.parameters())
+    with pytest.raises(ConfigError, match=r"1 batch norms \(1, \.\.\.\) would differ between 2 processes"):
+        EngineConfig().build(network, optimizer, 1, 1)

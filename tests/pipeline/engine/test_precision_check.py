@@ -34,7 +34,9 @@ def test_the_precision_that_was_asked_for_passes(precision: torch.dtype) -> None
 
 
 def test_autocast_that_is_switched_off_on_the_way_is_found() -> None:
-    with pytest.raises(PrecisionError, match="asks for bfloat16, but the network's layers computed in float32"):
+    with pytest.raises(
+        PrecisionError, match="asks for bfloat16, but the network's layers computed in float32"
+    ):
         step(SwitchedOff(), torch.bfloat16, torch.bfloat16)
 
 
