@@ -233,7 +233,7 @@ def _autocast_within(network: nn.Module, autocast: Callable[[], AbstractContextM
         with autocast():
             return forward(*arguments, **named)
 
-    network.forward = cast  # type: ignore[method-assign]
+    network.forward = cast
 
 
 def _hollow_copy(network: nn.Module) -> nn.Module:
