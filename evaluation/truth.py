@@ -14,7 +14,8 @@ from pelagos.preprocessing.store.store import Store
 from pelagos.preprocessing.store.xarray_view import xarray_view
 from pelagos.preprocessing.variables import Variable, keys
 
-Fields = NDArray[np.float32]
+Fields = NDArray[Any]
+"""Physical values: float32, or float64 where a variable needs it (see `transform.physical_type`)."""
 
 
 def read_truth(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) -> xr.Dataset:
@@ -54,7 +55,8 @@ def as_forecast(
     fields = {
         variable.key: (
             dims,
-            values[:, :, :, channel],
+            # One channel in float64 makes the block float64; the others are float32 all the same.
+            values[:, :, :, channel].astype(transform.physical_type(variable.transform), copy=False),
             {"units": variable.units, "group": variable.score_group, "long_name": variable.long_name},
         )
         for channel, variable in enumerate(variables)

@@ -33,6 +33,11 @@ class Loss(Protocol):
 
     pooled: ClassVar[bool]
 
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """Channels whose errors do not count."""
+        ...
+
     def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
         """The loss of the batch, a scalar."""
         ...
@@ -70,15 +75,22 @@ class LossConfig(Config):
 
     def build(self, layout: Layout) -> Loss:
         """The loss on this dataset's samples."""
-        groups = channel_groups(layout.outputs)
+        left_out = self.left_out(layout)
+        groups = _without(channel_groups(layout.outputs), left_out)
         if self.kind == "poseidon":
-            return PooledRelativeLoss(groups, self.p)
+            return PooledRelativeLoss(groups, self.p, left_out)
         weights = torch.tensor([self.variable_weights.get(v.key, 1.0) for v in layout.outputs])
         # Near the poles of a latitude-longitude grid cells are small and many.
         area = torch.from_numpy(layout.grid.area_weights()) if self.area_weights else 1.0
         if self.kind == "mse":
             return MeanSquaredLoss(area, weights)
-        return RelativeLoss(groups, self.p, self.epsilon, area, weights)
+        return RelativeLoss(groups, self.p, self.epsilon, area, weights, left_out)
+
+    def left_out(self, layout: Layout) -> tuple[int, ...]:
+        """Channels at rest, where errors count relative to the target: theirs is 0 and would outweigh all others."""
+        found = tuple(n for n, variable in enumerate(layout.outputs) if variable.key in layout.at_rest)
+        # Where nothing moves there is nothing to outweigh, and a loss needs a channel.
+        return () if self.kind == "mse" or len(found) == len(layout.outputs) else found
 
 
 def channel_groups(variables: Iterable[Variable]) -> ChannelGroups:
@@ -87,6 +99,11 @@ def channel_groups(variables: Iterable[Variable]) -> ChannelGroups:
     for position, variable in enumerate(variables):
         groups.setdefault(variable.score_group, []).append(position)
     return tuple(tuple(group) for group in groups.values())
+
+
+def _without(groups: ChannelGroups, left_out: tuple[int, ...]) -> ChannelGroups:
+    rest = [tuple(channel for channel in group if channel not in left_out) for group in groups]
+    return tuple(group for group in rest if group)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +120,7 @@ class RelativeLoss:
         epsilon: the positive ε.
         area: (H, W) relative sizes of the cells.
         weights: (C,) factors on errors.
+        left_out: channels of no group.
     """
 
     pooled: ClassVar[bool] = False
@@ -111,6 +129,7 @@ class RelativeLoss:
     epsilon: float = 1e-2
     area: Tensor | float = 1.0
     weights: Tensor | float = 1.0
+    left_out: tuple[int, ...] = ()
 
     def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
         """The mean over samples of `per_sample`."""
@@ -153,6 +172,7 @@ class MeanSquaredLoss:
     """
 
     pooled: ClassVar[bool] = False
+    left_out: ClassVar[tuple[int, ...]] = ()
     area: Tensor | float = 1.0
     weights: Tensor | float = 1.0
 
@@ -182,11 +202,13 @@ class PooledRelativeLoss:
     Attributes:
         groups: channels that share one ratio.
         p: the exponent, 1 or 2.
+        left_out: channels of no group.
     """
 
     pooled: ClassVar[bool] = True
     groups: ChannelGroups
     p: Literal[1, 2] = 1
+    left_out: tuple[int, ...] = ()
 
     def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
         """The mean over groups; a sample's contribution depends on the others of its batch."""

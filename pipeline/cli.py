@@ -129,6 +129,19 @@ def _command(name: str) -> Callable[..., None]:
 
         return demo
 
+    if name == "build":
+
+        def build(
+            config: ConfigArgument,
+            overrides: OverridesArgument = None,
+            strict: Annotated[
+                bool, typer.Option("--strict", help="Refuse whatever would be assumed and is not accepted.")
+            ] = False,
+        ) -> None:
+            run_stage(name, config, [*(overrides or []), *(["strict=true"] if strict else [])])
+
+        return build
+
     def single(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
         run_stage(name, config, overrides)
 

@@ -81,6 +81,10 @@ KINDS: Mapping[str, Kind] = {
 """All kinds by code, in the order in which they are told."""
 
 
+ASSUMPTIONS = "assumptions"
+"""The attribute of a store that records them."""
+
+
 @dataclass(frozen=True)
 class Assumption:
     """One thing that was assumed.
@@ -110,12 +114,22 @@ class Assumption:
         return asdict(self)
 
 
+def recorded(values: Iterable[Mapping[str, Any]] | None) -> tuple[Assumption, ...] | None:
+    """The assumptions that a store records; None where it is of before they were."""
+    return None if values is None else tuple(Assumption(**one) for one in values)
+
+
 class Assumptions:
     """The assumptions made within `collect`; those of one kind about one field are one, and counted."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], Assumption] = {}
         self._texts: set[str] = set()
+
+    def add_all(self, found: Iterable[Assumption]) -> None:
+        """Add assumptions that others have collected."""
+        for one in found:
+            self.add(one)
 
     def add(self, one: Assumption) -> None:
         """Add an assumption, or count it where the like is known."""
@@ -131,8 +145,8 @@ class Assumptions:
     @property
     def all(self) -> tuple[Assumption, ...]:
         """All of them, in the order of KINDS."""
-        order = list(KINDS)
-        return tuple(sorted(self._found.values(), key=lambda one: order.index(one.code)))
+        order = {code: number for number, code in enumerate(KINDS)}
+        return tuple(sorted(self._found.values(), key=lambda one: order.get(one.code, len(order))))
 
 
 # A variable of the context, so that what opens a file need not be handed a list through every call. Each process and

@@ -17,6 +17,7 @@ class Layout:
         grid: the grid of all inputs and outputs.
         scalars: names of the parameters that accompany each sample.
         time_scale: physical duration of lead time 1, in the dataset's unit of time.
+        at_rest: keys of the outputs that are constant in all that trains, and 0 when normalised.
     """
 
     dataset: str
@@ -25,3 +26,4 @@ class Layout:
     grid: Grid
     scalars: tuple[str, ...] = ()
     time_scale: float = 1.0
+    at_rest: frozenset[str] = frozenset()

@@ -1,7 +1,7 @@
 """Transforms: invertible functions of a field's values, for fields that are hard to learn as they are."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +39,60 @@ class Log1p(Config):
         """
         return f"ln(1 + {name} / {self.scale:g}{'' if units == '1' else ' ' + units})"
 
+    def stored_units(self, units: str) -> str:
+        """Units of the stored values: a logarithm has none."""
+        return "1"
 
-def to_physical(x_CHW: NDArray[np.float32], transforms: Sequence[Log1p | None]) -> NDArray[np.float32]:
-    """Stored to physical values (..., C, H, W), in place."""
+
+class Shift(Config):
+    """x - offset, for fields that vary too little about a large value for float32: 101325 Pa +- 0.004 Pa.
+
+    float32 has 24 bits, so that neighbours of 101325 are 0.008 apart; those of 0.004 are 5e-10 apart.
+
+    Attributes:
+        offset: what is subtracted, in the field's units.
+    """
+
+    kind: Literal["shift"] = "shift"
+    offset: float
+
+    def forward(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Physical to stored values."""
+        return values - self.offset
+
+    def inverse(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Stored to physical values."""
+        return np.asarray(values.astype(np.float64) + self.offset)
+
+    def describe(self, name: str, units: str) -> str:
+        """The function applied to a field, as text.
+
+        >>> Shift(offset=101325).describe("pressure", "Pa")
+        'pressure - 101325.0 Pa'
+        """
+        return f"{name} - {self.offset!r}{'' if units == '1' else ' ' + units}"
+
+    def stored_units(self, units: str) -> str:
+        """Units of the stored values: those of the field."""
+        return units
+
+
+Transform = Annotated[Log1p | Shift, Field(discriminator="kind")]
+
+
+def physical_type(transform: Log1p | Shift | None) -> np.dtype[Any]:
+    """The type of the physical values: float32, but float64 where float32 is what the shift was made to avoid."""
+    return np.dtype(np.float64 if isinstance(transform, Shift) else np.float32)
+
+
+def to_physical(x_CHW: NDArray[np.float32], transforms: Sequence[Log1p | Shift | None]) -> NDArray[Any]:
+    """Stored to physical values (..., C, H, W): in place, or in float64 where any channel needs that."""
+    physical: NDArray[Any] = x_CHW
+    if any(physical_type(transform) == np.float64 for transform in transforms):
+        physical = x_CHW.astype(np.float64)
     # A forecast that blew up overflows here, and then scores as infinitely wrong.
     with np.errstate(over="ignore", invalid="ignore"):
         for channel, transform in enumerate(transforms):
             if transform is not None:
-                x_CHW[..., channel, :, :] = transform.inverse(x_CHW[..., channel, :, :])
-    return x_CHW
+                physical[..., channel, :, :] = transform.inverse(x_CHW[..., channel, :, :])
+    return physical

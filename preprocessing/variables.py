@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.transform import Log1p
+from pelagos.preprocessing.transform import Transform
 
 Role = Literal["prognostic", "static", "forcing", "diagnostic"]
 
@@ -34,7 +34,7 @@ class Variable(Config):
     role: Role = "prognostic"
     group: str = ""
     long_name: str = ""
-    transform: Log1p | None = None
+    transform: Transform | None = None
 
     @property
     def key(self) -> str:

@@ -83,7 +83,7 @@ LOADS = [
         "import pelagos.preprocessing.loading.loader",
         "pelagos.preprocessing",
         before=(98, 32),
-        most=46,
+        most=47,
         heavy=frozenset({"numba", "scipy", "torch", "zarr"}),
     ),
     Load(

@@ -18,6 +18,7 @@ from pelagos.pipeline.training.network_cost import NetworkCost, network_cost
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.online.online_dataset import OnlineDataset
+from pelagos.preprocessing.samples.data_concerns import concerns
 from pelagos.preprocessing.samples.mixture import Mixture
 
 _GRID_ERRORS = (ArithmeticError, RuntimeError, ValueError)
@@ -128,6 +129,11 @@ def _describe_run(
             f" {share} an epoch, {height} x {width}, {len(layout.inputs)} channels in and"
             f" {len(layout.outputs)} out"
         )
+    for dataset in mixture.datasets:
+        outputs = dataset.layout.outputs
+        left_out = frozenset(outputs[channel].key for channel in config.loss.left_out(dataset.layout))
+        found = concerns(dataset.store, dataset.normalizer, outputs, left_out)
+        yield from (f"data: {dataset.layout.dataset}: {concern}" for concern in found)
     for dataset, rate in _rates(config, mixture):
         online = dataset.online
         held = -(-online.reservoir // processes) + online.coming + online.valid

@@ -105,7 +105,8 @@ class Forecaster:
         longest = step * (plan.steps if self.mode == "direct" else 1)
         leads = [] if is_steady(self.store) else lead_warnings(self.domain, step, longest)
         lines = [f"note: {self.label}: {note}" for note in self.fit.notes]
-        lines += [f"WARNING: {self.label}: {warning}" for warning in (*self.fit.warnings, *leads)]
+        held = _held_warnings(self.domain, self.store)
+        lines += [f"WARNING: {self.label}: {warning}" for warning in (*self.fit.warnings, *leads, *held)]
         for line in lines:
             if line not in self._said:
                 self._said.add(line)
@@ -146,6 +147,11 @@ class BatchForecast:
         self._fit = forecaster.fit
         self._inputs = StoredInputs(forecaster.store, self._domain, starts, plan.stride, self._fit)
         lead, device = forecaster.step_lead(plan), distributed.device()
+        self._held = torch.tensor(
+            [n for n, key in enumerate(keys(self._domain.outputs)) if key in self._domain.held],
+            dtype=torch.long,
+            device=device,
+        )
         self._lead_B = torch.full((len(starts),), lead, dtype=torch.float32, device=device)
         state = self._inputs.state()
         self._valid = torch.isfinite(state)
@@ -161,7 +167,8 @@ class BatchForecast:
         history = InputHistory(self._inputs.lagged())
         fields_BCHW = torch.cat([self._state_BCHW, self._inputs.static_BCHW, self._inputs.forcing(0)], dim=1)
         for step in range(self._steps):
-            yield self._call(history.join(fields_BCHW), self._lead_B * (step + 1))
+            frame_BCHW = self._call(history.join(fields_BCHW), self._lead_B * (step + 1))
+            yield frame_BCHW.index_fill(1, self._held, 0.0)
 
     def _rollout(self) -> Iterator[Tensor]:
         """Each step from the step before."""
@@ -183,10 +190,13 @@ class BatchForecast:
         return frame_BCHW
 
     def _output_mask(self) -> Tensor:
-        """(B, C, H, W) where outputs have values: prognostic ones where the initial frame has, others everywhere."""
+        """(B, C, H, W) where outputs are forecast: prognostic where the initial frame has values, others everywhere.
+
+        Those that are held are forecast nowhere: a frame is 0 there, which is the mean.
+        """
         batch, prognostic, *shape = self._valid.shape
         diagnostic = self._valid.new_ones(batch, len(self._domain.outputs) - prognostic, *shape)
-        return torch.cat([self._valid, diagnostic], dim=1)
+        return torch.cat([self._valid, diagnostic], dim=1).index_fill(1, self._held, value=False)
 
     def _physical(self, frame_BCHW: Tensor) -> Fields:
         outputs = self._domain.outputs
@@ -200,6 +210,17 @@ class BatchForecast:
 def _layout(domain: Domain, store: Store, grid: Grid) -> Layout:
     inputs = tuple(lagged(variable, age) for age in range(domain.frames) for variable in domain.inputs)
     return Layout(store.dataset, inputs, domain.outputs, grid, domain.scalars, domain.time_scale)
+
+
+def _held_warnings(domain: Domain, store: Store) -> list[str]:
+    """Where the model holds a variable still that moves in the store."""
+    constant = dict(zip(keys(store.variables), store.stats.constant.tolist(), strict=True))
+    return [
+        f"{key} was constant in its training, so that forecasts hold it at {domain.scales[key].mean:g}; in {store.path}"
+        " it varies: fine-tune the model there"
+        for key in domain.held
+        if not constant.get(key, True)
+    ]
 
 
 def _check_variables(domain: Domain, store: Store) -> None:

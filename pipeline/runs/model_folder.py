@@ -53,6 +53,7 @@ class Domain(Config):
         time_units: the store's unit of time; None in folders that earlier versions wrote.
         level_units: the unit of levels, empty where there are none.
         grid: what the store's grid was; None in folders that earlier versions wrote.
+        held: keys of outputs that were constant and that the loss left out: forecasts hold them at their mean.
         frames: the number of input frames, one step apart, the last at the initial time; only imported networks have
             more than one.
     """
@@ -68,6 +69,7 @@ class Domain(Config):
     time_units: str | None = None
     level_units: str = ""
     grid: TrainedGrid | None = None
+    held: tuple[str, ...] = ()
     frames: int = Field(default=1, gt=0)
 
     def normalizer(self, variables: Iterable[Variable]) -> Normalizer:

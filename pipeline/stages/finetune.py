@@ -23,6 +23,7 @@ from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.online.online_dataset import DataConfig
+from pelagos.preprocessing.samples.data_concerns import foreign_scales
 from pelagos.preprocessing.samples.dataset import Dataset
 from pelagos.preprocessing.samples.mixture import Mixture
 from pelagos.preprocessing.samples.normalize import Normalizer
@@ -99,12 +100,13 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
         _check_grid(source, store)
     mixture = build_mixture(config, [store], _normalizer(config, source, store))
     [dataset] = mixture.datasets
+    _warn(list(foreign_scales(store, dataset.normalizer)))
     signature = union(source.signature, signature_of([dataset.layout]))
     network = source.config.build(signature)
     if not config.scratch:
         _warn(_differences(source, dataset))
         _inherit(config, source, network, signature)
-    domains = domains_of([dataset], config.loop.steps)
+    domains = domains_of([dataset], config.loop.steps, config.loss)
     if not config.scratch:
         domains = {**source.domains, **domains}
     history = {**({} if config.scratch else source.history), "finetuned": config.model_dump(mode="json")}

@@ -55,7 +55,7 @@ class PretrainStage(TrainingStage):
         mixture = build_mixture(self, stores, normalizer, self.temperature)
         signature = signature_of([dataset.layout for dataset in mixture.datasets], self.conditions)
         network = self.network.build(signature)
-        domains = domains_of(mixture.datasets, self.loop.steps)
+        domains = domains_of(mixture.datasets, self.loop.steps, self.loss)
         history = {"pretrained": self.model_dump(mode="json")}
         return Model(self.network, network, signature, domains, history), mixture
 

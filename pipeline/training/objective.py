@@ -99,7 +99,7 @@ class Objective:
             state,
             static,
             lambda done: batch.forcings[:, done - 1] if done else forcing,
-            batch.mask.any(1),
+            _moving(batch.mask.any(1), self.losses[batch.layout.dataset]),
             num_steps=batch.steps,
             gradient=tracked,
         )
@@ -112,6 +112,13 @@ class Objective:
         present = (batch.mask if batch.kind == "pairs" else batch.mask.any(1))[:, :num]
         noise = torch.randn_like(batch.inputs[:, :num]) * self.config.noise
         return torch.cat([batch.inputs[:, :num] + noise * present, batch.inputs[:, num:]], 1)
+
+
+def _moving(mask_BCHW: Tensor, loss: Loss) -> Tensor:
+    """The mask without channels that the loss leaves out: nothing teaches the network to hold them still."""
+    if not loss.left_out:
+        return mask_BCHW
+    return mask_BCHW.index_fill(1, torch.tensor(loss.left_out, device=mask_BCHW.device), value=False)
 
 
 def _losses(loss: Loss, forecast: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

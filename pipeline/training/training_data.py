@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from pelagos.models.losses import LossConfig
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs.domain_fit import level_units
 from pelagos.pipeline.runs.model_folder import Domain, VariableScale
@@ -56,11 +57,11 @@ def build_mixture(
     )
 
 
-def domains_of(datasets: Iterable[Dataset], steps: int) -> dict[str, Domain]:
+def domains_of(datasets: Iterable[Dataset], steps: int, loss: LossConfig) -> dict[str, Domain]:
     """What a model knows after so many steps of training, by dataset; of two stores of one dataset, the last one's."""
     domains: dict[str, Domain] = {}
     for dataset in datasets:
-        domain, before = domain_of(dataset, steps), domains.get(dataset.layout.dataset)
+        domain, before = domain_of(dataset, steps, loss), domains.get(dataset.layout.dataset)
         if before is not None and before.time_units == domain.time_units:
             leads = {
                 "max_lead": max(before.max_lead, domain.max_lead),
@@ -72,12 +73,13 @@ def domains_of(datasets: Iterable[Dataset], steps: int) -> dict[str, Domain]:
     return domains
 
 
-def domain_of(dataset: Dataset, steps: int | None = None) -> Domain:
+def domain_of(dataset: Dataset, steps: int | None = None, loss: LossConfig | None = None) -> Domain:
     """What a model has to know of a dataset that it was trained on.
 
     Args:
         dataset: the samples of training.
         steps: of training, on which it depends how far a curriculum came; the end by default.
+        loss: of training, on which it depends whether constant outputs were left out; none are by default.
     """
     scales = {}
     # Both: static and forcing variables are inputs alone, diagnostic ones outputs alone.
@@ -95,6 +97,7 @@ def domain_of(dataset: Dataset, steps: int | None = None) -> Domain:
         level_units=level_units(dataset.store),
         grid=TrainedGrid.of(layout.grid),
         **_leads(dataset, steps),
+        held=() if loss is None else tuple(layout.outputs[n].key for n in loss.left_out(layout)),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, ValidationError, field_validator
 
-from pelagos.preprocessing.assumptions import KINDS
+from pelagos.preprocessing.assumptions import ASSUMPTIONS, KINDS
 from pelagos.preprocessing.build.slurm_workers import Workers
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.location import Folder
@@ -16,7 +16,16 @@ from pelagos.preprocessing.store.shard_layout import CodecName
 
 # Where and how, not what is built.
 _NOT_CONTENT = {"root", "workers", "scheduler", "part", "overwrite", "accept", "strict"}
-_OWN_ATTRIBUTES = {"Conventions", "id", "product_version", "source", "history", "provenance", "pelagos"}
+_OWN_ATTRIBUTES = {
+    "Conventions",
+    "id",
+    "product_version",
+    "source",
+    "history",
+    "provenance",
+    "pelagos",
+    ASSUMPTIONS,
+}
 
 
 def _like(pattern: str, what: str) -> AfterValidator:

@@ -13,9 +13,10 @@ import numpy as np
 from pelagos.preprocessing import durable
 from pelagos.preprocessing.assumptions import require_answers
 from pelagos.preprocessing.build import duplicate_starts
+from pelagos.preprocessing.build.all_assumptions import all_assumptions
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.group_writer import write_attributes, write_skeleton, write_statistics
-from pelagos.preprocessing.build.plan import Plan, make_plan
+from pelagos.preprocessing.build.plan import Plan, make_plan, with_survey
 from pelagos.preprocessing.build.source_records import SourceRecord, record_sources, with_checksums
 from pelagos.preprocessing.build.workers import Progress, write_parts
 from pelagos.preprocessing.build.write_part import (
@@ -26,9 +27,10 @@ from pelagos.preprocessing.build.write_part import (
     recorded_initial_digests,
 )
 from pelagos.preprocessing.durable import LockedError
-from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.measures import merge_measures
 from pelagos.preprocessing.store.manifest import Manifest, files_of, read_manifest
+from pelagos.preprocessing.store.store import open_store
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
         The store; or, for a share that was not the last to end, the folder in which the store grows.
 
     Raises:
-        ConfigError: an option contradicts the data, or a store of this version has other content.
+        ConfigError: an option contradicts the data, a question is open, or a store of this version has other content.
         DataError: the source has a value that may not be stored, the source changed, or another build runs.
         DamagedFileError: the source cannot be read; finished shards are kept.
     """
@@ -71,12 +73,21 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
         plan = make_plan(
             config, initial_digests=() if config.overwrite else recorded_initial_digests(building, config)
         )
+        plan = _surveyed(plan)
         require_answers(plan.assumptions, config.accept, strict=config.strict)
         sources = _prepare(building, plan)
         write_parts(building, plan, range(position, len(plan.parts), count), progress)
         if count == 1:
             return _complete(building, plan, sources)
     return _complete_if_last(lock, building, plan, sources)
+
+
+def _surveyed(plan: Plan) -> Plan:
+    try:
+        return with_survey(plan)
+    except DamagedFileError:
+        # The build meets the same error in its turn, and keeps the shards before it.
+        return plan
 
 
 def _make_folder(folder: Path) -> None:
@@ -95,8 +106,21 @@ def _is_complete(config: BuildConfig) -> bool:
             f"{config.path}: built with another configuration ({_difference(found, config.content())}); "
             "give the new store another version, or replace this one by overwrite=true"
         )
+    if config.strict:
+        _require_recorded_answers(config)
     _tidy(config.path)
     return True
+
+
+def _require_recorded_answers(config: BuildConfig) -> None:
+    """Refuse a complete store by what it records, as its build would have been refused."""
+    found = open_store(config.path).assumptions
+    if found is None:
+        raise ConfigError(
+            f"strict: {config.path} does not record what its build assumed: a version of Pelagos wrote it that"
+            " recorded nothing; build it again with overwrite=true"
+        )
+    require_answers(found, config.accept, strict=True)
 
 
 def _difference(old: Any, new: Any) -> str:
@@ -215,11 +239,14 @@ def _write_results(
     building: Path, plan: Plan, part_records: list[PartRecord], sources: list[SourceRecord]
 ) -> None:
     measures = merge_measures([part_record.measures for part_record in part_records])
+    assumptions = all_assumptions(plan, part_records, measures)
+    # Some are seen only when all values are known.
+    require_answers(assumptions, plan.config.accept, strict=plan.config.strict)
     rounding = np.max([part_record.rounding for part_record in part_records], axis=0)
     # Before the manifest lists all files.
     durable.remove_partials(building)
     write_statistics(building, plan, measures)
-    write_attributes(building, plan, sources, rounding, measures.num_missing)
+    write_attributes(building, plan, sources, rounding, measures.num_missing, assumptions)
     shards = {path: value for part_record in part_records for path, value in part_record.files.items()}
     others = sorted(files_of(building) - set(shards))
     Manifest(
@@ -228,6 +255,7 @@ def _write_results(
         files=shards | {name: durable.checksum(building / name) for name in others},
         rounding=rounding.tolist(),
         sources=[record.published() for record in sources],
+        assumptions=[one.to_json() for one in assumptions],
     ).write(building)
 
 

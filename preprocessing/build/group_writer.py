@@ -1,6 +1,7 @@
 """Writing the Zarr group around the shards: coordinates and splits before them, statistics after them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from pelagos.preprocessing import dates, durable
+from pelagos.preprocessing.assumptions import ASSUMPTIONS, Assumption
 from pelagos.preprocessing.build.partition import chunk_of
 from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.build.source_records import SourceRecord, software
@@ -174,9 +176,17 @@ def write_statistics(folder: Path, plan: Plan, measures: Measures, *, cut_mask: 
 
 
 def write_attributes(
-    folder: Path, plan: Plan, sources: list[SourceRecord], rounding: NDArray[np.float64], num_missing: int
+    folder: Path,
+    plan: Plan,
+    sources: list[SourceRecord],
+    rounding: NDArray[np.float64],
+    num_missing: int,
+    assumptions: Sequence[Assumption] | None,
 ) -> None:
-    """CF and ACDD attributes, what `open_store` needs, provenance; and all metadata in one file."""
+    """CF and ACDD attributes, what `open_store` needs, provenance; and all metadata in one file.
+
+    Assumptions are None only for a store of before they were recorded.
+    """
     group = zarr.open_group(folder, mode="r+")
     state = [
         _channel_attrs(channel, error)
@@ -210,6 +220,7 @@ def write_attributes(
                 "software": software(),
             },
             "pelagos": _description(plan, num_missing),
+            **({} if assumptions is None else {ASSUMPTIONS: [one.to_json() for one in assumptions]}),
         }
     )
     _consolidate(folder)
@@ -248,7 +259,8 @@ def _channel_attrs(channel: StoreChannel, error: float) -> dict[str, Any]:
     }
     if variable.transform is not None:
         # A standard name implies the units of the physical field, which transformed values no longer have.
-        attrs |= {"units": "1", "long_name": variable.describe_values(), "standard_name": ""}
+        stored = {"units": variable.transform.stored_units(variable.units), "standard_name": ""}
+        attrs |= {**stored, "long_name": variable.describe_values()}
         attrs["transform"] = {**variable.transform.model_dump(), "units": variable.units}
     if channel.bits is not None:
         # As attributes of the channel: the container variable of CF 1.12, section 8.4, would serve all channels.

@@ -23,6 +23,7 @@ from pelagos.preprocessing.durable import json_checksum
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.fields.select_fields import select_fields
+from pelagos.preprocessing.fields.survey import Survey, assume_survey, survey_fields
 from pelagos.preprocessing.sources.convention import Boundaries
 from pelagos.preprocessing.sources.formats.source import Source
 from pelagos.preprocessing.split import ABSENT, INITIAL_CONDITION, SPLITS, Split, SplitCodes, TrajectorySplit
@@ -44,6 +45,7 @@ class Plan:
         fingerprint: digest of what decides the content of the store.
         initial_digests: digests of all initial conditions; empty unless the splits depend on them.
         assumptions: what was assumed on the way here.
+        survey: what the values look like, where that was asked for.
     """
 
     config: BuildConfig
@@ -55,6 +57,7 @@ class Plan:
     fingerprint: str
     initial_digests: tuple[str, ...]
     assumptions: tuple[Assumption, ...] = ()
+    survey: Survey | None = None
 
     @property
     def training(self) -> NDArray[np.bool_]:
@@ -89,6 +92,19 @@ def make_plan(config: BuildConfig, *, cut_rows: bool = True, initial_digests: Se
     with collect() as assumptions:
         plan = _planned(config, cut_rows, initial_digests)
     return replace(plan, assumptions=assumptions.all)
+
+
+def with_survey(plan: Plan) -> Plan:
+    """The plan with a survey of its fields, and with what is assumed of their values.
+
+    Raises:
+        DamagedFileError: a frame that the survey reads cannot be read.
+    """
+    with collect() as assumptions:
+        survey = survey_fields(plan.fields)
+        assumptions.add_all(plan.assumptions)
+        assume_survey(survey, plan.fields)
+    return replace(plan, survey=survey, assumptions=assumptions.all)
 
 
 def _planned(config: BuildConfig, cut_rows: bool, initial_digests: Sequence[str]) -> Plan:

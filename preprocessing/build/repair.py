@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing import durable
+from pelagos.preprocessing.assumptions import recorded
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.group_writer import write_attributes, write_skeleton, write_statistics
 from pelagos.preprocessing.build.partition import Part
@@ -88,7 +89,9 @@ def _write_group(scratch: Path, path: Path, plan: Plan, manifest: Manifest) -> N
         manifest.files["mask/c/0/0/0"].bytes > measures.mask.nbytes
     )  # by the index of a shard: the mask is cut
     write_statistics(scratch, plan, measures, cut_mask=cut_mask)
-    write_attributes(scratch, plan, sources, np.array(manifest.rounding), measures.num_missing)
+    # As they were found when it was built: some are of values, which are not all read again.
+    assumptions = recorded(manifest.assumptions)
+    write_attributes(scratch, plan, sources, np.array(manifest.rounding), measures.num_missing, assumptions)
     durable.sync_tree(scratch)
 
 

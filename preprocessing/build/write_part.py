@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing import durable
 from pelagos.preprocessing.array_types import Float32s
+from pelagos.preprocessing.assumptions import Assumption, collect, recorded
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.duplicate_starts import initial_digests
 from pelagos.preprocessing.build.partition import Part
@@ -41,6 +42,7 @@ class PartRecord:
         measures: its share of the statistics.
         rounding: (C,) largest relative error of mantissa rounding.
         initial_digests: digests of the initial conditions of the trajectories that begin in the part.
+        assumptions: what was assumed while it was read.
     """
 
     fingerprint: str
@@ -48,6 +50,7 @@ class PartRecord:
     measures: Measures
     rounding: NDArray[np.float64]
     initial_digests: list[str]
+    assumptions: tuple[Assumption, ...] = ()
 
 
 def recorded_initial_digests(root: Path, config: BuildConfig) -> list[str]:
@@ -72,7 +75,9 @@ def read_record(root: Path, plan: Plan, part: Part) -> PartRecord | None:
         files={path: Checksum(**fields) for path, fields in values["files"].items()},
         measures=Measures.from_json(values["measures"], plan.state.frame),
         rounding=np.array(values["rounding"]),
-        initial_digests=values.get("beginnings", []),  # builds begun by an early version have none
+        # Builds begun by an early version have neither.
+        initial_digests=values.get("beginnings", []),
+        assumptions=recorded(values.get("assumptions")) or (),
     )
 
 
@@ -104,12 +109,13 @@ def write_part(root: Path, plan: Plan, part: Part) -> PartRecord:
     fields, rows, (start, stop) = plan.fields, slice(*part.trajectories), part.times
     # The statistics of differences need the frame before, too. A shard that does not begin a trajectory holds
     # one trajectory only, so what remains without that frame is contiguous.
-    frames = fields.read(rows, slice(max(0, start - 1), stop))
+    with collect() as assumptions:
+        frames = fields.read(rows, slice(max(0, start - 1), stop))
+        has_static = plan.static_cell(part) is not None
+        static = fields.read_static(rows) if has_static else np.empty((0, *plan.static.frame), np.float32)
     rounding = fields.round(frames)
     before, block = (frames[:, :1], frames[:, 1:]) if start else (frames[:0, :1], frames)
     check_values(plan, fields.state, block, part, plan.present(part))
-    has_static = plan.static_cell(part) is not None
-    static = fields.read_static(rows) if has_static else np.empty((0, *plan.static.frame), np.float32)
     check_values(plan, fields.static, static[:, None], part, np.ones((len(static), 1), bool))
     contents = zip(shard_files(plan, part), [(block, plan.state), (static, plan.static)], strict=False)
     with ThreadPoolExecutor(max_workers=1) as beside:
@@ -118,7 +124,7 @@ def write_part(root: Path, plan: Plan, part: Part) -> PartRecord:
         checksums = {path: _write(root / path, values, layout) for path, (values, layout) in contents}
         measures = measuring.result()
     first = [] if start else initial_digests(block, fields.state)
-    record = PartRecord(plan.fingerprint, checksums, measures, rounding, first)
+    record = PartRecord(plan.fingerprint, checksums, measures, rounding, first, assumptions.all)
     _write_record(root / PROGRESS / f"{part.name}.json", record)
     return record
 
@@ -191,5 +197,6 @@ def _write_record(file: Path, record: PartRecord) -> None:
         "measures": record.measures.to_json(),
         "rounding": record.rounding.tolist(),
         "beginnings": record.initial_digests,
+        "assumptions": [one.to_json() for one in record.assumptions],
     }
     durable.write_bytes(file, json.dumps(values, sort_keys=True, allow_nan=False).encode())

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
@@ -11,7 +11,7 @@ from pelagos.preprocessing.fields.regrid import Regrid
 from pelagos.preprocessing.fields.solar_forcing import ForcingName
 from pelagos.preprocessing.fields.store_channel import LinearConversion
 from pelagos.preprocessing.split import AxisRange
-from pelagos.preprocessing.transform import Log1p
+from pelagos.preprocessing.transform import Transform
 from pelagos.preprocessing.units import conversion
 from pelagos.preprocessing.variables import Role
 
@@ -75,6 +75,11 @@ class Subset(Config):
     x: tuple[float, float] | None = None
 
 
+def _kinded(value: Any) -> Any:
+    """A transform that gives no kind is a logarithm, which was the only one for a while."""
+    return {"kind": "log1p", **value} if isinstance(value, dict) else value
+
+
 class FieldOptions(Config):
     """Which fields a store takes and in which form; all names are those after `rename`.
 
@@ -100,7 +105,7 @@ class FieldOptions(Config):
     levels: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
     deaccumulate: dict[str, Accumulation] = Field(default_factory=dict)
     convert: dict[str, Conversion] = Field(default_factory=dict)
-    transforms: dict[str, Log1p] = Field(default_factory=dict)
+    transforms: dict[str, Annotated[Transform, BeforeValidator(_kinded)]] = Field(default_factory=dict)
     forcings: tuple[ForcingName, ...] = ()
     subset: Subset = Subset()
     regrid: Regrid | None = None

@@ -105,6 +105,36 @@ class FieldReader:
             self._store(out, self.static, channel.source, array.isel(where))
         return out
 
+    def exact(self, trajectory: int, times: slice) -> Iterator[tuple[int, NDArray[Any]]]:
+        """The number of each channel of the state but computed ones, and its values (T, H, W) before they are float32.
+
+        Raises:
+            DamagedFileError: the source cannot be read; the message names its files.
+        """
+        for source in dict.fromkeys(channel.source for channel in self.state if channel.source):
+            array = self.dataset[source].isel(trajectory=trajectory, time=times)
+            yield from self._exact(self.state, source, self._load(source, array))
+
+    def exact_static(self, trajectory: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """The number of each static channel, and its values (1, H, W) before they become float32.
+
+        Raises:
+            DamagedFileError: the source cannot be read; the message names its files.
+        """
+        for source in dict.fromkeys(channel.source for channel in self.static):
+            array = self.dataset[source]
+            where = {"trajectory": trajectory} if "trajectory" in array.dims else {}
+            yield from self._exact(self.static, source, self._load(source, array.isel(where))[None])
+
+    def _exact(
+        self, channels: tuple[StoreChannel, ...], source: str, values: NDArray[Any]
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Frames (T, [level,] H, W) of a source as the channels that come from it."""
+        for number, channel in enumerate(channels):
+            if channel.source == source:
+                part = values if channel.level is None else values[:, channel.level]
+                yield number, np.stack([channel.to_stored(self.target(frame)) for frame in part])
+
     def _store(
         self, out: NDArray[np.float32], channels: tuple[StoreChannel, ...], source: str, array: xr.DataArray
     ) -> None:

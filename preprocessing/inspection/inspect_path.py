@@ -1,13 +1,16 @@
 """Inspecting a path: what a store holds, on one screen of text, or what an archive seems to be."""
 
 from itertools import product
+from math import prod
 from pathlib import Path
 
+from pelagos.preprocessing.assumptions import describe
 from pelagos.preprocessing.build.write_part import PLAN
 from pelagos.preprocessing.errors import MissingFileError, PelagosError
-from pelagos.preprocessing.inspection.proposal import propose
+from pelagos.preprocessing.inspection.proposal import describe_axis, propose
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, read_manifest
+from pelagos.preprocessing.store.shard_layout import read_metadata
 from pelagos.preprocessing.store.store import Store, open_store, store_location
 
 _WHAT_NEXT = """
@@ -21,8 +24,8 @@ pelagos evaluate CONFIG store=STORE          score models on it"""
 def inspect(path: Path | Url | str) -> str:
     """A description of what is at a path.
 
-    For a store: dimensions, variables with units and statistics, splits, size and provenance. For a folder of
-    stores: a list of them. For anything else: the format that it seems to have, and a configuration for
+    For a store: dimensions, variables with units and statistics, splits, assumptions, size and provenance. For a
+    folder of stores: a list of them. For anything else: the format that it seems to have, and a configuration for
     `pelagos build`.
 
     Raises:
@@ -37,8 +40,14 @@ def inspect(path: Path | Url | str) -> str:
         return propose(str(path)).rstrip("\n")
     store = open_store(whole)
     manifest = read_manifest(store.path)
-    sections = (_head(store, manifest), _variables(store), _splits(store), _provenance(manifest))
-    return "\n\n".join("\n".join(section) for section in sections)
+    sections = (
+        _head(store, manifest),
+        _variables(store),
+        _splits(store),
+        _assumptions(store),
+        _provenance(manifest),
+    )
+    return "\n\n".join("\n".join(section) for section in sections if section)
 
 
 def _is_store(path: Path | Url) -> bool:
@@ -90,12 +99,25 @@ def _head(store: Store, manifest: Manifest) -> list[str]:
     lines = [
         _summary(store),
         f"time step   {store.dt:g}{'' if store.time_units == '1' else ' ' + store.time_units}",
+        *_dates(store),
         f"grid        {store.grid.kind}, beyond the edges: {sides}",
+        *(
+            f"{axis:11} {describe_axis(values)}"
+            for axis, values in (("y", store.grid.y), ("x", store.grid.x))
+        ),
         *_levels(store),
         f"size        {size / 1e6:.1f} MB in {len(manifest.files)} files",
         f"scalars     {', '.join(store.params) or 'none'}",
     ]
     return [*lines, f"missing     {store.num_missing} values"] if store.num_missing else lines
+
+
+def _dates(store: Store) -> list[str]:
+    attrs = read_metadata(store.path)["attributes"]
+    if "time_coverage_start" not in attrs:
+        return []
+    first, last = (attrs[f"time_coverage_{end}"].removesuffix("Z") for end in ("start", "end"))
+    return [f"dates       {first} to {last}"]
 
 
 def _levels(store: Store) -> list[str]:
@@ -115,14 +137,19 @@ def _variables(store: Store) -> list[str]:
     stats = store.stats
     names = [len(variable.key) for variable in (*store.variables, *store.static_variables)]
     width = max(8, *names)
-    lines = [f"{'variable':{width}} {'role':11} {'units':12} {'mean':>12} {'std':>12}"]
-    rows = [*zip(store.variables, stats.count, stats.mean, stats.std, stats.constant, strict=True)]
+    numbers = " ".join(f"{name:>12}" for name in ("mean", "std", "minimum", "maximum"))
+    lines = [f"{'variable':{width}} {'role':11} {'units':12} {numbers}  missing"]
+    state = (stats.count, stats.mean, stats.std, stats.constant, stats.minimum, stats.maximum)
+    rows = [*zip(store.variables, *state, strict=True)]
     static = (stats.static_count, stats.static_mean, stats.static_std, stats.static_constant)
-    rows += zip(store.static_variables, *static, strict=True)
-    for variable, count, mean, std, constant in rows:
+    rows += zip(store.static_variables, *static, stats.static_minimum, stats.static_maximum, strict=True)
+    values = int(store.splits["train"].sum()) * prod(store.grid.shape)
+    for variable, count, mean, std, constant, minimum, maximum in rows:
         spread = ("constant" if constant else f"{std:.5g}") if count else "not measured"
         name = f"{variable.key:{width}} {variable.role:11} {variable.units:12}"
-        lines.append(f"{name} {mean:>12.5g} {spread:>12}")
+        # Static fields count once for each trajectory that trains, or once for all.
+        missing = "" if variable.role == "static" or not values else f" {1 - count / values:>8.2%}"
+        lines.append(f"{name} {mean:>12.5g} {spread:>12} {minimum:>12.5g} {maximum:>12.5g}{missing}")
     return lines + [
         f"{variable.key} is stored, and measured above, as {variable.describe_values()}"
         for variable in (*store.variables, *store.static_variables)
@@ -136,6 +163,12 @@ def _splits(store: Store) -> list[str]:
         num = int(frames.any(axis=1).sum())
         lines.append(f"{name:11} {num} trajectories, {int(frames.sum())} frames")
     return lines
+
+
+def _assumptions(store: Store) -> list[str]:
+    if store.assumptions is None:
+        return ["assumes     not recorded: the build was of an earlier version"]
+    return ["assumes", *describe(store.assumptions).splitlines()] if store.assumptions else []
 
 
 def _provenance(manifest: Manifest) -> list[str]:

@@ -4,19 +4,22 @@ The text is valid YAML as a whole: whatever it says about the archive is in comm
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 import yaml
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pelagos.preprocessing import dates
+from pelagos.preprocessing.assumptions import Assumption, collect, describe
 from pelagos.preprocessing.build.build_config import BuildConfig
-from pelagos.preprocessing.build.plan import make_plan
+from pelagos.preprocessing.build.plan import Plan, make_plan, with_survey
 from pelagos.preprocessing.errors import DataError, PelagosError
+from pelagos.preprocessing.fields.survey import table
 from pelagos.preprocessing.location import Url, locate
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.file_source import FileSource
@@ -25,6 +28,8 @@ from pelagos.preprocessing.sources.formats.recognition import recognise
 
 _SHARES = (0.8, 0.1)
 """The shares of training and validation in the proposed splits; the rest tests."""
+_SHOWN = 40
+"""The most channels of which the values are listed."""
 
 
 def propose(path: str | Path) -> str:
@@ -68,11 +73,12 @@ def _yaml(values: Mapping[str, Any], ask: Mapping[str, str]) -> str:
 
 
 def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """What the archive holds, whether it can be built, and further options; opens it and reads one frame."""
+    """What the archive holds, whether it can be built, and further options; opens it and reads some frames."""
     try:
-        ds = _validated(values).source.open()
+        with collect():  # the plan below opens it again, and collects the same
+            ds = _validated(values).source.open()
         more = _missing(ds) | {"splits": _splits(ds)}
-        make_plan(_validated({**values, **more}))
+        plan = with_survey(make_plan(_validated({**values, **more})))
     except PelagosError as error:
         return ["", "before it can be built, this has to be settled:", f"  {error}"], {}
     fields = ", ".join(f"{name} ({ds[name].attrs['role']})" for name in ds.data_vars)
@@ -81,9 +87,47 @@ def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         times += f", at least {int(ds.present.sum('time').min())} of them in each"
     shape = f"{ds.sizes['y']} x {ds.sizes['x']} points, {ds.sizes['trajectory']} trajectories, {times}"
     sides = f"beyond the edges: y {ds.attrs['boundary_y']}; x {ds.attrs['boundary_x']}"
+    axes = [f"{axis}: {describe_axis(ds[axis].values)}" for axis in ("time", "y", "x")]
+    head = [f"it holds {fields}", shape, sides, *axes, *_planes(ds)]
+    return [*head, "", *_values(plan), "", *_verdict(plan.assumptions)], more
+
+
+def _values(plan: Plan) -> list[str]:
+    """What the values are, of each channel."""
+    assert plan.survey is not None
+    lines = [*table(plan.survey)]
+    shown = lines[: _SHOWN + 1]
+    rest = [f"... and {len(lines) - len(shown)} more"] if len(lines) > len(shown) else []
+    return [f"values, in {plan.survey.extent}:", *shown, *rest]
+
+
+def _verdict(assumptions: Sequence[Assumption]) -> list[str]:
+    """Whether it can be built as it is, and what the build would assume."""
+    asked = [one for one in assumptions if one.question]
+    taken = [one for one in assumptions if not one.question]
+    lines = []
+    if taken:
+        lines += [
+            "a build assumes, unless told otherwise (docs/assumptions.md):",
+            *describe(taken).splitlines(),
+            "",
+        ]
+    if asked:
+        return [*lines, "before it can be built, say what is right:", *describe(asked).splitlines()]
     # As tried above: make_plan checks everything that can be checked before reading.
-    fine = "pelagos build accepts this as it is"
-    return [f"it holds {fields}", shape, sides, *_planes(ds), "", fine], more
+    return [*lines, "pelagos build accepts this as it is"]
+
+
+def describe_axis(values: NDArray[Any]) -> str:
+    """The ends of an axis, how many points it has and how far apart they are, dates in hours."""
+    dated = dates.is_dated(values)
+    ends = [dates.text_of(end) if dated else f"{end:g}" for end in values[[0, -1]]]
+    if len(values) < 2:
+        return f"{ends[0]} only"
+    steps, unit = (np.diff(dates.seconds(values)) / 3600, " h") if dated else (np.diff(values), "")
+    even = np.allclose(steps, steps[0], rtol=1e-3, atol=0)
+    spacing = f"{steps[0]:g}" if even else f"{steps.min():g} to {steps.max():g}"
+    return f"{ends[0]} to {ends[1]}, {len(values)} points {spacing}{unit} apart"
 
 
 def _shown(ds: xr.Dataset, frame: int) -> str:

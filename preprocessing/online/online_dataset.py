@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Discriminator, NonNegativeInt, PositiveInt, Tag
 
 from pelagos.preprocessing.array_types import Flags, Float32s, Floats, Ints
+from pelagos.preprocessing.assumptions import Assumption
 from pelagos.preprocessing.config import Changeable
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.field_options import FieldOptions
@@ -116,6 +117,7 @@ class OnlineStore:
         scalar_values: (N, S) their parameters.
         supply: simulates trajectories by their numbers.
         num_missing: none.
+        assumptions: none, since it is simulated here.
     """
 
     dataset: str
@@ -132,6 +134,7 @@ class OnlineStore:
     scalar_values: Floats
     supply: TrajectorySupply
     num_missing: int = 0
+    assumptions: tuple[Assumption, ...] = ()
 
     @property
     def label(self) -> str:

@@ -19,7 +19,7 @@ from pelagos.preprocessing.samples.batch import Batch, Kind, UnscaledBatch
 from pelagos.preprocessing.samples.batch_buffers import BatchBuffers, SampleShapes
 from pelagos.preprocessing.samples.batch_scaling import BatchScaling
 from pelagos.preprocessing.samples.lanes import Lanes
-from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.samples.normalize import Normalizer, constant_outputs
 from pelagos.preprocessing.samples.sample_index import (
     PairSampling,
     SampleFrames,
@@ -120,13 +120,15 @@ class Dataset:
             with_role(store.variables, role) for role in ("prognostic", "forcing", "diagnostic")
         )
         self._steady = not prognostic and store.num_times == 1
+        outputs = (*prognostic, *diagnostic)
         self.layout = Layout(
             dataset=store.dataset,
             inputs=(*prognostic, *store.static_variables, *forcing),
-            outputs=(*prognostic, *diagnostic),
+            outputs=outputs,
             grid=store.grid,
             scalars=store.params,
             time_scale=_time_scale(store, config),
+            at_rest=constant_outputs(store, normalizer, outputs),
         )
         if not self.layout.inputs or not self.layout.outputs:
             raise ConfigError(f"{store.label}: no variables to predict from, or none to predict")

@@ -16,6 +16,9 @@ from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.variables import Variable, keys
 
 Array = TypeVar("Array", NDArray[Any], Tensor)
+# Of a normalised constant. Scales of the dataset itself leave the rounding of its mean; those of a model that knows the
+# field in motion leave far more, and then its error relative to the target means something.
+_AT_REST = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +115,22 @@ class Normalizer:
     def from_json(cls, values: dict[str, list[Any]]) -> "Normalizer":
         """The inverse of `to_json`."""
         return cls(tuple(values["keys"]), np.array(values["mean"]), np.array(values["std"]))
+
+
+def constant_outputs(
+    store: SampleStore, normalizer: Normalizer, outputs: Sequence[Variable]
+) -> frozenset[str]:
+    """Keys of the outputs that are constant in all frames that train, and 0 when normalised."""
+    order, stats = keys(store.variables), store.stats
+    found = []
+    for variable in outputs:
+        if variable.key not in normalizer.keys:
+            continue  # what lacks a scale is refused where it is needed
+        number, scale = order.index(variable.key), normalizer.keys.index(variable.key)
+        rest = abs(stats.mean[number] - normalizer.mean[scale]) <= _AT_REST * normalizer.std[scale]
+        if stats.count[number] and stats.constant[number] and rest:
+            found.append(variable.key)
+    return frozenset(found)
 
 
 def _moments(store: SampleStore) -> Iterator[tuple[Variable, Moments]]:

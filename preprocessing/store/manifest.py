@@ -29,6 +29,7 @@ class Manifest:
         files: checksums by path.
         rounding: the largest relative error of mantissa rounding in each channel.
         sources: what was read, as it is published in the store.
+        assumptions: what was assumed, as it is published in the store; None in one of before that was recorded.
     """
 
     fingerprint: str
@@ -36,6 +37,7 @@ class Manifest:
     files: dict[str, Checksum]
     rounding: list[float]
     sources: list[dict[str, Any]]
+    assumptions: list[dict[str, Any]] | None = None
 
     def write(self, root: Path) -> None:
         """Write the manifest into the store, durably, with a checksum of itself."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from pelagos.preprocessing.array_types import Flags, Floats
+from pelagos.preprocessing.assumptions import Assumption
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.store.frame_reader import FrameReader
 from pelagos.preprocessing.store.store import Statistics
@@ -60,6 +61,10 @@ class SampleStore(Protocol):
     @property
     def stats(self) -> Statistics:
         """Of the training split."""
+
+    @property
+    def assumptions(self) -> tuple[Assumption, ...] | None:
+        """What was assumed when it was built; None where that is not known."""
 
     @property
     def num_missing(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pelagos.preprocessing.array_types import Flags, Float32s, Floats
+from pelagos.preprocessing.assumptions import ASSUMPTIONS, Assumption, recorded
 from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.location import Url, locate
@@ -89,6 +90,7 @@ class Store:
         scalar_values: (N, S), NaN where missing.
         level: attributes of the vertical coordinate: `units`, `long_name`, for 3-D fields `boundary`, ...
         present: (N, T) which frames exist; None where all trajectories have the same length.
+        assumptions: what the build assumed; None in stores of before that was recorded.
     """
 
     path: Path | Url
@@ -109,6 +111,7 @@ class Store:
     scalar_values: Floats
     level: Mapping[str, str]
     present: Flags | None
+    assumptions: tuple[Assumption, ...] | None = None
 
     @property
     def label(self) -> str:
@@ -191,7 +194,8 @@ def open_store(path: Path | Url | str) -> Store:
     path = store_location(path)
     if not path.is_dir():
         raise MissingFileError(f"{path}: no such store{_hint(path)}")
-    about = read_metadata(path).get("attributes", {}).get("pelagos")
+    attributes = read_metadata(path).get("attributes", {})
+    about = attributes.get("pelagos")
     if about is None:
         raise DataError(f"{path}: a Zarr group, but not one that `pelagos build` has written")
     if about["format"] != FORMAT:
@@ -221,6 +225,7 @@ def open_store(path: Path | Url | str) -> Store:
         scalar_values=values.get("params", np.empty((len(values["split"]), 0))),
         level=about.get("level", {}),
         present=None if np.all(present) else present,
+        assumptions=recorded(attributes.get(ASSUMPTIONS)),
     )
 
 

@@ -11,7 +11,7 @@ from xarray.core import indexing
 
 from pelagos.preprocessing.store.store import Store
 from pelagos.preprocessing.store.zarr_server import zarr_store
-from pelagos.preprocessing.transform import Log1p
+from pelagos.preprocessing.transform import Transform, physical_type
 from pelagos.preprocessing.variables import Variable
 
 
@@ -69,9 +69,9 @@ def _unstacked(
 class _Inverse(BackendArray):
     """An array whose transform is undone on the part that is read."""
 
-    def __init__(self, stored: xr.Variable, transform: Log1p) -> None:
+    def __init__(self, stored: xr.Variable, transform: Transform) -> None:
         self.stored, self.transform = stored, transform
-        self.shape, self.dtype = stored.shape, stored.dtype
+        self.shape, self.dtype = stored.shape, physical_type(transform)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         support = indexing.IndexingSupport.OUTER

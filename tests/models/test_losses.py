@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -254,3 +255,37 @@ def test_poseidons_loss_refuses_weights() -> None:
 def test_wrong_values_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         LossConfig(**wrong)
+
+
+@pytest.mark.parametrize("kind", ["relative", "poseidon"])
+def test_a_constant_channel_is_left_out_of_relative_losses(kind: Literal["relative", "poseidon"]) -> None:
+    prediction, target, mask = sample()
+    mask = torch.ones_like(mask)
+    target[:, 1] = 0
+    config, still = LossConfig(kind=kind), frozenset({"velocity_x"})
+    assert config.build(layout())(prediction, target, mask).item() > 1
+    resting = config.build(replace(layout(), at_rest=still))
+    assert resting.left_out == (1,)
+    found = resting(prediction, target, mask).item()
+    rest = [0, 2, 3]
+    variables = tuple(FLOW[channel] for channel in rest)
+    alone = config.build(layout(variables))
+    assert found == pytest.approx(
+        alone(prediction[:, rest], target[:, rest], mask[:, rest]).item(), rel=1e-12
+    )
+
+
+def test_a_group_of_constants_alone_is_no_group_and_constants_alone_keep_their_loss() -> None:
+    prediction, target, mask = sample()
+    still = LossConfig().build(replace(layout(), at_rest=frozenset({"velocity_x", "velocity_y"})))
+    assert isinstance(still, RelativeLoss)
+    assert still.groups == ((0,), (3,))
+    everything = replace(layout(), at_rest=frozenset(variable.key for variable in FLOW))
+    assert torch.equal(
+        LossConfig().build(everything)(prediction, target, mask),
+        LossConfig().build(layout())(prediction, target, mask),
+    )
+
+
+def test_the_mean_squared_loss_keeps_constants() -> None:
+    assert LossConfig(kind="mse").build(replace(layout(), at_rest=frozenset({"density"}))).left_out == ()

@@ -1,6 +1,8 @@
 """Assumptions are collected, counted, asked about and refused."""
 
 import logging
+import re
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +68,9 @@ def test_an_assumption_survives_json() -> None:
 
 def test_codes_are_words_that_can_stand_in_yaml() -> None:
     assert all(code.replace("_", "").isalpha() and code.islower() for code in KINDS)
+
+
+def test_the_page_lists_all_kinds_in_their_order() -> None:
+    page = Path(__file__).parents[2] / "docs" / "assumptions.md"
+    rows = re.findall(r"^\| `(\w+)` \|", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert rows == list(KINDS)

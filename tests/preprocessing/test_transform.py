@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pelagos.preprocessing.transform import Log1p, to_physical
+from pelagos.preprocessing.transform import Log1p, Shift, to_physical
+from pelagos.preprocessing.variables import Variable
 
 
 @pytest.mark.parametrize("scale", [1e-5, 1.0, 300.0])
@@ -39,3 +40,30 @@ def test_a_forecast_that_blew_up_becomes_infinite_without_a_warning() -> None:
 def test_the_scale_must_be_positive() -> None:
     with pytest.raises(ValidationError, match="greater than 0"):
         Log1p(scale=0)
+
+
+def test_a_shift_keeps_a_signal_that_float32_would_round_away() -> None:
+    signal = 101325 + 0.004 * np.sin(np.linspace(0, 6, 100))
+    shift = Shift(offset=101325.0)
+    stored = shift.forward(signal).astype(np.float32)
+    back = to_physical(stored.reshape(1, 10, 10), [shift])
+    assert back.dtype == np.float64
+    # float32 keeps 24 bits of 0.004; without the shift 0.004 would be all of the error.
+    assert back.ravel() == pytest.approx(signal, abs=1e-9)
+    assert np.abs(signal.astype(np.float32) - signal).max() > 1e-3
+
+
+def test_a_shift_beside_other_channels_leaves_their_values_as_they_are() -> None:
+    stored = np.full((2, 3, 4, 4), 0.1, np.float32)
+    found = to_physical(stored, [None, Shift(offset=300.0), Log1p(scale=2.0)])
+    assert (found[:, 0] == np.float32(0.1)).all()
+    assert found[:, 1] == pytest.approx(300 + np.float64(np.float32(0.1)), abs=0)
+    assert found[:, 2] == pytest.approx(2 * np.expm1(0.1), rel=1e-6)
+
+
+def test_a_variable_of_before_there_were_shifts_is_read() -> None:
+    known = Variable.model_validate({"name": "rain", "transform": {"kind": "log1p", "scale": 2.0}})
+    assert known.transform == Log1p(scale=2.0)
+    shifted = Variable(name="pressure", units="Pa", transform=Shift(offset=1e5))
+    assert Variable.model_validate_json(shifted.model_dump_json()) == shifted
+    assert shifted.describe_values() == "pressure - 100000.0 Pa"

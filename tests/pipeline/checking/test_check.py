@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xarray as xr
 import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
@@ -21,10 +22,12 @@ ROLLOUTS = {"kind": "rollouts", "steps": 3, "curriculum": [[0, 1], [2, 2], [100,
 UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
 
 
-def store(folder: Path, name: str, shape: tuple[int, int]) -> str:
+def store(folder: Path, name: str, shape: tuple[int, int], constant: str = "") -> str:
     size = {"num_trajectories": 5, "shape": shape, "num_frames": 6, "interval": 0.02}
-    config = SimulateConfig.model_validate({"equation": {"kind": "wave"}, **size})
-    well_writer.write(simulate(config), folder / f"{name}.hdf5")
+    ds = simulate(SimulateConfig.model_validate({"equation": {"kind": "wave"}, **size}))
+    if constant:
+        ds[constant] = xr.ones_like(ds[constant])
+    well_writer.write(ds, folder / f"{name}.hdf5")
     values = {
         "dataset": name,
         "source": {"kind": "the_well", "paths": str(folder / f"{name}.hdf5")},
@@ -118,6 +121,19 @@ def test_a_run_is_described_behind_its_configuration(folder: Path) -> None:
     assert sorted(decay for decay, _ in groups) == ["0", "0.01"]
     assert sum(int(number) for _, number in groups) <= int(found(r"network: (\d+) parameters", output))
     assert not (folder / "run").exists()
+
+
+def test_what_may_spoil_training_is_told(folder: Path) -> None:
+    still = store(folder, "still", (8, 8), constant="displacement")
+    line = "# data: still: displacement is constant in all that trains"
+    alone = f"data=[{{path: {still}}}]"
+    assert f"{line}: relative losses leave it out\n" in checked("train.yaml", alone)
+    # With its motion in other data for a scale, 1 is no longer 0, and an error relative to it means something.
+    for output in (
+        checked("train.yaml", f"data.0.path={still}"),
+        checked("train.yaml", alone, "loss.kind=mse"),
+    ):
+        assert f"{line}\n" in output
 
 
 def test_a_store_that_does_not_exist_yet_is_a_note(folder: Path) -> None:

@@ -208,3 +208,21 @@ def test_leads_beyond_those_trained_are_said_once(plain: Store, capsys: pytest.C
         for _ in range(2):
             forecaster.forecast(three)
         assert capsys.readouterr().err.count("WARNING: model net: asked for a lead time of 0.3") == times
+
+
+@pytest.mark.parametrize("mode", ["rollout", "direct"])
+def test_what_the_model_was_never_taught_is_held_and_said_where_it_moves(
+    plain: Store, mode: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Wrong(Persist):
+        def forward(self, fields: Tensor, lead: Tensor, told: Any) -> Tensor:
+            return super().forward(fields, lead, told) + 5
+
+    model, plan = persisting(plain), STARTS.plan(plain)
+    domain = model.domains["flow"].model_copy(update={"held": ("density",)})
+    made = Forecaster(Model(model.config, Wrong(), model.signature, {"flow": domain}), plain, mode).forecast(
+        plan
+    )
+    assert made["density"].values == pytest.approx(domain.scales["density"].mean, rel=1e-6)
+    assert np.ptp(made["pressure"].values) > 0
+    assert "WARNING: the model: density was constant in its training" in capsys.readouterr().err

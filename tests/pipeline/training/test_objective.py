@@ -154,3 +154,21 @@ def test_the_sample_whose_loss_is_no_number_can_be_told(kind: Any, form: Any) ->
     total, samples_B = ObjectiveConfig().build(signature_of([batch.layout]), loss).training(Growth(), batch)
     assert not total.isfinite()
     assert samples_B.isfinite().tolist() == [True, True, False, True]
+
+
+def test_a_rollout_holds_what_the_loss_leaves_out() -> None:
+    batch, still = make(3), Variable(name="c", role="prognostic")
+    layout = Layout("d", (STATE, still, DEPTH), (STATE, still), GRID, at_rest=frozenset({"c"}))
+    inputs = torch.cat([batch.inputs[:, :1], torch.zeros(2, 1, 4, 4), batch.inputs[:, 1:]], 1)
+    double = {name: getattr(batch, name).repeat(1, 1, 2, 1, 1) for name in ("targets", "mask")}
+    batch = replace(batch, layout=layout, inputs=inputs, **double)
+
+    class Wrong(Growth):
+        def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context) -> Tensor:
+            return super().forward(x_BCHW, lead_time_B, context).repeat(1, 2, 1, 1) + 7
+
+    network = Wrong()
+    loss = LossConfig(area_weights=False).build(layout)
+    ObjectiveConfig().build(signature_of([layout]), {"d": loss}).training(network, batch)
+    assert len(network.seen) == 3
+    assert all((seen[:, 1] == 0).all() for seen in network.seen)

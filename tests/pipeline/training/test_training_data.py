@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pelagos.models.losses import LossConfig
 from pelagos.pipeline.stages.pretrain import PretrainStage
 from pelagos.pipeline.training.training_data import build_mixture, domain_of, domains_of, open_stores
 from pelagos.preprocessing.errors import ConfigError, DataError
@@ -66,7 +67,7 @@ def trained(waves: Path, sampling: dict[str, Any], steps: int = 100) -> tuple[fl
     """The shortest and longest lead time and the horizon of a run, in frames."""
     run = config(waves, data=[{"path": waves, "sampling": sampling}])
     [dataset] = build_mixture(run, open_stores(run), None).datasets
-    domain = domains_of([dataset], steps)["waves"]
+    domain = domains_of([dataset], steps, LossConfig())["waves"]
     assert domain.time_units == dataset.store.time_units
     assert domain.grid is not None
     assert (domain.grid.y.points, domain.grid.x.points) == (8, 8)

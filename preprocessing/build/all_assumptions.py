@@ -1,0 +1,47 @@
+"""All assumptions of a finished build: those of its plan and of its parts, and what only all values together tell."""
+
+from collections.abc import Sequence
+
+from pelagos.preprocessing.assumptions import Assumption, assume, collect
+from pelagos.preprocessing.build.plan import Plan
+from pelagos.preprocessing.build.write_part import PartRecord
+from pelagos.preprocessing.fields.survey import assume_constant
+from pelagos.preprocessing.measures import Measures
+
+
+def all_assumptions(
+    plan: Plan, part_records: Sequence[PartRecord], measures: Measures
+) -> tuple[Assumption, ...]:
+    """What a build assumed, in the order of `assumptions.KINDS`.
+
+    Args:
+        plan: of the build.
+        part_records: those of all its parts.
+        measures: of all its parts together.
+    """
+    with collect() as found:
+        # Whether a channel is constant is known now; the survey may have seen some frames only.
+        found.add_all(one for one in plan.assumptions if one.code != "constant")
+        for record in part_records:
+            found.add_all(record.assumptions)
+        _assume_measured(plan, measures, {one.field for one in plan.assumptions if one.code == "spikes"})
+    return found.all
+
+
+def _assume_measured(plan: Plan, measures: Measures, told: set[str]) -> None:
+    state, where = measures.state, f"{plan.config.dataset}, all frames that train"
+    constant = state.constant(state.magnitude) & (state.count > 0)
+    surveyed = {channel.variable.key: channel for channel in (plan.survey.channels if plan.survey else ())}
+    for number, channel in enumerate(plan.fields.state):
+        key = channel.variable.key
+        if constant[number]:
+            assume_constant(channel.variable, float(state.mean[number]), where)
+        extremes = float(state.minimum[number]), float(state.maximum[number])
+        seen = surveyed.get(key)
+        if state.count[number] and key not in told and seen and any(map(seen.is_far, extremes)):
+            assume(
+                "spikes",
+                key,
+                f"{where}: they reach from {extremes[0]:.4g} to {extremes[1]:.4g}, where 99.8 % of the sampled values"
+                f" lie between {seen.low:.4g} and {seen.high:.4g}",
+            )
