@@ -1,7 +1,8 @@
 """Split: which frames train, which validate and which test."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from datetime import UTC, date, datetime
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from pelagos.preprocessing import dates
+from pelagos.preprocessing.assumptions import ask, assume
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 
@@ -33,6 +35,46 @@ def _date_text(value: Any) -> Any:
 Bound = Annotated[int | str | None, BeforeValidator(_date_text)]
 AxisRange = tuple[Bound, Bound]
 """[start, stop) as in slices: positions, negative ones counted from the end, or ISO dates."""
+
+
+_NEARBY = 100
+"""Years by which a number may lie outside the dates and still be meant as a year."""
+
+
+def without_years(ranges: Mapping[str, AxisRange], axis: NDArray[Any]) -> dict[str, AxisRange]:
+    """The ranges of an axis, with dates for those numbers that can only be years: [1979, 1983] of daily data.
+
+    Where they may be positions as well, they stay positions, and that is asked about.
+
+    Args:
+        ranges: by the names of their options.
+        axis: of dates or of other times.
+    """
+    numbers = [bound for bounds in ranges.values() for bound in bounds if isinstance(bound, int)]
+    if not numbers or not dates.is_dated(axis) or not len(axis):
+        return dict(ranges)
+    first, last = dates.years(axis)
+    near = all(first - _NEARBY <= number <= last + _NEARBY for number in numbers)
+    # In models' years 1 to 100 every position looks like one; and nobody counts positions from the year 1979.
+    if first < 1000 or not near or max(numbers) < first or min(numbers) > last + 1:
+        return dict(ranges)
+    option = next(name for name, bounds in ranges.items() if any(isinstance(bound, int) for bound in bounds))
+    text = f"{option}: {list(ranges[option])} of data from {first} to {last}"
+    if max(numbers) <= len(axis):
+        answer = f"quote years, as in {option}: ['{first}', '{last}'], or give dates; accept: [positions]"
+        ask("positions", option, f"{text} are taken as positions of frames, but look like years", answer)
+        return dict(ranges)
+    assume(
+        "positions",
+        option,
+        f"{text} are taken as years, the second one excluded",
+        "quote years, or give dates",
+    )
+    return {name: (_as_year(start), _as_year(stop)) for name, (start, stop) in ranges.items()}
+
+
+def _as_year(bound: Bound) -> Bound:
+    return f"{bound:04}" if isinstance(bound, int) else bound
 
 
 def resolve_range(bounds: AxisRange, axis: NDArray[Any], name: str) -> slice:
@@ -200,11 +242,12 @@ class TimeSplit(Config):
             ConfigError: splits overlap or reach beyond the data.
         """
         codes = np.full(len(times), UNUSED, np.int8)
+        given = {f"splits.{name}": bounds for name in SPLITS if (bounds := getattr(self, name)) is not None}
+        ranges = without_years(given, times)
         for code, name in enumerate(SPLITS):
-            bounds = getattr(self, name)
-            if bounds is None:
+            if (option := f"splits.{name}") not in ranges:
                 continue
-            chosen = resolve_range(bounds, times, f"splits.{name}")
+            chosen = resolve_range(ranges[option], times, option)
             if (taken := np.flatnonzero(codes[chosen] != UNUSED)).size:
                 first = chosen.start + taken[0]
                 other = SPLITS[codes[first]]
@@ -213,4 +256,69 @@ class TimeSplit(Config):
         return np.repeat(codes[None], num_trajectories, axis=0)
 
 
-Split = Annotated[TrajectorySplit | TimeSplit, Field(discriminator="kind")]
+FILE = "file"
+"""The name under which splits are given the file of each frame."""
+
+
+def _patterns(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+
+
+class FileSplit(Config):
+    """Whole files, by name or pattern: `train: "*_train.h5"`.
+
+    Attributes:
+        train: files that train; all that remain by default.
+        valid: files that validate; none by default.
+        test: files that test; none by default.
+    """
+
+    kind: Literal["files"] = "files"
+    train: Patterns | None = None
+    valid: Patterns = ()
+    test: Patterns = ()
+
+    def codes(
+        self, times: NDArray[Any], num_trajectories: int, scalars: dict[str, NDArray[Any]]
+    ) -> SplitCodes:
+        """(trajectory, time) positions in `SPLITS`, -1 for unused.
+
+        `scalars` hold the file of each trajectory, (N, 1), or of each time, (1, T), as `file`.
+
+        Raises:
+            ConfigError: nothing says which file a frame is from, a pattern fits no file, or two fit one.
+        """
+        if FILE not in scalars:
+            raise ConfigError(
+                "splits: kind files needs files that follow one another along trajectories or times, and these do not"
+            )
+        files = scalars[FILE]
+        names = list(dict.fromkeys(files.ravel().tolist()))
+        chosen: dict[str, int] = {}
+        for code, split in enumerate(SPLITS):
+            for pattern in getattr(self, split) or ():
+                for name in self._fitting(pattern, split, names):
+                    if chosen.setdefault(name, code) != code:
+                        raise ConfigError(f"splits: {name} is in {SPLITS[chosen[name]]} and in {split}")
+        rest = SPLITS.index("train") if self.train is None else UNUSED
+        codes = np.array([chosen.get(name, rest) for name in files.ravel().tolist()], np.int8)
+        return np.broadcast_to(codes.reshape(files.shape), (num_trajectories, len(times))).copy()
+
+    @staticmethod
+    def _fitting(pattern: str, split: str, names: list[str]) -> list[str]:
+        found = [name for name in names if _fits(name, pattern)]
+        if not found:
+            listed = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+            raise ConfigError(f"splits.{split}: no file fits {pattern!r}; there are {listed}")
+        return found
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a path or its last parts fit: `a.h5`, `test/*.h5`, `/data/test/*.h5`."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"*/{pattern}")
+
+
+Split = Annotated[TrajectorySplit | TimeSplit | FileSplit, Field(discriminator="kind")]

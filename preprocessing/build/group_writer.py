@@ -283,6 +283,7 @@ def _description(plan: Plan, num_missing: int) -> dict[str, Any]:
         "num_missing": num_missing,
         "static_varies": fields.varying_static,
         **_level(plan),
+        **({"files": plan.feeds} if plan.feeds else {}),
     }
 
 

@@ -1,7 +1,7 @@
 """Plan: what a build will write, and all that can be checked before the first byte."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.assumptions import Assumption, collect
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.duplicate_starts import read_initial_digests
+from pelagos.preprocessing.build.file_feeds import (
+    Feeds,
+    count_feeds,
+    file_of_frames,
+    for_splits,
+    say_order,
+)
 from pelagos.preprocessing.build.partition import (
     Part,
     check_partition,
@@ -44,6 +51,7 @@ class Plan:
         parts: tasks that together write every shard once.
         fingerprint: digest of what decides the content of the store.
         initial_digests: digests of all initial conditions; empty unless the splits depend on them.
+        feeds: for each of several files the number of frames by split.
         assumptions: what was assumed on the way here.
         survey: what the values look like, where that was asked for.
     """
@@ -56,6 +64,7 @@ class Plan:
     parts: tuple[Part, ...]
     fingerprint: str
     initial_digests: tuple[str, ...]
+    feeds: Feeds = field(default_factory=dict)
     assumptions: tuple[Assumption, ...] = ()
     survey: Survey | None = None
 
@@ -112,8 +121,12 @@ def _planned(config: BuildConfig, cut_rows: bool, initial_digests: Sequence[str]
     _check_level_boundary(config.source, fields)
     num, length = fields.num_trajectories, len(fields.axis)
     initial_digests = _initial_digests(config.splits, fields, initial_digests)
-    codes = config.splits.codes(fields.axis, num, fields.params | _conditions(initial_digests))
+    files = file_of_frames(fields)
+    known = fields.params | _conditions(initial_digests) | for_splits(config.splits, files, num)
+    codes = config.splits.codes(fields.axis, num, known)
     codes[~fields.present] = ABSENT  # last: whatever the splits say, these frames do not exist
+    feeds = count_feeds(files, codes)
+    say_order(feeds, config.splits, getattr(config.source, "paths", ()))
     static_bytes = 4 * len(fields.static) * prod(fields.grid.shape) if fields.varying_static else 0
     shape = (num, length, len(fields.state), *fields.grid.shape)
     leading = leading_shard(shape, static_bytes, config.shard_bytes)
@@ -136,7 +149,8 @@ def _planned(config: BuildConfig, cut_rows: bool, initial_digests: Sequence[str]
     # Stores that are cut as early versions cut them keep the fingerprint of those versions.
     if chunks != uncut:
         identity["chunks"] = chunks
-    return Plan(config, fields, codes, state, static, parts, json_checksum(identity), tuple(initial_digests))
+    fingerprint = json_checksum(identity)
+    return Plan(config, fields, codes, state, static, parts, fingerprint, tuple(initial_digests), feeds)
 
 
 def _check_level_boundary(source: Source, fields: FieldReader) -> None:

@@ -18,7 +18,7 @@ from pelagos.preprocessing.fields.store_channel import LinearConversion, StoreCh
 from pelagos.preprocessing.fields.target_grid import target_grid
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.split import resolve_range
+from pelagos.preprocessing.split import resolve_range, without_years
 from pelagos.preprocessing.variables import Role, Variable, keys, known_variable
 
 _KEPT = ("standard_name", "cell_methods", "poseidon_offset")
@@ -118,7 +118,8 @@ def _planes(ds: xr.Dataset, positions: list[int]) -> xr.Dataset:
 
 def _times(axis: NDArray[Any], subset: Subset) -> slice:
     if subset.times is None:
-        return resolve_range(subset.time, axis, "subset.time")
+        ((option, bounds),) = without_years({"subset.time": subset.time}, axis).items()
+        return resolve_range(bounds, axis, option)
     if subset.time != (None, None):
         raise ConfigError("subset: time and times both select frames; give only one of them")
     if dates.is_dated(axis):

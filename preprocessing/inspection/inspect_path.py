@@ -5,6 +5,7 @@ from math import prod
 from pathlib import Path
 
 from pelagos.preprocessing.assumptions import describe
+from pelagos.preprocessing.build.file_feeds import describe_feeds
 from pelagos.preprocessing.build.write_part import PLAN
 from pelagos.preprocessing.errors import MissingFileError, PelagosError
 from pelagos.preprocessing.inspection.proposal import describe_axis, propose
@@ -162,7 +163,8 @@ def _splits(store: Store) -> list[str]:
     for name, frames in store.splits.items():
         num = int(frames.any(axis=1).sum())
         lines.append(f"{name:11} {num} trajectories, {int(frames.sum())} frames")
-    return lines
+    feeds = read_metadata(store.path)["attributes"]["pelagos"].get("files", {})
+    return lines + describe_feeds(feeds)
 
 
 def _assumptions(store: Store) -> list[str]:

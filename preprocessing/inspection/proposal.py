@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from pelagos.preprocessing import dates
 from pelagos.preprocessing.assumptions import Assumption, collect, describe
 from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.file_feeds import describe_feeds
 from pelagos.preprocessing.build.plan import Plan, make_plan, with_survey
 from pelagos.preprocessing.errors import DataError, PelagosError
 from pelagos.preprocessing.fields.survey import table
@@ -88,7 +89,7 @@ def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     shape = f"{ds.sizes['y']} x {ds.sizes['x']} points, {ds.sizes['trajectory']} trajectories, {times}"
     sides = f"beyond the edges: y {ds.attrs['boundary_y']}; x {ds.attrs['boundary_x']}"
     axes = [f"{axis}: {describe_axis(ds[axis].values)}" for axis in ("time", "y", "x")]
-    head = [f"it holds {fields}", shape, sides, *axes, *_planes(ds)]
+    head = [f"it holds {fields}", shape, sides, *axes, *_planes(ds), *describe_feeds(plan.feeds)]
     return [*head, "", *_values(plan), "", *_verdict(plan.assumptions)], more
 
 

@@ -4,7 +4,8 @@ Fields that depend on time have dims (trajectory, time, [level,] y, x), static f
 scalar parameters ([trajectory]). Each variable has the attributes `units` and `role`; the dataset has its identifier,
 its format, the kind of its grid and what lies beyond each edge. Missing values are NaN. The third axis of 3-D fields
 is `level` (see `plane_coordinate`). Where trajectories end at different times, or lack frames, the coordinate
-`present` (trajectory, time) says which frames there are.
+`present` (trajectory, time) says which frames there are. Where there are several files, the coordinate `file`, along
+trajectories or times, says which of them each is from.
 """
 
 import json
@@ -26,6 +27,9 @@ from pelagos.preprocessing.sources.cells import CELLS, cells_of
 from pelagos.preprocessing.variables import known_variable
 
 FieldRole = Literal["prognostic", "static", "forcing", "diagnostic", "scalar"]
+
+FILES = "files"
+"""In the encoding of a variable: the dimension along which its files follow one another, and the file of each place."""
 
 TIME_DIMS = ("trajectory", "time", "y", "x")
 LEVEL_DIMS = ("trajectory", "time", "level", "y", "x")
@@ -128,6 +132,7 @@ def assemble(
     # Without the coordinate all frames are there, as in most archives.
     if present is not None and not present.all():
         coords["present"] = (("trajectory", "time"), present)
+    coords |= _file_of_each(variables, num_trajectories, len(time))
     facts = {
         "dataset": dataset,
         "source_format": source_format,
@@ -137,6 +142,18 @@ def assemble(
     ds = xr.Dataset(dict(variables), coords, facts | {k: text for k, text in documentation.items() if text})
     check(ds)
     return ds
+
+
+def _file_of_each(
+    variables: Mapping[str, xr.Variable], num_trajectories: int, num_times: int
+) -> dict[str, tuple[str, NDArray[Any]]]:
+    """The coordinate `file`, where there are several."""
+    lengths = {"trajectory": num_trajectories, "time": num_times}
+    for variable in variables.values():
+        along, files = variable.encoding.get(FILES, ("", ()))
+        if len(files) == lengths.get(along) and len(set(files)) > 1:
+            return {"file": (along, files)}
+    return {}
 
 
 def require_equal(name: str, one: tuple[object, NDArray[Any]], two: tuple[object, NDArray[Any]]) -> None:

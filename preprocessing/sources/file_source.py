@@ -28,7 +28,8 @@ class FileSource(Config):
     """The configuration that all sources of files share; each format adds its options, `recognise` and `open`.
 
     Attributes:
-        paths: a path, a pattern (`data/velocity_*.nc`) or a list of both; for Zarr stores also URLs.
+        paths: a path, a pattern (`data/velocity_*.nc`) or a list of both, whose order counts; for Zarr stores also
+            URLs.
         dataset: the identifier; by default the name that the archive gives itself, else that of its single file, or
             of the folder of several.
         license: recorded with the data, where the archive does not state one.
@@ -65,7 +66,9 @@ class FileSource(Config):
         return tuple(place for place in places if isinstance(place, Path))
 
     def places(self) -> tuple[Path | Url, ...]:
-        """The existing files and the URLs, sorted by name with numbers in order (`v_2` before `v_10`).
+        """The existing files and the URLs, in the order of the list.
+
+        What matches a pattern is sorted by name with numbers in order (`v_2` before `v_10`).
 
         Raises:
             MissingFileError: if a path, or a match of a pattern, does not exist.
@@ -75,7 +78,7 @@ class FileSource(Config):
         twice = sorted({str(file) for file in found if found.count(file) > 1})
         if twice:
             raise DataError(f"paths: {', '.join(twice)} named more than once")
-        return tuple(sorted(found, key=_natural))
+        return tuple(found)
 
     def identifier(self, own: str = "") -> str:
         """The dataset's identifier: as configured, else `own` (the archive's name for itself), else by the paths."""
@@ -102,7 +105,7 @@ def _expand(entry: str) -> list[Path | Url]:
     if glob.has_magic(entry):
         matches: list[Path | Url] = [Path(match) for match in glob.glob(str(path), recursive=True)]
         if matches:
-            return matches
+            return sorted(matches, key=_natural)
         raise MissingFileError(f"{entry}: no file matches this pattern{_neighbours(path)}")
     raise missing(path)
 

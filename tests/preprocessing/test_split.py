@@ -1,8 +1,13 @@
+from typing import Any
+
+import cftime
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from pelagos.preprocessing.assumptions import Assumption, collect
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.split import Split, TimeSplit, TrajectorySplit
 
@@ -104,3 +109,41 @@ def test_ranges_of_time_that_overlap_are_refused() -> None:
 def test_what_is_no_date_is_refused() -> None:
     with pytest.raises(ConfigError, match="'yesterday' is not an ISO date"):
         TimeSplit(train=("yesterday", None)).codes(DAYS, 1, {})
+
+
+DAILY = np.arange("1979-01-01", "1985-01-01", dtype="datetime64[D]").astype("datetime64[s]")
+
+
+def years(axis: NDArray[Any], **splits: Any) -> tuple[Any, list[Assumption]]:
+    with collect() as found:
+        codes = TimeSplit.model_validate(splits).codes(axis, 1, {})
+    return codes[0], list(found.all)
+
+
+def test_numbers_that_can_only_be_years_are_years_and_that_is_said() -> None:
+    axis = DAILY[::7]  # 314 frames: none of them is number 1979
+    codes, (one,) = years(axis, train=[1979, 1983], test=[1983, None])
+    np.testing.assert_array_equal(axis[codes == 0], axis[axis < np.datetime64("1983")])
+    np.testing.assert_array_equal(axis[codes == 2], axis[axis >= np.datetime64("1983")])
+    assert (one.code, one.question) == ("positions", False)
+    assert "splits.train: [1979, 1983] of data from 1979 to 1984 are taken as years" in one.text
+
+
+def test_numbers_that_may_be_years_or_positions_are_asked_about() -> None:
+    codes, (one,) = years(DAILY, train=[1979, 1983])
+    assert (codes == 0).sum() == 4  # as positions, if that is accepted
+    assert one.question
+    assert "['1979', '1984']" in one.answer
+
+
+@pytest.mark.parametrize(
+    "bounds", [[0, 16], [None, -10], [0, 1983], ["1979", "1983"], [None, "1983-01-01"], [1000, 2000]]
+)
+def test_plain_positions_and_dates_are_asked_nothing(bounds: Any) -> None:
+    assert not years(DAILY, train=bounds)[1]
+
+
+def test_positions_without_dates_and_in_the_years_of_models_are_positions() -> None:
+    assert not years(np.arange(2000.0), train=[1979, 1983])[1]
+    first = np.array(cftime.num2date(np.arange(900), "days since 0001-01-01", "noleap"), object)
+    assert not years(first, train=[1, 3])[1]

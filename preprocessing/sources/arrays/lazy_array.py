@@ -15,6 +15,7 @@ from xarray.core import indexing
 
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader, Index, as_slice
+from pelagos.preprocessing.sources.convention import FILES
 
 
 class LazyArray(BackendArray):
@@ -129,6 +130,16 @@ def lazy_variable(
     along: str = "trajectory",
     counts: Sequence[int] | None = None,
 ) -> xr.Variable:
-    """An xarray variable over a `LazyArray` of the same arguments."""
+    """An xarray variable over a `LazyArray` of the same arguments; its encoding says which file each part is from."""
     array = LazyArray(dims, readers, axes, sizes, along, counts)
-    return xr.Variable(dims, indexing.LazilyIndexedArray(array), attrs)
+    files = [_file_of(reader) for reader in array.readers]
+    # Objects, since thousands of trajectories share the text.
+    encoding = {FILES: (along, np.repeat(np.array(files, object), np.diff(array.starts)))}
+    return xr.Variable(dims, indexing.LazilyIndexedArray(array), attrs, encoding if along in dims else None)
+
+
+def _file_of(reader: Any) -> str:
+    """The file that a reader, or the one that it wraps, reads from; empty for arrays in memory."""
+    while hasattr(reader, "reader"):
+        reader = reader.reader
+    return str(getattr(reader, "path", ""))

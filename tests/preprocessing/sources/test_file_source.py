@@ -23,9 +23,9 @@ def test_numbers_in_names_are_ordered_as_numbers(folder: Path) -> None:
     ]
 
 
-def test_a_path_a_pattern_and_a_list_can_be_mixed_in_any_order(folder: Path) -> None:
+def test_a_list_keeps_its_order_and_what_matches_a_pattern_within_it_is_sorted(folder: Path) -> None:
     names = [file.name for file in FileSource(paths=[f"{folder}/v_*.nc", folder / "c_0.nc"]).files()]
-    assert names == ["c_0.nc", "v_1.nc", "v_2.nc", "v_10.nc"]
+    assert names == ["v_1.nc", "v_2.nc", "v_10.nc", "c_0.nc"]
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -> None:
