@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.array_types import Floats
+from pelagos.preprocessing.assumptions import ask
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.coarsen import Coarsener, coarse_grid
 from pelagos.preprocessing.fields.field_options import FieldOptions, Subset
@@ -19,6 +20,8 @@ from pelagos.preprocessing.sources.cells import CELLS, cells_of, has_cells
 
 Frame = NDArray[Any]
 Bounds = tuple[float, float]
+_ALONG_ROWS = ("x_wind", "y_wind", "grid_eastward_wind", "grid_northward_wind")
+"""Standard names of components along rows and columns."""
 _SLACK = 1e-3  # of the spacing: many archives store coordinates in float32
 
 
@@ -84,8 +87,25 @@ def _from_cells(ds: xr.Dataset, options: FieldOptions) -> TargetGrid:
             f"regrid: {label} has {len(cells.latitude)} {cells.kind} in no rows of latitude, and a store keeps rows and"
             f" columns; name a grid, such as regrid: {{shape: [{rows}, {2 * rows}], method: {method}}}"
         )
+    _ask_for_directions(ds, label)
     regridder = regrid_cells(options.regrid, cells, label, options.subset.y, options.subset.x)
     return TargetGrid(regridder.grid, (regridder,))
+
+
+def _ask_for_directions(ds: xr.Dataset, label: str) -> None:
+    """Ask about components along rows and columns that are about to leave these."""
+    own = [
+        str(name)
+        for name, array in ds.data_vars.items()
+        if array.attrs.get("standard_name") in _ALONG_ROWS or array.attrs.get("GRIB_uvRelativeToGrid") == "1"
+    ]
+    for name in own:
+        ask(
+            "regridded",
+            name,
+            f"{label}: {name} points along rows or columns of the grid that it leaves, and not eastwards or northwards",
+            "source.rotate: [[COMPONENT_ALONG_ROWS, COMPONENT_ALONG_COLUMNS]]",
+        )
 
 
 def _cropped(ds: xr.Dataset, subset: Subset) -> tuple[xr.Dataset, Grid, tuple[ColumnOrder, ...]]:

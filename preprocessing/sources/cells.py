@@ -14,6 +14,8 @@ from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.sources.healpix import Healpix
 
+EARTH_RADIUS = 6.371e6
+"""Metres."""
 CELLS = "cells"
 """The attribute `grid` of a dataset whose points lie in no rows."""
 

@@ -16,7 +16,8 @@ from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.location import Url
-from pelagos.preprocessing.sources.cells import Cells, on_sphere
+from pelagos.preprocessing.sources.cells import EARTH_RADIUS, Cells, on_sphere
+from pelagos.preprocessing.sources.formats.plane_geometry import unrotated
 from pelagos.preprocessing.sources.formats.reduced_rows import reduced_cells
 from pelagos.preprocessing.sources.healpix import Healpix
 
@@ -25,8 +26,6 @@ Pair = tuple[str, str]
 
 CELL_ROW = "cell_row"
 """The single row that is added where points lie in one dimension."""
-EARTH_RADIUS = 6.371e6
-"""Metres."""
 
 _LATITUDES = ("latitude", "degrees_north", "degree_north", "degrees_n", "degree_n")
 _NAMES = {
@@ -109,7 +108,7 @@ def find_cells(
     # A file may place cells, edges and vertices of one mesh: most fields lie on what it is about.
     counts = [sum(set(dims) <= set(one.dims) for one in ds.variables.values()) for _, dims in pairs]
     if not pairs:
-        return None
+        return _with_rotated_pole(ds)
     names, dims = pairs[int(np.argmax(counts))]
     if len(dims) == 2 and _complete(ds, dims) and any(_moves(ds, name, dims) for name in names):
         return None  # its own coordinates are enough to read it
@@ -211,6 +210,31 @@ def _named_healpix(
             f" {12 * int(side) ** 2}; parts of a sphere need latitudes and longitudes"
         )
     return Horizontal((dim,), Cells(*pixels.centres(), "pixels of HEALPix", healpix=pixels))
+
+
+def _with_rotated_pole(ds: xr.Dataset) -> Horizontal | None:
+    """Rows and columns about another pole, where the grid mapping says which."""
+    mappings = [one.attrs for one in ds.variables.values()]
+    pole = next(
+        (one for one in mappings if one.get("grid_mapping_name") == "rotated_latitude_longitude"), None
+    )
+    axes = [
+        [
+            str(dim)
+            for dim in ds.dims
+            if dim in ds.variables and ds.variables[dim].attrs.get("standard_name") == name
+        ]
+        for name in ("grid_latitude", "grid_longitude")
+    ]
+    keys = ("grid_north_pole_latitude", "grid_north_pole_longitude")
+    if pole is None or any(len(found) != 1 for found in axes) or any(key not in pole for key in keys):
+        return None
+    dims = (axes[0][0], axes[1][0])
+    rows, columns = (ds.variables[dim].values.astype(np.float64) for dim in dims)
+    north, east = (float(np.ravel(pole[key])[0]) for key in keys)
+    shift = float(np.ravel(pole.get("north_pole_grid_longitude", 0.0))[0])
+    latitude, longitude = unrotated(rows, columns, (north, east), shift)
+    return Horizontal(dims, Cells(latitude.ravel(), longitude.ravel(), "points"), needed=False)
 
 
 def _pair(ds: xr.Dataset, key: str) -> tuple[Pair, tuple[str, ...]] | None:

@@ -7,6 +7,7 @@ of a forecast is a trajectory over lead times.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -16,13 +17,14 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.assumptions import ask, assume
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Grid, GridKind, Sides
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
-from pelagos.preprocessing.sources.cells import CELLS
+from pelagos.preprocessing.sources.cells import CELLS, Cells
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.cf_axes import (
@@ -36,6 +38,14 @@ from pelagos.preprocessing.sources.formats.cf_axes import (
 from pelagos.preprocessing.sources.formats.cf_cells import CellsOption, Horizontal
 from pelagos.preprocessing.sources.formats.cf_file import CFField, CFFile, read_file
 from pelagos.preprocessing.sources.formats.longitude_axis import LongitudeAxis
+from pelagos.preprocessing.sources.formats.plane_geometry import (
+    GEOMETRY,
+    GeometryName,
+    corners_between,
+    geometry_fields,
+    grid_angle,
+    to_earth,
+)
 
 _DEGREES = ("degrees", "degree", "deg")
 
@@ -53,6 +63,9 @@ class GriddedSource(FileSource):
         grid: whether the axes are latitudes and longitudes, where neither their attributes nor their names say.
         boundary: beyond the edges; replaces what the grid says.
         cells: what cells in one dimension are, where the files give no latitudes and longitudes of them.
+        geometry: static fields to add that describe the cells of a projected or rotated grid; all of them by default
+            where files give no coordinates along rows and columns, and else none.
+        rotate: pairs of components along rows and columns, by their new names, to be turned eastwards and northwards.
     """
 
     kind: str
@@ -64,6 +77,8 @@ class GriddedSource(FileSource):
     grid: GridKind | None = None
     boundary: BoundaryOption | None = None
     cells: CellsOption | None = None
+    geometry: tuple[GeometryName, ...] | None = None
+    rotate: tuple[tuple[str, str], ...] = ()
 
     def open(self) -> xr.Dataset:
         """The dataset in the convention; reads coordinates, no field.
@@ -103,12 +118,49 @@ class GriddedSource(FileSource):
         )
         if starts is not None:
             ds = ds.assign_coords(trajectory=forecast_labels(starts.values))
-        if horizontal is not None:
-            ds = ds.assign_coords(horizontal.cells.coordinates(grid.shape)).assign_attrs(
-                horizontal.cells.attrs()
-            )
-            ds = ds.assign_attrs(grid=CELLS) if horizontal.in_one_dimension else ds
+        ds = self._placed(ds, horizontal)
         return self._ordered(ds.pipe(columns.cut) if columns else ds)
+
+    def _placed(self, ds: xr.Dataset, horizontal: Horizontal | None) -> xr.Dataset:
+        """The dataset with what is known of where its points lie."""
+        label = ds.attrs["dataset"]
+        if horizontal is None or horizontal.in_one_dimension:
+            if self.geometry or self.rotate:
+                option = "geometry" if self.geometry else "rotate"
+                raise ConfigError(
+                    f"source.{option}: {label} has no two-dimensional latitudes and longitudes along rows and columns"
+                )
+            return ds if horizontal is None else _with_cells(ds, horizontal.cells).assign_attrs(grid=CELLS)
+        cells, shape = horizontal.cells, (ds.sizes["y"], ds.sizes["x"])
+        latitude, longitude = (one.reshape(shape) for one in (cells.latitude, cells.longitude))
+        if cells.corners is None and min(shape) > 1:
+            cells = replace(cells, corners=corners_between(latitude, longitude))
+        by_default = GEOMETRY if horizontal.needed and not self.variables and min(shape) > 1 else ()
+        names = by_default if self.geometry is None else self.geometry
+        if doubled := [name for name in names if name in ds]:
+            raise ConfigError(
+                f"source.geometry: {label} has a field {doubled[0]} of its own; leave it out here, or rename that one"
+            )
+        ds = self._turned(ds, latitude, longitude)
+        return _with_cells(ds.assign(geometry_fields(latitude, longitude, names) if names else {}), cells)
+
+    def _turned(self, ds: xr.Dataset, latitude: Floats, longitude: Floats) -> xr.Dataset:
+        """The dataset with the components that the user names turned eastwards and northwards."""
+        for pair in self.rotate:
+            for name in pair:
+                if name not in ds or ds[name].dims != ds[pair[0]].dims:
+                    raise ConfigError(
+                        f"source.rotate: {ds.attrs['dataset']} has no field {name} beside {pair[0]}; both components of"
+                        " a vector, by their new names, would be right"
+                    )
+                if ds[name].attrs.get("GRIB_uvRelativeToGrid") == "0":
+                    raise ConfigError(
+                        f"source.rotate: {name} of {ds.attrs['dataset']} points eastwards or northwards already, as its"
+                        " GRIB messages say (uvRelativeToGrid = 0); leave it out"
+                    )
+            u, v = to_earth(ds[pair[0]].variable, ds[pair[1]].variable, grid_angle(latitude, longitude))
+            ds = ds.assign({pair[0]: u, pair[1]: v})
+        return ds
 
     def _fields(self, files: Sequence[CFFile]) -> dict[str, list[CFField]]:
         """Each wanted field in the files that have it, in the order wanted."""
@@ -185,6 +237,10 @@ class GriddedSource(FileSource):
         # Sides are given low side first, so they turn with the rows.
         low, high = ds.attrs["boundary_y"].split(",")
         return ds.isel(y=slice(None, None, -1)).assign_attrs(boundary_y=f"{high},{low}")
+
+
+def _with_cells(ds: xr.Dataset, cells: Cells) -> xr.Dataset:
+    return ds.assign_coords(cells.coordinates((ds.sizes["y"], ds.sizes["x"]))).assign_attrs(cells.attrs())
 
 
 def _horizontal(files: Sequence[CFFile]) -> Horizontal | None:
@@ -278,7 +334,7 @@ def _merged(fields: Mapping[str, list[CFField]]) -> dict[CFAxis, xr.Variable]:
 def _variable(name: str, stored: Sequence[CFField], sizes: Mapping[str, int]) -> xr.Variable:
     first = stored[0]
     dims = convention.LEVEL_DIMS if "level" in first.axes else convention.TIME_DIMS
-    kept = ("units", "long_name", "standard_name", "cell_methods", "GRIB_stepType")
+    kept = ("units", "long_name", "standard_name", "cell_methods", "GRIB_stepType", "GRIB_uvRelativeToGrid")
     own = {key: str(first.attrs.get(key, "")).strip() for key in kept}
     own["units"] = own["units"] or "1"
     attrs = convention.attrs(name, "prognostic" if first.dated else "static", **own)

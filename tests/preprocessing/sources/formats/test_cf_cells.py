@@ -18,6 +18,7 @@ from pelagos.preprocessing.fields.select_fields import select_fields
 from pelagos.preprocessing.sources.cells import cells_of
 from pelagos.preprocessing.sources.formats.cf import CF
 from pelagos.preprocessing.sources.formats.grib import GRIB
+from pelagos.preprocessing.sources.formats.plane_geometry import GEOMETRY
 from pelagos.preprocessing.sources.healpix import Healpix
 
 DAYS = np.array(["2020-01-01", "2020-01-02"], "M8[ns]")
@@ -180,7 +181,7 @@ def test_two_dimensional_coordinates_without_any_along_rows(tmp_path: Path) -> N
     source = CF(paths=written(ds, tmp_path / "wrf.nc"))
     with collect() as found:
         opened = source.open()
-    assert set(opened.data_vars) == {"T2"}
+    assert set(opened.data_vars) == {"T2", *GEOMETRY}
     assert opened.attrs["grid"] == "cartesian"
     assert opened.y[1] - opened.y[0] == pytest.approx(55.6e3, rel=1e-2)  # half a degree
     assert "grid" in [one.code for one in found.all]
