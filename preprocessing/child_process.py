@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing import errors
-from pelagos.preprocessing.errors import PelagosError
+from pelagos.preprocessing.errors import PelagosError, TemporaryError, system_error
 from pelagos.preprocessing.shared_memory import SharedMemory, mapped
 
 Message = dict[str, Any]
@@ -37,6 +37,8 @@ class ChildEndedError(PelagosError, ChildProcessError):
     Attributes:
         status: that it ended with; below 0 the signal that killed it.
     """
+
+    exit_code = TemporaryError.exit_code
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -89,7 +91,7 @@ class ChildProcess:
             )
         answer: Message = json.loads(line)
         if "error" in answer:
-            raise _error(answer["error"], answer["message"])
+            raise _error(answer["error"], answer["message"]) from _cause(answer.get("errno", 0))
         return answer
 
     def kill(self) -> None:
@@ -116,6 +118,11 @@ def _error(name: str, message: str) -> PelagosError:
     return ChildError(f"{name}: {message}")
 
 
+def _cause(number: int) -> OSError | None:
+    """The system's error with this number, from which it is known whether trying again helps."""
+    return OSError(number, os.strerror(number)) if number else None
+
+
 def serve(start: Callable[[Message, NDArray[np.uint8]], Callable[[Message], Message]]) -> None:
     """Answer the tasks of the process that started this one, until it ends.
 
@@ -129,9 +136,9 @@ def serve(start: Callable[[Message, NDArray[np.uint8]], Callable[[Message], Mess
         try:
             told = answer(json.loads(line))
         except Exception as error:
-            if not isinstance(error, PelagosError):
+            if not isinstance(error, PelagosError | OSError):
                 traceback.print_exc()
-            told = {"error": type(error).__name__, "message": str(error)}
+            told = {"error": type(error).__name__, "message": str(error), "errno": system_error(error)}
         print(json.dumps(told), flush=True)
 
 

@@ -1,31 +1,38 @@
 """Durable files: whole or absent, whenever the process or the machine stops, and their checksums."""
 
 import ctypes
+import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import secrets
+import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import google_crc32c
 import numpy as np
 
 from pelagos.preprocessing.array_types import Bytes
-from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.errors import DataError, TemporaryError
 
 PARTIAL = ".partial"
 """The suffix of a file that is still being written."""
 _BLOCK = 4 << 20  # bytes read or written at a time
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP)  # from file systems without locks
 _SYNC_FILE_RANGE_WRITE = 2  # of linux/fs.h, which Python does not export
 _sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
 if _sync_file_range is not None:
     _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Checksum:
 
 class LockedError(DataError):
     """Another process holds the lock that was asked for."""
+
+    exit_code = TemporaryError.exit_code
 
 
 class Digest:
@@ -115,7 +124,7 @@ def replacing(path: Path) -> Iterator[int]:
     """Give a file descriptor whose content becomes `path` when the block ends without an error."""
     # In the same folder: a rename is atomic within one file system only. The random part keeps writers apart.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the user's umask
     try:
         yield descriptor
         # Before the rename: else a crash of the machine may leave the new name on an empty file.
@@ -171,6 +180,17 @@ def write_json(path: Path, values: Any) -> None:
     write_bytes(path, (json.dumps(values, indent=1) + "\n").encode())
 
 
+def give_usual_mode(path: Path) -> None:
+    """Give a file the permissions that the user's umask leaves to new ones; some libraries make files for one user."""
+    # Asking for the umask would set it for all threads; a new file shows it.
+    probe = path.with_name(f".{path.name}.mode{PARTIAL}")
+    probe.touch()
+    try:
+        path.chmod(probe.stat().st_mode & 0o777)
+    finally:
+        probe.unlink()
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory survive a crash of the machine; syncing a file does not sync its name."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -196,19 +216,66 @@ def remove_partials(folder: Path) -> None:
 
 
 @contextmanager
-def lock(path: Path, *, shared: bool = False) -> Iterator[None]:
+def lock(path: Path, *, shared: bool = False, patience: float = 0.0) -> Iterator[None]:
     """Hold an advisory lock, which the system releases when the process ends, however it ends.
+
+    Args:
+        path: the lock's file, which stays.
+        shared: whether others may hold it in the same way.
+        patience: how long to wait for whoever holds it [s].
 
     Raises:
         LockedError: another process holds it.
     """
-    with path.open("a") as file:
+    deadline = time.monotonic() + patience
+    with path.open("a+") as file:
+        while not _locked(file, shared=shared):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                holder = file.read(200).strip()
+                raise LockedError(
+                    f"{path}: another process holds this lock{f' ({holder})' if holder else ''};"
+                    " wait until it is done, or end it"
+                )
+            time.sleep(0.05)
+        # What stands there is of a holder that was killed.
+        file.truncate(0)
+        if not shared:
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
         try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise LockedError(
-                f"{path}: another process holds this lock; wait until it is done, or end it"
-            ) from error
+            yield
+        finally:
+            if not shared:
+                file.truncate(0)
+
+
+def _locked(file: IO[str], *, shared: bool) -> bool:
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        _log.warning(
+            "%s: this file system has no locks: see that no second process writes to the same place",
+            file.name,
+        )
+    return True
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Keep all others that ask for this from writing to a file or folder, by a lock beside it.
+
+    Raises:
+        LockedError: another process writes there.
+    """
+    # Of the resolved path: by whatever links it is reached, it has one lock.
+    whole = path.resolve()
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    with lock(whole.with_name(f".{whole.name}.lock")):
         yield
 
 

@@ -5,24 +5,35 @@ ranges of bytes. Credentials and endpoints come from the environment (AWS_PROFIL
 or from fsspec's configuration files, never from the URL.
 """
 
+import asyncio
 import logging
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote
 
 import fsspec
+from fsspec.exceptions import FSTimeoutError
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator
 
-from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.errors import (
+    ConfigError,
+    DamagedFileError,
+    DataError,
+    MissingFileError,
+    UnreachableError,
+)
 
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds to wait before each retry of a failed request; after the last one it is an error."""
 _SILENCE = 60.0  # seconds without a byte after which a request counts as failed
+_SLOWEST = 16 << 10  # bytes a second in all, below which a server is given up: one that drips is never silent
+_UNSAID = 64 << 20  # bytes that are allowed for where nobody says how many there are
 _IN_FLIGHT = 32  # requests at a time
 _ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
@@ -161,7 +172,8 @@ def fetch(spans: Sequence[ByteRange]) -> list[bytes]:
     Raises:
         ConfigError: the package that reads the protocol is not installed.
         MissingFileError: there is no such file.
-        DamagedFileError: the server does not answer or refuses, or a file ends too early.
+        UnreachableError: the server does not answer, or too slowly.
+        DamagedFileError: it refuses, or a file ends too early.
         DataError: the server sends whole files although parts were asked for.
     """
     contents = fetch_existing(spans)
@@ -196,9 +208,28 @@ def _request(spans: Sequence[ByteRange]) -> list[bytes | BaseException]:
         return []
     system = _filesystem(spans[0].url)
     urls, starts, stops = zip(*((str(span.url), span.start, span.stop) for span in spans), strict=True)
-    more = {"batch_size": _IN_FLIGHT} if system.async_impl else {}
-    # Errors come back in their place, so that one failure does not discard the other contents.
-    return list(system.cat_ranges(list(urls), list(starts), list(stops), on_error="return", **more))
+    more: dict[str, Any] = {}
+    if system.async_impl:
+        more = {"batch_size": _IN_FLIGHT, "timeout": _deadline(spans)}
+    try:
+        # Errors come back in their place, so that one failure does not discard the other contents.
+        return list(system.cat_ranges(list(urls), list(starts), list(stops), on_error="return", **more))
+    except FSTimeoutError:
+        late = TimeoutError(f"it has not sent everything in {more['timeout']:.0f} s")
+        return [late] * len(spans)
+
+
+def _deadline(spans: Sequence[ByteRange]) -> float:
+    """The longest time that requests may take together [s]."""
+    lengths = [span.length for span in spans]
+    # Where responses say how long they are, each has a deadline of its own.
+    said = None if None in lengths else sum(length or 0 for length in lengths)
+    return _longest(said) if said is not None else _longest(None) * len(spans)
+
+
+def _longest(length: int | None) -> float:
+    """The longest time for so many bytes [s]."""
+    return _SILENCE + (_UNSAID if length is None else length) / _SLOWEST
 
 
 def _filesystem(url: Url) -> Any:
@@ -226,7 +257,27 @@ def filesystem_options(url: Url) -> dict[str, Any]:
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
     # A range must count the bytes of the file, not those of a compressed transfer.
-    return {"client_kwargs": {"timeout": timeout}, "headers": {"Accept-Encoding": "identity"}}
+    options = {"timeout": timeout, "response_class": _paced_response()}
+    return {"client_kwargs": options, "headers": {"Accept-Encoding": "identity"}}
+
+
+@cache
+def _paced_response() -> type:
+    """The class of responses that must not only come, but come in time; aiohttp is imported where there are any."""
+    import aiohttp
+
+    class PacedResponse(aiohttp.ClientResponse):
+        async def start(self, connection: Any) -> Any:
+            return await asyncio.wait_for(super().start(connection), _SILENCE)
+
+        async def read(self) -> bytes:
+            limit = _longest(self.content_length)
+            try:
+                return await asyncio.wait_for(super().read(), limit)
+            except TimeoutError as error:
+                raise TimeoutError(f"it has not sent everything in {limit:.0f} s") from error
+
+    return PacedResponse
 
 
 def _checked(span: ByteRange, content: bytes) -> bytes:
@@ -250,7 +301,8 @@ def _pause(span: ByteRange, error: BaseException, wait: float | None) -> None:
         tries = "" if final else f", tried {len(RETRY_DELAYS) + 1} times"
         said = getattr(error, "message", "") or str(error) or type(error).__name__
         reason = f"{status} {said}" if status else said
-        raise DamagedFileError(f"{span}: the server does not send it{tries}: {reason}") from error
+        kind = DamagedFileError if final else UnreachableError
+        raise kind(f"{span}: the server does not send it{tries}: {reason}") from error
     _log.warning("%s: %s; trying again in %g s", span, error or type(error).__name__, wait)
     time.sleep(wait)
 

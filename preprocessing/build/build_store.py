@@ -261,8 +261,13 @@ def _write_results(
 
 def _tidy(path: Path) -> None:
     """Remove what only the build needed, and what interrupted builds left behind."""
-    shutil.rmtree(path / PROGRESS, ignore_errors=True)
-    (path / PLAN).unlink(missing_ok=True)
     left = [path.with_name(f"{path.name}.replaced"), *path.parent.glob(f".{path.name}.building.*")]
-    for folder in left:
+    for folder in (path / PROGRESS, *left):
         shutil.rmtree(folder, ignore_errors=True)
+    try:
+        # Asked for first: on a read-only disk, deleting even what is not there is an error.
+        if (path / PLAN).exists():
+            (path / PLAN).unlink()
+    except OSError as error:
+        # The store is complete with it, too.
+        _log.warning("%s: a leftover of the build stays: %s", path / PLAN, error.strerror)

@@ -10,14 +10,15 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
-from distributed import Client, Future, LocalCluster, as_completed
+from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, as_completed
+from distributed.comm import CommClosedError
 
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.partition import Part
 from pelagos.preprocessing.build.plan import Plan, make_plan
 from pelagos.preprocessing.build.slurm_workers import SlurmWorkers
 from pelagos.preprocessing.build.write_part import is_written, recorded_initial_digests, write_part
-from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.errors import ConfigError, DataError, TemporaryError
 
 _PATIENCE = 15  # seconds to wait for a scheduler
 _SUBMITTED = 4096
@@ -45,9 +46,27 @@ def write_parts(root: Path, plan: Plan, numbers: Sequence[int], progress: Progre
         waiting = iter(numbers)
         running = as_completed([submit(number) for number in islice(waiting, _SUBMITTED)])
         for done, future in enumerate(running, start=1):
-            future.result()
+            _finish(future, plan.config)
             progress(done, len(numbers))
             running.update([submit(number) for number in islice(waiting, 1)])
+
+
+def _finish(future: Future, config: BuildConfig) -> None:
+    """Raise what went wrong with a part.
+
+    Raises:
+        TemporaryError: its workers died, or the scheduler did.
+    """
+    try:
+        future.result()
+    except (KilledWorker, CancelledError, CommClosedError) as error:
+        how = "the workers or their scheduler are gone"
+        if isinstance(error, KilledWorker):
+            how = f"{error.allowed_failures + 1} workers died at the same shard, perhaps for want of memory"
+        raise TemporaryError(
+            f"{config.dataset}: {how}; finished shards are kept: the same command continues, if need be with fewer"
+            " workers"
+        ) from error
 
 
 def _write_if_missing(root: Path, plan: Plan, part: Part) -> None:

@@ -83,6 +83,12 @@ class Loader:
         self._slots = self._shape.slots(memory)
         self._present = np.ones(self._shape.targets, bool)
         self._meters = [WaitMeter() for _ in range(threads)]
+        self._reading: _ReadAhead | None = None
+
+    def awaited(self) -> str:
+        """The dataset of the batch that comes next, for messages; empty while no thread has begun to read it."""
+        number = self._reading.awaited() if self._reading else None
+        return "" if number is None else f"dataset {self.order.datasets[number].layout.dataset}"
 
     def __iter__(self) -> Generator[LoadedBatch, None, None]:
         """The batches in order.
@@ -92,6 +98,7 @@ class Loader:
         """
         blocks = self.order.blocks(*self._range)
         reading = _ReadAhead(self.order, blocks, self._slots, self._present, scaled=self._scaled)
+        self._reading = reading
         readers = [self._reader() for _ in self._meters]
         threads = [
             Thread(target=reading.run, args=pair, daemon=True)
@@ -154,6 +161,7 @@ class _ReadAhead:
         self._copies = torch.cuda.is_available()  # asking costs too much to do it for every batch
         self._taken = 0  # the next block that a thread will take
         self._current = 0  # the next batch that the consumer will get; those before it are released
+        self._begun: dict[int, int] = {}  # dataset of each block that was taken and is not released yet
         self._end: int | None = None  # the number of blocks, once known
         self._stopped = False
         self._failure: BaseException | None = None  # of drawing blocks
@@ -188,6 +196,7 @@ class _ReadAhead:
                 self._freed.notify_all()
                 self._ready.notify()
                 return None
+            self._begun[self._taken] = block.dataset
             self._taken += 1
             # The slot released last is still in the processor's cache (45 µs a pair instead of 54). With a device,
             # the one released first is taken, since copies from it end first.
@@ -233,8 +242,13 @@ class _ReadAhead:
         with self._lock:
             self._mark_copies()
             self._free.append(self._filled.pop(self._current))
+            del self._begun[self._current]
             self._current += 1
             self._freed.notify()
+
+    def awaited(self) -> int | None:
+        """The dataset of the next batch, once a thread has taken its block."""
+        return self._begun.get(self._current)
 
     def _mark_copies(self) -> None:
         """Note when the copies to the device end that may still read from the batch."""

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from pelagos.preprocessing.child_process import ChildEndedError, ChildError, ChildProcess
-from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.errors import ConfigError, is_temporary
 from pelagos.preprocessing.shared_memory import SharedMemory
 
 CHILD = """
@@ -25,6 +25,8 @@ def start(setup, memory):
     def answer(task):
         if task["do"] == "refuse":
             raise ConfigError("data: no such thing")
+        if task["do"] == "read":
+            raise OSError(5, "Input/output error")
         if task["do"] == "fail":
             return {"quotient": 1 / 0}
         if task["do"] == "exit":
@@ -141,3 +143,12 @@ def test_a_child_ends_with_its_parent_in_the_midst_of_a_task() -> None:
         with suppress(psutil.NoSuchProcess):
             child.wait(10)
     assert not child.is_running()
+
+
+def test_an_error_of_the_system_keeps_its_number(
+    memory: SharedMemory, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with started(memory) as child, pytest.raises(ChildError, match="Input/output error") as caught:
+        child.ask({"do": "read"})
+    assert is_temporary(caught.value)
+    assert capfd.readouterr().err == ""

@@ -1,6 +1,8 @@
 import hashlib
 import json
+import os
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -101,3 +103,46 @@ def test_the_checksum_of_json_depends_on_its_values_alone() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         durable.json_checksum({"a": float("nan")})
     assert len(durable.json_checksum({"a": float("nan")}, finite=False)) == 64
+
+
+def test_a_lock_says_who_holds_it_until_it_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_text("process 1 on a machine that is gone")
+    with durable.lock(path):
+        with pytest.raises(durable.LockedError, match=rf"\(process {os.getpid()} on .+\); wait") as caught:
+            durable.lock(path).__enter__()
+        assert caught.value.exit_code == 74, "another try may succeed"
+    with durable.lock(path, shared=True), pytest.raises(durable.LockedError) as caught:
+        durable.lock(path).__enter__()
+    assert "process" not in str(caught.value).removeprefix(f"{path}: another process"), "of an earlier holder"
+
+
+def test_a_lock_is_waited_for(tmp_path: Path) -> None:
+    held = durable.lock(tmp_path / "lock")
+    held.__enter__()
+    Timer(0.2, lambda: held.__exit__(None, None, None)).start()
+    with durable.lock(tmp_path / "lock", patience=20.0):
+        pass
+
+
+def test_a_place_has_one_writer_by_whatever_name(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "runs", target_is_directory=True)
+    (tmp_path / "runs").mkdir()
+    with durable.sole_writer(tmp_path / "runs" / "a"):
+        with pytest.raises(durable.LockedError), durable.sole_writer(tmp_path / "link" / "a"):
+            pass
+        with durable.sole_writer(tmp_path / "runs" / "b"):
+            pass
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_have_the_permissions_that_the_user_wants(tmp_path: Path, umask: int, mode: int) -> None:
+    file = tmp_path / "weights"
+    file.touch(mode=0o600)
+    before = os.umask(umask)
+    try:
+        durable.give_usual_mode(file)
+        durable.write_json(tmp_path / "record.json", {})
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in sorted(tmp_path.iterdir())] == [mode, mode]

@@ -1,5 +1,9 @@
 import os
-from collections.abc import Sequence
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +12,7 @@ from pydantic import ValidationError
 
 from pelagos.preprocessing import location
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError, UnreachableError
 from pelagos.preprocessing.location import (
     ByteRange,
     Folder,
@@ -150,3 +154,44 @@ def test_files_are_read_in_order_from_disk_and_server(serve: Any, tmp_path: Path
         None,
         None,
     ]
+
+
+@pytest.mark.parametrize("drips", ["body", "headers"])
+def test_a_server_that_drips_is_given_up(drips: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(location, "RETRY_DELAYS", ())
+    monkeypatch.setattr(location, "_SILENCE", 0.4)
+    began = time.monotonic()
+    with dripping(drips) as url, pytest.raises(UnreachableError, match="the server does not send it"):
+        fetch([ByteRange(Url(f"{url}/a"), 0, 1000)])
+    assert time.monotonic() - began < 10
+
+
+@contextmanager
+def dripping(what: str) -> Iterator[str]:
+    """A server that sends a byte now and then, so that it is never silent."""
+    ended = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        head = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1000\r\n\r\n"
+        with suppress(OSError), connection:
+            connection.recv(4096)
+            if what == "body":
+                connection.sendall(head)
+            for byte in head if what == "headers" else bytes(1000):
+                connection.sendall(bytes([byte]))
+                if ended.wait(0.1):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=(listening.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            ended.set()
+            listening.shutdown(socket.SHUT_RDWR)

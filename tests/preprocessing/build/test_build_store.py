@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import signal
@@ -169,3 +170,18 @@ def test_a_finished_store_is_never_changed_silently(tmp_path: Path, caplog: pyte
 def test_impossible_shares_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="part: 3/2 must be one of 1/2 to 2/2"):
         build(configuration(tmp_path, part="3/2"))
+
+
+def test_a_complete_store_on_a_read_only_disk_is_built(
+    rich: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configuration(tmp_path, rich)
+    path = build(config)
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    # As Linux does: before it looks whether there is anything to delete.
+    for name in ("unlink", "rmdir"):
+        monkeypatch.setattr(os, name, refuse)
+    assert build(config) == path

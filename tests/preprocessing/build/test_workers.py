@@ -1,17 +1,20 @@
 import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from analytic_source import configuration, contents
 from archive_source import empty_archive, large
-from distributed import LocalCluster
+from distributed import CancelledError, KilledWorker, LocalCluster
+from distributed.comm import CommClosedError
 
 from pelagos.preprocessing.build import workers
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.group_writer import write_skeleton
 from pelagos.preprocessing.build.plan import make_plan
+from pelagos.preprocessing.errors import TemporaryError
 
 
 def local_cluster(processes: bool) -> LocalCluster:
@@ -84,3 +87,29 @@ def test_a_task_needs_little_more_memory_than_its_shard(tmp_path: Path, options:
     assert 1 < peaks[0] <= 1.2
     # Flat as the archive grows tenfold; how many small buffers of the writing threads live at once varies.
     assert peaks[1] == pytest.approx(peaks[0], abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("death", "told"),
+    [
+        (KilledWorker("part", cast(Any, None), 3), "4 workers died at the same shard"),
+        (CommClosedError("lost"), "the workers or their scheduler are gone"),
+        (CancelledError("part", "scheduler"), "the workers or their scheduler are gone"),
+    ],
+)
+def test_workers_that_die_are_told_as_what_may_pass(
+    tmp_path: Path, rich: dict[str, Any], monkeypatch: pytest.MonkeyPatch, death: Exception, told: str
+) -> None:
+    class Dying:
+        """A client of workers that have died."""
+
+        def submit(self, *args: Any, **kwargs: Any) -> "Dying":
+            return self
+
+        def result(self) -> None:
+            raise death
+
+    monkeypatch.setattr(workers, "_client", lambda config, logs: nullcontext(Dying()))
+    monkeypatch.setattr(workers, "as_completed", iter)
+    with pytest.raises(TemporaryError, match=f"analytic: {told}.*; finished shards are kept"):
+        build(configuration(tmp_path, rich, workers=2))

@@ -73,6 +73,14 @@ def test_threads_end_when_the_consumer_stops(datasets: list[Dataset]) -> None:
     assert threading.active_count() == before
 
 
+def test_a_loader_names_the_dataset_that_it_waits_for(datasets: list[Dataset]) -> None:
+    loader = Loader(mixture(datasets), num_steps=20, depth=2)
+    assert loader.awaited() == ""
+    for batch in loader:
+        assert loader.awaited() == f"dataset {batch.layout.dataset}"
+    assert loader.awaited() == ""
+
+
 def test_a_loader_can_be_iterated_again(datasets: list[Dataset]) -> None:
     loader = Loader(mixture(datasets), num_steps=3)
     first, second = ([batch.index.tolist() for batch in loader] for _ in range(2))
