@@ -1,6 +1,7 @@
 """Registration: a model folder becomes a version in the MLflow registry, with an alias."""
 
 import re
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,9 @@ from pydantic import Field, field_validator
 from pelagos.pipeline.runs import model_folder
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
+from pelagos.pipeline.tracking.tracking_server import server_errors
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import write_json
+from pelagos.preprocessing.durable import sole_writer, write_json
 from pelagos.preprocessing.location import Folder
 
 
@@ -62,10 +64,17 @@ def run(config: RegisterStage) -> model_registry.ModelVersion:
 
     Raises:
         PelagosError: the folder holds no model, or a damaged one.
+        LockedError: another process writes the same output.
     """
+    with sole_writer(config.output) if config.output is not None else nullcontext():
+        return _register(config)
+
+
+def _register(config: RegisterStage) -> model_registry.ModelVersion:
     # Only to verify it: a damaged model must not get an alias.
     model_folder.load(config.model)
-    run_id = _run_id(config)
+    with server_errors(config.tracking.uri):
+        run_id = _run_id(config)
     version = model_registry.register(config.tracking, config.model, config.name, config.alias, run_id)
     if config.output is not None:
         write_json(config.output, asdict(version))
@@ -79,7 +88,7 @@ def _run_id(config: RegisterStage) -> str:
     client = config.tracking.client()
     if marker.is_file():
         run_id = marker.read_text().strip()
-        if model_registry.has_run(client, run_id):
+        if run_id and model_registry.has_run(client, run_id):
             return run_id
         print(
             f"note: the run {run_id} that trained the model is not at {config.tracking.uri};"

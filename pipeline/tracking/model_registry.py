@@ -1,10 +1,12 @@
 """Model registry: versions and aliases of models in MLflow."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pelagos.pipeline.tracking.tracker import TrackingConfig
+from pelagos.pipeline.tracking.tracking_server import in_turn, server_errors
 from pelagos.preprocessing.errors import DataError, MissingFileError
 
 
@@ -26,22 +28,32 @@ def register(tracking: TrackingConfig, folder: Path, name: str, alias: str, run_
         name: the registered model's name; it is created where there is none.
         alias: the alias.
         run_id: the MLflow run that trained the model.
+
+    Raises:
+        TemporaryError: the server does not answer.
+        DataError: it refuses.
     """
+    # In a database in a file, one after the other: else the alias may stay on the version of a slower process.
+    with server_errors(tracking.uri), in_turn(tracking.uri, "registry"):
+        client = tracking.client()
+        _ensure_model(client, name)
+        # Plain artifacts: the default of MLflow's own model flavour is a pickle.
+        client.log_artifacts(run_id, str(folder), "model")
+        source = f"{client.get_run(run_id).info.artifact_uri}/model"
+        version = client.create_model_version(name, source=source, run_id=run_id)
+        client.set_registered_model_alias(name, alias, version.version)
+    return ModelVersion(name, int(version.version), alias)
+
+
+def _ensure_model(client: Any, name: str) -> None:
+    """Create the registered model of this name where there is none."""
     from mlflow.exceptions import MlflowException
 
-    client = tracking.client()
     try:
-        client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
         client.create_registered_model(name)
-    # Plain artifacts: the default of MLflow's own model flavour is a pickle.
-    client.log_artifacts(run_id, str(folder), "model")
-    source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    version = client.create_model_version(name, source=source, run_id=run_id)
-    client.set_registered_model_alias(name, alias, version.version)
-    return ModelVersion(name, int(version.version), alias)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def has_run(client: Any, run_id: str) -> bool:
@@ -80,25 +92,47 @@ def resolve(reference: str, tracking: TrackingConfig) -> Path:
 
 def _download(name: str, label: str, tracking: TrackingConfig) -> Path:
     from mlflow.artifacts import download_artifacts
+
+    with server_errors(tracking.uri):
+        client = tracking.client()
+        model = _found(lambda: client.get_registered_model(name))
+        if model is None:
+            raise MissingFileError(
+                f"no model {name!r} in the registry {tracking.uri}; there are:"
+                f" {', '.join(_names(client)) or 'none'}"
+            )
+        if label.startswith("@"):
+            if label[1:] not in model.aliases:
+                aliases = ", ".join(model.aliases) or "none"
+                raise MissingFileError(
+                    f"model {name!r} has no alias {label[1:]!r} in {tracking.uri}; it has: {aliases}"
+                )
+            label = str(model.aliases[label[1:]])
+        version = _found(lambda: client.get_model_version(name, label))
+        if version is None:
+            raise MissingFileError(f"model {name!r} has no version {label!r} in {tracking.uri}")
+        return Path(download_artifacts(artifact_uri=version.source, tracking_uri=tracking.uri))
+
+
+def _found(ask: Callable[[], Any]) -> Any:
+    """What a server answers, None where it knows no such thing."""
     from mlflow.exceptions import MlflowException
 
-    client = tracking.client()
-    known = {model.name: model.aliases for model in client.search_registered_models()}
-    if name not in known:
-        raise MissingFileError(
-            f"no model {name!r} in the registry {tracking.uri}; there are: {', '.join(known) or 'none'}"
-        )
-    if label.startswith("@"):
-        if label[1:] not in known[name]:
-            aliases = ", ".join(known[name]) or "none"
-            raise MissingFileError(
-                f"model {name!r} has no alias {label[1:]!r} in {tracking.uri}; it has: {aliases}"
-            )
-        label = str(known[name][label[1:]])
     try:
-        source = client.get_model_version(name, label).source
+        return ask()
     except MlflowException as error:
-        raise MissingFileError(
-            f"model {name!r} has no version {label!r} in {tracking.uri}: {error}"
-        ) from error
-    return Path(download_artifacts(artifact_uri=source, tracking_uri=tracking.uri))
+        # The second is for numbers of versions that are none.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _names(client: Any) -> Iterator[str]:
+    """The names of all registered models; the server gives a hundred at a time."""
+    token = None
+    while True:
+        page = client.search_registered_models(page_token=token)
+        yield from (model.name for model in page)
+        token = page.token
+        if not token:
+            return

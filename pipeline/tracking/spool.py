@@ -1,8 +1,9 @@
 """Spool: the records of a run in a file, and how many of them a server has received."""
 
 import json
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pelagos.preprocessing.durable import write_json
@@ -26,21 +27,37 @@ class Spool:
         self.file, self._marker = folder / "metrics.jsonl", folder / "mlflow_sent.json"
         self._lock = threading.Lock()
         self._seen: set[tuple[float, frozenset[str]]] = set()
-        sent = json.loads(self._marker.read_text())["bytes"] if self._marker.is_file() else 0
+        sent = self._recorded()
         content = self.file.read_bytes() if self.file.is_file() else b""
         # A killed process may have left an unfinished line.
         self._size = content.rfind(b"\n") + 1
         if self._size < len(content):
             with self.file.open("r+b") as file:
                 file.truncate(self._size)
-        for line in content[: min(sent, self._size)].splitlines():
-            self._seen.add(_identity(json.loads(line)))
         self._sent = min(sent, self._size)
+        self._seen.update(map(_identity, records(content[: self._sent].splitlines(), self.file)))
 
     @property
     def waiting(self) -> bool:
         """Whether there is anything to send."""
         return self._sent < self._size
+
+    def _recorded(self) -> int:
+        """The number of bytes that were sent, as an earlier process has left it."""
+        if not self._marker.is_file():
+            return 0
+        try:
+            return max(0, int(json.loads(self._marker.read_text())["bytes"]))
+        except (KeyError, TypeError, ValueError) as error:
+            # MLflow keeps one of two records of the same key, step and time, so nothing is there twice.
+            _warn(f"{self._marker} is damaged ({error}): all records are sent again")
+            return 0
+
+    def rewind(self) -> None:
+        """Take all records for unsent, as for a server that has lost them."""
+        self._sent = 0
+        self._seen.clear()
+        write_json(self._marker, {"bytes": 0})
 
     def append(self, record: Record) -> None:
         """Append a record."""
@@ -57,8 +74,8 @@ class Spool:
                 file.seek(self._sent)
                 # Without its newline the last line is still being written by the other thread.
                 lines = [line for _, line in zip(range(BATCH), file, strict=False) if line.endswith(b"\n")]
-            records = [json.loads(line) for line in lines]
-            new = {_identity(record): record for record in records if _identity(record) not in self._seen}
+            found = records(lines, self.file)
+            new = {_identity(record): record for record in found if _identity(record) not in self._seen}
             if new:
                 yield list(new.values())
             self._seen.update(new)
@@ -68,3 +85,29 @@ class Spool:
 
 def _identity(record: Record) -> tuple[float, frozenset[str]]:
     return record["step"], frozenset(record)
+
+
+def records(lines: Iterable[bytes], file: Path) -> Iterator[Record]:
+    """The records in lines of a file; damaged ones are left out, with a warning."""
+    damaged = []
+    for line in lines:
+        record = _record(line)
+        if record is None:
+            damaged.append(line)
+        else:
+            yield record
+    if damaged:
+        _warn(f"{file}: {len(damaged)} damaged line(s) are left out, such as {damaged[0][:60]!r}")
+
+
+def _record(line: bytes) -> Record | None:
+    try:
+        values = json.loads(line)
+    except ValueError:  # neither JSON nor text
+        return None
+    numbers = isinstance(values, dict) and all(isinstance(value, int | float) for value in values.values())
+    return dict(values) if numbers and "step" in values else None
+
+
+def _warn(message: str) -> None:
+    print(f"WARNING: {message}", file=sys.stderr, flush=True)

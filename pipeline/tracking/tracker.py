@@ -2,24 +2,30 @@
 
 import json
 import math
-import os
 import re
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
-from pelagos.pipeline.tracking.spool import Spool
+from pelagos.pipeline.tracking.spool import Spool, records
+from pelagos.pipeline.tracking.tracking_server import client_of, database_file
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import write_json
+from pelagos.preprocessing.durable import write_bytes, write_json
 
 PARAMS = "mlflow_params.json"
 """Parameters of a run that the server has not received yet."""
+PATIENCE = 60.0
+"""How long the end of a run waits for MLflow [s]."""
+PATIENCE_WHEN_KILLED = 10.0
+"""The same of a run that was told to stop, or that failed [s]; the system may kill it after 30 s."""
+_ENDLESS = 600.0  # seconds after which a request is left to itself; MLflow's own limits are on silence
+_REFUSALS = 3  # in a row; a single one may be the mistake of a proxy
 
 
 class TrackingConfig(Config):
@@ -53,7 +59,7 @@ class TrackingConfig(Config):
 
     def client(self) -> Any:
         """An MLflow client of this server."""
-        return _client(self.uri)
+        return client_of(self.uri)
 
     def experiment_id(self) -> str:
         """The id of the experiment, which is created if need be; with SQLite, artifacts are kept beside its file."""
@@ -61,29 +67,21 @@ class TrackingConfig(Config):
         experiment = client.get_experiment_by_name(self.experiment)
         if experiment is not None:
             return str(experiment.experiment_id)
-        location = None
-        if self.uri.startswith("sqlite:///"):
-            location = (
-                Path(self.uri.removeprefix("sqlite:///")).resolve().parent.joinpath("artifacts").as_uri()
-            )
-        return str(client.create_experiment(self.experiment, artifact_location=location))
+        file = database_file(self.uri)
+        location = file.parent.joinpath("artifacts").as_uri() if file else None
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(client.create_experiment(self.experiment, artifact_location=location))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            # Another process was quicker.
+            return str(client.get_experiment_by_name(self.experiment).experiment_id)
 
 
-def _client(uri: str) -> Any:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # MLflow would retry for minutes; the tracker itself tries again later.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    import logging
-
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).resolve().parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from mlflow.tracking import MlflowClient
-    for logger in ("mlflow.store.db.utils", "alembic", "alembic.runtime.migration"):
-        logging.getLogger(logger).setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+class _LeftError(Exception):
+    """A thread finds that it was left to itself."""
 
 
 class Tracker:
@@ -108,7 +106,8 @@ class MlflowTracker(Tracker):
     """Writes `metrics.jsonl` in the run's folder, and sends it on to MLflow in a thread.
 
     A run of weeks must neither stop nor wait because a server does. After a failure the thread tries again from time
-    to time, and catches up when the server is back, in this process or the next one of the same folder.
+    to time, and catches up when the server is back, in this process or the next one of the same folder. A thread whose
+    request does not end is left to itself, and another one takes its place.
     """
 
     def __init__(self, config: TrackingConfig, name: str, folder: Path) -> None:
@@ -118,13 +117,11 @@ class MlflowTracker(Tracker):
         self._client: Any = None
         # Those that an earlier process of this folder could not send.
         self._params = _read_params(folder / PARAMS)
-        self._pending: list[Callable[[], None]] = [self._begin]
-        if self._params:
-            self._pending.append(self._send_params)
+        self._pending: list[Callable[[], None]] = [self._send_params] if self._params else []
         self._warned, self._closed, self._status = False, False, "FINISHED"
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
-        self._thread.start()
+        self._refusals = 0  # in a row, of the same thing
+        self._start()
 
     def params(self, values: Mapping[str, Any]) -> None:
         """See Tracker.params."""
@@ -139,6 +136,10 @@ class MlflowTracker(Tracker):
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """See Tracker.metrics."""
         self._spool.append({"step": step, "time": time.time(), **values})
+        if self._asked is not None and time.monotonic() - self._asked > _ENDLESS:
+            self._left.set()
+            self._warn(TimeoutError(f"a request has not ended in {_ENDLESS:g} s"))
+            self._start()
         with self._changed:
             self._changed.notify()
 
@@ -147,50 +148,103 @@ class MlflowTracker(Tracker):
         self._later(lambda: self._client.log_artifacts(self.run_id, str(folder), name))
 
     def close(self, status: str = "FINISHED") -> None:
-        """See Tracker.close; returns once MLflow has everything, or has failed once more."""
+        """See Tracker.close; returns once MLflow has everything, has failed once more, or does not answer for long."""
         with self._changed:
             self._status, self._closed = status, True
             self._changed.notify()
-        self._thread.join()
+        patience = PATIENCE if status == "FINISHED" else PATIENCE_WHEN_KILLED
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            self._left.set()
+            print(
+                f"WARNING: MLflow at {self._config.uri} has not answered for {patience:g} s; what it lacks is kept in"
+                f" {self._spool.file}, and the same command sends it",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _later(self, action: Callable[[], None]) -> None:
         with self._changed:
             self._pending.append(action)
             self._changed.notify()
 
-    def _work(self) -> None:
+    def _start(self) -> None:
+        """Begin to send, in a new thread."""
+        self._left = threading.Event()
+        self._asked: float | None = None  # when the request that is under way began
+        self._thread = threading.Thread(target=self._work, args=(self._left,), name="tracking", daemon=True)
+        self._thread.start()
+
+    def _work(self, left: threading.Event) -> None:
         """Send until closed, and once more after that; pause after a failure."""
         succeeded = True
-        while not self._closed:
+        while not self._closed and not left.is_set():
             with self._changed:
                 if succeeded:
-                    self._changed.wait_for(lambda: self._closed or bool(self._pending) or self._spool.waiting)
+                    self._changed.wait_for(lambda: self._closed or self._has_work())
                 else:
                     self._changed.wait_for(lambda: self._closed, self._config.retry_seconds)
             if not self._closed:
-                succeeded = self._attempt()
-        if self._attempt():
-            self._attempt(self._end)
+                succeeded = self._attempt(left)
+        if self._attempt(left):
+            self._attempt(left, self._end)
 
-    def _attempt(self, *last: Callable[[], None]) -> bool:
+    def _has_work(self) -> bool:
+        return not self.run_id or bool(self._pending) or self._spool.waiting
+
+    def _attempt(self, left: threading.Event, *last: Callable[[], None]) -> bool:
         """Do everything pending, and send all records; returns whether that succeeded."""
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
-            while self._pending:
-                # Removed once it is done, so that a failure repeats it.
-                self._pending[0]()
-                self._pending.pop(0)
-            # MLflow keeps one of several records of the same key, step and time: sending one twice does no harm.
-            for batch in self._spool.batches():
-                self._client.log_batch(self.run_id, metrics=list(_metrics(batch)))
-            for action in last:
-                action()
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            self._warn(error)
+            self._send(left, *last)
+        except _LeftError:
             return False
+        # Of any class: a server in trouble answers anything, and whatever it is must not silence the run for good.
+        except Exception as error:
+            if not left.is_set():
+                self._warn(error)
+            return False
+        self._warned = False
         return True
+
+    def _send(self, left: threading.Event, *last: Callable[[], None]) -> None:
+        if not self.run_id:
+            self._request(left, partial(self._begin, left))
+        while self._pending:
+            # Removed once it is done, so that a failure repeats it.
+            self._request(left, self._pending[0], "parameters or files")
+            self._pending.pop(0)
+        # MLflow keeps one of several records of the same key, step and time: sending one twice does no harm.
+        for batch in self._spool.batches():
+            metrics = list(_metrics(batch))
+            self._request(left, partial(self._log, metrics), f"the records of {len(batch)} steps")
+        for action in last:
+            self._request(left, action)
+
+    def _request(self, left: threading.Event, action: Callable[[], None], what: str = "") -> None:
+        """Ask the server for something; what it refuses again and again is said, and left out.
+
+        Raises:
+            _LeftError: meanwhile this thread was left to itself, and must not touch anything.
+        """
+        if left.is_set():
+            raise _LeftError
+        self._asked = time.monotonic()
+        try:
+            action()
+        except Exception as error:
+            self._refusals += 1
+            refused = getattr(error, "error_code", "") in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+            if not what or not refused or self._refusals < _REFUSALS:
+                raise
+            self._say(f"refuses {what}, which {self._folder} alone keeps: {error}")
+        finally:
+            if left.is_set():
+                raise _LeftError
+            self._asked = None
+        self._refusals = 0
+
+    def _log(self, metrics: list[Any]) -> None:
+        self._client.log_batch(self.run_id, metrics=metrics)
 
     def _end(self) -> None:
         self._client.set_terminated(self.run_id, status=self._status)
@@ -198,24 +252,36 @@ class MlflowTracker(Tracker):
     def _warn(self, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            print(
-                f"WARNING: MLflow at {self._config.uri} does not answer; metrics are kept in {self._spool.file}"
-                f" and sent when it is back: {error}",
-                file=sys.stderr,
-                flush=True,
+            self._say(
+                f"does not answer; metrics are kept in {self._spool.file} and sent when it is back: {error}"
             )
 
-    def _begin(self) -> None:
+    def _say(self, what: str) -> None:
+        print(f"WARNING: MLflow at {self._config.uri} {what}", file=sys.stderr, flush=True)
+
+    def _begin(self, left: threading.Event) -> None:
         """Continue the MLflow run that an earlier process of the same folder began, or begin one."""
+        from mlflow.exceptions import MlflowException
+
         self._client = self._config.client()
         marker = self._folder / "mlflow_run"
-        if marker.is_file():
-            run_id = marker.read_text().strip()
-            self._client.update_run(run_id, status="RUNNING")
-        else:
+        # A killed process may have left an empty one.
+        run_id = marker.read_text().strip() if marker.is_file() else ""
+        if run_id:
+            try:
+                self._client.update_run(run_id, status="RUNNING")
+            except MlflowException as error:
+                if left.is_set() or error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                self._say(f"has no run {run_id}, which {marker} names; another begins, with all records")
+                self._spool.rewind()
+                run_id = ""
+        if not run_id:
             run = self._client.create_run(self._config.experiment_id(), run_name=self._name)
             run_id = str(run.info.run_id)
-            marker.write_text(run_id)
+            if left.is_set():  # another thread has begun one meanwhile
+                raise _LeftError
+            write_bytes(marker, run_id.encode())
         self.run_id = run_id
 
     def _send_params(self) -> None:
@@ -252,7 +318,7 @@ def _metrics(records: Iterable[Mapping[str, float]]) -> Iterator[Any]:
     for record in records:
         for key, value in record.items():
             if key not in ("step", "time") and math.isfinite(value):
-                yield Metric(key, float(value), int(record["time"] * 1000), int(record["step"]))
+                yield Metric(key, float(value), int(record.get("time", 0.0) * 1000), int(record["step"]))
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -278,8 +344,7 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
     file = folder / "metrics.jsonl"
     if not file.is_file():
         return []
-    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     merged: dict[int, dict[str, float]] = {}
-    for record in records:
-        merged.setdefault(record["step"], {}).update(record)
+    for record in records(file.read_bytes().splitlines(), file):
+        merged.setdefault(int(record["step"]), {}).update(record)
     return [merged[step] for step in sorted(merged)]

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from pelagos.pipeline.tracking.spool import BATCH, Spool
 
 
@@ -53,3 +55,26 @@ def test_an_unfinished_line_is_cut_off(tmp_path: Path) -> None:
     assert spool.file.read_text() == whole
     spool.append({"step": 3, "loss": 0.3})
     assert sent(spool) == [1, 3]
+
+
+def test_damaged_lines_are_said_once_and_the_others_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = [f'{{"step": {step}, "loss": 0.5}}\n'.encode() for step in range(4)]
+    torn = [b"\0" * 30 + b"\n", b'{"step": "x"}\n', b"[1]\n", b"\xff\xfe\n"]
+    (tmp_path / "metrics.jsonl").write_bytes(b"".join([whole[0], torn[0], whole[1], *torn[1:], *whole[2:]]))
+    assert sent(Spool(tmp_path)) == [0, 1, 2, 3]
+    assert sent(Spool(tmp_path)) == []
+    assert capsys.readouterr().err.count("4 damaged line(s) are left out") == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "{}", '{"bytes": "x"}', "\0\0"])
+def test_a_damaged_mark_sends_everything_again(
+    tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spool = Spool(tmp_path)
+    spool.append({"step": 1, "loss": 0.5})
+    assert sent(spool) == [1]
+    (tmp_path / "mlflow_sent.json").write_text(content)
+    assert sent(Spool(tmp_path)) == [1]
+    assert "mlflow_sent.json is damaged" in capsys.readouterr().err

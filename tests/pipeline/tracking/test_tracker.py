@@ -1,5 +1,6 @@
 """Tracking: the file of metrics is complete whatever becomes of the server, which gets all of it in the end."""
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pelagos.pipeline.tracking import tracker as tracker_module
 from pelagos.pipeline.tracking.tracker import MlflowTracker, TrackingConfig, read_metrics
 
 
@@ -32,9 +34,18 @@ class Server:
         return call
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without runs, which takes a while to make."""
+    file = tmp_path_factory.mktemp("database") / "mlflow.db"
+    TrackingConfig(uri=f"sqlite:///{file}").client()
+    return file
+
+
 @pytest.fixture
-def config(tmp_path: Path) -> TrackingConfig:
+def config(tmp_path: Path, database: Path) -> TrackingConfig:
     """Of a server in a file, which is asked again soon."""
+    shutil.copy(database, tmp_path)
     return TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", retry_seconds=0.02)
 
 
@@ -46,7 +57,7 @@ def server(config: TrackingConfig, monkeypatch: pytest.MonkeyPatch) -> Server:
     return found
 
 
-def sent(config: TrackingConfig, server: Server, run: Path, key: str = "loss") -> list[tuple[int, float]]:
+def sent(config: TrackingConfig, server: Any, run: Path, key: str = "loss") -> list[tuple[int, float]]:
     """Steps and values of a metric at the server."""
     run_id = (run / "mlflow_run").read_text()
     return [(metric.step, metric.value) for metric in server._client.get_metric_history(run_id, key)]
@@ -173,3 +184,115 @@ def test_parameters_that_a_dead_server_missed_are_sent_when_the_run_catches_up(
     server.down, server.asked = True, threading.Event()
     config.catch_up("run", tmp_path / "run")
     assert not server.asked.is_set()
+
+
+class HangingServer:
+    """A server that takes a request and never ends it."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self.hangs, self.asked = client, True, threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.hangs:
+                self.asked.set()
+                time.sleep(3600)
+            return getattr(self._client, name)(*args, **kwargs)
+
+        return call
+
+
+@pytest.fixture
+def hanging(config: TrackingConfig, monkeypatch: pytest.MonkeyPatch) -> HangingServer:
+    found = HangingServer(config.client())
+    monkeypatch.setattr(TrackingConfig, "client", lambda self: found)
+    return found
+
+
+@pytest.mark.parametrize("status", ["KILLED", "FINISHED"])
+def test_a_server_that_hangs_does_not_hold_up_the_end_of_a_run(
+    tmp_path: Path,
+    config: TrackingConfig,
+    hanging: HangingServer,
+    status: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert tracker_module.PATIENCE_WHEN_KILLED < 30 < tracker_module.PATIENCE < 120, "what SLURM leaves a job"
+    tracker = config.build("run", tmp_path / "run")
+    tracker.metrics({"loss": 0.5}, 1)
+    assert hanging.asked.wait(10)
+    began = time.monotonic()
+    with monkeypatch.context() as patch:
+        patch.setattr(tracker_module, "PATIENCE", 0.1)
+        patch.setattr(tracker_module, "PATIENCE_WHEN_KILLED", 0.1)
+        tracker.close(status)
+    assert time.monotonic() - began < 5
+    assert "has not answered for 0.1 s" in capfd.readouterr().err
+    hanging.hangs = False
+    config.catch_up("run", tmp_path / "run")
+    assert sent(config, hanging, tmp_path / "run") == [(1, 0.5)]
+
+
+def test_a_request_without_an_end_is_left_to_itself(
+    tmp_path: Path, config: TrackingConfig, hanging: HangingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracker_module, "_ENDLESS", 0.05)
+    tracker = config.build("run", tmp_path / "run")
+    assert hanging.asked.wait(10)
+    hanging.hangs = False
+    time.sleep(0.1)
+    tracker.metrics({"loss": 0.5}, 1)
+    tracker.close()
+    assert sent(config, hanging, tmp_path / "run") == [(1, 0.5)]
+
+
+@pytest.mark.parametrize(
+    "answer", [KeyError("run"), ValueError("<html>"), AttributeError("text"), TypeError("None")]
+)
+def test_one_wrong_answer_does_not_silence_a_server_for_good(
+    tmp_path: Path, config: TrackingConfig, server: Server, monkeypatch: pytest.MonkeyPatch, answer: Exception
+) -> None:
+    answers: list[Exception] = [answer]
+    log_batch = server._client.log_batch
+
+    def wrong_once(*args: Any, **kwargs: Any) -> None:
+        if answers:
+            raise answers.pop()
+        log_batch(*args, **kwargs)
+
+    monkeypatch.setattr(server._client, "log_batch", wrong_once)
+    tracker = config.build("run", tmp_path / "run")
+    for step in (1, 2):
+        tracker.metrics({"loss": float(step)}, step)
+        time.sleep(0.1)
+    tracker.close()
+    assert sent(config, server, tmp_path / "run") == [(1, 1.0), (2, 2.0)]
+
+
+def test_what_a_server_refuses_again_and_again_is_said_and_does_not_hold_up_the_rest(
+    tmp_path: Path, config: TrackingConfig, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracker = config.build("run", tmp_path / "run")
+    tracker.params({"a name that MLflow refuses: \n?": 1})
+    tracker.metrics({"loss": 0.5}, 1)
+    limit = time.monotonic() + 20
+    while "refuses parameters" not in capfd.readouterr().err:
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    tracker.close()
+    assert sent(config, server, tmp_path / "run") == [(1, 0.5)]
+
+
+def test_a_server_that_has_lost_the_run_gets_all_of_it_as_another(
+    tmp_path: Path, config: TrackingConfig, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracker = config.build("run", tmp_path / "run")
+    tracker.metrics({"loss": 1.0}, 1)
+    tracker.close()
+    (tmp_path / "run" / "mlflow_run").write_text("0" * 32)
+    tracker = config.build("run", tmp_path / "run")
+    tracker.metrics({"loss": 2.0}, 2)
+    tracker.close()
+    assert sent(config, server, tmp_path / "run") == [(1, 1.0), (2, 2.0)]
+    assert "has no run 0000" in capfd.readouterr().err
