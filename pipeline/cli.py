@@ -14,7 +14,7 @@ import typer
 
 import pelagos
 from pelagos.pipeline.runs.commands import PARALLEL, STAGES, command_of, config_class, stage_module
-from pelagos.preprocessing.errors import ConfigError, PelagosError, StoppedError
+from pelagos.preprocessing.errors import ConfigError, PelagosError, StoppedError, TemporaryError, is_temporary
 
 HELP = """A foundation-model pipeline for partial differential equations and weather.
 
@@ -32,7 +32,7 @@ _PATH_FAULTS = (
     errno.EEXIST,
     errno.ENAMETOOLONG,
 )
-"""Errors of a path that the user gave; others, such as a full disk, are faults of the machine."""
+"""Errors of a path that the user gave."""
 FAULT = 70
 """The exit code of a fault of Pelagos or the machine (EX_SOFTWARE of sysexits.h), after which a job may try again."""
 
@@ -64,26 +64,34 @@ def reported() -> Iterator[None]:
                 print(f"{error}; the same command continues", file=sys.stderr)
         else:
             print(f"error: {error}", file=sys.stderr)
-        _leave(error.exit_code)
+        passing = error.exit_code == PelagosError.exit_code and is_temporary(error)
+        _leave(TemporaryError.exit_code if passing else error.exit_code)
     except BrokenPipeError:
         # The reader has seen enough, as in `| head`; Python would try to write the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(1)
-    except OSError as error:
-        if error.errno not in _PATH_FAULTS:
-            traceback.print_exc()
-            _leave(FAULT)
-        print(
-            f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}",
-            file=sys.stderr,
-        )
-        _leave(1)
     except KeyboardInterrupt:
         print("interrupted; finished work is kept, the same command continues", file=sys.stderr)
         _leave(INTERRUPTED)
-    except Exception:
-        traceback.print_exc()
-        _leave(FAULT)
+    except Exception as error:
+        _leave(_fault(error))
+
+
+def _fault(error: Exception) -> int:
+    """Report what is no PelagosError; returns the exit code."""
+    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    said = (error.strerror if isinstance(error, OSError) else "") or error
+    if is_temporary(error):
+        print(
+            f"error: {where}{said}; finished work is kept: once this has passed, the same command continues",
+            file=sys.stderr,
+        )
+        return TemporaryError.exit_code
+    if isinstance(error, OSError) and error.errno in _PATH_FAULTS:
+        print(f"error: {where}{said}", file=sys.stderr)
+        return 1
+    traceback.print_exception(error)
+    return FAULT
 
 
 def _leave(code: int) -> NoReturn:

@@ -9,6 +9,10 @@ PELAGOS_PYTHON=${PELAGOS_PYTHON:-python}
 
 # How often a run that dies after the same checkpoint goes back into the queue before it is left to you.
 RETRIES=${RETRIES:-3}
+# The same of one that ends with 74: a fault that passes, such as a full disk or a server that is away. It waits ever
+# longer, at most so many seconds.
+TEMPORARY_RETRIES=${TEMPORARY_RETRIES:-12}
+LONGEST_WAIT=${LONGEST_WAIT:-3600}
 
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
 # srun does not take over what sbatch was told since SLURM 22.05: tasks would be pinned to one core each.
@@ -40,23 +44,62 @@ train() {
   trap : TERM
   # Not --kill-on-bad-exit: processes that stop on request end with 75, some a little before others.
   srun --wait=120 "$PELAGOS_PYTHON" -m pelagos.pipeline "$@" || code=$?
-  # A job that was cancelled, preempted or is out of time is RUNNING no more; SLURM knows what becomes of it.
-  if [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ] && worth_another_try "$run" "$code"; then
-    echo "exit code $code: back into the queue, to go on from the newest checkpoint"
-    scontrol requeue "$SLURM_JOB_ID"
-  fi
+  leave "$run" "$code"
+}
+
+# alone COMMAND CONFIG [KEY=VALUE ...] runs a command in one process; then the job ends or goes back into the queue.
+alone() {
+  local code=0
+  trap : TERM
+  pelagos "$@" || code=$?
+  # Only what passes by itself: these commands have no checkpoint that tells one death from another.
+  [ "$code" != 74 ] || leave "${PELAGOS_RUN:-$PWD/$SLURM_JOB_NAME}" "$code"
   exit "$code"
 }
 
-# worth_another_try RUN CODE: whether a run that ended so should go on in another job.
-worth_another_try() {
-  local checkpoint
+# leave PATH CODE ends the job, or puts it back into the queue where another try may end well. Tries are counted
+# in PATH.failures.
+leave() {
+  local delay
+  # A job that was cancelled, preempted or is out of time is RUNNING no more; SLURM knows what becomes of it.
+  if [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ] && delay=$(next_try "$1" "$2"); then
+    echo "exit code $2: back into the queue, to go on with what is kept${delay:+, in $delay s or later}"
+    scontrol requeue "$SLURM_JOB_ID"
+    [ -z "$delay" ] || postpone "$delay"
+  fi
+  exit "$2"
+}
+
+# postpone SECONDS: the job, which SLURM is ending to queue it again, shall not start before then.
+postpone() {
+  local try
+  for try in 1 2 3 4 5 6 7 8 9 10; do
+    scontrol update JobId="$SLURM_JOB_ID" StartTime="now+$1" 2>/dev/null && return
+    sleep 1
+  done
+  echo "SLURM does not let the job wait $1 s; it starts when SLURM sees fit"
+}
+
+# next_try PATH CODE: whether a command that ended so should go on in another job; prints how long to wait before [s],
+# nothing where SLURM's own two minutes will do.
+next_try() {
+  local at times
   case $2 in
     75) return 0 ;;  # it was asked to stop (--signal) and has left a checkpoint
     0 | 1 | 2) return 1 ;;  # it is done, or has told what you have to mend
   esac
-  # A process died. Where this happens again and again after the same checkpoint, the cause stays.
-  checkpoint=$(tr -d ' \n' 2>/dev/null <"$1/checkpoints/latest.json")
-  echo "${checkpoint:-none}" >>"$1.failures"
-  [ "$(grep --count --fixed-strings --line-regexp "${checkpoint:-none}" "$1.failures")" -le "$RETRIES" ]
+  # Where it ends so again and again after the same checkpoint, the cause stays.
+  at=$(tr -d ' \n' 2>/dev/null <"$1/checkpoints/latest.json")
+  at="$2 ${SLURM_ARRAY_TASK_ID:+task $SLURM_ARRAY_TASK_ID }${at:-none}"
+  # A full disk may not take the line; then the longest wait is right.
+  if ! echo "$at" >>"$1.failures"; then echo "$LONGEST_WAIT" && return 0; fi
+  times=$(grep --count --fixed-strings --line-regexp "$at" "$1.failures")
+  if [ "$2" = 74 ]; then
+    # The disk is full, a server is away: waits of 2, 4, 8, ... minutes.
+    [ "$times" -le "$TEMPORARY_RETRIES" ] || return 1
+    times=$((60 << (times < 16 ? times : 16)))
+    echo $((times < LONGEST_WAIT ? times : LONGEST_WAIT))
+  else
+    [ "$times" -le "$RETRIES" ]
+  fi
 }

@@ -11,7 +11,14 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pelagos.preprocessing.durable import json_checksum, sha256, sync_directory, sync_tree, write_json
+from pelagos.preprocessing.durable import (
+    give_usual_mode,
+    json_checksum,
+    sha256,
+    sync_directory,
+    sync_tree,
+    write_json,
+)
 from pelagos.preprocessing.errors import DamagedFileError, MissingFileError, PelagosError
 
 LATEST = "latest.json"
@@ -41,20 +48,30 @@ def save(folder: Path, step: int, tensors: TensorGroups, values: dict[str, Any])
     if not target.exists():
         partial = folder / f".{target.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        digests = {}
-        for stem, group in tensors.items():
-            path = partial / f"{stem}.safetensors"
-            save_file({name: tensor.contiguous() for name, tensor in group.items()}, path)
-            digests[path.name] = sha256(path)
-        sync_tree(partial)
-        state = {**values, "step": step, "sha256": digests}
-        write_json(partial / "state.json", {**state, "checksum": json_checksum(state, finite=False)})
-        # Everything is on disk before the rename, so that a folder of this name is always complete.
-        partial.rename(target)
+        try:
+            _write_files(partial, {**values, "step": step}, tensors)
+            # Everything is on disk before the rename, so that a folder of this name is always complete.
+            partial.rename(target)
+        except BaseException:
+            # On a full disk it would take the room that the next attempt needs.
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         sync_directory(folder)
     write_json(folder / LATEST, {"checkpoint": target.name})
     return target
+
+
+def _write_files(folder: Path, values: dict[str, Any], tensors: TensorGroups) -> None:
+    folder.mkdir(parents=True)
+    digests = {}
+    for stem, group in tensors.items():
+        path = folder / f"{stem}.safetensors"
+        save_file({name: tensor.contiguous() for name, tensor in group.items()}, path)
+        give_usual_mode(path)
+        digests[path.name] = sha256(path)
+    sync_tree(folder)
+    state = {**values, "sha256": digests}
+    write_json(folder / "state.json", {**state, "checksum": json_checksum(state, finite=False)})
 
 
 def latest(folder: Path) -> Path | None:

@@ -18,7 +18,7 @@ from pelagos.models.context import Context, Signature
 from pelagos.models.networks.network import NetworkConfig
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import sha256, sync_tree, write_json
+from pelagos.preprocessing.durable import PARTIAL, give_usual_mode, sha256, sync_tree, write_json
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.samples.normalize import Normalizer
@@ -119,7 +119,13 @@ class Model:
         state = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
         }
-        save_file(state, weights)
+        partial = folder / f".{weights.name}{PARTIAL}"
+        try:
+            save_file(state, partial)
+            give_usual_mode(partial)
+            partial.replace(weights)
+        finally:
+            partial.unlink(missing_ok=True)  # of a failed save, on a disk that may be full
         # The description comes last and is renamed into place: without it the folder is no model.
         sync_tree(folder)
         write_json(
@@ -134,6 +140,11 @@ class Model:
                 "sha256": {weights.name: sha256(weights)},
             },
         )
+
+
+def exists(folder: Path) -> bool:
+    """Whether a folder holds a model, whatever its state."""
+    return all((folder / name).is_file() for name in ("model.json", "weights.safetensors"))
 
 
 def load(folder: Path) -> Model:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 from pelagos.pipeline.runs.configuration import dump
 from pelagos.preprocessing.config import ChangeableMark, Config
-from pelagos.preprocessing.durable import write_json
-from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.durable import write_bytes, write_json
+from pelagos.preprocessing.errors import ConfigError, DamagedFileError
 
+CLAIM = "run.json"
 DONE = "done.json"
 
 
@@ -50,12 +52,19 @@ def _changeable_fields(value: Any) -> dict[Any, Any]:
 
 
 def finished(folder: Path, digest: str) -> dict[str, Any] | None:
-    """The summary of the stage that finished here with this fingerprint; None if there is none."""
+    """The summary of the stage that finished here with this fingerprint; None if there is none.
+
+    A damaged record counts as none, with a warning: doing the rest again writes it anew.
+    """
     file = folder / DONE
     if not file.is_file():
         return None
-    record = json.loads(file.read_text(encoding="utf-8"))
-    return dict(record["summary"]) if record["fingerprint"] == digest else None
+    try:
+        record = _read(file)
+        return dict(record["summary"]) if record["fingerprint"] == digest else None
+    except DamagedFileError as error:
+        print(f"WARNING: {error}; it is written anew", file=sys.stderr, flush=True)
+        return None
 
 
 def claim(folder: Path, config: Config, digest: str) -> None:
@@ -63,10 +72,11 @@ def claim(folder: Path, config: Config, digest: str) -> None:
 
     Raises:
         ConfigError: the folder holds a run of another configuration, which is left alone.
+        DamagedFileError: what says so is damaged.
     """
-    file = folder / "run.json"
+    file = folder / CLAIM
     if file.is_file():
-        held = json.loads(file.read_text(encoding="utf-8"))["fingerprint"]
+        held = _claimed(file)
         if held != digest and not _is_bare(folder):
             raise ConfigError(
                 f"{folder} holds a run of another configuration (see {folder / 'config.yaml'}): "
@@ -75,14 +85,41 @@ def claim(folder: Path, config: Config, digest: str) -> None:
         if held == digest:
             return
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+    write_bytes(folder / "config.yaml", dump(config).encode())
     # Last, since this is what claims the folder.
     write_json(file, {"fingerprint": digest})
 
 
+def _claimed(file: Path) -> str:
+    try:
+        return str(_read(file)["fingerprint"])
+    except DamagedFileError as error:
+        raise DamagedFileError(
+            f"{error}; it says which run the folder holds: restore it, or delete it if"
+            f" {file.with_name('config.yaml')} is the run that you mean to continue"
+        ) from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A record of this module.
+
+    Raises:
+        DamagedFileError: it is none.
+    """
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedFileError(f"{file} is damaged: {error}") from error
+    wanted = {"fingerprint": str} | ({"summary": dict} if file.name == DONE else {})
+    for key, kind in wanted.items():
+        if not isinstance(record, dict) or not isinstance(record.get(key), kind):
+            raise DamagedFileError(f"{file} is damaged: it has no {key}")
+    return dict(record)
+
+
 def _is_bare(folder: Path) -> bool:
     """Whether a run only claimed the folder and then failed, as with a mistake in its configuration."""
-    return {file.name for file in folder.iterdir()} <= {"run.json", "config.yaml"}
+    return {file.name for file in folder.iterdir()} <= {CLAIM, "config.yaml"}
 
 
 def finish(folder: Path, digest: str, summary: Mapping[str, Any]) -> None:

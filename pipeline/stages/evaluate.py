@@ -21,7 +21,7 @@ from pelagos.pipeline.runs.progress import Bar, bar
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import write_json
+from pelagos.preprocessing.durable import sole_writer, write_json
 from pelagos.preprocessing.location import Folder, Location
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import Variable
@@ -75,7 +75,13 @@ def run(config: EvaluateStage) -> Evaluation:
     Raises:
         ConfigError: the output folder holds another evaluation.
         DataError: a model does not know the store, or no forecast fits into the split.
+        LockedError: another process writes to the output folder.
     """
+    with sole_writer(config.output):
+        return _evaluate(config)
+
+
+def _evaluate(config: EvaluateStage) -> Evaluation:
     store = open_store(config.store)
     plan = config.starts.plan(store)
     models = {name: load_model(config, name) for name in config.models}

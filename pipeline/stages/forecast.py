@@ -13,6 +13,7 @@ from pelagos.pipeline.runs.progress import bar
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import sole_writer
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.location import Folder, Location
 from pelagos.preprocessing.store.store import open_store
@@ -51,7 +52,13 @@ def run(config: ForecastStage) -> Path:
 
     Raises:
         ConfigError: the output exists and is not to be overwritten.
+        LockedError: another process writes it.
     """
+    with sole_writer(config.output):
+        return _forecast(config)
+
+
+def _forecast(config: ForecastStage) -> Path:
     if config.output.exists() and not config.overwrite:
         raise ConfigError(f"{config.output} exists: give another output=, or overwrite=true")
     store = open_store(config.store)

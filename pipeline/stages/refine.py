@@ -28,7 +28,7 @@ from pelagos.pipeline.runs.progress import bar
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import write_json
+from pelagos.preprocessing.durable import sole_writer, write_json
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.location import Folder, Location
@@ -79,7 +79,13 @@ def run(config: RefineStage) -> dict[str, Any]:
     Raises:
         ConfigError: the output folder holds another refinement, or the equation lacks a parameter.
         DataError: model and equation have different fields, or the grid is not periodic.
+        LockedError: another process writes to the output folder.
     """
+    with sole_writer(config.output):
+        return _refine(config)
+
+
+def _refine(config: RefineStage) -> dict[str, Any]:
     store, equation = open_store(config.store), config.equation.build()
     plan = config.starts.plan(store)
     model = load(model_registry.resolve(config.model, config.tracking))

@@ -53,8 +53,8 @@ class LoopConfig(Config):
         ledger: whether to record the samples of each step, in `ledger/` of the run's folder.
         log_every: steps between reports.
         loader: how batches are read ahead.
-        stalled_after: time without progress after which the process that holds up the others is named [s]; 0 for
-            never.
+        stalled_after: time without progress after which the process that holds up the others, and what it waits for,
+            is named [s]; 0 for never.
         peak_flops: operations per second that a process could do, to tell its utilisation; 0 measures it.
     """
 
@@ -188,7 +188,8 @@ class Trainer:
         steps = self.config.steps - self.step
         reading = self.config.loader.model_dump()
         # The order is a function of the position, so reading starts where training does; no state of it is saved.
-        stream = iter(self._loader(order, start_step=self.step, num_steps=steps, **reading))
+        loader = self._loader(order, start_step=self.step, num_steps=steps, **reading)
+        stream = iter(loader)
         self.meter.start()
         with (
             bar(title, self.config.steps, rank == 0) as show,
@@ -200,7 +201,7 @@ class Trainer:
                 numbers = range(
                     self.step * self.config.blocks + rank, (self.step + 1) * self.config.blocks, world
                 )
-                micro = _MicroBatches(stream, numbers, self._seed, self._mark)
+                micro = _MicroBatches(stream, loader.awaited, numbers, self._seed, self._mark)
                 judged: list[MicroBatchLosses] = []
                 info = self.engine.step(
                     (self._loss_function(batch, judged) for batch in micro), self._learning_rate
@@ -231,8 +232,8 @@ class Trainer:
         scaled = distributed.device().type == "cpu"
         return Loader(order, rank=distributed.rank(), world=distributed.world(), scaled=scaled, **options)
 
-    def _mark(self, activity: str) -> None:
-        self._watchdog.mark(self.step + 1, activity)
+    def _mark(self, activity: str, of: Callable[[], str] = str) -> None:
+        self._watchdog.mark(self.step + 1, activity, of)
 
     def _log(self, info: StepInfo, order: Order) -> float:
         [loss] = distributed.all_sum([info.loss / distributed.world()])
@@ -325,9 +326,15 @@ class _MicroBatches:
     """
 
     def __init__(
-        self, stream: Iterator[LoadedBatch], numbers: Sequence[int], seed: int, mark: Callable[[str], None]
+        self,
+        stream: Iterator[LoadedBatch],
+        awaited: Callable[[], str],
+        numbers: Sequence[int],
+        seed: int,
+        mark: Callable[..., None],
     ) -> None:
-        self._stream, self._numbers, self._seed, self._mark = stream, numbers, seed, mark
+        self._stream, self._awaited = stream, awaited
+        self._numbers, self._seed, self._mark = numbers, seed, mark
         self.waited = 0.0
         # Only its index, layout and sizes may be used later: the memory of its fields is filled again.
         self.seen: list[LoadedBatch] = []
@@ -335,7 +342,7 @@ class _MicroBatches:
     def __iter__(self) -> Iterator[Batch]:
         for number in self._numbers:
             before = time.monotonic()
-            self._mark("reads data")
+            self._mark("reads data", self._awaited)
             batch = next(self._stream)
             self.waited += time.monotonic() - before
             self.seen.append(batch)

@@ -1,8 +1,10 @@
 """The training run that pretraining and fine-tuning share: from a checked configuration to a model folder."""
 
 import hashlib
+import sys
 from abc import abstractmethod
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from torch import nn
 from pelagos.models.losses import LossConfig
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.engine import EngineConfig
-from pelagos.pipeline.runs import run_folder
+from pelagos.pipeline.runs import model_folder, run_folder
 from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.tracking.code_version import code_version
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
@@ -28,6 +30,7 @@ from pelagos.pipeline.training.schedule import ScheduleConfig
 from pelagos.pipeline.training.throughput import ThroughputMeter
 from pelagos.pipeline.training.trainer import LoopConfig, Trainer
 from pelagos.preprocessing.config import Changeable, Config
+from pelagos.preprocessing.durable import sole_writer
 from pelagos.preprocessing.errors import StoppedError
 from pelagos.preprocessing.location import Folder, Url
 from pelagos.preprocessing.online.online_dataset import DataConfig
@@ -106,10 +109,22 @@ class TrainingStage(Config):
 
 def run(config: TrainingStage) -> Path:
     """Train, or continue where an interrupted run of the same folder was; returns the model's folder."""
-    digest = prepare(config)
-    model, mixture = config.assemble()
-    with closing(mixture):
-        return train(config, model, mixture, digest)
+    with _sole_run(config.output):
+        digest = prepare(config)
+        model, mixture = config.assemble()
+        with closing(mixture):
+            return train(config, model, mixture, digest)
+
+
+@contextmanager
+def _sole_run(folder: Path) -> Iterator[None]:
+    """Keep a second start out of the run's folder, by a lock that rank 0 holds."""
+    distributed.start()
+    with ExitStack() as held:
+        with distributed.fail_together():
+            if distributed.rank() == 0:
+                held.enter_context(sole_writer(folder))
+        yield
 
 
 def prepare(config: TrainingStage) -> str:
@@ -136,7 +151,7 @@ def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str) ->
     folder = config.output / "model"
     rank = distributed.rank()
     name = config.name or config.output.name
-    if run_folder.finished(config.output, digest):
+    if _finished(config.output, digest):
         # The server may have been away when the run ended.
         if rank == 0:
             config.tracking.catch_up(name, config.output)
@@ -170,12 +185,35 @@ def _train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, t
     _save_model(config, model, trainer, digest)
 
 
+def _finished(folder: Path, digest: str) -> bool:
+    """Whether the run has finished and its model is there; the same answer on all processes."""
+    # Rank 0 alone looks: others might come after it has written the model anew.
+    verdict = 0
+    with distributed.fail_together():
+        if distributed.rank() == 0 and run_folder.finished(folder, digest):
+            verdict = int(model_folder.exists(folder / "model"))
+            if not verdict:
+                print(
+                    f"WARNING: the run in {folder} has finished, but its model is gone; it is made anew from the newest"
+                    " checkpoint",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    return bool(distributed.broadcast(verdict))
+
+
 def _save_model(config: TrainingStage, model: Model, trainer: Trainer, digest: str) -> None:
     """Write the model folder from the averaged weights, or the best of them, and finish the run."""
     with distributed.fail_together(), trainer.ema.network() as network:
         if distributed.rank() != 0:
             return
-        if config.loop.kept == "best":
+        if config.loop.kept == "best" and not trainer.best.weights:
+            print(
+                "WARNING: kept=best, but no validation had a finite loss: the model gets the last weights",
+                file=sys.stderr,
+                flush=True,
+            )
+        elif config.loop.kept == "best":
             # The averaged network is lent: its weights are taken back when the context ends.
             network = deepcopy(network)
             network.load_state_dict(trainer.best.weights)

@@ -5,7 +5,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -43,17 +43,19 @@ class Watchdog:
         self._rank, self._world = distributed.rank(), distributed.world()
         self._mine = PeerStatus(beat=0, progress=0)
         self._seen = [PeerStatus() for _ in range(self._world)]
+        self._activity = (self._mine.activity, "")
+        self._of: Callable[[], str] = str
         self._reported = ""
         self._stop = threading.Event()
 
-    def mark(self, step: int, activity: str) -> None:
-        """Record what this process does from now on."""
-        self._mine.activity = f"{activity} at step {step} on {socket.gethostname()}"
+    def mark(self, step: int, activity: str, of: Callable[[], str] = str) -> None:
+        """Record what this process does from now on, and what can be said of it once it takes long."""
+        self._activity, self._of = (activity, f"at step {step} on {socket.gethostname()}"), of
         self._mine.progress += 1
 
     def run(self) -> None:
         """Exchange heartbeats until stopped."""
-        store = distributed.connect_to_store(self._patience)
+        store = distributed.connect_to_store(self._patience) if self._world > 1 else None
         lost = time.monotonic()
         while not self._stop.wait(self._patience / 10):
             try:
@@ -71,8 +73,13 @@ class Watchdog:
         """Let `run` return."""
         self._stop.set()
 
-    def _exchange(self, store: distributed.KeyValueStore) -> None:
+    def _exchange(self, store: distributed.KeyValueStore | None) -> None:
         self._mine.beat += 1
+        (what, when), of = self._activity, self._of()
+        self._mine.activity = " ".join(text for text in (what, f"({of})" if of else "", when) if text)
+        if store is None:
+            self.hear(0, self._mine.beat, self._mine.progress, self._mine.activity, time.monotonic())
+            return
         mine = [self._mine.beat, self._mine.progress, self._mine.activity]
         store.set(f"pelagos/watchdog/{self._rank}", json.dumps(mine))
         for rank in range(self._world):
@@ -102,6 +109,8 @@ class Watchdog:
         speakers = [rank for rank in range(self._world) if rank not in late] or [0]
         if self._rank != speakers[0]:
             return ""
+        if self._world == 1:
+            return f"training stands still: it {self._seen[0].activity}"
         if len(late) == self._world:
             return f"all processes stand still: rank 0 {self._seen[0].activity}"
         how = "gives no sign of life; when last heard it" if silent else "stands still: it"
@@ -117,9 +126,9 @@ class Watchdog:
 
 @contextmanager
 def watchdog(patience: float) -> Iterator[Watchdog]:
-    """A watchdog that reports after `patience` seconds without progress; never with 0, or a single process."""
+    """A watchdog that reports after `patience` seconds without progress; never with 0."""
     dog = Watchdog(patience)
-    if not patience or distributed.world() == 1:
+    if not patience:
         yield dog
         return
     thread = threading.Thread(target=dog.run, name="watchdog", daemon=True)

@@ -11,7 +11,19 @@ from typer.testing import CliRunner
 import pelagos
 from pelagos.pipeline.cli import FAULT, INTERRUPTED, app, reported
 from pelagos.pipeline.runs.commands import STAGES
-from pelagos.preprocessing.errors import ConfigError, MissingFileError, StoppedError
+from pelagos.preprocessing.errors import (
+    ConfigError,
+    DamagedFileError,
+    MissingFileError,
+    StoppedError,
+    TemporaryError,
+)
+
+
+def raised_from(cause: Exception) -> Exception:
+    error = DamagedFileError("a checkpoint could not be written")
+    error.__cause__ = cause
+    return error
 
 
 @pytest.mark.parametrize(
@@ -25,7 +37,15 @@ from pelagos.preprocessing.errors import ConfigError, MissingFileError, StoppedE
             "stopped after step 3; the same command",
         ),
         (FileNotFoundError(errno.ENOENT, "No such file", "x.nc"), 1, "error: x.nc: No such file"),
-        (OSError(errno.ENOSPC, "No space left"), FAULT, "Traceback"),
+        (
+            OSError(errno.ENOSPC, "No space left", "a.bin"),
+            74,
+            "error: a.bin: No space left; finished work is",
+        ),
+        (RuntimeError("I/O error: Input/output error (os error 5)"), 74, "error: I/O error"),
+        (TemporaryError("MLflow does not answer"), 74, "error: MLflow does not answer"),
+        (raised_from(OSError(errno.EIO, "I/O")), 74, "error: a checkpoint could not be written"),
+        (OSError("of no kind"), FAULT, "Traceback"),
         (KeyboardInterrupt(), INTERRUPTED, "interrupted; finished work is kept"),
         (ZeroDivisionError("ours"), FAULT, "ZeroDivisionError: ours"),
     ],

@@ -90,7 +90,7 @@ def test_a_run_whose_server_dies_says_so_and_goes_on_when_it_is_back(
     site.lasts = 100
     with caplog.at_level(logging.ERROR):
         result = invoke("pretrain", *train, f"output={folder / 'cut'}")
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == 74, result.output  # another try may succeed
     assert re.search(r"waves-1\.zarr/(state|static)/c/0/0/0/0\S*, bytes \d+ to \d+: ", result.output)
     assert "the server does not send it, tried 3 times: 503" in result.output
     assert 0 < small_runs.reached(folder / "cut") < STEPS

@@ -1,14 +1,18 @@
 """Processes of one command: each has its place, and one that fails ends the others."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pelagos.pipeline.cluster.launch import ProcessError, process_environments, run_processes
 from pelagos.preprocessing.errors import StoppedError
+
+REAL_PYTHON = sys.executable
 
 
 @pytest.fixture
@@ -61,3 +65,41 @@ def test_processes_that_stopped_are_no_failure(program: Path) -> None:
     program.write_text(f"#!/bin/sh\nexit {StoppedError.exit_code}\n")
     with pytest.raises(StoppedError, match="2 processes have stopped"):
         run_processes(["pretrain"], 2)
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ('[ "$RANK" = 0 ] && exit 1; exit 74', 74),  # the first of a process that only heard of it
+        ("exit 2", 2),
+        ("kill -9 $$", 70),
+    ],
+)
+def test_a_failure_has_the_code_of_the_process_that_says_most(program: Path, script: str, code: int) -> None:
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    with pytest.raises(ProcessError) as caught:
+        run_processes(["pretrain"], 2)
+    assert caught.value.exit_code == code
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) is Linux's")
+def test_processes_end_with_their_launcher(program: Path, tmp_path: Path) -> None:
+    program.write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/$RANK.new; mv {tmp_path}/$RANK.new {tmp_path}/$RANK\nexec sleep 60\n"
+    )
+    code = f"""if True:
+        import sys
+        from pelagos.pipeline.cluster.launch import run_processes
+        sys.executable = {str(program)!r}
+        run_processes(["pretrain"], 2)
+    """
+    launcher = subprocess.Popen([REAL_PYTHON, "-c", code])
+    files = [tmp_path / str(rank) for rank in range(2)]
+    while not all(file.is_file() for file in files):
+        assert launcher.poll() is None
+        time.sleep(0.02)
+    orphans = [psutil.Process(int(file.read_text())) for file in files]
+    launcher.kill()
+    launcher.wait()
+    _, alive = psutil.wait_procs(orphans, timeout=10)
+    assert not alive

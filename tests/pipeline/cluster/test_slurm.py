@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -197,6 +198,33 @@ def test_only_what_may_end_well_goes_back_into_the_queue(cluster: Cluster, tmp_p
     assert found[refused] == ("FAILED", "0", "1:0")
     assert found[dying] == ("FAILED", "1", "70:0")
     assert found[cancelled][:2] == ("CANCELLED", "0")
+
+
+def test_what_passes_by_itself_waits_in_the_queue_longer_each_time(cluster: Cluster, tmp_path: Path) -> None:
+    program = tmp_path / "full"
+    program.write_text("#!/bin/bash\n[ $1 = -c ] && echo 20000 && exit\nexit 74\n")
+    program.chmod(0o755)
+    program.with_suffix(".failures").write_text("74 none\n" * 4 + "70 none\n" * 9)
+    values = f"PELAGOS_ENV={SCRIPTS / 'env.sh'},PELAGOS_PYTHON={program},PELAGOS_RUN={program}"
+    jobs = {}
+    for command in ("pretrain", "evaluate"):
+        options = (f"--export=ALL,{values}", f"--output={tmp_path}/{command}.log")
+        script = SCRIPTS / f"{command}.sbatch"
+        jobs[command] = cluster.call("sbatch", "--parsable", *options, script).strip()
+        limit = time.monotonic() + 60
+        while (waits := waiting(cluster.state(jobs[command]))) < 1500:
+            assert time.monotonic() < limit, (waits, cluster.state(jobs[command]), cluster.logs())
+            time.sleep(0.1)
+        assert waits <= 3600
+        cluster.call("scancel", jobs[command])
+    assert program.with_suffix(".failures").read_text().count("74 none") == 6
+
+
+def waiting(state: dict[str, str]) -> float:
+    """Seconds until a job that is queued again may start."""
+    if (state["JobState"], state["Restarts"]) != ("PENDING", "1") or state["StartTime"] == "Unknown":
+        return 0.0
+    return datetime.fromisoformat(state["StartTime"]).timestamp() - time.time()
 
 
 @pytest.fixture(scope="module")

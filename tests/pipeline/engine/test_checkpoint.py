@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pelagos.pipeline.engine import checkpoint
-from pelagos.preprocessing.errors import DamagedFileError, MissingFileError
+from pelagos.preprocessing.errors import DamagedFileError, MissingFileError, is_temporary
 
 TENSORS = {"weights": {"a": torch.arange(6.0).reshape(2, 3)}, "moments": {"m.a": torch.ones(3)}}
 
@@ -236,3 +236,31 @@ def test_a_kill_at_any_moment_leaves_a_loadable_checkpoint(tmp_path: Path) -> No
         step = checkpoint.load(newest)[1]["step"]
         assert step > reached
         reached = step
+
+
+def test_a_save_that_fails_leaves_nothing_and_the_next_may_succeed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with (
+            pytest.raises(checkpoint.CheckpointWriteError) as caught,
+            checkpoint.CheckpointWriter(tmp_path, 2) as writer,
+        ):
+            writer.save(3, TENSORS, {})
+    assert is_temporary(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    assert checkpoint.latest(checkpoint.save(tmp_path, 3, TENSORS, {}).parent) == tmp_path / "step-00000003"
+
+
+def test_all_files_of_a_checkpoint_may_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        path = checkpoint.save(tmp_path, 1, TENSORS, {})
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o644}

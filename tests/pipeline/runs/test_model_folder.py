@@ -1,12 +1,17 @@
 """What a network is told about a batch: its variables by name, and scalars of which none is invented."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from pelagos.models.context import Signature
-from pelagos.pipeline.runs.model_folder import DerivedScalar, context_of, signature_of
+from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.pipeline.runs import model_folder
+from pelagos.pipeline.runs.model_folder import DerivedScalar, Model, context_of, signature_of
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.variables import known_variable
@@ -55,3 +60,38 @@ def test_a_stores_own_scalar_goes_before_one_that_follows_from_its_grid() -> Non
 def test_variables_that_the_network_has_no_weights_for_are_an_error() -> None:
     with pytest.raises(ValueError, match="no input weights for mask; it knows velocity_x, velocity_y"):
         context_of(Signature(("velocity_x", "velocity_y"), ("velocity_x",)), layout(), None, LEADS)
+
+
+def small_model() -> Model:
+    config = FNOConfig(width=4, modes=(2, 2), num_layers=1)
+    signature = Signature(("u",), ("u",), shape=(8, 8))
+    return Model(config, config.build(signature), signature, {})
+
+
+def test_weights_may_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        small_model().save(tmp_path / "model")
+    finally:
+        os.umask(before)
+    files = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "model").iterdir()}
+    assert files == {"model.json": 0o640, "weights.safetensors": 0o640}
+
+
+def test_a_save_that_fails_leaves_the_model_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(state: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    model = small_model()
+    model.save(tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    monkeypatch.setattr(model_folder, "save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        model.save(tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    assert model_folder.exists(tmp_path)
+    (tmp_path / "weights.safetensors").unlink()
+    assert not model_folder.exists(tmp_path)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pelagos.pipeline.runs.run_folder import claim, fingerprint, finish, finished
 from pelagos.preprocessing.config import Changeable, Config
-from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.errors import ConfigError, DamagedFileError
 
 
 class Section(Config):
@@ -80,3 +80,29 @@ def test_a_folder_whose_run_never_began_is_free(tmp_path: Path) -> None:
     claim(tmp_path, Stage(), "mine")
     claim(tmp_path, Stage(steps=5), "other")
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["steps"] == 5
+
+
+TORN = [b"", b"{", b"null", b"{}", b'{"fingerprint": 3}', b"\xff\x00", b"\0" * 40]
+
+
+@pytest.mark.parametrize("content", TORN)
+def test_a_damaged_claim_is_said_and_nothing_is_touched(tmp_path: Path, content: bytes) -> None:
+    claim(tmp_path, Stage(), "mine")
+    (tmp_path / "run.json").write_bytes(content)
+    (tmp_path / "metrics.jsonl").touch()
+    with pytest.raises(DamagedFileError, match=r"run\.json is damaged: .*; it says which run .*config\.yaml"):
+        claim(tmp_path, Stage(), "mine")
+    assert (tmp_path / "run.json").read_bytes() == content
+    (tmp_path / "run.json").unlink()
+    claim(tmp_path, Stage(), "mine")
+
+
+@pytest.mark.parametrize(
+    "content", [*TORN, b'{"fingerprint": "mine"}', b'{"fingerprint": "mine", "summary": 3}']
+)
+def test_a_damaged_end_is_said_and_counts_as_none(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "done.json").write_bytes(content)
+    assert finished(tmp_path, "mine") is None
+    assert "done.json is damaged" in capsys.readouterr().err

@@ -2,19 +2,26 @@
 
 import hashlib
 import json
+import math
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 from pydantic import BaseModel
 
-from pelagos.pipeline.runs.model_folder import Model
+from pelagos.models.context import Signature
+from pelagos.models.networks.unet import UNetConfig
+from pelagos.pipeline.runs import run_folder
+from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.runs.run_folder import fingerprint
 from pelagos.pipeline.stages.finetune import FinetuneStage
 from pelagos.pipeline.stages.pretrain import PretrainStage
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training import training_run
+from pelagos.pipeline.training.best_weights import BestWeights
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.config import ChangeableMark
 from pelagos.preprocessing.errors import DataError, StoppedError
@@ -155,3 +162,34 @@ def test_the_tracker_learns_how_a_run_ended(
     with nullcontext() if error is None else pytest.raises(type(error)):
         training_run.train(config, cast(Model, None), cast(Mixture, None), "digest")
     assert tracker.status == [status]
+
+
+def test_a_run_without_its_model_is_not_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not training_run._finished(tmp_path, "mine")
+    run_folder.finish(tmp_path, "mine", {"steps": 4})
+    assert not training_run._finished(tmp_path, "mine")
+    assert "its model is gone; it is made anew" in capsys.readouterr().err
+    (tmp_path / "model").mkdir()
+    for name in ("model.json", "weights.safetensors"):
+        (tmp_path / "model" / name).touch()
+    assert training_run._finished(tmp_path, "mine")
+
+
+def test_the_last_weights_are_kept_where_no_validation_was_finite(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop = {**COMMON["loop"], "kept": "best", "validate_every": 1}
+    config = pretraining(output=tmp_path, loop=loop)
+    unet = UNetConfig(dims=(4, 8), depth=1, kernel=3)
+    signature = Signature(("u",), ("u",), shape=(8, 8))
+    model = Model(unet, unet.build(signature), signature, {})
+    best = BestWeights()
+    assert not any(best.improved(score, step) for step, score in enumerate([math.inf, math.nan]))
+    trainer: Any = SimpleNamespace(
+        ema=SimpleNamespace(network=lambda: nullcontext(model.network)), best=best, step=2
+    )
+    training_run._save_model(config, model, trainer, "mine")
+    assert "no validation had a finite loss" in capsys.readouterr().err
+    saved = load(tmp_path / "model").network.state_dict()
+    assert all(torch.equal(saved[name], tensor) for name, tensor in model.network.state_dict().items())
+    assert run_folder.finished(tmp_path, "mine") is not None

@@ -83,3 +83,16 @@ def test_a_frozen_process_is_named_by_another(tmp_path: Path) -> None:
         assert "rank 1 gives no sign of life; when last heard it computes at step" in output.read_text()
     finally:
         team.kill()
+
+
+def test_a_single_process_that_waits_for_its_reader_is_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from pelagos.pipeline.training.watchdog import watchdog
+
+    monkeypatch.setattr(distributed, "world", lambda: 1)
+    with watchdog(0.1) as mine:
+        mine.mark(3, "reads data", lambda: "dataset waves")
+        time.sleep(0.5)
+    told = capfd.readouterr().err
+    assert told.count("training stands still: it reads data (dataset waves) at step 3 on") == 1

@@ -1,0 +1,154 @@
+"""Forecasts, evaluations and registrations under fire: SIGKILL at random moments of their lives."""
+
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import xarray as xr
+import yaml
+from processes import Team
+
+from pelagos.evaluation.forecast_zarr import read_forecasts
+from pelagos.models.networks.unet import UNetConfig
+from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, signature_of
+from pelagos.pipeline.tracking import model_registry
+from pelagos.pipeline.tracking.tracker import TrackingConfig
+from pelagos.preprocessing.layout import Layout
+from pelagos.preprocessing.store.store import open_store
+from pelagos.preprocessing.variables import keys
+
+KILLS = 8
+pytestmark = pytest.mark.crash
+
+
+def program(command: str, config: str, overrides: list[str]) -> None:
+    """What each process does."""
+    import sys
+
+    import typer
+
+    from pelagos.pipeline.cli import run_stage
+
+    try:
+        run_stage(command, config, overrides)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+
+
+def start(file: Path, command: str, output: Path, *overrides: str) -> Team:
+    arguments = {
+        "command": command,
+        "config": str(file),
+        "overrides": [f"output={output}", *overrides],
+    }
+    return Team(Path(__file__), "program", 1, arguments)
+
+
+def finish(team: Team) -> None:
+    output = team.join()
+    assert team.codes == [0], output
+
+
+def torment(begin: Callable[[Path], Team], folder: Path, examine: Callable[[Path], None]) -> Path:
+    """Run a command once undisturbed, then kill it again and again, and let it end; returns what it wrote."""
+    began = time.monotonic()
+    finish(begin(folder / "undisturbed"))
+    duration, moments, killed = time.monotonic() - began, random.Random(1), 0
+    for _ in range(KILLS):
+        team = begin(folder / "killed")
+        # Importing comes first, and breaks nothing.
+        time.sleep(moments.uniform(0.3, 1.0) * duration)
+        killed += team.alive
+        team.kill()
+        examine(folder / "killed")
+    assert killed > KILLS // 2
+    finish(begin(folder / "killed"))
+    return folder / "killed"
+
+
+@pytest.fixture(scope="module")
+def model(waves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with fresh weights that knows the waves."""
+    store, folder = open_store(waves), tmp_path_factory.mktemp("model") / "model"
+    inputs, outputs = (*store.variables, *store.static_variables), store.variables
+    layout = Layout(store.dataset, inputs, outputs, store.grid, (), 0.02)
+    scales = {key: VariableScale(mean=0.0, std=1.0) for key in keys(inputs)}
+    domain = Domain(inputs=inputs, outputs=outputs, scales=scales, time_scale=0.02, max_lead=0.1)
+    torch.manual_seed(0)
+    config = UNetConfig(dims=(8, 16), depth=1, kernel=3)
+    signature = signature_of([layout])
+    Model(config, config.build(signature), signature, {store.dataset: domain}).save(folder)
+    return folder
+
+
+def written(folder: Path, values: dict[str, Any]) -> Path:
+    file = folder / "stage.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+STARTS = {"split": "train", "steps": 4, "every": 1}
+
+
+def test_a_forecast_is_there_whole_or_not_at_all(waves: Path, model: Path, tmp_path: Path) -> None:
+    values = {"command": "forecast", "model": str(model), "store": str(waves), "starts": STARTS, "batch": 1}
+    file = written(tmp_path, values)
+
+    def begin(output: Path) -> Team:
+        return start(file, "forecast", output, "overwrite=true", "threads=1")
+
+    def examine(output: Path) -> None:
+        if output.exists():
+            same(output, tmp_path / "undisturbed")
+
+    same(torment(begin, tmp_path, examine), tmp_path / "undisturbed")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "stage.yaml",
+        *(name for run in ("undisturbed", "killed") for name in (run, f".{run}.lock")),
+    }
+
+
+def same(one: Path, other: Path) -> None:
+    first, second = read_forecasts(one).load(), read_forecasts(other).load()
+    assert xr.Dataset.identical(first, second)
+
+
+def test_an_evaluation_ends_as_if_undisturbed(waves: Path, model: Path, tmp_path: Path) -> None:
+    values = {"command": "evaluate", "models": {"net": str(model)}, "store": str(waves), "starts": STARTS}
+    file = written(tmp_path, values)
+
+    def examine(output: Path) -> None:
+        scores = output / "scores.json"
+        if scores.exists():
+            assert scores.read_bytes() == (tmp_path / "undisturbed" / "scores.json").read_bytes()
+
+    ended = torment(lambda output: start(file, "evaluate", output, "threads=1"), tmp_path, examine)
+    for name in ("scores.json", "report.html"):
+        assert (ended / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+    same(ended / "forecasts" / "net.zarr", tmp_path / "undisturbed" / "forecasts" / "net.zarr")
+    assert not list(ended.rglob("*.partial"))
+
+
+def test_a_registration_leaves_whole_versions_and_an_alias(model: Path, tmp_path: Path) -> None:
+    tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")
+    values = {"command": "register", "model": str(model), "name": "ocean"}
+    file = written(tmp_path, {**values, "tracking": {"uri": tracking.uri}})
+
+    def examine(output: Path) -> None:
+        registered = model_registry.resolve("models:/ocean@champion", tracking)
+        assert contents(registered) == contents(model)
+
+    ended = torment(lambda output: start(file, "register", output), tmp_path, examine)
+    version = json.loads(ended.read_text())["version"]
+    registered = model_registry.resolve(f"models:/ocean/{version}", tracking)
+    assert contents(registered) == contents(model)
+    assert int(tracking.client().get_registered_model("ocean").aliases["champion"]) == version
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
