@@ -15,6 +15,7 @@ from pelagos.preprocessing.assumptions import ASSUMPTIONS, Assumption
 from pelagos.preprocessing.build.partition import chunk_of
 from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.build.source_records import SourceRecord, software
+from pelagos.preprocessing.fields.regrid_cells import CellRegridder
 from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.measures import Measures, statistics_of
@@ -71,6 +72,28 @@ def write_skeleton(folder: Path, plan: Plan) -> None:
         _write_array(
             group, "params", values, ("trajectory", "param"), {"long_name": "parameters of each trajectory"}
         )
+    for step in fields.target.steps:
+        if isinstance(step, CellRegridder):
+            _write_weights(group.require_group("regrid"), step)
+
+
+def _write_weights(group: zarr.Group, regridder: CellRegridder) -> None:
+    """Keep the sparse weights by which cells became rows and columns, in compressed rows."""
+    weights = regridder.weights
+    boxes = "boxes are points of (y, x), row by row"
+    _write_array(
+        group,
+        "start",
+        weights.indptr.astype(np.int64),
+        ("box_end",),
+        {"long_name": f"first weight of each box; {boxes}"},
+    )
+    _write_array(
+        group, "cell", weights.indices.astype(np.int64), ("weight",), {"long_name": "cell of the source"}
+    )
+    _write_array(
+        group, "weight", weights.data, ("weight",), {"long_name": "weight, before division by their sum"}
+    )
 
 
 def _texts(values: Any) -> NDArray[Any]:

@@ -2,9 +2,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
+import zarr
 from analytic_source import Analytic, configuration
+from scipy.sparse import csr_array
 
+from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
+from pelagos.preprocessing.build.repair import repair
+from pelagos.preprocessing.sources.healpix import Healpix
+from pelagos.preprocessing.store.manifest import verify
 from pelagos.preprocessing.store.store import open_store
 
 
@@ -61,3 +68,25 @@ def test_a_sea_without_values_stays_out_of_statistics_and_mask(tmp_path: Path) -
     assert not store.mask[:, :, :3].any()
     assert store.mask[:, :, 3:].all()
     assert store.num_missing == 6 * 5 * 2 * 8 * 3
+
+
+def test_the_weights_by_which_cells_were_moved_are_kept(tmp_path: Path) -> None:
+    pixels = Healpix(4, nested=True)
+    values = np.random.default_rng(0).normal(size=(10, pixels.size)).astype(np.float32)
+    ds = xr.Dataset({"t": (("time", "cell"), values)}, {"time": np.arange(10.0)})
+    ds.to_netcdf(tmp_path / "sky.nc", engine="h5netcdf")
+    source = {"kind": "cf", "paths": str(tmp_path / "sky.nc"), "cells": "healpix_nested"}
+    options = {"dataset": "sky", "source": source, "root": tmp_path / "stores", "regrid": {"shape": [6, 12]}}
+    path = build(BuildConfig.model_validate(options))
+    store, group = open_store(path), zarr.open_group(path, mode="r")
+    start, cell, weight = (np.asarray(group[f"regrid/{name}"]) for name in ("start", "cell", "weight"))
+    weights = csr_array((weight, cell, start), (72, pixels.size))
+    moved = (weights @ values[3].astype(np.float64)) / weights.sum(axis=1)
+    assert store.read(0, 3, 4)[0, 0].ravel() == pytest.approx(moved, rel=1e-6)
+    assert store.grid.kind == "latlon"
+    assert "by conservative weights" in str(group.attrs["assumptions"])
+    assert verify(path) == []
+    (path / "regrid/weight/c/0").unlink()
+    assert len(verify(path)) == 1
+    repair(path)
+    assert verify(path, sha256=True) == []
