@@ -80,12 +80,15 @@ def describe_failures(values: Mapping[str, Any]) -> str:
 
 
 def describe_left_out(about: Mapping[str, Any]) -> list[str]:
-    """For each method and variable the share of points without a score, from the content of scores.json."""
+    """For each variable the share of points without a score, and of which methods, from the content of scores.json."""
+    methods: dict[tuple[str, int], list[str]] = {}
+    for method, values in about["methods"].items():
+        for name, count in values["left_out"].items():
+            methods.setdefault((name, count), []).append(method)
     return [
-        f"{method}: {share:.2g} % of the points of {name} are left out: the truth exists there, but no forecast can"
-        for method, values in about["methods"].items()
-        for name, count in values["left_out"].items()
-        if (share := 100 * count / about["points"][name])
+        f"{100 * count / about['points'][name]:.2g} % of the points of {name} are left out, where there is a truth but"
+        f" nothing to forecast it from ({', '.join(names)})"
+        for (name, count), names in methods.items()
     ]
 
 

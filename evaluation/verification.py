@@ -127,7 +127,12 @@ def _masked(truth: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
 
 def _left_out(truth: xr.Dataset, scored: xr.Dataset, forecast: xr.Dataset) -> dict[str, int]:
     """How many points of each variable a method is not scored at, though they have a truth."""
-    counts = {name: int(truth[name].count() - scored[name].count()) for name in variable_names(forecast)}
+    masked = [
+        name
+        for name in variable_names(forecast)
+        if not np.may_share_memory(truth[name].values, scored[name].values)
+    ]
+    counts = {name: int(truth[name].count() - scored[name].count()) for name in masked}
     return {name: count for name, count in counts.items() if count}
 
 

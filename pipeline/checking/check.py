@@ -13,6 +13,7 @@ from pelagos.pipeline.checking.rehearsal import Rehearsal, RunCost, rehearse
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs.configuration import dump
 from pelagos.pipeline.runs.model_folder import Model
+from pelagos.pipeline.runs.remarks import once
 from pelagos.pipeline.training.held_out import held_out_orders
 from pelagos.pipeline.training.network_cost import NetworkCost, network_cost
 from pelagos.pipeline.training.training_run import TrainingStage
@@ -39,9 +40,11 @@ def report(config: TrainingStage, processes: int, *, deep: bool) -> None:
     prints = distributed.rank() == 0
     if prints:
         print(dump(config), end="")
-    for line in _findings(config, max(processes, distributed.world()), deep=deep):
-        if prints:
-            print(f"# {line}", flush=True)
+    # A rehearsal assembles the run once more.
+    with once():
+        for line in _findings(config, max(processes, distributed.world()), deep=deep):
+            if prints:
+                print(f"# {line}", flush=True)
 
 
 def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[str]:

@@ -3,7 +3,6 @@
 Shapes: B samples, C channels, H rows, W columns.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -20,6 +19,7 @@ from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.forecasting.forecast_inputs import Fields, InputHistory, Start, StoredInputs
 from pelagos.pipeline.runs.domain_fit import fit, lead_warnings
 from pelagos.pipeline.runs.model_folder import Domain, Model, context_of, lagged
+from pelagos.pipeline.runs.remarks import say
 from pelagos.preprocessing import transform
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
@@ -110,7 +110,7 @@ class Forecaster:
         for line in lines:
             if line not in self._said:
                 self._said.add(line)
-                print(line, file=sys.stderr, flush=True)
+                say(line)
 
     def step_lead(self, plan: ForecastPlan) -> float:
         """The lead time of one step as the network counts it."""

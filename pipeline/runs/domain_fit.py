@@ -164,17 +164,10 @@ def _in_units(grid: Grid, units: str, found: _Findings) -> Grid:
 
 def _compare(known: TrainedGrid, grid: Grid, conditions: Sequence[str], found: _Findings) -> None:
     """Warn of what differs between the grid of training and that which the model is to see."""
-    comparable = _factor(grid.units, known.units) is not None
-    for (name, lines, _), spacing, periodic in zip(_AXES, grid.spacing, grid.periodic, strict=True):
+    if _factor(grid.units, known.units) is not None:
+        found.warnings.extend(_spacing_warnings(known, grid, conditions))
+    for (name, lines, _), periodic in zip(_AXES, grid.periodic, strict=True):
         trained = getattr(known, name)
-        unit = unit_text(known.units)
-        given = f"spacing_{name}" in conditions
-        if comparable and not given and not np.isclose(spacing, trained.spacing, rtol=_TOLERANCE, atol=0):
-            found.warnings.append(
-                f"the {lines} are {spacing:g}{unit} apart, in training they were {trained.spacing:g}{unit}, which"
-                " the network is not told: regrid the store, or train with the condition"
-                f" spacing_{name}"
-            )
         if periodic != trained.periodic:
             words = {True: "periodic", False: "not periodic"}
             found.warnings.append(
@@ -187,6 +180,22 @@ def _compare(known: TrainedGrid, grid: Grid, conditions: Sequence[str], found: _
                 f"the {lines} lie from {ends[0]:g} to {ends[1]:g} degrees, in training from {trained.first:g} to"
                 f" {trained.last:g}"
             )
+
+
+def _spacing_warnings(known: TrainedGrid, grid: Grid, conditions: Sequence[str]) -> list[str]:
+    """One warning of all axes whose spacing is another and of which the network is not told."""
+    unit, differences, wanted = unit_text(known.units), [], []
+    for (name, lines, _), spacing in zip(_AXES, grid.spacing, strict=True):
+        trained, condition = getattr(known, name).spacing, f"spacing_{name}"
+        if condition not in conditions and not np.isclose(spacing, trained, rtol=_TOLERANCE, atol=0):
+            differences.append(f"{lines} {spacing:g}{unit} apart, in training {trained:g}{unit}")
+            wanted.append(condition)
+    if not differences:
+        return []
+    return [
+        f"the grid has {', and '.join(differences)}, which the network is not told: regrid the store, or train with"
+        f" conditions: [{', '.join(wanted)}]"
+    ]
 
 
 def _factor(old: str, new: str) -> float | None:

@@ -1,7 +1,6 @@
 """Fine-tuning: a model is adapted to a dataset, which may have new variables and few trajectories."""
 
 import math
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from pelagos.models.context import Signature
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs.domain_fit import fit, unit_text
 from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, load, signature_of, union
+from pelagos.pipeline.runs.remarks import say
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
@@ -167,7 +167,7 @@ def _unseen_directions(source: Model, store: SampleStore) -> list[str]:
 def _warn(lines: Iterable[str]) -> None:
     if distributed.rank() == 0:
         for line in lines:
-            print(f"WARNING: fine-tuning: {line}", file=sys.stderr, flush=True)
+            say(f"WARNING: fine-tuning: {line}")
 
 
 def _normalizer(config: FinetuneStage, source: Model, store: SampleStore) -> Normalizer:

@@ -84,7 +84,7 @@ def test_units_of_time_that_measure_something_else_are_refused() -> None:
 def test_another_spacing_is_said_unless_the_network_is_told() -> None:
     finer = Described(replace(GRID, x=GRID.x / 2))
     [warning] = held(finer).warnings
-    assert "the columns are 0.125 m apart, in training they were 0.25 m" in warning
+    assert "columns 0.125 m apart, in training 0.25 m" in warning
     assert held(finer, "spacing_x").warnings == ()
     assert held(finer, "spacing_y").warnings != ()
 
@@ -129,3 +129,18 @@ def test_lead_times_outside_training_are_said() -> None:
     )
     assert "a lead time of 0.1 s; the shortest" in lead_warnings(domain, 0.1, 0.4)[0]
     assert lead_warnings(domain.model_copy(update={"min_lead": 0.0, "max_lead": 0.0}), 0.1, 9.0) == []
+
+
+def test_domains_of_earlier_versions_are_read() -> None:
+    written = {
+        "inputs": [U.model_dump(mode="json")],
+        "outputs": [U.model_dump(mode="json")],
+        "scales": {"u@850": {"mean": 0.0, "std": 1.0}},
+        "scalars": [],
+        "time_scale": 0.5,
+        "max_lead": 0.0,
+        "frames": 1,
+    }
+    domain = Domain.model_validate(written)
+    assert (domain.grid, domain.time_units, domain.horizon) == (None, None, 0.0)
+    assert len(fit(domain, cast(SampleStore, Described()), ()).warnings) == 1
