@@ -89,17 +89,32 @@ def _read_frames(
 
 
 def channel_positions(store: Store, variables: Sequence[Variable]) -> list[int]:
-    """Where the variables are among the channels of the store's state."""
-    order = keys(store.variables)
-    return [order.index(variable.key) for variable in variables]
+    """Where the variables are among the channels of the store's state.
+
+    Raises:
+        DataError: one of them is not there.
+    """
+    return _positions(store, "fields in time", store.variables, variables)
 
 
 def static_fields(store: Store, trajectory: int, variables: Sequence[Variable]) -> Fields:
-    """(C, H, W) static fields of one trajectory as stored, in the order of the variables."""
+    """(C, H, W) static fields of one trajectory as stored, in the order of the variables.
+
+    Raises:
+        DataError: one of them is not there.
+    """
     if not variables:
         return np.empty((0, *store.grid.shape), np.float32)
-    order = keys(store.static_variables)
-    return store.static(trajectory)[[order.index(variable.key) for variable in variables]]
+    return store.static(trajectory)[_positions(store, "static fields", store.static_variables, variables)]
+
+
+def _positions(store: Store, kind: str, there: Sequence[Variable], wanted: Sequence[Variable]) -> list[int]:
+    order = keys(there)
+    if missing := [key for key in keys(wanted) if key not in order]:
+        raise DataError(
+            f"{store.path} lacks the {kind} {', '.join(missing)}, which the model has; it has {', '.join(order)}"
+        )
+    return [order.index(key) for key in keys(wanted)]
 
 
 def scalar_values(store: Store, trajectory: int, names: Sequence[str]) -> NDArray[np.float64]:

@@ -80,8 +80,8 @@ def _explanations(about: Mapping[str, Any]) -> Iterator[str]:
         )
     if any(values["failed"]["forecasts"] for values in about["methods"].values()):
         yield (
-            "A forecast that is not a number somewhere counts as failed and infinitely wrong from there on: pooled"
-            " errors become infinite, whereas a median does not move before half of the forecasts have failed."
+            "A forecast that is not a number somewhere counts as failed, and as infinitely wrong at that lead time:"
+            " pooled errors become infinite, whereas a median does not move before half of the forecasts have failed."
         )
     if lines := describe_left_out(about):
         yield "; ".join(lines) + "."

@@ -17,7 +17,7 @@ from pelagos.evaluation.truth import as_forecast
 from pelagos.models.rollout import rollout
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.forecasting.forecast_inputs import Fields, InputHistory, Start, StoredInputs
-from pelagos.pipeline.runs.domain_fit import fit, lead_warnings
+from pelagos.pipeline.runs.domain_fit import fit, lead_warnings, reach_notes
 from pelagos.pipeline.runs.model_folder import Domain, Model, context_of, lagged
 from pelagos.pipeline.runs.remarks import say
 from pelagos.preprocessing import transform
@@ -103,8 +103,11 @@ class Forecaster:
         """Say, once, where the store or the plan leave what the model was trained on."""
         step = self.step_lead(plan) * self.domain.time_scale
         longest = step * (plan.steps if self.mode == "direct" else 1)
-        leads = [] if is_steady(self.store) else lead_warnings(self.domain, step, longest)
-        lines = [f"note: {self.label}: {note}" for note in self.fit.notes]
+        leads, reach = [], []
+        if not is_steady(self.store):
+            leads = lead_warnings(self.domain, step, longest)
+            reach = [] if leads else reach_notes(self.domain, step * plan.steps)
+        lines = [f"note: {self.label}: {note}" for note in (*self.fit.notes, *reach)]
         held = _held_warnings(self.domain, self.store)
         lines += [f"WARNING: {self.label}: {warning}" for warning in (*self.fit.warnings, *leads, *held)]
         for line in lines:

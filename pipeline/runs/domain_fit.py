@@ -96,6 +96,14 @@ def lead_warnings(domain: Domain, shortest: float, longest: float) -> list[str]:
     return []
 
 
+def reach_notes(domain: Domain, reach: float) -> list[str]:
+    """What is to be said of how far forecasts go, in the model's unit of time."""
+    if not domain.horizon or reach <= domain.horizon * (1 + _TOLERANCE):
+        return []
+    unit = unit_text(domain.time_units or "1")
+    return [f"forecasts reach a lead time of {reach:g}{unit}, training reached {domain.horizon:g}{unit}"]
+
+
 def _check_levels(domain: Domain, store: SampleStore) -> None:
     units = level_units(store)
     if not units or not domain.level_units or all(variable.level is None for variable in domain.inputs):

@@ -67,3 +67,15 @@ def test_a_plan_reads_trajectories_in_its_own_order(store: Store) -> None:
     )
     for key in keys(store.variables):
         np.testing.assert_array_equal(forward[key].values, backward[key].values[::-1])
+
+
+def test_a_field_that_is_static_in_one_and_moves_in_the_other_is_named(store: Store) -> None:
+    plan, static = PLAN.plan(store), store.static_variables
+    with pytest.raises(
+        DataError, match="lacks the fields in time wave_speed, which the model has; it has displ"
+    ):
+        read_truth(store, plan, static)
+    with pytest.raises(
+        DataError, match="lacks the static fields displacement, which the model has; it has wave_speed"
+    ):
+        static_fields(store, 0, store.variables[:1])

@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from pelagos.pipeline.runs.domain_fit import DomainFit, fit, lead_warnings
+from pelagos.pipeline.runs.domain_fit import DomainFit, fit, lead_warnings, reach_notes
 from pelagos.pipeline.runs.model_folder import Domain
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.preprocessing.errors import DataError
@@ -129,6 +129,12 @@ def test_lead_times_outside_training_are_said() -> None:
     )
     assert "a lead time of 0.1 s; the shortest" in lead_warnings(domain, 0.1, 0.4)[0]
     assert lead_warnings(domain.model_copy(update={"min_lead": 0.0, "max_lead": 0.0}), 0.1, 9.0) == []
+
+
+def test_rollouts_beyond_the_horizon_are_said() -> None:
+    domain = Domain(inputs=(U,), outputs=(U,), scales={}, time_units="h", max_lead=6.0, horizon=24.0)
+    assert reach_notes(domain, 24.0) == []
+    assert reach_notes(domain, 240.0) == ["forecasts reach a lead time of 240 h, training reached 24 h"]
 
 
 def test_domains_of_earlier_versions_are_read() -> None:
