@@ -1,7 +1,7 @@
 """TargetGrid: the grid of a store, and how frames of the source get there."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from pelagos.preprocessing.fields.field_options import FieldOptions, Subset
 from pelagos.preprocessing.fields.regrid_cells import propose_rows, regrid_cells
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.cells import CELLS, cells_of, has_cells
+from pelagos.preprocessing.sources.cells import CELLS, cells_of, has_cells, without_cells
+from pelagos.preprocessing.sources.formats.plane_geometry import corners_between
 
 Frame = NDArray[Any]
 Bounds = tuple[float, float]
@@ -64,7 +65,8 @@ def target_grid(ds: xr.Dataset, options: FieldOptions) -> tuple[xr.Dataset, Targ
     if options.regrid is not None and options.coarsen > 1:
         raise ConfigError("coarsen: regrid also says which grid the store has; give only one of them")
     if ds.attrs["grid"] == CELLS or (options.regrid is not None and options.regrid.to == "latlon"):
-        return ds, _from_cells(ds, options)
+        return without_cells(ds), _from_cells(ds, options)
+    ds = without_cells(ds)
     ds, grid, crop = _cropped(ds, options.subset)
     if options.regrid is not None:
         regridder = options.regrid.build(grid)
@@ -79,7 +81,11 @@ def _from_cells(ds: xr.Dataset, options: FieldOptions) -> TargetGrid:
     label = ds.attrs["dataset"]
     if not has_cells(ds):
         raise ConfigError(f"regrid.to: {label} does not say at which latitudes and longitudes its points lie")
-    cells = cells_of(ds)
+    cells, shape = cells_of(ds), (ds.sizes["y"], ds.sizes["x"])
+    if not cells.has_areas and min(shape) > 1:
+        # Of points in rows and columns cells reach half-way to the neighbours.
+        latitude, longitude = (one.reshape(shape) for one in (cells.latitude, cells.longitude))
+        cells = replace(cells, corners=corners_between(latitude, longitude))
     if options.regrid is None:
         rows = propose_rows(cells)
         method = "conservative" if cells.has_areas else "linear"

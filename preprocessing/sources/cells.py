@@ -75,6 +75,12 @@ def has_cells(ds: xr.Dataset) -> bool:
     return "cell_latitude" in ds.coords
 
 
+def without_cells(ds: xr.Dataset) -> xr.Dataset:
+    """The dataset without the coordinates of its cells, which may be as large as its fields."""
+    names = [f"cell_{axis}{end}" for axis in ("latitude", "longitude") for end in ("", "_corners")]
+    return ds.drop_vars(names, errors="ignore")
+
+
 def cells_of(ds: xr.Dataset) -> Cells:
     """The cells of a dataset for which `has_cells` holds.
 

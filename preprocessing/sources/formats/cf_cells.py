@@ -108,6 +108,7 @@ def find_cells(
     # A file may place cells, edges and vertices of one mesh: most fields lie on what it is about.
     counts = [sum(set(dims) <= set(one.dims) for one in ds.variables.values()) for _, dims in pairs]
     if not pairs:
+        _refuse_bare_cells(path, ds, in_rows=in_rows)
         return _with_rotated_pole(ds)
     names, dims = pairs[int(np.argmax(counts))]
     if len(dims) == 2 and _complete(ds, dims) and any(_moves(ds, name, dims) for name in names):
@@ -136,7 +137,9 @@ def with_axes(path: Path | Url, ds: xr.Dataset, found: Horizontal) -> xr.Dataset
         return ds.drop_vars(cell, errors="ignore").assign_coords({cell: numbers, CELL_ROW: row})
     shape = (ds.sizes[found.dims[0]], ds.sizes[found.dims[1]])
     latitude, longitude = (one.reshape(shape) for one in (found.cells.latitude, found.cells.longitude))
-    steps = mean_spacing(latitude, longitude)
+    steps, counted = _spacing_of_messages(ds), "their spacing in the projection"
+    if steps is None:
+        steps, counted = mean_spacing(latitude, longitude), "their mean distance on the Earth"
     # Rows that run southwards have falling coordinates, as on grids of latitudes.
     southwards = bool(latitude[-1].mean() < latitude[0].mean())
     added = {}
@@ -148,8 +151,8 @@ def with_axes(path: Path | Url, ds: xr.Dataset, found: Horizontal) -> xr.Dataset
         assume(
             "grid",
             "",
-            f"{path}: it gives no coordinates along {' and '.join(added)}; points are counted by their mean distance on"
-            f" the Earth, {' and '.join(f'{step / 1000:.4g} km' for step in steps)} along y and x",
+            f"{path}: it gives no coordinates along {' and '.join(added)}; points are counted by {counted},"
+            f" {' and '.join(f'{step / 1000:.4g} km' for step in steps)} along y and x",
             "regrid: {to: latlon, ...} for latitudes and longitudes, or accept: [grid]",
         )
     return ds.assign_coords(added)
@@ -157,6 +160,15 @@ def with_axes(path: Path | Url, ds: xr.Dataset, found: Horizontal) -> xr.Dataset
 
 def _complete(ds: xr.Dataset, dims: tuple[str, ...]) -> bool:
     return all(dim in ds.variables for dim in dims)
+
+
+def _spacing_of_messages(ds: xr.Dataset) -> tuple[float, float] | None:
+    """The spacing along y and x that messages of GRIB give in metres, if they do."""
+    for one in ds.variables.values():
+        steps = [one.attrs.get(f"GRIB_D{axis}InMetres") for axis in "yx"]
+        if all(step is not None and float(step) > 0 for step in steps):
+            return float(steps[0]), float(steps[1])  # type: ignore[arg-type]  # neither is None
+    return None
 
 
 def mean_spacing(latitude: Floats, longitude: Floats) -> tuple[float, float]:
@@ -174,6 +186,23 @@ def _refuse_harmonics(path: Path | Url, ds: xr.Dataset) -> None:
                 f"{path}: {key} is stored as spherical harmonics up to wavenumber {one.attrs.get('GRIB_M', '?')}, which"
                 " are not read; fetch or make it on a Gaussian grid"
             )
+
+
+def _refuse_bare_cells(path: Path | Url, ds: xr.Dataset, *, in_rows: bool) -> None:
+    """Raise DataError where there are cells by their name, but nothing says where they lie."""
+    bare = [str(dim) for dim in ds.dims if str(dim).casefold() in _CELL_DIMS]
+    if in_rows or not bare:
+        return
+    fits = Healpix.of_length(ds.sizes[bare[0]], nested=False)
+    pixels = (
+        f"; if they are HEALPix of nside {fits.nside}, source.cells: healpix_nested or healpix_ring"
+        if fits
+        else ""
+    )
+    raise DataError(
+        f"{path}: nothing says where the {ds.sizes[bare[0]]} cells along {bare[0]} lie; coordinates lat({bare[0]}) and"
+        f" lon({bare[0]}) would be right{pixels}"
+    )
 
 
 def _named_healpix(

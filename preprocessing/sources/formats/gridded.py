@@ -7,7 +7,6 @@ of a forecast is a trajectory over lead times.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -41,7 +40,6 @@ from pelagos.preprocessing.sources.formats.longitude_axis import LongitudeAxis
 from pelagos.preprocessing.sources.formats.plane_geometry import (
     GEOMETRY,
     GeometryName,
-    corners_between,
     geometry_fields,
     grid_angle,
     to_earth,
@@ -133,8 +131,6 @@ class GriddedSource(FileSource):
             return ds if horizontal is None else _with_cells(ds, horizontal.cells).assign_attrs(grid=CELLS)
         cells, shape = horizontal.cells, (ds.sizes["y"], ds.sizes["x"])
         latitude, longitude = (one.reshape(shape) for one in (cells.latitude, cells.longitude))
-        if cells.corners is None and min(shape) > 1:
-            cells = replace(cells, corners=corners_between(latitude, longitude))
         by_default = GEOMETRY if horizontal.needed and not self.variables and min(shape) > 1 else ()
         names = by_default if self.geometry is None else self.geometry
         if doubled := [name for name in names if name in ds]:

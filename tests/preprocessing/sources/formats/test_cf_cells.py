@@ -147,7 +147,9 @@ def test_healpix_is_known_by_its_grid_mapping_by_its_places_or_by_the_option(
         assert np.abs(everything(fields)[0, 0, 0] - wanted(fields)).max() < 2
         mean = (everything(fields)[0, 0, 0] * fields.grid.area_weights()).mean()
         assert mean == pytest.approx(field(latitude, longitude).mean(), rel=1e-6)
-    with pytest.raises(DataError, match="which dimension is y and which x"):
+    with pytest.raises(
+        DataError, match=r"the 768 cells along cell lie; .*nside 8, source.cells: healpix_nested or"
+    ):
         CF(paths=written(bare, tmp_path / "again.nc")).open()
 
 
@@ -212,7 +214,7 @@ def test_a_file_with_coordinates_of_its_own_is_read_as_before_and_can_be_moved(t
     assert everything(moved)[0, 0, 0] == pytest.approx(wanted(moved), rel=1e-6)
 
 
-def grib(path: Path, sample: str, **keys: Any) -> tuple[str, Floats, Floats]:
+def grib(path: Path, sample: str, num: int = 0, **keys: Any) -> tuple[str, Floats, Floats]:
     """Two days of 2 m temperature on the grid of one of ecCodes' samples; its latitudes and longitudes."""
     with path.open("wb") as file:
         for day in (1, 2):
@@ -220,6 +222,8 @@ def grib(path: Path, sample: str, **keys: Any) -> tuple[str, Floats, Floats]:
             own = {"dataDate": 20200100 + day, "dataTime": 0, "shortName": "t", "bitsPerValue": 24}
             for key, value in (own | keys).items():
                 eccodes.codes_set(handle, key, value)
+            if num:  # another grid than the sample's: its points exist once there are values for them
+                eccodes.codes_set_values(handle, np.zeros(num))
             latitude, longitude = (
                 eccodes.codes_get_array(handle, key) for key in ("latitudes", "longitudes")
             )
@@ -239,6 +243,33 @@ def test_a_reduced_gaussian_grid_is_conserved(tmp_path: Path) -> None:
     assert len(cells.latitude) == len(latitude) == 6114
     # The mean of 20 sin(latitude) and of the wave is zero.
     assert (values * fields.grid.area_weights()).mean(axis=(1, 2)) == pytest.approx(280, abs=2e-3)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_messages_on_healpix_are_known_by_their_places(tmp_path: Path, nested: bool) -> None:
+    order = {"orderingConvention": "nested" if nested else "ring", "longitudeOfFirstGridPointInDegrees": 45}
+    path, _, _ = grib(tmp_path / "a.grib", "GRIB2", 192, gridType="healpix", Nside=4, **order)
+    assert cells_of(GRIB(paths=path).open()).healpix == Healpix(4, nested=nested)
+    fields = fields_of(GRIB(paths=path), shape=(6, 12))
+    mean = (everything(fields)[0, 0, 0] * fields.grid.area_weights()).mean()
+    assert mean == pytest.approx(280, abs=1e-3)
+
+
+def test_messages_on_a_lambert_grid_keep_their_spacing_and_can_be_moved(tmp_path: Path) -> None:
+    cone = {"LaDInDegrees": 50, "LoVInDegrees": 10, "Latin1InDegrees": 50, "Latin2InDegrees": 50}
+    corner = {
+        "latitudeOfFirstGridPointInDegrees": 45,
+        "longitudeOfFirstGridPointInDegrees": 5,
+        "jScansPositively": 1,
+    }
+    size = {"Nx": 30, "Ny": 25, "DxInMetres": 40_000, "DyInMetres": 30_000}
+    path, _, _ = grib(tmp_path / "a.grib", "GRIB2", 750, gridType="lambert", **size, **cone, **corner)
+    own = select_fields(GRIB(paths=path).open(), FieldOptions())
+    assert own.grid.spacing == (30_000.0, 40_000.0)
+    assert own.grid.y[1] > own.grid.y[0]  # rows run northwards
+    assert [channel.variable.name for channel in own.static] == list(GEOMETRY)
+    moved = fields_of(GRIB(paths=path), to="latlon", y=(48.0, 49), x=(9.0, 11))
+    assert np.abs(everything(moved)[0, 0, 0] - wanted(moved)).max() < 0.05
 
 
 @pytest.mark.parametrize("sample", ["polar_stereographic_sfc_grib2", "rotated_ll_sfc_grib2"])

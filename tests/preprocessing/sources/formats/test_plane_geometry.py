@@ -13,10 +13,10 @@ from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.regrid import Regrid
 from pelagos.preprocessing.fields.select_fields import select_fields
-from pelagos.preprocessing.sources.cells import cells_of
 from pelagos.preprocessing.sources.formats.cf import CF
 from pelagos.preprocessing.sources.formats.plane_geometry import (
     GEOMETRY,
+    corners_between,
     geometry_fields,
     grid_angle,
     unrotated,
@@ -138,7 +138,6 @@ def test_geometry_is_added_when_asked_and_the_grid_stays_its_own(tmp_path: Path)
     ds = cordex(tmp_path / "a.nc", geometry=("cell_area", "grid_angle")).open()
     assert ds.attrs["grid"] == "cartesian"
     assert ds["cell_area"].attrs["role"] == "static"
-    assert cells_of(ds).has_areas
     assert ds["cell_area"].values.sum() == pytest.approx(
         RADIUS**2 * np.deg2rad(46) * (np.sin(np.deg2rad(21)) * 2), rel=1e-2
     )
@@ -154,3 +153,12 @@ def test_what_has_no_directions_cannot_be_turned(tmp_path: Path) -> None:
     plain.to_netcdf(tmp_path / "b.nc", engine="h5netcdf")
     with pytest.raises(ConfigError, match=r"source.geometry: b has no two-dimensional latitudes"):
         CF(paths=str(tmp_path / "b.nc"), geometry=("cell_area",)).open()
+
+
+def test_corners_between_points_share_the_sphere_without_gaps() -> None:
+    north, east = np.meshgrid(np.arange(-80.0, 81, 10), np.arange(0.0, 91, 10), indexing="ij")
+    corners = corners_between(north, east).reshape(2, 17, 10, 4)
+    assert corners[:, :-1, :, [3, 2]] == pytest.approx(corners[:, 1:, :, [0, 1]])
+    assert corners[:, :, :-1, [1, 2]] == pytest.approx(corners[:, :, 1:, [0, 3]])
+    assert corners[0, 8, 4] == pytest.approx([-5, -5, 5, 5], abs=0.03)  # on great circles between the points
+    assert corners[1, 8, 4] == pytest.approx([35, 45, 45, 35], abs=1e-9)
