@@ -189,7 +189,7 @@ def even_times(times: NDArray[np.float64], stored: np.dtype[Any]) -> NDArray[np.
     In single precision 10000 + 0.01 k has steps between 0.0098 and 0.0107: each time is rounded by up to half of
     0.00098, and so are the ends of the axis. Rounding by more than a quarter of a step could hide a real difference.
 
-    >>> evened(np.array([1e4, 1e4 + 0.01, 1e4 + 0.02], np.float32).astype(float), np.dtype(np.float32)).tolist()
+    >>> even_times(np.array([1e4, 1e4 + 0.01, 1e4 + 0.02], np.float32).astype(float), np.dtype(np.float32)).tolist()
     [10000.0, 10000.009765625, 10000.01953125]
     """
     if not len(uneven_frames(times)):

@@ -278,7 +278,7 @@ TrajectorySupply(Simulation.model_validate({slow}), 2).get(0)
         started = producers(parent.pid)
         time.sleep(3)  # a simulation is under way
         os.kill(parent.pid, end)
-        parent.wait()
+        parent.wait(60)
         assert eventually(lambda: not any(process.is_running() for process in started))
 
 
