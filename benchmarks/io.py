@@ -34,7 +34,11 @@ from pelagos.preprocessing.build.write_part import PROGRESS, write_part
 from pelagos.preprocessing.loading.loader import Loader
 from pelagos.preprocessing.samples.dataset import DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture, MixtureConfig
+from pelagos.preprocessing.store.manifest import read_manifest
+from pelagos.preprocessing.store.shard_checks import ShardChecks
 from pelagos.preprocessing.store.shard_writer import write_shard
+from pelagos.preprocessing.store.small_files import shard_files
+from pelagos.preprocessing.store.store import open_store
 
 OURS, LZ4, LIMIT = "Pelagos, none", "Pelagos, blosc-lz4", "memory map"
 RAW, ALONE = "Pelagos, none, not normalised", "Pelagos, none, 1 thread"
@@ -387,7 +391,41 @@ def opening(root: Path, rounds: int, report: Report) -> None:
     report.show("Opening a mixture and drawing the first batch", timed.table(names[320], "times"))
 
 
+def checks(root: Path, rounds: int, report: Report) -> None:
+    path = io_data.store(root, "none").path
+    shards = ShardChecks(shard_files(read_manifest(path), "state"), contents=True)
+    num_batches = DatasetConfig(path=path).open().num_samples // BATCH
+
+    def epoch() -> None:
+        data = DatasetConfig(path=path, verify="none").open()
+        consume(Loader(Mixture([data], batch_size=BATCH, micro_batch=BATCH), num_steps=num_batches))
+
+    calls: dict[str, Call] = {
+        "first epoch, opened anew, unchecked": epoch,
+        "opening, unchecked": lambda: open_store(path, "none"),
+        "opening, checked": lambda: open_store(path, "opening"),
+        "all shards checked": lambda: shards.check_all(path / "state"),
+    }
+    whole, unchecked, checked, all_shards = calls
+    timings = Rates(1, calls, rounds).timings
+    clock = {name: 1e3 * statistics.median(taken) for name, taken in timings.clock.items()}
+    processor = {name: timings.milliseconds(name) for name in calls}
+    lines = [heading(("", "clock ms", "processor ms"))]
+    lines += [line((name, f"{clock[name]:,.1f}", f"{processor[name]:,.1f}")) for name in calls]
+
+    def share(costs: Callable[[dict[str, float]], float]) -> tuple[float, float]:
+        """What is left of the first epoch's speed once it pays for a check."""
+        clock_left, processor_left = (1 - costs(taken) / taken[whole] for taken in (clock, processor))
+        return clock_left, processor_left
+
+    report.show(f"Checks of a store of {num_batches * BATCH:,} pairs", lines)
+    report.gate("verify: opening, the default", share(lambda t: t[checked] - t[unchecked]), 0.98)
+    left = share(lambda t: t[checked] - t[unchecked] + t[all_shards])
+    print(f"- verify: frames, by option: {left[0]:.2f} (CPU {left[1]:.2f}) in the first epoch, 1 later")
+
+
 SECTIONS = {
+    "checks": checks,
     "read": read,
     "loader": loader,
     "write": write,

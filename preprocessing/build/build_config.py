@@ -66,7 +66,7 @@ class BuildConfig(FieldOptions):
         codec: compression of chunks: `none` is read fastest, `blosc-lz4` is a fifth smaller on turbulence.
         shard_bytes: size of a shard before compression. Writing one takes at most 1.2 times this memory, or
             that of a few frames if these are larger.
-        checksum_sources: whether to record the SHA-256 of the sources, which reads them once more.
+        checksum_sources: whether to record the SHA-256 of the sources, which reads them once more, beforehand.
         workers: number of processes that build side by side, 0 to build in this one; or jobs of SLURM
             (`kind: slurm`).
         scheduler: address of a running Dask scheduler (`tcp://host:port`) to build on instead.

@@ -17,7 +17,12 @@ from pelagos.preprocessing.build.all_assumptions import all_assumptions
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.group_writer import write_attributes, write_skeleton, write_statistics
 from pelagos.preprocessing.build.plan import Plan, make_plan, with_survey
-from pelagos.preprocessing.build.source_records import SourceRecord, record_sources, with_checksums
+from pelagos.preprocessing.build.source_records import (
+    SourceRecord,
+    changed_sources,
+    record_sources,
+    with_checksums,
+)
 from pelagos.preprocessing.build.workers import Progress, write_parts
 from pelagos.preprocessing.build.write_part import (
     PLAN,
@@ -31,7 +36,10 @@ from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataErro
 from pelagos.preprocessing.measures import merge_measures
 from pelagos.preprocessing.store.manifest import Manifest, files_of, read_manifest
 from pelagos.preprocessing.store.store import open_store
+from pelagos.preprocessing.store.store_lease import replacing_store
 
+SOURCES = Path("_build", "sources.json")
+"""Where a growing store records the checksums of its sources."""
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +60,7 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
     Raises:
         ConfigError: an option contradicts the data, a question is open, or a store of this version has other content.
         DataError: the source has a value that may not be stored, the source changed, or another build runs.
+        LockedError: the store to replace is open for reading.
         DamagedFileError: the source cannot be read; finished shards are kept.
     """
     if _is_complete(config):
@@ -63,6 +72,10 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
             f"part: {config.part} must be one of 1/{count} to {count}/{count}, without overwrite=true: "
             "a share cannot replace what the others write"
         )
+    if config.overwrite:
+        # Before hours of work; it is asked again when the store is replaced.
+        with replacing_store(config.path):
+            pass
     _make_folder(config.path.parent)
     lock = config.path.with_name(f".{config.path.name}.lock")
     building = config.path.with_name(f"{config.path.name}.building")
@@ -76,6 +89,8 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
         plan = _surveyed(plan)
         require_answers(plan.assumptions, config.accept, strict=config.strict)
         sources = _prepare(building, plan)
+        if config.checksum_sources and position == 0:
+            sources = _fingerprint(building, sources)
         write_parts(building, plan, range(position, len(plan.parts), count), progress)
         if count == 1:
             return _complete(building, plan, sources)
@@ -151,6 +166,22 @@ def _prepare(building: Path, plan: Plan) -> list[SourceRecord]:
     return sources
 
 
+def _fingerprint(building: Path, sources: list[SourceRecord]) -> list[SourceRecord]:
+    """The same records with checksums, which are kept in the folder: what is about to be read has this content."""
+    if (known := _fingerprinted(building)) is None:
+        known = with_checksums(sources)
+        durable.write_bytes(building / SOURCES, json.dumps([record.to_json() for record in known]).encode())
+    return known
+
+
+def _fingerprinted(building: Path) -> list[SourceRecord] | None:
+    """The sources with their checksums as a build began with them; None where they have not been computed."""
+    file = building / SOURCES
+    if not file.exists():
+        return None
+    return [SourceRecord(**values) for values in json.loads(file.read_bytes())]
+
+
 def _start(building: Path, plan: Plan, sources: list[SourceRecord]) -> None:
     # Made under another name: shares that start together never see half a group, and one of them wins.
     folder = Path(tempfile.mkdtemp(prefix=f".{building.name}.", dir=building.parent))
@@ -179,9 +210,8 @@ def _disagreement(building: Path, plan: Plan, sources: list[SourceRecord]) -> st
     earlier = json.loads((building / PLAN).read_bytes())
     if not plan.config.makes(earlier["config"]):
         return f"its configuration ({_difference(earlier['config'], plan.config.content())})"
-    found = {record.path: record for record in sources}
-    before = {values["path"]: SourceRecord(**values) for values in earlier["sources"]}
-    if changed := sorted(path for path in {*found, *before} if found.get(path) != before.get(path)):
+    before = _fingerprinted(building) or [SourceRecord(**values) for values in earlier["sources"]]
+    if changed := changed_sources(before, sources):
         return f"{changed[0]} has changed since"
     # Same options and files, so another version of Pelagos would cut or name the data otherwise.
     return "" if earlier["fingerprint"] == plan.fingerprint else "the layout of its data"
@@ -205,7 +235,10 @@ def _complete_if_last(lock: Path, building: Path, plan: Plan, sources: list[Sour
 def _complete(building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
     """Write statistics, attributes and manifest, then give the store its name."""
     path = plan.config.path
-    if changed := [record.path for record in record_sources(plan.fields.sources) if record not in sources]:
+    if plan.config.checksum_sources:
+        # Where shares that ended before did not: the times below say whether that is what was read.
+        sources = _fingerprint(building, sources)
+    if changed := changed_sources(sources, record_sources(plan.fields.sources)):
         raise DataError(
             f"{building}: {changed[0]} changed while it was read; begin again with overwrite=true"
         )
@@ -221,15 +254,13 @@ def _complete(building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
         _log.warning(
             "%s: no frame trains, so there are no statistics of what depends on time; see splits", path
         )
-    if plan.config.checksum_sources:
-        sources = with_checksums(sources)
     _write_results(building, plan, part_records, sources)
     # Everything is on disk before the name says that it is; the old store goes last.
     durable.sync_tree(building)
-    replaced = path.with_name(f"{path.name}.replaced")
-    if path.exists():
-        path.rename(replaced)
-    building.rename(path)
+    with replacing_store(path):
+        if path.exists():
+            path.rename(path.with_name(f"{path.name}.replaced"))
+        building.rename(path)
     durable.sync_directory(path.parent)
     _tidy(path)
     return path
@@ -264,10 +295,11 @@ def _tidy(path: Path) -> None:
     left = [path.with_name(f"{path.name}.replaced"), *path.parent.glob(f".{path.name}.building.*")]
     for folder in (path / PROGRESS, *left):
         shutil.rmtree(folder, ignore_errors=True)
-    try:
-        # Asked for first: on a read-only disk, deleting even what is not there is an error.
-        if (path / PLAN).exists():
-            (path / PLAN).unlink()
-    except OSError as error:
-        # The store is complete with it, too.
-        _log.warning("%s: a leftover of the build stays: %s", path / PLAN, error.strerror)
+    for file in (path / PLAN, path / SOURCES):
+        try:
+            # Asked for first: on a read-only disk, deleting even what is not there is an error.
+            if file.exists():
+                file.unlink()
+        except OSError as error:
+            # The store is complete with it, too.
+            _log.warning("%s: a leftover of the build stays: %s", file, error.strerror)

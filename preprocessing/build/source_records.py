@@ -1,7 +1,7 @@
 """SourceRecord: which files a store was built from, and with which software."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -11,6 +11,7 @@ from typing import Any
 import pelagos
 from pelagos.preprocessing import durable
 from pelagos.preprocessing.sources.arrays import zarr_array
+from pelagos.preprocessing.sources.arrays.hdf5_links import linked_files
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class SourceRecord:
         path: the path or URL as the source gave it.
         bytes: size of the file or of all files in the folder; -1 for what is not on this machine.
         modified: latest time of modification [ns].
+        changed: latest time of a change of content or status [ns], which no program can set; 0 where it is not known.
         sha256: digest of the content, for a folder of its sorted names and contents; empty if not asked for, or on
             a server.
         metadata_sha256: digest of the metadata of a Zarr group on a server; empty otherwise.
@@ -31,6 +33,7 @@ class SourceRecord:
     modified: int
     sha256: str = ""
     metadata_sha256: str = ""
+    changed: int = 0
 
     def published(self) -> dict[str, Any]:
         """What the finished store records: nothing that differs between copies of the file."""
@@ -43,9 +46,11 @@ class SourceRecord:
 
 
 def record_sources(paths: Iterable[str]) -> list[SourceRecord]:
-    """Sizes and times of files and folders, without checksums."""
+    """Sizes and times of files and folders and of the files that these link to, without checksums."""
     # A source may name a file once for each of its fields.
-    return [_stat(path) for path in dict.fromkeys(paths)]
+    named = list(dict.fromkeys(paths))
+    linked = (str(other) for path in named for other in linked_files(Path(path)))
+    return [_stat(path) for path in dict.fromkeys([*named, *linked])]
 
 
 def _stat(path: str) -> SourceRecord:
@@ -53,7 +58,35 @@ def _stat(path: str) -> SourceRecord:
     if not stats:
         # The content would have to be fetched a second time; values that change under the same metadata go unseen.
         return SourceRecord(path, bytes=-1, modified=0, metadata_sha256=zarr_array.fingerprint(path))
-    return SourceRecord(path, sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats))
+    return SourceRecord(
+        path,
+        bytes=sum(s.st_size for s in stats),
+        modified=max(s.st_mtime_ns for s in stats),
+        changed=max(s.st_ctime_ns for s in stats),
+    )
+
+
+def changed_sources(before: Iterable[SourceRecord], now: Iterable[SourceRecord]) -> list[str]:
+    """The paths of sources whose content is not, or may not be, what it was.
+
+    Args:
+        before: with checksums where there are any: what was only touched or copied is read again, and is the same.
+        now: sizes and times.
+    """
+    old, new = ({record.path: record for record in records} for records in (before, now))
+    return sorted(
+        path for path in {*old, *new} if path not in old or path not in new or _differs(old[path], new[path])
+    )
+
+
+def _differs(old: SourceRecord, new: SourceRecord) -> bool:
+    if (old.bytes, old.metadata_sha256) != (new.bytes, new.metadata_sha256):
+        return True
+    # Records of unfinished builds of an earlier version have no time of change.
+    known = 0 not in (old.changed, new.changed)
+    if old.modified == new.modified and (old.changed == new.changed or not known):
+        return False
+    return not old.sha256 or _with_checksum(new).sha256 != old.sha256
 
 
 def with_checksums(records: Sequence[SourceRecord]) -> list[SourceRecord]:
@@ -75,7 +108,18 @@ def _with_checksum(record: SourceRecord) -> SourceRecord:
 
 
 def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return [path] if path.is_file() else sorted(_walk(path, set()))
+
+
+def _walk(folder: Path, above: set[Path]) -> Iterator[Path]:
+    """All files below a folder; links to folders are followed, but not round in circles."""
+    if not folder.is_dir() or (real := folder.resolve()) in above:
+        return
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _walk(entry, above | {real})
+        elif entry.is_file():
+            yield entry
 
 
 def software() -> dict[str, str]:

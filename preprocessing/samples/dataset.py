@@ -11,7 +11,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from pelagos.preprocessing.array_types import Float32s, Ints
-from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.location import Location
@@ -31,6 +31,7 @@ from pelagos.preprocessing.samples.sample_reader import SampleReader
 from pelagos.preprocessing.samples.trajectory_pool import TrajectoryPool
 from pelagos.preprocessing.store.frame_reader import FrameReader
 from pelagos.preprocessing.store.sample_store import SampleStore
+from pelagos.preprocessing.store.shard_checks import Verify
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import keys, with_role
 
@@ -62,6 +63,8 @@ class DatasetConfig(SamplesConfig):
         limit: how many samples at most, spread evenly over the split: for validation.
         pool: for cold disks and servers: each process reads so many trajectories whole, holds them in memory, and
             draws all their samples before it goes on to others. It pays from a dozen samples a trajectory on.
+        verify: what of the store is compared with its checksums: `opening` all but the contents of shards, when it is
+            opened; `frames` these too, each shard before its first frame is used; `none` nothing.
     """
 
     kind: Literal["store"] = "store"
@@ -70,10 +73,11 @@ class DatasetConfig(SamplesConfig):
     num_trajectories: PositiveInt | None = None
     limit: PositiveInt | None = None
     pool: NonNegativeInt = 0
+    verify: Changeable[Verify] = "opening"
 
     def store(self) -> Store:
         """The opened store."""
-        return open_store(self.path)
+        return open_store(self.path, self.verify)
 
     def samples(self, store: SampleStore, normalizer: Normalizer) -> "Dataset":
         """The samples of the opened store."""

@@ -22,7 +22,6 @@ from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.samples.permutation import GroupedPermutation, Permutation
-from pelagos.preprocessing.store.store import open_store
 
 _GROUP = 64  # blocks that are drawn together
 
@@ -82,7 +81,7 @@ class MixtureConfig(Config):
             ConfigError: sizes that do not divide, or units that do not agree.
         """
         if normalizer is None and self.normalization == "pooled":
-            normalizer = Normalizer.pooled([open_store(dataset.path) for dataset in self.datasets])
+            normalizer = Normalizer.pooled([dataset.store() for dataset in self.datasets])
         return Mixture(
             [dataset.open(normalizer) for dataset in self.datasets],
             weights=[dataset.weight for dataset in self.datasets],

@@ -4,6 +4,7 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,13 +40,20 @@ class Manifest:
     sources: list[dict[str, Any]]
     assumptions: list[dict[str, Any]] | None = None
 
+    @cached_property
+    def checksum(self) -> str:
+        """The digest of all that it says, which changes with any byte of the store."""
+        return durable.json_checksum({"format": FORMAT, **asdict(self)})
+
     def write(self, root: Path) -> None:
         """Write the manifest into the store, durably, with a checksum of itself."""
         # Of itself, since every other file's damage is told by what it says.
-        values = {"format": FORMAT, **asdict(self)}
-        values["checksum"] = durable.json_checksum(values)
-        content = json.dumps(values, indent=1, sort_keys=True, allow_nan=False)
-        durable.write_bytes(root / MANIFEST, content.encode())
+        values = {"format": FORMAT, **asdict(self), "checksum": self.checksum}
+        durable.write_bytes(root / MANIFEST, _encoded(values))
+
+
+def _encoded(values: dict[str, Any]) -> bytes:
+    return json.dumps(values, indent=1, sort_keys=True, allow_nan=False).encode()
 
 
 def read_manifest(root: Path | Url) -> Manifest:
@@ -62,6 +70,9 @@ def read_manifest(root: Path | Url) -> Manifest:
         raise MissingFileError(f"{file}: missing; {root} is no complete store, or no store at all") from error
     try:
         values = json.loads(content)
+        # Its checksum is of values; this finds what JSON does not mind, as another space.
+        if content != _encoded(values):
+            raise ValueError("it is not as it was written")
         found, found_format = values.pop("checksum"), values.pop("format")
         if found != durable.json_checksum({"format": found_format, **values}):
             raise ValueError("it fails its own checksum")

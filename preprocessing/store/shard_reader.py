@@ -19,6 +19,7 @@ from pelagos.preprocessing.store.codec import decompress
 from pelagos.preprocessing.store.frame_reader import FrameLocations, FrameReader, LocatedFrames, Position
 from pelagos.preprocessing.store.open_shard import ChunkTable, OpenShard
 from pelagos.preprocessing.store.scatter import Buffer, as_bytes, byte_range, scatter
+from pelagos.preprocessing.store.shard_checks import NO_CHECKS, ShardChecks
 from pelagos.preprocessing.store.shard_layout import MISSING, Cell, ShardLayout
 
 _advise = getattr(os, "posix_fadvise", None)  # which macOS lacks
@@ -30,8 +31,10 @@ class ShardReader(FrameReader):
     Indices are read once and kept; of the files, about the `max_open` used last stay open.
     """
 
-    def __init__(self, path: Path, layout: ShardLayout, max_open: int = 256) -> None:
-        self.path, self.layout = path, layout
+    def __init__(
+        self, path: Path, layout: ShardLayout, checks: ShardChecks = NO_CHECKS, max_open: int = 256
+    ) -> None:
+        self.path, self.layout, self._checks = path, layout, checks
         self._max_open = max_open
         self._shards: dict[Cell, OpenShard] = {}
         self._tables: dict[Cell, ChunkTable] = {}
@@ -140,6 +143,9 @@ class ShardReader(FrameReader):
 
     def _open(self, cell: Cell) -> OpenShard:
         shard = OpenShard(self._file(cell), self.layout, self._tables.get(cell))
+        # Once, not again where a shard was closed meanwhile: checking takes longer than reading a few frames.
+        if cell not in self._tables:
+            self._checks.check(self._file(cell), self._key(cell), shard.descriptor)
         with self._lock:
             self._tables[cell] = shard.table
             self._shards[cell] = shard
@@ -153,8 +159,11 @@ class ShardReader(FrameReader):
                     self._shards[oldest] = candidate
         return shard
 
+    def _key(self, cell: Cell) -> str:
+        return self.layout.key((*cell, 0, 0, 0)[-len(self.layout.shape) :])
+
     def _file(self, cell: Cell) -> Path:
-        return self.path / self.layout.key((*cell, 0, 0, 0)[-len(self.layout.shape) :])
+        return self.path / self._key(cell)
 
     def _fill(self, shard: OpenShard, cell: Cell, offset: int, buffers: Sequence[Buffer]) -> None:
         # Arrays are buffers, but their annotations say so from Python 3.12 on only.

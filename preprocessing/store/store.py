@@ -18,10 +18,14 @@ from pelagos.preprocessing.location import Url, locate
 from pelagos.preprocessing.split import ABSENT, SPLITS
 from pelagos.preprocessing.store.format import FORMAT
 from pelagos.preprocessing.store.frame_reader import FrameReader, SharedFrame
+from pelagos.preprocessing.store.manifest import Manifest
 from pelagos.preprocessing.store.memory_reader import EmptyReader
 from pelagos.preprocessing.store.open_reader import open_reader
+from pelagos.preprocessing.store.shard_checks import ShardChecks, Verify
 from pelagos.preprocessing.store.shard_layout import read_metadata
 from pelagos.preprocessing.store.small_arrays import read_small_arrays
+from pelagos.preprocessing.store.small_files import manifest_of, read_small_files, shard_files
+from pelagos.preprocessing.store.store_lease import StoreLease
 from pelagos.preprocessing.variables import Variable
 
 
@@ -180,31 +184,38 @@ class Store:
         return np.asarray(self.scalar_values[trajectory])
 
 
-def open_store(path: Path | Url | str) -> Store:
+def open_store(path: Path | Url | str, verify: Verify = "opening") -> Store:
     """Open a complete store; reads metadata, coordinates, splits and statistics.
+
+    While it is open, no build replaces it.
 
     Args:
         path: of a folder, or a URL.
+        verify: what is compared with the manifest: by default all but the contents of shards, see `Verify`.
 
     Raises:
         MissingFileError: there is no store, or its build is not complete.
         DamagedFileError: a file of it is missing or damaged, or its server is gone.
+        ConfigError: the contents of shards on a server are to be compared.
         DataError: the folder holds something else, or a format that this version does not know.
     """
     path = store_location(path)
     if not path.is_dir():
         raise MissingFileError(f"{path}: no such store{_hint(path)}")
+    lease = _lease(path)
     attributes = read_metadata(path).get("attributes", {})
     about = attributes.get("pelagos")
     if about is None:
         raise DataError(f"{path}: a Zarr group, but not one that `pelagos build` has written")
     if about["format"] != FORMAT:
         raise DataError(f"{path}: of format {about['format']}; this version of Pelagos reads format {FORMAT}")
+    manifest = None if verify == "none" else manifest_of(path)
+    held = {} if manifest is None else read_small_files(path, manifest)
     static = tuple(Variable(**fields) for fields in about["static_variables"])
     # Builds leave out what a store has nothing of: no static channels, no scalars.
     stats = [name for name in _STATISTICS if static or not name.startswith("static_")]
     own = ["split", "time", "mask", *(["params"] if about["params"] else [])]
-    values = read_small_arrays(path, [*own, *(f"stats/{name}" for name in stats)])
+    values = read_small_arrays(path, [*own, *(f"stats/{name}" for name in stats)], held)
     axis, present = values["time"], values["split"] != ABSENT
     return Store(
         path=path,
@@ -220,8 +231,12 @@ def open_store(path: Path | Url | str) -> Store:
         stats=Statistics(**{name: values.get(f"stats/{name}", np.empty(0)) for name in _STATISTICS}),
         mask=values["mask"],
         num_missing=about["num_missing"],
-        frames=open_reader(path / "state"),
-        static_frames=_static_reader(path, about),
+        frames=open_reader(
+            path / "state", _checks(path, "state", manifest, verify, lease), held.get("state/zarr.json")
+        ),
+        static_frames=_static_reader(
+            path, about, _checks(path, "static", manifest, verify, lease), held.get("static/zarr.json")
+        ),
         scalar_values=values.get("params", np.empty((len(values["split"]), 0))),
         level=about.get("level", {}),
         present=None if np.all(present) else present,
@@ -229,10 +244,32 @@ def open_store(path: Path | Url | str) -> Store:
     )
 
 
-def _static_reader(path: Path | Url, about: dict[str, Any]) -> FrameReader:
+def _lease(path: Path | Url) -> StoreLease | None:
+    """What keeps a store from being replaced; None on a server, where none is, and for a copy without a manifest."""
+    try:
+        return StoreLease(path) if isinstance(path, Path) else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _checks(
+    path: Path | Url, array: str, manifest: Manifest | None, verify: Verify, lease: StoreLease | None
+) -> ShardChecks:
+    if verify == "frames" and isinstance(path, Url):
+        raise ConfigError(
+            f"{path}: verify: frames is for stores in folders, since it reads shards whole; `pelagos verify {path}`"
+            " fetches and compares every file once"
+        )
+    files = {} if manifest is None else shard_files(manifest, array)
+    return ShardChecks(files, contents=verify == "frames", lease=lease)
+
+
+def _static_reader(
+    path: Path | Url, about: dict[str, Any], checks: ShardChecks, metadata: bytes | None
+) -> FrameReader:
     if not about["static_variables"]:
         return EmptyReader()
-    reader = open_reader(path / "static")
+    reader = open_reader(path / "static", checks, metadata)
     return reader if about["static_varies"] else SharedFrame(reader)
 
 

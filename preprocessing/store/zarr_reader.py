@@ -13,14 +13,23 @@ from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.store.frame_reader import FrameReader, Position
 from pelagos.preprocessing.store.scatter import scatter
+from pelagos.preprocessing.store.shard_checks import NO_CHECKS, ShardChecks
 from pelagos.preprocessing.store.zarr_server import zarr_store
 
 
 class ZarrReader(FrameReader):
     """Reads frames through zarr-python: any codec and any chunks, ten times as slowly as our own readers."""
 
-    def __init__(self, path: Path | Url) -> None:
-        self._path = path
+    def __init__(self, path: Path | Url, checks: ShardChecks = NO_CHECKS) -> None:
+        """Open an array; files of a folder that are to be checked are all checked now.
+
+        Raises:
+            DamagedFileError: a file is missing, or not as it was written.
+        """
+        # Which files a frame needs is zarr-python's affair.
+        if isinstance(path, Path) and checks.contents:
+            checks.check_all(path)
+        self._path, self._checks = path, checks
         self._array = zarr.open_array(zarr_store(path), mode="r")
 
     def read_frame(self, position: Position, buffers: Sequence[NDArray[Any]]) -> None:
