@@ -181,6 +181,18 @@ def broadcast(value: int) -> int:
     return int(tensor)
 
 
+def broadcast_text(text: str) -> str:
+    """Rank 0's text, on all processes."""
+    length = broadcast(len(text.encode()))
+    tensor = torch.zeros(length, dtype=torch.uint8)
+    if rank() == 0:
+        tensor = torch.tensor(list(text.encode()), dtype=torch.uint8)
+    tensor = tensor.to(device())
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.broadcast(tensor, src=0)
+    return bytes(tensor.cpu().numpy()).decode()
+
+
 def parts_on_root(part: Tensor, *, split: bool) -> Iterator[tuple[int, Tensor]]:
     """On rank 0, each process's rank and part, one at a time; nothing elsewhere. All processes call it.
 

@@ -1,5 +1,6 @@
 """Model folder: a network with what it takes to use it on data: variables, scales, unit of lead time."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -16,12 +17,15 @@ from torch import Tensor, nn
 import pelagos
 from pelagos.models.context import Context, Signature
 from pelagos.models.networks.network import NetworkConfig
+from pelagos.pipeline.runs.model_checksum import DESCRIPTION, WEIGHTS, check_without_list
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import PARTIAL, give_usual_mode, sha256, sync_tree, write_json
+from pelagos.preprocessing.durable import PARTIAL, give_usual_mode, sha256, sync_tree, write_bytes
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.store import checksum_list
+from pelagos.preprocessing.store.checksum_list import CHECKSUM_LIST
 from pelagos.preprocessing.variables import Variable, keys
 
 MODEL_FORMAT = 1
@@ -84,7 +88,7 @@ class Domain(Config):
 class Model:
     """A network in eval mode, and the domains that it serves.
 
-    On disk it is a folder with `model.json` and `weights.safetensors`.
+    On disk it is a folder with `model.json`, `weights.safetensors` and the checksums of both in `SHA256SUMS`.
 
     Attributes:
         config: the configuration that the network was built from.
@@ -115,7 +119,7 @@ class Model:
     def save(self, folder: Path) -> None:
         """Write the model to a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = folder / "weights.safetensors"
+        weights = folder / WEIGHTS
         state = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
         }
@@ -126,25 +130,28 @@ class Model:
             partial.replace(weights)
         finally:
             partial.unlink(missing_ok=True)  # of a failed save, on a disk that may be full
-        # The description comes last and is renamed into place: without it the folder is no model.
+        digests = {WEIGHTS: sha256(weights)}
+        description = {
+            "format": MODEL_FORMAT,
+            "pelagos": pelagos.__version__,
+            "network": self.config.model_dump(mode="json"),
+            "signature": asdict(self.signature),
+            "domains": {name: domain.model_dump(mode="json") for name, domain in self.domains.items()},
+            "history": self.history,
+            "sha256": digests,
+            "checksums": CHECKSUM_LIST,
+        }
+        content = (json.dumps(description, indent=1) + "\n").encode()
+        digests = {**digests, DESCRIPTION: hashlib.sha256(content).hexdigest()}
+        checksum_list.write_list(folder, checksum_list.checksum_text(digests))
         sync_tree(folder)
-        write_json(
-            folder / "model.json",
-            {
-                "format": MODEL_FORMAT,
-                "pelagos": pelagos.__version__,
-                "network": self.config.model_dump(mode="json"),
-                "signature": asdict(self.signature),
-                "domains": {name: domain.model_dump(mode="json") for name, domain in self.domains.items()},
-                "history": self.history,
-                "sha256": {weights.name: sha256(weights)},
-            },
-        )
+        # The description comes last and is renamed into place: without it the folder is no model.
+        write_bytes(folder / DESCRIPTION, content)
 
 
 def exists(folder: Path) -> bool:
     """Whether a folder holds a model, whatever its state."""
-    return all((folder / name).is_file() for name in ("model.json", "weights.safetensors"))
+    return all((folder / name).is_file() for name in (DESCRIPTION, WEIGHTS))
 
 
 def load(folder: Path) -> Model:
@@ -152,21 +159,22 @@ def load(folder: Path) -> Model:
 
     Raises:
         MissingFileError: there is no model in the folder.
-        DamagedFileError: the weights fail their checksum.
+        DamagedFileError: a file fails its checksum.
         DataError: the model was written by a newer Pelagos.
     """
-    file, weights = folder / "model.json", folder / "weights.safetensors"
+    file, weights = folder / DESCRIPTION, folder / WEIGHTS
     for path in (file, weights):
         if not path.is_file():
             raise MissingFileError(f"{folder} holds no model: {path.name} is missing")
+    listed = checksum_list.verify_list(folder)
     values = _description(file)
     # Older formats are read as they are; a newer one may mean something else by the same keys.
     if values["format"] > MODEL_FORMAT:
         raise DataError(
             f"{file} has format {values['format']}; this Pelagos reads up to {MODEL_FORMAT}: upgrade it"
         )
-    if sha256(weights) != values["sha256"][weights.name]:
-        raise DamagedFileError(f"{weights} fails its checksum: it was changed or copied incompletely")
+    if listed is None:
+        check_without_list(folder, values)
     config = _NETWORK.validate_python(values["network"])
     signature = signature_from(values["signature"])
     network = config.build(signature)

@@ -74,10 +74,8 @@ def claim(folder: Path, config: Config, digest: str) -> None:
         ConfigError: the folder holds a run of another configuration, which is left alone.
         DamagedFileError: what says so is damaged.
     """
-    file = folder / CLAIM
-    if file.is_file():
-        held = _claimed(file)
-        if held != digest and not _is_bare(folder):
+    if held := record(folder).get("fingerprint", ""):
+        if held != digest and not is_bare(folder):
             raise ConfigError(
                 f"{folder} holds a run of another configuration (see {folder / 'config.yaml'}): "
                 "give this one another output=FOLDER, or delete that folder"
@@ -87,12 +85,18 @@ def claim(folder: Path, config: Config, digest: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "config.yaml", dump(config).encode())
     # Last, since this is what claims the folder.
-    write_json(file, {"fingerprint": digest})
+    write_json(folder / CLAIM, {"fingerprint": digest})
 
 
-def _claimed(file: Path) -> str:
+def record(folder: Path) -> dict[str, Any]:
+    """What a folder records of the run that claimed it; empty where none has.
+
+    Raises:
+        DamagedFileError: what says so is damaged.
+    """
+    file = folder / CLAIM
     try:
-        return str(_read(file)["fingerprint"])
+        return _read(file) if file.is_file() else {}
     except DamagedFileError as error:
         raise DamagedFileError(
             f"{error}; it says which run the folder holds: restore it, or delete it if"
@@ -117,7 +121,7 @@ def _read(file: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def _is_bare(folder: Path) -> bool:
+def is_bare(folder: Path) -> bool:
     """Whether a run only claimed the folder and then failed, as with a mistake in its configuration."""
     return {file.name for file in folder.iterdir()} <= {CLAIM, "config.yaml"}
 

@@ -12,9 +12,12 @@ from torch import nn
 from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.context import Signature
 from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.runs import run_inputs
 from pelagos.pipeline.runs.domain_fit import fit, unit_text
+from pelagos.pipeline.runs.model_checksum import model_checksum
 from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, load, signature_of, union
 from pelagos.pipeline.runs.remarks import say
+from pelagos.pipeline.runs.run_inputs import RunInput
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
@@ -57,6 +60,21 @@ class FinetuneStage(TrainingStage):
         """See TrainingStage."""
         return "scratch" if self.scratch else "finetune"
 
+    def inputs(self) -> list[RunInput]:
+        """See TrainingStage; the model too, at the version that the run began with."""
+        reference = self._pinned()
+        folder = model_registry.resolve(reference, self.tracking)
+        if model_registry.is_registered(reference):
+            _say_if_moved(self, reference)
+        return [*super().inputs(), RunInput("model", self.model, reference, model_checksum(folder))]
+
+    def _pinned(self) -> str:
+        """The model by its version: the one that the run began with where it has begun, though an alias has moved."""
+        begun = run_inputs.recorded(self.output, "model")
+        if begun is None or begun.reference != self.model:
+            return model_registry.pinned(self.model, self.tracking)
+        return begun.found
+
     def assemble(self) -> tuple[Model, Mixture]:
         """See TrainingStage; says in the run's folder which weights are new.
 
@@ -82,7 +100,7 @@ class FinetuneStage(TrainingStage):
         return (None if missing else config), missing
 
     def _source(self) -> Model:
-        source = load(model_registry.resolve(self.model, self.tracking))
+        source = load(model_registry.resolve(self._pinned(), self.tracking))
         if any(domain.frames > 1 for domain in source.domains.values()):
             raise DataError(f"{self.model} is of a network of several frames; samples for training have one")
         return source
@@ -91,6 +109,16 @@ class FinetuneStage(TrainingStage):
 def run(config: FinetuneStage) -> Path:
     """Fine-tune, or continue where an interrupted run was; returns the model's folder."""
     return training_run.run(config)
+
+
+def _say_if_moved(config: FinetuneStage, reference: str) -> None:
+    """Say where the alias of the configuration has come to point to another version than the run's."""
+    try:
+        now = model_registry.pinned(config.model, config.tracking)
+    except MissingFileError as error:
+        now = f"nothing ({error})"
+    if now != reference:
+        print(f"note: {config.model} is now {now}; this run began with {reference} and keeps it", flush=True)
 
 
 def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:

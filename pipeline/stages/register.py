@@ -22,8 +22,8 @@ class RegisterStage(Config):
 
     Attributes:
         model: the model's folder.
-        name: the registered model's name; if it exists, it gets a new version.
-        alias: the alias that is pointed to the new version.
+        name: the registered model's name; if it exists, it gets a new version, unless one has the same files.
+        alias: the alias that is pointed to that version.
         output: a JSON file to write the version to.
     """
 
@@ -73,12 +73,15 @@ def run(config: RegisterStage) -> model_registry.ModelVersion:
 def _register(config: RegisterStage) -> model_registry.ModelVersion:
     # Only to verify it: a damaged model must not get an alias.
     model_folder.load(config.model)
+    place = config.tracking, config.model, config.name, config.alias
     with server_errors(config.tracking.uri):
-        run_id = _run_id(config)
-    version = model_registry.register(config.tracking, config.model, config.name, config.alias, run_id)
+        known = model_registry.registered(*place)
+        run_id = _run_id(config) if known is None else ""
+    version = known or model_registry.register(*place, run_id)
     if config.output is not None:
         write_json(config.output, asdict(version))
-    print(f"registered: models:/{version.name}@{version.alias} is version {version.version}")
+    how = "registered" if known is None else "registered already, with the same files"
+    print(f"{how}: models:/{version.name}@{version.alias} is version {version.version}")
     return version
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pelagos
 
-PACKAGES = ("torch", "deepspeed", "numpy", "zarr", "safetensors")
+PACKAGES = ("torch", "deepspeed", "numpy", "numba", "zarr", "safetensors")
 
 
 @cache

@@ -1,5 +1,6 @@
 """Trainer: the loop of optimiser steps, validations and checkpoints."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from pelagos.pipeline.training.loss_guard import LossGuard, MicroBatchLosses
 from pelagos.pipeline.training.objective import Objective
 from pelagos.pipeline.training.schedule import ScheduleConfig
 from pelagos.pipeline.training.seed_draws import seed_draws
+from pelagos.pipeline.training.surroundings import differences
 from pelagos.pipeline.training.throughput import ThroughputMeter, simulation_metrics
 from pelagos.pipeline.training.watchdog import Watchdog, watchdog
 from pelagos.preprocessing.config import Changeable, Config
@@ -139,6 +141,9 @@ class Trainer:
         self.step = 0
         self._watchdog = Watchdog(0.0)  # a silent one, until `run`
         self._seed, self._record = seed, dict(record or {})
+        self._changes: list[
+            dict[str, Any]
+        ] = []  # of what the last bits depend on, each time the run was resumed
         self._writer = checkpoint.CheckpointWriter(folder, config.keep, background=config.background_save)
         file = folder.with_name("ledger") / f"rank-{distributed.rank()}.jsonl"
         self._ledger = Ledger(file, active=config.ledger)
@@ -163,12 +168,26 @@ class Trainer:
         tensors, values = checkpoint.load(path, verify=False)
         if values["fingerprint"] != digest:
             raise DataError(f"checkpoint {path} belongs to another configuration")
+        self._say_changes(values, step)
         self.guard.load(values["guard"])
         # Its bias correction counts the steps that AdamW has taken, which skipped ones are not.
         self.engine.load(tensors["weights"], tensors["moments"], step - self.guard.skipped)
         self.ema.load(tensors["average"])
         self.best.load(values["best"], tensors.get("best", {}) if distributed.rank() == 0 else {})
         self.step = step
+
+    def _say_changes(self, then: Mapping[str, Any], step: int) -> None:
+        """Say and keep how what the last bits depend on differs from when a checkpoint was written."""
+        self._changes = list(then.get("changes", []))
+        # Only rank 0 has a record.
+        if changed := differences(then, self._record):
+            self._changes.append({"step": step, "changed": changed})
+            print(
+                f"WARNING: the run goes on from step {step} under other conditions ({'; '.join(changed)}): its next"
+                " steps may differ in the last bits from those of a run that was not interrupted",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def run(self, order: Order, held_out: Mapping[str, Order], digest: str, title: str) -> None:
         """Train to the last step. However this ends, all checkpoints that were begun are on disk.
@@ -312,6 +331,7 @@ class Trainer:
             "processes": distributed.world(),
             "best": self.best.values(),
             "guard": self.guard.state(),
+            **({"changes": self._changes} if self._changes else {}),
             **self._record,
         }
         with distributed.fail_together():

@@ -1,6 +1,7 @@
 """The training run that pretraining and fine-tuning share: from a checked configuration to a model folder."""
 
 import hashlib
+import logging
 import sys
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -17,9 +18,9 @@ from torch import nn
 from pelagos.models.losses import LossConfig
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.engine import EngineConfig
-from pelagos.pipeline.runs import model_folder, run_folder
+from pelagos.pipeline.runs import model_folder, run_folder, run_inputs
 from pelagos.pipeline.runs.model_folder import Model
-from pelagos.pipeline.tracking.code_version import code_version
+from pelagos.pipeline.runs.run_inputs import RunInput
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training.held_out import held_out_orders
 from pelagos.pipeline.training.loss_guard import GuardConfig, LossGuard
@@ -27,15 +28,19 @@ from pelagos.pipeline.training.network_cost import network_cost
 from pelagos.pipeline.training.objective import ObjectiveConfig
 from pelagos.pipeline.training.optimizer import OptimizerConfig
 from pelagos.pipeline.training.schedule import ScheduleConfig
+from pelagos.pipeline.training.surroundings import surroundings
 from pelagos.pipeline.training.throughput import ThroughputMeter
 from pelagos.pipeline.training.trainer import LoopConfig, Trainer
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.durable import sole_writer
-from pelagos.preprocessing.errors import StoppedError
+from pelagos.preprocessing.errors import MissingFileError, StoppedError
 from pelagos.preprocessing.location import Folder, Url
 from pelagos.preprocessing.online.online_dataset import DataConfig
+from pelagos.preprocessing.samples.dataset import DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture
-from pelagos.preprocessing.store.store import open_store
+from pelagos.preprocessing.store.manifest import read_manifest
+
+_log = logging.getLogger(__name__)
 
 
 class TrainingStage(Config):
@@ -70,6 +75,14 @@ class TrainingStage(Config):
     def stores(self) -> list[Path | Url]:
         """The paths of all stores that the run reads."""
         return [data.path for data in self.data_configs if data.kind == "store"]
+
+    def inputs(self) -> list[RunInput]:
+        """What the run starts from, by content.
+
+        Raises:
+            PelagosError: some of it is not there, or damaged.
+        """
+        return [store_input(data) for data in self.data_configs if data.kind == "store"]
 
     def missing_stores(self) -> list[str]:
         """Messages on those that do not exist yet."""
@@ -133,17 +146,26 @@ def prepare(config: TrainingStage) -> str:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    digest = run_folder.fingerprint(config, *map(store_fingerprint, config.stores), changeable=True)
+    digest = ""
     with distributed.fail_together():
+        # Rank 0 alone: what an alias points to may change while processes ask.
         if distributed.rank() == 0:
-            run_folder.claim(config.output, config, digest)
-    return digest
+            digest = run_inputs.claim(config.output, config, config.inputs())
+    return distributed.broadcast_text(digest)
 
 
-def store_fingerprint(path: Path | Url) -> str:
-    """A digest that changes with the content of a store."""
-    # The metadata records statistics and what the store was built from, so that shards need not be read.
-    return hashlib.sha256((open_store(path).path / "zarr.json").read_bytes()).hexdigest()
+def store_input(data: DatasetConfig) -> RunInput:
+    """A store as an input of a run."""
+    # Opened before anything is compared, so that what is no store is said to be none.
+    path, opened = data.path, data.store().path
+    # Earlier versions took the metadata, which does not change with every value.
+    metadata = hashlib.sha256((opened / "zarr.json").read_bytes()).hexdigest()
+    try:
+        checksum = read_manifest(opened).checksum
+    except MissingFileError:
+        _log.warning("%s has no manifest, so that a run notices only changes of its metadata", opened)
+        checksum = metadata
+    return RunInput(f"store {path}", str(path), str(path), checksum, before=metadata)
 
 
 def train(config: TrainingStage, model: Model, mixture: Mixture, digest: str) -> Path:
@@ -232,7 +254,7 @@ def build_trainer(
         model.network, config.optimizer.build(model.network), loop.micro_batch, accumulation
     )
     losses = {dataset.layout.dataset: config.loss.build(dataset.layout) for dataset in mixture.datasets}
-    record = {**code_version(), "config": config.model_dump(mode="json")} if distributed.rank() == 0 else {}
+    record = {**surroundings(), "config": config.model_dump(mode="json")} if distributed.rank() == 0 else {}
     return Trainer(
         loop,
         config.schedule,

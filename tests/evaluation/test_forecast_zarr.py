@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 
 from pelagos.evaluation.forecast_zarr import read_forecasts, write_forecasts
+from pelagos.preprocessing.errors import DamagedFileError
 
 Make = Callable[..., xr.Dataset]
 
@@ -41,3 +42,54 @@ def test_an_interrupted_write_leaves_the_old_forecasts(forecasts: xr.Dataset, tm
     xr.testing.assert_identical(read_forecasts(path).load(), forecasts)
     write_forecasts([forecasts], path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["forecast.zarr"]
+
+
+def test_sixty_changes_of_a_byte_are_refused(
+    forecasts: xr.Dataset, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = tmp_path / "forecast.zarr"
+    write_forecasts([forecasts], path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    for number in range(60):
+        file = files[number % len(files)]
+        content = file.read_bytes()
+        changed = bytearray(content)
+        changed[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(changed)
+        with pytest.raises(DamagedFileError):
+            read_forecasts(path)
+        file.write_bytes(content)
+    xr.testing.assert_identical(read_forecasts(path).load(), forecasts)
+
+
+def test_a_chunk_too_few_or_too_many_is_refused(forecasts: xr.Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "forecast.zarr"
+    write_forecasts([forecasts], path)
+    chunk = next(
+        file for file in sorted((path / "u").rglob("*")) if file.name != "zarr.json" and file.is_file()
+    )
+    chunk.rename(chunk.with_name("99"))
+    with pytest.raises(DamagedFileError, match="missing, though SHA256SUMS names it"):
+        read_forecasts(path)
+    chunk.write_bytes(chunk.with_name("99").read_bytes())
+    with pytest.raises(DamagedFileError, match="99: SHA256SUMS does not know this file"):
+        read_forecasts(path)
+
+
+def test_forecasts_of_before_are_read_with_a_word(
+    forecasts: xr.Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "forecast.zarr"
+    forecasts.to_zarr(path, zarr_format=3, consolidated=False)
+    xr.testing.assert_identical(read_forecasts(path).load(), forecasts)
+    assert "nothing of it is checked" in caplog.text
+
+
+def test_strangers_open_them_without_a_warning(
+    forecasts: xr.Dataset, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "forecast.zarr"
+    write_forecasts([forecasts], path)
+    recwarn.clear()
+    xr.testing.assert_identical(xr.open_zarr(path, chunks=None).load(), forecasts)
+    assert [str(warning.message) for warning in recwarn] == []

@@ -84,6 +84,8 @@ def test_more_processes_than_gpus_are_refused(asked_anew: pytest.MonkeyPatch) ->
 
 
 def test_one_process_needs_no_peers() -> None:
+    assert distributed.broadcast_text("models:/été/1") == "models:/été/1"
+    assert distributed.broadcast_text("") == ""
     assert distributed.all_sum([1.5, -2.0]) == [1.5, -2.0]
     assert distributed.broadcast(7) == 7
     part = torch.arange(3.0)

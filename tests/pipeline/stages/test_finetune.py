@@ -1,5 +1,6 @@
 """What fine-tuning begins with: the model's weights and scales, or fresh ones that do not depend on it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,13 @@ import pytest
 import torch
 
 from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.pipeline.runs import run_inputs
 from pelagos.pipeline.runs.model_folder import Model, load, signature_of
 from pelagos.pipeline.stages.finetune import FinetuneStage
+from pelagos.pipeline.tracking import model_registry
+from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.pipeline.training.training_data import domain_of
-from pelagos.preprocessing.errors import DataError, MissingFileError
+from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
 from pelagos.preprocessing.samples.dataset import DatasetConfig
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.store.store import open_store
@@ -120,3 +124,52 @@ def test_another_meaning_of_lead_time_one_is_said(
     data = {"path": waves, "time_scale": 0.04}
     stage(waves, other, data=data).assemble()[1].close()
     assert capsys.readouterr().err == ""
+
+
+def test_a_run_keeps_the_version_that_it_began_with_when_the_alias_moves(
+    waves: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")
+
+    def register(note: str) -> None:
+        model = replace(load(source), history={"note": note})
+        model.save(tmp_path / "model")
+        run_id = tracking.client().create_run(tracking.experiment_id()).info.run_id
+        model_registry.register(tracking, tmp_path / "model", "ocean", "champion", run_id)
+
+    register("first")
+    config = stage(
+        waves, source, model="models:/ocean@champion", output=tmp_path / "run", tracking=tracking.model_dump()
+    )
+    digest = run_inputs.claim(config.output, config, config.inputs())
+    (config.output / "checkpoints").mkdir()
+    register("second")
+    assert run_inputs.claim(config.output, config, config.inputs()) == digest
+    assert (
+        "is now models:/ocean/2; this run began with models:/ocean/1 and keeps it" in capsys.readouterr().out
+    )
+    model, mixture = config.assemble()
+    mixture.close()
+    assert model.history["note"] == "first"
+    # A run of its own begins with what the alias points to by then.
+    other = stage(
+        waves,
+        source,
+        model="models:/ocean@champion",
+        output=tmp_path / "other",
+        tracking=tracking.model_dump(),
+    )
+    assert run_inputs.claim(other.output, other, other.inputs()) != digest
+
+
+def test_a_run_does_not_go_on_with_a_folder_that_holds_another_model_by_now(
+    waves: Path, source: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(source, copy)
+    config = stage(waves, copy, output=tmp_path / "run")
+    run_inputs.claim(config.output, config, config.inputs())
+    (config.output / "checkpoints").mkdir()
+    replace(load(copy), history={}).save(copy)
+    with pytest.raises(ConfigError, match=r"the model .* had the checksum .* then and has .* now"):
+        run_inputs.claim(config.output, config, config.inputs())

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from pelagos.models.context import Signature
 from pelagos.models.networks.fourier.fno import FNOConfig
-from pelagos.pipeline.runs.model_folder import Model
+from pelagos.pipeline.runs.model_checksum import model_checksum
+from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.stages.register import RegisterStage, run
 from pelagos.pipeline.tracking import model_registry
 from pelagos.preprocessing.errors import DamagedFileError
@@ -32,16 +34,24 @@ def stage(model: Path, **values: Any) -> RegisterStage:
 
 def test_versions_follow_each_other_and_the_alias_follows_them(model: Path, tmp_path: Path) -> None:
     assert run(stage(model)).version == 1
-    config = stage(model, alias="best", output=tmp_path / "version.json")
+    # Other weights: the same files would make no version.
+    other = load(model)
+    torch.nn.init.zeros_(next(other.network.parameters()))
+    other.save(tmp_path / "model")
+    tracking = stage(model).tracking
+    values = {"alias": "best", "output": tmp_path / "version.json", "tracking": tracking}
+    config = stage(tmp_path / "model", **values)
     version = run(config)
     assert json.loads((tmp_path / "version.json").read_text()) == {
         "name": "ocean",
         "version": 2,
         "alias": "best",
+        "checksum": model_checksum(tmp_path / "model"),
     }
     folder = model_registry.resolve("models:/ocean@best", config.tracking)
-    assert (folder / "weights.safetensors").read_bytes() == (model / "weights.safetensors").read_bytes()
-    assert version == model_registry.ModelVersion("ocean", 2, "best")
+    for file in ("weights.safetensors", "model.json"):
+        assert (folder / file).read_bytes() == (tmp_path / "model" / file).read_bytes()
+    assert version == model_registry.ModelVersion("ocean", 2, "best", model_checksum(tmp_path / "model"))
 
 
 def test_a_damaged_model_is_not_registered(model: Path, tmp_path: Path) -> None:
@@ -77,7 +87,7 @@ def test_a_model_is_registered_where_its_training_run_is_unknown(
     shutil.copytree(model, copy)
     # The run was tracked by another server.
     (copy.parent / "mlflow_run").write_text("0" * 32)
-    config = stage(copy)
+    config = stage(copy, name="lake")
     version = run(config)
     assert f"is not at {config.tracking.uri}" in capsys.readouterr().out
-    assert model_registry.resolve(f"models:/ocean/{version.version}", config.tracking).is_dir()
+    assert model_registry.resolve(f"models:/lake/{version.version}", config.tracking).is_dir()

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import math
+import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,10 +24,13 @@ from pelagos.pipeline.stages.pretrain import PretrainStage
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training import training_run
 from pelagos.pipeline.training.best_weights import BestWeights
-from pelagos.pipeline.training.training_run import TrainingStage
+from pelagos.pipeline.training.training_run import TrainingStage, store_input
 from pelagos.preprocessing.config import ChangeableMark
+from pelagos.preprocessing.durable import checksum
 from pelagos.preprocessing.errors import DataError, StoppedError
+from pelagos.preprocessing.samples.dataset import DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture
+from pelagos.preprocessing.store.manifest import read_manifest
 
 CHANGEABLE: dict[str, Any] = {
     "output": True,
@@ -33,7 +38,7 @@ CHANGEABLE: dict[str, Any] = {
     "threads": True,
     "tracking": True,
     "engine": {"zero_stage"},
-    "data": {"__all__": {"producers", "ahead"}, "producers": True, "ahead": True},
+    "data": {"__all__": {"producers", "ahead", "verify"}, "producers": True, "ahead": True, "verify": True},
     "loop": {
         "checkpoint_every",
         "keep",
@@ -193,3 +198,28 @@ def test_the_last_weights_are_kept_where_no_validation_was_finite(
     saved = load(tmp_path / "model").network.state_dict()
     assert all(torch.equal(saved[name], tensor) for name, tensor in model.network.state_dict().items())
     assert run_folder.finished(tmp_path, "mine") is not None
+
+
+def test_a_store_with_other_values_under_the_same_metadata_is_another_input(
+    waves: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "waves.zarr"
+    shutil.copytree(waves, copy)
+    before = store_input(DatasetConfig(path=copy))
+    assert before.checksum == store_input(DatasetConfig(path=waves)).checksum
+    # As a source without a checksum that has changed would be built.
+    (copy / "stats/mean/c/0").write_bytes(bytes((copy / "stats/mean/c/0").stat().st_size))
+    manifest = read_manifest(copy)
+    files = {**manifest.files, "stats/mean/c/0": checksum(copy / "stats/mean/c/0")}
+    replace(manifest, files=files).write(copy)
+    after = store_input(DatasetConfig(path=copy))
+    assert after.before == before.before
+    assert after.checksum != before.checksum
+
+
+def test_a_copy_without_a_manifest_is_told_by_its_metadata(waves: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "waves.zarr"
+    shutil.copytree(waves, copy)
+    (copy / "_build/manifest.json").unlink()
+    found = store_input(DatasetConfig(path=copy))
+    assert found.checksum == found.before

@@ -1,0 +1,98 @@
+"""Run inputs: what a run starts from, by content: a name may come to stand for something else, a checksum cannot."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pelagos.pipeline.runs import run_folder
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.durable import write_json
+from pelagos.preprocessing.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """Something that a run starts from.
+
+    Attributes:
+        name: what it is to the run: `model`, or `store PATH`.
+        reference: as the configuration names it.
+        found: what the reference stood for when the run began: the number of a version in place of an alias.
+        checksum: of its content.
+        before: what earlier versions made of it in a run's fingerprint; empty if nothing.
+    """
+
+    name: str
+    reference: str
+    found: str
+    checksum: str
+    before: str = ""
+
+
+def recorded(folder: Path, name: str) -> RunInput | None:
+    """An input as a run folder recorded it when the run began; None where it did not."""
+    found = run_folder.record(folder).get("inputs", {}).get(name)
+    return None if found is None else RunInput(name=name, **found)
+
+
+def claim(folder: Path, config: Config, inputs: Sequence[RunInput]) -> str:
+    """Claim a folder for a run that starts from these inputs; returns the run's fingerprint.
+
+    Args:
+        folder: of the run.
+        config: of its stage.
+        inputs: what it starts from, as it is now.
+
+    Raises:
+        ConfigError: the folder holds a run of another configuration, or one that began with other inputs; the message
+            says what has changed.
+    """
+    own = run_folder.fingerprint(config, changeable=True)
+    values = {one.name: _values(one) for one in inputs}
+    held = run_folder.record(folder)
+    if held.get("config") == own:
+        if changes := _changes(held["inputs"], values):
+            if not run_folder.is_bare(folder):
+                raise ConfigError(
+                    f"{folder} holds a run that began with something else: {'; '.join(changes)}. Restore what it began"
+                    " with, or give this run another output=FOLDER"
+                )
+        else:
+            return str(held["fingerprint"])
+    before = run_folder.fingerprint(config, *(one.before for one in inputs if one.before), changeable=True)
+    if "config" not in held and held.get("fingerprint") == before:
+        _say_unrecorded(folder, inputs)
+        digest = before
+    else:
+        digest = run_folder.fingerprint(config, *(one.checksum for one in inputs), changeable=True)
+        run_folder.claim(folder, config, digest)
+    write_json(folder / run_folder.CLAIM, {"fingerprint": digest, "config": own, "inputs": values})
+    return digest
+
+
+def _values(one: RunInput) -> dict[str, Any]:
+    return {key: value for key, value in asdict(one).items() if key not in ("name", "before")}
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What of the inputs has changed, in words."""
+    changes = []
+    for name in sorted({*old, *new}):
+        then, now = (inputs.get(name, {}).get("checksum", "none") for inputs in (old, new))
+        if then != now:
+            found = {**new, **old}[name]["found"]
+            changes.append(f"the {name} ({found}) had the checksum {then[:12]} then and has {now[:12]} now")
+    return changes
+
+
+def _say_unrecorded(folder: Path, inputs: Sequence[RunInput]) -> None:
+    """Say which inputs a run of an earlier version goes on with unchecked."""
+    if unknown := [f"{one.name} {one.found}" for one in inputs if not one.before]:
+        print(
+            f"WARNING: {folder} was begun by an earlier version, which did not record the content of"
+            f" {', '.join(unknown)}: it is taken to be the same as then, and recorded from now on",
+            file=sys.stderr,
+            flush=True,
+        )
