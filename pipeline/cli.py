@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -48,6 +48,10 @@ ConfigArgument = Annotated[
 ]
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Values to set, keys with dots.")
+]
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODULE:CLASS", help="A class of yours that a model or store may name; repeatable."),
 ]
 
 
@@ -103,19 +107,37 @@ def _leave(code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def run_stage(command: str, config: str, overrides: list[str] | None, processes: int = 1) -> None:
+def run_stage(
+    command: str,
+    config: str,
+    overrides: list[str] | None,
+    processes: int = 1,
+    trust: list[str] | None = None,
+) -> None:
     """Load the configuration of a stage and run it, in one or several processes."""
     from pelagos.pipeline.runs.configuration import load
 
-    with reported():
+    with reported(), _trusted(trust, overrides):
         # Here, too, where other processes load it: errors are reported once, before any of them starts.
         loaded = load(config, overrides or [], config_class(command))
         if processes > 1:
             from pelagos.pipeline.cluster.launch import run_processes
 
-            run_processes([command, config, *(overrides or [])], processes)
+            run_processes([command, config, *(overrides or []), *_trust_options(trust)], processes)
         else:
             stage_module(command).run(loaded)
+
+
+def _trusted(trust: list[str] | None, overrides: list[str] | None = None) -> AbstractContextManager[None]:
+    """The block in which files may name the classes that the command line names."""
+    from pelagos.pipeline.runs.configuration import named_classes
+    from pelagos.preprocessing.safety.trust import trusting
+
+    return trusting([*(trust or []), *named_classes(overrides or [])])
+
+
+def _trust_options(trust: list[str] | None) -> list[str]:
+    return [word for path in trust or [] for word in ("--trust", path)]
 
 
 def _command(name: str) -> Callable[..., None]:
@@ -125,8 +147,9 @@ def _command(name: str) -> Callable[..., None]:
             config: ConfigArgument,
             overrides: OverridesArgument = None,
             processes: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+            trust: TrustOption = None,
         ) -> None:
-            run_stage(name, config, overrides, processes)
+            run_stage(name, config, overrides, processes, trust)
 
         return parallel
 
@@ -145,13 +168,17 @@ def _command(name: str) -> Callable[..., None]:
             strict: Annotated[
                 bool, typer.Option("--strict", help="Refuse whatever would be assumed and is not accepted.")
             ] = False,
+            trust: TrustOption = None,
         ) -> None:
-            run_stage(name, config, [*(overrides or []), *(["strict=true"] if strict else [])])
+            asked = [*(overrides or []), *(["strict=true"] if strict else [])]
+            run_stage(name, config, asked, trust=trust)
 
         return build
 
-    def single(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
-        run_stage(name, config, overrides)
+    def single(
+        config: ConfigArgument, overrides: OverridesArgument = None, trust: TrustOption = None
+    ) -> None:
+        run_stage(name, config, overrides, trust=trust)
 
     return single
 
@@ -166,11 +193,12 @@ def check(
     overrides: OverridesArgument = None,
     processes: Annotated[int, typer.Option(min=1, help="That a training run will have.")] = 1,
     deep: Annotated[bool, typer.Option("--deep", help="Take two real steps of the worst case.")] = False,
+    trust: TrustOption = None,
 ) -> None:
     """Print the resolved configuration, or every error in it; of training also what it reads and takes."""
     from pelagos.pipeline.runs.configuration import dump, load
 
-    with reported():
+    with reported(), _trusted(trust, overrides):
         command = command_of(config)
         loaded = load(config, overrides or [], config_class(command))
         if command in PARALLEL:
@@ -196,6 +224,7 @@ def submit(
     account: Annotated[str | None, typer.Option(help="To charge.")] = None,
     parts: Annotated[int | None, typer.Option(help="Tasks of an array that share a build.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job, submit nothing.")] = False,
+    trust: TrustOption = None,
 ) -> None:
     """Submit a stage to SLURM; it goes on by itself after a time limit, a preemption or a dead node.
 
@@ -210,13 +239,14 @@ def submit(
         "account": account,
         "parts": parts,
     }
-    with reported():
+    with reported(), _trusted(trust, overrides):
         from pelagos.pipeline.cluster import submit as submission
         from pelagos.pipeline.runs.configuration import load
 
         command = command_of(config)
         asked, others = submission.read_slurm_config(slurm, overrides or [], options)
-        job = submission.plan_job(command, load(config, others, config_class(command)), asked)
+        loaded = load(config, others, config_class(command))
+        job = submission.plan_job(command, loaded, asked, _trust_options(trust))
         if dry_run:
             print(job.describe(), end="")
         else:
@@ -274,15 +304,25 @@ def verify(
             listing = "\n".join(f"  {damage}" for damage in found)
             # Only the manifest knows what a store was built from.
             lost = any(damage.kind == "manifest" for damage in found)
-            advice = "build it again with overwrite=true" if lost else f"mend with: pelagos repair {store}"
+            advice = "build it again with overwrite=true" if lost else _repair_advice(store)
             raise DamagedFileError(f"{store}: {len(found)} fault(s)\n{listing}\n{advice}")
         print(f"{store}: every shard is as it was written")
 
 
+def _repair_advice(store: str) -> str:
+    from pelagos.preprocessing.safety.trust import class_paths
+    from pelagos.preprocessing.store.manifest import read_manifest
+    from pelagos.preprocessing.store.store import store_location
+
+    named = class_paths(read_manifest(store_location(store)).config)
+    advice = " ".join(["mend with: pelagos repair", store, *_trust_options(named)])
+    return f"{advice}, if you know that code: it would be run to read the sources" if named else advice
+
+
 @app.command()
-def repair(store: StoreArgument) -> None:
+def repair(store: StoreArgument, trust: TrustOption = None) -> None:
     """Build the damaged shards of a store anew from its sources."""
-    with reported():
+    with reported(), _trusted(trust):
         from pelagos.preprocessing.build.repair import repair as mend
         from pelagos.preprocessing.store.store import store_location
 

@@ -59,6 +59,10 @@ class ConfigError(PelagosError, ValueError):
     exit_code = 2
 
 
+class UntrustedCodeError(PelagosError, RuntimeError):
+    """A file asks for code to be imported that the user has not named."""
+
+
 class StoppedError(PelagosError, InterruptedError):
     """A run stopped on a signal after writing its checkpoint; the same command continues it."""
 

@@ -42,6 +42,7 @@ TOPICS = {
     "preprocessing/physics/test_reference.py",
     "preprocessing/sources/test_remote.py",
     "preprocessing/store/test_cf_conventions.py",
+    "security/test_foreign_code.py",
     "test_configs.py",
     "test_end_to_end.py",
     "test_layout.py",

@@ -19,6 +19,7 @@ from pelagos.pipeline.training.network_cost import NetworkCost, network_cost
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.online.online_dataset import OnlineDataset
+from pelagos.preprocessing.safety.trust import require_trust
 from pelagos.preprocessing.samples.data_concerns import concerns
 from pelagos.preprocessing.samples.mixture import Mixture
 
@@ -48,6 +49,8 @@ def report(config: TrainingStage, processes: int, *, deep: bool) -> None:
 
 
 def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[str]:
+    # Whoever checks a configuration, perhaps another's, has not yet decided to run it.
+    require_trust(config.model_dump(mode="json"), "the configuration", "a check runs nothing of it")
     accumulation = config.loop.accumulation(processes)
     present, missing = config.available()
     if deep and missing:

@@ -126,11 +126,13 @@ class SlurmJob:
         command: the stage's command.
         config: the stage's configuration.
         slurm: what is asked of SLURM.
+        options: of the command in the job.
     """
 
     command: str
     config: Any
     slurm: SlurmConfig
+    options: Sequence[str] = ()
 
     @property
     def base(self) -> Path:
@@ -151,7 +153,7 @@ class SlurmJob:
             "PELAGOS_RUN": self.base,
         }
         exports = [f"export {name}={shlex.quote(str(value))}" for name, value in environment.items()]
-        arguments = f"set -- {shlex.quote(str(self._resolved))}"
+        arguments = shlex.join(["set", "--", str(self._resolved), *self.options])
         template = (SCRIPTS / f"{self.command}.sbatch").read_text(encoding="utf-8")
         filled = ["", "# Filled in by `pelagos submit`.", *exports, arguments]
         return fill_script(template, {**self._directives(), **self.slurm.directives()}, filled)
@@ -192,7 +194,7 @@ class SlurmJob:
         return {**common, "dependency": "singleton"} if self.command in PARALLEL else common
 
 
-def plan_job(command: str, config: Any, slurm: SlurmConfig) -> SlurmJob:
+def plan_job(command: str, config: Any, slurm: SlurmConfig, options: Sequence[str] = ()) -> SlurmJob:
     """The job of a stage, checked as far as possible before it is queued.
 
     Raises:
@@ -203,7 +205,7 @@ def plan_job(command: str, config: Any, slurm: SlurmConfig) -> SlurmJob:
         raise ConfigError(f"submit: there is no job script for {command}, only for {', '.join(WITH_SCRIPT)}")
     if command in PARALLEL:
         config.loop.accumulation(slurm.processes)
-    return SlurmJob(command, config, slurm)
+    return SlurmJob(command, config, slurm, options)
 
 
 def fill_script(template: str, directives: Mapping[str, str], setup: Sequence[str]) -> str:

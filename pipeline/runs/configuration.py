@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, MissingFileError
+from pelagos.preprocessing.safety.trust import class_paths, foreign_reason, require_trust
 
 C = TypeVar("C", bound=Config)
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"
@@ -55,6 +56,7 @@ def read_yaml(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     Raises:
         ConfigError: it is not YAML, holds no mapping, or extends itself.
         MissingFileError: the file that it extends does not exist.
+        UntrustedCodeError: it names a class, and is not a file of the user's own.
     """
     if file.resolve() in extended_by:
         raise ConfigError(f"{file}: extends itself, by way of {', '.join(map(str, extended_by))}")
@@ -65,6 +67,9 @@ def read_yaml(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{file} must hold a mapping of keys to values, not {type(values).__name__}")
+    # Each file of a chain for itself: extending a stranger's file must not make it the user's.
+    if class_paths(values) and (reason := foreign_reason(file)):
+        require_trust(values, file, reason)
     base = values.pop("extends", None)
     if base is None:
         return values
@@ -117,6 +122,15 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
             value = _number(value)
         values = _set(values, key.split("."), value, text)
     return values
+
+
+def named_classes(overrides: Iterable[str]) -> list[str]:
+    """The classes that overrides name: whoever types a class trusts it.
+
+    >>> named_classes(["steps=3", "network.path=mine.networks:Net"])
+    ['mine.networks:Net']
+    """
+    return class_paths(apply_overrides({}, overrides))
 
 
 def _number(text: str) -> str | float:

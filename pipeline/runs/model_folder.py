@@ -23,6 +23,7 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import PARTIAL, give_usual_mode, sha256, sync_tree, write_bytes
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.layout import Layout
+from pelagos.preprocessing.safety.trust import require_trust
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.store import checksum_list
 from pelagos.preprocessing.store.checksum_list import CHECKSUM_LIST
@@ -161,6 +162,7 @@ def load(folder: Path) -> Model:
         MissingFileError: there is no model in the folder.
         DamagedFileError: a file fails its checksum.
         DataError: the model was written by a newer Pelagos.
+        UntrustedCodeError: its network is a class that the user has not named.
     """
     file, weights = folder / DESCRIPTION, folder / WEIGHTS
     for path in (file, weights):
@@ -175,6 +177,7 @@ def load(folder: Path) -> Model:
         )
     if listed is None:
         check_without_list(folder, values)
+    require_trust(values["network"], file)
     config = _NETWORK.validate_python(values["network"])
     signature = signature_from(values["signature"])
     network = config.build(signature)

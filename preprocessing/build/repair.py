@@ -17,7 +17,8 @@ from pelagos.preprocessing.build.write_part import PROGRESS, measure_part, shard
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.measures import Measures, merge_measures
-from pelagos.preprocessing.store.manifest import Manifest, read_manifest, verify
+from pelagos.preprocessing.safety.trust import require_trust
+from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, read_manifest, verify
 from pelagos.preprocessing.store.shard_reader import ShardReader
 
 
@@ -31,6 +32,7 @@ def repair(path: Path | Url) -> list[str]:
         ConfigError: the store is on a server.
         DamagedFileError: the manifest itself is damaged, or a source cannot be read.
         DataError: the sources are no longer those of the store.
+        UntrustedCodeError: the manifest names a class that reads the sources, and the user has not.
     """
     if isinstance(path, Url):
         raise ConfigError(f"{path}: a store on a server can only be read; repair the copy that it came from")
@@ -59,6 +61,7 @@ def repair(path: Path | Url) -> list[str]:
 
 
 def _plan_of(path: Path, manifest: Manifest) -> Plan:
+    require_trust(manifest.config, path / MANIFEST)
     config = BuildConfig.model_validate(manifest.config)
     # The fingerprint says which of the two ways of cutting chunks the store was written with.
     for cut_rows in (True, False):

@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +15,20 @@ from pelagos.preprocessing.build.plan import make_plan
 from pelagos.preprocessing.build.repair import repair
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.safety.trust import trusting
 from pelagos.preprocessing.store.manifest import verify
 from pelagos.preprocessing.store.store import open_store
 
 SOURCE = {"names": ["heating", "density", "velocity_x"], "static": "varying", "scalars": True}
 # Points along each side and bytes of a chunk at most: frames, channels, rows, and rows that do not divide 11.
 CUTS = [(8, 1 << 20), (8, 300), (8, 100), (11, 300)]
+
+
+@pytest.fixture(autouse=True)
+def trust() -> Iterator[None]:
+    """The stores of these tests name the class that reads their sources."""
+    with trusting(["analytic_source:Analytic"]):
+        yield
 
 
 @pytest.fixture
