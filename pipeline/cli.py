@@ -58,16 +58,19 @@ TrustOption = Annotated[
 @contextmanager
 def reported() -> Iterator[None]:
     """Turn errors into exit codes (CONTRIBUTING.md); what the user can fix is a message without a traceback."""
+    from pelagos.preprocessing.safety.credentials import redacted_logs
+
     try:
-        yield
+        with redacted_logs():
+            yield
         # Flushed here, where a reader that is gone can still be told from a fault.
         sys.stdout.flush()
     except PelagosError as error:
         if isinstance(error, StoppedError):
             if os.environ.get("RANK", "0") == "0":
-                print(f"{error}; the same command continues", file=sys.stderr)
+                _tell(f"{error}; the same command continues")
         else:
-            print(f"error: {error}", file=sys.stderr)
+            _tell(f"error: {error}")
         passing = error.exit_code == PelagosError.exit_code and is_temporary(error)
         _leave(TemporaryError.exit_code if passing else error.exit_code)
     except BrokenPipeError:
@@ -86,16 +89,27 @@ def _fault(error: Exception) -> int:
     where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
     said = (error.strerror if isinstance(error, OSError) else "") or error
     if is_temporary(error):
-        print(
-            f"error: {where}{said}; finished work is kept: once this has passed, the same command continues",
-            file=sys.stderr,
+        _tell(
+            f"error: {where}{said}; finished work is kept: once this has passed, the same command continues"
         )
         return TemporaryError.exit_code
     if isinstance(error, OSError) and error.errno in _PATH_FAULTS:
-        print(f"error: {where}{said}", file=sys.stderr)
+        _tell(f"error: {where}{said}")
         return 1
-    traceback.print_exception(error)
+    if isinstance(error, MemoryError):
+        _tell(
+            f"error: out of memory ({error}): a file may claim more than it holds, or the machine is too small"
+        )
+        return 1
+    _tell("".join(traceback.format_exception(error)))
     return FAULT
+
+
+def _tell(text: str) -> None:
+    """Say something on the standard error, without the credentials that a library's message may repeat."""
+    from pelagos.preprocessing.safety.credentials import redacted
+
+    print(redacted(text), file=sys.stderr)
 
 
 def _leave(code: int) -> NoReturn:
@@ -363,4 +377,6 @@ def main() -> None:
     if sys.stderr is not None:
         # If a disk fails under a mapped file, the system kills the process; this prints where it was.
         faulthandler.enable()
+    # For all processes that this one starts, those of Dask and multiprocessing too: no module from the working folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
     app()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing import errors
 from pelagos.preprocessing.errors import PelagosError, TemporaryError, system_error
+from pelagos.preprocessing.safety.credentials import redacted
 from pelagos.preprocessing.shared_memory import SharedMemory, mapped
 
 Message = dict[str, Any]
@@ -59,7 +60,7 @@ class ChildProcess:
         """
         self._duty = duty
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [sys.executable, "-P", "-m", module],  # -P: no module from the working folder
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -137,7 +138,7 @@ def serve(start: Callable[[Message, NDArray[np.uint8]], Callable[[Message], Mess
             told = answer(json.loads(line))
         except Exception as error:
             if not isinstance(error, PelagosError | OSError):
-                traceback.print_exc()
+                print(redacted(traceback.format_exc()), file=sys.stderr)
             told = {"error": type(error).__name__, "message": str(error), "errno": system_error(error)}
         print(json.dumps(told), flush=True)
 

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict
 class Config(BaseModel):
     """An immutable set of checked values: unknown keys are errors, and defaults are part of the record."""
 
-    # JSON has no NaN or infinity, and every configuration is recorded as JSON.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # JSON has no NaN or infinity, and every configuration is recorded as JSON. What is in error may be a URL with a
+    # password; commands say what was found without it.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class ChangeableMark:

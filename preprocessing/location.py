@@ -28,6 +28,7 @@ from pelagos.preprocessing.errors import (
     MissingFileError,
     UnreachableError,
 )
+from pelagos.preprocessing.safety.credentials import ADVICE, fault_of, redacted
 
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds to wait before each retry of a failed request; after the last one it is an error."""
@@ -127,7 +128,7 @@ def locate(value: Path | Url | str) -> Path | Url:
     """The path or URL that a text means: a URL begins with a protocol, anything else is a path.
 
     Raises:
-        ValueError: the protocol is unknown, or the URL has a query or a fragment.
+        ValueError: the protocol is unknown, or the URL has credentials, a query or a fragment.
 
     >>> locate("file:///data/a%20store.zarr"), locate("https://host/data/a.zarr/").name
     (PosixPath('/data/a store.zarr'), 'a.zarr')
@@ -143,8 +144,10 @@ def locate(value: Path | Url | str) -> Path | Url:
     if protocol not in fsspec.available_protocols():
         raise ValueError(f"unknown protocol {protocol!r}; use https, s3, gs or another one of fsspec")
     # URLs end up in configurations, checkpoints and provenance, so nothing secret may be part of one.
+    if fault := fault_of(value):
+        raise ValueError(f"the URL has {fault}; give it by {ADVICE}")
     if "?" in rest or "#" in rest:
-        raise ValueError("a URL must not have ? or #; credentials belong in the environment")
+        raise ValueError(f"a URL must not have ? or #; credentials are given by {ADVICE}")
     return Url(f"{protocol}://{rest.rstrip('/')}")
 
 
@@ -257,7 +260,8 @@ def filesystem_options(url: Url) -> dict[str, Any]:
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
     # A range must count the bytes of the file, not those of a compressed transfer.
-    options = {"timeout": timeout, "response_class": _paced_response()}
+    # trust_env: credentials come from ~/.netrc, and proxies from the environment, as curl takes them.
+    options = {"timeout": timeout, "response_class": _paced_response(), "trust_env": True}
     return {"client_kwargs": options, "headers": {"Accept-Encoding": "identity"}}
 
 
@@ -299,11 +303,12 @@ def _pause(span: ByteRange, error: BaseException, wait: float | None) -> None:
     final = isinstance(error, _FINAL) if status is None else status < 500 and status not in _TEMPORARY
     if final or wait is None:
         tries = "" if final else f", tried {len(RETRY_DELAYS) + 1} times"
-        said = getattr(error, "message", "") or str(error) or type(error).__name__
+        # A server may lead to a URL that is signed, which its library repeats.
+        said = redacted(getattr(error, "message", "") or str(error) or type(error).__name__)
         reason = f"{status} {said}" if status else said
         kind = DamagedFileError if final else UnreachableError
         raise kind(f"{span}: the server does not send it{tries}: {reason}") from error
-    _log.warning("%s: %s; trying again in %g s", span, error or type(error).__name__, wait)
+    _log.warning("%s: %s; trying again in %g s", span, redacted(str(error)) or type(error).__name__, wait)
     time.sleep(wait)
 
 

@@ -18,7 +18,8 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
 # srun does not take over what sbatch was told since SLURM 22.05: tasks would be pinned to one core each.
 [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=${SRUN_CPUS_PER_TASK:-$SLURM_CPUS_PER_TASK}
 
-pelagos() { "$PELAGOS_PYTHON" -m pelagos.pipeline "$@"; }
+# -P: modules come from where Pelagos is installed and from PYTHONPATH, never from the folder that a job starts in.
+pelagos() { "$PELAGOS_PYTHON" -P -m pelagos.pipeline "$@"; }
 
 # Where the processes of a step meet: the first node, on which this script runs, at a port that is free
 # there now. The address is the one that SLURM uses; a node's name may not resolve everywhere.
@@ -26,7 +27,7 @@ rendezvous() {
   local first
   first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
   MASTER_ADDR=$(scontrol show node "$first" --oneliner | sed -n 's/.* NodeAddr=\([^ ]*\).*/\1/p')
-  MASTER_PORT=$("$PELAGOS_PYTHON" -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
+  MASTER_PORT=$("$PELAGOS_PYTHON" -P -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
   export MASTER_ADDR MASTER_PORT
   # sbatch passes on the environment of the shell that submits, where another launcher may have left its own.
   unset RANK WORLD_SIZE LOCAL_RANK
@@ -43,7 +44,7 @@ train() {
   # At the job's end SLURM signals the step as well; this shell only has to outlive the step.
   trap : TERM
   # Not --kill-on-bad-exit: processes that stop on request end with 75, some a little before others.
-  srun --wait=120 "$PELAGOS_PYTHON" -m pelagos.pipeline "$@" || code=$?
+  srun --wait=120 "$PELAGOS_PYTHON" -P -m pelagos.pipeline "$@" || code=$?
   leave "$run" "$code"
 }
 

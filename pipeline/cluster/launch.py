@@ -35,7 +35,8 @@ def run_processes(arguments: Sequence[str], processes: int) -> None:
         StoppedError: they stopped because they were asked to.
         ProcessError: one failed, and the others were killed.
     """
-    command = [sys.executable, "-m", "pelagos.pipeline", *arguments]
+    # -P: modules come from where Pelagos is installed and from PYTHONPATH, never from the working folder.
+    command = [sys.executable, "-P", "-m", "pelagos.pipeline", *arguments]
     with stop_request() as request:
         children = [
             subprocess.Popen(command, env=environment, preexec_fn=_dying_with(os.getpid()))

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -105,7 +106,10 @@ def load(path: Path, *, verify: bool = True) -> tuple[TensorGroups, dict[str, An
     values = _values(path)
     if verify:
         verify_checksums(path)
-    return {Path(name).stem: load_file(path / name) for name in values["sha256"]}, values
+    try:
+        return {Path(name).stem: load_file(path / name) for name in values["sha256"]}, values
+    except SafetensorError as error:
+        raise DamagedFileError(f"checkpoint {path}: cannot be read as safetensors: {error}") from error
 
 
 def verify_checksums(path: Path) -> None:

@@ -11,7 +11,9 @@ from pydantic_core import ErrorDetails
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, MissingFileError
-from pelagos.preprocessing.safety.trust import class_paths, foreign_reason, require_trust
+from pelagos.preprocessing.safety.credentials import credential_faults
+from pelagos.preprocessing.safety.trust import CLASS_PATH, class_paths, foreign_reason, require_trust
+from pelagos.preprocessing.safety.yaml_text import read_yaml_text
 
 C = TypeVar("C", bound=Config)
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"
@@ -61,8 +63,8 @@ def read_yaml(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     if file.resolve() in extended_by:
         raise ConfigError(f"{file}: extends itself, by way of {', '.join(map(str, extended_by))}")
     try:
-        # The safe loader runs no code.
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        # Runs no code, and refuses what would grow in memory.
+        values = read_yaml_text(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
@@ -115,7 +117,7 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
             raise ConfigError(f"an override has the form key=value, not {text!r}")
         try:
             # To YAML this is an alias; a user means a pattern of file names.
-            value = raw if raw.startswith("*") else yaml.safe_load(raw)
+            value = raw if raw.startswith("*") else read_yaml_text(raw)
         except yaml.YAMLError as error:
             raise ConfigError(f"the value of the override {text!r} is not valid YAML: {error}") from error
         if isinstance(value, str):
@@ -130,7 +132,7 @@ def named_classes(overrides: Iterable[str]) -> list[str]:
     >>> named_classes(["steps=3", "network.path=mine.networks:Net"])
     ['mine.networks:Net']
     """
-    return class_paths(apply_overrides({}, overrides))
+    return list(filter(CLASS_PATH.fullmatch, class_paths(apply_overrides({}, overrides))))
 
 
 def _number(text: str) -> str | float:
@@ -162,6 +164,8 @@ def validate(values: Mapping[str, Any], cls: type[C], where: str) -> C:
     Raises:
         ConfigError: lists all errors by their dotted keys.
     """
+    if secret := list(credential_faults(values)):
+        raise ConfigError(f"{where} has {len(secret)} credential(s):\n  " + "\n  ".join(secret))
     try:
         return TypeAdapter(cls).validate_python(_floats(values))
     except ValidationError as error:

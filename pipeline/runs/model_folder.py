@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import Field, TypeAdapter
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import PARTIAL, give_usual_mode, sha256, sync_tree, write_bytes
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.layout import Layout
+from pelagos.preprocessing.safety.credentials import redacted_tree
 from pelagos.preprocessing.safety.trust import require_trust
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.store import checksum_list
@@ -138,7 +140,8 @@ class Model:
             "network": self.config.model_dump(mode="json"),
             "signature": asdict(self.signature),
             "domains": {name: domain.model_dump(mode="json") for name, domain in self.domains.items()},
-            "history": self.history,
+            # Also of models from before credentials in configurations were refused.
+            "history": redacted_tree(self.history),
             "sha256": digests,
             "checksums": CHECKSUM_LIST,
         }
@@ -180,8 +183,14 @@ def load(folder: Path) -> Model:
     require_trust(values["network"], file)
     config = _NETWORK.validate_python(values["network"])
     signature = signature_from(values["signature"])
-    network = config.build(signature)
-    network.load_state_dict(load_file(weights))
+    try:
+        network = config.build(signature)
+        network.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError, MemoryError) as error:
+        # torch says by a RuntimeError that shapes differ, or that memory ends.
+        raise DamagedFileError(
+            f"{weights} does not hold the weights that {file} describes: {error}"
+        ) from error
     domains = {name: Domain.model_validate(domain) for name, domain in values["domains"].items()}
     return Model(config, network.eval(), signature, domains, values["history"])
 

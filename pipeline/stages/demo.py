@@ -169,7 +169,7 @@ def _outputs(step: Step) -> Iterator[Path]:
 def _run_alone(command: str, file: Path) -> None:
     """Run a stage in a fresh process, to show that what is on disk carries the whole result."""
     code = subprocess.run(
-        [sys.executable, "-m", "pelagos.pipeline", command, str(file)], check=False
+        [sys.executable, "-P", "-m", "pelagos.pipeline", command, str(file)], check=False
     ).returncode
     if code != 0:
         raise PelagosError(f"the process of {command} {file} ended with {code}")

@@ -17,6 +17,7 @@ from pelagos.pipeline.tracking.spool import Spool, records
 from pelagos.pipeline.tracking.tracking_server import client_of, database_file
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.durable import write_bytes, write_json
+from pelagos.preprocessing.safety.credentials import TRACKING_ADVICE, fault_of, redacted
 
 PARAMS = "mlflow_params.json"
 """Parameters of a run that the server has not received yet."""
@@ -46,6 +47,9 @@ class TrackingConfig(Config):
     def _known(cls, uri: str) -> str:
         if not re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?:///?|https?://|databricks", uri):
             raise ValueError("MLflow takes sqlite:///FILE, http(s)://HOST:PORT or the address of a database")
+        # It is written to config.yaml, checkpoints, models and MLflow's own parameters.
+        if fault := fault_of(uri):
+            raise ValueError(f"the URL has {fault}; give it by {TRACKING_ADVICE}")
         return uri
 
     def build(self, name: str, folder: Path, active: bool = True) -> "Tracker":
@@ -126,7 +130,7 @@ class MlflowTracker(Tracker):
     def params(self, values: Mapping[str, Any]) -> None:
         """See Tracker.params."""
         # MLflow takes no longer values.
-        flat = {key: str(value)[:6000] for key, value in flatten(values).items()}
+        flat = {key: redacted(str(value))[:6000] for key, value in flatten(values).items()}
         with self._changed:
             self._params |= flat
             # Kept on disk until they are sent: this process may end while the server is away.
@@ -257,7 +261,7 @@ class MlflowTracker(Tracker):
             )
 
     def _say(self, what: str) -> None:
-        print(f"WARNING: MLflow at {self._config.uri} {what}", file=sys.stderr, flush=True)
+        print(f"WARNING: MLflow at {self._config.uri} {redacted(what)}", file=sys.stderr, flush=True)
 
     def _begin(self, left: threading.Event) -> None:
         """Continue the MLflow run that an earlier process of the same folder began, or begin one."""

@@ -1,16 +1,27 @@
 """SlurmWorkers: workers in jobs of SLURM, which dask-jobqueue submits, for builds started on a login node."""
 
 import logging
+import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
+
+NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+"""Options of a scheduler. It opens the port in any case: None would be 8787, and without a host all interfaces."""
+NO_PAGES: dict[str, list[str]] = {
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+"""Dask's configuration by which these ports have nothing to show."""
 
 
 class SlurmWorkers(Config):
@@ -47,6 +58,8 @@ class SlurmWorkers(Config):
         Raises:
             ConfigError: dask-jobqueue or sbatch is missing.
         """
+        import dask  # here, since every configuration of a build imports this module
+
         try:
             from dask_jobqueue import SLURMCluster
         except ImportError as error:
@@ -60,22 +73,44 @@ class SlurmWorkers(Config):
         options = [
             f"--{name}" if value is None else f"--{name}={value}" for name, value in self.options.items()
         ]
-        with SLURMCluster(
-            queue=self.partition,
-            account=self.account,
-            cores=self.processes,  # one thread each: a part is written by threads of its own
-            processes=self.processes,
-            memory=self.memory,
-            walltime=self.time,
-            interface=self.interface,
-            job_name="pelagos-build",
-            log_directory=str(logs),
-            job_extra_directives=options,
-            scheduler_options={"dashboard": False, "dashboard_address": ":0"},
-            silence_logs=logging.ERROR,
-        ) as cluster:
+        with (
+            # The keys have to reach the nodes, and only files do: in a folder of mode 0700, while the jobs last.
+            TemporaryDirectory(prefix=".pelagos-keys-", dir=logs) as keys,
+            dask.config.set(NO_PAGES),
+            SLURMCluster(
+                queue=self.partition,
+                account=self.account,
+                cores=self.processes,  # one thread each: a part is written by threads of its own
+                processes=self.processes,
+                memory=self.memory,
+                walltime=self.time,
+                interface=self.interface,
+                job_name="pelagos-build",
+                log_directory=str(logs),
+                job_extra_directives=options,
+                scheduler_options=NO_DASHBOARD,
+                security=_security_in(Path(keys)),
+                python=f"{shlex.quote(sys.executable)} -P",  # no module from the folder that the job starts in
+                worker_extra_args=["--no-dashboard"],
+                job_script_prologue=["export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'"],
+                silence_logs=logging.ERROR,
+            ) as cluster,
+        ):
             cluster.scale(jobs=self.jobs)
             yield cluster
+
+
+def _security_in(folder: Path) -> Any:
+    """A certificate for one build and its key, in files that the jobs read."""
+    from distributed.security import Security
+
+    made = Security.temporary()
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_text(made.tls_client_cert)
+    key.write_text(made.tls_client_key)
+    roles = [f"tls_{role}" for role in ("client", "scheduler", "worker")]
+    files = {f"{role}_cert": str(certificate) for role in roles} | {f"{role}_key": str(key) for role in roles}
+    return Security(require_encryption=True, tls_ca_file=str(certificate), **files)
 
 
 def _form(value: Any) -> str:

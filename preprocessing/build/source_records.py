@@ -10,6 +10,7 @@ from typing import Any
 
 import pelagos
 from pelagos.preprocessing import durable
+from pelagos.preprocessing.safety.credentials import redacted
 from pelagos.preprocessing.sources.arrays import zarr_array
 from pelagos.preprocessing.sources.arrays.hdf5_links import linked_files
 
@@ -37,7 +38,7 @@ class SourceRecord:
 
     def published(self) -> dict[str, Any]:
         """What the finished store records: nothing that differs between copies of the file."""
-        told = {"path": self.path, "bytes": self.bytes, "sha256": self.sha256}
+        told = {"path": redacted(self.path), "bytes": self.bytes, "sha256": self.sha256}
         return told | ({"metadata_sha256": self.metadata_sha256} if self.metadata_sha256 else {})
 
     def to_json(self) -> dict[str, Any]:

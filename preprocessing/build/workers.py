@@ -10,13 +10,15 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
+import dask
 from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, as_completed
 from distributed.comm import CommClosedError
+from distributed.security import Security
 
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.partition import Part
 from pelagos.preprocessing.build.plan import Plan, make_plan
-from pelagos.preprocessing.build.slurm_workers import SlurmWorkers
+from pelagos.preprocessing.build.slurm_workers import NO_DASHBOARD, NO_PAGES, SlurmWorkers
 from pelagos.preprocessing.build.write_part import is_written, recorded_initial_digests, write_part
 from pelagos.preprocessing.errors import ConfigError, DataError, TemporaryError
 
@@ -125,11 +127,25 @@ def _client(config: BuildConfig, logs: Path) -> Iterator[Client]:
         with config.workers.cluster(logs) as cluster, Client(cluster) as client:
             yield client
         return
-    local = {
-        "processes": True,
-        "threads_per_worker": 1,
-        "scheduler_kwargs": {"dashboard": False, "dashboard_address": ":0"},  # None would be port 8787
-        "silence_logs": logging.ERROR,
-    }
-    with LocalCluster(n_workers=config.workers, **local) as cluster, Client(cluster) as client:
+    with local_cluster(config.workers) as cluster, Client(cluster) as client:
         yield client
+
+
+@contextmanager
+def local_cluster(processes: int) -> Iterator[LocalCluster]:
+    """Give workers on this machine, which only this process and they themselves can talk to."""
+    # Whoever reaches a scheduler or a worker makes it run code. Other users reach ports of 127.0.0.1 as well, so each
+    # side shows a certificate whose key exists only in the memory of these processes.
+    security = Security.temporary()
+    with (
+        dask.config.set(NO_PAGES),
+        LocalCluster(
+            n_workers=processes,
+            threads_per_worker=1,
+            processes=True,
+            security=security,
+            scheduler_kwargs=NO_DASHBOARD,
+            silence_logs=logging.ERROR,
+        ) as cluster,
+    ):
+        yield cluster

@@ -15,7 +15,8 @@ from typing import Any
 
 from pelagos.preprocessing.errors import ConfigError, UntrustedCodeError
 
-_CLASS_PATH = re.compile(r"[\w.]+:\w+")
+CLASS_PATH = re.compile(r"[\w.]+:\w+")
+"""`package.module:Class`."""
 _ARTIFACT_FILES = ("run.json", "done.json", "model.json", "state.json", "zarr.json", ".zgroup")
 """Files that mark a folder as written by a program, which may have been another user's."""
 _trusted: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset())
@@ -33,7 +34,7 @@ def trusting(paths: Iterable[str]) -> Iterator[None]:
     """
     paths = list(paths)
     for path in paths:
-        if not _CLASS_PATH.fullmatch(path):
+        if not CLASS_PATH.fullmatch(path):
             raise ConfigError(f"--trust {path!r} must have the form package.module:Class")
     before = _trusted.set(_trusted.get() | set(paths))
     try:
@@ -55,7 +56,7 @@ def _class_paths(values: Any) -> Iterator[str]:
     if isinstance(values, dict):
         path = values.get("path")
         # Without the kind too: it may come from the file that this one is merged with.
-        if values.get("kind") == "external" or (isinstance(path, str) and _CLASS_PATH.fullmatch(path)):
+        if values.get("kind") == "external" or (isinstance(path, str) and CLASS_PATH.fullmatch(path)):
             yield str(path)
         values = values.values()
     elif not isinstance(values, list | tuple):

@@ -7,12 +7,13 @@ Shapes: B samples, K forecast steps, C channels, F of them forcing, P points of 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import numba
 import numpy as np
 
 from pelagos.preprocessing.array_types import Flags, Float32s
+from pelagos.preprocessing.samples.kernel_cache import compiled
 from pelagos.preprocessing.store.frame_reader import FrameLocations
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -68,13 +69,8 @@ class FillTask(NamedTuple):
 
 
 def _compiled(function: _Function) -> _Function:
-    """Compiled at the first call for this processor, and kept on disk for the next process."""
-    # Compiling takes 1.5 s. numba's index of what it keeps in __pycache__ is a pickle, but code beside code, as trusted
-    # as that.
-    try:
-        return cast(_Function, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # no folder to keep it in: neither beside this file nor in the user's cache
-        return cast(_Function, numba.njit(nogil=True)(function))
+    # The types of other modules are part of what is compiled.
+    return compiled(function, [FrameLocations])
 
 
 @_compiled

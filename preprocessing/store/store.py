@@ -15,6 +15,7 @@ from pelagos.preprocessing.assumptions import ASSUMPTIONS, Assumption, recorded
 from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.location import Url, locate
+from pelagos.preprocessing.safety.credentials import redacted
 from pelagos.preprocessing.split import ABSENT, SPLITS
 from pelagos.preprocessing.store.format import FORMAT
 from pelagos.preprocessing.store.frame_reader import FrameReader, SharedFrame
@@ -277,12 +278,14 @@ def store_location(path: Path | Url | str) -> Path | Url:
     """Where a store lies.
 
     Raises:
-        ConfigError: a URL of a protocol that is not known.
+        ConfigError: a URL of a protocol that is not known, or with credentials.
     """
     try:
         return locate(path)
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(
+            f"{redacted(str(path))}: {error}"
+        ) from None  # its context holds the URL as it was given
 
 
 def _hint(path: Path | Url) -> str:

@@ -32,6 +32,8 @@ _FILTERS = {
     32023: "granular bitround",
 }
 """Filters that HDF5 does not bring itself, by their registered numbers (github.com/HDFGroup/hdf5_plugins)."""
+_LARGE = 64 << 30  # bytes, from which a claim is compared with what is stored
+_MOST_PACKED = 1_000_000  # times that a filter makes an array smaller: zstd comes to 30 000 on zeros
 
 
 @contextmanager
@@ -53,7 +55,12 @@ def open_hdf5(path: Path) -> Iterator[Any]:
             f"{path}: not a whole HDF5 file ({reason(error)}); download or create it again"
         ) from error
     with file:
-        yield file
+        try:
+            yield file
+        except MemoryError as error:  # a few bytes can claim any shape
+            raise DamagedFileError(
+                f"{path}: claims an array that does not fit into memory ({error})"
+            ) from error
 
 
 def member(file: Any, key: str) -> Any:
@@ -86,6 +93,7 @@ class Hdf5Dataset(FileArray):
         if not isinstance(dataset, h5py.Dataset):
             raise DataError(f"{path}: '{dataset.name}' is a group where an array was expected")
         require_filters(dataset)
+        _check_claim(path, dataset)
         return cls(path, dataset.name, dataset.shape, dataset.dtype)
 
     def read(self, index: Index) -> NDArray[Any]:
@@ -144,3 +152,14 @@ def reason(error: Exception) -> str:
         if sign in text:
             return meaning
     return "its structure is damaged"
+
+
+def _check_claim(path: Path, dataset: Any) -> None:
+    """Raise DamagedFileError where an array is far larger than what is stored of it could ever unpack to."""
+    stored = dataset.id.get_storage_size()
+    elsewhere = dataset.is_virtual or dataset.external
+    if dataset.nbytes > _LARGE and dataset.nbytes > _MOST_PACKED * stored and not elsewhere:
+        raise DamagedFileError(
+            f"{path}: '{dataset.name}' claims the shape {dataset.shape}, {dataset.nbytes / 1e9:.3g} GB, of which "
+            f"{stored} bytes are there; download or create it again"
+        )

@@ -48,7 +48,7 @@ def _map(path: Path) -> NDArray[Any]:
     try:
         # Object arrays are pickles, which could run code: NumPy refuses them here.
         mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, OverflowError, MemoryError) as error:
         if "Python objects" in str(error):
             raise DataError(
                 f"{path}: holds Python objects, which are not read; save plain numbers"

@@ -20,8 +20,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.grid import Boundary
+from pelagos.preprocessing.safety.yaml_text import read_yaml_text
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
 from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, shared_coordinate
@@ -71,7 +72,6 @@ _FLOW_ARRAYS = {**FLOW, "velocity_z": "Vz"}
 _FLOW_AXES = {1: "x", 2: "xy", 3: "xyz"}
 FLOW_PARAMETERS = {"eta": "shear_viscosity", "zeta": "bulk_viscosity", "M": "mach_number"}
 _TENSOR_PARAMETERS = {"beta": "advection_speed", "Nu": "viscosity", "rho": "reaction_rate"}
-_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it: ten times faster
 _EXTRAPOLATIONS: dict[str, Boundary] = {"ZERO": "wall", "PERIODIC": "periodic", "BOUNDARY": "open"}
 _SIDES: dict[str, Boundary] = {"periodic": "periodic", "trans": "open"}
 
@@ -150,8 +150,22 @@ def _seed_groups(path: Path, file: Any, options: LayoutOptions) -> PDEBenchFile:
 
 def _settings(group: Any) -> dict[str, Any]:
     """The generator's settings: a YAML text whose `sim` holds the parameters."""
-    settings: dict[str, Any] = yaml.load(group.attrs.get("config", "{}"), _SAFE_LOADER)  # noqa: S506  # a safe loader
+    settings = _written_settings(group)
     return {**settings.get("sim", {}), "name": settings.get("name", "")}
+
+
+def _written_settings(item: Any) -> dict[str, Any]:
+    """The attribute `config` of a file or group; raises DamagedFileError if it is no mapping in YAML."""
+    text = item.attrs.get("config", "{}")
+    try:
+        values = read_yaml_text(text.decode() if isinstance(text, bytes) else str(text), quick=True) or {}
+        if not isinstance(values, dict):
+            raise yaml.YAMLError(f"it holds {type(values).__name__}, where a mapping would be right")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DamagedFileError(
+            f"{item.file.filename}: attribute 'config' of '{item.name}' cannot be read as YAML: {error}"
+        ) from error
+    return values
 
 
 def _problem(path: Path, settings: Mapping[str, Any]) -> str:
@@ -253,7 +267,7 @@ def _incompressible(path: Path, file: Any, options: LayoutOptions) -> PDEBenchFi
     frames, latest = velocity.shape[1], int(file.attrs.get("latestIndex", velocity.shape[1] - 1))
     if latest != frames - 1:
         raise DataError(f"{path}: its generator stopped after frame {latest} of {frames}; create it again")
-    settings = yaml.load(file.attrs.get("config", "{}"), _SAFE_LOADER) or {}  # noqa: S506  # a safe loader
+    settings = _written_settings(file)
     coordinates = {
         "time": convention.even_times(shared_coordinate(path, "t", member(file, "t")[()]), file["t"].dtype)
     }

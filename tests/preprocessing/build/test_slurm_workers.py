@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,3 +52,37 @@ def test_options_become_those_of_sbatch(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert asked["job_extra_directives"] == ["--qos=low", "--exclusive", "--nice=3"]
     assert (asked["jobs"], asked["cores"], asked["walltime"]) == (4, 2, "01:00:00")
     assert asked["log_directory"] == str(tmp_path)
+
+
+SBATCH = """#!/bin/sh
+cp "$1" {folder}/script
+for name in ca-file cert key; do
+  file=$(grep -o -- "--tls-$name [^ ]*" "$1" | cut -d' ' -f2)
+  stat -c %a "$(dirname "$file")"
+done > {folder}/modes
+echo Submitted batch job 17
+"""
+
+
+def test_jobs_get_a_key_that_only_their_owner_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dask_jobqueue")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (("sbatch", SBATCH.format(folder=tmp_path)), ("scancel", "#!/bin/sh\n")):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    workers = SlurmWorkers(kind="slurm", jobs=1)
+    with workers.cluster(tmp_path) as cluster:
+        cluster.sync(cluster._correct_state)
+        port = next(iter(cluster.scheduler.http_server._sockets.values())).getsockname()
+        assert port[0] == "127.0.0.1"
+        assert cluster.scheduler_address.startswith("tls://")
+    script = (tmp_path / "script").read_text()
+    assert (tmp_path / "modes").read_text().split() == ["700"] * 3
+    assert f"{sys.executable} -P -m distributed.cli.dask_worker tls://" in script
+    assert "--no-dashboard" in script
+    assert "PRIVATE KEY" not in script
+    assert not list(tmp_path.glob(".pelagos-keys-*"))

@@ -1,13 +1,18 @@
+import socket
+import ssl
 import tracemalloc
+import urllib.error
+import urllib.request
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import psutil
 import pytest
 from analytic_source import configuration, contents
 from archive_source import empty_archive, large
-from distributed import CancelledError, KilledWorker, LocalCluster
+from distributed import CancelledError, Client, KilledWorker, LocalCluster
 from distributed.comm import CommClosedError
 
 from pelagos.preprocessing.build import workers
@@ -113,3 +118,44 @@ def test_workers_that_die_are_told_as_what_may_pass(
     monkeypatch.setattr(workers, "as_completed", iter)
     with pytest.raises(TemporaryError, match=f"analytic: {told}.*; finished shards are kept"):
         build(configuration(tmp_path, rich, workers=2))
+
+
+def listening() -> set[tuple[str, int]]:
+    """The addresses and ports on which this process and its children wait for others."""
+    me = psutil.Process()
+    return {
+        (connection.laddr.ip, connection.laddr.port)
+        for process in (me, *me.children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def _speak_without_certificate(host: str, port: int) -> None:
+    """Greet whoever waits there; raises an error where they hang up."""
+    stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((host, port)) as plain, stranger.wrap_socket(plain) as talk:
+        talk.settimeout(5)
+        talk.send(b"x" * 64)
+        if not talk.recv(1024):
+            raise ConnectionError
+
+
+def test_workers_of_this_machine_answer_nobody_else() -> None:
+    before = listening()
+    with workers.local_cluster(1) as cluster, Client(cluster) as client:
+        assert client.submit(int, "7").result() == 7
+        assert {host for host, _ in listening() - before} == {"127.0.0.1"}
+        address = cluster.scheduler_address
+        assert address.startswith("tls://127.0.0.1:")
+        [worker] = client.scheduler_info()["workers"]
+        for one in (address, worker):
+            host, port = one.removeprefix("tls://").split(":")
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                _speak_without_certificate(host, int(port))
+        page = cluster.scheduler.http_server
+        port = next(iter(page._sockets.values())).getsockname()[1]
+        for path in ("/status", "/health", "/info/main/workers.html", "/json/identity.json", "/metrics"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5)
