@@ -145,9 +145,9 @@ def locate(value: Path | Url | str) -> Path | Url:
         raise ValueError(f"unknown protocol {protocol!r}; use https, s3, gs or another one of fsspec")
     # URLs end up in configurations, checkpoints and provenance, so nothing secret may be part of one.
     if fault := fault_of(value):
-        raise ValueError(f"the URL has {fault}; give it by {ADVICE}")
+        raise ValueError(f"the URL has {fault}; credentials belong in {ADVICE}")
     if "?" in rest or "#" in rest:
-        raise ValueError(f"a URL must not have ? or #; credentials are given by {ADVICE}")
+        raise ValueError(f"a URL must not have ? or #; credentials belong in {ADVICE}")
     return Url(f"{protocol}://{rest.rstrip('/')}")
 
 

@@ -49,7 +49,7 @@ class TrackingConfig(Config):
             raise ValueError("MLflow takes sqlite:///FILE, http(s)://HOST:PORT or the address of a database")
         # It is written to config.yaml, checkpoints, models and MLflow's own parameters.
         if fault := fault_of(uri):
-            raise ValueError(f"the URL has {fault}; give it by {TRACKING_ADVICE}")
+            raise ValueError(f"the URL has {fault}; credentials belong in {TRACKING_ADVICE}")
         return uri
 
     def build(self, name: str, folder: Path, active: bool = True) -> "Tracker":

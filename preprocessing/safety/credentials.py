@@ -101,4 +101,4 @@ def credential_faults(values: Any, key: str = "") -> Iterator[str]:
             yield from credential_faults(value, f"{key}.{name}" if key else str(name))
     elif isinstance(values, str) and (fault := fault_of(values)):
         advice = TRACKING_ADVICE if "tracking" in key.split(".") else ADVICE
-        yield f"{key}: the URL has {fault}, which would be written to files; give it by {advice}"
+        yield f"{key}: the URL has {fault}, which would be written to files; credentials belong in {advice}"
