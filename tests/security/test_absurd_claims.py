@@ -20,6 +20,7 @@ from pelagos.preprocessing.errors import DamagedFileError, PelagosError
 from pelagos.preprocessing.sources.arrays import mat_file, zarr_array
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, open_hdf5
 from pelagos.preprocessing.sources.arrays.npy_file import NpyArray
+from pelagos.preprocessing.store import checksum_list
 
 HUGE = 1 << 40
 
@@ -113,6 +114,8 @@ def test_weights_of_a_model(tmp_path: Path) -> None:
     values = json.loads(file.read_text())
     values["sha256"][weights.name] = sha256(weights)
     file.write_text(json.dumps(values))
+    digests = {path.name: sha256(path) for path in (weights, file)}
+    checksum_list.write_list(tmp_path, checksum_list.checksum_text(digests))
     with pytest.raises(DamagedFileError, match=r"weights.safetensors"):
         load(tmp_path)
 
