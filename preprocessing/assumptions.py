@@ -58,7 +58,9 @@ KINDS: Mapping[str, Kind] = {
         "subtract an offset by transforms: {FIELD: {kind: shift, offset: ...}}",
     ),
     "units_converted": Kind("units changed so that files agree", "set convert"),
-    "units_missing": Kind("units that the archive does not state", "set convert"),
+    "units_missing": Kind(
+        "units that the archive does not state", "say them by convert: {FIELD: {units: ..., scale: 1}}"
+    ),
     "complex_parts": Kind("how complex numbers become real channels", "name the parts in source.variables"),
     "calendar": Kind("a calendar other than the standard one"),
     "times": Kind("times rounded, taken as valid times, or taken from names", "set subset.time"),

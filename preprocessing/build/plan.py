@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.assumptions import Assumption, collect
+from pelagos.preprocessing.assumptions import Assumption, assume, collect
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.duplicate_starts import read_initial_digests
 from pelagos.preprocessing.build.file_feeds import (
@@ -119,6 +119,7 @@ def with_survey(plan: Plan) -> Plan:
 def _planned(config: BuildConfig, cut_rows: bool, initial_digests: Sequence[str]) -> Plan:
     fields = select_fields(config.source.open(), config)
     _check_level_boundary(config.source, fields)
+    _assume_boundary(config.source, fields)
     num, length = fields.num_trajectories, len(fields.axis)
     initial_digests = _initial_digests(config.splits, fields, initial_digests)
     files = file_of_frames(fields)
@@ -161,6 +162,15 @@ def _check_level_boundary(source: Source, fields: FieldReader) -> None:
         raise ConfigError(
             f"source.boundary.level: {fields.dataset.attrs['dataset']} has no third axis; give y and x only"
         )
+
+
+def _assume_boundary(source: Source, fields: FieldReader) -> None:
+    """Say where neither archive nor configuration know what lies beyond the edges."""
+    answer = "" if hasattr(source, "boundary") else "accept: [boundary]"
+    for axis, sides in (("y", fields.grid.boundary_y), ("x", fields.grid.boundary_x)):
+        if "unknown" in sides:
+            text = f"{fields.dataset.attrs['dataset']}: nothing says what lies beyond the ends of {axis}"
+            assume("boundary", axis, f"{text}; like an open side, it does not wrap around", answer)
 
 
 def _initial_digests(splits: Split, fields: FieldReader, known: Sequence[str]) -> Sequence[str]:

@@ -133,7 +133,9 @@ class FieldReader:
         for number, channel in enumerate(channels):
             if channel.source == source:
                 part = values if channel.level is None else values[:, channel.level]
-                yield number, np.stack([channel.to_stored(self.target(frame)) for frame in part])
+                with np.errstate(all="ignore"):  # as where values are stored
+                    stored = np.stack([channel.to_stored(self.target(frame)) for frame in part])
+                yield number, stored
 
     def _store(
         self, out: NDArray[np.float32], channels: tuple[StoreChannel, ...], source: str, array: xr.DataArray

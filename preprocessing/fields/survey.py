@@ -68,7 +68,7 @@ class ChannelSurvey:
     def loses(self) -> bool:
         """Whether float32 loses what varies; a deviation within the rounding of float64 is none."""
         magnitude = max(abs(self.minimum), abs(self.maximum))
-        return self.lost > _LOST and self.std > 1e-13 * magnitude
+        return self.lost > _LOST and 1e-13 * magnitude < self.std < np.inf
 
     @property
     def offset(self) -> float:
@@ -148,6 +148,7 @@ def _runs(present: NDArray[np.bool_], most: int) -> Iterator[tuple[int, slice]]:
             yield trajectory, slice(start, start + length)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _repeats(fields: FieldReader, values: NDArray[Any]) -> dict[str, bool]:
     """Whether the last point of each periodic axis repeats the first; only of axes along which the values vary."""
     found = {}
@@ -162,6 +163,8 @@ def _repeats(fields: FieldReader, values: NDArray[Any]) -> dict[str, bool]:
     return found
 
 
+# Values beyond float32, which the build refuses by their place, overflow here.
+@np.errstate(over="ignore", invalid="ignore")
 def _described(variable: Variable, frames: Sequence[NDArray[Any]]) -> ChannelSurvey:
     values = np.concatenate(frames)
     known = values[~np.isnan(values)]
@@ -170,10 +173,9 @@ def _described(variable: Variable, frames: Sequence[NDArray[Any]]) -> ChannelSur
         nothing = (float("nan"),) * 6
         return ChannelSurvey(variable, 0, 1.0, *nothing, outliers=len(known), lost=0.0)
     low, high = np.quantile(finite, (_TAIL, 1 - _TAIL), method="nearest").tolist()
-    std = float(finite.std())
-    with np.errstate(over="ignore", invalid="ignore"):
-        error = finite - finite.astype(np.float32)
-        lost = float(np.sqrt(np.mean(np.square(error)))) / std if std else 0.0
+    mean, std = float(finite.mean()), float(finite.std())
+    error = finite - finite.astype(np.float32)
+    lost = float(np.sqrt(np.mean(np.square(error)))) / std if std else 0.0
     reach = _FAR * (high - low)
     far = (finite < low - reach) | (finite > high + reach) if reach > 0 else np.zeros(finite.shape, bool)
     for value in (finite.min(), finite.max()):
@@ -184,7 +186,7 @@ def _described(variable: Variable, frames: Sequence[NDArray[Any]]) -> ChannelSur
         missing=1 - len(known) / len(values),
         minimum=float(known.min()),
         maximum=float(known.max()),
-        mean=float(finite.mean()),
+        mean=mean,
         std=std,
         low=low,
         high=high,
@@ -255,5 +257,5 @@ def table(survey: Survey) -> Iterator[str]:
         f" {'missing':>8} {'outliers':>8}"
     )
     for one in survey.channels:
-        numbers = " ".join(f"{n:>12.5g}" for n in (one.minimum, one.maximum, one.mean, one.std))
+        numbers = " ".join(f"{n:>12.6g}" for n in (one.minimum, one.maximum, one.mean, one.std))
         yield f"{one.variable.key:{width}} {one.variable.units:12} {numbers} {one.missing:>8.2%} {one.outliers:>8}"

@@ -24,6 +24,7 @@ from pelagos.preprocessing.sources.formats.cf_cells import (
     find_cells,
     with_axes,
 )
+from pelagos.preprocessing.sources.formats.cf_left_out import assume_left_out
 from pelagos.preprocessing.sources.formats.cf_time import with_dates
 from pelagos.preprocessing.sources.formats.cf_variable import PackedVariable, is_group, open_undecoded
 
@@ -107,6 +108,8 @@ def read_file(
             stored, name = ds.variables[key], name_of(key, ds.variables[key])
             if key in bounds or not _on_grid(stored, dims, bool(moment)):
                 file.skipped.append(key)
+                if not wanted:
+                    assume_left_out(path, key, ds, bounds, dims)
                 continue
             file.offered.append(name)
             if name not in wanted and (wanted or key in ds.coords):

@@ -332,6 +332,8 @@ def _variable(name: str, stored: Sequence[CFField], sizes: Mapping[str, int]) ->
     dims = convention.LEVEL_DIMS if "level" in first.axes else convention.TIME_DIMS
     kept = ("units", "long_name", "standard_name", "cell_methods", "GRIB_stepType", "GRIB_uvRelativeToGrid")
     own = {key: str(first.attrs.get(key, "")).strip() for key in kept}
+    if not own["units"]:
+        assume("units_missing", name, f"{first.file.path}: {first.reader.key} states no units; taken as 1")
     own["units"] = own["units"] or "1"
     attrs = convention.attrs(name, "prognostic" if first.dated else "static", **own)
     axes = [0 if axis is None else axis for axis in first.axes]

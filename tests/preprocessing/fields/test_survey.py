@@ -133,3 +133,10 @@ def test_the_table_shows_extremes_missing_share_and_outliers() -> None:
 def test_a_field_without_any_value_is_no_error() -> None:
     (one,) = survey_fields(reader(np.full((1, 2, 4, 4), np.nan), missing="keep")).channels
     assert (one.count, one.missing) == (0, 1.0)
+
+
+def test_values_beyond_float32_are_outliers_and_no_warning() -> None:
+    values = waves(280, 30)
+    values[0, 0, 0, :3] = (1e300, -1e308, np.inf)
+    (one,) = survey_fields(reader(values)).channels
+    assert (one.outliers, one.loses, one.constant) == (3, False, False)

@@ -17,8 +17,9 @@ from tests.preprocessing.sources.formats.weather_archive import save, weather
 
 
 def bare(y: str, x: str, units: str | None = None) -> xr.Dataset:
-    """Fields on axes of these names, whose attributes say no more than their units."""
+    """A field on axes of these names, whose attributes say no more than their units."""
     ds = weather("t").drop_attrs().rename(lat=y, lon=x)
+    ds["t"].attrs["units"] = "K"
     for name in (y, x) if units else ():
         ds[name].attrs["units"] = units
     return ds
@@ -28,9 +29,8 @@ def on(longitudes: np.ndarray) -> xr.Dataset:
     """Fields that are their longitude, modulo 360."""
     values = np.broadcast_to(np.round(longitudes % 360, 6), (4, 5, len(longitudes))).astype("f4")
     lon = ("lon", longitudes, {"units": "degrees_east"})
-    return (
-        weather("t").isel(lon=0, drop=True).assign_coords(lon=lon).assign(t=(("time", "lat", "lon"), values))
-    )
+    field = (("time", "lat", "lon"), values, {"units": "degrees"})
+    return weather("t").isel(lon=0, drop=True).assign_coords(lon=lon).assign(t=field)
 
 
 def opened(path: str) -> tuple[xr.Dataset, list[Assumption]]:

@@ -1,0 +1,58 @@
+"""Fields on other points than those of the grid are named, and what is no field is not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pelagos.preprocessing.assumptions import Assumption, collect
+from pelagos.preprocessing.sources.formats.cf import CF
+
+
+@pytest.fixture
+def staggered(tmp_path: Path) -> Path:
+    """Temperature in the centres of cells, winds on their faces; edges, a series and a profile beside them."""
+    time = np.datetime64("2001-01-01", "ns") + np.arange(4) * np.timedelta64(1, "h")
+    lat, lon, faces = np.linspace(60, -60, 5), np.arange(6) * 60.0, np.arange(7) * 60.0
+    fields = {
+        "t": (("time", "lat", "lon"), np.zeros((4, 5, 6)), {"units": "K"}),
+        "u": (("time", "lat", "lon_u"), np.zeros((4, 5, 7)), {"units": "m s-1"}),
+        "lat_bnds": (("lat", "nv"), np.zeros((5, 2))),
+        "co2": (("time",), np.zeros(4)),
+        "hyam": (("lev",), np.zeros(9)),
+        "crs": ((), 0),
+    }
+    coordinates = {
+        "time": time,
+        "lat": ("lat", lat, {"units": "degrees_north"}),
+        "lon": ("lon", lon, {"units": "degrees_east"}),
+        "lon_u": ("lon_u", faces),
+        "lev": ("lev", np.arange(9.0)),
+    }
+    xr.Dataset(fields, coordinates).to_netcdf(tmp_path / "staggered.nc", engine="h5netcdf")
+    return tmp_path / "staggered.nc"
+
+
+def assumed(source: CF) -> tuple[Assumption, ...]:
+    with collect() as found:
+        source.open()
+    return found.all
+
+
+def test_a_field_on_the_faces_of_cells_is_named_and_nothing_else(staggered: Path) -> None:
+    (one,) = assumed(CF(paths=(str(staggered),)))
+    assert (one.code, one.field) == ("fields_not_read", "u")
+    assert "u is on (time, lat, lon_u), not on the grid of (lat, lon)" in one.text
+
+
+def test_who_names_the_fields_knows_what_is_left_out(staggered: Path) -> None:
+    assert assumed(CF(paths=(str(staggered),), variables=("t",))) == ()
+
+
+def test_a_field_without_units_is_said_to_be_taken_as_dimensionless(staggered: Path, tmp_path: Path) -> None:
+    with xr.open_dataset(staggered, engine="h5netcdf") as ds:
+        del ds["t"].attrs["units"]
+        ds[["t"]].to_netcdf(tmp_path / "bare.nc", engine="h5netcdf")
+    (one,) = assumed(CF(paths=(str(tmp_path / "bare.nc"),)))
+    assert (one.code, one.field) == ("units_missing", "t")
