@@ -53,7 +53,7 @@ def _consolidate(path: Path) -> None:
 
 
 def read_forecasts(path: Path) -> xr.Dataset:
-    """Forecasts that `write_forecasts` wrote; fields are read when they are asked for.
+    """Forecasts that `write_forecasts` wrote, fields by name; they are read when they are asked for.
 
     Raises:
         DamagedFileError: a file is not as it was written.
@@ -62,4 +62,5 @@ def read_forecasts(path: Path) -> xr.Dataset:
     if listed is None:
         _log.warning("%s is of an earlier version, without %s: nothing of it is checked", path, CHECKSUM_LIST)
     forecasts: xr.Dataset = xr.open_zarr(path, consolidated=listed is not None, chunks=None)
-    return forecasts
+    # Zarr lists arrays as the directory or its threads happen to: the same scores came in another order.
+    return forecasts[sorted(map(str, forecasts.data_vars))]

@@ -93,3 +93,9 @@ def test_strangers_open_them_without_a_warning(
     recwarn.clear()
     xr.testing.assert_identical(xr.open_zarr(path, chunks=None).load(), forecasts)
     assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_fields_are_in_the_order_of_their_names(make: Make, tmp_path: Path) -> None:
+    values = np.zeros((2, 1, 2, 6), np.float32)
+    write_forecasts([make(dict.fromkeys("gbhdafec", values))], tmp_path / "forecast.zarr")
+    assert list(read_forecasts(tmp_path / "forecast.zarr").data_vars) == list("abcdefgh")

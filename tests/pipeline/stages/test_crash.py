@@ -56,17 +56,18 @@ def finish(team: Team) -> None:
 
 def torment(begin: Callable[[Path], Team], folder: Path, examine: Callable[[Path], None]) -> Path:
     """Run a command once undisturbed, then kill it again and again, and let it end; returns what it wrote."""
+    finish(begin(folder / "first"))  # which also starts the server that the others are forked from
     began = time.monotonic()
     finish(begin(folder / "undisturbed"))
     duration, moments, killed = time.monotonic() - began, random.Random(1), 0
     for _ in range(KILLS):
         team = begin(folder / "killed")
         # Importing comes first, and breaks nothing.
-        time.sleep(moments.uniform(0.3, 1.0) * duration)
+        time.sleep(moments.uniform(0.2, 0.9) * duration)
         killed += team.alive
         team.kill()
         examine(folder / "killed")
-    assert killed > KILLS // 2
+    assert killed >= KILLS // 2
     finish(begin(folder / "killed"))
     return folder / "killed"
 
@@ -109,7 +110,7 @@ def test_a_forecast_is_there_whole_or_not_at_all(waves: Path, model: Path, tmp_p
     same(torment(begin, tmp_path, examine), tmp_path / "undisturbed")
     assert {path.name for path in tmp_path.iterdir()} == {
         "stage.yaml",
-        *(name for run in ("undisturbed", "killed") for name in (run, f".{run}.lock")),
+        *(name for run in ("first", "undisturbed", "killed") for name in (run, f".{run}.lock")),
     }
 
 
