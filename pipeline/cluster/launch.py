@@ -39,7 +39,7 @@ def run_processes(arguments: Sequence[str], processes: int) -> None:
     command = [sys.executable, "-P", "-m", "pelagos.pipeline", *arguments]
     with stop_request() as request:
         children = [
-            subprocess.Popen(command, env=environment, preexec_fn=_dying_with(os.getpid()))
+            subprocess.Popen(command, env=environment, preexec_fn=dying_with(os.getpid()))
             for environment in process_environments(processes)
         ]
         own: list[int] = []
@@ -61,7 +61,7 @@ def run_processes(arguments: Sequence[str], processes: int) -> None:
         raise ProcessError(f"{' '.join(arguments)} failed; its {processes} processes ended with {codes}", own)
 
 
-def _dying_with(parent: int) -> Callable[[], None]:
+def dying_with(parent: int) -> Callable[[], None]:
     """What a child does before it begins: ask the system to end it when its parent ends (prctl(2), Linux)."""
 
     def ask() -> None:

@@ -5,6 +5,7 @@ the same inputs is not run again; one that was interrupted continues.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pydantic import Field
 from pelagos.evaluation.forecast_zarr import read_forecasts
 from pelagos.evaluation.score_summary import json_values
 from pelagos.evaluation.verification import Evaluation
-from pelagos.pipeline.cluster.launch import run_processes
+from pelagos.pipeline.cluster.launch import dying_with, run_processes
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.commands import PARALLEL, STAGES, config_class, stage_module
 from pelagos.pipeline.runs.configuration import dump, validate
@@ -169,7 +170,9 @@ def _outputs(step: Step) -> Iterator[Path]:
 def _run_alone(command: str, file: Path) -> None:
     """Run a stage in a fresh process, to show that what is on disk carries the whole result."""
     code = subprocess.run(
-        [sys.executable, "-P", "-m", "pelagos.pipeline", command, str(file)], check=False
+        [sys.executable, "-P", "-m", "pelagos.pipeline", command, str(file)],
+        check=False,
+        preexec_fn=dying_with(os.getpid()),
     ).returncode
     if code != 0:
         raise PelagosError(f"the process of {command} {file} ended with {code}")
