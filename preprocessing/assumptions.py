@@ -35,10 +35,6 @@ KINDS: Mapping[str, Kind] = {
         "fields of the archive that the store will not have",
         "name the fields to read in source.variables",
     ),
-    "static_of_first_file": Kind(
-        "a field without time that is read from the first file that has it",
-        "give only one of the files",
-    ),
     "file_order": Kind(
         "the order of files, and with it which of them train and which test",
         "list the files in source.paths in the order that is right",

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pelagos.preprocessing import dates
 from pelagos.preprocessing.errors import DamagedFileError, PelagosError
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.mantissa import round_mantissa
@@ -20,6 +21,7 @@ from pelagos.preprocessing.fields.solar_forcing import FORCINGS
 from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.fields.target_grid import TargetGrid
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.units import conversion
 
 # A source may copy what it reads. In quarters a shard took 1.45 times its size in memory, so it takes 1.1 times.
 _PIECES = 16
@@ -82,7 +84,8 @@ class FieldReader:
         for number, channel in enumerate(self.state):
             if not channel.source:
                 name: Any = channel.variable.name
-                out[:, :, number] = FORCINGS[name](self.axis[times], self.grid)
+                for rows, valid in self._dates(trajectories, times):
+                    out[rows, :, number] = FORCINGS[name](valid, self.grid)
         # Each field of the source once, however many of its levels are channels.
         for source in dict.fromkeys(channel.source for channel in self.state if channel.source):
             array = self.dataset[source]
@@ -90,6 +93,17 @@ class FieldReader:
                 where = {"trajectory": _shifted(rows, trajectories), "time": _shifted(columns, times)}
                 self._store(out[rows, columns], self.state, source, array.isel(where))
         return out
+
+    def _dates(self, trajectories: slice, times: slice) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """The dates at which the frames of trajectories are valid: the same for all, or of each forecast its own."""
+        axis = self.axis[times]
+        if dates.is_dated(axis):
+            yield slice(None), axis
+            return
+        scale, _ = conversion(self.time_units, "s")
+        starts = self.dataset["start"].values[trajectories]
+        for row, start in enumerate(dates.seconds(starts)):
+            yield slice(row, row + 1), dates.from_seconds(np.rint(start + scale * axis), starts)
 
     def read_static(self, trajectories: slice) -> NDArray[np.float32]:
         """(N, C, H, W) stored static fields; N is 1 where no field differs between trajectories.

@@ -43,7 +43,8 @@ def select_fields(ds: xr.Dataset, options: FieldOptions) -> FieldReader:
     axis, time_units = _time_axis(ds)
     names = list(options.variables or _fields_of(ds))
     channels = [channel for name in names for channel in _channels(ds, name, options)]
-    channels += [_forcing(name, axis, target.grid) for name in options.forcings]
+    dated = dates.is_dated(axis) or "start" in ds.coords
+    channels += [_forcing(name, dated, target.grid) for name in options.forcings]
     state = [channel for role in _ORDER for channel in channels if channel.variable.role == role]
     static = [channel for channel in channels if channel.variable.role == "static"]
     _check_unique([channel.variable for channel in (*state, *static)])
@@ -171,8 +172,9 @@ def _conversion(array: xr.DataArray, name: str, options: FieldOptions) -> Linear
     return None if wanted is None else wanted.build(name, array.attrs["units"])
 
 
-def _forcing(name: ForcingName, axis: NDArray[Any], grid: Grid) -> StoreChannel:
-    if not dates.is_dated(axis):
+def _forcing(name: ForcingName, dated: bool, grid: Grid) -> StoreChannel:
+    # Times of a forecast count from its start, whose date the dataset keeps.
+    if not dated:
         raise ConfigError(f"forcings: {name} needs dates, but the data have times without dates")
     if grid.kind != "latlon":
         raise ConfigError(f"forcings: {name} needs longitudes, but the grid is {grid.kind}")

@@ -5,7 +5,8 @@ scalar parameters ([trajectory]). Each variable has the attributes `units` and `
 its format, the kind of its grid and what lies beyond each edge. Missing values are NaN. The third axis of 3-D fields
 is `level` (see `plane_coordinate`). Where trajectories end at different times, or lack frames, the coordinate
 `present` (trajectory, time) says which frames there are. Where there are several files, the coordinate `file`, along
-trajectories or times, says which of them each is from.
+trajectories or times, says which of them each is from. Where trajectories are forecasts, whose times count from their
+starts, the coordinate `start` (trajectory) has the dates of these.
 """
 
 import json

@@ -1,10 +1,12 @@
 """FileSource: what all sources of files share, among it what their paths, patterns and lists stand for."""
 
 import difflib
+import functools
 import glob
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import xarray as xr
 from pydantic import BeforeValidator, Field
@@ -12,6 +14,7 @@ from pydantic import BeforeValidator, Field
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.location import Url, locate
+from pelagos.preprocessing.sources.absence import AbsentPolicy, absent_values
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 
 
@@ -24,6 +27,15 @@ def _listed(value: object) -> object:
     return tuple(str(one) for one in many)
 
 
+def _with_policy(opening: Callable[[Any], xr.Dataset]) -> Callable[[Any], xr.Dataset]:
+    @functools.wraps(opening)
+    def opened(self: "FileSource") -> xr.Dataset:
+        with absent_values(self.absent):
+            return opening(self)
+
+    return opened
+
+
 class FileSource(Config):
     """The configuration that all sources of files share; each format adds its options, `recognise` and `open`.
 
@@ -34,12 +46,21 @@ class FileSource(Config):
             of the folder of several.
         license: recorded with the data, where the archive does not state one.
         references: recorded with the data, where the archive does not state any.
+        absent: what becomes of values that are not there: of chunks that were never written, holes of a download, files
+            that a virtual array refers to. They are refused, become missing, or are the archive's fill value.
     """
 
     paths: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
     dataset: str = ""
     license: str = ""
     references: str = ""
+    absent: AbsentPolicy = "error"
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        # Arrays are opened deep within each format; what to do where values are absent reaches them by the context.
+        if "open" in cls.__dict__:
+            setattr(cls, "open", _with_policy(cls.__dict__["open"]))  # noqa: B010  # a method cannot be assigned
 
     @classmethod
     def recognise(cls, listing: ArchiveListing) -> Finding | None:

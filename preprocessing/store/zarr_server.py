@@ -10,18 +10,22 @@ from zarr.storage import FsspecStore, WrapperStore
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.location import ByteRange, Url, fetch_existing, filesystem_options, needing_package
 
+_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
+
 
 class ServerStore(WrapperStore[FsspecStore]):
     """The Zarr store under a URL; a request that fails is tried again, as by our own readers.
 
     Attributes:
         blosc_arrays: names of arrays whose chunks are checked against the length that Blosc noted in them.
+        whole_arrays: names of arrays of which no chunk may be absent.
     """
 
     def __init__(self, store: FsspecStore, url: Url) -> None:
         super().__init__(store)
         self.url = url
         self.blosc_arrays: set[str] = set()
+        self.whole_arrays: set[str] = set()
 
     @classmethod
     def at(cls, url: Url) -> "ServerStore":
@@ -45,9 +49,18 @@ class ServerStore(WrapperStore[FsspecStore]):
         span = _span(self.url / key if key else self.url, byte_range)
         [content] = await asyncio.to_thread(fetch_existing, [span])
         if content is None:
+            self._refuse_absent(key)
             return None
         self._check(key, content)
         return prototype.buffer.from_bytes(content)
+
+    def _refuse_absent(self, key: str) -> None:
+        is_metadata = key.rpartition("/")[2] in _METADATA
+        if not is_metadata and any(key.startswith(f"{name}/") for name in self.whole_arrays):
+            raise DamagedFileError(
+                f"{self.url / key}: this chunk is not on the server; complete the archive, or say what its values"
+                " are: absent: missing, or absent: fill for the archive's fill value"
+            )
 
     def _check(self, key: str, content: bytes) -> None:
         name, _, rest = key.rpartition("/c/") if "/c/" in key else key.rpartition("/")

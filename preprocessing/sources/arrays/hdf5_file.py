@@ -12,8 +12,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.errors import DamagedFileError, DataError
+from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError, PelagosError
+from pelagos.preprocessing.sources.absence import AbsentPolicy, absent_values
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index
+from pelagos.preprocessing.sources.arrays.hdf5_absence import check_written, mark_absent
 from pelagos.preprocessing.sources.file_source import missing
 
 _FILTERS = {
@@ -70,17 +72,51 @@ def member(file: Any, key: str) -> Any:
         DataError: if there is none; the message lists what there is.
     """
     if key in file:
-        return file[key]
+        try:
+            return file[key]
+        except (KeyError, OSError, RuntimeError) as error:
+            _require_link_targets(file, key)
+            raise DamagedFileError(f"{file.file.filename}: '{key}' cannot be opened ({error})") from error
+    _require_link_targets(file, key)
     listed = list(file)
     found = ", ".join(listed[:20]) + (", ..." if len(listed) > 20 else "")
     raise DataError(f"{file.file.filename}: no '{key}' in '{file.name}'; it holds {found or 'nothing'}")
 
 
+def _require_link_targets(file: Any, key: str) -> None:
+    """Raise MissingFileError where a key is a link to a file, or to a place in one, that is not there."""
+    group = file
+    for part in key.strip("/").split("/"):
+        if not isinstance(group, h5py.Group) or (link := group.get(part, getlink=True)) is None:
+            return
+        try:
+            group = group[part]
+        except (KeyError, OSError, RuntimeError) as error:
+            if isinstance(link, h5py.ExternalLink):
+                raise MissingFileError(
+                    f"{file.file.filename}: '{key}' is a link to {link.path} in {link.filename}, which is not there or"
+                    " cannot be read; put it beside the file"
+                ) from error
+            if isinstance(link, h5py.SoftLink):
+                raise DataError(
+                    f"{file.file.filename}: '{key}' is a link to {link.path}, which the file does not have"
+                ) from error
+            return
+
+
 @dataclass(frozen=True)
 class Hdf5Dataset(FileArray):
-    """One dataset of an HDF5 file, opened by path at each access."""
+    """One dataset of an HDF5 file, opened by path at each access.
+
+    Attributes:
+        path: of the file that holds it.
+        absent: how chunks that were never written are read, where there are any.
+        checked: whether it is known which are absent; else that is found out at each access.
+    """
 
     path: Path
+    absent: AbsentPolicy = "error"
+    checked: bool = False
 
     @classmethod
     def of(cls, dataset: Any) -> "Hdf5Dataset":
@@ -88,19 +124,29 @@ class Hdf5Dataset(FileArray):
 
         Raises:
             DataError: if it is a group, or compressed by a filter that is not installed.
+            MissingFileError: a file that holds some of its values is not there.
+            DamagedFileError: some of its values were never written.
         """
         path = Path(dataset.file.filename)
         if not isinstance(dataset, h5py.Dataset):
             raise DataError(f"{path}: '{dataset.name}' is a group where an array was expected")
         require_filters(dataset)
         _check_claim(path, dataset)
-        return cls(path, dataset.name, dataset.shape, dataset.dtype)
+        return cls(path, dataset.name, dataset.shape, dataset.dtype, check_written(dataset), checked=True)
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`; raises DamagedFileError if its bytes cannot be read."""
         with open_hdf5(self.path) as file:
             try:
-                return np.asarray(member(file, self.key)[index])
+                dataset = member(file, self.key)
+                absent = self.absent
+                if not self.checked:
+                    with absent_values(self.absent):
+                        absent = check_written(dataset)
+                values = np.asarray(dataset[index])
+                return mark_absent(dataset, index, values) if absent == "missing" else values
+            except PelagosError:  # may be an OSError as well, and says more
+                raise
             except OSError as error:
                 raise DamagedFileError(
                     f"{self.name}: cannot be read ({reason(error)}); download or create {self.path} again"

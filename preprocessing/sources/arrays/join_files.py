@@ -19,6 +19,7 @@ from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader, as_floating
+from pelagos.preprocessing.sources.arrays.common_units import common_units
 from pelagos.preprocessing.sources.arrays.complex_parts import PARTS, ComplexPart
 from pelagos.preprocessing.sources.arrays.derived_arrays import resized_in_time
 from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
@@ -158,11 +159,14 @@ def _variable(name: str, files: Sequence[FileContents], sizes: Mapping[str, int]
     dims: tuple[str, ...] = convention.LEVEL_DIMS if "level" in stored.axes else convention.TIME_DIMS
     if stored.role == "static":
         dims = tuple(dim for dim in dims if dim != "time")
-    attrs = convention.attrs(name, stored.role, units=stored.units)
+    units, changes = common_units(name, [(file.path, file.fields[name].units) for file in files])
+    attrs = convention.attrs(name, stored.role, units=units)
     # Integers become floating-point first: only those can be NaN where a trajectory has ended.
     readers = [
-        resized_in_time(as_floating(file.fields[name].reader), stored.axes, _num_frames(file), sizes["time"])
-        for file in files
+        resized_in_time(
+            change.of(as_floating(file.fields[name].reader)), stored.axes, _num_frames(file), sizes["time"]
+        )
+        for change, file in zip(changes, files, strict=True)
     ]
     counts = [file.num_trajectories for file in files]
     return lazy_variable(dims, readers, stored.axes, sizes, attrs, counts=counts)

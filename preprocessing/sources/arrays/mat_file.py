@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.sources.absence import refuse_holes
 from pelagos.preprocessing.sources.arrays.array_reader import (
     ArrayReader,
     ArrayView,
@@ -96,6 +97,7 @@ def arrays(path: Path, order: AxisOrder = "matlab") -> dict[str, ArrayReader]:
         return _of_hdf5(path, order)
     import scipy.io
 
+    refuse_holes(path)
     try:
         listed = scipy.io.whosmat(path)
     except Exception as error:

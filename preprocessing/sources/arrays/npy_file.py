@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError
+from pelagos.preprocessing.sources.absence import refuse_holes
 from pelagos.preprocessing.sources.arrays.array_reader import Index, take_block
 from pelagos.preprocessing.sources.file_source import missing
 
@@ -30,6 +31,7 @@ class NpyArray:
             DataError: if it holds Python objects, which could run code when loaded.
         """
         mapped = _map(path)
+        refuse_holes(path)
         return cls(path, mapped.shape, mapped.dtype)
 
     @property

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DamagedFileError, DataError
+from pelagos.preprocessing.sources.absence import refuse_holes
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index, take_block
 from pelagos.preprocessing.sources.file_source import missing
 
@@ -42,6 +43,8 @@ def tensors(path: Path) -> dict[str, TorchTensor]:
     # Imported here, since workers that build from other formats start in half the time without torch.
     from torch import Tensor
 
+    if path.is_file():
+        refuse_holes(path)
     return {
         str(key): TorchTensor(path, str(key), tuple(value.shape), _type_of(value))
         for key, value in _load(path).items()

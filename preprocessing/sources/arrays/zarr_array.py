@@ -1,6 +1,7 @@
 """Arrays of Zarr groups, formats 2 and 3, on disk or on a server; those on disk are opened at each access."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -13,23 +14,44 @@ import zarr
 from numpy.typing import NDArray
 from zarr.errors import ContainsArrayError
 
-from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError, PelagosError
 from pelagos.preprocessing.location import ByteRange, Url, fetch_existing
+from pelagos.preprocessing.sources.absence import AbsentPolicy
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index
+from pelagos.preprocessing.sources.arrays.zarr_absence import check_written, mark_absent
 from pelagos.preprocessing.sources.file_source import missing
 from pelagos.preprocessing.store.zarr_server import ServerStore
 
 
 @dataclass(frozen=True)
 class ZarrArray(FileArray):
-    """One array of a group."""
+    """One array of a group.
 
-    def read(self, index: Index) -> NDArray[Any]:
-        """The block at `index`; raises DamagedFileError if its bytes are torn or cannot be read."""
+    Attributes:
+        absent: how chunks that are not there are read, where there are any that do not stand for missing values.
+    """
+
+    absent: AbsentPolicy = "fill"
+
+    def read(
+        self, index: Index, unpack: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    ) -> NDArray[Any]:
+        """The block at `index`, unpacked; raises DamagedFileError if its bytes are torn or cannot be read."""
         array = open_group(self.path)[self.key]
         _check_chunks(self.path / self.key, array, index)
+        if isinstance(self.path, Url):  # on a server only the answer to a request says what is there
+            whole: set[str] = array.store.whole_arrays
+            (whole.add if self.absent == "error" else whole.discard)(self.key)
         try:
-            return np.asarray(array.get_orthogonal_selection(index))
+            values = np.asarray(array.get_orthogonal_selection(index))
+            values = values if unpack is None else unpack(values)
+            return (
+                mark_absent(self.path / self.key, array, index, values)
+                if self.absent == "missing"
+                else values
+            )
+        except PelagosError:  # may be an OSError as well, and says more
+            raise
         except (OSError, RuntimeError, ValueError, MemoryError, OverflowError) as error:
             # The last two where the metadata claim any shape or chunk.
             raise DamagedFileError(f"{self.name}: cannot be read ({error})") from error
@@ -50,7 +72,7 @@ def _check_chunks(folder: Path | Url, array: Any, index: Index) -> None:
     ]
     for cell in product(*cells):
         file = folder / array.metadata.encode_chunk_key(cell)
-        if not file.is_file():  # an absent chunk stands for fill values
+        if not file.is_file():  # `check_written` has dealt with these
             continue
         with file.open("rb") as opened:
             noted = int.from_bytes(opened.read(16)[12:], "little")
@@ -130,4 +152,5 @@ def array(path: Path | Url, group: Any, key: str) -> ZarrArray:
     found = group.get(key)
     if not isinstance(found, zarr.Array):
         raise DataError(f"{path}: no array '{key}'; it holds {', '.join(sorted(group)) or 'nothing'}")
-    return ZarrArray(path, key, found.shape, np.dtype(found.dtype))
+    dtype = np.dtype(found.dtype)
+    return ZarrArray(path, key, found.shape, dtype, check_written(path, key, found, dtype))

@@ -146,7 +146,11 @@ class Anemoi(FileSource):
             references=self.references,
             attribution=str(facts.get("attribution") or ""),
         )
-        return convention.select(columns.cut(ds.assign_coords(trajectory=labels)), self.variables)
+        ds = ds.assign_coords(trajectory=labels)
+        if len(data.shape) == 5:  # the labels of forecasts begin with the dates of their starts
+            starts = np.array([str(label).split()[0] for label in labels], "datetime64[ns]")
+            ds = ds.assign_coords(start=("trajectory", starts))
+        return convention.select(columns.cut(ds), self.variables)
 
     def _variables(
         self,

@@ -1,6 +1,6 @@
 """Axes of CF files: which dimension is the time, the level, the latitude, and the coordinates along them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.formats.cf_time import require_dates, rounded_dates
 from pelagos.preprocessing.sources.formats.cf_variable import PackedVariable
+from pelagos.preprocessing.sources.formats.valid_time import is_lead_time
 
 CFAxis = Literal["trajectory", "time", "level", "y", "x"]
 
@@ -39,15 +40,19 @@ AXIS_NAMES: dict[CFAxis, tuple[str, ...]] = {
 }
 """Common names of dimensions in lower case, for files whose attributes do not say."""
 
-_LEAD_TIMES = ("prediction_timedelta", "step", "lead_time", "forecast_period")
-_PER_HOUR = {
-    "hours": 1,
-    "hour": 1,
-    "h": 1,
-    "minutes": 60,
-    "seconds": 3600,
-    "days": 1 / 24,
-    "nanoseconds": 3.6e12,  # xarray stores timedelta64 in these
+
+def _words(*lines: str) -> frozenset[str]:
+    return frozenset(" ".join(lines).split())
+
+
+# What else dimensions are called, by which a question can propose the answer; too vague to be taken for it.
+_LIKELY: dict[CFAxis, frozenset[str]] = {
+    "trajectory": _words(
+        "trajectory traj trajectories sample samples batch case cases seed seeds run runs sim sims simulation",
+        "number member members ensemble ensemble_member ens realization realisation",
+    ),
+    "time": _words("t times nt timestep time_step frame date dates month year day hour"),
+    "level": _words("z levels height altitude depth sigma nz"),
 }
 
 
@@ -59,7 +64,7 @@ def find_axes(path: Path | Url, ds: xr.Dataset, given: Mapping[CFAxis, str]) -> 
     """
     found: dict[CFAxis, str] = {axis: dim for axis, dim in given.items() if dim in ds.dims}
     for dim in (str(dim) for dim in ds.dims if dim not in found.values()):
-        axis = _recognise(dim, ds.variables.get(dim))
+        axis = recognise(dim, ds.variables.get(dim))
         if axis is None or axis in given:
             continue
         if axis in found:
@@ -67,11 +72,14 @@ def find_axes(path: Path | Url, ds: xr.Dataset, given: Mapping[CFAxis, str]) -> 
                 f"{path}: is {found[axis]} or {dim} its {axis}? Set axes: {{{axis}: {dim}}} or the other one"
             )
         found[axis] = dim
-    # Of a forecast, the dimension of dates counts its starts, and lead times are the time of each trajectory.
+    # Of a forecast, the dimension of dates counts its starts, and lead times are the time of each trajectory. A single
+    # lead time is no axis: its fields are a series over the dates that they are valid at.
     lead = next(
-        (str(dim) for dim in ds.dims if is_lead_time(ds, str(dim)) and dim not in found.values()), None
+        (dim for dim in map(str, ds.dims) if is_lead_time(ds, dim) and dim not in found.values()), None
     )
-    if lead and "time" in found and "trajectory" not in found:
+    if lead and "time" not in found and scalar_time(ds) and ds.sizes[lead] > 1:
+        found["time"] = lead
+    elif lead and "time" in found and "trajectory" not in found and ds.sizes[lead] > 1:
         found = {**found, "trajectory": found["time"], "time": lead}
     if absent := [axis for axis in ("y", "x") if axis not in found]:
         dims = ", ".join(map(str, ds.dims)) or "none"
@@ -82,7 +90,8 @@ def find_axes(path: Path | Url, ds: xr.Dataset, given: Mapping[CFAxis, str]) -> 
     return found
 
 
-def _recognise(dim: str, coordinate: xr.Variable | None) -> CFAxis | None:
+def recognise(dim: str, coordinate: xr.Variable | None) -> CFAxis | None:
+    """The axis that a coordinate is along by its attributes, or by its name."""
     if coordinate is not None:
         if dates.is_dated(coordinate.values):
             return "time"
@@ -94,26 +103,28 @@ def _recognise(dim: str, coordinate: xr.Variable | None) -> CFAxis | None:
     return next((axis for axis, names in AXIS_NAMES.items() if dim.casefold() in names), None)
 
 
-def is_lead_time(ds: xr.Dataset, dim: str | None) -> bool:
-    """Whether a dimension counts from the start of a forecast."""
-    if dim in _LEAD_TIMES:
-        return True
-    return dim in ds.variables and ds.variables[dim].attrs.get("standard_name") == "forecast_period"
-
-
-def in_hours(path: Path | Url, lead_times: xr.Variable) -> xr.Variable:
-    """Lead times in hours; raises DataError where their unit is not known."""
-    unit = str(lead_times.attrs.get("units", "")).split(" ")[0]
-    if unit not in _PER_HOUR:
-        raise DataError(f"{path}: lead times are in '{unit}'; {', '.join(_PER_HOUR)} are known")
-    return xr.Variable(("time",), lead_times.values / _PER_HOUR[unit], {"units": "h"})
+def propose_axes(ds: xr.Dataset, dims: Sequence[str], taken: Collection[CFAxis]) -> dict[CFAxis, str]:
+    """The axes that dimensions of unknown meaning may be, by their names and by what is still free."""
+    proposed: dict[CFAxis, str] = {}
+    for dim in dims:
+        attrs = ds.variables[dim].attrs if dim in ds.variables else {}
+        words = {dim.casefold(), str(attrs.get("standard_name", "")).casefold()}
+        likely: list[CFAxis] = [axis for axis, names in _LIKELY.items() if words & names]
+        # A member is never a level: where its axis is taken, nothing else is proposed.
+        free = [one for one in likely or ("time", "level", "trajectory") if one not in {*taken, *proposed}]
+        if free:
+            proposed[free[0]] = dim
+    return proposed
 
 
 def forecast_labels(starts: NDArray[Any]) -> NDArray[Any]:
-    """Names of trajectories: the dates at which forecasts start, to the minute."""
-    if not dates.is_dated(starts):
-        return starts.astype(np.int64)
-    return np.array([dates.text_of(start)[:-3] for start in starts])
+    """Names of trajectories: the dates at which forecasts start, to the minute; else the file's numbers or names."""
+    if dates.is_dated(starts):
+        return np.array([dates.text_of(start)[:-3] for start in starts])
+    if starts.dtype.kind != "f":
+        return starts
+    whole = np.isfinite(starts).all() and (starts == starts.round()).all()
+    return starts.astype(np.int64) if whole else np.array([f"{one:g}" for one in starts])
 
 
 def scalar_time(ds: xr.Dataset) -> str | None:
@@ -131,6 +142,8 @@ def read_coordinate(path: Path | Url, name: str, ds: xr.Dataset, axis: CFAxis) -
         DataError: there is none, or no dates can be made of what counts from a start.
     """
     if name not in ds.variables:
+        if axis == "trajectory":  # samples are counted
+            return xr.Variable((axis,), np.arange(ds.sizes[name], dtype=np.float64))
         raise DataError(f"{path}: its dimension {name} has no coordinate; {axis} must have one")
     stored = ds.variables[name]
     if dates.is_dated(stored.values):
@@ -138,6 +151,9 @@ def read_coordinate(path: Path | Url, name: str, ds: xr.Dataset, axis: CFAxis) -
         if (calendar := dates.calendar_of(values)) != dates.STANDARD and axis == "time":
             assume("calendar", name, f"{path}: {name} is in the calendar {calendar}, and so is the store")
         return xr.Variable((axis,), values)
+    if axis == "trajectory" and stored.dtype.kind in "SUOT":
+        named = [one.decode() if isinstance(one, bytes) else str(one) for one in np.atleast_1d(stored.values)]
+        return xr.Variable((axis,), np.array(named))
     if axis == "time":
         require_dates(path, name, stored)
     values = np.atleast_1d(stored.values)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DamagedFileError, DataError
 from pelagos.preprocessing.location import Url
-from pelagos.preprocessing.sources.arrays import grib_file, zarr_array
+from pelagos.preprocessing.sources.absence import AbsentPolicy, refuse_holes
+from pelagos.preprocessing.sources.arrays import hdf5_absence, zarr_absence, zarr_array
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index
+from pelagos.preprocessing.sources.arrays.hdf5_file import open_hdf5
 from pelagos.preprocessing.sources.file_source import missing
 
 
@@ -25,11 +28,13 @@ class PackedVariable(FileArray):
         fill: the packed values that mark missing ones.
         scale: multiplies packed values.
         offset: is added to them then.
+        absent: how chunks that are not there are read.
     """
 
     fill: tuple[float, ...]
     scale: float
     offset: float
+    absent: AbsentPolicy = "fill"
 
     @classmethod
     def of(cls, path: Path | Url, key: str, stored: xr.Variable) -> "PackedVariable":
@@ -50,21 +55,53 @@ class PackedVariable(FileArray):
         dtype = np.dtype(
             np.float64 if wide else stored.dtype.newbyteorder("=") if kind == "f" else np.float32
         )
-        marks = (np.ravel(attrs.get(name, ())) for name in ("_FillValue", "missing_value"))
-        # NaN (which differs from itself) needs no mark.
-        fill = tuple(float(one) for some in marks if some.dtype.kind in "iuf" for one in some if one == one)
-        return cls(path, key, stored.shape, dtype, fill, scale, offset)
+        return cls(path, key, stored.shape, dtype, _marks(path, key, stored), scale, offset)
+
+    def checked(self) -> "PackedVariable":
+        """The same variable, of which it is known that no value is absent, or how absent ones are read.
+
+        Raises:
+            MissingFileError: a file that holds some of its values is not there.
+            DamagedFileError: some of its values were never written.
+            DataError: absent values were to be missing, which they cannot be.
+        """
+        if is_group(self.path):
+            array = zarr_array.open_group(self.path)[self.key]
+            absent = zarr_absence.check_written(self.path, self.key, array, self.dtype, self.fill)
+            return replace(self, absent=absent)
+        assert isinstance(self.path, Path)
+        if engine_of(self.path) != "h5netcdf":
+            refuse_holes(self.path)
+            return self
+        with self._dataset() as dataset:
+            absent = (
+                hdf5_absence.check_written(dataset, self.dtype, self.fill) if dataset is not None else "fill"
+            )
+        return replace(self, absent=absent)
+
+    @contextmanager
+    def _dataset(self) -> Iterator[Any]:
+        """The dataset of a netCDF-4 file, None where netCDF keeps it elsewhere."""
+        assert isinstance(self.path, Path)
+        with open_hdf5(self.path) as file:
+            # The name of a variable that shares it with a dimension, but is no coordinate of it.
+            yield file.get(self.key, file.get(f"_nc4_non_coord_{self.key}"))
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`; raises DamagedFileError if its bytes cannot be read."""
         # zarr-python reads a group's array at once; xarray would first open every array of the group.
         if is_group(self.path):
-            return self.unpack(zarr_array.ZarrArray(self.path, self.key, self.shape, self.dtype).read(index))
+            found = zarr_array.ZarrArray(self.path, self.key, self.shape, self.dtype, self.absent)
+            return found.read(index, self.unpack)
         with open_undecoded(self.path) as ds:
             try:
-                return self.unpack(ds.variables[self.key][index].values)
+                values = self.unpack(ds.variables[self.key][index].values)
             except OSError as error:
                 raise DamagedFileError(f"{self.name} cannot be read ({error})") from error
+        if self.absent != "missing":
+            return values
+        with self._dataset() as dataset:
+            return hdf5_absence.mark_absent(dataset, index, values)
 
     def unpack(self, raw: NDArray[Any]) -> NDArray[Any]:
         """The values of packed ones; NaN where these are marked as missing."""
@@ -73,8 +110,46 @@ class PackedVariable(FileArray):
             values = values * self.scale + self.offset
         if self.fill:
             # CF's marks are packed values: they are compared before unpacking, in the stored type.
-            values[np.isin(raw, np.array(self.fill).astype(raw.dtype))] = np.nan
+            values[np.isin(raw, np.array(self.fill, raw.dtype))] = np.nan
         return values
+
+
+def _marks(path: Path | Url, key: str, stored: xr.Variable) -> tuple[float, ...]:
+    """The stored values that CF's attributes say are missing ones."""
+    found: list[float] = []
+    for name in ("_FillValue", "missing_value"):
+        for mark in np.ravel(stored.attrs.get(name, ())):
+            with np.errstate(over="ignore"):
+                held = _as_stored(mark, stored.dtype)
+            if held is None and not (isinstance(mark, np.floating) and np.isnan(mark)):
+                text = f"{path}: {key} has the {name} {mark}, which no {stored.dtype} is, so it marks nothing"
+                assume("missing_values", key, text)
+            elif held is not None and held not in found:
+                found.append(held)
+    return tuple(found)
+
+
+def _as_stored(mark: Any, dtype: np.dtype[Any]) -> float | None:
+    """A mark in the type of the values; None where no value of that type can be it, so that it marks nothing.
+
+    Cast all the same, 1e20 would become the 0 of a 16-bit integer, which is a value like any other.
+    """
+    if isinstance(mark, str):  # some programs write attributes as text
+        try:
+            mark = float(mark)
+        except ValueError:
+            return None
+    number = mark.item() if isinstance(mark, np.generic) else mark
+    if not isinstance(number, int | float) or number != number:  # NaN differs from itself and needs no mark
+        return None
+    if dtype.kind == "f":
+        rounded = dtype.type(number).item()
+        # Beyond the type's range it would be infinity, which is a value, too.
+        return rounded if np.isfinite(rounded) or not np.isfinite(number) else None
+    if dtype.kind not in "iu" or number != np.floor(number):
+        return None
+    limits = np.iinfo(dtype)
+    return int(number) if limits.min <= number <= limits.max else None
 
 
 @contextmanager
@@ -91,13 +166,10 @@ def open_undecoded(path: Path | Url) -> Iterator[xr.Dataset]:
         return
     if not path.exists():
         raise missing(path)
-    engine = _engine(path)
-    if engine == "cfgrib":
-        yield grib_file.open_undecoded(path)
-        return
+    engine = engine_of(path)
     more: dict[str, Any] = {}
-    if engine == "zarr":
-        zarr_array.open_group(path)  # whose errors say more than xarray's
+    group = zarr_array.open_group(path) if engine == "zarr" else None  # whose errors say more than xarray's
+    if group is not None:
         more = {"consolidated": False}
     try:
         ds = xr.open_dataset(path, engine=engine, decode_cf=False, cache=False, **more)
@@ -109,7 +181,7 @@ def open_undecoded(path: Path | Url) -> Iterator[xr.Dataset]:
             f"{path}: cannot be read as {engine} ({error}); download or create it again"
         ) from error
     with ds:
-        yield ds
+        yield ds if group is None else _marked(ds, group)
 
 
 def is_group(path: Path | Url) -> bool:
@@ -124,12 +196,30 @@ def _open_remote(url: Url) -> xr.Dataset:
             f"{url}: a group without arrays; a server that cannot list them needs consolidated metadata"
         )
     consolidated = group.metadata.consolidated_metadata is not None
-    return xr.open_dataset(
-        group.store, engine="zarr", decode_cf=False, cache=False, consolidated=consolidated
-    )
+    ds = xr.open_dataset(group.store, engine="zarr", decode_cf=False, cache=False, consolidated=consolidated)
+    return _marked(ds, group)
 
 
-def _engine(path: Path) -> str:
+def _marked(ds: xr.Dataset, group: Any) -> xr.Dataset:
+    """The dataset with `_FillValue` where it marks missing values.
+
+    xarray takes the fill value of any array of Zarr format 2 for it, since it writes the one as the other. But of
+    itself zarr-python fills with 0, which marks nothing, and coordinates have no missing values.
+    """
+    if group.metadata.zarr_format != 2:
+        return ds
+    for name, stored in ds.variables.items():
+        fill, own = stored.attrs.get("_FillValue"), group[name].attrs.get("_FillValue")
+        # Coordinates of one axis, or none: a mask over latitudes would lose the equator.
+        meant = stored.ndim > 1 and isinstance(fill, int | float | np.number) and fill != 0
+        if own is not None:
+            stored.attrs["_FillValue"] = own
+        elif not meant:
+            stored.attrs.pop("_FillValue", None)
+    return ds
+
+
+def engine_of(path: Path) -> str:
     """Xarray's engine, by the file's first bytes: suffixes are no guide (`.nc` is netCDF-3 or 4)."""
     if path.is_dir():
         return "zarr"

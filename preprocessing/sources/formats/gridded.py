@@ -6,8 +6,7 @@ of a forecast is a trajectory over lead times.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,11 +17,12 @@ from pydantic import Field
 
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.assumptions import ask, assume
+from pelagos.preprocessing.dates import is_dated
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Grid, GridKind, Sides
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
+from pelagos.preprocessing.sources.arrays.grib_file import Choice
 from pelagos.preprocessing.sources.cells import CELLS, Cells
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.file_source import FileSource
@@ -35,7 +35,8 @@ from pelagos.preprocessing.sources.formats.cf_axes import (
     is_projected,
 )
 from pelagos.preprocessing.sources.formats.cf_cells import CellsOption, Horizontal
-from pelagos.preprocessing.sources.formats.cf_file import CFField, CFFile, read_file
+from pelagos.preprocessing.sources.formats.cf_file import CFField, CFFile, ReadOptions, read_files
+from pelagos.preprocessing.sources.formats.cf_join import joined, joined_variable, merged
 from pelagos.preprocessing.sources.formats.longitude_axis import LongitudeAxis
 from pelagos.preprocessing.sources.formats.plane_geometry import (
     GEOMETRY,
@@ -44,6 +45,7 @@ from pelagos.preprocessing.sources.formats.plane_geometry import (
     grid_angle,
     to_earth,
 )
+from pelagos.preprocessing.sources.formats.valid_time import DateKind
 
 _DEGREES = ("degrees", "degree", "deg")
 
@@ -57,6 +59,11 @@ class GriddedSource(FileSource):
         rename: new names by the files' own names; takes precedence over standard names.
         standard_names: whether a variable is called by its standard name where it has one.
         axes: the files' names of `trajectory`, `time`, `level`, `y` or `x` where they cannot be recognised.
+        select: values along dimensions that are no axes, such as `{number: 0}`; of several versions (`expver: [1, 5]`)
+            the first that has a value counts. For GRIB also keys of ecCodes, such as
+            `{typeOfLevel: surface, shortName: [2t, 10u]}`.
+        dates: what the files' dates are where a lead time stands beside them and nothing says it: `start` of a
+            forecast, or `valid` already.
         latitude: order of the rows; as in the files by default.
         grid: whether the axes are latitudes and longitudes, where neither their attributes nor their names say.
         boundary: beyond the edges; replaces what the grid says.
@@ -71,6 +78,8 @@ class GriddedSource(FileSource):
     rename: dict[str, str] = Field(default_factory=dict)
     standard_names: bool = True
     axes: dict[CFAxis, str] = Field(default_factory=dict)
+    select: dict[str, Choice | tuple[Choice, ...]] = Field(default_factory=dict)
+    dates: DateKind | None = None
     latitude: Literal["keep", "ascending", "descending"] = "keep"
     grid: GridKind | None = None
     boundary: BoundaryOption | None = None
@@ -81,15 +90,16 @@ class GriddedSource(FileSource):
     def open(self) -> xr.Dataset:
         """The dataset in the convention; reads coordinates, no field.
 
-        A static field is read from the first file that has it.
+        A static field is read from the first file that has it, and held against all others as it is read.
 
         Raises:
-            DataError: if axes cannot be recognised, files differ in coordinates or overlap in
-                time, or names are ambiguous.
+            DataError: if axes cannot be recognised, files differ in coordinates, levels or what they measure, or
+                overlap in time, or names are ambiguous.
         """
-        files = [read_file(path, self.axes, self.variables, self._name, self.cells) for path in self.places()]
+        options = ReadOptions(self.axes, self.variables, self._name, self.select, self.dates, self.cells)
+        files = [file for path in self.places() for file in read_files(path, options)]
         fields = self._fields(files)
-        coordinates = _merged(fields)
+        coordinates = merged(fields)
         place = files[0].path
         horizontal = _horizontal(files)
         if horizontal is not None and horizontal.in_one_dimension:
@@ -101,7 +111,7 @@ class GriddedSource(FileSource):
         sizes = {"trajectory": 1} | {axis: len(values) for axis, values in coordinates.items()}
         starts = coordinates.get("trajectory")  # of forecasts
         ds = convention.assemble(
-            {name: _variable(name, stored, sizes) for name, stored in fields.items()},
+            {name: joined_variable(name, stored, sizes) for name, stored in fields.items()},
             grid=grid,
             time=coordinates["time"].values,
             time_units=str(coordinates["time"].attrs.get("units", "1")),
@@ -116,6 +126,9 @@ class GriddedSource(FileSource):
         )
         if starts is not None:
             ds = ds.assign_coords(trajectory=forecast_labels(starts.values))
+            # Beside the labels, so that what depends on the date can be computed for each frame of a forecast.
+            if is_dated(starts.values):
+                ds = ds.assign_coords(start=("trajectory", starts.values))
         ds = self._placed(ds, horizontal)
         return self._ordered(ds.pipe(columns.cut) if columns else ds)
 
@@ -171,7 +184,7 @@ class GriddedSource(FileSource):
                 f"{files[0].path}{' and its like' * (len(files) > 1)}: no {', '.join(absent) or 'field'};"
                 f" fields: {', '.join(offered) or 'none'}; not on the grid: {_skipped(files) or 'none'}"
             )
-        return {name: _joined(name, found[name]) for name in self.variables or found}
+        return {name: joined(name, found[name]) for name in self.variables or found}
 
     def _name(self, key: str, stored: xr.Variable) -> str:
         standard = str(stored.attrs.get("standard_name", ""))
@@ -279,67 +292,6 @@ def _require_latitudes(place: Path | Url, rows: NDArray[np.float64]) -> None:
             f"{place}: its rows go from {rows.min():g} to {rows.max():g}, but latitudes lie between -90 and 90;"
             " set source.axes: {y: ..., x: ...}, or source.grid: cartesian"
         )
-
-
-def _joined(name: str, found: list[CFField]) -> list[CFField]:
-    """One field of several files, in the order of their times."""
-    first = found[0]
-    for other in found[1:]:
-        if (other.reader.key, other.axes, other.dated) != (first.reader.key, first.axes, first.dated):
-            raise DataError(
-                f"{first.reader.name} {first.axes} and {other.reader.name} {other.axes} would both be"
-                f" called {name}; tell them apart by rename"
-            )
-    if not first.dated:
-        return found[:1]  # static: every file of an archive may repeat it
-    ordered = sorted(found, key=lambda stored: stored.file.coordinates["time"].values[0])
-    for one, two in pairwise(ordered):
-        end, start = one.file.coordinates["time"].values[-1], two.file.coordinates["time"].values[0]
-        if not start > end:
-            raise DataError(
-                f"{one.reader.path} and {two.reader.path} overlap: {name} up to {end} and from {start} on"
-            )
-    return ordered
-
-
-def _merged(fields: Mapping[str, list[CFField]]) -> dict[CFAxis, xr.Variable]:
-    """The coordinates of all fields; raises DataError where two files differ."""
-    merged: dict[CFAxis, tuple[Path | Url, xr.Variable]] = {}
-    for stored in fields.values():
-        own: list[tuple[CFAxis, Path | Url, xr.Variable]] = [
-            (axis, one.reader.path, one.file.coordinates[axis])
-            for one in stored
-            for axis in one.axes
-            if axis is not None and axis != "time"
-        ]
-        # Times follow one another from file to file; all other axes must be the same everywhere.
-        if stored[0].dated:
-            times = [one.file.coordinates["time"] for one in stored]
-            joined = xr.Variable(("time",), np.concatenate([one.values for one in times]), times[0].attrs)
-            own.append(("time", stored[0].reader.path, joined))
-        for axis, path, values in own:
-            there, first = merged.setdefault(axis, (path, values))
-            convention.require_equal(axis, (there, first.values), (path, values.values))
-    if "time" not in merged:
-        raise DataError(
-            f"{merged['y'][0]} and its like: no field depends on time, so there is nothing to predict"
-        )
-    return {axis: values for axis, (_, values) in merged.items()}
-
-
-def _variable(name: str, stored: Sequence[CFField], sizes: Mapping[str, int]) -> xr.Variable:
-    first = stored[0]
-    dims = convention.LEVEL_DIMS if "level" in first.axes else convention.TIME_DIMS
-    kept = ("units", "long_name", "standard_name", "cell_methods", "GRIB_stepType", "GRIB_uvRelativeToGrid")
-    own = {key: str(first.attrs.get(key, "")).strip() for key in kept}
-    if not own["units"]:
-        assume("units_missing", name, f"{first.file.path}: {first.reader.key} states no units; taken as 1")
-    own["units"] = own["units"] or "1"
-    attrs = convention.attrs(name, "prognostic" if first.dated else "static", **own)
-    axes = [0 if axis is None else axis for axis in first.axes]
-    return lazy_variable(
-        dims if first.dated else ("y", "x"), [one.reader for one in stored], axes, sizes, attrs, "time"
-    )
 
 
 def _global(longitudes: NDArray[np.float64]) -> bool:

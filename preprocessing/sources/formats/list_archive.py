@@ -4,6 +4,7 @@ import glob
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from pelagos.preprocessing.errors import DamagedFileError, DataError
+from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.location import Url, locate
+from pelagos.preprocessing.sources.absence import AbsentBytesError
 from pelagos.preprocessing.sources.arrays import (
+    grib_file,
     keyed_file,
     mat_file,
     npy_file,
@@ -21,7 +24,7 @@ from pelagos.preprocessing.sources.arrays import (
     torch_file,
     zarr_array,
 )
-from pelagos.preprocessing.sources.arrays.hdf5_file import open_hdf5
+from pelagos.preprocessing.sources.arrays.hdf5_file import member, open_hdf5
 from pelagos.preprocessing.sources.file_source import FileSource, missing
 from pelagos.preprocessing.sources.finding import ArchiveListing, Container
 
@@ -76,6 +79,10 @@ def _list_file(path: Path, paths: str) -> ArchiveListing:
                 shapes[key], types[key] = item.shape, item.dtype.str
     elif container == "zarr":
         return _list_group(path, paths, zarr_array.open_group(path))
+    elif container == "grib":
+        # What can be opened once something is selected, installed or allowed is settled later; damage is not.
+        with suppress(AbsentBytesError, ConfigError, DataError):
+            grib_file.open_cubes(path)
     elif container == "netcdf3":
         shapes, types = _netcdf3(path)
     elif container == "npy":
@@ -154,7 +161,7 @@ def _below(folder: Path) -> str:
 def _datasets(group: Any, above: str = "", depth: int = 3) -> Iterator[tuple[str, Any]]:
     """The arrays of an open HDF5 file by key, down to groups of the third level."""
     for key in list(group)[:_MOST_MEMBERS]:
-        item = group[key]
+        item = member(group, key)
         if isinstance(item, h5py.Dataset):
             yield above + key, item
         elif depth and isinstance(item, h5py.Group):

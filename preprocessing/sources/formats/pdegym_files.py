@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.sources import convention
+from pelagos.preprocessing.sources.absence import absent_policy
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader, ArrayView, Index
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
 from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
@@ -149,7 +150,10 @@ def read_helmholtz(files: Sequence[Path]) -> Contents:
             # All groups are alike: asking each of 20000 for its shape would take long.
             like = {key: Hdf5Dataset.of(member(first, key)) for key in readers}
         for key, array in like.items():
-            readers[key] += [Hdf5Dataset(path, f"/{one}/{key}", array.shape, array.dtype) for one in samples]
+            readers[key] += [
+                Hdf5Dataset(path, f"/{one}/{key}", array.shape, array.dtype, absent_policy())
+                for one in samples
+            ]
     *_, height, width = readers["u"][0].shape
     sizes = {"trajectory": len(readers["u"]), "time": 1, "y": height, "x": width}
     value = convention.attrs("boundary_value", "scalar", long_name="value of u at the boundary")

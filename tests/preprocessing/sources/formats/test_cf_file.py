@@ -1,11 +1,13 @@
 """One CF file: what of it are fields, and under which names."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.sources.formats.cf import CF
 from tests.preprocessing.sources.formats.weather_archive import save, weather
 
@@ -69,3 +71,99 @@ def test_fields_of_a_zarr_group_do_not_come_in_the_order_of_its_folder(
             Path, "iterdir", lambda path, back=reverse: iter(sorted(original(path), reverse=back))
         )
         assert list(CF(paths=str(tmp_path / "a.zarr")).open()) == ["q", "t", "u"]
+
+
+def _with(ds: xr.Dataset, dim: str, count: int, *, named: bool = True) -> xr.Dataset:
+    """The fields several times along another dimension, each with values of its own."""
+    made = xr.concat([ds + i for i in range(count)], dim).transpose("time", dim, ...)
+    return made.assign_coords({dim: np.arange(count)}) if named else made
+
+
+@pytest.mark.parametrize("dim", ["number", "member", "sample", "batch", "realization"])
+@pytest.mark.parametrize("named", [True, False])
+def test_members_and_samples_are_proposed_as_trajectories(tmp_path: Path, dim: str, named: bool) -> None:
+    ds = _with(weather("t"), dim, 3, named=named)
+    path = save(ds, tmp_path / "a.nc")
+    with pytest.raises(
+        DataError, match=rf"a\.nc: t has 3 values along {dim}, .* as in axes: {{trajectory: {dim}}}"
+    ):
+        CF(paths=path).open()
+    found = CF(paths=path, axes={"trajectory": dim}).open()
+    assert found.trajectory.values.tolist() == [0, 1, 2]
+    for i in range(3):
+        np.testing.assert_array_equal(found.t[i], ds.t.isel({dim: i}))
+
+
+def test_members_beside_pressure_levels_are_no_levels(tmp_path: Path) -> None:
+    ds = _with(weather("t").expand_dims(level=[500.0, 850.0], axis=1), "number", 3)
+    path = save(ds, tmp_path / "a.nc")
+    with pytest.raises(DataError, match=r"as in axes: {trajectory: number}"):
+        CF(paths=path).open()
+    found = CF(paths=path, axes={"trajectory": "number"}).open()
+    np.testing.assert_array_equal(found.t[2], ds.t.isel(number=2))
+
+
+def test_all_that_is_unclear_is_asked_about_at_once(tmp_path: Path) -> None:
+    ds = _with(weather("t"), "batch", 3, named=False).rename(time="t", t="u").assign_coords(t=np.arange(4.0))
+    path = save(ds.transpose("batch", "t", ...), tmp_path / "a.nc")
+    with pytest.raises(DataError, match=r"as in axes: {trajectory: batch, time: t}"):
+        CF(paths=path).open()
+    found = CF(paths=path, axes={"trajectory": "batch", "time": "t"}).open()
+    np.testing.assert_array_equal(found.u, ds.u.transpose("batch", "t", ...))
+
+
+def test_static_fields_of_samples_go_with_them(tmp_path: Path) -> None:
+    mask = np.arange(90.0, dtype="f4").reshape(3, 5, 6)
+    ds = _with(weather("t"), "sample", 3).assign(mask=(("sample", "lat", "lon"), mask))
+    found = CF(paths=save(ds, tmp_path / "a.nc"), axes={"trajectory": "sample"}).open()
+    np.testing.assert_array_equal(found.mask, mask)
+
+
+@pytest.mark.parametrize(
+    ("coordinate", "labels"), [(["a", "b"], ["a", "b"]), ([0.5, 0.25], ["0.5", "0.25"]), ([7, 9], [7, 9])]
+)
+def test_samples_keep_their_names(tmp_path: Path, coordinate: list[object], labels: list[object]) -> None:
+    ds = _with(weather("t"), "sample", 2).assign_coords(sample=coordinate)
+    found = CF(paths=save(ds, tmp_path / "a.nc"), axes={"trajectory": "sample"}).open()
+    assert found.trajectory.values.tolist() == labels
+
+
+def test_members_of_forecasts_are_chosen_by_select(tmp_path: Path) -> None:
+    ds = _with(weather("t"), "number", 3).expand_dims(step=[0, 6], axis=2)
+    ds.step.attrs["units"] = "hours"
+    path = save(ds, tmp_path / "a.nc")
+    with pytest.raises(DataError, match=r"take one of number, as in select: {number: 0}"):
+        CF(paths=path).open()
+    found = CF(paths=path, select={"number": 2}).open()
+    np.testing.assert_array_equal(found.t[1, 0], ds.t.isel(time=1, number=2, step=0))
+
+
+def test_versions_of_a_reanalysis_are_asked_about_and_merged(tmp_path: Path) -> None:
+    ds = _with(weather("t"), "expver", 2).assign_coords(expver=[1, 5])
+    final, preliminary = ds.t.isel(expver=0), ds.t.isel(expver=1)
+    ds.t[2:, 0], ds.t[:2, 1] = np.nan, np.nan
+    path = save(ds, tmp_path / "a.nc")
+    with pytest.raises(DataError, match=r"along expver, .* select: {expver: \[1, 5\]} takes the first"):
+        CF(paths=path).open()
+    merged = CF(paths=path, select={"expver": (1, 5)}).open()
+    np.testing.assert_array_equal(merged.t[0, :2], final[:2])
+    np.testing.assert_array_equal(merged.t[0, 2:], preliminary[2:])
+    assert np.isnan(CF(paths=path, select={"expver": "0001"}).open().t[0, 3]).all()
+
+
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        ({"number": 5}, r"select\.number: .*a\.nc has no 5; it has 0, 1, 2"),
+        (
+            {"members": 1},
+            r"select\.members: .*a\.nc has no dimension members; those that are no axes: number",
+        ),
+        ({"time": 1}, r"select\.time: in .*a\.nc this is the axis time; levels and subset take parts"),
+        ({"number": (0, 1)}, r"select\.number: give one value"),
+    ],
+)
+def test_what_cannot_be_selected_is_named(tmp_path: Path, select: dict[str, Any], message: str) -> None:
+    path = save(_with(weather("t"), "number", 3), tmp_path / "a.nc")
+    with pytest.raises(ConfigError, match=message):
+        CF(paths=path, select=select).open()
