@@ -50,7 +50,7 @@ def test_each_process_runs_the_command(program: Path, tmp_path: Path) -> None:
     program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/$RANK\n')
     run_processes(["pretrain", "a.yaml", "seed=1"], 2)
     texts = [(tmp_path / str(rank)).read_text() for rank in range(2)]
-    assert texts == ["-m pelagos.pipeline pretrain a.yaml seed=1\n"] * 2
+    assert texts == ["-P -m pelagos.pipeline pretrain a.yaml seed=1\n"] * 2
 
 
 def test_a_failure_ends_the_others_at_once(program: Path) -> None:
