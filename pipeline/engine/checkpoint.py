@@ -130,7 +130,7 @@ def _values(path: Path) -> dict[str, Any]:
         raise MissingFileError(f"{path} is not a checkpoint: it has no state.json")
     try:
         values = dict(json.loads(file.read_text()))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise DamagedFileError(f"checkpoint {path}: state.json is damaged: {error}") from error
     if values.pop("checksum", None) != json_checksum(values, finite=False):
         raise DamagedFileError(f"checkpoint {path}: state.json fails its checksum")

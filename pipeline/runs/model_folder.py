@@ -204,7 +204,7 @@ def lagged(variable: Variable, steps: int) -> Variable:
 def _description(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{file} is not JSON: {error}") from error
     wanted = ("format", "network", "signature", "domains", "history", "sha256")
     if absent := [key for key in wanted if not isinstance(values, dict) or key not in values]:

@@ -21,6 +21,7 @@ from pelagos.preprocessing.sources.arrays import mat_file, zarr_array
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, open_hdf5
 from pelagos.preprocessing.sources.arrays.npy_file import NpyArray
 from pelagos.preprocessing.store import checksum_list
+from pelagos.preprocessing.store.manifest import read_manifest
 
 HUGE = 1 << 40
 
@@ -129,6 +130,17 @@ def test_weights_of_a_checkpoint(tmp_path: Path) -> None:
     (path / "state.json").write_text(json.dumps({**state, "checksum": json_checksum(state, finite=False)}))
     with pytest.raises(DamagedFileError, match="cannot be read as safetensors"):
         checkpoint.load(path)
+
+
+def test_records_that_nest_without_end(tmp_path: Path) -> None:
+    deep = "[" * 200_000
+    for name in ("model.json", "weights.safetensors", "state.json"):
+        (tmp_path / name).write_text(deep)
+    (tmp_path / "_build").mkdir()
+    (tmp_path / "_build" / "manifest.json").write_text(deep)
+    for read in (load, checkpoint.load, read_manifest):
+        with pytest.raises(DamagedFileError, match=r"(model|state|manifest).json"):
+            read(tmp_path)
 
 
 def test_what_nobody_foresaw_is_one_message_too(capsys: pytest.CaptureFixture[str]) -> None:
