@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_a_command_imports_nothing_from_there_but_what_pythonpath_names(
 def test_launched_processes_and_jobs_start_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
 
-    def start(command: list[str], env: dict[str, str]) -> None:
+    def start(command: list[str], **options: Any) -> None:
         started.append(command)
         raise OSError
 

@@ -49,7 +49,10 @@ def _map(path: Path) -> NDArray[Any]:
         raise missing(path)
     try:
         # Object arrays are pickles, which could run code: NumPy refuses them here.
-        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(
+            over="ignore"
+        ):  # of a claimed shape whose size is no number, which is refused all the same
+            mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError, OverflowError, MemoryError) as error:
         if "Python objects" in str(error):
             raise DataError(
