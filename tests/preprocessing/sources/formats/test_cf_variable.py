@@ -75,7 +75,7 @@ def test_unsigned_packing_is_refused(tmp_path: Path) -> None:
 def _raw(path: Path, attrs: dict[str, Any], dtype: str, values: Any) -> CF:
     """A netCDF-3 file with `t` as given, marks and all."""
     ds = weather("t").drop_vars("t")
-    kept = {key: value for key, value in attrs.items() if key != "_FillValue"}
+    kept = {"units": "K"} | {key: value for key, value in attrs.items() if key != "_FillValue"}
     ds["t"] = (("time", "lat", "lon"), np.broadcast_to(np.asarray(values, dtype), (4, 5, 6)).copy(), kept)
     if "_FillValue" in attrs:
         ds.t.attrs["_FillValue"] = attrs["_FillValue"]
