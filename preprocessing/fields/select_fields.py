@@ -42,6 +42,7 @@ def select_fields(ds: xr.Dataset, options: FieldOptions) -> FieldReader:
     ds, target = target_grid(ds, options)
     axis, time_units = _time_axis(ds)
     names = list(options.variables or _fields_of(ds))
+    _require_held(ds, names)
     channels = [channel for name in names for channel in _channels(ds, name, options)]
     dated = dates.is_dated(axis) or "start" in ds.coords
     channels += [_forcing(name, dated, target.grid) for name in options.forcings]
@@ -51,6 +52,37 @@ def select_fields(ds: xr.Dataset, options: FieldOptions) -> FieldReader:
     if not state:
         raise ConfigError(f"variables: none of {names} depends on time; take at least one that does")
     return FieldReader(ds, target, axis, time_units, tuple(state), tuple(static), _params(ds), options)
+
+
+def _require_held(ds: xr.Dataset, names: list[str]) -> None:
+    """Raise DataError where a field has no frame at a time that the subset leaves."""
+    held = {
+        name: np.asarray(ds[key].values)
+        for name in names
+        if name in ds and (key := ds[name].attrs.get(convention.HELD))
+    }
+    late = [name for name, there in held.items() if not there.all()]
+    if not late:
+        return
+    name, times = min(late, key=lambda one: int(np.argmin(held[one]))), ds["time"].values
+    first = int(np.argmin(held[name]))
+    everywhere = np.logical_and.reduce(list(held.values()))
+    raise DataError(
+        f"{ds[name].attrs['file']}: {name} has no frame at {dates.text_of(times[first])}, where other fields have one;"
+        f" {_common_times(times, everywhere)} leave it out by variables"
+    )
+
+
+def _common_times(times: NDArray[Any], everywhere: NDArray[np.bool_]) -> str:
+    """The longest range of times without a gap, as a subset."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], everywhere.astype(np.int8), [0]])))
+    starts, stops = edges[::2], edges[1::2]
+    if not len(starts):
+        return "no time is common to all;"
+    longest = int(np.argmax(stops - starts))
+    start, stop = int(starts[longest]), int(stops[longest])
+    end = dates.text_of(times[stop]) if stop < len(times) else "null"
+    return f"set subset: {{time: [{dates.text_of(times[start])}, {end}]}}, or"
 
 
 def _fields_of(ds: xr.Dataset) -> list[str]:

@@ -5,8 +5,9 @@ scalar parameters ([trajectory]). Each variable has the attributes `units` and `
 its format, the kind of its grid and what lies beyond each edge. Missing values are NaN. The third axis of 3-D fields
 is `level` (see `plane_coordinate`). Where trajectories end at different times, or lack frames, the coordinate
 `present` (trajectory, time) says which frames there are. Where there are several files, the coordinate `file`, along
-trajectories or times, says which of them each is from. Where trajectories are forecasts, whose times count from their
-starts, the coordinate `start` (trajectory) has the dates of these.
+trajectories or times, says which of them each is from. A field that lacks frames of others names, by its attribute
+`held`, the coordinate (time) that says which it has; a subset must leave no others. Where trajectories are forecasts,
+whose times count from their starts, the coordinate `start` (trajectory) has the dates of these.
 """
 
 import json
@@ -29,6 +30,8 @@ from pelagos.preprocessing.variables import known_variable
 
 FieldRole = Literal["prognostic", "static", "forcing", "diagnostic", "scalar"]
 
+HELD = "held"
+"""In the encoding of a variable: at which times it has frames, where it lacks some that others have."""
 FILES = "files"
 """In the encoding of a variable: the dimension along which its files follow one another, and the file of each place."""
 
@@ -134,6 +137,9 @@ def assemble(
     if present is not None and not present.all():
         coords["present"] = (("trajectory", "time"), present)
     coords |= _file_of_each(variables, num_trajectories, len(time))
+    for variable in variables.values():
+        if HELD in variable.encoding:
+            coords[variable.attrs[HELD]] = ("time", variable.encoding[HELD])
     facts = {
         "dataset": dataset,
         "source_format": source_format,

@@ -20,6 +20,7 @@ class ArchiveListing:
         shapes: shapes of its arrays, by key; those in groups with slashes.
         types: types of their elements, as NumPy writes them (`<f4`).
         attrs: attributes of its root.
+        scales: keys of those HDF5 datasets that are dimensions of others, as in every netCDF-4 file.
     """
 
     path: Path
@@ -28,6 +29,7 @@ class ArchiveListing:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     types: Mapping[str, str] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    scales: tuple[str, ...] = ()
 
     def rank(self, key: str) -> int:
         """Number of axes of an array; -1 where there is no array of that key."""

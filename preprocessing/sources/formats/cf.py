@@ -34,8 +34,8 @@ class CF(GriddedSource):
 
     @classmethod
     def recognise(cls, listing: ArchiveListing) -> Finding | None:
-        """netCDF-3 and Zarr, and HDF5 in which netCDF has marked its dimensions."""
-        marked = listing.container == "hdf5" and "_NCProperties" in listing.attrs
+        """netCDF-3 and Zarr, and HDF5 that netCDF wrote: libraries before 4.4.1 marked the dimensions alone."""
+        marked = listing.container == "hdf5" and ("_NCProperties" in listing.attrs or bool(listing.scales))
         if listing.container not in ("netcdf3", "zarr") and not marked:
             return None
         axes = [

@@ -7,10 +7,12 @@ from typing import Any
 
 import xarray as xr
 
+from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources.arrays import grib_file
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
+from pelagos.preprocessing.sources.arrays.complex_parts import PARTS, ComplexPart, Part
 from pelagos.preprocessing.sources.formats.cf_axes import (
     CFAxis,
     find_axes,
@@ -173,15 +175,27 @@ def _read(path: Path | Url, ds: xr.Dataset, options: ReadOptions, grib: _GribRea
             if not options.wanted:
                 assume_left_out(path, key, ds, bounds, dims)
             continue
-        file.offered.append(name)
-        if name not in options.wanted and (options.wanted or key in ds.coords):
+        names: dict[str, Part | None] = {name: None}
+        if stored.dtype.kind == "c":
+            names = {f"{name}_{part}": part for part in PARTS}
+        file.offered.extend(names)
+        if options.wanted and not set(names) & set(options.wanted):
             continue
-        if name in file.fields:
+        if not options.wanted and key in ds.coords:
+            continue
+        if taken := [one for one in names if one in file.fields]:
             raise DataError(
-                f"{path}: {key} and {file.fields[name].key} would both be called"
-                f" {name}; rename one of them, as in rename: {{{key}: {key}_2}}"
+                f"{path}: {key} and {file.fields[taken[0]].key} would both be called"
+                f" {taken[0]}; rename one of them, as in rename: {{{key}: {key}_2}}"
             )
-        file.fields[name] = _field(file, ds, key, dims, selected, grib)
+        found = _field(file, ds, key, dims, selected, grib)
+        if len(names) > 1:
+            text = f"{path}: {key} is {stored.dtype}; stored as {' and '.join(names)}"
+            assume("complex_parts", key, text)
+        for one, part in names.items():
+            if not options.wanted or one in options.wanted:
+                reader = found.reader if part is None else ComplexPart(found.reader, part)
+                file.fields[one] = replace(found, reader=reader)
     return file
 
 
@@ -226,7 +240,7 @@ def _on_grid(stored: xr.Variable, dims: Mapping[str, CFAxis], dated: bool) -> bo
             and not fixed_levels
             and (None not in axes or "time" in axes)
         )
-    return stored.dtype.kind in "iufb" and {"y", "x"} <= axes and not fixed_levels
+    return stored.dtype.kind in "iufbc" and {"y", "x"} <= axes and not fixed_levels
 
 
 def _field(

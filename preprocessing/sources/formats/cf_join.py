@@ -15,6 +15,7 @@ from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.agreed_array import agreed
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
 from pelagos.preprocessing.sources.arrays.common_units import common_units
+from pelagos.preprocessing.sources.arrays.held_frames import ABSENT, on_longer_axis
 from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
 from pelagos.preprocessing.sources.formats.cf_axes import CFAxis
 from pelagos.preprocessing.sources.formats.cf_file import CFField
@@ -99,12 +100,25 @@ def merged(fields: Mapping[str, list[CFField]]) -> dict[CFAxis, xr.Variable]:
             own += [(axis, *one) for axis, one in _dated_axes(stored, along)]
         for axis, path, values in own:
             there, first = found.setdefault(axis, (path, values))
+            if axis == "time" and along == "time" and _begin_or_end_apart(first.values, values.values):
+                united = np.union1d(first.values, values.values)
+                found[axis] = there, xr.Variable((axis,), united, first.attrs)
+                continue
             _require_equal(axis, (there, first), (path, values))
     if "time" not in found:
         raise DataError(
             f"{next(iter(found.values()))[0]} and its like: no field depends on time, so there is nothing to predict"
         )
     return {axis: values for axis, (_, values) in found.items()}
+
+
+def _begin_or_end_apart(one: NDArray[Any], two: NDArray[Any]) -> bool:
+    """Whether the dates of two fields differ, but some are the same: a subset may leave those that both have."""
+    if not (dates.is_dated(one) and dates.is_dated(two)) or np.array_equal(one, two):
+        return False
+    if dates.calendar_of(one) != dates.calendar_of(two):
+        return False
+    return bool(np.intersect1d(dates.seconds(one), dates.seconds(two)).size)
 
 
 def _dated_axes(
@@ -149,6 +163,26 @@ def _require_equal(axis: CFAxis, one: Placed, two: Placed) -> None:
     _, (_, change) = common_units(axis, units, unknown_differ=axis == "level")
     values: NDArray[Any] = second.values if change.changes_nothing else change(second.values)
     convention.require_equal(axis, (here, first.values), (there, values))
+
+
+def on_times(
+    name: str, stored: Sequence[CFField], sizes: Mapping[str, int], times: NDArray[Any]
+) -> xr.Variable:
+    """The lazy variable of a field of several files on the times of all fields; missing where it has no frame."""
+    along = _along(stored)
+    if not stored[0].dated or along != "time" or not dates.is_dated(times):
+        return joined_variable(name, stored, sizes)
+    own = np.concatenate([one.file.coordinates["time"].values for one in stored])
+    if np.array_equal(own, times):
+        return joined_variable(name, stored, sizes)
+    positions = np.full(len(times), ABSENT)
+    positions[np.searchsorted(times, own)] = np.arange(len(own))
+    variable = joined_variable(name, stored, {**sizes, "time": len(own)})
+    longer = on_longer_axis(variable, positions)
+    # The file is kept for the message, should a subset leave times at which this field has no frame.
+    longer.attrs |= {convention.HELD: f"held_{name}", "file": stored[0].file.place}
+    longer.encoding[convention.HELD] = positions != ABSENT
+    return longer
 
 
 def joined_variable(name: str, stored: Sequence[CFField], sizes: Mapping[str, int]) -> xr.Variable:

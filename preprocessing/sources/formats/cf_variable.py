@@ -16,7 +16,7 @@ from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources.absence import AbsentPolicy, refuse_holes
 from pelagos.preprocessing.sources.arrays import hdf5_absence, zarr_absence, zarr_array
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index
-from pelagos.preprocessing.sources.arrays.hdf5_file import open_hdf5
+from pelagos.preprocessing.sources.arrays.hdf5_file import open_hdf5, reason, require_filters
 from pelagos.preprocessing.sources.file_source import missing
 
 
@@ -52,9 +52,10 @@ class PackedVariable(FileArray):
         kind, size = stored.dtype.kind, stored.dtype.itemsize
         # float32 holds 16-bit integers exactly, but neither wider ones nor what scale and offset make of them.
         wide = (scale, offset) != (1, 0) or (kind in "iu" and size > 2)
-        dtype = np.dtype(
-            np.float64 if wide else stored.dtype.newbyteorder("=") if kind == "f" else np.float32
-        )
+        own = stored.dtype.newbyteorder("=")
+        if kind == "c":  # whoever takes complex numbers makes two fields of them
+            return cls(path, key, stored.shape, own, (), scale, offset)
+        dtype = np.dtype(np.float64 if wide else own if kind == "f" else np.float32)
         return cls(path, key, stored.shape, dtype, _marks(path, key, stored), scale, offset)
 
     def checked(self) -> "PackedVariable":
@@ -74,6 +75,8 @@ class PackedVariable(FileArray):
             refuse_holes(self.path)
             return self
         with self._dataset() as dataset:
+            if dataset is not None:
+                require_filters(dataset)
             absent = (
                 hdf5_absence.check_written(dataset, self.dtype, self.fill) if dataset is not None else "fill"
             )
@@ -97,7 +100,7 @@ class PackedVariable(FileArray):
             try:
                 values = self.unpack(ds.variables[self.key][index].values)
             except OSError as error:
-                raise DamagedFileError(f"{self.name} cannot be read ({error})") from error
+                raise DamagedFileError(f"{self.name} cannot be read ({reason(error)})") from error
         if self.absent != "missing":
             return values
         with self._dataset() as dataset:
@@ -152,6 +155,14 @@ def _as_stored(mark: Any, dtype: np.dtype[Any]) -> float | None:
     return int(number) if limits.min <= number <= limits.max else None
 
 
+_KINDS = {"h5netcdf": "netCDF-4", "scipy": "netCDF-3", "zarr": "zarr"}
+
+
+def _why(engine: str, error: Exception) -> str:
+    """What xarray's errors and those of the libraries below it mean for the file."""
+    return reason(error) if engine == "h5netcdf" else "its bytes are torn or of another format"
+
+
 @contextmanager
 def open_undecoded(path: Path | Url) -> Iterator[xr.Dataset]:
     """The file or store as it is stored: nothing unpacked, no dates.
@@ -178,7 +189,7 @@ def open_undecoded(path: Path | Url) -> Iterator[xr.Dataset]:
     except (OSError, EOFError, TypeError, KeyError, IndexError, ValueError, AssertionError) as error:
         # SciPy reads damaged netCDF-3 until an index, a type or an assertion fails.
         raise DamagedFileError(
-            f"{path}: cannot be read as {engine} ({error}); download or create it again"
+            f"{path}: cannot be read as {_KINDS[engine]} ({_why(engine, error)}); download or create it again"
         ) from error
     with ds:
         yield ds if group is None else _marked(ds, group)

@@ -36,7 +36,7 @@ from pelagos.preprocessing.sources.formats.cf_axes import (
 )
 from pelagos.preprocessing.sources.formats.cf_cells import CellsOption, Horizontal
 from pelagos.preprocessing.sources.formats.cf_file import CFField, CFFile, ReadOptions, read_files
-from pelagos.preprocessing.sources.formats.cf_join import joined, joined_variable, merged
+from pelagos.preprocessing.sources.formats.cf_join import joined, merged, on_times
 from pelagos.preprocessing.sources.formats.longitude_axis import LongitudeAxis
 from pelagos.preprocessing.sources.formats.plane_geometry import (
     GEOMETRY,
@@ -109,11 +109,11 @@ class GriddedSource(FileSource):
         else:
             grid, columns = self._grid(place, coordinates["y"], coordinates["x"])
         sizes = {"trajectory": 1} | {axis: len(values) for axis, values in coordinates.items()}
-        starts = coordinates.get("trajectory")  # of forecasts
+        times, starts = coordinates["time"].values, coordinates.get("trajectory")  # the starts of forecasts
         ds = convention.assemble(
-            {name: joined_variable(name, stored, sizes) for name, stored in fields.items()},
+            {name: on_times(name, stored, sizes, times) for name, stored in fields.items()},
             grid=grid,
-            time=coordinates["time"].values,
+            time=times,
             time_units=str(coordinates["time"].attrs.get("units", "1")),
             level=coordinates.get("level"),
             dataset=self.identifier(),

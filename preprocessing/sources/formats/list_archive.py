@@ -72,11 +72,14 @@ def _list_file(path: Path, paths: str) -> ArchiveListing:
     shapes: dict[str, tuple[int, ...]] = {}
     types: dict[str, str] = {}
     attrs: Mapping[str, Any] = {}
+    scales: tuple[str, ...] = ()
     if container == "hdf5":
         with open_hdf5(path) as file:
             attrs = {key: _as_text(value) for key, value in file.attrs.items()}
             for key, item in _datasets(file):
                 shapes[key], types[key] = item.shape, item.dtype.str
+                if _as_text(item.attrs.get("CLASS")) == "DIMENSION_SCALE":
+                    scales += (key,)
     elif container == "zarr":
         return _list_group(path, paths, zarr_array.open_group(path))
     elif container == "grib":
@@ -94,7 +97,7 @@ def _list_file(path: Path, paths: str) -> ArchiveListing:
             {key: reader.shape for key, reader in held.items()},
             {key: reader.dtype.str for key, reader in held.items()},
         )
-    return ArchiveListing(path, paths, container, shapes, types, attrs)
+    return ArchiveListing(path, paths, container, shapes, types, attrs, scales)
 
 
 def _list_group(path: Path, paths: str, group: Any) -> ArchiveListing:

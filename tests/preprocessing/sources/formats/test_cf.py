@@ -3,11 +3,13 @@
 import warnings
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
 
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.inspection.proposal import propose
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.cf import CF
 from tests.preprocessing.sources.contracts import SourceContract
@@ -107,3 +109,12 @@ def test_the_real_static_fields_of_a_projected_grid_are_static(shared: Path) -> 
     with xr.open_dataset(folder / "conus404.static.nc", engine="scipy") as expected:
         np.testing.assert_array_equal(ds.HGT, expected.HGT)
     assert ds.HGT.dims == ("y", "x")
+
+
+def test_netcdf_4_of_old_libraries_is_recognised_by_its_dimensions(tmp_path: Path) -> None:
+    """Before version 4.4.1 netCDF left no mark at the root."""
+    path = save(weather("t"), tmp_path / "a.nc")
+    with h5py.File(path, "r+") as file:
+        del file.attrs["_NCProperties"]
+    assert "likely cf" in propose(path)
+    assert "accepts this as it is" in propose(path)

@@ -3,12 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
 
+from pelagos.preprocessing.assumptions import collect
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
+from pelagos.preprocessing.build.plan import make_plan
 from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.inspection.inspect_path import inspect
 from pelagos.preprocessing.sources.formats.cf import CF
+from pelagos.preprocessing.store.store import open_store
 from tests.preprocessing.sources.formats.weather_archive import save, weather
 
 
@@ -167,3 +174,76 @@ def test_what_cannot_be_selected_is_named(tmp_path: Path, select: dict[str, Any]
     path = save(_with(weather("t"), "number", 3), tmp_path / "a.nc")
     with pytest.raises(ConfigError, match=message):
         CF(paths=path, select=select).open()
+
+
+def staggered(path: Path) -> str:
+    """As models on a C-grid write it: c in the centres of cells, u and v on their faces; and a line of no field."""
+    centres, faces = np.arange(6) + 0.5, np.arange(6.0)
+    fields = {"u": ("yC", "xF"), "v": ("yF", "xC"), "c": ("yC", "xC")}
+    ds = xr.Dataset(
+        {name: (("time", *dims), np.ones((4, 6, 6)), {"units": "1"}) for name, dims in fields.items()},
+        {
+            "time": ("time", np.arange(4.0), {"units": "s"}),
+            "yC": centres,
+            "xC": centres,
+            "yF": faces,
+            "xF": faces,
+        },
+    )
+    return save(ds.assign(total=("time", np.ones(4))), path)
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".nc3", ".zarr"])
+def test_fields_on_faces_are_named_by_inspect_and_build_and_the_boundary_is_asked_for(
+    tmp_path: Path, suffix: str
+) -> None:
+    source = {"kind": "cf", "paths": staggered(tmp_path / f"a{suffix}"), "axes": {"y": "yC", "x": "xC"}}
+    asked = BuildConfig.model_validate({"dataset": "a", "root": tmp_path, "source": source})
+    found = {(one.code, one.field): one for one in make_plan(asked).assumptions}
+    assert "u is on (time, yC, xF), not on the grid of (yC, xC)" in found["fields_not_read", "u"].text
+    assert ("fields_not_read", "v") in found
+    assert ("fields_not_read", "total") not in found
+    assert found["boundary", ""].question
+    with pytest.raises(
+        ConfigError, match=r"does not say what lies beyond the edges.*\n.*source\.boundary: periodic"
+    ):
+        build(asked)
+    source |= {"boundary": "wall"}
+    path = build(BuildConfig.model_validate({"dataset": "a", "root": tmp_path, "source": source}))
+    assert open_store(path).grid.boundary_y == ("wall", "wall")
+    assert "v is on (time, yF, xC), not on the grid of (yC, xC)" in inspect(path)
+
+
+def test_fields_that_the_configuration_names_leave_nothing_unsaid(tmp_path: Path) -> None:
+    path = staggered(tmp_path / "a.nc")
+    with collect() as found:
+        CF.model_validate(
+            {"paths": path, "axes": {"y": "yC", "x": "xC"}, "variables": ["c"], "boundary": "wall"}
+        ).open()
+    assert not found.all
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_complex_fields_become_two_and_one_of_them_can_be_named(tmp_path: Path, suffix: str) -> None:
+    ds = weather("t").assign(psi=lambda ds: (ds.t + 2j * ds.t).astype(np.complex64))
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".zarr":
+        save(ds, path)
+    else:
+        with pytest.warns(UserWarning, match="invalid netcdf features"):
+            ds.to_netcdf(path, engine="h5netcdf", invalid_netcdf=True)
+    with collect() as assumed:
+        found = CF(paths=str(path)).open()
+    np.testing.assert_array_equal(found.psi_real[0], ds.t)
+    np.testing.assert_array_equal(found.psi_imag[0], 2 * ds.t)
+    assert any(one.code == "complex_parts" and one.field == "psi" for one in assumed.all)
+    assert set(CF(paths=str(path), variables=("psi_imag",)).open()) == {"psi_imag"}
+
+
+def test_filters_that_are_not_installed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.nc"
+    weather("t").to_netcdf(path, engine="h5netcdf", encoding={"t": {"compression": "gzip"}})
+    available = h5py.h5z.filter_avail
+    monkeypatch.setattr(h5py.h5z, "filter_avail", lambda code: code != 1 and available(code))
+    with pytest.raises(DataError, match=r"a\.nc: /t is compressed by the HDF5 filter deflate \(1\)"):
+        CF(paths=str(path)).open()

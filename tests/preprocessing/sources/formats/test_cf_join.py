@@ -1,14 +1,18 @@
 """Joining of CF files: in one unit, at one level, and with static fields that agree."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from pelagos.preprocessing.assumptions import collect
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.sources.formats.cf import CF
+from pelagos.preprocessing.store.store import Store, open_store
 from tests.preprocessing.sources.formats.weather_archive import RNG, save, weather
 
 
@@ -155,3 +159,53 @@ def test_static_fields_may_differ_by_packing_and_in_units(tmp_path: Path) -> Non
     two.orog.encoding = {"dtype": "i2", "scale_factor": 0.1, "_FillValue": -32767}
     ds = _two(tmp_path, one, two).open()
     np.testing.assert_array_equal(ds.orog, height)
+
+
+def late(tmp_path: Path, suffix: str = ".nc", start: int = 3, times: int = 6) -> str:
+    """t from 00 to 07 o'clock, u later and longer."""
+    save(weather("t", times=8), tmp_path / f"t{suffix}")
+    save(weather("u", times=times, start=start), tmp_path / f"u{suffix}")
+    return f"{tmp_path}/?{suffix}"
+
+
+def subset_build(tmp_path: Path, paths: str, **options: Any) -> Store:
+    values = {"dataset": "a", "root": tmp_path, "source": {"kind": "cf", "paths": paths}, **options}
+    return open_store(build(BuildConfig.model_validate(values)))
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".nc3", ".zarr"])
+def test_a_subset_applies_before_fields_of_different_times_are_compared(tmp_path: Path, suffix: str) -> None:
+    paths = late(tmp_path, suffix)
+    engine = {".nc": "h5netcdf", ".nc3": "scipy", ".zarr": "zarr"}[suffix]
+    more = {"consolidated": False} if suffix == ".zarr" else {}
+    t, u = (xr.load_dataset(tmp_path / f"{name}{suffix}", engine=engine, **more)[name] for name in ("t", "u"))
+    store = subset_build(tmp_path, paths, subset={"time": ["2020-01-01T03", "2020-01-01T08"]})
+    assert [variable.key for variable in store.variables] == ["t", "u"]
+    found = store.read(0, 0, 5)
+    np.testing.assert_array_equal(found[:, 0], t[3:])
+    np.testing.assert_array_equal(found[:, 1], u[:5])
+
+
+def test_without_a_subset_the_one_that_fits_is_named(tmp_path: Path) -> None:
+    message = (
+        r"u\.nc: u has no frame at 2020-01-01T00:00:00, where other fields have one; set subset:"
+        r" \{time: \[2020-01-01T03:00:00, 2020-01-01T08:00:00\]\}, or leave it out by variables"
+    )
+    with pytest.raises(DataError, match=message):
+        subset_build(tmp_path, late(tmp_path))
+    with pytest.raises(DataError, match="u has no frame at 2020-01-01T02"):
+        subset_build(tmp_path, late(tmp_path), subset={"time": ["2020-01-01T02", "2020-01-01T08"]})
+
+
+def test_a_field_with_gaps_is_taken_at_the_times_it_has(tmp_path: Path) -> None:
+    save(weather("t", times=8), tmp_path / "t.nc")
+    ds = weather("u", times=8).isel(time=slice(0, None, 2))
+    save(ds, tmp_path / "u.nc")
+    store = subset_build(tmp_path, f"{tmp_path}/?.nc", subset={"every": 2})
+    np.testing.assert_array_equal(store.read(0, 0, 4)[:, 1], ds.u)
+    assert subset_build(tmp_path, f"{tmp_path}/?.nc", variables=["t"], version="2").num_times == 8
+
+
+def test_fields_without_a_common_time_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="differ in time"):
+        CF(paths=late(tmp_path, start=40)).open()
