@@ -62,7 +62,8 @@ class ChannelSurvey:
     def constant(self) -> bool:
         """Whether all values are the same up to the rounding of float32, and float32 is not to blame."""
         magnitude = max(abs(self.minimum), abs(self.maximum))
-        return self.count > 1 and self.std <= 1e-7 * magnitude and not self.loses
+        alike = self.std <= 1e-7 * magnitude < np.inf
+        return self.count > 1 and alike and not self.loses
 
     @property
     def loses(self) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from analytic_source import Analytic, configuration, contents
+from numpy.typing import NDArray
 
 from pelagos.preprocessing.assumptions import ask, assume
 from pelagos.preprocessing.build.build_config import BuildConfig
@@ -13,6 +14,7 @@ from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.plan import make_plan
 from pelagos.preprocessing.build.repair import repair
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.inspection.inspect_path import inspect
 from pelagos.preprocessing.inspection.proposal import propose
 from pelagos.preprocessing.store.store import open_store
@@ -94,9 +96,20 @@ def test_repair_restores_the_record_to_the_byte(tmp_path: Path, monkeypatch: pyt
     assert contents(path) == before
 
 
-def test_what_is_assumed_of_a_part_comes_back_from_other_processes(tmp_path: Path) -> None:
-    config = configuration(tmp_path, {"names": ["velocity_x"]}, workers=1)
-    assert open_store(build(config)).assumptions == ()
+def test_what_is_assumed_while_parts_are_read_is_recorded_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = FieldReader.read
+
+    def reading(self: FieldReader, trajectories: slice, times: slice) -> NDArray[np.float32]:
+        assume("chunks_absent", "velocity_x", f"trajectory {trajectories.start}: never written")
+        return exact(self, trajectories, times)
+
+    monkeypatch.setattr(FieldReader, "read", reading)
+    (one,) = open_store(build(configuration(tmp_path))).assumptions or ()
+    assert (one.code, one.field) == ("chunks_absent", "velocity_x")
+    assert one.count == len(make_plan(configuration(tmp_path)).parts) > 1
+    assert one.text == "trajectory 0: never written"
 
 
 def weather(path: Path, pressure: np.ndarray) -> Path:
