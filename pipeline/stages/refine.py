@@ -33,6 +33,7 @@ from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.location import Folder, Location
 from pelagos.preprocessing.physics.equation import Equation
+from pelagos.preprocessing.physics.equation_fit import check_fit
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import Variable, keys
@@ -78,7 +79,7 @@ def run(config: RefineStage) -> dict[str, Any]:
 
     Raises:
         ConfigError: the output folder holds another refinement, or the equation lacks a parameter.
-        DataError: model and equation have different fields, or the grid is not periodic.
+        DataError: model and equation have different fields, or the store's grid or units are not the equation's.
         LockedError: another process writes to the output folder.
     """
     with sole_writer(config.output):
@@ -90,6 +91,7 @@ def _refine(config: RefineStage) -> dict[str, Any]:
     plan = config.starts.plan(store)
     model = load(model_registry.resolve(config.model, config.tracking))
     _check_fields(model.domain(store.dataset).outputs, equation, store)
+    check_fit(equation, store)
     run_folder.claim(config.output, config, run_folder.fingerprint(config))
     torch.set_num_threads(config.threads)
     forecast = Forecaster(model, store, config.mode, threads=config.threads).forecast(plan)
