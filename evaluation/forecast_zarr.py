@@ -10,7 +10,7 @@ from pathlib import Path
 import xarray as xr
 import zarr
 
-from pelagos.preprocessing.durable import sync_directory, sync_tree
+from pelagos.preprocessing.files.durable import sync_directory, sync_tree
 from pelagos.preprocessing.store import checksum_list
 from pelagos.preprocessing.store.checksum_list import CHECKSUM_LIST
 

@@ -42,7 +42,7 @@ def test_the_commands_find_what_is_shipped_in_an_installed_wheel(wheel: Path, tm
     run = [sys.executable, "-P", "-m", "pelagos.pipeline", "submit", "build/forced_flow", "--dry-run"]
     where = "import pelagos; print(pelagos.__file__)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    for command, wanted in (run, "pelagos build"), ([sys.executable, "-P", "-c", where], str(tmp_path)):
+    for command, wanted in (run, "alone build"), ([sys.executable, "-P", "-c", where], str(tmp_path)):
         result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
         assert wanted in result.stdout

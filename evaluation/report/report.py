@@ -17,7 +17,7 @@ from pelagos.evaluation.forecast_schema import LEAD_TIME
 from pelagos.evaluation.report import curves, markup
 from pelagos.evaluation.report.figures import ColourScale, Panel, Styles, chart, thumbnail
 from pelagos.evaluation.report.stylesheet import STYLE
-from pelagos.preprocessing.durable import write_bytes
+from pelagos.preprocessing.files.durable import write_bytes
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pelagos.preprocessing.durable import (
+from pelagos.preprocessing.errors import DamagedFileError, MissingFileError, PelagosError
+from pelagos.preprocessing.files.durable import (
     give_usual_mode,
     json_checksum,
     sha256,
@@ -20,7 +21,6 @@ from pelagos.preprocessing.durable import (
     sync_tree,
     write_json,
 )
-from pelagos.preprocessing.errors import DamagedFileError, MissingFileError, PelagosError
 
 LATEST = "latest.json"
 TensorGroups = dict[str, dict[str, Tensor]]

@@ -11,9 +11,9 @@ from pydantic_core import ErrorDetails
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, MissingFileError
+from pelagos.preprocessing.files.yaml_text import read_yaml_text
 from pelagos.preprocessing.safety.credentials import credential_faults
 from pelagos.preprocessing.safety.trust import CLASS_PATH, class_paths, foreign_reason, require_trust
-from pelagos.preprocessing.safety.yaml_text import read_yaml_text
 
 C = TypeVar("C", bound=Config)
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"

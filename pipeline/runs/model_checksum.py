@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pelagos.preprocessing.durable import sha256
 from pelagos.preprocessing.errors import DamagedFileError, MissingFileError
+from pelagos.preprocessing.files.durable import sha256
 from pelagos.preprocessing.store import checksum_list
 from pelagos.preprocessing.store.checksum_list import CHECKSUM_LIST
 

@@ -21,8 +21,8 @@ from pelagos.models.networks.network import NetworkConfig
 from pelagos.pipeline.runs.model_checksum import DESCRIPTION, WEIGHTS, check_without_list
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import PARTIAL, give_usual_mode, sha256, sync_tree, write_bytes
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.files.durable import PARTIAL, give_usual_mode, sha256, sync_tree, write_bytes
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.safety.credentials import redacted_tree
 from pelagos.preprocessing.safety.trust import require_trust

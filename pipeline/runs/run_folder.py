@@ -10,8 +10,8 @@ from typing import Any
 
 from pelagos.pipeline.runs.configuration import dump
 from pelagos.preprocessing.config import ChangeableMark, Config
-from pelagos.preprocessing.durable import write_bytes, write_json
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError
+from pelagos.preprocessing.files.durable import write_bytes, write_json
 
 CLAIM = "run.json"
 DONE = "done.json"

@@ -8,8 +8,8 @@ from typing import Any
 
 from pelagos.pipeline.runs import run_folder
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.files.durable import write_json
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ from pelagos.pipeline.stages.demo_report import demo_report
 from pelagos.pipeline.stages.evaluate import EvaluateStage, evaluation_of, load_model
 from pelagos.pipeline.training.memory import PeakMemory
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import ConfigError, PelagosError
+from pelagos.preprocessing.files.durable import write_json
 from pelagos.preprocessing.store.store import open_store
 
 Values = dict[str, Any]

@@ -21,8 +21,8 @@ from pelagos.pipeline.runs.progress import Bar, bar
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import sole_writer, write_json
-from pelagos.preprocessing.location import Folder, Location
+from pelagos.preprocessing.files.durable import sole_writer, write_json
+from pelagos.preprocessing.files.location import Folder, Location
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import Variable
 

@@ -23,8 +23,8 @@ from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
 from pelagos.pipeline.training.training_data import build_mixture, domains_of, open_stores
 from pelagos.pipeline.training.training_run import TrainingStage
-from pelagos.preprocessing.durable import write_json
 from pelagos.preprocessing.errors import DataError, MissingFileError
+from pelagos.preprocessing.files.durable import write_json
 from pelagos.preprocessing.online.online_dataset import DataConfig
 from pelagos.preprocessing.samples.data_concerns import foreign_scales
 from pelagos.preprocessing.samples.dataset import Dataset

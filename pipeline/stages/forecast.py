@@ -13,9 +13,9 @@ from pelagos.pipeline.runs.progress import bar
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import sole_writer
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.location import Folder, Location
+from pelagos.preprocessing.files.durable import sole_writer
+from pelagos.preprocessing.files.location import Folder, Location
 from pelagos.preprocessing.store.store import open_store
 
 

@@ -23,8 +23,8 @@ from pelagos.models.networks.scot.compat import scot_arguments
 from pelagos.pipeline.runs import configuration
 from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, lagged
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import sha256
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.files.durable import sha256
 from pelagos.preprocessing.variables import Variable, keys, known_variable, with_role
 
 POSEIDON_FILES = ("model.safetensors", "pytorch_model.bin")

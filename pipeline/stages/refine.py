@@ -28,10 +28,10 @@ from pelagos.pipeline.runs.progress import bar
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import sole_writer, write_json
 from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.files.durable import sole_writer, write_json
+from pelagos.preprocessing.files.location import Folder, Location
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.location import Folder, Location
 from pelagos.preprocessing.physics.equation import Equation
 from pelagos.preprocessing.physics.equation_fit import check_fit
 from pelagos.preprocessing.physics.pde import PDE

@@ -13,8 +13,8 @@ from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.pipeline.tracking.tracking_server import server_errors
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import sole_writer, write_json
-from pelagos.preprocessing.location import Folder
+from pelagos.preprocessing.files.durable import sole_writer, write_json
+from pelagos.preprocessing.files.location import Folder
 
 
 class RegisterStage(Config):

@@ -13,7 +13,7 @@ from pydantic import Field
 from pelagos.pipeline.runs.progress import bar
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.location import Folder
+from pelagos.preprocessing.files.location import Folder
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate_range
 from pelagos.preprocessing.sources.formats.source import WRITERS
 from pelagos.preprocessing.sources.writer import BlockWriter

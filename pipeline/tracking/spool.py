@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pelagos.preprocessing.durable import write_json
+from pelagos.preprocessing.files.durable import write_json
 
 Record = dict[str, float]
 BATCH = 50

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 from pelagos.pipeline.tracking.spool import Spool, records
 from pelagos.pipeline.tracking.tracking_server import client_of, database_file
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.durable import write_bytes, write_json
+from pelagos.preprocessing.files.durable import write_bytes, write_json
 from pelagos.preprocessing.safety.credentials import TRACKING_ADVICE, fault_of, redacted
 
 PARAMS = "mlflow_params.json"

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pelagos.preprocessing.durable import lock
 from pelagos.preprocessing.errors import DataError, TemporaryError
+from pelagos.preprocessing.files.durable import lock
 
 _TURN = 120.0  # seconds to wait for other processes
 

@@ -32,9 +32,9 @@ from pelagos.pipeline.training.surroundings import surroundings
 from pelagos.pipeline.training.throughput import ThroughputMeter
 from pelagos.pipeline.training.trainer import LoopConfig, Trainer
 from pelagos.preprocessing.config import Changeable, Config
-from pelagos.preprocessing.durable import sole_writer
 from pelagos.preprocessing.errors import MissingFileError, StoppedError
-from pelagos.preprocessing.location import Folder, Url
+from pelagos.preprocessing.files.durable import sole_writer
+from pelagos.preprocessing.files.location import Folder, Url
 from pelagos.preprocessing.online.online_dataset import DataConfig
 from pelagos.preprocessing.samples.dataset import DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture

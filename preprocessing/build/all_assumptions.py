@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pelagos.preprocessing.assumptions import Assumption, assume, collect
 from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.build.write_part import PartRecord
+from pelagos.preprocessing.channel_statistics.measures import Measures
 from pelagos.preprocessing.fields.survey import assume_constant
-from pelagos.preprocessing.measures import Measures
 
 
 def all_assumptions(

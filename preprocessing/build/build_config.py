@@ -9,10 +9,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, Valida
 from pelagos.preprocessing.assumptions import ASSUMPTIONS, KINDS
 from pelagos.preprocessing.build.slurm_workers import Workers
 from pelagos.preprocessing.fields.field_options import FieldOptions
-from pelagos.preprocessing.location import Folder
+from pelagos.preprocessing.files.location import Folder
 from pelagos.preprocessing.sources.formats.source import Source
-from pelagos.preprocessing.split import Split, TrajectorySplit
 from pelagos.preprocessing.store.shard_layout import CodecName
+from pelagos.preprocessing.store.split import Split, TrajectorySplit
 
 # Where and how, not what is built.
 _NOT_CONTENT = {"root", "workers", "scheduler", "part", "overwrite", "accept", "strict"}

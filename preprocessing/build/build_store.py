@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from pelagos.preprocessing import durable
 from pelagos.preprocessing.assumptions import require_answers
 from pelagos.preprocessing.build import duplicate_starts
 from pelagos.preprocessing.build.all_assumptions import all_assumptions
@@ -31,9 +30,10 @@ from pelagos.preprocessing.build.write_part import (
     read_record,
     recorded_initial_digests,
 )
-from pelagos.preprocessing.durable import LockedError
+from pelagos.preprocessing.channel_statistics.measures import merge_measures
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
-from pelagos.preprocessing.measures import merge_measures
+from pelagos.preprocessing.files import durable
+from pelagos.preprocessing.files.durable import LockedError
 from pelagos.preprocessing.store.manifest import Manifest, files_of, read_manifest
 from pelagos.preprocessing.store.store import open_store
 from pelagos.preprocessing.store.store_lease import replacing_store

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.fields.field_reader import FieldReader
-from pelagos.preprocessing.split import FILE, SPLITS, FileSplit, Split, SplitCodes, TrajectorySplit
+from pelagos.preprocessing.store.split import FILE, SPLITS, FileSplit, Split, SplitCodes, TrajectorySplit
 
 _LISTED = 6
 Feeds = dict[str, dict[str, int]]

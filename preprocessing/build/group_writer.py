@@ -10,18 +10,19 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from pelagos.preprocessing import dates, durable
+from pelagos.preprocessing import dates
 from pelagos.preprocessing.assumptions import ASSUMPTIONS, Assumption
 from pelagos.preprocessing.build.partition import chunk_of
 from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.build.source_records import SourceRecord, software
+from pelagos.preprocessing.channel_statistics.measures import Measures, statistics_of
 from pelagos.preprocessing.fields.regrid_cells import CellRegridder
 from pelagos.preprocessing.fields.store_channel import StoreChannel
+from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.measures import Measures, statistics_of
-from pelagos.preprocessing.split import ABSENT, SPLITS, UNUSED
 from pelagos.preprocessing.store.format import FORMAT
 from pelagos.preprocessing.store.shard_layout import ShardLayout, read_metadata
+from pelagos.preprocessing.store.split import ABSENT, SPLITS, UNUSED
 from pelagos.preprocessing.variables import keys
 
 _CONVENTIONS = "CF-1.12 ACDD-1.3"

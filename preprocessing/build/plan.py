@@ -26,16 +26,23 @@ from pelagos.preprocessing.build.partition import (
     leading_shard,
     partition,
 )
-from pelagos.preprocessing.durable import json_checksum
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.fields.select_fields import select_fields
 from pelagos.preprocessing.fields.survey import Survey, assume_survey, survey_fields
+from pelagos.preprocessing.files.durable import json_checksum
 from pelagos.preprocessing.sources.convention import Boundaries
 from pelagos.preprocessing.sources.formats.source import Source
-from pelagos.preprocessing.split import ABSENT, INITIAL_CONDITION, SPLITS, Split, SplitCodes, TrajectorySplit
 from pelagos.preprocessing.store.format import FORMAT
 from pelagos.preprocessing.store.shard_layout import ShardLayout
+from pelagos.preprocessing.store.split import (
+    ABSENT,
+    INITIAL_CONDITION,
+    SPLITS,
+    Split,
+    SplitCodes,
+    TrajectorySplit,
+)
 
 
 @dataclass(frozen=True, eq=False)

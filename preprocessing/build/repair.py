@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing import durable
 from pelagos.preprocessing.assumptions import recorded
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.group_writer import write_attributes, write_skeleton, write_statistics
@@ -14,9 +13,10 @@ from pelagos.preprocessing.build.partition import Part
 from pelagos.preprocessing.build.plan import Plan, make_plan
 from pelagos.preprocessing.build.source_records import SourceRecord
 from pelagos.preprocessing.build.write_part import PROGRESS, measure_part, shard_files, write_part
+from pelagos.preprocessing.channel_statistics.measures import Measures, merge_measures
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.location import Url
-from pelagos.preprocessing.measures import Measures, merge_measures
+from pelagos.preprocessing.files import durable
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.safety.trust import require_trust
 from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, read_manifest, verify
 from pelagos.preprocessing.store.shard_reader import ShardReader

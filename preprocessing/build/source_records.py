@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pelagos
-from pelagos.preprocessing import durable
+from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.safety.credentials import redacted
 from pelagos.preprocessing.sources.arrays import zarr_array
 from pelagos.preprocessing.sources.arrays.hdf5_links import linked_files

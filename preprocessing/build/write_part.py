@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing import durable
 from pelagos.preprocessing.array_types import Float32s
 from pelagos.preprocessing.assumptions import Assumption, collect, recorded
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.duplicate_starts import initial_digests
 from pelagos.preprocessing.build.partition import Part
 from pelagos.preprocessing.build.plan import Plan
-from pelagos.preprocessing.durable import Checksum
+from pelagos.preprocessing.channel_statistics.measures import Measures, measure_block
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.fields.store_channel import StoreChannel
-from pelagos.preprocessing.measures import Measures, measure_block
+from pelagos.preprocessing.files import durable
+from pelagos.preprocessing.files.durable import Checksum
 from pelagos.preprocessing.store.shard_layout import ShardLayout
 from pelagos.preprocessing.store.shard_writer import write_shard
 

@@ -15,7 +15,7 @@ from pelagos.preprocessing.array_types import Floats, Ints
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.units import conversion
+from pelagos.preprocessing.sources.units import conversion
 
 _SLACK = 1e-3  # of a step: times may be rounded
 

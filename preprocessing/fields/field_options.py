@@ -10,9 +10,9 @@ from pelagos.preprocessing.fields.accumulation import Accumulation
 from pelagos.preprocessing.fields.regrid import Regrid
 from pelagos.preprocessing.fields.solar_forcing import ForcingName
 from pelagos.preprocessing.fields.store_channel import LinearConversion
-from pelagos.preprocessing.split import AxisRange
+from pelagos.preprocessing.sources.units import conversion
+from pelagos.preprocessing.store.split import AxisRange
 from pelagos.preprocessing.transform import Transform
-from pelagos.preprocessing.units import conversion
 from pelagos.preprocessing.variables import Role
 
 

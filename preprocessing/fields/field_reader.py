@@ -21,7 +21,7 @@ from pelagos.preprocessing.fields.solar_forcing import FORCINGS
 from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.fields.target_grid import TargetGrid
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.units import conversion
+from pelagos.preprocessing.sources.units import conversion
 
 # A source may copy what it reads. In quarters a shard took 1.45 times its size in memory, so it takes 1.1 times.
 _PIECES = 16

@@ -18,7 +18,7 @@ from pelagos.preprocessing.fields.store_channel import LinearConversion, StoreCh
 from pelagos.preprocessing.fields.target_grid import target_grid
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.split import resolve_range, without_years
+from pelagos.preprocessing.store.split import resolve_range, without_years
 from pelagos.preprocessing.variables import Role, Variable, keys, known_variable
 
 _KEPT = ("standard_name", "cell_methods", "poseidon_offset")

@@ -8,8 +8,8 @@ from pelagos.preprocessing.assumptions import describe
 from pelagos.preprocessing.build.file_feeds import describe_feeds
 from pelagos.preprocessing.build.write_part import PLAN
 from pelagos.preprocessing.errors import MissingFileError, PelagosError
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.inspection.proposal import describe_axis, propose
-from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, read_manifest
 from pelagos.preprocessing.store.shard_layout import read_metadata
 from pelagos.preprocessing.store.store import Store, open_store, store_location

@@ -21,7 +21,7 @@ from pelagos.preprocessing.build.file_feeds import describe_feeds
 from pelagos.preprocessing.build.plan import Plan, make_plan, with_survey
 from pelagos.preprocessing.errors import DataError, PelagosError
 from pelagos.preprocessing.fields.survey import table
-from pelagos.preprocessing.location import Url, locate
+from pelagos.preprocessing.files.location import Url, locate
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding

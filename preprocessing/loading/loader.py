@@ -13,10 +13,10 @@ from pydantic import Field, PositiveInt
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.loading.batch_ring import RingShape, Slot
 from pelagos.preprocessing.loading.reading_process import ReadingProcess
+from pelagos.preprocessing.loading.shared_memory import SharedMemory
 from pelagos.preprocessing.loading.wait_meter import WaitMeter
 from pelagos.preprocessing.samples.batch import LoadedBatch
 from pelagos.preprocessing.samples.mixture import Block, Order
-from pelagos.preprocessing.shared_memory import SharedMemory
 
 
 class LoaderConfig(Config):

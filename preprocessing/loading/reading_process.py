@@ -6,13 +6,13 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.child_process import ChildProcess, Message, serve
 from pelagos.preprocessing.loading.batch_ring import RingShape
+from pelagos.preprocessing.loading.child_process import ChildProcess, Message, serve
+from pelagos.preprocessing.loading.shared_memory import SharedMemory
 from pelagos.preprocessing.loading.wait_meter import WaitMeter
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Block
 from pelagos.preprocessing.samples.normalize import Normalizer
-from pelagos.preprocessing.shared_memory import SharedMemory
 
 
 class ReadingProcess:

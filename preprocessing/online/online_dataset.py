@@ -16,13 +16,13 @@ from pydantic import Discriminator, NonNegativeInt, PositiveInt, Tag
 
 from pelagos.preprocessing.array_types import Flags, Float32s, Floats, Ints
 from pelagos.preprocessing.assumptions import Assumption
+from pelagos.preprocessing.channel_statistics.measures import measure_block, statistics_of
 from pelagos.preprocessing.config import Changeable
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.fields.select_fields import select_fields
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.measures import measure_block, statistics_of
 from pelagos.preprocessing.online.producer import Trajectory
 from pelagos.preprocessing.online.simulation import Simulation, template
 from pelagos.preprocessing.online.trajectory_supply import TrajectorySupply
@@ -30,11 +30,11 @@ from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig, Sample
 from pelagos.preprocessing.samples.lanes import Lanes
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.samples.sample_index import SampleIndex, index_samples
-from pelagos.preprocessing.split import SPLITS
 from pelagos.preprocessing.store.frame_reader import FrameReader
 from pelagos.preprocessing.store.memory_reader import MemoryReader
 from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.store.scatter import scatter
+from pelagos.preprocessing.store.split import SPLITS
 from pelagos.preprocessing.store.store import Statistics
 from pelagos.preprocessing.variables import Variable
 

@@ -9,19 +9,19 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.child_process import (
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.fields.field_options import FieldOptions
+from pelagos.preprocessing.fields.field_reader import FieldReader
+from pelagos.preprocessing.fields.select_fields import select_fields
+from pelagos.preprocessing.loading.child_process import (
     ChildEndedError,
     ChildError,
     ChildProcess,
     Message,
     serve,
 )
-from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.fields.field_options import FieldOptions
-from pelagos.preprocessing.fields.field_reader import FieldReader
-from pelagos.preprocessing.fields.select_fields import select_fields
+from pelagos.preprocessing.loading.shared_memory import SharedMemory
 from pelagos.preprocessing.online.simulation import Simulation, simulate_trajectories, template
-from pelagos.preprocessing.shared_memory import SharedMemory
 
 Frames = NDArray[np.float32]
 _log = logging.getLogger(__name__)

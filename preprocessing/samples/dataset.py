@@ -13,8 +13,8 @@ from torch import Tensor
 from pelagos.preprocessing.array_types import Float32s, Ints
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.files.location import Location
 from pelagos.preprocessing.layout import Layout
-from pelagos.preprocessing.location import Location
 from pelagos.preprocessing.samples.batch import Batch, Kind, UnscaledBatch
 from pelagos.preprocessing.samples.batch_buffers import BatchBuffers, SampleShapes
 from pelagos.preprocessing.samples.batch_scaling import BatchScaling

@@ -20,7 +20,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataC
 
 import pelagos
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.safety.private_folder import UnsafeFolderError, private_folder
+from pelagos.preprocessing.files.private_folder import UnsafeFolderError, private_folder
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _SEAL = hashlib.sha256().digest_size

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pelagos.preprocessing.array_types import Floats
+from pelagos.preprocessing.channel_statistics.moments import Moments, merge_moments
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.moments import Moments, merge_moments
 from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.variables import Variable, keys
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError, MissingFileError
-from pelagos.preprocessing.location import Url, locate
+from pelagos.preprocessing.files.location import Url, locate
 from pelagos.preprocessing.sources.absence import AbsentPolicy, absent_values
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 

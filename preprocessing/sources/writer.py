@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 import xarray as xr
 
-from pelagos.preprocessing.durable import PARTIAL, sync_directory
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.files.durable import PARTIAL, sync_directory
 from pelagos.preprocessing.sources import convention
 
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pelagos.preprocessing.durable import sha256, write_bytes
 from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.files.durable import sha256, write_bytes
 
 CHECKSUM_LIST = "SHA256SUMS"
 # Two spaces: a binary file in the words of sha256sum(1). A name becomes a path, which must not leave the folder.

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import google_crc32c
 
-from pelagos.preprocessing import durable
-from pelagos.preprocessing.durable import Checksum
 from pelagos.preprocessing.errors import DamagedFileError, MissingFileError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files import durable
+from pelagos.preprocessing.files.durable import Checksum
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.store.format import FORMAT
 
 MANIFEST = Path("_build", "manifest.json")

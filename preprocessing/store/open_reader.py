@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.store.frame_reader import FrameReader
 from pelagos.preprocessing.store.memory_reader import MemoryReader
 from pelagos.preprocessing.store.remote_reader import RemoteReader

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.array_types import Bytes, Float32s
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.location import ByteRange, Url, fetch, fetch_existing
+from pelagos.preprocessing.files.location import ByteRange, Url, fetch, fetch_existing
 from pelagos.preprocessing.store.codec import decompress
 from pelagos.preprocessing.store.frame_reader import FrameReader, Position
 from pelagos.preprocessing.store.scatter import as_bytes, byte_range, scatter

@@ -9,8 +9,8 @@ from typing import Literal
 import google_crc32c
 import numpy as np
 
-from pelagos.preprocessing.durable import Checksum
 from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.files.durable import Checksum
 from pelagos.preprocessing.store.store_lease import StoreLease
 
 Verify = Literal["opening", "frames", "none"]

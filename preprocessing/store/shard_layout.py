@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 
 CodecName = Literal["none", "blosc-lz4"]
 Cell = tuple[int, ...]

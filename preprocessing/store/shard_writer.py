@@ -14,7 +14,7 @@ from threading import Condition, Lock
 import numpy as np
 
 from pelagos.preprocessing.array_types import Bytes, Float32s
-from pelagos.preprocessing.durable import Checksum, Digest, replacing, write_all
+from pelagos.preprocessing.files.durable import Checksum, Digest, replacing, write_all
 from pelagos.preprocessing.store.codec import compress
 from pelagos.preprocessing.store.shard_index import encode_index
 from pelagos.preprocessing.store.shard_layout import MISSING, ShardLayout

@@ -13,7 +13,7 @@ from zarr.buffer import cpu
 from zarr.storage import MemoryStore
 
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.location import Url, read_all
+from pelagos.preprocessing.files.location import Url, read_all
 
 
 def read_small_arrays(

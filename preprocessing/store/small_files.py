@@ -5,9 +5,9 @@ from pathlib import Path
 
 import google_crc32c
 
-from pelagos.preprocessing.durable import Checksum
 from pelagos.preprocessing.errors import DamagedFileError, MissingFileError
-from pelagos.preprocessing.location import Url, read_all
+from pelagos.preprocessing.files.durable import Checksum
+from pelagos.preprocessing.files.location import Url, read_all
 from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, read_manifest
 
 _SHARDED = ("state/c/", "static/c/")

@@ -13,10 +13,9 @@ import numpy as np
 from pelagos.preprocessing.array_types import Flags, Float32s, Floats
 from pelagos.preprocessing.assumptions import ASSUMPTIONS, Assumption, recorded
 from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
+from pelagos.preprocessing.files.location import Url, locate
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.location import Url, locate
 from pelagos.preprocessing.safety.credentials import redacted
-from pelagos.preprocessing.split import ABSENT, SPLITS
 from pelagos.preprocessing.store.format import FORMAT
 from pelagos.preprocessing.store.frame_reader import FrameReader, SharedFrame
 from pelagos.preprocessing.store.manifest import Manifest
@@ -26,6 +25,7 @@ from pelagos.preprocessing.store.shard_checks import ShardChecks, Verify
 from pelagos.preprocessing.store.shard_layout import read_metadata
 from pelagos.preprocessing.store.small_arrays import read_small_arrays
 from pelagos.preprocessing.store.small_files import manifest_of, read_small_files, shard_files
+from pelagos.preprocessing.store.split import ABSENT, SPLITS
 from pelagos.preprocessing.store.store_lease import StoreLease
 from pelagos.preprocessing.variables import Variable
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from pelagos.preprocessing.durable import LockedError
 from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.files.durable import LockedError
 from pelagos.preprocessing.store.manifest import MANIFEST
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.array_types import Float32s
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.store.frame_reader import FrameReader, Position
 from pelagos.preprocessing.store.scatter import scatter
 from pelagos.preprocessing.store.shard_checks import NO_CHECKS, ShardChecks

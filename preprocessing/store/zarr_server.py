@@ -8,7 +8,13 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore, WrapperStore
 
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.location import ByteRange, Url, fetch_existing, filesystem_options, needing_package
+from pelagos.preprocessing.files.location import (
+    ByteRange,
+    Url,
+    fetch_existing,
+    filesystem_options,
+    needing_package,
+)
 
 _METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from pelagos.pipeline.cli import app
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
-from pelagos.preprocessing import location
+from pelagos.preprocessing.files import location
 from tests.preprocessing.range_server import Site, serving
 
 STEPS = 6

@@ -15,8 +15,8 @@ from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.pipeline.cli import app, reported
 from pelagos.pipeline.engine import checkpoint
 from pelagos.pipeline.runs.model_folder import Model, load
-from pelagos.preprocessing.durable import json_checksum, sha256
 from pelagos.preprocessing.errors import DamagedFileError, PelagosError
+from pelagos.preprocessing.files.durable import json_checksum, sha256
 from pelagos.preprocessing.sources.arrays import mat_file, zarr_array
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, open_hdf5
 from pelagos.preprocessing.sources.arrays.npy_file import NpyArray

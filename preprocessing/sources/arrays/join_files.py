@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader, as_floating
 from pelagos.preprocessing.sources.arrays.common_units import common_units

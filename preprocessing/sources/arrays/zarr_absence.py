@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.assumptions import assume
-from pelagos.preprocessing.location import ByteRange, Url, fetch_existing
+from pelagos.preprocessing.files.location import ByteRange, Url, fetch_existing
 from pelagos.preprocessing.sources.absence import AbsentPolicy, absent_policy, tell_absent
 from pelagos.preprocessing.sources.arrays.array_reader import Index
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zarr.errors import ContainsArrayError
 
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError, PelagosError
-from pelagos.preprocessing.location import ByteRange, Url, fetch_existing
+from pelagos.preprocessing.files.location import ByteRange, Url, fetch_existing
 from pelagos.preprocessing.sources.absence import AbsentPolicy
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index
 from pelagos.preprocessing.sources.arrays.zarr_absence import check_written, mark_absent

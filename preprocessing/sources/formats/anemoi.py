@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays import zarr_array
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayView, Index, take_block

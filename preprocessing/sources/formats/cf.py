@@ -10,7 +10,7 @@ from typing import Literal
 import xarray as xr
 
 from pelagos.preprocessing.assumptions import ask
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
 from pelagos.preprocessing.sources.formats.cf_axes import AXIS_NAMES, is_projected
 from pelagos.preprocessing.sources.formats.gridded import GriddedSource

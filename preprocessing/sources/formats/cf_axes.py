@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pelagos.preprocessing import dates
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.formats.cf_time import require_dates, rounded_dates
 from pelagos.preprocessing.sources.formats.cf_variable import PackedVariable

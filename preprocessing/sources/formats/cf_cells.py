@@ -15,7 +15,7 @@ import xarray as xr
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.sources.cells import EARTH_RADIUS, Cells, on_sphere
 from pelagos.preprocessing.sources.formats.plane_geometry import unrotated
 from pelagos.preprocessing.sources.formats.reduced_rows import reduced_cells

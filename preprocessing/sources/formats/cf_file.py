@@ -9,7 +9,7 @@ import xarray as xr
 
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.sources.arrays import grib_file
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
 from pelagos.preprocessing.sources.arrays.complex_parts import PARTS, ComplexPart, Part

@@ -6,7 +6,7 @@ from pathlib import Path
 import xarray as xr
 
 from pelagos.preprocessing.assumptions import assume
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.sources.formats.cf_axes import CFAxis
 
 

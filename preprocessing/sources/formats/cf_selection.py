@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
 from pelagos.preprocessing.sources.arrays.first_present import FirstPresent
 from pelagos.preprocessing.sources.arrays.grib_file import Choice, matches

@@ -13,7 +13,7 @@ from pelagos.preprocessing import dates
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.formats.cf_variable import PackedVariable
 

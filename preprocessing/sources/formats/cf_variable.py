@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DamagedFileError, DataError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.sources.absence import AbsentPolicy, refuse_holes
 from pelagos.preprocessing.sources.arrays import hdf5_absence, zarr_absence, zarr_array
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index

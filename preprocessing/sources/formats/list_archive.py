@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
-from pelagos.preprocessing.location import Url, locate
+from pelagos.preprocessing.files.location import Url, locate
 from pelagos.preprocessing.sources.absence import AbsentBytesError
 from pelagos.preprocessing.sources.arrays import (
     grib_file,

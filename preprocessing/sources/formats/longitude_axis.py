@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 
 _SLACK = 1e-2  # of the spacing: coordinates in float32 are off by less, and no grid puts two columns so near
 

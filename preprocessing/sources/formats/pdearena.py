@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveFloat
 
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays import zarr_array
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader

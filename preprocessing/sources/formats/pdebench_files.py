@@ -21,8 +21,8 @@ import yaml
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
+from pelagos.preprocessing.files.yaml_text import read_yaml_text
 from pelagos.preprocessing.grid import Boundary
-from pelagos.preprocessing.safety.yaml_text import read_yaml_text
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
 from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, shared_coordinate

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pelagos.preprocessing import dates
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 
 DateKind = Literal["start", "valid"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.stages import evaluate, forecast, pretrain, refine, register
-from pelagos.preprocessing.durable import LockedError, sole_writer
+from pelagos.preprocessing.files.durable import LockedError, sole_writer
 
 COMMON: dict[str, Any] = {"store": "store.zarr"}
 STAGES: dict[str, tuple[Callable[[Any], Any], Any, dict[str, Any]]] = {

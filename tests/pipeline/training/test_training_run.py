@@ -26,8 +26,8 @@ from pelagos.pipeline.training import training_run
 from pelagos.pipeline.training.best_weights import BestWeights
 from pelagos.pipeline.training.training_run import TrainingStage, store_input
 from pelagos.preprocessing.config import ChangeableMark
-from pelagos.preprocessing.durable import checksum
 from pelagos.preprocessing.errors import DataError, StoppedError
+from pelagos.preprocessing.files.durable import checksum
 from pelagos.preprocessing.samples.dataset import DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture
 from pelagos.preprocessing.store.manifest import read_manifest

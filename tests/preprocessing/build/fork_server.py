@@ -17,7 +17,7 @@ from typing import Any
 
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.durable import LockedError
+from pelagos.preprocessing.files.durable import LockedError
 
 LOCKED = 3
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from analytic_source import configuration, contents
 
-from pelagos.preprocessing import durable
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
+from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.inspection.inspect_path import inspect
 from pelagos.preprocessing.store.manifest import verify
 from pelagos.preprocessing.store.store import open_store

@@ -14,7 +14,7 @@ from pelagos.preprocessing.build.group_writer import write_statistics
 from pelagos.preprocessing.build.plan import make_plan
 from pelagos.preprocessing.build.repair import repair
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.safety.trust import trusting
 from pelagos.preprocessing.store.manifest import verify
 from pelagos.preprocessing.store.store import open_store

@@ -19,8 +19,8 @@ from pydantic import TypeAdapter
 
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.child_process import ChildEndedError
 from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.loading.child_process import ChildEndedError
 from pelagos.preprocessing.loading.loader import Loader
 from pelagos.preprocessing.online.online_dataset import DataConfig, OnlineConfig, OnlineDataset
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate

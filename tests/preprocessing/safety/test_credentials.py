@@ -22,7 +22,7 @@ from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.stages.pretrain import PretrainStage
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError
-from pelagos.preprocessing.location import Url, locate
+from pelagos.preprocessing.files.location import Url, locate
 from pelagos.preprocessing.safety.credentials import (
     credential_faults,
     fault_of,

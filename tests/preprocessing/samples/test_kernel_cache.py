@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numba
 import pytest
 
-from pelagos.preprocessing.safety.private_folder import private_folder
+from pelagos.preprocessing.files.private_folder import private_folder
 from pelagos.preprocessing.samples import kernel_cache
 from pelagos.preprocessing.samples.kernel_cache import KernelCache, version_key
 

@@ -16,11 +16,11 @@ import zarr
 from pydantic import ValidationError
 from zarr.errors import ZarrUserWarning
 
-from pelagos.preprocessing import location
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.repair import repair
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.files import location
 from pelagos.preprocessing.inspection.inspect_path import inspect
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.anemoi import Anemoi

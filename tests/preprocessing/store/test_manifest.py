@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pelagos.preprocessing import durable
 from pelagos.preprocessing.errors import DamagedFileError, MissingFileError
+from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, files_of, read_manifest, verify
 
 CONTENTS = {"zarr.json": b"{}", "state/c/0": b"values", "stats/mean/c/0": b"0" * 100}

@@ -16,15 +16,15 @@ import zarr
 from analytic_source import configuration
 from pydantic import ValidationError
 
-from pelagos.preprocessing import location
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.compare_stores import compare
 from pelagos.preprocessing.build.repair import repair
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.files import location
+from pelagos.preprocessing.files.location import ByteRange, Url, fetch, locate
 from pelagos.preprocessing.inspection.inspect_path import inspect
 from pelagos.preprocessing.loading.loader import Loader
-from pelagos.preprocessing.location import ByteRange, Url, fetch, locate
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture, Sweep
 from pelagos.preprocessing.samples.window_sampling import RolloutSampling

@@ -7,9 +7,9 @@ import pytest
 from analytic_source import configuration
 
 from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.durable import checksum
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, PelagosError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files.durable import checksum
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.samples.dataset import DatasetConfig
 from pelagos.preprocessing.store import store as module
 from pelagos.preprocessing.store.manifest import read_manifest

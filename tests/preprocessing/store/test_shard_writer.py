@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import zarr
 
-from pelagos.preprocessing import durable
 from pelagos.preprocessing.array_types import Float32s
+from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.store.shard_layout import ShardLayout, read_metadata
 from pelagos.preprocessing.store.shard_writer import write_shard
 from tests.preprocessing.sharded_array import CHUNKS, CODECS, make_array, write_array

@@ -11,8 +11,8 @@ import pytest
 from analytic_source import configuration
 
 from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.durable import LockedError
 from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.files.durable import LockedError
 from pelagos.preprocessing.store.store import open_store
 from pelagos.preprocessing.store.store_lease import StoreLease, replacing_store
 

@@ -7,9 +7,9 @@ import pytest
 import zarr
 from zarr.codecs import BloscCodec
 
-from pelagos.preprocessing import location
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.location import Url
+from pelagos.preprocessing.files import location
+from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.store.zarr_server import ServerStore, zarr_store
 from tests.preprocessing.range_server import Site, serving
 

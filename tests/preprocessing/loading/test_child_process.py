@@ -10,15 +10,15 @@ from threading import Timer
 import psutil
 import pytest
 
-from pelagos.preprocessing.child_process import ChildEndedError, ChildError, ChildProcess
 from pelagos.preprocessing.errors import ConfigError, is_temporary
-from pelagos.preprocessing.shared_memory import SharedMemory
+from pelagos.preprocessing.loading.child_process import ChildEndedError, ChildError, ChildProcess
+from pelagos.preprocessing.loading.shared_memory import SharedMemory
 
 CHILD = """
 import os
 import time
 
-from pelagos.preprocessing.child_process import serve
+from pelagos.preprocessing.loading.child_process import serve
 from pelagos.preprocessing.errors import ConfigError
 
 def start(setup, memory):
@@ -41,8 +41,8 @@ if __name__ == "__main__":
     serve(start)
 """
 PARENT = """
-from pelagos.preprocessing.child_process import ChildProcess
-from pelagos.preprocessing.shared_memory import SharedMemory
+from pelagos.preprocessing.loading.child_process import ChildProcess
+from pelagos.preprocessing.loading.shared_memory import SharedMemory
 
 child = ChildProcess("child", "counts", SharedMemory(4), {"step": 2})
 print(child.ask({"do": "add"})["pid"], flush=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from google_crc32c import value as crc32c
 
-from pelagos.preprocessing import durable
+from pelagos.preprocessing.files import durable
 
 
 def test_checksums_are_those_of_other_implementations(tmp_path: Path) -> None:

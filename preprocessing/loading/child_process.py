@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing import errors
 from pelagos.preprocessing.errors import PelagosError, TemporaryError, system_error
+from pelagos.preprocessing.loading.shared_memory import SharedMemory, mapped
 from pelagos.preprocessing.safety.credentials import redacted
-from pelagos.preprocessing.shared_memory import SharedMemory, mapped
 
 Message = dict[str, Any]
 """What JSON can say."""

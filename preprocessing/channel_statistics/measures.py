@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.array_types import Flags, Float32s, Floats
-from pelagos.preprocessing.moments import Moments, merge_moments, moments_of, tendency_moments_of
+from pelagos.preprocessing.channel_statistics.moments import (
+    Moments,
+    merge_moments,
+    moments_of,
+    tendency_moments_of,
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pelagos.preprocessing.safety.private_folder import UnsafeFolderError, private_folder
+from pelagos.preprocessing.files.private_folder import UnsafeFolderError, private_folder
 
 
 def test_it_is_made_for_the_user_alone_and_found_again(tmp_path: Path) -> None:

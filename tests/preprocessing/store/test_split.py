@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from pelagos.preprocessing.assumptions import Assumption, collect
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.split import Split, TimeSplit, TrajectorySplit
+from pelagos.preprocessing.store.split import Split, TimeSplit, TrajectorySplit
 
 TIMES = np.arange(4.0)
 DAYS = np.datetime64("2000-12-30", "s") + np.arange(6) * np.timedelta64(1, "D")

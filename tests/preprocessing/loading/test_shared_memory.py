@@ -1,6 +1,6 @@
 import os
 
-from pelagos.preprocessing.shared_memory import SharedMemory, mapped
+from pelagos.preprocessing.loading.shared_memory import SharedMemory, mapped
 
 
 def test_what_one_view_writes_another_reads() -> None:

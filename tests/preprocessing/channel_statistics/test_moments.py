@@ -3,7 +3,12 @@ import json
 import numpy as np
 import pytest
 
-from pelagos.preprocessing.moments import Moments, merge_moments, moments_of, tendency_moments_of
+from pelagos.preprocessing.channel_statistics.moments import (
+    Moments,
+    merge_moments,
+    moments_of,
+    tendency_moments_of,
+)
 
 
 def test_moments_are_those_of_the_values() -> None:

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from pelagos.preprocessing.measures import Measures, measure_block, merge_measures
+from pelagos.preprocessing.channel_statistics.measures import Measures, measure_block, merge_measures
 
 
 def measured(block: np.ndarray, training: np.ndarray, before: np.ndarray, trained: np.ndarray) -> Measures:

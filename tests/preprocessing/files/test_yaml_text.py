@@ -5,7 +5,7 @@ import time
 import pytest
 import yaml
 
-from pelagos.preprocessing.safety.yaml_text import read_yaml_text
+from pelagos.preprocessing.files.yaml_text import read_yaml_text
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 30)
@@ -31,10 +31,10 @@ MERGES = "a0: &a0 {k: v}\n" + "".join(
     ids=["laughs", "merges", "cycle", "brackets", "dashes", "long", "broken", "code"],
 )
 def test_what_would_explode_is_refused_within_a_second(text: str, message: str, quick: bool) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()  # not the clock, which depends on what else the machine does
     with pytest.raises(yaml.YAMLError, match=message):
         read_yaml_text(text, quick=quick)
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 @pytest.mark.parametrize("quick", [False, True])

@@ -1,0 +1,1 @@
+"""Statistics of channels, merged over the parts of a build."""

@@ -1,0 +1,1 @@
+"""Files: durable, private, or on a server."""
