@@ -12,9 +12,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pelagos.evaluation.forecast_schema import LEAD_TIME, grid_of, ordered_fields, variable_names
-from pelagos.preprocessing import dates
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid, Sides
+from pelagos.preprocessing.quantities import dates
 
 Array = NDArray[np.float64]
 LeadTimes = Sequence[float] | Array | xr.DataArray

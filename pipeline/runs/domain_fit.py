@@ -15,7 +15,7 @@ from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.preprocessing.array_types import Float32s
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.sources.units import conversion
+from pelagos.preprocessing.quantities.units import conversion
 from pelagos.preprocessing.store.sample_store import SampleStore
 
 # Axes that went through float32 are the same axes.

@@ -10,7 +10,6 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from pelagos.preprocessing import dates
 from pelagos.preprocessing.assumptions import ASSUMPTIONS, Assumption
 from pelagos.preprocessing.build.partition import chunk_of
 from pelagos.preprocessing.build.plan import Plan
@@ -20,6 +19,7 @@ from pelagos.preprocessing.fields.regrid_cells import CellRegridder
 from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.store.format import FORMAT
 from pelagos.preprocessing.store.shard_layout import ShardLayout, read_metadata
 from pelagos.preprocessing.store.split import ABSENT, SPLITS, UNUSED

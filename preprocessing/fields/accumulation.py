@@ -10,12 +10,12 @@ from pydantic import PositiveFloat, model_validator
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from pelagos.preprocessing import dates
 from pelagos.preprocessing.array_types import Floats, Ints
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.sources.units import conversion
+from pelagos.preprocessing.quantities import dates
+from pelagos.preprocessing.quantities.units import conversion
 
 _SLACK = 1e-3  # of a step: times may be rounded
 

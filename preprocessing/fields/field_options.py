@@ -10,7 +10,7 @@ from pelagos.preprocessing.fields.accumulation import Accumulation
 from pelagos.preprocessing.fields.regrid import Regrid
 from pelagos.preprocessing.fields.solar_forcing import ForcingName
 from pelagos.preprocessing.fields.store_channel import LinearConversion
-from pelagos.preprocessing.sources.units import conversion
+from pelagos.preprocessing.quantities.units import conversion
 from pelagos.preprocessing.store.split import AxisRange
 from pelagos.preprocessing.transform import Transform
 from pelagos.preprocessing.variables import Role

@@ -13,7 +13,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.preprocessing import dates
 from pelagos.preprocessing.errors import DamagedFileError, PelagosError
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.mantissa import round_mantissa
@@ -21,7 +20,8 @@ from pelagos.preprocessing.fields.solar_forcing import FORCINGS
 from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.fields.target_grid import TargetGrid
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.sources.units import conversion
+from pelagos.preprocessing.quantities import dates
+from pelagos.preprocessing.quantities.units import conversion
 
 # A source may copy what it reads. In quarters a shard took 1.45 times its size in memory, so it takes 1.1 times.
 _PIECES = 16

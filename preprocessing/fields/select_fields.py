@@ -7,7 +7,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.preprocessing import dates
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.fields.accumulation import say_sums, step_sums
@@ -17,6 +16,7 @@ from pelagos.preprocessing.fields.solar_forcing import ForcingName, forcing_vari
 from pelagos.preprocessing.fields.store_channel import LinearConversion, StoreChannel
 from pelagos.preprocessing.fields.target_grid import target_grid
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.store.split import resolve_range, without_years
 from pelagos.preprocessing.variables import Role, Variable, keys, known_variable

@@ -6,9 +6,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing import dates
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.variables import Variable
 
 Times = NDArray[Any]  # dates of any calendar

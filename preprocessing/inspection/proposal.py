@@ -14,7 +14,6 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pelagos.preprocessing import dates
 from pelagos.preprocessing.assumptions import Assumption, collect, describe
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.file_feeds import describe_feeds
@@ -22,6 +21,7 @@ from pelagos.preprocessing.build.plan import Plan, make_plan, with_survey
 from pelagos.preprocessing.errors import DataError, PelagosError
 from pelagos.preprocessing.fields.survey import table
 from pelagos.preprocessing.files.location import Url, locate
+from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding

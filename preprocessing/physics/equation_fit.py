@@ -7,8 +7,8 @@ import numpy as np
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.physics.pde import PDE
+from pelagos.preprocessing.quantities.units import parse_unit
 from pelagos.preprocessing.store.sample_store import SampleStore
-from pelagos.preprocessing.units import parse_unit
 
 # Of axes that went through float32. An axis with both ends of the domain on it is off by 1 / points, far more.
 _TOLERANCE = 1e-3

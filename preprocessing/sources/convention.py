@@ -20,11 +20,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
-from pelagos.preprocessing import dates
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.grid import Boundary, Grid, GridKind, Sides
+from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.sources.cells import CELLS, cells_of
 from pelagos.preprocessing.variables import known_variable
 

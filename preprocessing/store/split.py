@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
-from pelagos.preprocessing import dates
 from pelagos.preprocessing.assumptions import ask, assume
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.quantities import dates
 
 SPLITS = ("train", "valid", "test")
 UNUSED = -1

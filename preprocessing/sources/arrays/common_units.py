@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.quantities.units import conversion, parse_unit
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader, ConvertedArray
-from pelagos.preprocessing.sources.units import conversion, parse_unit
 
 # What archives write where a quantity has no dimension; UDUNITS reads none of these.
 _DIMENSIONLESS = ("1", "(0 - 1)", "0-1", "-", "~", "none", "fraction", "dimensionless", "unitless")

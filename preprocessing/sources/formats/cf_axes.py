@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.preprocessing import dates
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.files.location import Url
+from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.formats.cf_time import require_dates, rounded_dates
 from pelagos.preprocessing.sources.formats.cf_variable import PackedVariable

@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.preprocessing import dates
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.agreed_array import agreed
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader

@@ -17,10 +17,10 @@ from pydantic import Field
 
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.assumptions import ask, assume
-from pelagos.preprocessing.dates import is_dated
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.grid import Grid, GridKind, Sides
+from pelagos.preprocessing.quantities.dates import is_dated
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.grib_file import Choice
 from pelagos.preprocessing.sources.cells import CELLS, Cells

@@ -11,7 +11,7 @@ from analytic_source import Analytic, configuration
 from pydantic import ValidationError
 
 from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.sources.units import parse_unit
+from pelagos.preprocessing.quantities.units import parse_unit
 
 WEATHER = {
     "latlon": True,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.sources.units import conversion, parse_unit
+from pelagos.preprocessing.quantities.units import conversion, parse_unit
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import cftime
 import numpy as np
 import pytest
 
-from pelagos.preprocessing import dates
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.quantities import dates
 
 CALENDARS = ["noleap", "all_leap", "360_day", "julian", "standard"]
 

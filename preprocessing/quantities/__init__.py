@@ -1,0 +1,1 @@
+"""Quantities: units, and dates in the calendars of models."""
