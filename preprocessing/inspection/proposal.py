@@ -80,6 +80,8 @@ def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
             ds = _validated(values).source.open()
         more = _missing(ds) | {"splits": _splits(ds)}
         plan = with_survey(make_plan(_validated({**values, **more})))
+        if plan.survey is not None and any(one.missing for one in plan.survey.channels):
+            more = {"missing": "keep"} | more
     except PelagosError as error:
         return ["", "before it can be built, this has to be settled:", f"  {error}"], {}
     fields = ", ".join(f"{name} ({ds[name].attrs['role']})" for name in ds.data_vars)

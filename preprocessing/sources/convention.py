@@ -256,6 +256,8 @@ def check(ds: xr.Dataset) -> None:
     for name in ("trajectory", "time", "y", "x"):
         if name not in ds.coords or ds[name].dims != (name,):
             raise DataError(f"{ds.attrs['dataset']}: no one-dimensional coordinate '{name}'")
+        if not ds.sizes[name]:
+            raise DataError(f"{ds.attrs['dataset']}: {name} has no entries, so there are no values to read")
     for key, variable in ds.data_vars.items():
         _check_variable(f"{ds.attrs['dataset']}: variable {key}", variable)
         if "level" in variable.dims and "level" not in ds.coords:

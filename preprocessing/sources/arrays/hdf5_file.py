@@ -45,6 +45,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     Raises:
         MissingFileError: if there is no such file.
         DamagedFileError: if it is truncated or no HDF5 file.
+        DataError: what the block opens is a link to something that is not there; MissingFileError if that is a file.
     """
     if not path.is_file():
         raise missing(path)
@@ -63,6 +64,13 @@ def open_hdf5(path: Path) -> Iterator[Any]:
             raise DamagedFileError(
                 f"{path}: claims an array that does not fit into memory ({error})"
             ) from error
+        except KeyError as error:
+            if "Unable to" in str(error):  # HDF5's own words: a key that is listed, but cannot be opened
+                keys: list[str] = []
+                file.visit_links(keys.append)
+                for key in keys:  # not within the visit: h5py turns what is raised there into SystemError
+                    _require_link_targets(file, key)
+            raise
 
 
 def member(file: Any, key: str) -> Any:

@@ -118,6 +118,8 @@ def _of_digits(raw: NDArray[Any]) -> NDArray[Any]:
 
 def require_dates(path: Path | Url, name: str, stored: xr.Variable) -> None:
     """Raise DataError where an axis says that it counts from a start, but no dates could be made of it."""
+    if not stored.size:
+        raise DataError(f"{path}: {name} has no entries, so there are no fields to read")
     units, calendar = str(stored.attrs.get("units", "")), stored.attrs.get("calendar", "standard")
     if " since " in units:
         raise DataError(

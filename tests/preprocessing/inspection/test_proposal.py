@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -11,6 +12,7 @@ from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.inspection.proposal import propose
 from pelagos.preprocessing.store.manifest import verify
+from pelagos.preprocessing.store.store import open_store
 
 
 def weather(path: Path, times: int, missing: bool = False) -> Path:
@@ -52,6 +54,15 @@ def test_what_is_proposed_can_be_built(tmp_path: Path, missing: bool) -> None:
     assert config.dataset == "t2m_daily"
     assert config.missing == ("keep" if missing else "error")
     assert verify(build(config)) == []
+
+
+def test_values_that_only_later_frames_lack_are_proposed_to_be_kept(tmp_path: Path) -> None:
+    path = weather(tmp_path / "late.nc", 20)
+    with h5py.File(path, "r+") as file:
+        file["t2m"][7, 2, 3] = np.nan
+    config = configured(propose(path), tmp_path / "stores")
+    assert config.missing == "keep"
+    assert np.isnan(open_store(build(config)).read(0, 0, 20)).sum() == 1
 
 
 def test_long_series_are_split_by_dates_and_short_ones_all_train(tmp_path: Path) -> None:

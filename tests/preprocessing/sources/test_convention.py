@@ -86,6 +86,12 @@ def test_what_does_not_conform_is_named(ds: xr.Dataset, message: str) -> None:
         convention.check(changed)
 
 
+def test_axes_without_entries_are_refused(ds: xr.Dataset) -> None:
+    for axis in ("trajectory", "time", "y", "x"):
+        with pytest.raises(DataError, match=f": {axis} has no entries, so there are no values to read"):
+            convention.check(ds.isel({axis: slice(0)}))
+
+
 def test_the_grid_of_a_dataset_is_the_one_it_was_made_with() -> None:
     ds = dataset(("phase",), boundary_y=("wall", "open"))
     grid = convention.grid_of(ds)

@@ -215,6 +215,12 @@ def test_times_of_which_no_dates_can_be_made_are_refused_in_our_words(
     assert "decode_times" not in str(error.value)
 
 
+def test_a_file_without_frames_is_said_to_have_none(tmp_path: Path) -> None:
+    path = save(timed(np.arange(0), "hours since 2000-01-01"), tmp_path / "a.nc")
+    with pytest.raises(DataError, match=r"a\.nc: time has no entries, so there are no fields to read"):
+        CF(paths=path).open()
+
+
 def test_what_is_no_axis_need_not_be_a_date(tmp_path: Path) -> None:
     ds = weather("t").assign(launch=((), 3.0, {"units": "days since launch"}))
     assert set(CF(paths=save(ds, tmp_path / "a.nc")).open()) == {"t"}
