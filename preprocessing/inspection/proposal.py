@@ -78,10 +78,15 @@ def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     try:
         with collect():  # the plan below opens it again, and collects the same
             ds = _validated(values).source.open()
-        more = _missing(ds) | {"splits": _splits(ds)}
+        more: dict[str, Any] = {"splits": _splits(ds)}
+        # Before any value is read: it refuses fields without frames where others have some.
         plan = with_survey(make_plan(_validated({**values, **more})))
-        if plan.survey is not None and any(one.missing for one in plan.survey.channels):
-            more = {"missing": "keep"} | more
+        assert plan.survey is not None
+        more = (
+            {"missing": "keep"} | more
+            if _misses(ds) or any(one.missing for one in plan.survey.channels)
+            else more
+        )
     except PelagosError as error:
         return ["", "before it can be built, this has to be settled:", f"  {error}"], {}
     fields = ", ".join(f"{name} ({ds[name].attrs['role']})" for name in ds.data_vars)
@@ -159,8 +164,8 @@ def _validated(values: Mapping[str, Any]) -> BuildConfig:
         raise DataError("; ".join(f"{one['loc']}: {one['msg']}" for one in error.errors())) from error
 
 
-def _missing(ds: xr.Dataset) -> dict[str, Any]:
-    """The option `missing: keep` where the first frame of any field has missing values."""
+def _misses(ds: xr.Dataset) -> bool:
+    """Whether the first frame of any field has missing values; of large data the survey may not read it."""
     # One frame only: a proposal must not read an archive. The build names the first value that is missing later.
     place = {"trajectory": 0, "time": 0}
     if "present" in ds.coords:
@@ -168,8 +173,8 @@ def _missing(ds: xr.Dataset) -> dict[str, Any]:
     for name in convention.in_role(ds, "prognostic", "diagnostic", "forcing", "static"):
         first = ds[name].isel({dim: at for dim, at in place.items() if dim in ds[name].dims})
         if np.isnan(first.values).any():
-            return {"missing": "keep"}
-    return {}
+            return True
+    return False
 
 
 def _splits(ds: xr.Dataset) -> dict[str, Any]:

@@ -33,7 +33,11 @@ def test_damage_within_the_data_is_found_when_it_is_read(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("link", "error", "message"),
     [
-        (h5py.ExternalLink("gone.h5", "/a"), MissingFileError, "'b' is a link to /a in gone.h5, which is not there"),
+        (
+            h5py.ExternalLink("gone.h5", "/a"),
+            MissingFileError,
+            "'b' is a link to /a in gone.h5, which is not there",
+        ),
         (h5py.SoftLink("/gone"), DataError, "'b' is a link to /gone, which the file does not have"),
     ],
 )
@@ -46,7 +50,7 @@ def test_links_to_nothing_are_named_however_they_are_opened(
     with pytest.raises(error, match=message), open_hdf5(tmp_path / "a.h5") as file:
         file["b"]
     with pytest.raises(KeyError), open_hdf5(tmp_path / "a.h5"):
-        {}["programmer's mistake"]
+        raise KeyError("programmer's mistake")
 
 
 def test_a_missing_key_lists_those_that_are_there(tmp_path: Path) -> None:
