@@ -9,11 +9,27 @@ from pydantic import Field
 from torch import nn
 
 from pelagos.models.layers.conditioning import ConditionalLayerNorm
+from pelagos.models.networks.fourier.fno import FNO
 from pelagos.models.networks.scot.scot import ScOT
+from pelagos.models.networks.unet import UNet
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 
 ParameterRole = Literal["embedding", "norm", "body"]
+_READS_AND_WRITES: dict[type[nn.Module], tuple[str, ...]] = {
+    ScOT: ("embeddings.", "patch_recovery."),
+    FNO: ("lifting.", "projection."),
+    UNet: ("stem.", "head."),
+}
+"""How the names begin of weights that read and write variables, for networks that tell them from the body."""
+_CONVOLUTIONS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,7 @@ class OptimizerConfig(Config):
         groups: which parameters are decayed: `pelagos` decays matrices and kernels; `poseidon`, for scOT alone, what
             Poseidon's code decays, which goes by names.
         lr: the highest learning rate of the body.
-        lr_embedding: that of the layers that read and write variables; `lr` by default.
+        lr_embedding: that of the layers that read and write variables, of scot, fno and unet; `lr` by default.
         lr_norm: that of norms and their conditioning; `lr` by default.
         weight_decay: the decay of parameters that are decayed.
     """
@@ -64,7 +80,7 @@ class OptimizerConfig(Config):
         """The optimiser; each group has its role and, as `peak`, its highest learning rate.
 
         Raises:
-            ConfigError: the groups are for another kind of network.
+            ConfigError: the groups are for another kind of network, or it has no layers that `lr_embedding` is for.
         """
         groups = [
             {
@@ -83,8 +99,9 @@ class OptimizerConfig(Config):
         """The groups of `build`, without empty ones.
 
         Raises:
-            ConfigError: the groups are for another kind of network.
+            ConfigError: the groups are for another kind of network, or it has no layers that `lr_embedding` is for.
         """
+        self._check_embedding(network)
         rates = {"embedding": self.lr_embedding or self.lr, "norm": self.lr_norm or self.lr, "body": self.lr}
         members: dict[tuple[ParameterRole, bool], dict[str, nn.Parameter]] = {}
         for name, parameter, role, decayed in self._members(network):
@@ -92,6 +109,14 @@ class OptimizerConfig(Config):
                 members.setdefault((role, decayed), {})[name] = parameter
         for (role, decayed), parameters in sorted(members.items()):
             yield ParameterGroup(role, rates[role], self.weight_decay if decayed else 0.0, parameters)
+
+    def _check_embedding(self, network: nn.Module) -> None:
+        if self.lr_embedding is not None and not isinstance(network, tuple(_READS_AND_WRITES)):
+            kinds = ", ".join(sorted(kind.__name__ for kind in _READS_AND_WRITES))
+            raise ConfigError(
+                f"optimizer.lr_embedding: {self.lr_embedding:g} is for {kinds}, whose layers that read and write"
+                f" variables are known; of a {type(network).__name__} they are not: leave it out"
+            )
 
     def _members(self, network: nn.Module) -> Iterator[tuple[str, nn.Parameter, ParameterRole, bool]]:
         """Name, parameter, role and whether it is decayed."""
@@ -103,12 +128,20 @@ class OptimizerConfig(Config):
                 )
             yield from _poseidon(network, apart=self.lr_embedding is not None)
             return
+        convolved = {
+            p for m in network.modules() if isinstance(m, _CONVOLUTIONS) for p in m.parameters(recurse=False)
+        }
+        prefixes = _prefixes(network, apart=self.lr_embedding is not None)
         for name, parameter in network.named_parameters():
             norm = "norm" in name
-            role = _role(name, norm=norm)
-            # A last axis of length 1 is a gain or bias in the shape of a kernel.
-            kernel = parameter.ndim == 2 or (parameter.ndim > 2 and parameter.shape[-1] > 1)
-            yield name, parameter, role, not norm and (kernel or (role == "embedding" and parameter.ndim > 2))
+            # Of another layer's, a last axis of length 1 is a gain or bias in the shape of a kernel.
+            wide = parameter.ndim > 2 and (parameter in convolved or parameter.shape[-1] > 1)
+            yield (
+                name,
+                parameter,
+                _role(name, prefixes, norm=norm),
+                not norm and (parameter.ndim == 2 or wide),
+            )
 
 
 def _poseidon(network: ScOT, *, apart: bool) -> Iterator[tuple[str, nn.Parameter, ParameterRole, bool]]:
@@ -125,12 +158,20 @@ def _poseidon(network: ScOT, *, apart: bool) -> Iterator[tuple[str, nn.Parameter
         for parameter in module.parameters()
     }
     for name, parameter in network.named_parameters():
-        role = _role(name, norm=norms.get(parameter, False))
+        role = _role(name, _READS_AND_WRITES[ScOT], norm=norms.get(parameter, False))
         exempt = parameter in norms or "bias" in name
         yield name, parameter, role, not exempt or (apart and role == "embedding")
 
 
-def _role(name: str, *, norm: bool) -> ParameterRole:
-    if name.startswith(("embeddings.", "patch_recovery.")):
+def _prefixes(network: nn.Module, *, apart: bool) -> tuple[str, ...]:
+    """How the names of the weights of role `embedding` begin."""
+    # Without a rate of their own they stay in one group with the body, as the checkpoints of such runs have them.
+    if not apart and not isinstance(network, ScOT):
+        return ()
+    return next((names for kind, names in _READS_AND_WRITES.items() if isinstance(network, kind)), ())
+
+
+def _role(name: str, prefixes: tuple[str, ...], *, norm: bool) -> ParameterRole:
+    if name.startswith(prefixes):
         return "embedding"
     return "norm" if norm else "body"

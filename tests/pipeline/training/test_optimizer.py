@@ -9,7 +9,9 @@ from torch import nn
 
 from pelagos.models.context import Signature
 from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.models.networks.fourier.sfno import SFNOConfig
 from pelagos.models.networks.scot.scot import ScOT, ScOTConfig
+from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.training.optimizer import OptimizerConfig, ParameterGroup
 from pelagos.preprocessing.errors import ConfigError
 
@@ -128,6 +130,42 @@ def test_pelagos_decays_matrices_and_kernels_alone() -> None:
     decayed = kinds(group for group in groups if group.decay)
     assert decayed == (DECAYED | READS_AND_WRITES | biases) - scales
     assert {group.rate for group in groups if group.role == "norm"} == {1e-4}
+
+
+READERS_AND_WRITERS: dict[str, tuple[FNOConfig | UNetConfig, set[str]]] = {
+    "fno": (FNOConfig(width=4, modes=(2, 2), num_layers=1), {"lifting", "projection"}),
+    "unet": (UNetConfig(dims=(4, 8), depth=1), {"stem", "head"}),
+}
+
+
+@pytest.mark.parametrize("kind", READERS_AND_WRITERS)
+def test_layers_that_read_and_write_variables_have_their_own_rate(kind: str) -> None:
+    config, layers = READERS_AND_WRITERS[kind]
+    network = config.build(Signature(CHANNELS, CHANNELS, shape=(8, 8)))
+    for group in OptimizerConfig(lr=1e-3, lr_embedding=5e-3).parameter_groups(network):
+        apart = {name.partition(".")[0] in layers for name in group.parameters}
+        assert apart == {group.rate == 5e-3}
+
+
+def test_a_rate_for_layers_that_are_not_known_is_refused() -> None:
+    network = SFNOConfig(width=4, modes=(2, 2, 2), num_layers=2).build(
+        Signature(CHANNELS, CHANNELS, shape=(8, 8))
+    )
+    with pytest.raises(ConfigError, match=r"lr_embedding: 0.005 is for FNO, ScOT, UNet, .* SFNOForecast"):
+        OptimizerConfig(lr_embedding=5e-3).build(network)
+    OptimizerConfig().build(network)
+
+
+def test_kernels_of_one_point_are_decayed_and_gains_of_that_shape_are_not() -> None:
+    class Gain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones(1, 4, 1, 1))
+
+    network = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv3d(4, 4, 1), nn.ConvTranspose2d(4, 4, 1), Gain())
+    groups = {group.decay > 0: set(group.parameters) for group in OptimizerConfig().parameter_groups(network)}
+    assert groups[True] == {"0.weight", "1.weight", "2.weight"}
+    assert groups[False] == {"0.bias", "1.bias", "2.bias", "3.gain"}
 
 
 def test_each_weight_is_in_one_group() -> None:
