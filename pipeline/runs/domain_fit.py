@@ -4,7 +4,7 @@ What can be undone is undone and said (rows the other way round, another unit of
 is refused (another kind of grid, units that measure different things), and the rest is a warning.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.quantities.units import conversion
 from pelagos.preprocessing.store.sample_store import SampleStore
+from pelagos.preprocessing.variables import with_role
 
 # Axes that went through float32 are the same axes.
 _TOLERANCE = 1e-3
@@ -78,6 +79,23 @@ def fit(domain: Domain, store: SampleStore, conditions: Sequence[str]) -> Domain
     _compare(domain.grid, grid, conditions, found)
     horizon = domain.horizon / time if domain.horizon else None
     return DomainFit(grid, flips, time, horizon, tuple(found.notes), tuple(found.warnings))
+
+
+def learnt_time_scales(domains: Mapping[str, Domain], store: SampleStore) -> tuple[float, ...]:
+    """What lead time 1 was in training [store.time_units]: on the store's dataset, or else on each that evolves."""
+    if store.dataset in domains:
+        known = [domains[store.dataset]]
+    else:
+        # Lead time 1 of steady problems is no duration.
+        known = [domain for domain in domains.values() if with_role(domain.inputs, "prognostic")]
+    units = [store.time_units if domain.time_units is None else domain.time_units for domain in known]
+    factors = [_factor(unit, store.time_units) for unit in units]
+    found = {
+        domain.time_scale * factor
+        for domain, factor in zip(known, factors, strict=True)
+        if factor is not None
+    }
+    return tuple(sorted(found))
 
 
 def lead_warnings(domain: Domain, shortest: float, longest: float) -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal, Self, cast
 
@@ -13,7 +13,7 @@ from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.context import Signature
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs import run_inputs
-from pelagos.pipeline.runs.domain_fit import fit, unit_text
+from pelagos.pipeline.runs.domain_fit import fit, learnt_time_scales, unit_text
 from pelagos.pipeline.runs.model_checksum import model_checksum
 from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, load, signature_of, union
 from pelagos.pipeline.runs.remarks import say
@@ -38,7 +38,8 @@ class FinetuneStage(TrainingStage):
 
     Attributes:
         model: a folder, or models:/NAME@ALIAS of the registry.
-        data: the store or simulation; `num_trajectories` limits the training split of a store.
+        data: the store or simulation; `num_trajectories` limits the training split of a store, and `time_scale` is
+            the model's by default: of this dataset, or of all its datasets where they share one.
         scratch: whether to start the same network from fresh weights, for comparison.
         scales: `model` keeps the scales of variables that the model knows, so that its weights keep their meaning;
             `store` takes all scales from the store.
@@ -126,10 +127,11 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     [store] = open_stores(config)
     if not config.scratch:
         _check_grid(source, store)
-    mixture = build_mixture(config, [store], _normalizer(config, source, store))
+    timed = config.model_copy(update={"data": _timed(config.data, source, store)})
+    mixture = build_mixture(timed, [store], _normalizer(config, source, store))
     [dataset] = mixture.datasets
     _warn(list(foreign_scales(store, dataset.normalizer)))
-    signature = union(source.signature, signature_of([dataset.layout]))
+    signature = _signature(source, dataset)
     network = source.config.build(signature)
     if not config.scratch:
         _warn(_differences(source, dataset))
@@ -139,6 +141,40 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
         domains = {**source.domains, **domains}
     history = {**({} if config.scratch else source.history), "finetuned": config.model_dump(mode="json")}
     return Model(source.config, network, signature, domains, history), mixture
+
+
+def _timed(data: DataConfig, source: Model, store: SampleStore) -> DataConfig:
+    """The data with the model's duration of lead time 1, where they state none and there is one."""
+    known = learnt_time_scales(source.domains, store)
+    if data.time_scale is not None or store.num_times == 1 or not known:
+        return data
+    unit = unit_text(store.time_units)
+    if len(known) > 1:
+        scales = ", ".join(f"{scale:g}" for scale in known)
+        _warn(
+            [
+                f"lead time 1 was {scales}{unit} on the model's datasets, and is one frame now, {store.dt:g}{unit}:"
+                " choose data.time_scale"
+            ]
+        )
+        return data
+    if math.isclose(known[0], store.dt, rel_tol=1e-6):
+        return data
+    if distributed.rank() == 0:
+        say(f"note: fine-tuning: lead time 1 is {known[0]:g}{unit}, as in the model's training")
+    return data.model_copy(update={"time_scale": known[0], "time_unit": "physical"})
+
+
+def _signature(source: Model, dataset: Dataset) -> Signature:
+    """What the network is built for: the model's variables and scalars, and the data's."""
+    signature = union(source.signature, signature_of([dataset.layout]))
+    # scOT says so by a switch; WXFormer and FuXi in the form of miles-credit have no input for scalars.
+    plain = getattr(source.config, "form", "pelagos") == "credit"
+    if getattr(source.config, "use_conditioning", True) and not plain:
+        return signature
+    if ignored := dataset.layout.scalars:
+        _warn([f"the network has no conditioning and ignores {', '.join(ignored)} of {dataset.store.label}"])
+    return replace(signature, scalars=())
 
 
 def _check_grid(source: Model, store: SampleStore) -> None:
@@ -200,7 +236,7 @@ def _warn(lines: Iterable[str]) -> None:
 
 def _normalizer(config: FinetuneStage, source: Model, store: SampleStore) -> Normalizer:
     """The store's scales, replaced by the model's where all of its domains have the same."""
-    own = Normalizer.of(store)
+    own = config.data.normalizer(store)
     if config.scales == "store":
         return own
     for domain in source.domains.values():

@@ -46,7 +46,7 @@ def build_mixture(
     loop = config.loop
     return Mixture(
         [
-            data.samples(store, normalizer or Normalizer.of(store))
+            data.samples(store, normalizer or data.normalizer(store))
             for data, store in zip(config.data_configs, stores, strict=True)
         ],
         weights=[data.weight for data in config.data_configs],

@@ -25,6 +25,7 @@ from pelagos.preprocessing.samples.sample_index import (
     SampleFrames,
     SampleIndex,
     Sampling,
+    first_trajectories,
     index_samples,
 )
 from pelagos.preprocessing.samples.sample_reader import SampleReader
@@ -52,6 +53,10 @@ class SamplesConfig(Config):
     time_unit: Literal["physical", "frames"] = "physical"
     weight: PositiveFloat = 1.0
 
+    def normalizer(self, store: SampleStore) -> Normalizer:
+        """The scales of the opened store's own training frames."""
+        return Normalizer.of(store)
+
 
 class DatasetConfig(SamplesConfig):
     """Samples of one store.
@@ -59,7 +64,8 @@ class DatasetConfig(SamplesConfig):
     Attributes:
         path: of the store, or its URL.
         split: which frames.
-        num_trajectories: how many trajectories of the split, from the first on; all by default.
+        num_trajectories: how many trajectories of the split, from the first on; all by default. The store's own scales
+            are then those of these alone.
         limit: how many samples at most, spread evenly over the split: for validation.
         pool: for cold disks and servers: each process reads so many trajectories whole, holds them in memory, and
             draws all their samples before it goes on to others. It pays from a dozen samples a trajectory on.
@@ -79,6 +85,14 @@ class DatasetConfig(SamplesConfig):
         """The opened store."""
         return open_store(self.path, self.verify)
 
+    def normalizer(self, store: SampleStore) -> Normalizer:
+        """See SamplesConfig; of the chosen trajectories alone, lest the others be known by their scales."""
+        if self.split != "train":
+            return Normalizer.of(store)  # which are of the training split, whatever is scored
+        frames = store.splits["train"]
+        chosen = first_trajectories(frames, self.num_trajectories)
+        return Normalizer.of(store) if np.array_equal(chosen, frames) else Normalizer.of_frames(store, chosen)
+
     def samples(self, store: SampleStore, normalizer: Normalizer) -> "Dataset":
         """The samples of the opened store."""
         return Dataset(store, self, normalizer)
@@ -86,7 +100,7 @@ class DatasetConfig(SamplesConfig):
     def open(self, normalizer: Normalizer | None = None) -> "Dataset":
         """The samples, scaled by the statistics of the store where no normaliser is given."""
         store = self.store()
-        return self.samples(store, Normalizer.of(store) if normalizer is None else normalizer)
+        return self.samples(store, self.normalizer(store) if normalizer is None else normalizer)
 
 
 class _Parts(TypedDict):

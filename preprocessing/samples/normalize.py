@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pelagos.preprocessing.array_types import Floats
-from pelagos.preprocessing.channel_statistics.moments import Moments, merge_moments
+from pelagos.preprocessing.array_types import Flags, Floats
+from pelagos.preprocessing.channel_statistics.moments import Moments, merge_moments, moments_of
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.variables import Variable, keys
@@ -49,6 +49,34 @@ class Normalizer:
             keys=keys((*store.variables, *store.static_variables)),
             mean=np.concatenate([stats.mean, stats.static_mean]),
             std=np.concatenate([stats.std, stats.static_std]),
+        )
+
+    @classmethod
+    def of_frames(cls, store: SampleStore, frames_NT: Flags) -> "Normalizer":
+        """The normaliser of some frames of a store, which are read for it, and of their trajectories' static fields.
+
+        Raises:
+            DamagedFileError: a shard is missing or damaged.
+        """
+        state, static = [], []
+        shape = store.grid.shape
+        for trajectory in np.flatnonzero(frames_NT.any(axis=1)).tolist():
+            fields_1CHW = np.empty((1, len(store.variables), *shape), np.float32)
+            for time in np.flatnonzero(frames_NT[trajectory]).tolist():
+                store.frames.read_frames((trajectory, time), fields_1CHW)
+                state.append(moments_of(fields_1CHW))
+            if store.static_variables:
+                static_CHW = np.empty((len(store.static_variables), *shape), np.float32)
+                store.static_frames.read_frame((trajectory,), [static_CHW])
+                static.append(moments_of(static_CHW[None]))
+        totals = (
+            merge_moments(state, len(store.variables)),
+            merge_moments(static, len(store.static_variables)),
+        )
+        return cls(
+            keys=keys((*store.variables, *store.static_variables)),
+            mean=np.concatenate([total.mean for total in totals]),
+            std=np.concatenate([np.where(t.constant(t.magnitude), 1.0, np.sqrt(t.variance)) for t in totals]),
         )
 
     @classmethod

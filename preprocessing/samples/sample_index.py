@@ -163,7 +163,7 @@ def index_samples(frames: Flags, sampling: Sampling, num_trajectories: int | Non
     usable[:, : sampling.start] = False
     if sampling.stop is not None:
         usable[:, sampling.stop :] = False
-    trajectory, start, stop = _runs(_first_trajectories(usable, num_trajectories))
+    trajectory, start, stop = _runs(first_trajectories(usable, num_trajectories))
     # The first frame of each run that is a whole number of strides after `sampling.start`.
     first = start + (sampling.start - start) % sampling.stride
     lengths = np.maximum(0, -(-(stop - first) // sampling.stride))
@@ -190,14 +190,20 @@ def index_samples(frames: Flags, sampling: Sampling, num_trajectories: int | Non
     return index
 
 
-def _first_trajectories(usable: Flags, num_trajectories: int | None) -> Flags:
+def first_trajectories(usable: Flags, num_trajectories: int | None) -> Flags:
+    """Those of the frames (N, T) that are in the first so many trajectories with any; all without a number.
+
+    Raises:
+        ConfigError: there are fewer trajectories.
+    """
     if num_trajectories is None:
         return usable
     present = np.flatnonzero(usable.any(axis=1))
     if num_trajectories > len(present):
         raise ConfigError(f"num_trajectories: {num_trajectories} of the {len(present)} in the split")
-    usable[present[num_trajectories:]] = False
-    return usable
+    chosen = usable.copy()
+    chosen[present[num_trajectories:]] = False
+    return chosen
 
 
 def _runs(usable: Flags) -> tuple[Ints, Ints, Ints]:

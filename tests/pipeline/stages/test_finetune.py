@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.pipeline.runs import run_inputs
 from pelagos.pipeline.runs.model_folder import Model, load, signature_of
 from pelagos.pipeline.stages.finetune import FinetuneStage
@@ -119,11 +121,75 @@ def test_another_meaning_of_lead_time_one_is_said(
     stage(waves, source).assemble()[1].close()
     assert capsys.readouterr().err == ""
     other = changed(source, tmp_path / "longer", time_scale=0.04)
-    stage(waves, other).assemble()[1].close()
+    data = {"path": waves, "time_scale": 0.02}
+    stage(waves, other, data=data).assemble()[1].close()
     assert "lead time 1 was 0.04 in the model's training and is 0.02" in capsys.readouterr().err
     data = {"path": waves, "time_scale": 0.04}
     stage(waves, other, data=data).assemble()[1].close()
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("dataset", ["waves", "others"])
+def test_lead_times_mean_what_they_meant_in_training_unless_said(
+    waves: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str
+) -> None:
+    other = load(changed(source, tmp_path / "other", time_scale=0.04))
+    replace(other, domains={dataset: other.domains["waves"]}).save(tmp_path / "longer")
+    model, mixture = stage(waves, tmp_path / "longer").assemble()
+    mixture.close()
+    assert model.domains["waves"].time_scale == 0.04
+    assert "lead time 1 is 0.04, as in the model's training" in capsys.readouterr().err
+    # Of two pairs of frames one apart, each is half of it.
+    assert mixture.datasets[0].batch(np.array([0])).lead_time.tolist() == pytest.approx([0.5])
+
+
+def test_where_the_model_learnt_several_meanings_one_is_to_be_chosen(
+    waves: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load(source)
+    domains = {
+        name: model.domains["waves"].model_copy(update={"time_scale": scale})
+        for name, scale in (("slow", 75.0), ("fast", 0.3))
+    }
+    replace(model, domains=domains).save(tmp_path / "both")
+    tuned, mixture = stage(waves, tmp_path / "both").assemble()
+    mixture.close()
+    assert tuned.domains["waves"].time_scale == pytest.approx(0.02)
+    assert "lead time 1 was 0.3, 75 on the model's datasets, and is one frame now" in capsys.readouterr().err
+
+
+def test_a_network_without_conditioning_ignores_scalars_and_says_which(
+    waves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(waves)
+    dataset = DatasetConfig(path=waves).open()
+    config = ScOTConfig(
+        embed_dim=4, depths=(1,), num_heads=(1,), skip_connections=(0,), patch_size=2, use_conditioning=False
+    )
+    signature = replace(signature_of([dataset.layout]), scalars=())
+    network, domain = config.build(signature), domain_of(dataset).model_copy(update={"scalars": ()})
+    Model(config, network, signature, {"waves": domain}).save(tmp_path / "plain")
+    damped = replace(store, params=("damping",), scalar_values=np.ones((store.num_trajectories, 1)))
+    monkeypatch.setattr(DatasetConfig, "store", lambda config: damped)
+    model, mixture = stage(waves, tmp_path / "plain").assemble()
+    mixture.close()
+    assert model.signature == signature
+    assert "no conditioning and ignores damping" in capsys.readouterr().err
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(model.network.state_dict()[name], tensor)
+
+
+def test_scales_of_a_few_trajectories_are_of_these_alone(waves: Path, source: Path) -> None:
+    store = open_store(waves)
+    train = np.flatnonzero(store.splits["train"].any(axis=1))[:2]
+    frames = np.stack([store.read(number, 0, store.num_times) for number in train]).astype(np.float64)
+    data = {"path": waves, "num_trajectories": 2}
+    model, mixture = stage(waves, source, scales="store", data=data).assemble()
+    mixture.close()
+    scales = model.domains["waves"].scales
+    for channel, variable in enumerate(store.variables):
+        found, values = scales[variable.key], frames[:, :, channel]
+        assert (found.mean, found.std) == pytest.approx((values.mean(), values.std()), rel=1e-6, abs=1e-9)
 
 
 def test_a_run_keeps_the_version_that_it_began_with_when_the_alias_moves(
