@@ -31,14 +31,18 @@ class StartsConfig(Config):
     stride: int = Field(default=1, gt=0)
     steps: int = Field(default=1, gt=0)
 
-    def plan(self, store: Store) -> "ForecastPlan":
+    def plan(self, store: Store, *, verified: bool = True) -> "ForecastPlan":
         """The trajectories and start frames that a store offers.
+
+        Args:
+            store: to start from.
+            verified: whether it has to hold the frames that are forecast too.
 
         Raises:
             DataError: the store has no such split, or no forecast fits into it.
         """
         inside = frames_in_split(store, self.split)
-        reach = 0 if is_steady(store) else self.stride * self.steps
+        reach = 0 if is_steady(store) or not verified else self.stride * self.steps
         members = np.flatnonzero(inside.any(axis=1))[: self.trajectories]
         offset = int(np.argmax(inside[members[0]])) + self.first
         last = store.num_times - reach

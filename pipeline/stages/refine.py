@@ -23,7 +23,7 @@ from pelagos.models.losses import channel_groups
 from pelagos.models.spectral_head import Propagator, Refinement, refine
 from pelagos.pipeline.forecasting.forecaster import Forecaster, Mode
 from pelagos.pipeline.runs import run_folder
-from pelagos.pipeline.runs.model_folder import load
+from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.runs.progress import bar
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
@@ -47,17 +47,20 @@ class RefineStage(Config):
 
     Attributes:
         model: a folder, or models:/NAME@ALIAS of the registry.
-        store: holds the frames that forecasts start from, and the truth.
+        store: holds the frames that forecasts start from, and the truth where there is one.
         equation: what the data obey; its parameters are needed where the store has no scalars of those names.
         output: folder of `forecast.zarr`, `refined.zarr` and `refinement.json`.
         starts: which forecasts are made.
+        truth: whether the store holds the frames that are forecast, by which errors are then told; without them
+            refinement goes by the residual alone.
+        name: of the run in MLflow; the output folder's by default.
         mode: `rollout` feeds each step's forecast into the next; `direct` asks for every lead time
             from the initial frame.
         dt: longest time step of the propagator; by default the equation chooses.
         window: frames that are refined together, all where null; short windows converge much sooner.
         evaluations: the most calls of the propagator for each window.
         threads: of the CPU; results are bit-identical only for the same number.
-        tracking: where the registry is.
+        tracking: where the registry is, and where the run is logged.
     """
 
     command: Literal["refine"] = "refine"
@@ -66,6 +69,8 @@ class RefineStage(Config):
     equation: Equation
     output: Folder
     starts: StartsConfig = StartsConfig(trajectories=4, steps=8)
+    truth: bool = True
+    name: str = ""
     mode: Mode = "rollout"
     dt: float | None = Field(default=None, gt=0)
     window: int | None = Field(default=4, gt=0)
@@ -88,11 +93,36 @@ def run(config: RefineStage) -> dict[str, Any]:
 
 def _refine(config: RefineStage) -> dict[str, Any]:
     store, equation = open_store(config.store), config.equation.build()
-    plan = config.starts.plan(store)
+    _check_interval(store)
+    plan = config.starts.plan(store, verified=config.truth)
     model = load(model_registry.resolve(config.model, config.tracking))
     _check_fields(model.domain(store.dataset).outputs, equation, store)
     check_fit(equation, store)
     run_folder.claim(config.output, config, run_folder.fingerprint(config))
+    tracker = config.tracking.build(config.name or config.output.name, config.output)
+    try:
+        tracker.params(config.model_dump(mode="json"))
+        costs = _write_refined(config, model, store, equation, plan)
+        tracker.metrics({f"refine/{name}": costs[name] for name in costs if name != "forecasts"}, 0)
+    except BaseException as error:
+        # MLflow would show the run as running for ever.
+        tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    tracker.close()
+    return costs
+
+
+def _check_interval(store: Store) -> None:
+    if store.num_times == 1:
+        raise DataError(
+            f"{store.path} has one frame, so how far apart forecasts are is not known: refinement needs a store of"
+            " two frames or more"
+        )
+
+
+def _write_refined(
+    config: RefineStage, model: Model, store: Store, equation: PDE, plan: ForecastPlan
+) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
     forecast = Forecaster(model, store, config.mode, threads=config.threads).forecast(plan)
     forecast = forecast[list(keys(equation.variables))]
@@ -126,14 +156,14 @@ class Sample:
         index: position among trajectories and starts.
         forecast: (M, C, H, W) frames of the network.
         initial: (C, H, W) the frame that the forecast starts from.
-        truth: (M, C, H, W) frames.
+        truth: (M, C, H, W) frames; None where it is not known.
         propagate: the equation over one step, with the trajectory's parameters.
     """
 
     index: dict[str, int]
     forecast: Tensor
     initial: Tensor
-    truth: Tensor
+    truth: Tensor | None
     propagate: Propagator
 
 
@@ -149,7 +179,8 @@ def _refine_all(
             records.append(_record(sample, result))
             for channel, name in enumerate(keys(equation.variables)):
                 refined[name][sample.index] = result.frames[:, channel].numpy()
-            note = f"error {records[-1]['error_before']:.2e} -> {records[-1]['error_after']:.2e}"
+            told = "error" if config.truth else "residual"
+            note = f"{told} {records[-1][f'{told}_before']:.2e} -> {records[-1][f'{told}_after']:.2e}"
             show(len(records), note)
     return refined, records
 
@@ -157,13 +188,14 @@ def _refine_all(
 def _samples(
     config: RefineStage, store: Store, equation: PDE, plan: ForecastPlan, forecast: xr.Dataset
 ) -> Iterator[Sample]:
-    truth = read_truth(store, plan, equation.variables)
+    truth = read_truth(store, plan, equation.variables) if config.truth else None
     initial = read_initial(store, plan, equation.variables)
     names = list(keys(equation.variables))
     for number, trajectory in enumerate(plan.trajectories):
         for start in range(len(plan.starts)):
             index = {"trajectory": number, "start": start}
-            frames, known, exact = (_tensor(data.isel(index), names) for data in (forecast, initial, truth))
+            frames, known = (_tensor(data.isel(index), names) for data in (forecast, initial))
+            exact = None if truth is None else _tensor(truth.isel(index), names)
             propagate = _propagator(equation, store, trajectory, plan.stride * store.dt, config.dt)
             yield Sample(index, frames, known, exact, propagate)
 
@@ -202,17 +234,22 @@ def _refine_one(
 
 
 def _record(sample: Sample, result: Refinement) -> dict[str, Any]:
-    """Errors and costs of one refined forecast, and of the plain solver from the same frame."""
-    solved, solver_seconds = _solve(sample.propagate, sample.initial, len(sample.truth))
+    """Costs of one refined forecast, and of the plain solver from the same frame; errors where the truth is known."""
+    solved, solver_seconds = _solve(sample.propagate, sample.initial, len(sample.forecast))
+    errors = {}
+    if sample.truth is not None:
+        errors = {
+            "error_before": _relative_l2(sample.forecast, sample.truth),
+            "error_after": _relative_l2(result.frames, sample.truth),
+            "solver_error": _relative_l2(solved, sample.truth),
+        }
     return {
-        "error_before": _relative_l2(sample.forecast, sample.truth),
-        "error_after": _relative_l2(result.frames, sample.truth),
+        **errors,
         "residual_before": result.residual_before,
         "residual_after": result.residual_after,
         "accepted": result.accepted,
         "evaluations": result.evaluations,
         "refine_seconds": result.seconds,
-        "solver_error": _relative_l2(solved, sample.truth),
         "solver_seconds": solver_seconds,
     }
 
@@ -236,7 +273,8 @@ def _relative_l2(frames_MCHW: Tensor, exact_MCHW: Tensor) -> float:
 def _summarise_records(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians over forecasts of relative L2 errors, and mean seconds for each forecast."""
     medians = ("error_before", "error_after", "residual_before", "residual_after", "solver_error")
-    summary: dict[str, Any] = {name: statistics.median(r[name] for r in records) for name in medians}
+    known = [name for name in medians if name in records[0]]
+    summary: dict[str, Any] = {name: statistics.median(r[name] for r in records) for name in known}
     for name in ("refine_seconds", "solver_seconds"):
         summary[name] = statistics.fmean(r[name] for r in records)
     return {**summary, "accepted": sum(r["accepted"] for r in records), "forecasts": records}
@@ -249,8 +287,11 @@ def _tensor(dataset: xr.Dataset, names: list[str]) -> Tensor:
 
 
 def _print_costs(costs: dict[str, Any]) -> None:
+    known = "error_before" in costs
+    told, what = ("error", "relative L2 error") if known else ("residual", "relative residual")
+    solver = f" and has error {costs['solver_error']:.3g}" if known else ""
     print(
-        f"refinement: relative L2 error {costs['error_before']:.3g} -> {costs['error_after']:.3g}"
+        f"refinement: {what} {costs[f'{told}_before']:.3g} -> {costs[f'{told}_after']:.3g}"
         f" in {costs['refine_seconds']:.2f} s a forecast; the plain solver takes"
-        f" {costs['solver_seconds']:.2f} s and has error {costs['solver_error']:.3g}"
+        f" {costs['solver_seconds']:.2f} s{solver}"
     )

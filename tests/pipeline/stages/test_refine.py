@@ -1,0 +1,116 @@
+"""Refinement as a command: on the equation's domain alone, without truth too, and logged."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pelagos.evaluation.forecast_zarr import read_forecasts
+from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.pipeline.runs.model_folder import Model, signature_of
+from pelagos.pipeline.stages import refine
+from pelagos.pipeline.stages.refine import RefineStage, run
+from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
+from pelagos.pipeline.training.training_data import domain_of
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.samples.dataset import DatasetConfig
+
+
+@pytest.fixture(scope="module")
+def model(waves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with fresh weights for the waves."""
+    dataset = DatasetConfig(path=waves).open()
+    config, signature = FNOConfig(width=4, modes=(2, 2), num_layers=1), signature_of([dataset.layout])
+    folder = tmp_path_factory.mktemp("refine") / "model"
+    Model(config, config.build(signature), signature, {"waves": domain_of(dataset)}).save(folder)
+    return folder
+
+
+def stage(waves: Path, model: Path, folder: Path, **values: Any) -> RefineStage:
+    return RefineStage.model_validate(
+        {
+            "model": str(model),
+            "store": waves,
+            "equation": {"kind": "wave"},
+            "output": folder / "refined",
+            "starts": {"split": "valid", "trajectories": 1, "steps": 2},
+            "evaluations": 3,
+            "threads": 1,
+            "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
+            **values,
+        }
+    )
+
+
+def test_data_on_another_domain_are_refused_before_anything_is_written(
+    waves: Path, model: Path, tmp_path: Path
+) -> None:
+    config = stage(waves, model, tmp_path, equation={"kind": "wave", "length": 6.283})
+    with pytest.raises(DataError, match=r"waves.* make a length of 1, the equation's length is 6.283"):
+        run(config)
+    assert not config.output.exists()
+
+
+class Recorded(Tracker):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, Any] = {}
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        self.told["params"] = values
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        self.told["metrics"] = values
+
+    def close(self, status: str = "FINISHED") -> None:
+        self.told["status"] = status
+
+
+@pytest.fixture
+def tracker(monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    recorded = Recorded()
+
+    def build(config: TrackingConfig, name: str, folder: Path) -> Recorded:
+        recorded.told |= {"name": name, "folder": folder}
+        return recorded
+
+    monkeypatch.setattr(TrackingConfig, "build", build)
+    return recorded
+
+
+def test_forecasts_beyond_the_last_frame_are_refined_without_truth_and_logged(
+    waves: Path, model: Path, tmp_path: Path, tracker: Recorded
+) -> None:
+    # The store has six frames: from the fifth on there is truth for one step of three.
+    starts = {"split": "valid", "trajectories": 1, "first": 4, "steps": 3}
+    with pytest.raises(DataError, match="no forecast of 3 steps"):
+        run(stage(waves, model, tmp_path, starts=starts))
+    config = stage(waves, model, tmp_path, starts=starts, truth=False)
+    costs = run(config)
+    assert not any("error" in name for name in (*costs, *costs["forecasts"][0]))
+    assert costs["residual_after"] < costs["residual_before"]
+    assert read_forecasts(config.output / "refined.zarr").sizes["lead_time"] == 3
+    assert json.loads((config.output / "refinement.json").read_text())["accepted"] == 1
+    told = tracker.told
+    assert (told["name"], told["folder"], told["status"]) == ("refined", config.output, "FINISHED")
+    assert told["params"]["equation"]["kind"] == "wave"
+    assert told["metrics"]["refine/residual_after"] == costs["residual_after"]
+
+
+def test_with_truth_errors_are_told_and_a_failed_run_is_logged_as_such(
+    waves: Path, model: Path, tmp_path: Path, tracker: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = run(stage(waves, model, tmp_path))
+    assert costs["solver_error"] < costs["error_before"]
+    assert tracker.told["metrics"]["refine/error_after"] == costs["error_after"]
+
+    def broken(*arguments: Any, **options: Any) -> None:
+        raise DataError("no forecast")
+
+    monkeypatch.setattr(refine, "Forecaster", broken)
+    with pytest.raises(DataError, match="no forecast"):
+        run(stage(waves, model, tmp_path, output=tmp_path / "other"))
+    assert tracker.told["status"] == "FAILED"
