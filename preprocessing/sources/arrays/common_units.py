@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.assumptions import assume
+from pelagos.preprocessing.assumptions import ask, assume
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.quantities.units import conversion, parse_unit
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader, ConvertedArray
@@ -57,7 +57,9 @@ def common_units(
     conversions = []
     for place, units in found:
         if not units and common not in _DIMENSIONLESS:
-            assume("units_missing", field, f"{place} states no units; taken as {common}, as in {first}")
+            # A question, since the others may have been converted: degrees Celsius joined with kelvin show in no message.
+            found_in = f"{place} states no units; taken as {common}, as in {first}"
+            ask("units_missing", field, found_in, "correct the file, or accept: [units_missing] if it is right")
         same = units in ("", common) or {units, common} <= set(_DIMENSIONLESS)
         change = UnitChange() if same else _change((first, common), (place, units), field, unknown_differ)
         if not change.changes_nothing:

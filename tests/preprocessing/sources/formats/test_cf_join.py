@@ -61,11 +61,11 @@ def test_spellings_of_one_unit_are_the_same(tmp_path: Path, one: str, two: str) 
     assert assumed.all == ()
 
 
-def test_units_that_one_file_leaves_out_are_said(tmp_path: Path) -> None:
+def test_units_that_one_file_leaves_out_are_asked_about(tmp_path: Path) -> None:
     with collect() as assumed:
         ds = _two(tmp_path, weather("t"), _in(weather("t", start=4), None)).open()
     assert ds.t.attrs["units"] == "K"
-    assert [one.code for one in assumed.all] == ["units_missing"]
+    assert [(one.code, one.question) for one in assumed.all] == [("units_missing", True)]
 
 
 def _on_levels(name: str, levels: list[float], units: str, standard: str = "air_pressure") -> xr.Dataset:
