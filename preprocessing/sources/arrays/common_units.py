@@ -57,9 +57,9 @@ def common_units(
     conversions = []
     for place, units in found:
         if not units and common not in _DIMENSIONLESS:
-            # A question, since the others may have been converted: degrees Celsius joined with kelvin show in no message.
-            found_in = f"{place} states no units; taken as {common}, as in {first}"
-            ask("units_missing", field, found_in, "correct the file, or accept: [units_missing] if it is right")
+            # A question: values in degrees Celsius from a file that lost its units would pass for kelvin.
+            text = f"{place} states no units; taken as {common}, as in {first}"
+            ask("units_missing", field, text, "correct the file, or accept: [units_missing]")
         same = units in ("", common) or {units, common} <= set(_DIMENSIONLESS)
         change = UnitChange() if same else _change((first, common), (place, units), field, unknown_differ)
         if not change.changes_nothing:

@@ -1,6 +1,7 @@
 """Undecoded variables of CF files: opened as they are stored, unpacked block by block."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,14 +42,19 @@ class PackedVariable(FileArray):
         """The reader of an undecoded variable.
 
         Raises:
-            DataError: if it is packed in unsigned integers.
+            DataError: if it is packed in unsigned integers, or by what is no number.
         """
         attrs = stored.attrs
         if str(attrs.get("_Unsigned", "false")).lower() == "true":
             raise DataError(f"{path}: {key} is packed in unsigned integers (_Unsigned), which are not read")
         scale, offset = (
-            float(attrs.get(name, one)) for name, one in (("scale_factor", 1), ("add_offset", 0))
+            _number(path, key, attrs, name, default)
+            for name, default in (("scale_factor", 1), ("add_offset", 0))
         )
+        if scale == 0:
+            raise DataError(
+                f"{path}: {key} has scale_factor 0, which makes all values one; correct the attribute"
+            )
         kind, size = stored.dtype.kind, stored.dtype.itemsize
         # float32 holds 16-bit integers exactly, but neither wider ones nor what scale and offset make of them.
         wide = (scale, offset) != (1, 0) or (kind in "iu" and size > 2)
@@ -115,6 +121,20 @@ class PackedVariable(FileArray):
             # CF's marks are packed values: they are compared before unpacking, in the stored type.
             values[np.isin(raw, np.array(self.fill, raw.dtype))] = np.nan
         return values
+
+
+def _number(path: Path | Url, key: str, attrs: Mapping[Any, Any], name: str, default: int) -> float:
+    """An attribute that has to be a finite number."""
+    stated = attrs.get(name, default)
+    try:
+        number = float(stated)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(
+            f"{path}: {key} has {name} {stated!r}, which is no finite number; correct the attribute"
+        )
+    return number
 
 
 def _marks(path: Path | Url, key: str, stored: xr.Variable) -> tuple[float, ...]:

@@ -72,6 +72,21 @@ def test_unsigned_packing_is_refused(tmp_path: Path) -> None:
         CF(paths=save(ds, tmp_path / "a.nc3")).open()
 
 
+@pytest.mark.parametrize(
+    ("attrs", "message"),
+    [
+        ({"scale_factor": 0.0}, "t has scale_factor 0, which makes all values one"),
+        ({"scale_factor": "tenth"}, "t has scale_factor 'tenth', which is no finite number"),
+        ({"add_offset": np.inf}, "t has add_offset .*inf.*, which is no finite number"),
+    ],
+)
+def test_packing_by_what_is_no_number_is_refused(tmp_path: Path, attrs: dict[str, Any], message: str) -> None:
+    ds = weather("t")
+    ds["t"] = ds.t.astype("i2").assign_attrs(attrs)
+    with pytest.raises(DataError, match=rf"a\.nc3: {message}"):
+        CF(paths=save(ds, tmp_path / "a.nc3")).open()
+
+
 def _raw(path: Path, attrs: dict[str, Any], dtype: str, values: Any) -> CF:
     """A netCDF-3 file with `t` as given, marks and all."""
     ds = weather("t").drop_vars("t")
