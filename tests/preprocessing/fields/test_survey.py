@@ -96,6 +96,12 @@ def test_marks_of_missing_values_stand_out_whether_rare_or_many(mark: float, sha
     assert f"{share} of {values.size} values" in one.text
 
 
+def test_a_mark_in_the_second_column_does_not_make_the_last_one_seem_to_repeat_the_first() -> None:
+    values = waves(280, 30)
+    values[..., 2, 1] = 1e36
+    assert [one.code for one in found(reader(values))] == ["spikes"]
+
+
 def test_a_periodic_axis_that_repeats_its_first_point_is_told_and_one_with_walls_is_not() -> None:
     repeated = waves(0, 1)[..., [*range(16), 0]]
     (one,) = found(reader(repeated))
