@@ -133,7 +133,7 @@ def fails(arguments: list[str], code: int, *parts: str) -> None:
             "build",
             "regrid={method: cubic, shape: [4, 4]}",
             2,
-            "regrid.method: Input should be 'conservative' or",
+            "regrid.method: Input should be 'conservative', 'bilinear', 'linear' or",
         ),
         ("pretrain", "data.0.time_scale=0", 2, "1 error(s):\n  data.0.time_scale: Input should be greater"),
         ("pretrain", "output=build.yaml", 1, "build.yaml: File exists"),

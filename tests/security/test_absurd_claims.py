@@ -49,6 +49,9 @@ def test_hdf5(tmp_path: Path) -> None:
 def test_zarr(tmp_path: Path) -> None:
     group = zarr.open_group(tmp_path / "a.zarr", mode="w")
     group.create_array("u", shape=(HUGE, 8), chunks=(HUGE, 8), dtype="f8")
+    chunk = tmp_path / "a.zarr" / "u" / "c" / "0" / "0"
+    chunk.parent.mkdir(parents=True)
+    chunk.write_bytes(b"little")
     array = zarr_array.array(tmp_path / "a.zarr", zarr_array.open_group(tmp_path / "a.zarr"), "u")
     with pytest.raises(DamagedFileError, match=r"a.zarr: u: cannot be read"):
         array.read((slice(0, HUGE), slice(0, 8)))

@@ -21,6 +21,7 @@ from pelagos.pipeline.training.ledger import read_ledger
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
+from pelagos.preprocessing.safety.trust import trusting
 from pelagos.preprocessing.sources.formats import well_writer
 
 WAVES = {"equation": {"kind": "wave"}, "shape": [8, 8], "num_frames": 6, "interval": 0.02, "batch": 4}
@@ -148,7 +149,8 @@ def test_scores_of_held_out_trajectories_and_the_producers_work_are_reported(alo
 
 
 def test_a_model_says_what_it_was_trained_on(alone: Path) -> None:
-    trained = model_folder.load(alone / "model")
+    with trusting(TRUSTED):
+        trained = model_folder.load(alone / "model")
     [source] = trained.history["pretrained"]["data"]
     assert source["kind"] == "online"
     assert source["simulation"]["equation"]["kind"] == "wave"
@@ -159,6 +161,11 @@ def test_a_model_says_what_it_was_trained_on(alone: Path) -> None:
         "wave_speed",
     ]
     assert set(domain.scales) == {variable.name for variable in domain.inputs}
+
+
+TRUSTED = ["stochastic:Stochastic"]
+TRUST = ("--trust", *TRUSTED)
+"""The network of these runs is a class of the tests, which models name."""
 
 
 def invoke(*arguments: object) -> Result:
@@ -179,7 +186,7 @@ def test_a_model_trained_online_forecasts_a_store_and_is_adapted_online(folder: 
     forecast = {"command": "forecast", "model": str(alone / "model"), "store": str(store), "starts": starts}
     forecast |= {"output": str(folder / "forecast.zarr"), "tracking": tracking}
     (folder / "forecast.yaml").write_text(yaml.safe_dump(forecast))
-    assert invoke("forecast", folder / "forecast.yaml").exit_code == 0
+    assert invoke("forecast", *TRUST, folder / "forecast.yaml").exit_code == 0
     assert np.isfinite(read_forecasts(folder / "forecast.zarr")["displacement"]).all()
     training = yaml.safe_load((folder / "train.yaml").read_text())
     del training["network"]
@@ -190,9 +197,10 @@ def test_a_model_trained_online_forecasts_a_store_and_is_adapted_online(folder: 
     }
     tuned |= {"data": ONLINE | {"simulation": WAVES | {"seed": 4}}}
     (folder / "tune.yaml").write_text(yaml.safe_dump(training | tuned))
-    result = invoke("finetune", folder / "tune.yaml", "loop.steps=2")
+    result = invoke("finetune", *TRUST, folder / "tune.yaml", "loop.steps=2")
     assert result.exit_code == 0, result.output
-    adapted, original = (model_folder.load(run / "model") for run in (folder / "tuned", alone))
+    with trusting(TRUSTED):
+        adapted, original = (model_folder.load(run / "model") for run in (folder / "tuned", alone))
     assert adapted.domain("wave") == original.domain("wave")
     assert not producers([psutil.Process().pid])
 
@@ -208,7 +216,7 @@ def test_a_simulation_that_fails_ends_the_run_and_is_named(folder: Path) -> None
 
 
 def test_a_run_is_checked_with_its_simulation(folder: Path) -> None:
-    result = invoke("check", folder / "train.yaml", online(), "--deep", "--processes", 2)
+    result = invoke("check", *TRUST, folder / "train.yaml", online(), "--deep", "--processes", 2)
     assert result.exit_code == 0, result.output
     # Six frames make fifteen pairs.
     assert (
@@ -235,12 +243,12 @@ def test_a_run_is_checked_with_its_simulation(folder: Path) -> None:
     ],
 )
 def test_mistakes_are_named(folder: Path, override: str, message: str) -> None:
-    result = invoke("check", folder / "train.yaml", override)
+    result = invoke("check", *TRUST, folder / "train.yaml", override)
     assert result.exit_code == 2, result.output
     assert message in result.output
 
 
 def test_simulated_trajectories_are_not_read_in_processes(folder: Path) -> None:
-    result = invoke("check", folder / "train.yaml", online(), "loop.loader.processes=true")
+    result = invoke("check", *TRUST, folder / "train.yaml", online(), "loop.loader.processes=true")
     assert result.exit_code == 2
     assert "loop.loader.processes is for stores" in result.output

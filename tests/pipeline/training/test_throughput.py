@@ -1,7 +1,7 @@
 """What a run says of its own speed: operations, their share of the peak, samples, bytes, waiting, memory."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -167,17 +167,20 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> pretrain.PretrainStage:
 LATE = 0.1
 
 
-def late_loader(*arguments: Any, **options: Any) -> Iterator[LoadedBatch]:
+class LateLoader(Loader):
     """A loader each of whose batches is late when it is asked for."""
-    for batch in Loader(*arguments, **options):
-        time.sleep(LATE)
-        yield batch
+
+    def __iter__(self) -> Generator[LoadedBatch, None, None]:
+        """See Loader."""
+        for batch in super().__iter__():
+            time.sleep(LATE)
+            yield batch
 
 
 def test_a_run_tells_its_speed_and_how_long_it_waits_for_data(
     config: pretrain.PretrainStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "Loader", late_loader)
+    monkeypatch.setattr(trainer, "Loader", LateLoader)
     began = time.time()
     pretrain.run(config)
     records = [record for record in read_metrics(config.output) if "train/loss" in record]
