@@ -61,6 +61,14 @@ class ReversedAxes(ArrayView):
         return self.reader.read(index[::-1]).T
 
 
+def _head(path: Path) -> bytes:
+    """The first 128 bytes of a file: the header that MATLAB writes, in version 7.3 before the HDF5 file itself."""
+    if not path.is_file():
+        raise missing(path)
+    with path.open("rb") as file:
+        return file.read(128)
+
+
 def written_by_matlab(path: Path) -> bool:
     """Whether a file shows that MATLAB wrote it: by its header, or by the classes that it notes at its arrays.
 
@@ -68,10 +76,7 @@ def written_by_matlab(path: Path) -> bool:
         MissingFileError: if there is no such file.
         DamagedFileError: if it is truncated or no MATLAB file.
     """
-    if not path.is_file():
-        raise missing(path)
-    with path.open("rb") as file:
-        head = file.read(128)
+    head = _head(path)
     if not head.startswith(b"\x89HDF"):
         return True
     with open_hdf5(path) as opened:
@@ -89,10 +94,7 @@ def arrays(path: Path, order: AxisOrder = "matlab") -> dict[str, ArrayReader]:
         MissingFileError: if there is no such file.
         DamagedFileError: if it is truncated or no MATLAB file.
     """
-    if not path.is_file():
-        raise missing(path)
-    with path.open("rb") as file:
-        head = file.read(128)
+    head = _head(path)
     if _HEADER in head or head.startswith(b"\x89HDF"):
         return _of_hdf5(path, order)
     import scipy.io
