@@ -13,7 +13,14 @@ from typing import Annotated, NoReturn
 import typer
 
 import pelagos
-from pelagos.pipeline.runs.commands import PARALLEL, STAGES, command_of, config_class, stage_module
+from pelagos.pipeline.runs.commands import (
+    PARALLEL,
+    STAGES,
+    command_of,
+    config_class,
+    known_command,
+    stage_module,
+)
 from pelagos.preprocessing.errors import ConfigError, PelagosError, StoppedError, TemporaryError, is_temporary
 
 HELP = """A foundation-model pipeline for partial differential equations and weather.
@@ -223,6 +230,18 @@ def check(
         if deep:
             raise ConfigError(f"--deep takes steps of training; {config} is for {command}")
         print(dump(loaded), end="")
+
+
+@app.command("help")
+def help_(
+    command: Annotated[str, typer.Argument(metavar="COMMAND", help="One that takes a configuration.")],
+    key: Annotated[str, typer.Argument(metavar="[KEY]", help="Of the configuration, with dots.")] = "",
+) -> None:
+    """Say what the keys of a command's configuration mean, or one of them."""
+    with reported():
+        from pelagos.pipeline.runs.key_help import describe_keys
+
+        print(describe_keys(command, config_class(known_command(command)), key))
 
 
 @app.command()

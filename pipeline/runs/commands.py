@@ -1,5 +1,6 @@
 """Commands: which module and configuration class each stage has, without importing any of them."""
 
+import difflib
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -40,6 +41,19 @@ def stage_module(command: str) -> ModuleType:
 def config_class(command: str) -> Any:
     """The configuration class of a command."""
     return getattr(stage_module(command), STAGES[command].config)
+
+
+def known_command(command: str) -> str:
+    """The command itself.
+
+    Raises:
+        ConfigError: no configuration is for it.
+    """
+    if command not in STAGES:
+        near = difflib.get_close_matches(command, STAGES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"those that do are {', '.join(STAGES)}"
+        raise ConfigError(f"no command {command} takes a configuration; {hint}")
+    return command
 
 
 def command_of(config: str) -> str:

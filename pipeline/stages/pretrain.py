@@ -19,6 +19,7 @@ class PretrainStage(TrainingStage):
     """A network, the data that it learns from, and how.
 
     Attributes:
+        network: what is trained.
         data: stores, or simulations that run beside training, with weights and what makes a sample.
         temperature: a dataset's share is its weight times its number of samples to the power 1 / temperature.
         normalization: whether every dataset has its own scales, or all share one scale a variable.

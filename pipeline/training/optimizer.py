@@ -66,6 +66,8 @@ class OptimizerConfig(Config):
         lr_embedding: that of the layers that read and write variables, of scot, fno and unet; `lr` by default.
         lr_norm: that of norms and their conditioning; `lr` by default.
         weight_decay: the decay of parameters that are decayed.
+        betas: the decays of the running means of the gradient and of its square.
+        eps: what is added to the denominator.
     """
 
     groups: Literal["pelagos", "poseidon"] = "pelagos"

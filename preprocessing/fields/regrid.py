@@ -23,7 +23,13 @@ _NOTHING = 1e-9  # share of a cell below which an overlap is rounding
 
 
 class EvenAxis(Config):
-    """Evenly spaced points: start, start + step, start + 2 step and so on, `num` in all."""
+    """Evenly spaced points: start, start + step, start + 2 step and so on, `num` in all.
+
+    Attributes:
+        start: the first point.
+        step: from one point to the next; negative for falling ones.
+        num: how many points there are.
+    """
 
     start: float
     step: float

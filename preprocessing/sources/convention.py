@@ -56,6 +56,11 @@ class Boundaries(Config):
 
     In YAML one word may stand for all sides (`wall`), or for both sides of an axis (`{y: wall, x: periodic}`). `level`
     is the third axis of 3-D fields.
+
+    Attributes:
+        y: of the first and the last row.
+        x: of the first and the last column.
+        level: of the first and the last plane.
     """
 
     y: Sides

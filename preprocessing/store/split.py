@@ -226,7 +226,13 @@ def _check_groups(codes: SplitCodes, groups: NDArray[np.int64], names: tuple[str
 
 
 class TimeSplit(Config):
-    """Ranges of time, the same in all trajectories: positions or ISO dates, each [start, stop)."""
+    """Ranges of time, the same in all trajectories: positions or ISO dates, each [start, stop).
+
+    Attributes:
+        train: the frames to train on; null for an open end.
+        valid: the frames to validate on.
+        test: the frames to test on.
+    """
 
     kind: Literal["time"] = "time"
     train: AxisRange

@@ -1,5 +1,6 @@
 """What the documentation shows is what the commands take."""
 
+import importlib.util
 import pkgutil
 import re
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pelagos.pipeline.runs.commands import config_class
+from pelagos.pipeline.runs.commands import STAGES, config_class
 from pelagos.pipeline.runs.configuration import validate
+from pelagos.pipeline.runs.key_reference import keys_of
 from pelagos.preprocessing.build.build_config import BuildConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,3 +55,17 @@ def test_every_file_and_module_that_a_page_names_is_there(page: Path) -> None:
     assert not [name for name in files if not any(path.endswith(f"/{name}") for path in there)]
     for name in re.findall(r"pelagos(?:\.[a-z]\w*){2,}", text):
         assert pkgutil.resolve_name(name)
+
+
+def test_the_reference_of_keys_has_a_row_for_each_and_no_dead_link() -> None:
+    spec = importlib.util.spec_from_file_location("key_pages", DOCS / "key_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    page = pages.reference()
+    for command in STAGES:
+        section = page.partition(f"## {command} ")[2].partition("\n## ")[0]
+        rows = re.findall(r"^\| `(\w+)`", section, re.MULTILINE)
+        assert rows == [key.name for key in keys_of(config_class(command))]
+    assert set(re.findall(r"\(#(\w+)\)", page)) <= set(re.findall(r"\{ #(\w+) \}", page))
