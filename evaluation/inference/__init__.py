@@ -1,0 +1,1 @@
+"""Inference: how far scores can be told from chance."""
