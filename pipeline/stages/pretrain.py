@@ -12,7 +12,7 @@ from pelagos.pipeline.training.training_data import build_mixture, domains_of, o
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.online.online_dataset import DataConfig
 from pelagos.preprocessing.samples.mixture import Mixture
-from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.samples.pooled_scales import pooled_normalizer
 
 
 class PretrainStage(TrainingStage):
@@ -52,7 +52,7 @@ class PretrainStage(TrainingStage):
     def assemble(self) -> tuple[Model, Mixture]:
         """See TrainingStage; the network has fresh weights, on torch's default device."""
         stores = open_stores(self)
-        normalizer = Normalizer.pooled(stores) if self.normalization == "pooled" else None
+        normalizer = pooled_normalizer(stores) if self.normalization == "pooled" else None
         mixture = build_mixture(self, stores, normalizer, self.temperature)
         signature = signature_of([dataset.layout for dataset in mixture.datasets], self.conditions)
         network = self.network.build(signature)

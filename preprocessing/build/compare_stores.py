@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.files.location import Url
-from pelagos.preprocessing.store.split import SPLITS, UNUSED
+from pelagos.preprocessing.store.format import SPLITS, UNUSED
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.store.xarray_view import xarray_view
 from pelagos.preprocessing.variables import Variable, keys

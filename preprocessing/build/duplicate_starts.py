@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.fields.store_channel import StoreChannel
-from pelagos.preprocessing.store.split import SPLITS, SplitCodes
+from pelagos.preprocessing.store.format import SPLITS, SplitCodes
 
 _BLOCK = 8 << 20  # bytes of first frames in memory at a time
 

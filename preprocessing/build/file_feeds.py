@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.fields.field_reader import FieldReader
-from pelagos.preprocessing.store.split import FILE, SPLITS, FileSplit, Split, SplitCodes, TrajectorySplit
+from pelagos.preprocessing.store.format import SPLITS, SplitCodes
+from pelagos.preprocessing.store.split import FILE, FileSplit, Split, TrajectorySplit
 
 _LISTED = 6
 Feeds = dict[str, dict[str, int]]

@@ -20,9 +20,8 @@ from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.quantities import dates
-from pelagos.preprocessing.store.format import FORMAT
+from pelagos.preprocessing.store.format import ABSENT, FORMAT, SPLITS, UNUSED
 from pelagos.preprocessing.store.shard_layout import ShardLayout, read_metadata
-from pelagos.preprocessing.store.split import ABSENT, SPLITS, UNUSED
 from pelagos.preprocessing.variables import keys
 
 _CONVENTIONS = "CF-1.12 ACDD-1.3"

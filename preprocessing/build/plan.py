@@ -33,16 +33,9 @@ from pelagos.preprocessing.fields.survey import Survey, assume_survey, survey_fi
 from pelagos.preprocessing.files.durable import json_checksum
 from pelagos.preprocessing.sources.convention import Boundaries
 from pelagos.preprocessing.sources.formats.source import Source
-from pelagos.preprocessing.store.format import FORMAT
+from pelagos.preprocessing.store.format import ABSENT, FORMAT, SPLITS, SplitCodes
 from pelagos.preprocessing.store.shard_layout import ShardLayout
-from pelagos.preprocessing.store.split import (
-    ABSENT,
-    INITIAL_CONDITION,
-    SPLITS,
-    Split,
-    SplitCodes,
-    TrajectorySplit,
-)
+from pelagos.preprocessing.store.split import INITIAL_CONDITION, Split, TrajectorySplit
 
 
 @dataclass(frozen=True, eq=False)

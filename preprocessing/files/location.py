@@ -28,7 +28,6 @@ from pelagos.preprocessing.errors import (
     MissingFileError,
     UnreachableError,
 )
-from pelagos.preprocessing.safety.credentials import ADVICE, fault_of, redacted
 
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds to wait before each retry of a failed request; after the last one it is an error."""
@@ -144,6 +143,9 @@ def locate(value: Path | Url | str) -> Path | Url:
     if protocol not in fsspec.available_protocols():
         raise ValueError(f"unknown protocol {protocol!r}; use https, s3, gs or another one of fsspec")
     # URLs end up in configurations, checkpoints and provenance, so nothing secret may be part of one.
+    # Imported here, since folders have no use for it.
+    from pelagos.preprocessing.safety.credentials import ADVICE, fault_of
+
     if fault := fault_of(value):
         raise ValueError(f"the URL has {fault}; credentials belong in {ADVICE}")
     if "?" in rest or "#" in rest:
@@ -299,6 +301,8 @@ def _pause(span: ByteRange, error: BaseException, wait: float | None) -> None:
     """Wait before the next attempt, or raise if there is none or it would be of no use."""
     if not isinstance(error, Exception):
         raise error
+    from pelagos.preprocessing.safety.credentials import redacted  # see `locate`
+
     status = getattr(error, "status", None)
     final = isinstance(error, _FINAL) if status is None else status < 500 and status not in _TEMPORARY
     if final or wait is None:

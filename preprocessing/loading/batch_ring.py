@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.samples.batch import LoadedBatch
-from pelagos.preprocessing.samples.batch_buffers import BatchBuffers
 from pelagos.preprocessing.samples.dataset import Dataset
+from pelagos.preprocessing.samples.sample_reader import BatchBuffers
 
 _PAGE = 4096  # bytes; arrays begin at pages, so any type is aligned
 

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from threading import Condition, Lock, Thread
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +12,13 @@ from pydantic import Field, PositiveInt
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.loading.batch_ring import RingShape, Slot
-from pelagos.preprocessing.loading.reading_process import ReadingProcess
-from pelagos.preprocessing.loading.shared_memory import SharedMemory
-from pelagos.preprocessing.loading.wait_meter import WaitMeter
 from pelagos.preprocessing.samples.batch import LoadedBatch
 from pelagos.preprocessing.samples.mixture import Block, Order
+from pelagos.preprocessing.samples.sample_reader import WaitMeter
+
+if TYPE_CHECKING:
+    from pelagos.preprocessing.loading.reading_process import ReadingProcess
+    from pelagos.preprocessing.loading.shared_memory import SharedMemory
 
 
 class LoaderConfig(Config):
@@ -78,7 +80,7 @@ class Loader:
         self._range = (rank, world, start_step, num_steps)
         self._scaled = scaled
         self._shape = RingShape.fitting(order.datasets, order.micro_batch, depth)
-        self._shared = SharedMemory(self._shape.bytes) if processes else None
+        self._shared = _shared_memory(self._shape.bytes) if processes else None
         memory = self._shared.values if self._shared else _memory(self._shape.bytes)
         self._slots = self._shape.slots(memory)
         self._present = np.ones(self._shape.targets, bool)
@@ -119,10 +121,19 @@ class Loader:
                 if reader is not None:
                     reader.close()
 
-    def _reader(self) -> ReadingProcess | None:
+    def _reader(self) -> "ReadingProcess | None":
         if self._shared is None:
             return None
+        from pelagos.preprocessing.loading.reading_process import ReadingProcess  # see _shared_memory
+
         return ReadingProcess(self._shared, self._shape, self.order.datasets)
+
+
+def _shared_memory(size: int) -> "SharedMemory":
+    # What processes need is loaded where they are asked for.
+    from pelagos.preprocessing.loading.shared_memory import SharedMemory
+
+    return SharedMemory(size)
 
 
 def _memory(size: int) -> NDArray[np.uint8]:
@@ -168,7 +179,7 @@ class _ReadAhead:
         for slot in slots:
             slot.batch, slot.error = None, None
 
-    def run(self, reader: ReadingProcess | None, meter: WaitMeter) -> None:
+    def run(self, reader: "ReadingProcess | None", meter: WaitMeter) -> None:
         """Take blocks and fill slots, here or in another process, until there are no more."""
         current = self._take(wait=True)
         while current is not None and not self._stopped:
@@ -213,7 +224,7 @@ class _ReadAhead:
             dataset = self._order.datasets[block.dataset]
             dataset.announce(dataset.frames_of(block.samples, block.steps))
 
-    def _fill(self, ticket: _Ticket, reader: ReadingProcess | None, meter: WaitMeter) -> None:
+    def _fill(self, ticket: _Ticket, reader: "ReadingProcess | None", meter: WaitMeter) -> None:
         number, block, slot = ticket
         try:
             slot.batch = self._read(block, slot, reader, meter)
@@ -224,7 +235,9 @@ class _ReadAhead:
             if number == self._current:
                 self._ready.notify()
 
-    def _read(self, block: Block, slot: Slot, reader: ReadingProcess | None, meter: WaitMeter) -> LoadedBatch:
+    def _read(
+        self, block: Block, slot: Slot, reader: "ReadingProcess | None", meter: WaitMeter
+    ) -> LoadedBatch:
         if slot.copied is not None:
             slot.copied.synchronize()
         dataset = self._order.datasets[block.dataset]

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.loading.batch_ring import RingShape
 from pelagos.preprocessing.loading.child_process import ChildProcess, Message, serve
 from pelagos.preprocessing.loading.shared_memory import SharedMemory
-from pelagos.preprocessing.loading.wait_meter import WaitMeter
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Block
 from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.samples.sample_reader import WaitMeter
 
 
 class ReadingProcess:

@@ -30,12 +30,9 @@ from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig, Sample
 from pelagos.preprocessing.samples.lanes import Lanes
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.samples.sample_index import SampleIndex, index_samples
-from pelagos.preprocessing.store.frame_reader import FrameReader
-from pelagos.preprocessing.store.memory_reader import MemoryReader
-from pelagos.preprocessing.store.sample_store import SampleStore
-from pelagos.preprocessing.store.scatter import scatter
-from pelagos.preprocessing.store.split import SPLITS
-from pelagos.preprocessing.store.store import Statistics
+from pelagos.preprocessing.store.format import SPLITS
+from pelagos.preprocessing.store.frame_reader import FrameReader, MemoryReader, scatter
+from pelagos.preprocessing.store.sample_store import SampleStore, Statistics
 from pelagos.preprocessing.variables import Variable
 
 

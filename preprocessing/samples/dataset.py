@@ -3,7 +3,7 @@
 Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W columns, S scalars.
 """
 
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -15,10 +15,7 @@ from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.files.location import Location
 from pelagos.preprocessing.layout import Layout
-from pelagos.preprocessing.samples.batch import Batch, Kind, UnscaledBatch
-from pelagos.preprocessing.samples.batch_buffers import BatchBuffers, SampleShapes
-from pelagos.preprocessing.samples.batch_scaling import BatchScaling
-from pelagos.preprocessing.samples.lanes import Lanes
+from pelagos.preprocessing.samples.batch import Batch, BatchScaling, Kind, UnscaledBatch
 from pelagos.preprocessing.samples.normalize import Normalizer, constant_outputs
 from pelagos.preprocessing.samples.sample_index import (
     PairSampling,
@@ -28,13 +25,15 @@ from pelagos.preprocessing.samples.sample_index import (
     first_trajectories,
     index_samples,
 )
-from pelagos.preprocessing.samples.sample_reader import SampleReader
-from pelagos.preprocessing.samples.trajectory_pool import TrajectoryPool
+from pelagos.preprocessing.samples.sample_reader import BatchBuffers, SampleReader, SampleShapes
 from pelagos.preprocessing.store.frame_reader import FrameReader
 from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.store.shard_checks import Verify
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import keys, with_role
+
+if TYPE_CHECKING:  # only simulations have lanes
+    from pelagos.preprocessing.samples.lanes import Lanes
 
 
 class SamplesConfig(Config):
@@ -91,7 +90,12 @@ class DatasetConfig(SamplesConfig):
             return Normalizer.of(store)  # which are of the training split, whatever is scored
         frames = store.splits["train"]
         chosen = first_trajectories(frames, self.num_trajectories)
-        return Normalizer.of(store) if np.array_equal(chosen, frames) else Normalizer.of_frames(store, chosen)
+        if np.array_equal(chosen, frames):
+            return Normalizer.of(store)
+        # Loaded where a choice asks for it: most datasets have the statistics of their store.
+        from pelagos.preprocessing.samples.pooled_scales import frames_normalizer
+
+        return frames_normalizer(store, chosen)
 
     def samples(self, store: SampleStore, normalizer: Normalizer) -> "Dataset":
         """The samples of the opened store."""
@@ -293,7 +297,7 @@ class Dataset:
         num = slice(len(frames.index))
         return (num,) if self.sampling.kind == "pairs" else (num, slice(frames.steps))
 
-    def lanes(self, number: int, micro_batch: int, key: tuple[int, ...]) -> Lanes | None:
+    def lanes(self, number: int, micro_batch: int, key: tuple[int, ...]) -> "Lanes | None":
         """The trajectories that come and go during training, dealt to the micro-batches of a step; None of a store.
 
         Args:
@@ -335,6 +339,9 @@ def _state_reader(store: SampleStore, pool: int) -> FrameReader:
             f"pool: a trajectory of {store.label} spans several shards: too long to be held whole"
         )
     shape = (store.num_times, len(store.variables), *store.grid.shape)
+    # Loaded where it is asked for.
+    from pelagos.preprocessing.samples.trajectory_pool import TrajectoryPool
+
     return TrajectoryPool(store.frames, shape, pool)
 
 

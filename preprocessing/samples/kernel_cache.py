@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import logging
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,6 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataC
 
 import pelagos
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.files.private_folder import UnsafeFolderError, private_folder
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _SEAL = hashlib.sha256().digest_size
@@ -139,3 +139,33 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
             action()
         except (OSError, DataError) as error:
             _log.warning("%s: cannot be kept in %s: %s", self._name, self._cache_path, error)
+
+
+class UnsafeFolderError(DataError):
+    """Others may write, or have written, to a folder that has to be the user's alone."""
+
+
+def private_folder(base: Path, name: str) -> Path:
+    """The folder `base/name` with mode 0700; it is made if there is none.
+
+    Raises:
+        UnsafeFolderError: there is one that is not the user's alone, or others may put another in its place.
+        OSError: it cannot be made.
+    """
+    folder = base.absolute() / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()  # a link may lead to anybody's folder
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise UnsafeFolderError(
+            f"{folder}: has mode {stat.filemode(found.st_mode)} and belongs to user {found.st_uid}; a folder of user "
+            f"{os.getuid()} with drwx------ would be right: delete it, and it is made again"
+        )
+    for parent in folder.parents:
+        above = parent.stat().st_mode
+        # In a folder like /tmp the sticky bit keeps others from renaming what is not theirs.
+        if above & stat.S_IWOTH and not above & stat.S_ISVTX:
+            raise UnsafeFolderError(
+                f"{folder}: everybody may write to {parent}; take that right away (chmod o-w)"
+            )
+    return folder

@@ -81,7 +81,10 @@ class MixtureConfig(Config):
             ConfigError: sizes that do not divide, or units that do not agree.
         """
         if normalizer is None and self.normalization == "pooled":
-            normalizer = Normalizer.pooled([dataset.store() for dataset in self.datasets])
+            # Loaded where it is asked for: most mixtures have the scales of their stores.
+            from pelagos.preprocessing.samples.pooled_scales import pooled_normalizer
+
+            normalizer = pooled_normalizer([dataset.store() for dataset in self.datasets])
         return Mixture(
             [dataset.open(normalizer) for dataset in self.datasets],
             weights=[dataset.weight for dataset in self.datasets],

@@ -1,6 +1,6 @@
 """Normalisation: to zero mean and unit variance, channel by channel, and back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pelagos.preprocessing.array_types import Flags, Floats
-from pelagos.preprocessing.channel_statistics.moments import Moments, merge_moments, moments_of
+from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.variables import Variable, keys
@@ -50,60 +49,6 @@ class Normalizer:
             mean=np.concatenate([stats.mean, stats.static_mean]),
             std=np.concatenate([stats.std, stats.static_std]),
         )
-
-    @classmethod
-    def of_frames(cls, store: SampleStore, frames_NT: Flags) -> "Normalizer":
-        """The normaliser of some frames of a store, which are read for it, and of their trajectories' static fields.
-
-        Raises:
-            DamagedFileError: a shard is missing or damaged.
-        """
-        state, static = [], []
-        shape = store.grid.shape
-        for trajectory in np.flatnonzero(frames_NT.any(axis=1)).tolist():
-            fields_1CHW = np.empty((1, len(store.variables), *shape), np.float32)
-            for time in np.flatnonzero(frames_NT[trajectory]).tolist():
-                store.frames.read_frames((trajectory, time), fields_1CHW)
-                state.append(moments_of(fields_1CHW))
-            if store.static_variables:
-                static_CHW = np.empty((len(store.static_variables), *shape), np.float32)
-                store.static_frames.read_frame((trajectory,), [static_CHW])
-                static.append(moments_of(static_CHW[None]))
-        totals = (
-            merge_moments(state, len(store.variables)),
-            merge_moments(static, len(store.static_variables)),
-        )
-        return cls(
-            keys=keys((*store.variables, *store.static_variables)),
-            mean=np.concatenate([total.mean for total in totals]),
-            std=np.concatenate([np.where(t.constant(t.magnitude), 1.0, np.sqrt(t.variance)) for t in totals]),
-        )
-
-    @classmethod
-    def pooled(cls, stores: Sequence[SampleStore]) -> "Normalizer":
-        """The normaliser of several stores together: variables of the same key share one scale.
-
-        Raises:
-            DataError: no store has training frames.
-            ConfigError: a variable's units differ between stores.
-        """
-        variables: dict[str, Variable] = {}
-        parts: dict[str, list[Moments]] = {}
-        for store in stores:
-            for variable, moments in _moments(store):
-                known = variables.setdefault(variable.key, variable)
-                if not known.same_values(variable):
-                    raise ConfigError(
-                        f"normalization: pooled: {variable.key} is in {known.describe_values()!r} in one store "
-                        f"and in {variable.describe_values()!r} in {store.label}"
-                    )
-                parts.setdefault(variable.key, []).append(moments)
-        # Moments are merged, not statistics averaged: the means of the stores differ too.
-        totals = {key: merge_moments(found, 1) for key, found in parts.items()}
-        if not any(total.count[0] for total in totals.values()):
-            raise DataError("normalization: pooled: in no store does any frame train")
-        std = [1.0 if m.constant(m.magnitude)[0] else float(np.sqrt(m.variance[0])) for m in totals.values()]
-        return cls(tuple(totals), np.array([total.mean[0] for total in totals.values()]), np.array(std))
 
     def select(self, names: Sequence[str]) -> "Normalizer":
         """The normaliser of the given channels, in their order.
@@ -159,34 +104,3 @@ def constant_outputs(
         if stats.count[number] and stats.constant[number] and rest:
             found.append(variable.key)
     return frozenset(found)
-
-
-def _moments(store: SampleStore) -> Iterator[tuple[Variable, Moments]]:
-    """Each variable and the moments of its channel."""
-    stats = store.stats
-    state = (stats.count, stats.mean, stats.std, stats.constant, stats.minimum, stats.maximum)
-    static = (
-        stats.static_count,
-        stats.static_mean,
-        stats.static_std,
-        stats.static_constant,
-        stats.static_minimum,
-        stats.static_maximum,
-    )
-    for variables, columns in ((store.variables, state), (store.static_variables, static)):
-        for number, variable in enumerate(variables):
-            yield variable, _channel_moments(*(c[number : number + 1].astype(np.float64) for c in columns))
-
-
-def _channel_moments(
-    count: Floats, mean: Floats, std: Floats, constant: Floats, minimum: Floats, maximum: Floats
-) -> Moments:
-    # Statistics of a store have 1 for the deviation of constant channels and NaN for extremes of empty ones.
-    empty = count == 0
-    return Moments(
-        count=count,
-        mean=mean,
-        m2=np.where(constant > 0, 0.0, count * std**2),
-        minimum=np.where(empty, np.inf, minimum),
-        maximum=np.where(empty, -np.inf, maximum),
-    )

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.array_types import Float32s
-from pelagos.preprocessing.store.frame_reader import FrameReader, Position
-from pelagos.preprocessing.store.scatter import scatter
+from pelagos.preprocessing.store.frame_reader import FrameReader, Position, scatter
 
 _READERS = 4  # trajectories that are read at a time
 

@@ -1,4 +1,15 @@
-"""The number of the store's format on disk."""
+"""Format: what readers and builds of a store agree on by number."""
+
+import numpy as np
+from numpy.typing import NDArray
 
 FORMAT = 1
-"""Raised when an older reader would misread what a newer build writes."""
+"""Of the store on disk; raised when an older reader would misread what a newer build writes."""
+SPLITS = ("train", "valid", "test")
+"""The splits by their codes, from 0 on."""
+UNUSED = -1
+"""The code of frames in no split."""
+ABSENT = -2
+"""The code of frames that a trajectory does not have because others last longer."""
+SplitCodes = NDArray[np.int8]
+"""(trajectory, time) the split of each frame."""

@@ -1,4 +1,4 @@
-"""Frame reader: what every way of reading frames promises, whether from files, a server or memory.
+"""Frame reader: what every way of reading frames promises, and the readers that need no file.
 
 A frame is the values at one position of an array's leading axes: of a store's state at (trajectory, time), of its
 static fields at (trajectory,).
@@ -8,9 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.array_types import Float32s, Ints
+from pelagos.preprocessing.array_types import Bytes, Float32s, Ints
 
 Position = tuple[int, ...]
 
@@ -113,3 +114,63 @@ class SharedFrame(FrameReader):
     def prepare(self, positions: Iterable[Position], *, warm: bool = False) -> FrameReader:
         """See FrameReader."""
         return SharedFrame(self._reader.prepare([(0,)], warm=warm))
+
+
+class MemoryReader(FrameReader):
+    """Reads frames of an array in memory."""
+
+    def __init__(self, values: Float32s) -> None:
+        self._values = values
+
+    def read_frame(self, position: Position, buffers: Sequence[NDArray[Any]]) -> None:
+        """See FrameReader."""
+        scatter(self._values[position], buffers)
+
+    def read_frames(self, position: Position, out: Float32s) -> None:
+        """See FrameReader."""
+        out[:] = self._values[position[:-1]][position[-1] : position[-1] + len(out)]
+
+
+class EmptyReader(FrameReader):
+    """Reads frames that have no channels."""
+
+    def read_frame(self, position: Position, buffers: Sequence[NDArray[Any]]) -> None:
+        """Read nothing."""
+
+
+Buffer = NDArray[Any]
+
+
+def as_bytes(buffers: Sequence[Buffer]) -> list[Bytes]:
+    """C-contiguous buffers as the bytes that they hold."""
+    return [buffer.reshape(-1).view(np.uint8) for buffer in buffers]
+
+
+def byte_range(buffers: Sequence[Bytes], start: int, stop: int) -> list[Bytes]:
+    """Views of the bytes from `start` to `stop` of the buffers put end to end; fewer where the buffers end.
+
+    >>> first, second = np.arange(3, dtype=np.uint8), np.arange(10, 13, dtype=np.uint8)
+    >>> [view.tolist() for view in byte_range([first, second], 2, 5)]
+    [[2], [10, 11]]
+    """
+    views, first = [], 0
+    for buffer in buffers:
+        view = buffer[max(0, start - first) : max(0, stop - first)]
+        if len(view):
+            views.append(view)
+        first += len(buffer)
+    return views
+
+
+def scatter(values: NDArray[Any], buffers: Sequence[Buffer]) -> None:
+    """Fill buffers one after the other from the start of values of the same type.
+
+    >>> first, second = np.zeros(2), np.zeros((1, 2))
+    >>> scatter(np.arange(5.0), [first, second])
+    >>> first, second
+    (array([0., 1.]), array([[2., 3.]]))
+    """
+    values, start = values.reshape(-1), 0
+    for buffer in buffers:
+        buffer.reshape(-1)[:] = values[start : start + buffer.size]
+        start += buffer.size

@@ -10,8 +10,14 @@ import numpy as np
 
 from pelagos.preprocessing.array_types import Ints
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.store.shard_index import Entries, decode_index, frame_offsets, index_bytes
-from pelagos.preprocessing.store.shard_layout import MISSING, ShardLayout
+from pelagos.preprocessing.store.shard_layout import (
+    MISSING,
+    Entries,
+    ShardLayout,
+    decode_index,
+    frame_offsets,
+    index_bytes,
+)
 
 _mmap, _munmap = (getattr(ctypes.CDLL(None), name) for name in ("mmap", "munmap"))
 _munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)

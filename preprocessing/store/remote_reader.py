@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.array_types import Bytes, Float32s
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.files.location import ByteRange, Url, fetch, fetch_existing
-from pelagos.preprocessing.store.codec import decompress
-from pelagos.preprocessing.store.frame_reader import FrameReader, Position
-from pelagos.preprocessing.store.scatter import as_bytes, byte_range, scatter
-from pelagos.preprocessing.store.shard_index import decode_index, index_bytes
-from pelagos.preprocessing.store.shard_layout import MISSING, Cell, ShardLayout
+from pelagos.preprocessing.store.frame_reader import FrameReader, Position, as_bytes, byte_range, scatter
+from pelagos.preprocessing.store.shard_layout import (
+    MISSING,
+    Cell,
+    ShardLayout,
+    decode_index,
+    decompress,
+    index_bytes,
+)
 
 _REQUEST_BYTES = 8 << 20  # at most; longer runs of chunks are several requests, side by side
 

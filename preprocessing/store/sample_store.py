@@ -1,14 +1,53 @@
 """SampleStore: what samples and models ask of a store, and of what stands for one."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from pelagos.preprocessing.array_types import Flags, Floats
 from pelagos.preprocessing.assumptions import Assumption
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.store.frame_reader import FrameReader
-from pelagos.preprocessing.store.store import Statistics
 from pelagos.preprocessing.variables import Variable
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Statistics of the training frames, for each of C channels and of C static channels, as stored.
+
+    Missing values do not count.
+
+    Attributes:
+        count: how many values there are.
+        mean: 0 where there are no values.
+        std: standard deviation; 1 where it would be 0 or there are no values, so that it can always be divided by.
+        minimum: NaN where there are no values.
+        maximum: NaN where there are no values.
+        constant: where the standard deviation would be 0.
+        tendency_mean: mean of the difference of consecutive frames.
+        tendency_std: its standard deviation, 1 where it would be 0.
+        static_count: count of each static channel.
+        static_mean: mean of each static channel.
+        static_std: standard deviation of each static channel.
+        static_minimum: minimum of each static channel.
+        static_maximum: maximum of each static channel.
+        static_constant: which static channels are constant.
+    """
+
+    count: Floats
+    mean: Floats
+    std: Floats
+    minimum: Floats
+    maximum: Floats
+    constant: Flags
+    tendency_mean: Floats
+    tendency_std: Floats
+    static_count: Floats
+    static_mean: Floats
+    static_std: Floats
+    static_minimum: Floats
+    static_maximum: Floats
+    static_constant: Flags
 
 
 class SampleStore(Protocol):

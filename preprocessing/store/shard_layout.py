@@ -1,4 +1,4 @@
-"""Shard layout: how a Zarr v3 array is cut into shards, and these into chunks.
+"""Shard layout: how a Zarr v3 array is cut into shards, these into chunks, and what the bytes of both are.
 
 The files are those of the `sharding_indexed` codec (Zarr v3, ZEP 2): inner chunks in C order, then the index of
 (offset, length) pairs and its CRC-32C. A frame is all values at one position of the leading axes; its chunks split it
@@ -6,12 +6,20 @@ along the channels, or where a channel is large along its rows.
 """
 
 import json
+import struct
 import sys
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
+import google_crc32c
+import numcodecs.blosc
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.preprocessing.array_types import Bytes, Float32s, Ints
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.files.location import Url
 
@@ -20,6 +28,12 @@ Cell = tuple[int, ...]
 """A shard's position in the grid of shards."""
 MISSING = 2**64 - 1
 """Offset and length, in an index, of a chunk that was never written."""
+Entries = NDArray[np.uint64]
+"""(chunk, 2) offset and length [bytes] of the chunks of a shard, in C order; MISSING for those never written."""
+
+# With threads, Blosc lays its blocks out in the order in which they were finished: the bytes of stores would vary.
+# Those who read have threads of their own.
+numcodecs.blosc.use_threads = False
 
 
 class UnsupportedLayoutError(Exception):
@@ -154,3 +168,57 @@ def read_metadata(path: Path | Url) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise DamagedFileError(f"{file}: not a JSON object")
     return metadata
+
+
+def index_bytes(layout: ShardLayout) -> int:
+    """The size of an index."""
+    return 16 * prod(layout.chunk_counts) + 4
+
+
+def encode_index(entries: Entries) -> Bytes:
+    """The bytes of an index: its entries and their CRC-32C.
+
+    >>> decode_index(encode_index(np.array([[0, 5], [5, 7]], np.uint64)).tobytes()).tolist()
+    [[0, 5], [5, 7]]
+    """
+    content = entries.astype("<u8").tobytes()
+    return np.frombuffer(content + struct.pack("<I", google_crc32c.value(content)), np.uint8)
+
+
+def decode_index(content: bytes) -> Entries:
+    """The entries that an index holds.
+
+    Raises:
+        ValueError: it is torn or damaged.
+    """
+    if len(content) < 4 or google_crc32c.value(content[:-4]) != struct.unpack("<I", content[-4:])[0]:
+        raise ValueError("the shard's index is torn or damaged")
+    return np.frombuffer(content[:-4], "<u8").reshape(-1, 2)
+
+
+def frame_offsets(entries: Entries, layout: ShardLayout) -> Ints:
+    """(frame,) where each frame of a shard lies in one piece, as it is in memory; -1 where it does not."""
+    chunks = entries.reshape(-1, len(layout.chunk_ranges), 2).astype(np.int64)
+    # MISSING becomes -1. Others may have written chunks in another order, or with gaps.
+    contiguous = chunks[:, 0, 0] >= 0
+    contiguous &= layout.contiguous
+    contiguous &= (chunks[:, :, 1] == 4 * prod(layout.chunk)).all(axis=1)
+    contiguous &= (chunks[:, 1:, 0] == chunks[:, :-1].sum(axis=-1)).all(axis=1)
+    return np.where(contiguous, chunks[:, 0, 0], -1)
+
+
+def compress(chunk: Float32s) -> Bytes:
+    """The bytes of a chunk encoded by Blosc with LZ4, the one codec beside none."""
+    return np.frombuffer(numcodecs.blosc.compress(chunk, b"lz4", 5, numcodecs.blosc.SHUFFLE), np.uint8)
+
+
+def decompress(encoded: Bytes, out: Bytes) -> None:
+    """Decode a chunk into memory of its size.
+
+    Raises:
+        ValueError: the bytes are no chunk of that size.
+    """
+    try:
+        numcodecs.blosc.decompress(encoded, out)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error

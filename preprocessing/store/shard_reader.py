@@ -15,12 +15,19 @@ import numpy as np
 
 from pelagos.preprocessing.array_types import Bytes, Float32s, Ints
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.store.codec import decompress
-from pelagos.preprocessing.store.frame_reader import FrameLocations, FrameReader, LocatedFrames, Position
+from pelagos.preprocessing.store.frame_reader import (
+    Buffer,
+    FrameLocations,
+    FrameReader,
+    LocatedFrames,
+    Position,
+    as_bytes,
+    byte_range,
+    scatter,
+)
 from pelagos.preprocessing.store.open_shard import ChunkTable, OpenShard
-from pelagos.preprocessing.store.scatter import Buffer, as_bytes, byte_range, scatter
 from pelagos.preprocessing.store.shard_checks import NO_CHECKS, ShardChecks
-from pelagos.preprocessing.store.shard_layout import MISSING, Cell, ShardLayout
+from pelagos.preprocessing.store.shard_layout import MISSING, Cell, ShardLayout, decompress
 
 _advise = getattr(os, "posix_fadvise", None)  # which macOS lacks
 

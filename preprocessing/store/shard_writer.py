@@ -15,9 +15,7 @@ import numpy as np
 
 from pelagos.preprocessing.array_types import Bytes, Float32s
 from pelagos.preprocessing.files.durable import Checksum, Digest, replacing, write_all
-from pelagos.preprocessing.store.codec import compress
-from pelagos.preprocessing.store.shard_index import encode_index
-from pelagos.preprocessing.store.shard_layout import MISSING, ShardLayout
+from pelagos.preprocessing.store.shard_layout import MISSING, ShardLayout, compress, encode_index
 
 _GROUP_BYTES = 1 << 18  # of chunks that are encoded and written together; larger groups gain nothing
 

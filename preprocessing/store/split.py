@@ -13,15 +13,10 @@ from pelagos.preprocessing.assumptions import ask, assume
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.quantities import dates
+from pelagos.preprocessing.store.format import SPLITS, UNUSED, SplitCodes
 
-SPLITS = ("train", "valid", "test")
-UNUSED = -1
-"""The code of frames in no split."""
-ABSENT = -2
-"""The code of frames that a trajectory does not have because others last longer."""
 INITIAL_CONDITION = "initial_condition"
 """What `group_by` calls the prognostic fields of the first frame."""
-SplitCodes = NDArray[np.int8]
 
 
 def _date_text(value: Any) -> Any:

@@ -3,6 +3,8 @@
 Shapes: N trajectories, T times, C channels, H rows, W columns, S scalars.
 """
 
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,61 +17,24 @@ from pelagos.preprocessing.assumptions import ASSUMPTIONS, Assumption, recorded
 from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
 from pelagos.preprocessing.files.location import Url, locate
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.safety.credentials import redacted
-from pelagos.preprocessing.store.format import FORMAT
-from pelagos.preprocessing.store.frame_reader import FrameReader, SharedFrame
+from pelagos.preprocessing.store.format import ABSENT, FORMAT, SPLITS
+from pelagos.preprocessing.store.frame_reader import EmptyReader, FrameReader, MemoryReader, SharedFrame
 from pelagos.preprocessing.store.manifest import Manifest
-from pelagos.preprocessing.store.memory_reader import EmptyReader
-from pelagos.preprocessing.store.open_reader import open_reader
-from pelagos.preprocessing.store.shard_checks import ShardChecks, Verify
-from pelagos.preprocessing.store.shard_layout import read_metadata
-from pelagos.preprocessing.store.small_arrays import read_small_arrays
-from pelagos.preprocessing.store.small_files import manifest_of, read_small_files, shard_files
-from pelagos.preprocessing.store.split import ABSENT, SPLITS
+from pelagos.preprocessing.store.sample_store import Statistics
+from pelagos.preprocessing.store.shard_checks import NO_CHECKS, ShardChecks, Verify
+from pelagos.preprocessing.store.shard_layout import ShardLayout, UnsupportedLayoutError, read_metadata
+from pelagos.preprocessing.store.shard_reader import ShardReader
+from pelagos.preprocessing.store.small_files import (
+    manifest_of,
+    read_small_arrays,
+    read_small_files,
+    shard_files,
+)
 from pelagos.preprocessing.store.store_lease import StoreLease
 from pelagos.preprocessing.variables import Variable
 
-
-@dataclass(frozen=True, eq=False)
-class Statistics:
-    """Statistics of the training frames, for each of C channels and of C static channels, as stored.
-
-    Missing values do not count.
-
-    Attributes:
-        count: how many values there are.
-        mean: 0 where there are no values.
-        std: standard deviation; 1 where it would be 0 or there are no values, so that it can always be divided by.
-        minimum: NaN where there are no values.
-        maximum: NaN where there are no values.
-        constant: where the standard deviation would be 0.
-        tendency_mean: mean of the difference of consecutive frames.
-        tendency_std: its standard deviation, 1 where it would be 0.
-        static_count: count of each static channel.
-        static_mean: mean of each static channel.
-        static_std: standard deviation of each static channel.
-        static_minimum: minimum of each static channel.
-        static_maximum: maximum of each static channel.
-        static_constant: which static channels are constant.
-    """
-
-    count: Floats
-    mean: Floats
-    std: Floats
-    minimum: Floats
-    maximum: Floats
-    constant: Flags
-    tendency_mean: Floats
-    tendency_std: Floats
-    static_count: Floats
-    static_mean: Floats
-    static_std: Floats
-    static_minimum: Floats
-    static_maximum: Floats
-    static_constant: Flags
-
-
 _STATISTICS = tuple(field.name for field in fields(Statistics))
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,6 +239,41 @@ def _static_reader(
     return reader if about["static_varies"] else SharedFrame(reader)
 
 
+def open_reader(
+    path: Path | Url, checks: ShardChecks = NO_CHECKS, metadata: bytes | None = None
+) -> FrameReader:
+    """A reader of the array in a folder or on a server: our own where it can, else zarr-python's.
+
+    Args:
+        path: of the array.
+        checks: what to compare before a shard's first frame is used; on a server nothing is.
+        metadata: the content of its `zarr.json`, if it has been read.
+
+    Raises:
+        DamagedFileError: the folder holds no array.
+    """
+    try:
+        layout = ShardLayout.from_metadata(read_metadata(path) if metadata is None else json.loads(metadata))
+    except UnsupportedLayoutError as reason:
+        # Stores that others have rewritten. tensorstore would read them eleven times faster, for 66 MB installed.
+        _log.warning("%s is read through zarr-python, which is slower: %s", path, reason)
+        # Readers that few need are loaded when there is something for them to read.
+        from pelagos.preprocessing.store.zarr_reader import ZarrReader
+
+        return ZarrReader(path, checks)
+    if isinstance(path, Path):
+        return ShardReader(path, layout, checks)
+    from pelagos.preprocessing.store.remote_reader import RemoteReader  # see above
+
+    remote = RemoteReader(path, layout)
+    if layout.shape[:-3] != (1,):
+        return remote
+    # The one frame that all trajectories share is fetched once, rather than with every batch.
+    values = np.empty(layout.shape, np.float32)
+    remote.read_frame((0,), [values])
+    return MemoryReader(values)
+
+
 def store_location(path: Path | Url | str) -> Path | Url:
     """Where a store lies.
 
@@ -283,6 +283,8 @@ def store_location(path: Path | Url | str) -> Path | Url:
     try:
         return locate(path)
     except ValueError as error:
+        from pelagos.preprocessing.safety.credentials import redacted  # only URLs hold credentials
+
         raise ConfigError(
             f"{redacted(str(path))}: {error}"
         ) from None  # its context holds the URL as it was given

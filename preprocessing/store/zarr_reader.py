@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.array_types import Float32s
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.files.location import Url
-from pelagos.preprocessing.store.frame_reader import FrameReader, Position
-from pelagos.preprocessing.store.scatter import scatter
+from pelagos.preprocessing.store.frame_reader import FrameReader, Position, scatter
 from pelagos.preprocessing.store.shard_checks import NO_CHECKS, ShardChecks
 from pelagos.preprocessing.store.zarr_server import zarr_store
 

@@ -11,7 +11,7 @@ from pelagos.evaluation.score_summary import describe_left_out
 from pelagos.evaluation.truth import read_initial, read_truth
 from pelagos.evaluation.verification import evaluate_forecasts
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.store.memory_reader import MemoryReader
+from pelagos.preprocessing.store.frame_reader import MemoryReader
 from pelagos.preprocessing.store.store import Store
 
 STARTS = StartsConfig(every=2, steps=2)

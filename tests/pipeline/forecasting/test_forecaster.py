@@ -25,7 +25,7 @@ from pelagos.preprocessing.grid import Grid, Sides
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.formats import pdebench_writer
-from pelagos.preprocessing.store.memory_reader import MemoryReader
+from pelagos.preprocessing.store.frame_reader import MemoryReader
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import keys, known_variable
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pelagos.preprocessing.array_types import Float32s
-from pelagos.preprocessing.samples.batch_buffers import BatchBuffers, SampleShapes
 from pelagos.preprocessing.samples.fill_kernels import FillTask, Scales, fill_samples
+from pelagos.preprocessing.samples.sample_reader import BatchBuffers, SampleShapes
 from pelagos.preprocessing.store.frame_reader import FrameLocations
 
 PROGRAM = """

@@ -1,4 +1,5 @@
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from analytic_source import configuration
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
-from pelagos.preprocessing.store.memory_reader import MemoryReader
+from pelagos.preprocessing.samples.sample_reader import SampleShapes, WaitMeter
+from pelagos.preprocessing.store.frame_reader import MemoryReader
 from pelagos.preprocessing.store.store import open_store
 
 RICH = {"names": ["heating", "density", "velocity_x", "velocity_y"], "static": "varying", "scalars": True}
@@ -61,3 +63,46 @@ def test_a_shard_that_is_shortened_while_it_is_open_is_named(tmp_path: Path) -> 
     os.truncate(shards[0], 100)
     with pytest.raises(DamagedFileError, match="0: the shard ends before its index says so"):
         dataset.batch(np.arange(dataset.num_samples))
+
+
+PAIRS = SampleShapes(inputs=(3, 4, 5), targets=(2, 4, 5), forcings=(0, 1, 4, 5))
+ROLLOUTS = SampleShapes(inputs=(3, 4, 5), targets=(3, 2, 4, 5), forcings=(2, 1, 4, 5))
+
+
+@pytest.mark.parametrize("shapes", [PAIRS, ROLLOUTS])
+def test_kernels_fill_the_same_memory(shapes: SampleShapes) -> None:
+    buffers = shapes.buffers(6)
+    steps = shapes.forcings[0] + 1
+    assert buffers.flat.inputs.shape == (6, 3, 20)
+    assert buffers.flat.targets.shape == buffers.flat.mask.shape == (6, steps, 2, 20)
+    assert buffers.flat.forcings.shape == (6, steps - 1, 1, 20)
+    for part, flat in (
+        (buffers.inputs, buffers.flat.inputs),
+        (buffers.targets, buffers.flat.targets),
+        (buffers.mask, buffers.flat.mask),
+    ):
+        assert np.shares_memory(part, flat)
+
+
+def test_every_target_exists_until_a_reader_says_otherwise() -> None:
+    assert ROLLOUTS.buffers(2).mask.all()
+
+
+@pytest.mark.parametrize(("shapes", "fields"), [(PAIRS, 3 + 2), (ROLLOUTS, 3 + 3 * 2 + 2 * 1)])
+def test_a_sample_takes_the_bytes_of_its_fields(shapes: SampleShapes, fields: int) -> None:
+    assert shapes.buffers(7).sample_bytes == 4 * fields * 4 * 5
+    assert shapes.buffers(0).sample_bytes == 0
+
+
+def test_sleep_is_waiting_and_arithmetic_is_not() -> None:
+    meter = WaitMeter()
+    assert meter.waited
+    seen = []
+    for _ in range(20):  # another process may have the processor meanwhile
+        with meter:
+            sum(range(20_000))
+        seen.append(meter.waited)
+    assert not all(seen)
+    with meter:
+        time.sleep(0.01)
+    assert meter.waited

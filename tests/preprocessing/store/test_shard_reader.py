@@ -10,8 +10,8 @@ import pytest
 
 from pelagos.preprocessing.array_types import Float32s
 from pelagos.preprocessing.errors import DamagedFileError
-from pelagos.preprocessing.store.open_reader import open_reader
 from pelagos.preprocessing.store.shard_reader import ShardReader
+from pelagos.preprocessing.store.store import open_reader
 from tests.preprocessing.sharded_array import CHUNKS, CODECS, SHAPE, make_array, write_array
 
 
