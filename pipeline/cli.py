@@ -2,13 +2,14 @@
 
 import errno
 import faulthandler
+import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -22,6 +23,9 @@ from pelagos.pipeline.runs.commands import (
     stage_module,
 )
 from pelagos.preprocessing.errors import ConfigError, PelagosError, StoppedError, TemporaryError, is_temporary
+
+if TYPE_CHECKING:
+    from pelagos.pipeline.tracking.tracker import TrackingConfig
 
 HELP = """A foundation-model pipeline for partial differential equations and weather.
 
@@ -379,6 +383,85 @@ def compare(
         print(found)
     if not found.same:
         raise typer.Exit(1)
+
+
+models = typer.Typer(
+    help="Models and the versions of them in the registry.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(models, name="models")
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A model's folder, or models:/NAME@ALIAS of the registry.")
+]
+UriOption = Annotated[
+    str, typer.Option("--uri", metavar="URI", help="Of the registry; runs/mlflow.db here by default.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _tracking(uri: str) -> "TrackingConfig":
+    from pelagos.pipeline.runs.configuration import validate
+    from pelagos.pipeline.tracking.tracker import TrackingConfig
+
+    return validate({"uri": uri} if uri else {}, TrackingConfig, "--uri")
+
+
+@models.command("list")
+def list_models(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="One model; all by default.")] = "",
+    uri: UriOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """List the registered versions and their aliases."""
+    with reported():
+        from pelagos.pipeline.stages import model_versions
+
+        found = model_versions.listing(_tracking(uri), name)
+        print(json.dumps(list(map(model_versions.facts, found))) if as_json else model_versions.table(found))
+
+
+@models.command("show")
+def show_model(model: ModelArgument, uri: UriOption = "", as_json: JsonOption = False) -> None:
+    """Say what a model is: network, variables, lead times, history; and what the registry knows of it."""
+    with reported():
+        import yaml
+
+        from pelagos.pipeline.stages.model_versions import description
+
+        known = description(model, _tracking(uri))
+        print(json.dumps(known) if as_json else yaml.safe_dump(known, sort_keys=False, allow_unicode=True))
+
+
+@models.command("diff")
+def diff_models(
+    model: ModelArgument,
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="Another model.")],
+    uri: UriOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Say how two models differ; exits with 1 if they do."""
+    with reported():
+        from pelagos.pipeline.stages.model_versions import describe_differences, differences
+
+        found = differences(model, other, _tracking(uri))
+        print(json.dumps(found) if as_json else describe_differences(found))
+    if found:
+        raise typer.Exit(1)
+
+
+@models.command("verify")
+def verify_models(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="As elsewhere, or models:/NAME for all its versions.")
+    ],
+    uri: UriOption = "",
+    trust: TrustOption = None,
+) -> None:
+    """Compare every byte of a model with its checksums, and load it."""
+    with reported(), _trusted(trust):
+        from pelagos.pipeline.stages.model_versions import verify as verified
+
+        for reference in verified(model, _tracking(uri)):
+            print(f"{reference}: every file is as it was written")
 
 
 @app.callback(invoke_without_command=True)

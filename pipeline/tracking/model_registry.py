@@ -3,25 +3,27 @@
 A version is immutable: its files lie under the digest of their content, so that none is ever written over another.
 """
 
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.pipeline.tracking.tracking_server import in_turn, server_errors
-from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
-from pelagos.preprocessing.store import checksum_list
-from pelagos.preprocessing.store.checksum_list import CHECKSUM_LIST
-
-CHECKSUM_TAG = "pelagos.checksum"
-"""The tag of a version that holds the digest of its files."""
+from pelagos.pipeline.tracking.version_files import (
+    CHECKSUM_TAG,
+    FILES_TAG,
+    check_version,
+    model_part,
+    version_files,
+)
+from pelagos.preprocessing.errors import DataError, MissingFileError
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A registered version of a model, the alias that points to it, and the digest of its files."""
+    """A registered version of a model, the alias that points to it, and the digest of the model's files."""
 
     name: str
     version: int
@@ -29,20 +31,32 @@ class ModelVersion:
     checksum: str = ""
 
 
-class _Content(NamedTuple):
-    """The files of a model, and the list and the digest of their checksums."""
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version as the registry knows it.
 
-    names: list[str]
-    text: str
-    checksum: str
+    Attributes:
+        name: of the model.
+        version: its number.
+        aliases: that point to it.
+        tags: what is recorded of it: checksums, the commit, the parent, the stage.
+        run_id: the run that made it.
+        created: when it was registered [ms since 1970].
+        source: where its files are.
+    """
 
+    name: str
+    version: int
+    aliases: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    run_id: str = ""
+    created: int = 0
+    source: str = ""
 
-def _content(folder: Path) -> _Content:
-    listed = checksum_list.listed_files(folder)
-    # Folders of earlier versions have no list; their versions get one.
-    names = checksum_list.all_files(folder) if listed is None else list(listed)
-    text = checksum_list.list_files(folder, names)
-    return _Content(names, text, checksum_list.digest(text))
+    @property
+    def reference(self) -> str:
+        """The name that no alias can move: `models:/NAME/VERSION`."""
+        return f"models:/{self.name}/{self.version}"
 
 
 def registered(tracking: TrackingConfig, folder: Path, name: str, alias: str) -> ModelVersion | None:
@@ -54,7 +68,7 @@ def registered(tracking: TrackingConfig, folder: Path, name: str, alias: str) ->
         name: the registered model's name.
         alias: the alias.
     """
-    client, checksum = tracking.client(), _content(folder).checksum
+    client, checksum = tracking.client(), version_files(folder).model
     for version in _versions(client, name):
         if version.tags.get(CHECKSUM_TAG) == checksum:
             client.set_registered_model_alias(name, alias, version.version)
@@ -73,7 +87,15 @@ def _versions(client: Any, name: str) -> list[Any]:
             return found
 
 
-def register(tracking: TrackingConfig, folder: Path, name: str, alias: str, run_id: str) -> ModelVersion:
+def register(
+    tracking: TrackingConfig,
+    folder: Path,
+    name: str,
+    alias: str,
+    run_id: str,
+    wrapping: Path | None = None,
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> ModelVersion:
     """Make the model in a folder the newest version of `name`, and point `alias` at it.
 
     Where a version has the same files already, that one gets the alias, and no other is made.
@@ -84,6 +106,8 @@ def register(tracking: TrackingConfig, folder: Path, name: str, alias: str, run_
         name: the registered model's name; it is created where there is none.
         alias: the alias.
         run_id: the MLflow run that trained the model.
+        wrapping: a folder of what else belongs to the version, beside the model.
+        tags: what to record of the version, beside its checksums.
 
     Raises:
         TemporaryError: the server does not answer.
@@ -95,26 +119,18 @@ def register(tracking: TrackingConfig, folder: Path, name: str, alias: str, run_
         _ensure_model(client, name)
         if (known := registered(tracking, folder, name, alias)) is not None:
             return known
-        content = _content(folder)
+        files = version_files(folder, wrapping)
         # Another content has another place: what a version points to is never written over.
-        place = f"models/{content.checksum}"
-        _upload(client, run_id, folder, content, place)
+        place = f"models/{files.digest}"
+        files.upload(client, run_id, place)
         source = f"{client.get_run(run_id).info.artifact_uri}/{place}"
-        tags = {CHECKSUM_TAG: content.checksum}
-        version = client.create_model_version(name, source=source, run_id=run_id, tags=tags)
+        recorded = {**tags, CHECKSUM_TAG: files.model}
+        if wrapping is not None:
+            recorded[FILES_TAG] = files.digest
+        version = client.create_model_version(name, source=source, run_id=run_id, tags=recorded)
+        # A process that is killed before this leaves a version without an alias; the next one finds it by its files.
         client.set_registered_model_alias(name, alias, version.version)
-    return ModelVersion(name, int(version.version), alias, content.checksum)
-
-
-def _upload(client: Any, run_id: str, folder: Path, content: _Content, place: str) -> None:
-    """Make the files of a model artifacts of a run, with the list of their checksums."""
-    # Plain artifacts: the default of MLflow's own model flavour is a pickle.
-    for name in content.names:
-        below = Path(place, name).parent
-        client.log_artifact(run_id, str(folder / name), str(below))
-    with tempfile.TemporaryDirectory() as scratch:
-        checksum_list.write_list(Path(scratch), content.text)
-        client.log_artifact(run_id, str(Path(scratch, CHECKSUM_LIST)), place)
+    return ModelVersion(name, int(version.version), alias, files.model)
 
 
 def _ensure_model(client: Any, name: str) -> None:
@@ -155,7 +171,7 @@ def resolve(reference: str, tracking: TrackingConfig) -> Path:
                 f"no model folder {folder}; a registered one has the form models:/NAME@ALIAS"
             )
         return folder
-    return _download(*_version_of(reference, tracking), tracking)
+    return model_part(fetch(reference, tracking))
 
 
 def is_registered(reference: str) -> bool:
@@ -185,12 +201,7 @@ def _version_of(reference: str, tracking: TrackingConfig) -> tuple[str, str]:
         )
     with server_errors(tracking.uri):
         client = tracking.client()
-        model = _found(lambda: client.get_registered_model(name))
-        if model is None:
-            raise MissingFileError(
-                f"no model {name!r} in the registry {tracking.uri}; there are:"
-                f" {', '.join(_names(client)) or 'none'}"
-            )
+        model = _model(client, name, tracking)
         if label.startswith("@"):
             if label[1:] not in model.aliases:
                 aliases = ", ".join(model.aliases) or "none"
@@ -201,31 +212,80 @@ def _version_of(reference: str, tracking: TrackingConfig) -> tuple[str, str]:
     return name, label
 
 
-def _download(name: str, label: str, tracking: TrackingConfig) -> Path:
-    """The folder of a version, fetched where it is not on this machine."""
+def fetch(reference: str, tracking: TrackingConfig) -> Path:
+    """The folder of all files of a version, `models:/NAME@ALIAS` or `models:/NAME/VERSION`; fetched where need be.
+
+    Raises:
+        MissingFileError: there is no such name, alias or version.
+        DamagedFileError: the files of the version are not those that were registered.
+        DataError: the reference names no version.
+    """
     from mlflow.artifacts import download_artifacts
 
+    name, label = _version_of(reference, tracking)
     with server_errors(tracking.uri):
         client = tracking.client()
         version = _found(lambda: client.get_model_version(name, label))
         if version is None:
             raise MissingFileError(f"model {name!r} has no version {label!r} in {tracking.uri}")
         folder = Path(download_artifacts(artifact_uri=version.source, tracking_uri=tracking.uri))
-    _check_version(folder, f"models:/{name}/{label}", version.tags.get(CHECKSUM_TAG))
+    check_version(folder, f"models:/{name}/{label}", version.tags)
     return folder
 
 
-def _check_version(folder: Path, reference: str, expected: str | None) -> None:
-    """Raise DamagedFileError where a folder has another list of checksums than the version that was registered."""
-    # What the list says of the files is compared by whoever loads the model; versions of before have no checksum.
-    if expected is None:
-        return
-    listed = checksum_list.listed_files(folder)
-    if listed is None or checksum_list.digest(checksum_list.checksum_text(listed)) != expected:
-        raise DamagedFileError(
-            f"{folder}: {reference} was registered with the checksum {expected[:12]}..., and {CHECKSUM_LIST} there is"
-            f" {'missing' if listed is None else 'another one'}: restore the artifact, or register the model again"
+def names(tracking: TrackingConfig) -> list[str]:
+    """The names of all registered models."""
+    with server_errors(tracking.uri):
+        return sorted(_names(tracking.client()))
+
+
+def versions(tracking: TrackingConfig, name: str) -> list[RegisteredVersion]:
+    """The versions of a model, the first one first.
+
+    Raises:
+        MissingFileError: there is no model of this name.
+    """
+    with server_errors(tracking.uri):
+        client = tracking.client()
+        model = _model(client, name, tracking)
+        found = [_as_registered(version, model.aliases) for version in _versions(client, name)]
+    return sorted(found, key=lambda version: version.version)
+
+
+def version(reference: str, tracking: TrackingConfig) -> RegisteredVersion:
+    """What the registry knows of the version that a reference stands for now; raises as `fetch` does."""
+    name, label = _version_of(reference, tracking)
+    found = {str(version.version): version for version in versions(tracking, name)}
+    if label not in found:
+        raise MissingFileError(
+            f"model {name!r} has no version {label!r} in {tracking.uri}; it has: {', '.join(found) or 'none'}"
         )
+    return found[label]
+
+
+def point_alias(tracking: TrackingConfig, version: RegisteredVersion, alias: str) -> None:
+    """Point an alias to a version.
+
+    Raises:
+        TemporaryError: the server does not answer.
+        DataError: it refuses.
+    """
+    with server_errors(tracking.uri), in_turn(tracking.uri, "registry"):
+        tracking.client().set_registered_model_alias(version.name, alias, str(version.version))
+
+
+def _as_registered(version: Any, aliases: Mapping[str, Any]) -> RegisteredVersion:
+    number = int(version.version)
+    pointing = tuple(sorted(alias for alias, target in aliases.items() if int(target) == number))
+    return RegisteredVersion(
+        version.name,
+        number,
+        pointing,
+        dict(version.tags),
+        version.run_id or "",
+        int(version.creation_timestamp or 0),
+        version.source,
+    )
 
 
 def _found(ask: Callable[[], Any]) -> Any:
@@ -239,6 +299,17 @@ def _found(ask: Callable[[], Any]) -> Any:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+
+
+def _model(client: Any, name: str, tracking: TrackingConfig) -> Any:
+    """A registered model as the server knows it."""
+    model = _found(lambda: client.get_registered_model(name))
+    if model is None:
+        raise MissingFileError(
+            f"no model {name!r} in the registry {tracking.uri}; there are:"
+            f" {', '.join(_names(client)) or 'none'}"
+        )
+    return model
 
 
 def _names(client: Any) -> Iterator[str]:

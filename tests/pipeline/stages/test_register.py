@@ -91,3 +91,22 @@ def test_a_model_is_registered_where_its_training_run_is_unknown(
     version = run(config)
     assert f"is not at {config.tracking.uri}" in capsys.readouterr().out
     assert model_registry.resolve(f"models:/lake/{version.version}", config.tracking).is_dir()
+
+
+def test_a_process_killed_before_the_alias_leaves_a_version_that_the_next_one_finds(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = stage(model, name="river")
+    client = config.tracking.client()
+
+    def killed(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "set_registered_model_alias", killed)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(config.tracking), "client", lambda self: client)
+        with pytest.raises(KeyboardInterrupt):
+            run(config)
+    assert config.tracking.client().get_registered_model("river").aliases == {}
+    assert run(config).version == 1
+    assert dict(config.tracking.client().get_registered_model("river").aliases) == {"champion": 1}
