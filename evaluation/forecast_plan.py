@@ -1,6 +1,8 @@
 """Which forecasts are made and scored: trajectories, start frames and lead times."""
 
 from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +61,31 @@ class StartsConfig(Config):
         return ForecastPlan(chosen, tuple(starts), self.stride, self.steps, self.split)
 
 
+class ForecastStart(NamedTuple):
+    """One forecast of a plan: the trajectory and the frame it starts from, and which member of the ensemble it is."""
+
+    trajectory: int
+    start: int
+    member: int = 0
+
+
+@dataclass(frozen=True)
+class StartBatch:
+    """Forecasts that are computed together: a block of a plan's trajectories, starts and members.
+
+    Attributes:
+        number: of the batch in its plan.
+        cell: its position in the grid of batches, along trajectories, starts and members.
+        shape: how many trajectories, starts and members it has; their product is the number of its samples.
+        samples: the forecasts, the member running fastest and the trajectory slowest.
+    """
+
+    number: int
+    cell: tuple[int, int, int]
+    shape: tuple[int, int, int]
+    samples: tuple[ForecastStart, ...]
+
+
 @dataclass(frozen=True)
 class ForecastPlan:
     """Forecasts to make: each trajectory from each start, `steps` steps of `stride` frames.
@@ -69,6 +96,7 @@ class ForecastPlan:
         stride: frames per step.
         steps: per forecast.
         split: that holds all frames, where the plan was made of one.
+        members: of the ensemble; empty for a single forecast from each start, which has no such dimension.
     """
 
     trajectories: tuple[int, ...]
@@ -76,6 +104,40 @@ class ForecastPlan:
     stride: int
     steps: int
     split: str = ""
+    members: tuple[int, ...] = ()
+
+    @property
+    def sample_dims(self) -> tuple[str, ...]:
+        """The dimensions that tell the forecasts apart."""
+        return ("trajectory", "start", "member") if self.members else ("trajectory", "start")
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The lengths of `sample_dims`."""
+        return tuple(len(axis) for axis in (self.trajectories, self.starts, self.members) if axis)
+
+    def batch_shape(self, size: int) -> tuple[int, int, int]:
+        """How many trajectories, starts and members are computed together, `size` forecasts at most."""
+        members = min(size, len(self.members) or 1)
+        starts = min(max(1, size // members), len(self.starts))
+        return min(max(1, size // (members * starts)), len(self.trajectories)), starts, members
+
+    def batches(self, size: int) -> tuple[StartBatch, ...]:
+        """All forecasts in batches of `size` at most, each a block of trajectories, starts and members."""
+        axes = (self.trajectories, self.starts, self.members or (0,))
+        blocks = [
+            [axis[first : first + length] for first in range(0, len(axis), length)]
+            for axis, length in zip(axes, self.batch_shape(size), strict=True)
+        ]
+        cells = product(*(range(len(axis)) for axis in blocks))
+        return tuple(self._batch(number, cell, blocks) for number, cell in enumerate(cells))
+
+    @staticmethod
+    def _batch(number: int, cell: tuple[int, ...], blocks: list[list[tuple[int, ...]]]) -> StartBatch:
+        trajectories, starts, members = (axis[place] for axis, place in zip(blocks, cell, strict=True))
+        samples = tuple(ForecastStart(*sample) for sample in product(trajectories, starts, members))
+        where, shape = (cell[0], cell[1], cell[2]), (len(trajectories), len(starts), len(members))
+        return StartBatch(number, where, shape, samples)
 
 
 def frames_in_split(store: Store, split: str) -> NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """What a store holds for a plan of forecasts: initial frames, the truth, and frames to fit baselines to."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,10 @@ Fields = NDArray[Any]
 def read_truth(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) -> xr.Dataset:
     """(trajectory, start, lead_time, y, x) what the forecasts of a plan should have been."""
     offsets = [0] if is_steady(store) else [plan.stride * step for step in range(1, plan.steps + 1)]
-    return as_forecast(store, plan, variables, _read_frames(store, plan, variables, offsets))
+    # All members have the same truth.
+    return as_forecast(
+        store, replace(plan, members=()), variables, _read_frames(store, plan, variables, offsets)
+    )
 
 
 def read_initial(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) -> xr.Dataset:
@@ -49,14 +53,14 @@ def read_training(store: Store, split: str, stride: int) -> xr.Dataset:
 def as_forecast(
     store: Store, plan: ForecastPlan, variables: Sequence[Variable], values: Fields
 ) -> xr.Dataset:
-    """(trajectory, start, lead_time, channel, y, x) physical values as a forecast, see `forecast_schema`."""
-    dims = ("trajectory", "start", "lead_time", "y", "x")
+    """(trajectory, start, [member,] lead_time, channel, y, x) physical values as a forecast, see `forecast_schema`."""
+    dims = (*plan.sample_dims, "lead_time", "y", "x")
     grid = store.grid
     fields = {
         variable.key: (
             dims,
             # One channel in float64 makes the block float64; the others are float32 all the same.
-            values[:, :, :, channel].astype(transform.physical_type(variable.transform), copy=False),
+            values[..., channel, :, :].astype(transform.physical_type(variable.transform), copy=False),
             {"units": variable.units, "group": variable.score_group, "long_name": variable.long_name},
         )
         for channel, variable in enumerate(variables)
@@ -65,6 +69,7 @@ def as_forecast(
     coordinates: dict[str, Any] = {
         "trajectory": np.array(plan.trajectories),
         "start": starts,
+        **({"member": np.array(plan.members)} if plan.members else {}),
         "lead_time": ("lead_time", lead_times(store, plan), {"units": store.time_units}),
         "y": ("y", grid.y, {"units": grid.units}),
         "x": ("x", grid.x, {"units": grid.units}),

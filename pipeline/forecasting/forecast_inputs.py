@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pelagos.evaluation.forecast_plan import ForecastStart
 from pelagos.evaluation.truth import channel_positions, scalar_values, static_fields
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs.domain_fit import DomainFit
@@ -19,8 +20,6 @@ from pelagos.preprocessing.store.store import Store
 from pelagos.preprocessing.variables import Variable, with_role
 
 Fields = NDArray[np.float32]
-Start = tuple[int, int]
-"""Trajectory and frame of a forecast's initial time."""
 
 
 class StoredInputs:
@@ -35,18 +34,18 @@ class StoredInputs:
         self,
         store: Store,
         domain: Domain,
-        starts: Sequence[Start],
+        samples: Sequence[ForecastStart],
         stride: int,
         fit: DomainFit | None = None,
     ) -> None:
         self._fit = fit or DomainFit(store.grid)
-        self._store, self._domain, self._starts, self._stride = store, domain, starts, stride
+        self._store, self._domain, self._samples, self._stride = store, domain, samples, stride
         self._prognostic = with_role(domain.inputs, "prognostic")
         self._forcing = with_role(domain.inputs, "forcing")
         static = with_role(domain.inputs, "static")
-        fields = [static_fields(store, trajectory, static) for trajectory, _ in starts]
+        fields = [static_fields(store, one.trajectory, static) for one in samples]
         self.static_BCHW = self._normalised(fields, static).nan_to_num(0.0)
-        scalars = np.stack([scalar_values(store, trajectory, domain.scalars) for trajectory, _ in starts])
+        scalars = np.stack([scalar_values(store, one.trajectory, domain.scalars) for one in samples])
         self.scalars_BS = torch.as_tensor(scalars, device=distributed.device())
 
     def state(self) -> Tensor:
@@ -69,7 +68,7 @@ class StoredInputs:
 
     def _frames(self, step: int, variables: Sequence[Variable]) -> Tensor:
         offset = step * self._stride
-        fields = [self._frame(trajectory, start + offset, variables) for trajectory, start in self._starts]
+        fields = [self._frame(one.trajectory, one.start + offset, variables) for one in self._samples]
         return self._normalised(fields, variables)
 
     def _frame(self, trajectory: int, frame: int, variables: Sequence[Variable]) -> Fields:

@@ -12,11 +12,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pelagos.evaluation.forecast_plan import ForecastPlan, is_steady, lead_times
+from pelagos.evaluation.forecast_plan import ForecastPlan, ForecastStart, StartBatch, is_steady, lead_times
 from pelagos.evaluation.truth import as_forecast
 from pelagos.models.rollout import rollout
 from pelagos.pipeline.engine import distributed
-from pelagos.pipeline.forecasting.forecast_inputs import Fields, InputHistory, Start, StoredInputs
+from pelagos.pipeline.forecasting.forecast_inputs import Fields, InputHistory, StoredInputs
 from pelagos.pipeline.runs.domain_fit import fit, lead_warnings, reach_notes
 from pelagos.pipeline.runs.model_folder import Domain, Model, context_of, lagged
 from pelagos.pipeline.runs.remarks import say
@@ -75,9 +75,23 @@ class Forecaster:
             yield self.forecast(replace(plan, trajectories=members))
             show(first + len(members))
 
-    @torch.inference_mode()
     def forecast(self, plan: ForecastPlan) -> xr.Dataset:
-        """(trajectory, start, lead_time, y, x) fields of all output variables; missing points are NaN.
+        """(trajectory, start, [member,] lead_time, y, x) fields of all output variables; missing points are NaN.
+
+        Raises:
+            DataError: the model cannot start that early, or cannot make steps of that length.
+        """
+        values = np.concatenate(
+            [np.stack(list(self.frames(batch, plan)), axis=1) for batch in plan.batches(self.batch)]
+        )
+        shape = (*plan.sample_shape, *values.shape[1:])
+        return as_forecast(self.store, plan, self.domain.outputs, values.reshape(shape))
+
+    @torch.inference_mode()
+    def frames(self, batch: StartBatch, plan: ForecastPlan) -> Iterator[Fields]:
+        """(B, C, H, W) fields of the output variables at one lead time of a batch's forecasts after the other.
+
+        No frame is kept: memory does not grow with the number of steps.
 
         Raises:
             DataError: the model cannot start that early, or cannot make steps of that length.
@@ -87,17 +101,10 @@ class Forecaster:
         self.warn(plan)
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
-        starts = [(trajectory, start) for trajectory in plan.trajectories for start in plan.starts]
         try:
-            batches = [
-                np.stack(list(BatchForecast(self, starts[first : first + self.batch], plan).frames()), axis=1)
-                for first in range(0, len(starts), self.batch)
-            ]
+            yield from BatchForecast(self, batch.samples, plan).frames()
         finally:
             torch.set_num_threads(before)
-        values = np.concatenate(batches)
-        shape = (len(plan.trajectories), len(plan.starts), *values.shape[1:])
-        return as_forecast(self.store, plan, self.domain.outputs, values.reshape(shape))
 
     def warn(self, plan: ForecastPlan) -> None:
         """Say, once, where the store or the plan leave what the model was trained on."""
@@ -143,19 +150,19 @@ class Forecaster:
 class BatchForecast:
     """One batch of forecasts in the making, a frame at a time."""
 
-    def __init__(self, forecaster: Forecaster, starts: Sequence[Start], plan: ForecastPlan) -> None:
+    def __init__(self, forecaster: Forecaster, samples: Sequence[ForecastStart], plan: ForecastPlan) -> None:
         self._mode, self._steps = forecaster.mode, plan.steps
         self._domain, self._network = forecaster.domain, forecaster.network
         self._signature, self._layout = forecaster.signature, forecaster.layout
         self._fit = forecaster.fit
-        self._inputs = StoredInputs(forecaster.store, self._domain, starts, plan.stride, self._fit)
+        self._inputs = StoredInputs(forecaster.store, self._domain, samples, plan.stride, self._fit)
         lead, device = forecaster.step_lead(plan), distributed.device()
         self._held = torch.tensor(
             [n for n, key in enumerate(keys(self._domain.outputs)) if key in self._domain.held],
             dtype=torch.long,
             device=device,
         )
-        self._lead_B = torch.full((len(starts),), lead, dtype=torch.float32, device=device)
+        self._lead_B = torch.full((len(samples),), lead, dtype=torch.float32, device=device)
         state = self._inputs.state()
         self._valid = torch.isfinite(state)
         self._state_BCHW = state.nan_to_num(0.0)

@@ -1,7 +1,17 @@
+from itertools import product
+from math import prod
+
 import numpy as np
 import pytest
 
-from pelagos.evaluation.forecast_plan import StartsConfig, frames_in_split, is_steady, lead_times
+from pelagos.evaluation.forecast_plan import (
+    ForecastPlan,
+    ForecastStart,
+    StartsConfig,
+    frames_in_split,
+    is_steady,
+    lead_times,
+)
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.store.store import Store
 
@@ -43,3 +53,24 @@ def test_lead_times_are_multiples_of_the_step(store: Store) -> None:
     assert not is_steady(store)
     plan = StartsConfig(steps=3, stride=2).plan(store)
     np.testing.assert_allclose(lead_times(store, plan), [0.04, 0.08, 0.12])
+
+
+@pytest.mark.parametrize("members", [(), (0, 1, 2)])
+@pytest.mark.parametrize("size", [1, 2, 4, 7, 100])
+def test_batches_hold_every_forecast_once_and_in_order(members: tuple[int, ...], size: int) -> None:
+    plan = ForecastPlan((4, 5, 9), (0, 2, 6, 7), 2, 3, members=members)
+    batches = plan.batches(size)
+    expected = [ForecastStart(*one) for one in product(plan.trajectories, plan.starts, members or (0,))]
+    assert [one for batch in batches for one in batch.samples] == expected
+    assert [batch.number for batch in batches] == list(range(len(batches)))
+    assert all(prod(batch.shape) == len(batch.samples) <= size for batch in batches)
+
+
+def test_a_smaller_batch_stands_only_at_the_end_of_an_axis() -> None:
+    plan = ForecastPlan((0, 1), (0, 1, 2, 3, 4), 1, 1)
+    assert [(batch.cell, batch.shape) for batch in plan.batches(3)] == [
+        ((0, 0, 0), (1, 3, 1)),
+        ((0, 1, 0), (1, 2, 1)),
+        ((1, 0, 0), (1, 3, 1)),
+        ((1, 1, 0), (1, 2, 1)),
+    ]
