@@ -21,8 +21,8 @@ from pelagos.preprocessing.sources.formats.cf_axes import CFAxis
 from pelagos.preprocessing.sources.formats.cf_file import CFField
 from pelagos.preprocessing.sources.formats.scalar_coordinate import require_same
 
-# Names of the kinds of levels of CF 1.11, chapter 4.3, of which two of one number are different places.
-_KINDS_OF_LEVEL = ("air_pressure", "height", "altitude", "depth", "model_level_number", "geopotential_height")
+KINDS_OF_LEVEL = ("air_pressure", "height", "altitude", "depth", "model_level_number", "geopotential_height")
+"""Names of the kinds of levels of CF 1.11, chapter 4.3, of which two of one number are different places."""
 
 Placed = tuple[str, xr.Variable]
 
@@ -151,7 +151,7 @@ def _require_equal(axis: CFAxis, one: Placed, two: Placed) -> None:
     if first is second:
         return
     kinds = [str(coordinate.attrs.get("standard_name", "")) for coordinate in (first, second)]
-    if axis == "level" and kinds[0] != kinds[1] and set(kinds) <= set(_KINDS_OF_LEVEL):
+    if axis == "level" and kinds[0] != kinds[1] and set(kinds) <= set(KINDS_OF_LEVEL):
         raise DataError(f"{here} has levels of {kinds[0]} and {there} of {kinds[1]}: make a dataset of each")
     if axis == "time" and dates.is_dated(first.values) != dates.is_dated(second.values):
         raise DataError(

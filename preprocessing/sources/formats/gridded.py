@@ -36,7 +36,8 @@ from pelagos.preprocessing.sources.formats.cf_axes import (
 )
 from pelagos.preprocessing.sources.formats.cf_cells import CellsOption, Horizontal
 from pelagos.preprocessing.sources.formats.cf_file import CFField, CFFile, ReadOptions, read_files
-from pelagos.preprocessing.sources.formats.cf_join import joined, merged, on_times
+from pelagos.preprocessing.sources.formats.cf_join import merged, on_times
+from pelagos.preprocessing.sources.formats.field_stack import stacked
 from pelagos.preprocessing.sources.formats.longitude_axis import LongitudeAxis
 from pelagos.preprocessing.sources.formats.plane_geometry import (
     GEOMETRY,
@@ -184,7 +185,7 @@ class GriddedSource(FileSource):
                 f"{files[0].path}{' and its like' * (len(files) > 1)}: no {', '.join(absent) or 'field'};"
                 f" fields: {', '.join(offered) or 'none'}; not on the grid: {_skipped(files) or 'none'}"
             )
-        return {name: joined(name, found[name]) for name in self.variables or found}
+        return {name: stacked(name, found[name]) for name in self.variables or found}
 
     def _name(self, key: str, stored: xr.Variable) -> str:
         standard = str(stored.attrs.get("standard_name", ""))

@@ -26,11 +26,13 @@ class ScalarCoordinate:
         kind: what it tells apart; "other" where its name and attributes do not say.
         value: a number or a text.
         units: empty where the file states none.
+        standard_name: empty where the file gives none.
     """
 
     kind: Literal["level", "member", "other"]
     value: float | str
     units: str = ""
+    standard_name: str = ""
 
     def __str__(self) -> str:
         value = self.value if isinstance(self.value, str) else f"{self.value:g}"
@@ -53,7 +55,8 @@ def scalar_coordinates(
             continue
         kind = _kind(str(name), stored)
         if kind != "other" or (name in ds.coords and name not in ("crs", "spatial_ref")):
-            found[str(name)] = ScalarCoordinate(kind, _value(stored), str(stored.attrs.get("units", "")))
+            units, standard = (str(stored.attrs.get(key, "")) for key in ("units", "standard_name"))
+            found[str(name)] = ScalarCoordinate(kind, _value(stored), units, standard)
     return found
 
 

@@ -105,7 +105,7 @@ def _at(value: float, units: str = "hPa", start: int = 0) -> xr.Dataset:
 
 @pytest.mark.parametrize("suffix", ["nc", "nc3", "zarr"])
 def test_scalar_levels_that_differ_are_not_joined_in_time(tmp_path: Path, suffix: str) -> None:
-    with pytest.raises(DataError, match=r"y0.* holds t at level 850 hPa and .*y1.* at level 500 hPa: "):
+    with pytest.raises(DataError, match=r"y0.* holds t at level 850 hPa .*y1.* at level 500 hPa .*: "):
         _two(tmp_path, _at(850), _at(500, start=4), suffix).open()
 
 
@@ -116,13 +116,13 @@ def test_scalar_levels_are_compared_in_one_unit(tmp_path: Path) -> None:
 def test_levels_in_attributes_are_levels(tmp_path: Path) -> None:
     one, two = weather("t"), weather("t", start=4)
     one.t.attrs["level"], two.t.attrs["level"] = 850, 500
-    with pytest.raises(DataError, match=r"y0\.nc holds t at level 850 and .*y1\.nc at level 500"):
+    with pytest.raises(DataError, match=r"y0\.nc holds t at level 850 from .*y1\.nc at level 500"):
         _two(tmp_path, one, two).open()
 
 
 def test_members_that_differ_are_not_joined_in_time(tmp_path: Path) -> None:
     one, two = (weather("t", start=4 * i).assign_coords(number=i) for i in range(2))
-    with pytest.raises(DataError, match=r"at number 0 and .*y1\.nc at number 1: .*members"):
+    with pytest.raises(DataError, match=r"at number 0 from .*y1\.nc at number 1 .*: members"):
         _two(tmp_path, one, two).open()
     # The same as dimensions of length one.
     with pytest.raises(DataError, match="members"):
