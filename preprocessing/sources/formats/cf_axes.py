@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.assumptions import assume
+from pelagos.preprocessing.assumptions import ask, assume
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.quantities import dates
@@ -90,6 +90,21 @@ def find_axes(path: Path | Url, ds: xr.Dataset, given: Mapping[CFAxis, str]) -> 
     return found
 
 
+def ask_about_members(path: Path | Url, ds: xr.Dataset, axes: Mapping[CFAxis, str]) -> None:
+    """Ask where the user names members of an ensemble, or samples, as levels or times."""
+    axis: CFAxis
+    for axis, become in (("level", "levels, each a channel"), ("time", "times that follow one another")):
+        dim = axes.get(axis)
+        if dim is None or ds.sizes[dim] < 2 or not _words_of(ds, dim) & _LIKELY["trajectory"]:
+            continue
+        ask(
+            "levels",
+            dim,
+            f"{path}: axes: {{{axis}: {dim}}} makes its {ds.sizes[dim]} members or samples {become}",
+            f"source.axes: {{trajectory: {dim}}}, which makes each a trajectory, or accept: [levels]",
+        )
+
+
 def recognise(dim: str, coordinate: xr.Variable | None) -> CFAxis | None:
     """The axis that a coordinate is along by its attributes, or by its name."""
     if coordinate is not None:
@@ -107,14 +122,17 @@ def propose_axes(ds: xr.Dataset, dims: Sequence[str], taken: Collection[CFAxis])
     """The axes that dimensions of unknown meaning may be, by their names and by what is still free."""
     proposed: dict[CFAxis, str] = {}
     for dim in dims:
-        attrs = ds.variables[dim].attrs if dim in ds.variables else {}
-        words = {dim.casefold(), str(attrs.get("standard_name", "")).casefold()}
-        likely: list[CFAxis] = [axis for axis, names in _LIKELY.items() if words & names]
+        likely: list[CFAxis] = [axis for axis, names in _LIKELY.items() if _words_of(ds, dim) & names]
         # A member is never a level: where its axis is taken, nothing else is proposed.
         free = [one for one in likely or ("time", "level", "trajectory") if one not in {*taken, *proposed}]
         if free:
             proposed[free[0]] = dim
     return proposed
+
+
+def _words_of(ds: xr.Dataset, dim: str) -> set[str]:
+    attrs = ds.variables[dim].attrs if dim in ds.variables else {}
+    return {dim.casefold(), str(attrs.get("standard_name", "")).casefold()}
 
 
 def forecast_labels(starts: NDArray[Any]) -> NDArray[Any]:

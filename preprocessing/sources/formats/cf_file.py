@@ -15,6 +15,7 @@ from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
 from pelagos.preprocessing.sources.arrays.complex_parts import PARTS, ComplexPart, Part
 from pelagos.preprocessing.sources.formats.cf_axes import (
     CFAxis,
+    ask_about_members,
     find_axes,
     propose_axes,
     read_coordinate,
@@ -161,6 +162,7 @@ def _read(path: Path | Url, ds: xr.Dataset, options: ReadOptions, grib: _GribRea
     horizontal = find_cells(path, ds, options.axes, options.cells, in_rows=in_rows)
     ds = ds if horizontal is None else with_axes(path, ds, horizontal)
     axes = find_axes(path, ds, options.axes)
+    ask_about_members(path, ds, axes)
     dims = {dim: axis for axis, dim in axes.items()}
     coordinates, snapshot = _coordinates(path, ds, axes, options.dates)
     file = CFFile(path, coordinates, snapshot, dict(ds.attrs), horizontal=horizontal, label=label)

@@ -101,6 +101,19 @@ def test_members_and_samples_are_proposed_as_trajectories(tmp_path: Path, dim: s
         np.testing.assert_array_equal(found.t[i], ds.t.isel({dim: i}))
 
 
+@pytest.mark.parametrize("dim", ["number", "realization", "sample"])
+def test_members_that_are_named_as_levels_are_asked_about(tmp_path: Path, dim: str) -> None:
+    path = save(_with(weather("t"), dim, 3), tmp_path / "a.nc")
+    with collect() as assumed:
+        CF(paths=path, axes={"level": dim}).open()
+    (one,) = assumed.all
+    assert (one.code, one.field, one.question) == ("levels", dim, True)
+    assert f"{{trajectory: {dim}}}" in one.answer
+    with collect() as assumed:
+        CF(paths=path, axes={"trajectory": dim}).open()
+    assert assumed.all == ()
+
+
 def test_members_beside_pressure_levels_are_no_levels(tmp_path: Path) -> None:
     ds = _with(weather("t").expand_dims(level=[500.0, 850.0], axis=1), "number", 3)
     path = save(ds, tmp_path / "a.nc")
