@@ -48,7 +48,7 @@ KINDS: Mapping[str, Kind] = {
     "rows_flipped": Kind("rows that were turned round", "set source.latitude"),
     "regridded": Kind("values moved to another grid", "set regrid"),
     "chunks_absent": Kind("parts of an array that were never written", "complete the archive"),
-    "missing_values": Kind("which values mark missing ones", "set missing"),
+    "missing_values": Kind("which values mark missing ones", "set marks, or missing"),
     "precision_lost": Kind(
         "digits that float32, in which stores keep values, cannot hold",
         "subtract an offset by transforms: {FIELD: {kind: shift, offset: ...}}",

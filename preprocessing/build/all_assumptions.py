@@ -6,7 +6,7 @@ from pelagos.preprocessing.assumptions import Assumption, assume, collect
 from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.build.write_part import PartRecord
 from pelagos.preprocessing.channel_statistics.measures import Measures
-from pelagos.preprocessing.fields.survey import assume_constant
+from pelagos.preprocessing.fields.survey import ask_mark, assume_constant, mark_among
 
 
 def all_assumptions(
@@ -24,7 +24,11 @@ def all_assumptions(
         found.add_all(one for one in plan.assumptions if one.code != "constant")
         for record in part_records:
             found.add_all(record.assumptions)
-        _assume_measured(plan, measures, {one.field for one in plan.assumptions if one.code == "spikes"})
+        _assume_measured(
+            plan,
+            measures,
+            {one.field for one in plan.assumptions if one.code in ("spikes", "missing_values")},
+        )
     return found.all
 
 
@@ -38,7 +42,11 @@ def _assume_measured(plan: Plan, measures: Measures, told: set[str]) -> None:
             assume_constant(channel.variable, float(state.mean[number]), where)
         extremes = float(state.minimum[number]), float(state.maximum[number])
         seen = surveyed.get(key)
-        if state.count[number] and key not in told and seen and any(map(seen.is_far, extremes)):
+        if not state.count[number] or key in told or not seen or not any(map(seen.is_far, extremes)):
+            continue
+        if (mark := mark_among(channel, extremes)) is not None:
+            ask_mark(channel, mark, f"{where}: values")
+        else:
             assume(
                 "spikes",
                 key,

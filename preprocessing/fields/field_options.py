@@ -97,6 +97,7 @@ class FieldOptions(Config):
         coarsen: side of the blocks of cells to average, instead of `regrid`.
         bits: mantissa bits to keep, at most 22; all 23 by default. The largest error is recorded.
         missing: whether NaN is an error or stays, as over sea; infinite values always are errors.
+        marks: values of fields, in the source's units, that stand for missing ones and become NaN.
     """
 
     variables: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
@@ -112,3 +113,4 @@ class FieldOptions(Config):
     coarsen: PositiveInt = 1
     bits: dict[str, Annotated[int, Field(ge=1, le=22)]] = Field(default_factory=dict)
     missing: Literal["error", "keep"] = "error"
+    marks: dict[str, tuple[float, ...]] = Field(default_factory=dict)

@@ -12,6 +12,7 @@ from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.fields.accumulation import say_sums, step_sums
 from pelagos.preprocessing.fields.field_options import FieldOptions, Subset
 from pelagos.preprocessing.fields.field_reader import FieldReader
+from pelagos.preprocessing.fields.marked_values import without_marks
 from pelagos.preprocessing.fields.solar_forcing import ForcingName, forcing_variable
 from pelagos.preprocessing.fields.store_channel import LinearConversion, StoreChannel
 from pelagos.preprocessing.fields.target_grid import target_grid
@@ -36,7 +37,8 @@ def select_fields(ds: xr.Dataset, options: FieldOptions) -> FieldReader:
         DataError: the dataset does not follow the convention, or its times are not evenly spaced.
     """
     convention.check(ds)
-    ds = _subset(_renamed(ds, options), options)
+    # Marks first: sums, differences and means of them would be neither marks nor values.
+    ds = _subset(without_marks(_renamed(ds, options), options.marks), options)
     # Again: renaming and new roles may break what held before.
     convention.check(ds)
     ds, target = target_grid(ds, options)
@@ -104,6 +106,7 @@ def _renamed(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
         "convert": set(options.convert),
         "transforms": set(options.transforms),
         "bits": set(options.bits),
+        "marks": set(options.marks),
     }
     for option, names in named.items():
         if unknown := names - fields:

@@ -55,3 +55,12 @@ class StoreChannel:
         if self.variable.transform is not None:
             values = self.variable.transform.forward(values.astype(np.float64))
         return values
+
+    def to_source(self, stored: float) -> float:
+        """One stored value as it is in the source."""
+        value = np.array([stored], np.float64)
+        if self.variable.transform is not None:
+            value = self.variable.transform.inverse(value)
+        if self.conversion is not None:
+            value = (value - self.conversion.offset) / self.conversion.scale
+        return float(value[0])

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.array_types import Floats
-from pelagos.preprocessing.assumptions import assume
+from pelagos.preprocessing.assumptions import ask, assume
 from pelagos.preprocessing.fields.field_reader import FieldReader
+from pelagos.preprocessing.fields.marked_values import is_mark
+from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.variables import Variable
 
 _VALUES = 1 << 22  # 32 MB in float64, a few tenths of a second; more only where a single frame has more
@@ -212,6 +214,7 @@ def _apart(finite: Floats, extreme: float) -> NDArray[np.bool_]:
 def assume_survey(survey: Survey, fields: FieldReader) -> None:
     """Say what in the values will spoil training, one assumption each."""
     where = f"{fields.sources[0] if fields.sources else fields.dataset.attrs['dataset']}, {survey.extent}"
+    stored = {channel.variable.key: channel for channel in (*fields.state, *fields.static)}
     for channel in survey.channels:
         key, name = channel.variable.key, channel.variable.name
         if channel.loses:
@@ -222,7 +225,10 @@ def assume_survey(survey: Survey, fields: FieldReader) -> None:
                 f" keep values, rounds this by {channel.lost:.1%} of its deviation",
                 f"transforms: {{{name}: {{kind: shift, offset: {channel.offset!r}}}}}",
             )
-        if channel.outliers:
+        mark = mark_among(stored[key], (channel.minimum, channel.maximum)) if channel.outliers else None
+        if mark is not None:
+            ask_mark(stored[key], mark, f"{where}: {channel.outliers} of {channel.count} values")
+        elif channel.outliers:
             assume(
                 "spikes",
                 key,
@@ -240,6 +246,21 @@ def assume_survey(survey: Survey, fields: FieldReader) -> None:
             " so that the point counts twice",
             f"subset: {{{axis}: {sorted([float(coordinate[0]), float(coordinate[-2])])}}}",
         )
+
+
+def mark_among(channel: StoreChannel, extremes: Sequence[float]) -> float | None:
+    """The first of some extreme values that people write for missing ones, in the units of the source."""
+    return next((value for value in map(channel.to_source, extremes) if is_mark(value)), None)
+
+
+def ask_mark(channel: StoreChannel, mark: float, where: str) -> None:
+    """Ask whether a value marks missing ones: trained on as it is, it would outweigh all others."""
+    key, name = channel.variable.key, channel.source
+    text = f"{where} are far from all others, as {mark:.7g}, which looks like a mark of missing ones"
+    answer = (
+        f"marks: {{{name}: [{mark:.7g}]}} makes them missing; accept: [missing_values] keeps them as values"
+    )
+    ask("missing_values", key, text, answer)
 
 
 def assume_constant(variable: Variable, value: float, where: str) -> None:

@@ -254,7 +254,7 @@ def _field(
     grib: _GribReaders | None,
 ) -> CFField:
     stored = ds.variables[key]
-    packed = PackedVariable.of(file.path, key, stored)
+    packed = PackedVariable.of(file.path, key, stored).of_field(stored)
     unknown = [
         str(dim)
         for dim, length in zip(stored.dims, stored.shape, strict=True)

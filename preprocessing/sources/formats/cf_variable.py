@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DamagedFileError, DataError
 from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.sources.absence import AbsentPolicy, refuse_holes
@@ -19,6 +18,7 @@ from pelagos.preprocessing.sources.arrays import hdf5_absence, zarr_absence, zar
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index
 from pelagos.preprocessing.sources.arrays.hdf5_file import open_hdf5, reason, require_filters
 from pelagos.preprocessing.sources.file_source import missing
+from pelagos.preprocessing.sources.formats.cf_missing import NeverSet, ValidRange, marks
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,16 @@ class PackedVariable(FileArray):
         scale: multiplies packed values.
         offset: is added to them then.
         absent: how chunks that are not there are read.
+        valid: the range outside which values are missing.
+        never_set: the packed value that netCDF gives to what was never written.
     """
 
     fill: tuple[float, ...]
     scale: float
     offset: float
     absent: AbsentPolicy = "fill"
+    valid: ValidRange | None = None
+    never_set: NeverSet | None = None
 
     @classmethod
     def of(cls, path: Path | Url, key: str, stored: xr.Variable) -> "PackedVariable":
@@ -62,7 +66,18 @@ class PackedVariable(FileArray):
         if kind == "c":  # whoever takes complex numbers makes two fields of them
             return cls(path, key, stored.shape, own, (), scale, offset)
         dtype = np.dtype(np.float64 if wide else own if kind == "f" else np.float32)
-        return cls(path, key, stored.shape, dtype, _marks(path, key, stored), scale, offset)
+        return cls(path, key, stored.shape, dtype, marks(path, key, stored), scale, offset)
+
+    def of_field(self, stored: xr.Variable) -> "PackedVariable":
+        """The same variable as a field, whose values may be missing; coordinates lack none."""
+        if self.dtype.kind == "c":
+            return self
+        netcdf = not is_group(self.path)
+        return replace(
+            self,
+            valid=ValidRange.of(self.path, self.key, stored, self.scale, self.offset),
+            never_set=NeverSet.of(self.path, self.key, stored, netcdf=netcdf),
+        )
 
     def checked(self) -> "PackedVariable":
         """The same variable, of which it is known that no value is absent, or how absent ones are read.
@@ -117,9 +132,16 @@ class PackedVariable(FileArray):
         values = raw.astype(self.dtype)
         if (self.scale, self.offset) != (1, 0):
             values = values * self.scale + self.offset
-        if self.fill:
-            # CF's marks are packed values: they are compared before unpacking, in the stored type.
-            values[np.isin(raw, np.array(self.fill, raw.dtype))] = np.nan
+        # Marks and most limits are of packed values: they are compared before unpacking, in the stored type.
+        marked = np.isin(raw, np.array(self.fill, raw.dtype)) if self.fill else np.zeros(raw.shape, bool)
+        if self.never_set is not None and (never := self.never_set.among(raw) & ~marked).any():
+            self.never_set.tell()
+            marked |= never
+        if self.valid is not None and (outside := self.valid.outside(raw, values) & ~marked).any():
+            self.valid.tell()
+            marked |= outside
+        if marked.any():
+            values[marked] = np.nan
         return values
 
 
@@ -135,44 +157,6 @@ def _number(path: Path | Url, key: str, attrs: Mapping[Any, Any], name: str, def
             f"{path}: {key} has {name} {stated!r}, which is no finite number; correct the attribute"
         )
     return number
-
-
-def _marks(path: Path | Url, key: str, stored: xr.Variable) -> tuple[float, ...]:
-    """The stored values that CF's attributes say are missing ones."""
-    found: list[float] = []
-    for name in ("_FillValue", "missing_value"):
-        for mark in np.ravel(stored.attrs.get(name, ())):
-            with np.errstate(over="ignore"):
-                held = _as_stored(mark, stored.dtype)
-            if held is None and not (isinstance(mark, np.floating) and np.isnan(mark)):
-                text = f"{path}: {key} has the {name} {mark}, which no {stored.dtype} is, so it marks nothing"
-                assume("missing_values", key, text)
-            elif held is not None and held not in found:
-                found.append(held)
-    return tuple(found)
-
-
-def _as_stored(mark: Any, dtype: np.dtype[Any]) -> float | None:
-    """A mark in the type of the values; None where no value of that type can be it, so that it marks nothing.
-
-    Cast all the same, 1e20 would become the 0 of a 16-bit integer, which is a value like any other.
-    """
-    if isinstance(mark, str):  # some programs write attributes as text
-        try:
-            mark = float(mark)
-        except ValueError:
-            return None
-    number = mark.item() if isinstance(mark, np.generic) else mark
-    if not isinstance(number, int | float) or number != number:  # NaN differs from itself and needs no mark
-        return None
-    if dtype.kind == "f":
-        rounded = dtype.type(number).item()
-        # Beyond the type's range it would be infinity, which is a value, too.
-        return rounded if np.isfinite(rounded) or not np.isfinite(number) else None
-    if dtype.kind not in "iu" or number != np.floor(number):
-        return None
-    limits = np.iinfo(dtype)
-    return int(number) if limits.min <= number <= limits.max else None
 
 
 _KINDS = {"h5netcdf": "netCDF-4", "scipy": "netCDF-3", "zarr": "zarr"}

@@ -92,14 +92,14 @@ def test_marks_of_missing_values_stand_out_whether_rare_or_many(mark: float, sha
     values = waves(280, 30)
     values.reshape(-1)[:share] = mark
     (one,) = found(reader(values))
-    assert one.code == "spikes"
+    assert (one.code, one.question) == ("missing_values", True)
     assert f"{share} of {values.size} values" in one.text
 
 
 def test_a_mark_in_the_second_column_does_not_make_the_last_one_seem_to_repeat_the_first() -> None:
     values = waves(280, 30)
     values[..., 2, 1] = 1e36
-    assert [one.code for one in found(reader(values))] == ["spikes"]
+    assert [one.code for one in found(reader(values))] == ["missing_values"]
 
 
 def test_a_periodic_axis_that_repeats_its_first_point_is_told_and_one_with_walls_is_not() -> None:
@@ -146,3 +146,19 @@ def test_values_beyond_float32_are_outliers_and_no_warning() -> None:
     values[0, 0, 0, :3] = (1e300, -1e308, np.inf)
     (one,) = survey_fields(reader(values)).channels
     assert (one.outliers, one.loses, one.constant) == (3, False, False)
+
+
+@pytest.mark.parametrize("mark", [-9999.0, 1e20])
+@pytest.mark.parametrize("share", [0.5, 0.0005])
+def test_an_unmarked_mark_is_asked_about_in_the_units_of_the_source(mark: float, share: float) -> None:
+    values = waves(280, 10, points=64)
+    hidden = np.random.default_rng(0).random(values.shape) < share
+    values[hidden] = mark
+    options: dict[str, Any] = {"convert": {"pressure": {"units": "hPa", "scale": 0.01, "offset": 3}}}
+    (one,) = found(reader(values, **options))
+    assert (one.code, one.field, one.question) == ("missing_values", "pressure", True)
+    assert one.answer.startswith(f"marks: {{pressure: [{mark:.7g}]}}")
+    fields = reader(values, marks={"pressure": [mark]}, missing="keep", **options)
+    assert found(fields) == ()
+    stored = fields.read(slice(0, 2), slice(0, 3))[:, :, 0]
+    np.testing.assert_array_equal(np.isnan(stored), hidden)
