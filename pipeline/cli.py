@@ -64,6 +64,7 @@ TrustOption = Annotated[
     list[str] | None,
     typer.Option(metavar="MODULE:CLASS", help="A class of yours that a model or store may name; repeatable."),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @contextmanager
@@ -218,22 +219,25 @@ def check(
     overrides: OverridesArgument = None,
     processes: Annotated[int, typer.Option(min=1, help="That a training run will have.")] = 1,
     deep: Annotated[bool, typer.Option("--deep", help="Take two real steps of the worst case.")] = False,
+    as_json: JsonOption = False,
     trust: TrustOption = None,
 ) -> None:
     """Print the resolved configuration, or every error in it; of training also what it reads and takes."""
-    from pelagos.pipeline.runs.configuration import dump, load
+    from pelagos.pipeline.runs.configuration import load
 
     with reported(), _trusted(trust, overrides):
         command = command_of(config)
         loaded = load(config, overrides or [], config_class(command))
-        if command in PARALLEL:
-            from pelagos.pipeline.checking.check import report
+        from pelagos.pipeline.checking import check as checks
 
-            report(loaded, processes, deep=deep)
+        if command in PARALLEL:
+            checks.report(loaded, checks.findings(loaded, processes, deep=deep), as_json=as_json)
             return
         if deep:
             raise ConfigError(f"--deep takes steps of training; {config} is for {command}")
-        print(dump(loaded), end="")
+        from pelagos.pipeline.checking.forecast_check import check_forecasts
+
+        checks.report(loaded, check_forecasts(loaded), as_json=as_json)
 
 
 @app.command("help")

@@ -1,15 +1,19 @@
 """Check: what a training run will read, compute and need, before it waits in a queue."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 
+from pelagos.pipeline.checking.check_finding import CheckFinding
 from pelagos.pipeline.checking.rehearsal import Rehearsal, RunCost, rehearse
+from pelagos.pipeline.checking.run_concerns import run_concerns
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs.configuration import dump
 from pelagos.pipeline.runs.model_folder import Model
@@ -17,48 +21,77 @@ from pelagos.pipeline.runs.remarks import once
 from pelagos.pipeline.training.held_out import held_out_orders
 from pelagos.pipeline.training.network_cost import NetworkCost, network_cost
 from pelagos.pipeline.training.training_run import TrainingStage
+from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.online.online_dataset import OnlineDataset
 from pelagos.preprocessing.safety.trust import require_trust
 from pelagos.preprocessing.samples.data_concerns import concerns
+from pelagos.preprocessing.samples.dataset import Dataset
 from pelagos.preprocessing.samples.mixture import Mixture
+from pelagos.preprocessing.variables import keys
 
 _GRID_ERRORS = (ArithmeticError, RuntimeError, ValueError)
 """Errors of networks where a grid, or a device, does not suit them."""
 
 
-def report(config: TrainingStage, processes: int, *, deep: bool) -> None:
-    """Print the resolved configuration and, as YAML comments below it, the findings.
+def report(config: Config, found: Iterable[CheckFinding], *, as_json: bool) -> None:
+    """Print a resolved configuration and, as YAML comments below it, what is found; or all of it as JSON.
 
     Args:
-        config: the run, whose folder is left alone.
+        config: of any command.
+        found: printed as it comes, as JSON once all of it has.
+        as_json: whether to print JSON.
+
+    Raises:
+        PelagosError: what is found is that the command would fail.
+    """
+    prints = distributed.rank() == 0
+    if prints and not as_json:
+        print(dump(config), end="")
+    seen = []
+    # A rehearsal assembles the run once more.
+    with once():
+        for finding in found:
+            seen.append(finding)
+            if prints and not as_json:
+                print(f"# {finding}", flush=True)
+    if prints and as_json:
+        print(json.dumps(record(config, seen), indent=1))
+
+
+def record(config: Config, found: Sequence[CheckFinding]) -> dict[str, Any]:
+    """What a check prints as JSON; its keys are described in docs/training.md and stay."""
+    return {
+        "configuration": config.model_dump(mode="json"),
+        "findings": [{"about": one.about, "text": one.text, **one.values} for one in found],
+        "warnings": [one.text for one in found if one.about == "WARNING"],
+    }
+
+
+def findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[CheckFinding]:
+    """What is known of a training run, whose folder is left alone.
+
+    Args:
+        config: the run.
         processes: the number of processes that the run will have; at least those of a launcher, such as torchrun.
         deep: whether to take two steps as well.
 
     Raises:
         PelagosError: the run would fail.
     """
-    prints = distributed.rank() == 0
-    if prints:
-        print(dump(config), end="")
-    # A rehearsal assembles the run once more.
-    with once():
-        for line in _findings(config, max(processes, distributed.world()), deep=deep):
-            if prints:
-                print(f"# {line}", flush=True)
-
-
-def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[str]:
+    processes = max(processes, distributed.world())
     # Whoever checks a configuration, perhaps another's, has not yet decided to run it.
     require_trust(config.model_dump(mode="json"), "the configuration", "a check runs nothing of it")
     accumulation = config.loop.accumulation(processes)
     present, missing = config.available()
     if deep and missing:
         raise MissingFileError(f"{missing[0]}; a step can be taken when it does")
-    yield from (f"note: {note}; what follows is without it" for note in missing)
-    yield (
-        f"batch: {config.loop.batch_size} samples per optimiser step, in micro-batches of"
-        f" {config.loop.micro_batch}: {accumulation} on each of {processes} process(es)"
+    yield from (CheckFinding("note", f"{note}; what follows is without it") for note in missing)
+    yield CheckFinding(
+        "batch",
+        f"{config.loop.batch_size} samples per optimiser step, in micro-batches of"
+        f" {config.loop.micro_batch}: {accumulation} on each of {processes} process(es)",
+        {"micro_batches": accumulation, "processes": processes},
     )
     if present is None:
         return
@@ -69,6 +102,7 @@ def _findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[
             held_out_orders(mixture, config.loop)
         cost = RunCost(mixture, counted.flops, config.loop.steps, config.objective)
         yield from _describe_run(config, mixture, counted, groups, cost, processes)
+        yield from run_concerns(config, mixture)
     if deep:
         found = rehearse(present, cost, processes)
         yield from _describe_rehearsal(config, processes, found)
@@ -124,65 +158,112 @@ def _describe_run(
     groups: list[str],
     cost: RunCost,
     processes: int,
-) -> Iterator[str]:
+) -> Iterator[CheckFinding]:
     for dataset, share in zip(mixture.datasets, mixture.shares, strict=True):
-        (height, width), layout = dataset.layout.grid.shape, dataset.layout
-        where = f"in its split {dataset.config.split}"
-        if isinstance(dataset, OnlineDataset):
-            where = f"in its reservoir of {dataset.online.reservoir} trajectories"
-        yield (
-            f"data: {dataset.store.label}: {dataset.num_samples} samples {where},"
-            f" {share} an epoch, {height} x {width}, {len(layout.inputs)} channels in and"
-            f" {len(layout.outputs)} out"
-        )
+        yield _describe_data(dataset, int(share))
     for dataset in mixture.datasets:
         outputs = dataset.layout.outputs
         left_out = frozenset(outputs[channel].key for channel in config.loss.left_out(dataset.layout))
         found = concerns(dataset.store, dataset.normalizer, outputs, left_out)
-        yield from (f"data: {dataset.layout.dataset}: {concern}" for concern in found)
+        yield from (CheckFinding("data", f"{dataset.layout.dataset}: {concern}") for concern in found)
     for dataset, rate in _rates(config, mixture):
-        online = dataset.online
-        held = -(-online.reservoir // processes) + online.coming + online.valid
-        yield (
-            f"simulation: a new trajectory for every {dataset.uses} samples of {dataset.layout.dataset},"
-            f" {rate * config.loop.steps:.0f} in the run beside the {online.reservoir} of the reservoir; a process"
-            f" holds {held}, with those ahead and held out, in {_bytes_text(dataset.trajectory_bytes * held)}"
-        )
+        yield _describe_simulation(dataset, rate, config.loop.steps, processes)
     epochs = config.loop.steps / mixture.steps_per_epoch
-    yield (
-        f"epoch: {mixture.shares.sum()} samples, {mixture.steps_per_epoch:.1f} steps;"
-        f" the run's {config.loop.steps} steps are {epochs:.2f} epochs"
+    yield CheckFinding(
+        "epoch",
+        f"{mixture.shares.sum()} samples, {mixture.steps_per_epoch:.1f} steps;"
+        f" the run's {config.loop.steps} steps are {epochs:.2f} epochs",
+        {
+            "samples": int(mixture.shares.sum()),
+            "steps": float(mixture.steps_per_epoch),
+            "epochs": float(epochs),
+        },
     )
-    yield f"network: {counted.parameters} parameters"
-    yield from (f"optimizer: {group}" for group in groups)
+    yield CheckFinding("network", f"{counted.parameters} parameters", {"parameters": counted.parameters})
+    yield from (CheckFinding("optimizer", group) for group in groups)
     flops = config.loop.batch_size * cost.mean
-    yield f"arithmetic: {flops:.3g} floating-point operations per step, over all processes, mean of the run"
+    yield CheckFinding(
+        "arithmetic",
+        f"{flops:.3g} floating-point operations per step, over all processes, mean of the run",
+        {"operations": float(flops)},
+    )
 
 
-def _describe_rehearsal(config: TrainingStage, processes: int, found: Rehearsal) -> Iterator[str]:
+def _describe_data(dataset: Dataset, share: int) -> CheckFinding:
+    (height, width), layout = dataset.layout.grid.shape, dataset.layout
+    where = f"in its split {dataset.config.split}"
+    if isinstance(dataset, OnlineDataset):
+        where = f"in its reservoir of {dataset.online.reservoir} trajectories"
+    return CheckFinding(
+        "data",
+        f"{dataset.store.label}: {dataset.num_samples} samples {where},"
+        f" {share} an epoch, {height} x {width}, {len(layout.inputs)} channels in and {len(layout.outputs)} out",
+        {
+            "dataset": layout.dataset,
+            "samples": dataset.num_samples,
+            "samples_per_epoch": share,
+            "shape": [height, width],
+            "inputs": list(keys(layout.inputs)),
+            "outputs": list(keys(layout.outputs)),
+        },
+    )
+
+
+def _describe_simulation(dataset: OnlineDataset, rate: float, steps: int, processes: int) -> CheckFinding:
+    online = dataset.online
+    held = -(-online.reservoir // processes) + online.coming + online.valid
+    size = dataset.trajectory_bytes * held
+    return CheckFinding(
+        "simulation",
+        f"a new trajectory for every {dataset.uses} samples of {dataset.layout.dataset},"
+        f" {rate * steps:.0f} in the run beside the {online.reservoir} of the reservoir; a process"
+        f" holds {held}, with those ahead and held out, in {_bytes_text(size)}",
+        {"dataset": dataset.layout.dataset, "trajectories": rate * steps, "bytes": int(size)},
+    )
+
+
+def _describe_rehearsal(config: TrainingStage, processes: int, found: Rehearsal) -> Iterator[CheckFinding]:
     height, width = found.dataset.layout.grid.shape
-    yield (
-        f"worst case: dataset {found.dataset.layout.dataset}, {height} x {width},"
-        f" {found.calls} forecast step(s) of {config.loop.micro_batch} samples"
+    yield CheckFinding(
+        "worst case",
+        f"dataset {found.dataset.layout.dataset}, {height} x {width},"
+        f" {found.calls} forecast step(s) of {config.loop.micro_batch} samples",
+        {"dataset": found.dataset.layout.dataset, "forecast_steps": found.calls},
     )
     if processes > distributed.world():
-        yield (
-            f"note: one process did the share of one of {processes}: communication is not in the time,"
-            " nor what ZeRO saves in the memory"
+        yield CheckFinding(
+            "note",
+            f"one process did the share of one of {processes}: communication is not in the time,"
+            " nor what ZeRO saves in the memory",
         )
-    yield f"peak memory: {_bytes_text(found.memory)} of a process on the host"
-    if found.reserved:
-        yield (
-            f"peak GPU memory: {_bytes_text(found.allocated)} of tensors, {_bytes_text(found.reserved)} reserved, of"
-            f" {_bytes_text(torch.cuda.get_device_properties(distributed.device()).total_memory)}"
-        )
-    yield f"step time: {found.seconds:.3g} s, with the data read and the weights updated"
-    typical, most = (_duration_text(seconds) for seconds in (found.typical, found.most))
-    yield (
-        f"wall time: about {typical} for {config.loop.steps} steps by the datasets' shares of the arithmetic,"
-        f" {most} if every step were the worst; validations not counted"
+    yield CheckFinding(
+        "peak memory", f"{_bytes_text(found.memory)} of a process on the host", {"bytes": found.memory}
     )
-    yield f"checkpoint: {_bytes_text(found.checkpoint)}, of which the run keeps {config.loop.keep}"
+    if found.reserved:
+        total = torch.cuda.get_device_properties(distributed.device()).total_memory
+        yield CheckFinding(
+            "peak GPU memory",
+            f"{_bytes_text(found.allocated)} of tensors, {_bytes_text(found.reserved)} reserved, of"
+            f" {_bytes_text(total)}",
+            {"bytes": found.allocated, "reserved_bytes": found.reserved, "total_bytes": total},
+        )
+    yield CheckFinding(
+        "step time",
+        f"{found.seconds:.3g} s, with the data read and the weights updated",
+        {"seconds": found.seconds},
+    )
+    typical, most = (_duration_text(seconds) for seconds in (found.typical, found.most))
+    yield CheckFinding(
+        "wall time",
+        f"about {typical} for {config.loop.steps} steps by the datasets' shares of the arithmetic,"
+        f" {most} if every step were the worst; validations not counted",
+        {"seconds": found.typical, "most_seconds": found.most},
+    )
+    yield CheckFinding(
+        "checkpoint",
+        f"{_bytes_text(found.checkpoint)}, of which the run keeps {config.loop.keep}",
+        {"bytes": found.checkpoint},
+    )
 
 
 def _rates(config: TrainingStage, mixture: Mixture) -> Iterator[tuple[OnlineDataset, float]]:
@@ -194,15 +275,17 @@ def _rates(config: TrainingStage, mixture: Mixture) -> Iterator[tuple[OnlineData
 
 def _describe_production(
     config: TrainingStage, mixture: Mixture, processes: int, found: Rehearsal
-) -> Iterator[str]:
+) -> Iterator[CheckFinding]:
     step = found.typical / config.loop.steps
     for dataset, rate in _rates(config, mixture):
         done = dataset.production()
         each = done.seconds / done.simulated
         needed = rate * each / step / processes
-        yield (
-            f"producers: {each:.3g} s per trajectory of {dataset.layout.dataset}, so that {needed:.2g} for each process"
-            f" keep up with training; there are {dataset.online.producers}"
+        yield CheckFinding(
+            "producers",
+            f"{each:.3g} s per trajectory of {dataset.layout.dataset}, so that {needed:.2g} for each process"
+            f" keep up with training; there are {dataset.online.producers}",
+            {"dataset": dataset.layout.dataset, "seconds": each, "needed": needed},
         )
 
 

@@ -18,7 +18,8 @@ def read_yaml_text(text: str, *, quick: bool = False) -> Any:
         quick: whether to read it in C, ten times faster, with messages that do not show the line.
 
     Raises:
-        yaml.YAMLError: it is not YAML, is too long or too deep, or holds aliases that would multiply its size.
+        yaml.YAMLError: it is not YAML, is too long or too deep, sets a key twice, or holds aliases that would multiply
+            its size.
     """
     kind = _QUICK if quick else yaml.SafeLoader
     if len(text) > _LONGEST:
@@ -30,6 +31,7 @@ def read_yaml_text(text: str, *, quick: bool = False) -> Any:
         if node is None:
             return None
         _check_size(node)
+        _check_unique(node)
         return loader.construct_document(node)
     finally:
         loader.dispose()
@@ -62,6 +64,26 @@ def _check_size(root: yaml.Node) -> None:
         raise yaml.YAMLError(
             f"its aliases (*name) make {whole} values of {len(sizes)}; at most {_MOST} more would be right"
         )
+
+
+def _check_unique(root: yaml.Node) -> None:
+    """Refuse mappings that set a key twice, of which YAML's readers take the last without a word."""
+    waiting, seen = [root], {id(root)}
+    while waiting:
+        node = waiting.pop()
+        lines: dict[str, int] = {}
+        for key in (pair[0] for pair in node.value) if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            name, line = f"{key.tag} {key.value}", key.start_mark.line + 1
+            if name in lines:
+                raise yaml.YAMLError(
+                    f"line {line} sets {key.value} again, after line {lines[name]}; keep one of them"
+                )
+            lines[name] = line
+        fresh = [child for child in _children(node) if id(child) not in seen]
+        seen |= {id(child) for child in fresh}
+        waiting += fresh
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:

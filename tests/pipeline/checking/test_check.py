@@ -1,5 +1,6 @@
 """Check: what a run would meet is said before it is begun, and nothing of its folder is touched."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,16 @@ def test_a_run_is_described_behind_its_configuration(folder: Path) -> None:
     assert sorted(decay for decay, _ in groups) == ["0", "0.01"]
     assert sum(int(number) for _, number in groups) <= int(found(r"network: (\d+) parameters", output))
     assert not (folder / "run").exists()
+
+
+def test_the_same_is_told_to_programs_in_numbers(folder: Path) -> None:
+    told = json.loads(checked("train.yaml", "--json"))
+    assert told["configuration"]["loop"]["batch_size"] == 8
+    by_what = {one["about"]: one for one in told["findings"]}
+    assert by_what["epoch"]["samples"] == 72
+    assert by_what["batch"] == {**by_what["batch"], "micro_batches": 4, "processes": 1}
+    assert by_what["network"]["text"] == f"{by_what['network']['parameters']} parameters"
+    assert told["warnings"] == [one["text"] for one in told["findings"] if one["about"] == "WARNING"]
 
 
 def test_what_may_spoil_training_is_told(folder: Path) -> None:

@@ -42,3 +42,12 @@ def test_plain_yaml_is_what_the_safe_loader_makes_of_it(quick: bool) -> None:
     text = "base: &b {x: 1, y: [a, 2.5]}\nover: {<<: *b, x: 2}\nagain: [*b, *b]\n"
     assert read_yaml_text(text, quick=quick) == yaml.safe_load(text)
     assert read_yaml_text("", quick=quick) is None
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_key_that_is_set_twice_is_told_with_both_lines(quick: bool) -> None:
+    with pytest.raises(yaml.YAMLError, match="line 4 sets steps again, after line 2"):
+        read_yaml_text("loop:\n  steps: 10\n  keep: 2\n  steps: 20\n", quick=quick)
+    # A merged mapping may be overruled, and other mappings have keys of their own.
+    text = "base: &base {steps: 10}\nloops: [{<<: *base, steps: 20}, {steps: 30}]\n"
+    assert [one["steps"] for one in read_yaml_text(text, quick=quick)["loops"]] == [20, 30]

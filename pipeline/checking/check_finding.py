@@ -1,0 +1,28 @@
+"""What a check finds: a line for people, and its numbers for programs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CheckFinding:
+    """One thing that is known of a run before it begins.
+
+    Attributes:
+        about: what it is about, as the line begins: `data`, `epoch`, `network`, ..., or `note` or `WARNING`.
+        text: in words.
+        values: the same in numbers, under names that stay (docs/training.md lists them).
+    """
+
+    about: str
+    text: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.about}: {self.text}"
+
+
+def warning(text: str) -> CheckFinding:
+    """A finding that will not stop a run, and perhaps spoil it."""
+    return CheckFinding("WARNING", text)
