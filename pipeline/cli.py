@@ -399,7 +399,6 @@ ModelArgument = Annotated[
 UriOption = Annotated[
     str, typer.Option("--uri", metavar="URI", help="Of the registry; runs/mlflow.db here by default.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _tracking(uri: str) -> "TrackingConfig":
