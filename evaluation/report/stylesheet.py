@@ -1,18 +1,19 @@
 """The style sheet of reports: quiet, light and dark, wide and narrow.
 
---c0 to --c6 are the colours of methods: told apart with red-green blindness (after Okabe and Ito, 2008).
+--c0 to --c6 are the colours of methods, after Okabe and Ito (2008), darker on paper and lighter on black: told apart
+with red-green blindness too.
 """
 
 STYLE = """
 :root {
   color-scheme: light dark;
-  --paper: #fdfdfb; --card: #f4f4f0; --ink: #1d2530; --muted: #667180; --rule: #e2e3df; --accent: #0b6594;
-  --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #b0508c; --c4: #b98500; --c5: #3f9fd8; --c6: #7a6a55;
+  --paper: #fdfdfb; --card: #f4f4f0; --ink: #1d2530; --muted: #65707f; --rule: #e2e3df; --accent: #0b6594;
+  --c0: #0072b2; --c1: #b84800; --c2: #009e73; --c3: #b0508c; --c4: #b98500; --c5: #3a97d0; --c6: #6a5a46;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14181d; --card: #1d232a; --ink: #e5e8eb; --muted: #98a3ae; --rule: #2c333b; --accent: #6cc0ea;
-    --c0: #4aa8e8; --c1: #ff8f52; --c2: #35c79a; --c3: #e394c6; --c4: #e8b640; --c5: #9bd4f5; --c6: #c0b09a;
+    --c0: #4aa8e8; --c1: #ff8f52; --c2: #35c79a; --c3: #e394c6; --c4: #e8b640; --c5: #9bd4f5; --c6: #9a7f66;
   }
 }
 * { box-sizing: border-box; }
