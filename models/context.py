@@ -34,6 +34,7 @@ class Context:
         scalars: (B, S) in the signature's order, NaN where missing; None if all are missing.
     """
 
+    # Positions, not keys, so that a compiled graph is specialised on plain integers.
     inputs: tuple[int, ...] | None = None
     outputs: tuple[int, ...] | None = None
     residual: tuple[int, ...] | None = None

@@ -53,6 +53,7 @@ def _wrap(x: Tensor, axis: int, before: int, after: int) -> Tensor:
 
 def _extend(x: Tensor, axis: int, before: int, after: int, fill: Fill) -> Tensor:
     ends = ((0, before), (x.shape[axis] - 1, after))
+    # Zeros and copies by hand: F.pad copies edges on the last axes alone, and only of tensors of 3 to 5 axes.
     first, last = (
         x.narrow(axis, at, 1).expand(*_with_length(x, axis, amount))
         if fill == "edge"
@@ -82,6 +83,7 @@ def convolve(
     """(B, C, H, W) to (B, C', H, W): a convolution with an odd kernel, by the layer's weight or the one given."""
     weight = conv.weight if weight is None else weight
     reach = [size // 2 for size in weight.shape[-2:]]
+    # Zeros on both axes are the convolution's own padding, which costs no copy.
     if fill == "edge" or any(periodic):
         rows, columns = ((cells, cells) for cells in reach)
         x_BCHW = pad(x_BCHW, rows, columns, periodic, fill)

@@ -120,8 +120,10 @@ class UNet(nn.Module):
             blocks = [ConvNeXtBlock(dim, kernel, expansion, num_conditions) for _ in range(depth)]
             return UNetLevel(blocks, checkpointing=checkpointing)
 
+        # No normalisation here: amplitudes are part of what fields say.
         self.stem = nn.Conv2d(len(signature.inputs), dims[0], 3)
         self.encoder = nn.ModuleList(level(dim) for dim in dims)
+        # Kernels of the stride: cells of the coarse grid do not overlap, so that periodic axes need no padding.
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(dims))
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairwise(dims)

@@ -83,6 +83,7 @@ class OnlineConfig(SamplesConfig):
         described = select_fields(template(self.simulation), FieldOptions())
         supply = TrajectorySupply(self.simulation, self.producers)
         try:
+            # The requests are held until all are there: the supply itself forgets what nobody holds.
             requests = supply.request(range(self.valid + self.statistics))
             return _store(self, described, supply, [supply.get(request.number) for request in requests])
         except BaseException:
@@ -157,7 +158,9 @@ def _store(
     static_NCHW = np.stack([trajectory.static for trajectory in made])
     scalars_NS = np.stack([trajectory.scalars for trajectory in made])
     num, train = config.valid, state_NTCHW[config.valid :]
+    # Without a channel there is no frame to take the size of.
     static = static_NCHW[num:] if described.static else static_NCHW[:0]
+    # All frames train, and no trajectory has a frame before its first.
     every, before = np.ones(train.shape[:2], bool), np.ones(0, bool)
     measures = measure_block(train, static, every, every, train[:0, 0], before)
     found = statistics_of(measures)
@@ -237,6 +240,7 @@ class OnlineDataset(Dataset):
 
     def __init__(self, store: OnlineStore, config: OnlineConfig, normalizer: Normalizer) -> None:
         shared = {name: getattr(config, name) for name in SamplesConfig.model_fields}
+        # A path is never opened here: the store is there already, and its label is what messages show.
         super().__init__(store, DatasetConfig(path=Path(store.label), **shared), normalizer)
         self.online, self._supply = config, store.supply
         # Training reads what producers make; the store's own frames are those held out.
@@ -257,6 +261,7 @@ class OnlineDataset(Dataset):
 
     def index(self, samples: Ints) -> Ints:
         """See Dataset."""
+        # Sample numbers run through one trajectory after the other, without an end.
         trajectories, parts = np.divmod(samples, self._index.num_samples)
         index = self._index.lookup(parts)
         index[:, 0] = trajectories

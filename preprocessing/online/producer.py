@@ -82,6 +82,7 @@ class Producer:
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
+        # Of zeros: the sizes are needed before anything is simulated.
         self._shape = TrajectoryShape.of(select_fields(template(simulation), FieldOptions()))
         self._memory = SharedMemory(simulation.batch * self._shape.bytes)
         self._lock, self._closed, self.seconds = Lock(), False, 0.0
@@ -127,6 +128,7 @@ class Producer:
 
     def _replace(self, error: ChildEndedError, told: str) -> None:
         with self._lock:
+            # A child that `kill` ended needs no successor.
             if self._closed:
                 raise error
             self._process.close()
@@ -159,9 +161,11 @@ def _start(setup: Message, memory: NDArray[np.uint8]) -> Callable[[Message], Mes
 
 def _simulate(simulation: Simulation, numbers: list[int], arrays: Frames) -> list[list[float]]:
     """Simulate trajectories into the first places; returns the parameters of each."""
+    # By the same selection as a build, so that channels have the order and the form of stored ones.
     fields = select_fields(simulate_trajectories(simulation, numbers), FieldOptions())
     every = slice(0, len(numbers))
     state = fields.read(every, slice(0, len(fields.axis)))
+    # Frames first, then static fields, as `_taken` finds them.
     split = state.shape[1] * state.shape[2]
     arrays[every, :split] = state.reshape(len(numbers), split, *state.shape[3:])
     if fields.static:

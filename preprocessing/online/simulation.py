@@ -80,6 +80,7 @@ def _silent(done: int, total: int) -> None:
 
 def simulate(config: SimulateConfig, progress: Progress = _silent) -> xr.Dataset:
     """All trajectories in memory; raises DataError where one does not stay finite."""
+    # Blocks share all but their trajectories, so nothing has to be compared.
     return xr.concat(
         list(simulate_batches(config, progress)),
         dim="trajectory",
@@ -136,12 +137,14 @@ def template(config: Simulation) -> xr.Dataset:
         (1, len(equation.static_variables), *config.shape),
         (1, len(equation.scalars)),
     )
+    # Zeros of the system, which take no memory until they are written to.
     fields_NTCHW, static_NCHW, scalars_NS = (torch.from_numpy(np.zeros(s, config.dtype)) for s in shapes)
     return _dataset(config, equation, fields_NTCHW, static_NCHW, scalars_NS, [0])
 
 
 def _frames(config: Simulation, equation: PDE, state: State, indices: Sequence[int]) -> Iterator[Tensor]:
     fields_NCHW, time = state.fields, 0.0
+    # The warm-up leads to the first frame, which counts as time 0.
     durations = [config.warmup, *[config.interval] * (config.num_frames - 1)]
     for duration in durations:
         if duration > 0:
@@ -154,6 +157,7 @@ def _frames(config: Simulation, equation: PDE, state: State, indices: Sequence[i
 def _check_finite(
     equation: PDE, state: State, fields_NCHW: Tensor, indices: Sequence[int], time: float
 ) -> None:
+    # After every frame, not at the end: the message then says when, and no time goes into the rest.
     finite = torch.isfinite(fields_NCHW).flatten(1).all(dim=1)
     if not finite.all():
         place = int(finite.int().argmin())

@@ -86,7 +86,7 @@ class TrajectorySupply:
             request = self._awaited(number)
         if request.trajectory is not None:
             return request.trajectory
-        raise self._failure or PelagosError(f"trajectory {number} is not waited for any more")
+        raise self._failure or PelagosError(f"trajectory {number} is no longer waited for")
 
     def count(self) -> tuple[int, int]:
         """How many trajectories of the reservoir are ready, and how many it should have."""
@@ -108,6 +108,7 @@ class TrajectorySupply:
             self._closed = True
             self._changed.notify_all()
         for producer, thread in zip(self._producers, self._threads, strict=True):
+            # Killed, not asked to end: the batch that it is at may take long.
             producer.kill()
             thread.join()
 
@@ -124,6 +125,7 @@ class TrajectorySupply:
         request = self._requests.get(number)
         if request is None:
             request = self._requests[number] = self._pending[number] = Request(number)
+        # The same trajectory may be held by the reservoir and asked for by a batch: the most urgent reason counts.
         request.urgency = min(request.urgency, urgency)
         return request
 
@@ -143,6 +145,7 @@ class TrajectorySupply:
                 pass
         except Exception as error:
             with self._changed:
+                # Told to whoever waits, rather than lost with this thread.
                 self._failure = error
                 self._changed.notify_all()
         finally:

@@ -62,6 +62,7 @@ class AllenCahn(SpectralPDE):
         scalars = [draw(self.config.diffusivity, rng), draw(self.config.rate, rng)]
         y, x = self.unit_axes(shape)
         sines = random_functions.unit_rms(random_functions.sines(rng, y, x, self.config.modes, decay=1.0))
+        # Between the two pure phases from the start, so that no fast relaxation comes first.
         phase = torch.from_numpy(np.tanh(sines))[None, None]
         return State(
             self.smoothed(phase),

@@ -40,8 +40,10 @@ def _grid_misfits(equation: PDE, grid: Grid) -> Iterator[str]:
                 f"its boundary_{name} is {','.join(boundary)}, the equation's is {','.join(equation.boundary)}"
             )
         if not even:
+            # Without one spacing there is no length to compare.
             yield f"its points along {name} are uneven, the equation's have one spacing"
             continue
+        # Derivatives along the axis would have the wrong sign.
         if len(values) > 1 and values[-1] < values[0]:
             yield f"its {name} descends, the equation's ascends: build it in ascending order (regrid)"
         length = spacing * len(values)

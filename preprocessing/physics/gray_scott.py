@@ -32,7 +32,7 @@ class Regime(Config):
 
 
 def _around(feed: float, kill: float) -> Regime:
-    width = 0.01
+    width = 0.01  # relative; patterns of neighbouring kinds are no further than a few per cent apart
     return Regime(
         feed=Range(low=feed * (1 - width), high=feed * (1 + width)),
         kill=Range(low=kill * (1 - width), high=kill * (1 + width)),
@@ -110,6 +110,7 @@ class GrayScott(SpectralPDE):
         width = (config.width.low, config.width.high)
         blobs = random_functions.blobs(rng, y, x, config.blobs, width, signed=False)
         activator = 0.4 * torch.from_numpy(np.tanh(blobs))
+        # Spots in which the inhibitor is partly used up: without it the activator would just die away.
         fields = torch.stack([activator, 1 - 1.5 * activator])[None]
         return State(
             self.smoothed(fields),
@@ -124,6 +125,7 @@ class GrayScott(SpectralPDE):
     def symbol(self, modes: Modes, scalars_NS: Tensor) -> Tensor:
         """See SpectralPDE.symbol."""
         feed, kill, of_activator, of_inhibitor = scalars_NS[:, :, None, None].unbind(1)
+        # Decay and diffusion are stepped exactly, so that a step has only the reaction to resolve.
         square = modes.square
         return torch.stack([-of_activator * square - feed - kill, -of_inhibitor * square - feed], dim=1)
 
@@ -136,7 +138,9 @@ class GrayScott(SpectralPDE):
         sign = torch.stack([mask, -mask])
 
         def term(coefficients_NCHK: Tensor) -> Tensor:
+            # The mask of two thirds keeps products of two fields free of aliases; of three a few short waves have some.
             activator, inhibitor = modes.backward(mask * coefficients_NCHK).unbind(1)
+            # What the inhibitor loses the activator gains, so one transform serves both.
             reaction = modes.forward(activator * activator * inhibitor)
             return sign * reaction[:, None] + supply
 

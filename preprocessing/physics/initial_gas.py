@@ -57,7 +57,7 @@ class KelvinHelmholtz(Config):
     speed: Positive = Range(low=0.3, high=0.6)
     thickness: Positive = Range(low=0.02, high=0.04)
     disturbance: Positive = Range(low=0.03, high=0.1)
-    pressure: Positive = 2.5
+    pressure: Positive = 2.5  # a speed of sound of 1.9 at density 1: the layer stays subsonic
 
     def state(self, rng: np.random.Generator, y: Axis, x: Axis) -> Values:
         """(4, H, W)."""
@@ -105,6 +105,7 @@ class GaussianBlobs(Config):
 
         def bumps(signed: bool) -> Values:
             blobs = random_functions.blobs(rng, y, x, self.count, width, signed)
+            # Where humps overlap their sum has no bound; tanh keeps density and pressure within the range asked for.
             return np.asarray(np.tanh(blobs))
 
         def between(values: Range) -> Values:

@@ -57,6 +57,7 @@ class Kolmogorov(NavierStokes):
         number = self.forcing.wave_numbers[rng.integers(len(self.forcing.wave_numbers))]
         direction = self.forcing.directions[rng.integers(len(self.forcing.directions))]
         y, x = self.unit_axes(shape)
+        # A force that varies only across its direction has no divergence, so the pressure takes no part of it.
         across = y[:, None] if direction == "x" else x[None, :]
         force = torch.zeros(1, 2, *shape, dtype=torch.float64)
         force[0, "xy".index(direction)] = torch.from_numpy(

@@ -94,6 +94,7 @@ class NavierStokes(SpectralPDE):
         speed, mean_speed = draw(config.speed, rng), draw(config.mean_speed, rng)
         angle = rng.uniform(0, 2 * np.pi)
         flow = config.initial[rng.integers(len(config.initial))]
+        # Smoothed, since what aliases in products would be there from the first step.
         vorticity = self.smoothed(torch.from_numpy(flow.vorticity(rng, y, x))[None])
         velocity = self.velocity(vorticity, torch.zeros(1, 2, dtype=torch.float64))
         # Scaled after the projection onto the grid, so that every grid has the speed asked for.

@@ -104,6 +104,7 @@ class PDE(ABC):
         dtype: torch.dtype = torch.float64,
     ) -> State:
         """Random initial states of some trajectories; that of trajectory i depends only on (seed, i)."""
+        # One generator for each trajectory: neither the batch nor the number of workers changes what is drawn.
         states = [self.draw(np.random.default_rng([seed, index]), shape) for index in indices]
         return State(
             torch.cat([state.fields for state in states]).to(dtype),
@@ -135,6 +136,7 @@ class PDE(ABC):
         advanced = self.propagate(
             frames_NTCHW[:, :-1].flatten(0, 1), repeat(static_NCHW), repeat(scalars_NS), interval, dt
         )
+        # The propagator takes frames of a trajectory side by side, as if they were trajectories.
         later = frames_NTCHW[:, 1:]
         return (later - advanced.reshape(later.shape)) / interval
 
@@ -153,6 +155,7 @@ class PDE(ABC):
     @final
     def integral(self, field_NHW: Tensor) -> Tensor:
         """The integral (N,) of a field over the square."""
+        # On a periodic grid this is the trapezoidal rule, exact for every mode that the grid resolves.
         return field_NHW.mean(dim=(-2, -1)) * self.length**2
 
 

@@ -37,6 +37,7 @@ def blobs(
     amplitude = rng.uniform(0.5, 1, count)
     if signed:
         amplitude *= rng.choice([-1.0, 1.0], count)
+    # A Gaussian is a product along the axes, so that all bumps are one product of matrices.
     return np.asarray((_bumps(y, centre_y, sigma) * amplitude) @ _bumps(x, centre_x, sigma).T)
 
 
@@ -51,6 +52,7 @@ def spectrum(rng: np.random.Generator, y: Axis, x: Axis, peak: float, slope: flo
     coefficients = amplitude * (rng.standard_normal(k.shape) + 1j * rng.standard_normal(k.shape))
     waves_y = np.exp(2j * np.pi * number * y[:, None])
     waves_x = np.exp(2j * np.pi * number * x[:, None])
+    # The real part has half of the variance of each mode, of which only the shape matters here.
     return np.asarray((waves_y @ coefficients @ waves_x.T).real)
 
 

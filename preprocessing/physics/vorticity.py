@@ -15,7 +15,9 @@ from pelagos.preprocessing.physics.spectral import Modes
 
 def biot_savart(modes: Modes) -> Tensor:
     """(2, H, K) factors from vorticity to velocity: u = d psi/dy, v = -d psi/dx, -Lap psi = w."""
+    # At k = 0 there is no stream function: the 1 added keeps the quotient finite, and the last factor removes it.
     inverse = 1 / (modes.square + modes.mean) * (1 - modes.mean)
+    # Times U + i V at k = 0 these are U + i V and V - i U, whose real parts are the mean flow.
     return torch.stack([modes.ddy * inverse + modes.mean, -modes.ddx * inverse - 1j * modes.mean])
 
 

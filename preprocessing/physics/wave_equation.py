@@ -74,6 +74,7 @@ class Wave(PDE):
         low, high = bounds(config.wave_speed)
         width = (config.width.low, config.width.high)
         humps = random_functions.blobs(rng, y, x, config.blobs, width, signed=True)
+        # Without a mean, which the Laplacian does not see and which would stay for ever.
         displacement = torch.from_numpy(humps - humps.mean())
         return State(
             torch.stack([displacement, torch.zeros_like(displacement)])[None],
@@ -93,6 +94,7 @@ class Wave(PDE):
         assert duration > 0, duration
         modes = Modes.of(fields_NCHW, self.length)
         spacing = self.length / max(modes.shape)
+        # RK4 needs c |k| dt < sqrt(8); with |k| up to sqrt(2) pi / spacing that is a Courant number of 0.63.
         longest = dt or self.config.courant * spacing / bounds(self.config.wave_speed)[1]
         num_steps = count_steps(duration, longest)
         speed_squared = static_NCHW[:, 0].square()
@@ -111,6 +113,7 @@ class Wave(PDE):
         """The energy (rate^2 / c^2 + |grad u|^2) / 2 and the momentum rate / c^2."""
         u, rate = fields_NCHW.unbind(1)
         weighted = rate / static_NCHW[:, 0].square()
+        # By parts the integral of |grad u|^2, with the Nyquist mode too, which first derivatives leave out.
         tension = -u * laplacian(Modes.of(fields_NCHW, self.length), u)
         return {
             "energy": self.integral(rate * weighted + tension) / 2,

@@ -41,6 +41,7 @@ class _PaddingArguments(Config):
         return PaddingConfig(mode=self.mode, lat=self.pad_lat, lon=self.pad_lon)
 
 
+# Left out without a word, such a part would change every number that the network gives.
 class _SwitchedOff(Config):
     """A part of the reference that Pelagos does not have: it may be described, but not switched on."""
 
@@ -155,6 +156,7 @@ class FuXiArguments(_CreditArguments):
     proj_drop: float = 0
     attn_drop: float = 0
     drop_path: float = 0
+    # Literals, so that a file that asks for what is not here is refused by pydantic, with the key's name.
     use_noise: Literal[False] = False
 
     def translate(self) -> FuXiConfig:
@@ -163,6 +165,7 @@ class FuXiArguments(_CreditArguments):
         Raises:
             ConfigError: the reference has no such network.
         """
+        # The reference has one token for all frames of a patch, and no place for a second one.
         if self.frame_patch_size != self.frames:
             raise ConfigError(
                 f"frame_patch_size is {self.frame_patch_size}, but a patch must hold all {self.frames} frames"
@@ -299,6 +302,7 @@ def save_crossformer(network: CreditNetwork) -> tuple[dict[str, Any], dict[str, 
     """The arguments and state dict that miles-credit's CrossFormer loads, in the generation that was loaded."""
     arguments, state = save_fuxi(network)
     if network.nested:
+        # Pelagos has the names of the published generation, whichever was loaded.
         state = {_CONVS.sub(r"\1.1.", key): value for key, value in state.items()}
     return arguments, state
 
@@ -342,6 +346,7 @@ def _decoder_from_type(kind: str) -> Decoder:
     return "transposed" if kind == "crossformer" else "pixel_shuffle"
 
 
+# The reference's files name no variables.
 def _signature(num_inputs: int, num_outputs: int) -> Signature:
     return Signature(
         inputs=tuple(f"input_{i}" for i in range(num_inputs)),

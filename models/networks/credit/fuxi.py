@@ -126,7 +126,7 @@ class UTransformer(nn.Module):
         super().__init__()
         self.down = DownBlock(dim, dim, groups)
         self.layer = SwinStage(dim, depth, num_heads, window, checkpointing=checkpointing)
-        self.up = TransposedUpBlock(2 * dim, dim, groups)
+        self.up = TransposedUpBlock(2 * dim, dim, groups)  # of the skip connection's channels, then these
         self.window = window
 
     def forward(self, x_BChw: Tensor) -> Tensor:
@@ -177,6 +177,7 @@ class FuXi(nn.Module):
         self.frames, self.patch = frames, patch
         self.cube_embedding = CubeEmbedding(dim_in, dim, (frames, *patch))
         self.u_transformer = UTransformer(dim, depth, num_heads, window, groups, checkpointing=checkpointing)
+        # Each patch is predicted from its token alone, without the overlap that a convolution would have.
         self.fc = nn.Linear(dim, dim_out * patch[0] * patch[1])
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -195,4 +196,5 @@ class FuXi(nn.Module):
         x_BChw = self.u_transformer(self.cube_embedding(x_BCTHW))
         y_BhwC: Tensor = self.fc(x_BChw.permute(0, 2, 3, 1))
         p, q = self.patch
+        # Channels vary fastest within a patch, as published weights have it.
         return rearrange(y_BhwC, "b h w (p q c) -> b c (h p) (w q)", p=p, q=q)

@@ -77,5 +77,6 @@ class PaddedNetwork(nn.Module):
         y_BCHW: Tensor = self.body(self.padding.pad(x_BCHW, periodic))
         y_BCHW = self.padding.crop(y_BCHW, height, width, self.scale)
         if self.interpolate and y_BCHW.shape[-2:] != (height, width):
+            # As the published networks do where their strides leave an output that is coarser than the input.
             y_BCHW = F.interpolate(y_BCHW, (height, width), mode="bilinear", align_corners=False)
         return y_BCHW

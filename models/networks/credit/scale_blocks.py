@@ -14,6 +14,7 @@ def _two_convolutions(channels: int, groups: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(2):
         layers.append(nn.Conv2d(channels, channels, 3, padding=1))
+        # The statistics of one sample: small batches of large fields leave too few for batch normalisation.
         layers += [nn.GroupNorm(groups, channels), nn.SiLU()]
     return nn.Sequential(*layers)
 

@@ -31,6 +31,7 @@ class CosineAttention(CachingModule):
         if dim % num_heads:
             raise ConfigError(f"{dim} channels do not split into {num_heads} heads")
         self.num_heads, self.window = num_heads, window
+        # A logarithm, so that the scale stays positive; 10 at the start, capped at 100 (section 3.2).
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), log(10.0)))
         self.cpb_mlp = nn.Sequential(
             # 512 hidden channels whatever the number of heads, as in Swin V2.
@@ -127,6 +128,7 @@ def _regions(cells: int, side: int, shift: int, device: torch.device) -> Tensor:
     cell = torch.arange(cells, device=device)
     if not shift:
         return torch.zeros_like(cell)
+    # After the roll the last window along an axis holds `shift` cells from the opposite edge.
     return (cell >= cells - side).long() + (cell >= cells - shift).long()
 
 

@@ -68,6 +68,7 @@ class WXFormerConfig(Config):
     def _check(self) -> Self:
         if len(self.kernels) != NUM_STAGES:
             raise ConfigError(f"kernels are given for {len(self.kernels)} stages, but there are {NUM_STAGES}")
+        # Skip connections join stages whose grids differ by 2.
         if self.strides[1:] != (2, 2, 2):
             raise ConfigError(f"strides are {self.strides}, but the decoder needs 2 in the last three stages")
         if any(self.strides[0] * side % 2 for side in self.patch):

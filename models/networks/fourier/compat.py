@@ -32,6 +32,7 @@ class SFNOArguments(Config):
     beta: float = -1e-2
     delta: float = 0.1
     num_spectral_layers: int = 4
+    # Literals where the reference declares a choice, of which its published form has one.
     fft_norm: Literal["backward"] = "backward"
     activation: Activation = "ReLU"
     spatial_padding: Literal[0] = 0

@@ -64,12 +64,14 @@ class FourierLayer(nn.Module):
     def __init__(self, width: int, modes: tuple[int, int], num_conditions: int) -> None:
         super().__init__()
         self.spectral = SpectralConv(width, width, modes)
+        # Carries what lies beyond the modes, which the spectral convolution cuts off.
         self.pointwise = nn.Conv2d(width, width, 1)
         self.norm = conditional_norm(width, num_conditions)
 
     def forward(self, x_BCHW: Tensor, conditions_BK: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
         y_BCHW = self.spectral(x_BCHW) + self.pointwise(x_BCHW)
+        # Not in the paper; this is where lead time and scalars enter.
         y_BHWC = self.norm(y_BCHW.permute(0, 2, 3, 1), conditions_BK)
         return x_BCHW + F.gelu(y_BHWC).permute(0, 3, 1, 2)
 
@@ -98,7 +100,10 @@ class FNO(nn.Module):
         self.layers = nn.ModuleList(FourierLayer(width, modes, num_conditions) for _ in range(num_layers))
         hidden = expansion * width
         self.projection = nn.Sequential(
-            nn.Conv2d(width, hidden, 1), nn.GELU(), nn.Conv2d(hidden, len(signature.outputs), 1)
+            # Of each point alone, as the lifting is: only Fourier layers look around, and any grid will do.
+            nn.Conv2d(width, hidden, 1),
+            nn.GELU(),
+            nn.Conv2d(hidden, len(signature.outputs), 1),
         )
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:

@@ -170,6 +170,7 @@ class SFNO(nn.Module):
         )
         self.spectral_conv = nn.ModuleList(SpectralConv(width, width, modes, norm=norm) for _ in layers)
         self.mlp = nn.ModuleList(PointwiseNetwork(width, expansion, activation) for _ in layers)
+        # Carries what lies beyond the modes, as in FNO.
         self.w = nn.ModuleList(nn.Conv3d(width, width, 1) for _ in layers)
         self.activation = getattr(nn, activation)()
         self.reduction = nn.Conv3d(width, dim_out, 1)
@@ -199,6 +200,7 @@ class SFNO(nn.Module):
         """(B, C, X, Y, T): x, y, t, and waves in t whose amplitude changes at the rate beta."""
         rows, columns = v_BCXYT.shape[2:4]
         x_X, y_Y = (self._coordinates(size, times_BT) for size in (rows, columns))
+        # x, y and t take three of the channels.
         waves = torch.arange(1, self.width - 2, device=times_BT.device).to(times_BT)
         phase_BKT = math.pi * waves[:, None] * times_BT[:, None]
         wave_BKT = torch.where((waves % 2 == 1)[:, None], phase_BKT.sin(), phase_BKT.cos())

@@ -39,10 +39,12 @@ class ScOTArguments(Config):
     use_absolute_embeddings: bool = False
     residual_model: Literal["convnext", "resnet"] = "convnext"
     use_conditioning: bool = False
+    # The defaults of the reference's class, not of ScOTConfig: a published file leaves out what has them.
     learn_residual: bool = False
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-5
     pretrained_window_sizes: tuple[Literal[0], ...] = ()
+    # Of the loss and of training: read, so that files are not refused, kept for export, and without effect.
     p: int = 1
     channel_slice_list_normalized_loss: tuple[int, ...] | None = None
     hidden_dropout_prob: float = 0.0

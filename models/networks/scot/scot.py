@@ -192,6 +192,7 @@ class ScOT(nn.Module):
     def _encoder_stage(self, level: int) -> EncoderStage:
         depth, last = self.config.depths[level], level == len(self.config.depths) - 1
         blocks = self._blocks(level, (i % 2 == 1 for i in range(depth)))
+        # The last level is the bottleneck.
         downsample = None if last else PatchMerging(self._dim(level), *self._norm)
         return EncoderStage(blocks, downsample, checkpointing=self.config.checkpointing)
 

@@ -76,6 +76,7 @@ class ScOTBlock(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, tiling: Tiling, sizes: BlockSizes) -> None:
         super().__init__()
+        # Rounded down, as in the reference.
         hidden = int(sizes.mlp_ratio * dim)
         self.attention = MultiHeadAttention(dim, num_heads, tiling, sizes)
         self.layernorm_before = layer_norm(dim, sizes.num_conditions, sizes.eps)

@@ -113,7 +113,7 @@ def test_a_failure_reaches_everyone_who_waits(
 def test_a_wait_ends_when_all_are_let_go(producer: type[InstantProducer], supply: TrajectorySupply) -> None:
     producer.gate.clear()
     Timer(0.05, supply.release).start()
-    with pytest.raises(PelagosError, match="trajectory 3 is not waited for any more"):
+    with pytest.raises(PelagosError, match="trajectory 3 is no longer waited for"):
         supply.get(3)
 
 
