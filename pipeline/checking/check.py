@@ -124,8 +124,10 @@ def assembled_cost(config: TrainingStage) -> tuple[Mixture, NetworkCost, list[st
 
 
 def _assembled_cost(config: TrainingStage, device: str) -> tuple[Mixture, NetworkCost, list[str]]:
+    # On the meta device weights have shapes and no memory, so that a network of any size can be counted anywhere.
     with TemporaryDirectory(prefix="pelagos-check-") as folder, torch.device(device):
         model, mixture = config.model_copy(update={"output": Path(folder)}).assemble()
+    # The caller closes the mixture, once it has it.
     with ExitStack() as unless_done:
         unless_done.callback(mixture.close)
         counted = _counted_cost(config, model, mixture, device)
@@ -168,6 +170,7 @@ def _describe_run(
         yield from (CheckFinding("data", f"{dataset.layout.dataset}: {concern}") for concern in found)
     for dataset, rate in _rates(config, mixture):
         yield _describe_simulation(dataset, rate, config.loop.steps, processes)
+    # Epochs of the mixture, of which small datasets may see several, or a part.
     epochs = config.loop.steps / mixture.steps_per_epoch
     yield CheckFinding(
         "epoch",
@@ -211,6 +214,7 @@ def _describe_data(dataset: Dataset, share: int) -> CheckFinding:
 
 def _describe_simulation(dataset: OnlineDataset, rate: float, steps: int, processes: int) -> CheckFinding:
     online = dataset.online
+    # Of the process with the most: lanes are dealt as evenly as they go.
     held = -(-online.reservoir // processes) + online.coming + online.valid
     size = dataset.trajectory_bytes * held
     return CheckFinding(
@@ -279,6 +283,7 @@ def _describe_production(
     step = found.typical / config.loop.steps
     for dataset, rate in _rates(config, mixture):
         done = dataset.production()
+        # Of the trajectories for validation and statistics, which are simulated in any case.
         each = done.seconds / done.simulated
         needed = rate * each / step / processes
         yield CheckFinding(
@@ -290,6 +295,7 @@ def _describe_production(
 
 
 def _duration_text(seconds: float) -> str:
+    # Rounded up: an estimate of 0 s would look like an error.
     return str(timedelta(seconds=int(np.ceil(seconds))))
 
 

@@ -17,6 +17,7 @@ class CheckFinding:
 
     about: str
     text: str
+    # Apart from the text, so that programs need not parse sentences, and sentences may be improved.
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:

@@ -55,6 +55,7 @@ def consecutive(
     """
     for partition, (members, size) in enumerate(zip(vectors, sizes, strict=True)):
         for member in members:
+            # The overlap of the tensor and this process's share, both in the vector's own positions.
             first = max(member.offset, rank * size)
             last = min(member.offset + member.size, (rank + 1) * size)
             if first < last:
@@ -115,6 +116,7 @@ class TensorShards:
                 .view(self._shapes[f.name])
                 for f in self._fragments(0)
             }
+        # On the device: this serves validation with averaged weights, which runs there.
         whole = self._empty(partitions[0].device, partitions)
         for number, partition in enumerate(partitions):
             for rank, part in enumerate(distributed.all_gather(partition.detach())):

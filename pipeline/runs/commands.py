@@ -16,6 +16,7 @@ class Stage(NamedTuple):
     help: str
 
 
+# Names, not classes: `pelagos --help` must not load torch, which takes seconds.
 STAGES = {
     "simulate": Stage(
         "simulate", "SimulateStage", "Make trajectories of an equation, in an archive's format."
@@ -50,6 +51,7 @@ def known_command(command: str) -> str:
         ConfigError: no configuration is for it.
     """
     if command not in STAGES:
+        # A typing mistake is far more common than a command that does not exist.
         near = difflib.get_close_matches(command, STAGES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"those that do are {', '.join(STAGES)}"
         raise ConfigError(f"no command {command} takes a configuration; {hint}")

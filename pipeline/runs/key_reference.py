@@ -100,6 +100,7 @@ def _key(name: str, field: FieldInfo, meaning: str) -> Key:
 def _meanings(cls: type[Config]) -> dict[str, str]:
     """What the docstrings of a class and its parents say under `Attributes:`, the class's own word last."""
     meanings: dict[str, str] = {}
+    # Parents first: a class may say of an inherited key what it means here.
     for one in reversed(cls.__mro__):
         if issubclass(one, Config) and one.__doc__:
             meanings |= _attributes(inspect.cleandoc(one.__doc__))

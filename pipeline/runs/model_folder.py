@@ -178,8 +178,10 @@ def load(folder: Path) -> Model:
         raise DataError(
             f"{file} has format {values['format']}; this Pelagos reads up to {MODEL_FORMAT}: upgrade it"
         )
+    # Written before folders had a list of checksums: model.json holds those of the weights.
     if listed is None:
         check_without_list(folder, values)
+    # Before anything of the description is built: a network may be a class by name.
     require_trust(values["network"], file)
     config = _NETWORK.validate_python(values["network"])
     signature = signature_from(values["signature"])
@@ -198,6 +200,7 @@ def load(folder: Path) -> Model:
 def lagged(variable: Variable, steps: int) -> Variable:
     """A variable a number of steps before the initial time, as an input channel of its own."""
     name = f"{variable.key}[-{steps}]"
+    # The key already holds the level; with the level as well it would be there twice.
     return variable.model_copy(update={"name": name, "level": None}) if steps else variable
 
 
@@ -280,6 +283,7 @@ def _scalars(
 ) -> Tensor | None:
     if not signature.scalars:
         return None
+    # Rows from north to south have a negative spacing; networks are told distances.
     spacing_y, spacing_x = (abs(step) for step in layout.grid.spacing)
     known: dict[str, float | Tensor] = {
         "spacing_y": spacing_y,

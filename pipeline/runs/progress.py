@@ -38,6 +38,7 @@ class Pace:
         if done <= before or now <= began:
             return ""
         rate = (done - before) / (now - began)
+        # Whole seconds: more digits would change with every line and say nothing.
         left = f", {timedelta(seconds=round((total - done) / rate))} left" if done < total else ""
         return f"{rate:.3g}/s{left}"
 

@@ -38,6 +38,8 @@ def _changeable_fields(value: Any) -> dict[Any, Any]:
     if isinstance(value, Config):
         for name, field in type(value).model_fields.items():
             if any(isinstance(mark, ChangeableMark) for mark in field.metadata):
+                # Left out of the digest, so that the same run may go on with other readers or another number of
+                # checkpoints.
                 exclude[name] = True
             else:
                 children[name] = getattr(value, name)
@@ -114,6 +116,7 @@ def _read(file: Path) -> dict[str, Any]:
         record = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DamagedFileError(f"{file} is damaged: {error}") from error
+    # A file cut short by a crash of the machine may still be JSON, as an empty object is.
     wanted = {"fingerprint": str} | ({"summary": dict} if file.name == DONE else {})
     for key, kind in wanted.items():
         if not isinstance(record, dict) or not isinstance(record.get(key), kind):

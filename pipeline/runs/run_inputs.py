@@ -52,6 +52,7 @@ def claim(folder: Path, config: Config, inputs: Sequence[RunInput]) -> str:
     own = run_folder.fingerprint(config, changeable=True)
     values = {one.name: _values(one) for one in inputs}
     held = run_folder.record(folder)
+    # Compared apart from the inputs, so that the message can tell a changed configuration from a changed model.
     if held.get("config") == own:
         if changes := _changes(held["inputs"], values):
             if not run_folder.is_bare(folder):
@@ -61,6 +62,7 @@ def claim(folder: Path, config: Config, inputs: Sequence[RunInput]) -> str:
                 )
         else:
             return str(held["fingerprint"])
+    # Runs of earlier versions had this fingerprint; without it none of them could be continued.
     before = run_folder.fingerprint(config, *(one.before for one in inputs if one.before), changeable=True)
     if "config" not in held and held.get("fingerprint") == before:
         _say_unrecorded(folder, inputs)
@@ -68,6 +70,7 @@ def claim(folder: Path, config: Config, inputs: Sequence[RunInput]) -> str:
     else:
         digest = run_folder.fingerprint(config, *(one.checksum for one in inputs), changeable=True)
         run_folder.claim(folder, config, digest)
+    # In place of the bare claim, in one rename: a folder is never without one.
     write_json(folder / run_folder.CLAIM, {"fingerprint": digest, "config": own, "inputs": values})
     return digest
 
@@ -82,7 +85,7 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     for name in sorted({*old, *new}):
         then, now = (inputs.get(name, {}).get("checksum", "none") for inputs in (old, new))
         if then != now:
-            found = {**new, **old}[name]["found"]
+            found = {**new, **old}[name]["found"]  # as it was at the beginning, where it was there
             changes.append(f"the {name} ({found}) had the checksum {then[:12]} then and has {now[:12]} now")
     return changes
 

@@ -51,6 +51,7 @@ class TrainedGrid(Config):
     def of(cls, grid: Grid) -> Self:
         """What is worth remembering of a grid."""
         y, x = (
+            # Ends and number, not every point: a description that people can read, and that shows what differs.
             TrainedAxis(first=float(axis[0]), last=float(axis[-1]), points=len(axis), periodic=bool(periodic))
             for axis, periodic in zip((grid.y, grid.x), grid.periodic, strict=True)
         )

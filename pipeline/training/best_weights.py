@@ -19,10 +19,12 @@ class BestWeights:
 
     def __init__(self) -> None:
         self.score, self.step, self.waited = math.inf, 0, 0
+        # On the host, since they would take the room of a second network on the device.
         self.weights: dict[str, Tensor] = {}
 
     def improved(self, score: float, step: int) -> bool:
         """Record a validation; returns whether it is the best so far."""
+        # Not at equal scores: of two the earlier is kept. NaN is never lower.
         if score < self.score:
             self.score, self.step, self.waited = score, step, 0
             return True

@@ -19,6 +19,7 @@ class Ledger:
         if not self._active:
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)
+        # Opened for each step: nothing to flush or to close when the process is killed.
         with self._file.open("a", encoding="utf-8") as file:
             for number, batch in blocks:
                 index = batch.index.tolist()
@@ -36,6 +37,7 @@ def read_ledger(folder: Path) -> dict[int, dict[str, Any]]:
     for file in sorted(folder.glob("rank-*.jsonl")):
         for line in file.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
+            # A resumed run repeats the steps after its checkpoint, by the order's promise with the same samples.
             if blocks.setdefault(record["block"], record) != record:
                 raise ValueError(f"{file}: block {record['block']} was drawn twice, differently")
     return dict(sorted(blocks.items()))

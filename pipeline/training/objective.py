@@ -61,6 +61,7 @@ class Objective:
 
     def validation(self, network: nn.Module, batch: Batch) -> Tensor:
         """The scalar loss without noise, over all steps of a rollout."""
+        # All steps, even where training counts the last alone: scores of different objectives can be compared.
         return self._mean(network, batch, batch.inputs, batch.steps)[0]
 
     def _mean(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> tuple[Tensor, Tensor]:
@@ -73,6 +74,7 @@ class Objective:
                 for k, f in frames
                 if k >= first
             ]
+            # The mean over steps, so that a longer rollout does not take larger updates.
             totals, samples = zip(*terms, strict=True)
             return torch.stack(totals).mean(), torch.stack(samples).mean(0)
         frame = self._direct(network, batch, inputs)
@@ -83,6 +85,7 @@ class Objective:
     def _direct(self, network: nn.Module, batch: Batch, inputs: Tensor) -> Tensor:
         """(B, C, H, W) forecasts of pairs, (B K, C, H, W) of windows, each from the initial frame."""
         lead, repeats = batch.lead_time.reshape(-1), batch.lead_time[0].numel()
+        # Frames of a window go through the network as samples of their own, in one call.
         context = context_of(self.signature, batch.layout, batch.scalars.repeat_interleave(repeats, 0), lead)
         frame: Tensor = network(inputs.repeat_interleave(repeats, 0), lead, context)
         return frame

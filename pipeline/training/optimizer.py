@@ -84,6 +84,7 @@ class OptimizerConfig(Config):
         Raises:
             ConfigError: the groups are for another kind of network, or it has no layers that `lr_embedding` is for.
         """
+        # The schedule scales `peak`, since `lr` is what it sets.
         groups = [
             {
                 "params": list(group.parameters.values()),

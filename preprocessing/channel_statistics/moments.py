@@ -124,6 +124,7 @@ def _moments_of_values(values: Floats) -> tuple[float, float, float, float, floa
         if not values.size:
             return 0.0, 0.0, 0.0, np.inf, -np.inf
         minimum, maximum = values.min(), values.max()
+    # Twice over the values, since E(x²) - E(x)² loses all digits of a small variance beside a large mean.
     mean = values.mean()
     m2 = np.square(values - mean).sum()
     return float(values.size), float(mean), float(m2), float(minimum), float(maximum)

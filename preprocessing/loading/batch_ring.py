@@ -40,6 +40,7 @@ class RingShape:
     def fitting(cls, datasets: Sequence[Dataset], micro_batch: int, depth: int) -> "RingShape":
         """For batches of any of the datasets."""
         shapes = ((s.inputs, s.targets, s.forcings) for s in (d.shapes for d in datasets))
+        # Each part by itself: the dataset with the largest inputs need not have the largest targets.
         largest = (max(map(prod, parts)) for parts in zip(*shapes, strict=True))
         return cls(depth, micro_batch, *(micro_batch * size for size in largest))
 

@@ -19,6 +19,7 @@ class ReadingProcess:
     """One process that fills slots, one at a time."""
 
     def __init__(self, memory: SharedMemory, shape: RingShape, datasets: Sequence[Dataset]) -> None:
+        # Configurations and scales, not datasets: open files and locks do not travel.
         opened = [
             {"config": d.config.model_dump(mode="json"), "normalizer": d.normalizer.to_json()}
             for d in datasets
@@ -36,6 +37,7 @@ class ReadingProcess:
         task = {
             "slot": slot,
             "dataset": block.dataset,
+            # A few numbers; the fields themselves go through the shared memory.
             "samples": block.samples.tolist(),
             "steps": block.steps,
             "scaled": scaled,

@@ -11,6 +11,7 @@ class SharedMemory:
     """Memory without a name, which the system frees with the last process that has it open, however that ends."""
 
     def __init__(self, size: int) -> None:
+        # Not /dev/shm: containers give that 64 MB, and a killed process would leave its files there.
         self.descriptor = os.memfd_create("pelagos")
         os.ftruncate(self.descriptor, size)
         self.values = mapped(self.descriptor, size)

@@ -42,6 +42,7 @@ class BatchScaling:
         # Copied to a device once: a copy with each batch would make the device wait for the host.
         if device not in self._tensors:
             self._tensors[device] = tuple(torch.from_numpy(scale).to(device) for scale in self.scales)
+        # Difference times inverse, as in the kernels: any other order would round differently.
         inputs, targets, forcings = (
             (fields - scale[0, :, None, None]).mul_(scale[1, :, None, None])
             for fields, scale in zip((inputs, targets, forcings), self._tensors[device], strict=True)

@@ -22,6 +22,7 @@ def frames_normalizer(store: SampleStore, frames_NT: Flags) -> Normalizer:
     shape = store.grid.shape
     for trajectory in np.flatnonzero(frames_NT.any(axis=1)).tolist():
         fields_1CHW = np.empty((1, len(store.variables), *shape), np.float32)
+        # Frame by frame, whatever the store's size: the moments are merged, as those of a build are.
         for time in np.flatnonzero(frames_NT[trajectory]).tolist():
             store.frames.read_frames((trajectory, time), fields_1CHW)
             state.append(moments_of(fields_1CHW))
@@ -51,6 +52,7 @@ def pooled_normalizer(stores: Sequence[SampleStore]) -> Normalizer:
     parts: dict[str, list[Moments]] = {}
     for store in stores:
         for variable, moments in _moments(store):
+            # One scale for numbers in different units would mean nothing.
             known = variables.setdefault(variable.key, variable)
             if not known.same_values(variable):
                 raise ConfigError(

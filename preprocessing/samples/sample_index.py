@@ -59,6 +59,7 @@ class PairSampling(Config):
         position = np.arange(num)
         leads = num - 1 - position
         if self.max_lead is not None:
+            # A sample for each lead up to the last frame: early frames begin more of them.
             leads = np.minimum(leads, self.max_lead // self.stride)
         allowed = allowed_starts(first + position * self.stride, self.min_start, self.max_start)
         return np.where(allowed, leads + int(self.identity), 0)
@@ -126,6 +127,7 @@ class SampleIndex:
     @property
     def leads(self) -> tuple[int, int]:
         """From the initial to the (last) valid frame, in the shortest and the longest sample [frames]."""
+        # The leads of a frame are consecutive, so their number tells the longest.
         most = max(int(np.diff(counts).max(initial=0)) for counts in self.cumulative)
         return self.shortest * self.stride, (self.shortest + most - 1) * self.stride
 
@@ -133,6 +135,7 @@ class SampleIndex:
         """(B, 3) trajectory, initial frame and (last) valid frame of samples (B,)."""
         runs = np.searchsorted(self.ends, samples, side="right")
         before = np.where(runs > 0, self.ends[runs - 1], 0)
+        # Of a sample, its number within its run.
         local = samples - before
         out = np.empty((len(samples), 3), np.int64)
         out[:, 0] = self.trajectory[runs]
@@ -160,6 +163,7 @@ def index_samples(frames: Flags, sampling: Sampling, num_trajectories: int | Non
         ConfigError: there are no such samples, or fewer trajectories.
     """
     usable = frames.copy()
+    # Frames outside count as if they were of no split: no sample may reach into them.
     usable[:, : sampling.start] = False
     if sampling.stop is not None:
         usable[:, sampling.stop :] = False
@@ -208,6 +212,7 @@ def first_trajectories(usable: Flags, num_trajectories: int | None) -> Flags:
 
 def _runs(usable: Flags) -> tuple[Ints, Ints, Ints]:
     """Trajectory, start and stop of each run of consecutive frames."""
+    # Signed and padded: a run then begins with +1 and ends with -1, at the edges too.
     padded = np.zeros((len(usable), usable.shape[1] + 2), np.int8)
     padded[:, 1:-1] = usable
     edges = np.diff(padded, axis=1)

@@ -39,6 +39,7 @@ class FrameWindows(Config):
         if not self.curriculum:
             return self
         firsts, numbers = zip(*self.curriculum, strict=True)
+        # Later stages never forecast less: the windows hold the frames of the longest.
         rising = all(a < b for a, b in pairwise(firsts)) and list(numbers) == sorted(numbers)
         if firsts[0] != 0 or not rising or numbers[-1] > self.steps:
             raise ValueError(
@@ -77,6 +78,8 @@ class FrameWindows(Config):
         position = np.arange(num)
         initial = first + position
         allowed = allowed_starts(initial, self.min_start, self.max_start)
+        # Counted from `start`, not from the run's first frame: all trajectories begin their windows at the same
+        # times.
         allowed &= (initial - self.start) % self.every == 0
         return (allowed & (position + self.shortest < num)).astype(np.int64)
 

@@ -66,6 +66,7 @@ class FrameReader(ABC):
         Raises:
             DamagedFileError: one of them cannot be read.
         """
+        # Readers that can do better than frame by frame do so in their own `read_frames`.
         for number, frame in enumerate(out):
             self.read_frame((*position[:-1], position[-1] + number), [frame])
 

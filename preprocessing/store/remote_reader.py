@@ -64,6 +64,7 @@ class RemoteReader(FrameReader):
         Raises:
             DamagedFileError: a shard is missing or damaged, or the server is gone.
         """
+        # Each once: samples of one trajectory share frames.
         frames = {position: self._locate(position) for position in dict.fromkeys(positions)}
         self._read_indices({cell for cell, _ in frames.values()})
         chunks = {position: self._chunks(*frame) for position, frame in frames.items()}
@@ -97,6 +98,7 @@ class RemoteReader(FrameReader):
         # Counted from the end of the file, since its length is not known yet.
         ranges = [ByteRange(self.path / self.layout.key(cell), -index_bytes(self.layout)) for cell in wanted]
         contents = fetch_existing(ranges)
+        # Outside the lock, which no request may hold up; two threads may fetch the same index, to no harm.
         found = {
             cell: _index(asked.url, content)
             for cell, asked, content in zip(wanted, ranges, contents, strict=True)
@@ -118,6 +120,7 @@ def _index(url: Url, content: bytes | None) -> list[list[int]]:
 def _fetch_chunks(path: Url, layout: ShardLayout, chunks: set[_Chunk]) -> dict[_Chunk, Bytes]:
     """Contents of chunks; those that follow each other in a shard are views of one request's bytes."""
     requests: list[list[_Chunk]] = []
+    # By shard and offset: neighbours in a file become neighbours here.
     for chunk in sorted(chunks):
         first, last = (requests[-1][0], requests[-1][-1]) if requests else (None, None)
         adjacent = last and (last.cell, last.stop) == (chunk.cell, chunk.offset)
@@ -128,6 +131,7 @@ def _fetch_chunks(path: Url, layout: ShardLayout, chunks: set[_Chunk]) -> dict[_
     ranges = [ByteRange(path / layout.key(run[0].cell), run[0].offset, run[-1].stop) for run in requests]
     found: dict[_Chunk, Bytes] = {}
     for run, content in zip(requests, fetch(ranges), strict=True):
+        # Views: a copy of each chunk would double the memory of a batch.
         values, start = np.frombuffer(content, np.uint8), run[0].offset
         found |= {chunk: values[chunk.offset - start : chunk.stop - start] for chunk in run}
     return found

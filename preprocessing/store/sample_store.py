@@ -50,6 +50,7 @@ class Statistics:
     static_constant: Flags
 
 
+# A protocol, not a base class: a simulation has no path, and a store no supply.
 class SampleStore(Protocol):
     """One dataset, immutable; its attributes are those of `Store` of the same name."""
 

@@ -31,6 +31,7 @@ def write_shard(path: Path, block: Float32s, layout: ShardLayout) -> Checksum:
     Returns:
         The checksum of the file.
     """
+    # Bytes are written from where they lie.
     assert block.flags.c_contiguous
     assert block.dtype == np.float32
     return _write_whole(path, block, layout) if layout.contiguous else _write_encoded(path, block, layout)

@@ -17,6 +17,7 @@ from pelagos.preprocessing.variables import Variable
 
 def xarray_view(store: Store) -> xr.Dataset:
     """All fields in physical values, and all scalars, in the one convention; nothing is read until it is used."""
+    # Durations stay numbers in their own unit; xarray would make nanoseconds of them.
     raw = xr.open_zarr(zarr_store(store.path), chunks=None, decode_timedelta=False)
     arrays = _unstacked(raw, "state", "channel", store.variables)
     if store.static_variables:
@@ -45,8 +46,10 @@ def _unstacked(
     """One array for each name; the channels `name@level` of a name become its levels."""
     unstacked = {}
     stacked = raw[array].drop_vars(dim, errors="ignore")
+    # Those of the stacked array are of no single variable.
     stacked.attrs = {}
     if "common" in stacked.dims:
+        # Static fields that all trajectories share have an axis of one entry in place of the trajectories.
         stacked = stacked.isel(common=0)
     for name in dict.fromkeys(variable.name for variable in variables):
         numbers = [number for number, variable in enumerate(variables) if variable.name == name]
@@ -57,6 +60,7 @@ def _unstacked(
             levels = np.array([variables[number].level for number in numbers])
             values = stacked.isel({dim: numbers}).rename({dim: "level"}).assign_coords(level=levels)
         if variable.transform is not None:
+            # Undone where values are read: undone here, it would take reading the whole store.
             lazy = indexing.LazilyIndexedArray(_Inverse(values.variable, variable.transform))
             values = values.copy(data=lazy)
         texts = {"role": variable.role, "units": variable.units, "group": variable.group}

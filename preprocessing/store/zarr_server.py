@@ -53,6 +53,7 @@ class ServerStore(WrapperStore[FsspecStore]):
     ) -> Buffer | None:
         """All or some bytes of a file; None where there is none."""
         span = _span(self.url / key if key else self.url, byte_range)
+        # In a thread: waiting here would hold up the loop in which zarr-python has all its requests.
         [content] = await asyncio.to_thread(fetch_existing, [span])
         if content is None:
             self._refuse_absent(key)
