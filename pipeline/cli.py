@@ -467,6 +467,59 @@ def verify_models(
             print(f"{reference}: every file is as it was written")
 
 
+@models.command("export")
+def export_model(
+    model: ModelArgument,
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="The folder to write; a file of safetensors.")
+    ],
+    to: Annotated[
+        str, typer.Option("--to", metavar="LAYOUT", help="huggingface, safetensors, poseidon or credit.")
+    ] = "huggingface",
+    uri: UriOption = "",
+    trust: TrustOption = None,
+) -> None:
+    """Write a model in the layout of Hugging Face, Poseidon or CREDIT, or as one file of safetensors."""
+    with reported(), _trusted(trust):
+        from pelagos.pipeline.stages.export_weights import export, layout_of
+
+        print(f"{to}: {export(model, target, layout_of(to), _tracking(uri))}")
+
+
+RepositoryArgument = Annotated[str, typer.Argument(metavar="REPOSITORY", help="On Hugging Face: OWNER/NAME.")]
+RevisionOption = Annotated[str, typer.Option(metavar="NAME", help="A branch, tag or commit.")]
+
+
+@models.command("push")
+def push_model(
+    model: ModelArgument,
+    repository: RepositoryArgument,
+    revision: RevisionOption = "main",
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new repository that all can read.")
+    ] = False,
+    uri: UriOption = "",
+) -> None:
+    """Publish a model on Hugging Face, with its card and checksums; the extra `hub`."""
+    with reported():
+        from pelagos.pipeline.stages.model_hub import push
+
+        print(f"published: {push(model, repository, revision, _tracking(uri), public=public)}")
+
+
+@models.command("pull")
+def pull_model(
+    repository: RepositoryArgument,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the model shall be.")],
+    revision: RevisionOption = "main",
+) -> None:
+    """Fetch a model of Pelagos from Hugging Face and compare it with its checksums; the extra `hub`."""
+    with reported():
+        from pelagos.pipeline.stages.model_hub import pull
+
+        print(f"model: {pull(repository, folder, revision)}")
+
+
 @app.callback(invoke_without_command=True)
 def version(
     show: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,

@@ -5,11 +5,18 @@ mode with the reference's call: `net(pixel_values, time)` for Poseidon's scOT, `
 CrossFormer and FuXi and for Spectral-Refiner's SFNO. Each `save_*` returns arguments and state dict.
 """
 
-from pelagos.models.networks.credit.compat import load_crossformer, load_fuxi, save_crossformer, save_fuxi
+from pelagos.models.networks.credit.compat import (
+    as_credit_network,
+    load_crossformer,
+    load_fuxi,
+    save_crossformer,
+    save_fuxi,
+)
 from pelagos.models.networks.fourier.compat import load_sfno, save_sfno
 from pelagos.models.networks.scot.compat import load_scot, save_scot
 
 __all__ = [
+    "as_credit_network",
     "load_crossformer",
     "load_fuxi",
     "load_scot",

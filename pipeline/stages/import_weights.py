@@ -29,6 +29,8 @@ from pelagos.preprocessing.variables import Variable, keys, known_variable, with
 
 POSEIDON_FILES = ("model.safetensors", "pytorch_model.bin")
 CREDIT_FILES = ("checkpoint.pt", "model_checkpoint.pt")
+FACTS = "facts.yaml"
+"""What is taken for the facts where a published folder holds it, as those do that `pelagos models export` writes."""
 EXAMPLE = """\
 time_scales: {NAME: 1.0}   # of each dataset: how long lead time 1 is, in the units of its store's times
 channels:                  # in the order of the network's channels
@@ -107,7 +109,7 @@ def convert(source: Path, folder: Path, facts: Path | None) -> Path:
         source: `config.json` beside `model.safetensors` or `pytorch_model.bin`, as Poseidon is published; or a
             YAML file with a section `model` beside `checkpoint.pt`, as CREDIT is.
         folder: the folder to write.
-        facts: a YAML file of `ChannelFacts`.
+        facts: a YAML file of `ChannelFacts`; by default `facts.yaml` of the folder.
 
     Raises:
         MissingFileError: a file is missing.
@@ -118,6 +120,8 @@ def convert(source: Path, folder: Path, facts: Path | None) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists: give another FOLDER, or delete it")
     published = read_published(source)
+    if facts is None and (source / FACTS).is_file():
+        facts = source / FACTS
     if facts is None:
         raise ConfigError(
             f"{source} holds a network of {published.num_inputs} input and {published.num_outputs} output "
@@ -136,7 +140,7 @@ def read_published(source: Path) -> PublishedNetwork:
         raise MissingFileError(f"no folder {source}")
     if (source / "config.json").is_file():
         return _poseidon(source)
-    texts = sorted({*source.glob("*.yml"), *source.glob("*.yaml")})
+    texts = sorted({*source.glob("*.yml"), *source.glob("*.yaml")} - {source / FACTS})
     if len(texts) == 1:
         return _credit(source, texts[0])
     raise MissingFileError(

@@ -8,7 +8,8 @@ Shapes: B batch, C channels, T frames, H rows, W columns.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -313,6 +314,103 @@ def save_fuxi(network: CreditNetwork) -> tuple[dict[str, Any], dict[str, Tensor]
     if network.cube_embedding is not None:
         state |= network.cube_embedding.state_dict(prefix=_IDLE)
     return network.arguments, dict(state)
+
+
+def as_credit_network(
+    network: PaddedNetwork,
+    config: WXFormerConfig | FuXiConfig,
+    shape: tuple[int, int],
+    counts: tuple[int, int, int],
+    arguments: Mapping[str, Any] = MappingProxyType({}),
+) -> CreditNetwork:
+    """A network of the form credit with miles-credit's call, for export.
+
+    Args:
+        network: as the configuration builds it.
+        config: of the network.
+        shape: (H, W) of the fields.
+        counts: of channels that are input and output, input only, and output only; of one frame.
+        arguments: as they were read, where the network was imported; else they are derived from the configuration.
+
+    Raises:
+        ConfigError: the reference has no such network.
+    """
+    if config.form != "credit":
+        raise ConfigError(
+            f"miles-credit's code has no {config.kind} of form {config.form}; it has those of form credit"
+        )
+    given = dict(arguments) or _arguments_of(config, shape, counts)
+    build = build_fuxi if isinstance(config, FuXiConfig) else _built_as(config)
+    with torch.device("meta"):
+        wrapped = build(given)
+    same_config = wrapped.config.model_copy(update={"checkpointing": config.checkpointing}) == config
+    if not same_config or _sizes(wrapped.network) != _sizes(network):
+        raise ConfigError(f"miles-credit's code has no network with {config}, or not with these channels")
+    wrapped.network = network
+    if wrapped.cube_embedding is not None:
+        # The reference's strict loading expects them; it never uses them, and an import drops them.
+        wrapped.cube_embedding.to_empty(device="cpu")
+        for weight in wrapped.cube_embedding.parameters():
+            torch.nn.init.zeros_(weight)
+    return wrapped.eval()
+
+
+def _sizes(network: PaddedNetwork) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in network.body.state_dict().items()}
+
+
+def _built_as(config: WXFormerConfig) -> Callable[[Mapping[str, Any]], CreditNetwork]:
+    return lambda arguments: build_crossformer(arguments, config.decoder)
+
+
+def _arguments_of(
+    config: WXFormerConfig | FuXiConfig, shape: tuple[int, int], counts: tuple[int, int, int]
+) -> dict[str, Any]:
+    """The constructor arguments of a configuration of the form credit."""
+    both, input_only, output_only = counts
+    padding = config.padding
+    if padding.mode == "boundary" and (padding.lat, padding.lon) != (0, 0):
+        raise ConfigError("miles-credit's code pads as `earth` or `mirror`, not as `boundary`")
+    conf = {"activate": True, "mode": padding.mode, "pad_lat": padding.lat, "pad_lon": padding.lon}
+    common = {
+        "image_height": shape[0],
+        "image_width": shape[1],
+        # How channels divide into levels and surface is a matter of its data, not of its networks.
+        "channels": both,
+        "levels": 1,
+        "surface_channels": 0,
+        "input_only_channels": input_only,
+        "output_only_channels": output_only,
+        "use_spectral_norm": config.spectral_norm,
+        "interp": config.interpolate,
+        "padding_conf": None if padding.mode == "boundary" else conf,
+        "patch_height": config.patch[0],
+        "patch_width": config.patch[1],
+    }
+    if isinstance(config, FuXiConfig):
+        return common | {
+            "type": "fuxi",
+            "frames": config.frames,
+            "frame_patch_size": config.frames,
+            "dim": config.dim,
+            "num_groups": config.groups,
+            "num_heads": config.num_heads,
+            "depth": config.depth,
+            "window_size": config.window,
+        }
+    return common | {
+        "type": "wxformer" if config.decoder == "pixel_shuffle" else "crossformer",
+        "frames": 1,
+        "dim": config.dims,
+        "depth": config.depths,
+        "dim_head": config.head_dim,
+        "local_window_size": config.local_window,
+        "global_window_size": config.global_window,
+        "cross_embed_kernel_sizes": config.kernels,
+        "cross_embed_strides": config.strides,
+        "attn_dropout": config.attention_dropout,
+        "ff_dropout": config.dropout,
+    }
 
 
 SOURCE = "miles-credit"
