@@ -22,7 +22,8 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
 pelagos() { "$PELAGOS_PYTHON" -P -m pelagos.pipeline "$@"; }
 
 # Where the processes of a step meet: the first node, on which this script runs, at a port that is free
-# there now. The address is the one that SLURM uses; a node's name may not resolve everywhere.
+# there now. The address is the one that SLURM uses; a node's name may not resolve everywhere. A port computed from
+# the job's number could be another job's where two clusters share a machine.
 rendezvous() {
   local first
   first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
@@ -62,7 +63,8 @@ alone() {
 # in PATH.failures.
 leave() {
   local delay
-  # A job that was cancelled, preempted or is out of time is RUNNING no more; SLURM knows what becomes of it.
+  # A job that was cancelled, preempted or is out of time is no longer RUNNING, though it ends with 75 as well: SLURM knows
+  # what becomes of it.
   if [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ] && delay=$(next_try "$1" "$2"); then
     echo "exit code $2: back into the queue, to go on with what is kept${delay:+, in $delay s or later}"
     scontrol requeue "$SLURM_JOB_ID"
@@ -89,14 +91,16 @@ next_try() {
     75) return 0 ;;  # it was asked to stop (--signal) and has left a checkpoint
     0 | 1 | 2) return 1 ;;  # it is done, or has told what you have to mend
   esac
-  # Where it ends so again and again after the same checkpoint, the cause stays.
+  # Where it ends so again and again after the same checkpoint, the cause stays. SLURM's own count of restarts would not
+  # do: preemptions, which say nothing about a fault, count there too.
   at=$(tr -d ' \n' 2>/dev/null <"$1/checkpoints/latest.json")
   at="$2 ${SLURM_ARRAY_TASK_ID:+task $SLURM_ARRAY_TASK_ID }${at:-none}"
   # A full disk may not take the line; then the longest wait is right.
   if ! echo "$at" >>"$1.failures"; then echo "$LONGEST_WAIT" && return 0; fi
   times=$(grep --count --fixed-strings --line-regexp "$at" "$1.failures")
   if [ "$2" = 74 ]; then
-    # The disk is full, a server is away: waits of 2, 4, 8, ... minutes.
+    # The disk is full, a server is away: waits of 2, 4, 8, ... minutes. Retries in quick succession would leave to people
+    # what a night would have mended.
     [ "$times" -le "$TEMPORARY_RETRIES" ] || return 1
     times=$((60 << (times < 16 ? times : 16)))
     echo $((times < LONGEST_WAIT ? times : LONGEST_WAIT))

@@ -38,12 +38,12 @@ def report(config: Config, found: Iterable[CheckFinding], *, as_json: bool) -> N
     """Print a resolved configuration and, as YAML comments below it, what is found; or all of it as JSON.
 
     Args:
-        config: of any command.
+        config: the configuration of any command.
         found: printed as it comes, as JSON once all of it has.
         as_json: whether to print JSON.
 
     Raises:
-        PelagosError: what is found is that the command would fail.
+        PelagosError: the command would fail.
     """
     prints = distributed.rank() == 0
     if prints and not as_json:

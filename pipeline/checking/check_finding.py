@@ -11,7 +11,7 @@ class CheckFinding:
 
     Attributes:
         about: what it is about, as the line begins: `data`, `epoch`, `network`, ..., or `note` or `WARNING`.
-        text: in words.
+        text: the finding in words.
         values: the same in numbers, under names that stay (docs/training.md lists them).
     """
 

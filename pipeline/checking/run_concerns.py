@@ -22,7 +22,7 @@ _COUNTED = 4
 
 
 def run_concerns(config: TrainingStage, mixture: Mixture) -> Iterator[CheckFinding]:
-    """What of a run works and is probably not meant, the costliest to find out late first."""
+    """What would run but is probably not meant, the costliest to find out late first."""
     yield from _validation(config, mixture)
     yield from _batch(config, mixture)
     for dataset in mixture.datasets:

@@ -125,8 +125,8 @@ class SlurmJob:
     Attributes:
         command: the stage's command.
         config: the stage's configuration.
-        slurm: what is asked of SLURM.
-        options: of the command in the job.
+        slurm: what the job asks of SLURM.
+        options: the command's options in the job.
     """
 
     command: str
@@ -161,7 +161,7 @@ class SlurmJob:
     def submissions(self) -> list[list[str]]:
         """Options of each call of sbatch, in order; `{before}` stands for the number of the job before."""
         if self.command == "build" and self.slurm.parts > 1:
-            # After any end: the last job also builds what failed tasks have left undone.
+            # After any end: the last job also builds what failed tasks have left undone, which no other task could.
             return [[f"--array=1-{self.slurm.parts}"], ["--dependency=afterany:{before}"]]
         return [[] for _ in range(self.slurm.chain)]
 

@@ -59,8 +59,8 @@ def fit(domain: Domain, store: SampleStore, conditions: Sequence[str]) -> Domain
     """Hold a store against what a model knows of its dataset.
 
     Args:
-        domain: of the store's dataset.
-        store: to use the model on.
+        domain: the model's domain for the store's dataset.
+        store: the store that the model is to be used on.
         conditions: scalars that the network is given; spacings among them may differ from training.
 
     Raises:

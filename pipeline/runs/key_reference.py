@@ -36,9 +36,9 @@ class Key:
     """One key of a section.
 
     Attributes:
-        name: as it is written in a configuration.
-        values: what it may be, in words.
-        default: in YAML; empty where the key is required.
+        name: the key as it is written in a configuration.
+        values: the values that it may have, in words.
+        default: its default in YAML; empty where the key is required.
         meaning: one sentence or more.
         sections: the classes of sections that it may hold; several are told apart by `kind`.
         changeable: whether it may differ when a run is continued.
@@ -98,7 +98,7 @@ def _key(name: str, field: FieldInfo, meaning: str) -> Key:
 
 
 def _meanings(cls: type[Config]) -> dict[str, str]:
-    """What the docstrings of a class and its parents say under `Attributes:`, the class's own word last."""
+    """What the docstrings of a class and its parents say under `Attributes:`; the class's own word counts."""
     meanings: dict[str, str] = {}
     # Parents first: a class may say of an inherited key what it means here.
     for one in reversed(cls.__mro__):

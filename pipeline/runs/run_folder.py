@@ -21,7 +21,7 @@ def fingerprint(config: Config, *inputs: str, changeable: bool = False) -> str:
     """A digest of a configuration and of the fingerprints of what the stage reads.
 
     Args:
-        config: of the stage.
+        config: the stage's configuration.
         inputs: fingerprints of the stores that it reads.
         changeable: whether fields marked `Changeable` may differ between runs of one fingerprint.
     """
@@ -110,7 +110,7 @@ def _read(file: Path) -> dict[str, Any]:
     """A record of this module.
 
     Raises:
-        DamagedFileError: it is none.
+        DamagedFileError: the file holds no such record.
     """
     try:
         record = json.loads(file.read_text(encoding="utf-8"))

@@ -18,9 +18,9 @@ class RunInput:
 
     Attributes:
         name: what it is to the run: `model`, or `store PATH`.
-        reference: as the configuration names it.
+        reference: the name by which the configuration calls it.
         found: what the reference stood for when the run began: the number of a version in place of an alias.
-        checksum: of its content.
+        checksum: the checksum of its content.
         before: what earlier versions made of it in a run's fingerprint; empty if nothing.
     """
 
@@ -41,9 +41,9 @@ def claim(folder: Path, config: Config, inputs: Sequence[RunInput]) -> str:
     """Claim a folder for a run that starts from these inputs; returns the run's fingerprint.
 
     Args:
-        folder: of the run.
-        config: of its stage.
-        inputs: what it starts from, as it is now.
+        folder: the run's folder.
+        config: the stage's configuration.
+        inputs: what the run starts from, as it is now.
 
     Raises:
         ConfigError: the folder holds a run of another configuration, or one that began with other inputs; the message

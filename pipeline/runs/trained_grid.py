@@ -36,8 +36,8 @@ class TrainedGrid(Config):
     """The grid of a dataset that a model was trained on.
 
     Attributes:
-        kind: of the grid.
-        units: of positions.
+        kind: the grid's kind.
+        units: the units of positions.
         y: its rows.
         x: its columns.
     """

@@ -32,7 +32,7 @@ class BestWeights:
         return False
 
     def values(self) -> dict[str, Any]:
-        """What a checkpoint's JSON holds; infinity, the score before the first validation, is none of it."""
+        """What a checkpoint's JSON holds: nothing before the first validation, since JSON has no infinity."""
         return {"score": self.score, "step": self.step, "waited": self.waited} if self.step else {}
 
     def load(self, values: Mapping[str, Any], weights: dict[str, Tensor]) -> None:

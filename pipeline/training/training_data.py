@@ -58,7 +58,7 @@ def build_mixture(
 
 
 def domains_of(datasets: Iterable[Dataset], steps: int, loss: LossConfig) -> dict[str, Domain]:
-    """What a model knows after so many steps of training, by dataset; of two stores of one dataset, the last one's."""
+    """What a model knows by dataset after so many steps; of two stores of one dataset, the last counts."""
     domains: dict[str, Domain] = {}
     for dataset in datasets:
         domain, before = domain_of(dataset, steps, loss), domains.get(dataset.layout.dataset)

@@ -14,7 +14,7 @@ def read_yaml_text(text: str, *, quick: bool = False) -> Any:
     """The values of a YAML text.
 
     Args:
-        text: of a stranger, perhaps.
+        text: the text, perhaps a stranger's.
         quick: whether to read it in C, ten times faster, with messages that do not show the line.
 
     Raises:

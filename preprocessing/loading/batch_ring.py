@@ -45,7 +45,7 @@ class RingShape:
         return cls(depth, micro_batch, *(micro_batch * size for size in largest))
 
     @property
-    def _parts(self) -> tuple[tuple[type[np.generic], int], ...]:
+    def _arrays(self) -> tuple[tuple[type[np.generic], int], ...]:
         """Type and size of inputs, targets, mask and forcings."""
         floats, flags = np.float32, np.bool_
         return (floats, self.inputs), (floats, self.targets), (flags, self.targets), (floats, self.forcings)
@@ -53,14 +53,14 @@ class RingShape:
     @property
     def bytes(self) -> int:
         """Memory of all slots [bytes]."""
-        return self.depth * sum(_rounded(np.dtype(dtype).itemsize * size) for dtype, size in self._parts)
+        return self.depth * sum(_rounded(np.dtype(dtype).itemsize * size) for dtype, size in self._arrays)
 
     def slots(self, memory: NDArray[np.uint8]) -> list["Slot"]:
         """The slots of a ring in this memory."""
         slots, start = [], 0
         for _ in range(self.depth):
             arrays: list[NDArray[Any]] = []
-            for dtype, size in self._parts:
+            for dtype, size in self._arrays:
                 length = np.dtype(dtype).itemsize * size
                 arrays.append(memory[start : start + length].view(dtype))
                 start += _rounded(length)

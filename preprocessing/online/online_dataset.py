@@ -105,11 +105,11 @@ class OnlineStore:
         variables: channels of the state.
         static_variables: channels that do not depend on time.
         params: names of scalars.
-        grid: of all fields.
+        grid: the grid of all fields.
         times: (T,) from the first frame on.
-        time_units: of `times`.
+        time_units: the units of `times`.
         splits: (N, T) which frames belong to each split: all are for validation.
-        stats: of the first trajectories that train.
+        stats: statistics of the first trajectories that train.
         frames: reads the state of those held out at (trajectory, time).
         static_frames: reads their static fields at (trajectory,).
         scalar_values: (N, S) their parameters.
@@ -262,8 +262,8 @@ class OnlineDataset(Dataset):
     def index(self, samples: Ints) -> Ints:
         """See Dataset."""
         # Sample numbers run through one trajectory after the other, without an end.
-        trajectories, parts = np.divmod(samples, self._index.num_samples)
-        index = self._index.lookup(parts)
+        trajectories, places = np.divmod(samples, self._index.num_samples)
+        index = self._index.lookup(places)
         index[:, 0] = trajectories
         return index
 
@@ -286,7 +286,7 @@ class OnlineDataset(Dataset):
             lanes=number,
             ahead=online.coming,
             first=online.valid,
-            parts=self._index.num_samples,
+            samples_each=self._index.num_samples,
             key=key,
         )
 

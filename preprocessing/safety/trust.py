@@ -69,8 +69,8 @@ def require_trust(values: Any, file: object, why: str = "the file may be anybody
     """Refuse a tree of values that names a class which the user has not named.
 
     Args:
-        values: as they stand in the file.
-        file: that holds them, for the message.
+        values: the values as they stand in the file.
+        file: the file that holds them, for the message.
         why: its word does not count.
 
     Raises:

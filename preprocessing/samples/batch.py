@@ -22,14 +22,14 @@ class BatchScaling:
     Kernels and tensors give the same bits, so that a run on a GPU sees the samples of one on the CPU.
 
     Attributes:
-        scales: of the channels, as kernels take them.
+        scales: the channels' scales, as kernels take them.
         complete: whether no value is missing anywhere.
     """
 
     def __init__(
         self, inputs: Normalizer, outputs: Normalizer, forcings: Normalizer, *, complete: bool
     ) -> None:
-        """From the normalisers of the input, output and forcing channels."""
+        """Take the normalisers of the input, output and forcing channels."""
         self.scales = Scales(_scale(inputs), _scale(outputs), _scale(forcings))
         self.complete = complete
         self._tensors: dict[torch.device, tuple[Tensor, ...]] = {}

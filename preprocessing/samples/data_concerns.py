@@ -16,9 +16,9 @@ def concerns(
     """What may spoil training on a dataset, a line each.
 
     Args:
-        store: of the dataset.
+        store: the dataset's store.
         normalizer: of its samples, by its own statistics or a model's.
-        outputs: what is predicted.
+        outputs: the variables that are predicted.
         at_rest: keys of the outputs that relative losses leave out.
     """
     constant = _constant(store)

@@ -61,8 +61,8 @@ class DatasetConfig(SamplesConfig):
     """Samples of one store.
 
     Attributes:
-        path: of the store, or its URL.
-        split: which frames.
+        path: the store's path or URL.
+        split: the split whose frames are used.
         num_trajectories: how many trajectories of the split, from the first on; all by default. The store's own scales
             are then those of these alone.
         limit: how many samples at most, spread evenly over the split: for validation.
@@ -107,7 +107,7 @@ class DatasetConfig(SamplesConfig):
         return self.samples(store, self.normalizer(store) if normalizer is None else normalizer)
 
 
-class _Parts(TypedDict):
+class _SharedFields(TypedDict):
     """What scaled and unscaled batches have in common."""
 
     layout: Layout
@@ -124,9 +124,9 @@ class Dataset:
     """Samples by number; safe to share between threads.
 
     Attributes:
-        store: where the frames are read from.
+        store: the store that frames are read from.
         config: what makes a sample.
-        normalizer: of these channels and perhaps others, as given.
+        normalizer: the scales of these channels and perhaps of others, as given.
         layout: what the channels of its batches are.
         sampling: which frames are samples.
         steps: K, the forecast steps of a sample, of which a curriculum may use fewer.
@@ -212,7 +212,7 @@ class Dataset:
 
     @property
     def leads(self) -> tuple[float, float]:
-        """From the initial to the (last) valid frame, in the shortest and the longest sample [store.time_units]."""
+        """The shortest and the longest time from the initial to the (last) valid frame [store.time_units]."""
         if self._steady:
             return self.layout.time_scale, self.layout.time_scale
         shortest, longest = self._index.leads
@@ -273,13 +273,13 @@ class Dataset:
     def wrap(self, frames: SampleFrames, buffers: BatchBuffers) -> Batch:
         """The batch of samples that have been read into the buffers and scaled."""
         mask = buffers.mask[self._targets_of(frames)]
-        return Batch(mask=torch.from_numpy(mask), **self._parts(frames, buffers))
+        return Batch(mask=torch.from_numpy(mask), **self._shared_fields(frames, buffers))
 
     def wrap_unscaled(self, frames: SampleFrames, buffers: BatchBuffers) -> UnscaledBatch:
         """The batch of samples that have been read into the buffers and not scaled."""
-        return UnscaledBatch(scaling=self._scaling, **self._parts(frames, buffers))
+        return UnscaledBatch(scaling=self._scaling, **self._shared_fields(frames, buffers))
 
-    def _parts(self, frames: SampleFrames, buffers: BatchBuffers) -> _Parts:
+    def _shared_fields(self, frames: SampleFrames, buffers: BatchBuffers) -> _SharedFields:
         num, steps = len(frames.index), frames.steps
         return {
             "layout": self.layout,

@@ -29,7 +29,7 @@ class FlatBuffers(NamedTuple):
     Attributes:
         inputs: (B, C_in, P).
         targets: (B, K, C_out, P).
-        mask: in the shape of the targets.
+        mask: which targets exist, in the shape of the targets.
         forcings: (B, K - 1, F, P).
     """
 
@@ -87,12 +87,12 @@ def fill_samples(
     Static channels are in the inputs already, in physical units: they are only normalised.
 
     Args:
-        rows: of the batch, the first and the one after the last.
+        rows: the batch's rows to fill: the first, and the one after the last.
         locations: of its frames, whose number of steps is that of the steps filled. A frame is prognostic, then
             forcing, then diagnostic channels.
-        buffers: to fill.
+        buffers: the memory to fill.
         num_prognostic: channels that are both inputs and targets.
-        scales: of all channels.
+        scales: the scales of all channels.
         task: what is to be done.
 
     Returns:

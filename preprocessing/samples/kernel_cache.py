@@ -32,8 +32,8 @@ def compiled(function: _Function, types: Sequence[type]) -> _Function:
     """A function compiled at its first call for this processor, and kept on disk for the next process.
 
     Args:
-        function: that numba compiles, without Python's lock.
-        types: of its arguments, from other modules, whose source counts as its own.
+        function: the function, which numba compiles to run without Python's lock.
+        types: types of its arguments from other modules, whose source counts as its own.
     """
     dispatcher = numba.njit(nogil=True)(function)
     if (folder := _folder(version_key([function, *types]))) is not None:

@@ -86,7 +86,7 @@ class Lanes:
         lanes: int,
         ahead: int,
         first: int,
-        parts: int,
+        samples_each: int,
         key: tuple[int, ...],
     ) -> None:
         """Divide the places among the lanes.
@@ -98,17 +98,17 @@ class Lanes:
             lanes: number of lanes.
             ahead: trajectories that a process prepares before they are needed, over all its lanes.
             first: number of the first trajectory; those before it are held out.
-            parts: number of samples in a trajectory.
+            samples_each: samples in a trajectory.
             key: seeds everything random.
         """
-        self._ahead, self._first, self._parts = ahead, first, parts
+        self._ahead, self._first, self._samples_each = ahead, first, samples_each
         sizes = [size // lanes + (lane < size % lanes) for lane in range(lanes)]
         self._lanes = [Lane(n, uses, micro_batch, (*key, lane)) for lane, n in enumerate(sizes)]
 
     def samples(self, lane: int, turn: int) -> Ints:
-        """(micro_batch,) the samples of a lane's turn: trajectory times `parts`, plus the part."""
+        """(micro_batch,) the samples of a lane's turn: trajectory times `samples_each`, plus its place in it."""
         drawn, choices = self._lanes[lane].draw(turn)
-        return self._numbers(lane, drawn) * self._parts + choices % self._parts
+        return self._numbers(lane, drawn) * self._samples_each + choices % self._samples_each
 
     def num_replaced(self, lane: int, turn: int) -> int:
         """How many trajectories of a lane have been replaced when a turn begins."""

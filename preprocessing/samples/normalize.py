@@ -25,7 +25,7 @@ class Normalizer:
     """Scales C channels by their mean and standard deviation.
 
     Attributes:
-        keys: of the variables, in the order of the channels.
+        keys: the variables' keys, in the order of the channels.
         mean: (C,) in physical units.
         std: (C,) in physical units, never 0.
     """

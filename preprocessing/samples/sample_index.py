@@ -19,7 +19,7 @@ class PairSampling(Config):
     Attributes:
         start: the first frame used.
         stop: the frame after the last one used; by default the trajectory's end.
-        stride: from one frame used to the next [frames].
+        stride: the distance between frames that are used [frames].
         max_lead: the largest lead [frames]; any by default.
         min_start: the first frame that may be initial.
         max_start: the last frame that may be initial; any by default. Equal to `min_start`, it fixes the initial frame.

@@ -24,7 +24,7 @@ class BatchBuffers:
     Attributes:
         inputs: (B, C_in, H, W).
         targets: (B, C_out, H, W), of windows and rollouts (B, K, C_out, H, W).
-        mask: in the shape of the targets.
+        mask: which targets exist, in the shape of the targets.
         forcings: (B, K - 1, F, H, W).
     """
 

@@ -15,8 +15,8 @@ class FrameWindows(Config):
 
     Attributes:
         steps: how many frames are forecast.
-        lead: from one frame of a window to the next [frames].
-        every: from one initial frame to the next, from `start` on [frames].
+        lead: the distance between frames of a window [frames].
+        every: the distance between initial frames, from `start` on [frames].
         start: the first frame used.
         stop: the frame after the last one used; by default the trajectory's end.
         min_start: the first frame that may be initial.
@@ -50,7 +50,7 @@ class FrameWindows(Config):
 
     @property
     def stride(self) -> int:
-        """From one frame used to the next [frames]."""
+        """The distance between frames that are used [frames]."""
         return 1
 
     @property
@@ -60,7 +60,7 @@ class FrameWindows(Config):
 
     @property
     def shortest(self) -> int:
-        """From the initial to the last frame of every window [frames]."""
+        """The distance from the initial to the last frame of a window [frames]."""
         return self.steps * self.lead
 
     def steps_at(self, training_step: int) -> int:

@@ -25,12 +25,12 @@ class Manifest:
     """What a complete store consists of.
 
     Attributes:
-        fingerprint: of the build's plan.
+        fingerprint: the fingerprint of the build's plan.
         config: what the store was built from, without what has no effect on its bytes.
         files: checksums by path.
         rounding: the largest relative error of mantissa rounding in each channel.
         sources: what was read, as it is published in the store.
-        assumptions: what was assumed, as it is published in the store; None in one of before that was recorded.
+        assumptions: what was assumed, as it is published in the store; None in older stores, which do not record it.
     """
 
     fingerprint: str
@@ -47,7 +47,7 @@ class Manifest:
 
     def write(self, root: Path) -> None:
         """Write the manifest into the store, durably, with a checksum of itself."""
-        # Of itself, since every other file's damage is told by what it says.
+        # The checksum of itself, since damage to any other file is found by what the manifest says.
         values = {"format": FORMAT, **asdict(self), "checksum": self.checksum}
         durable.write_bytes(root / MANIFEST, _encoded(values))
 
@@ -89,7 +89,7 @@ class Damage:
     """What is wrong with one file of a store.
 
     Attributes:
-        path: in the store.
+        path: the file's path in the store.
         kind: what is wrong.
         detail: what is wrong, in words.
     """
@@ -108,7 +108,7 @@ def verify(path: Path | Url, *, sha256: bool = False) -> list[Damage]:
     On a server every file is fetched; files that do not belong there are not found, since servers need not list files.
 
     Args:
-        path: of the store, or its URL.
+        path: the store's path or URL.
         sha256: whether to compare SHA-256 as well, which takes six times as long.
 
     Raises:

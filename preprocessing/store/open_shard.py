@@ -42,8 +42,8 @@ class OpenShard:
     """A shard's file; it closes with the last reference to the object.
 
     Attributes:
-        descriptor: of the file.
-        table: where chunks and frames lie.
+        descriptor: the file's descriptor.
+        table: the places of its chunks and frames.
         address: where the file is mapped into memory; 0 where the file system maps none.
         memory: the bytes there, for as long as the shard is held.
         used: whether it was read since it was last considered for closing.

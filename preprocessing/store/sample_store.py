@@ -56,11 +56,11 @@ class SampleStore(Protocol):
 
     @property
     def label(self) -> str:
-        """Where the data come from, for messages."""
+        """The place that the data come from, for messages."""
 
     @property
     def dataset(self) -> str:
-        """Identifier."""
+        """The dataset's identifier."""
 
     @property
     def variables(self) -> tuple[Variable, ...]:
@@ -76,7 +76,7 @@ class SampleStore(Protocol):
 
     @property
     def grid(self) -> Grid:
-        """Of all fields."""
+        """The grid of all fields."""
 
     @property
     def times(self) -> Floats:
@@ -100,7 +100,7 @@ class SampleStore(Protocol):
 
     @property
     def stats(self) -> Statistics:
-        """Of the training split."""
+        """Statistics of the training split."""
 
     @property
     def assumptions(self) -> tuple[Assumption, ...] | None:

@@ -48,10 +48,10 @@ class ShardLayout:
     read by one system call.
 
     Attributes:
-        shape: of the array: leading axes, then (channel, y, x).
-        shard: of a shard: one frame along the last three axes, padded where the rows of its last chunks end beyond it.
-        chunk: of an inner chunk: 1 along the leading axes, all of x, and all of y unless it has one channel.
-        codec: of the inner chunks.
+        shape: the array's shape: leading axes, then (channel, y, x).
+        shard: a shard's shape: one frame along the last three axes, padded where its last chunks end beyond it.
+        chunk: an inner chunk's shape: 1 along the leading axes, all of x, and all of y unless it has one channel.
+        codec: the codec of the inner chunks.
     """
 
     shape: tuple[int, ...]

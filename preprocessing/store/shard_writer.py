@@ -26,7 +26,7 @@ def write_shard(path: Path, block: Float32s, layout: ShardLayout) -> Checksum:
     Args:
         path: the file; its folder exists.
         block: C-contiguous values of the shard, less than a whole one at the array's far edges.
-        layout: of the array.
+        layout: the array's layout.
 
     Returns:
         The checksum of the file.
@@ -72,8 +72,8 @@ class _Encoder:
     Each thread does all of it, but they digest in turn, in the order of the file.
 
     Attributes:
-        lengths: of the chunks that have been digested [bytes].
-        digest: of their bytes.
+        lengths: the lengths of the chunks that have been digested [bytes].
+        digest: the digest of their bytes.
     """
 
     def __init__(self, descriptor: int, block: Float32s, layout: ShardLayout) -> None:

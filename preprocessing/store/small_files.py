@@ -82,9 +82,9 @@ def read_small_arrays(
     """Arrays of a group by name, each of one chunk.
 
     Args:
-        path: of the group.
-        names: of the arrays.
-        held: contents of files that have been read, by path in the group.
+        path: the group's path or URL.
+        names: the arrays' names.
+        held: the contents of files that have been read already, by path in the group.
 
     Raises:
         DamagedFileError: a file of one is missing or damaged.

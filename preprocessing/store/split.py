@@ -42,8 +42,8 @@ def without_years(ranges: Mapping[str, AxisRange], axis: NDArray[Any]) -> dict[s
     Where they may be positions as well, they stay positions, and that is asked about.
 
     Args:
-        ranges: by the names of their options.
-        axis: of dates or of other times.
+        ranges: the ranges by the names of their options.
+        axis: dates or other times.
     """
     numbers = [bound for bounds in ranges.values() for bound in bounds if isinstance(bound, int)]
     if not numbers or not dates.is_dated(axis) or not len(axis):

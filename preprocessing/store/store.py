@@ -42,9 +42,9 @@ class Store:
     """One dataset in one version, immutable; safe to share between threads.
 
     Attributes:
-        path: of the Zarr group, in a folder or on a server.
+        path: the path of the Zarr group, in a folder or on a server.
         dataset: its identifier.
-        version: of the dataset.
+        version: the dataset's version.
         variables: channels of the state: prognostic, then forcing, then diagnostic.
         static_variables: channels that do not depend on time.
         params: names of the scalars.
@@ -60,7 +60,7 @@ class Store:
         scalar_values: (N, S), NaN where missing.
         level: attributes of the vertical coordinate: `units`, `long_name`, for 3-D fields `boundary`, ...
         present: (N, T) which frames exist; None where all trajectories have the same length.
-        assumptions: what the build assumed; None in stores of before that was recorded.
+        assumptions: what the build assumed; None in older stores, which do not record it.
     """
 
     path: Path | Url
@@ -156,7 +156,7 @@ def open_store(path: Path | Url | str, verify: Verify = "opening") -> Store:
     While it is open, no build replaces it.
 
     Args:
-        path: of a folder, or a URL.
+        path: a folder's path, or a URL.
         verify: what is compared with the manifest: by default all but the contents of shards, see `Verify`.
 
     Raises:
@@ -245,7 +245,7 @@ def open_reader(
     """A reader of the array in a folder or on a server: our own where it can, else zarr-python's.
 
     Args:
-        path: of the array.
+        path: the array's path or URL.
         checks: what to compare before a shard's first frame is used; on a server nothing is.
         metadata: the content of its `zarr.json`, if it has been read.
 

@@ -30,6 +30,8 @@ from pelagos.models.networks.credit.scale_blocks import (
 )
 from pelagos.preprocessing.errors import ConfigError, DataError
 
+# The reference also has a bilinear decoder and attention in the decoder. No published layout of weights has either, so
+# there would be nothing to check them against.
 Decoder = Literal["pixel_shuffle", "transposed"]
 NUM_STAGES = 4
 

@@ -66,7 +66,7 @@ def test_turns_may_be_asked_for_in_any_order() -> None:
 
 
 def test_lanes_share_no_trajectory_and_leave_none_out() -> None:
-    lanes = Lanes(10, 3, 4, lanes=4, ahead=5, first=100, parts=6, key=(0,))
+    lanes = Lanes(10, 3, 4, lanes=4, ahead=5, first=100, samples_each=6, key=(0,))
     held = [lanes.wanted(lane, 0, num_lanes=4)[0].tolist() for lane in range(4)]
     assert sorted(map(len, held)) == [2, 2, 3, 3]
     assert len(set.union(*map(set, held))) == 10

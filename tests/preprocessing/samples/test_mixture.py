@@ -157,7 +157,7 @@ def test_a_sweep_is_dealt_to_ranks(datasets: list[Dataset], world: int) -> None:
 def test_a_dataset_with_lanes_is_followed_and_asked_for_each_block(
     datasets: list[Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lanes = Lanes(8, 5, 5, lanes=4, ahead=4, first=0, parts=2, key=(1,))
+    lanes = Lanes(8, 5, 5, lanes=4, ahead=4, first=0, samples_each=2, key=(1,))
     followed: list[tuple[int, list[int]]] = []
     monkeypatch.setattr(datasets[0], "lanes", lambda *_: lanes)
     monkeypatch.setattr(datasets[0], "follow", lambda lane, held, _: followed.append((lane, held.tolist())))
