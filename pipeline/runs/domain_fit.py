@@ -95,6 +95,7 @@ def learnt_time_scales(domains: Mapping[str, Domain], store: SampleStore) -> tup
         for domain, factor in zip(known, factors, strict=True)
         if factor is not None
     }
+    # Several where datasets differ: then whoever asks has to choose.
     return tuple(sorted(found))
 
 

@@ -207,6 +207,7 @@ def lagged(variable: Variable, steps: int) -> Variable:
 def _description(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
+    # RecursionError: JSON that nests without end, as a stranger's file may.
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{file} is not JSON: {error}") from error
     wanted = ("format", "network", "signature", "domains", "history", "sha256")

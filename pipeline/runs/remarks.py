@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+# Of the context, not of the module: commands in other threads say their own lines.
 _said: ContextVar[set[str] | None] = ContextVar("said", default=None)
 
 

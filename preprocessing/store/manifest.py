@@ -78,6 +78,7 @@ def read_manifest(root: Path | Url) -> Manifest:
             raise ValueError("it fails its own checksum")
         files = {path: Checksum(**fields) for path, fields in values.pop("files").items()}
         return Manifest(files=files, **values)
+    # RecursionError: JSON that nests without end, as a stranger's file may.
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFileError(
             f"{file}: damaged: {error}; build the store again with overwrite=true"

@@ -44,6 +44,7 @@ class ShardChecks:
         Raises:
             DamagedFileError: the shard is not as it was written, or the store has been replaced.
         """
+        # A shard is opened now and then: often enough to notice that another store has taken the path.
         if self.lease is not None:
             self.lease.check()
         if not self.files:

@@ -181,6 +181,7 @@ def encode_index(entries: Entries) -> Bytes:
     >>> decode_index(encode_index(np.array([[0, 5], [5, 7]], np.uint64)).tobytes()).tolist()
     [[0, 5], [5, 7]]
     """
+    # Little-endian on any machine, as the array's metadata say of its index.
     content = entries.astype("<u8").tobytes()
     return np.frombuffer(content + struct.pack("<I", google_crc32c.value(content)), np.uint8)
 
@@ -220,5 +221,6 @@ def decompress(encoded: Bytes, out: Bytes) -> None:
     """
     try:
         numcodecs.blosc.decompress(encoded, out)
+    # numcodecs has no error of its own for damage.
     except RuntimeError as error:
         raise ValueError(str(error)) from error

@@ -19,7 +19,7 @@ from pelagos.preprocessing.files.durable import Checksum
 from pelagos.preprocessing.files.location import Url, read_all
 from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, read_manifest
 
-_SHARDED = ("state/c/", "static/c/")
+_SHARDED = ("state/c/", "static/c/")  # shards, which are checked when they are opened
 _log = logging.getLogger(__name__)
 
 

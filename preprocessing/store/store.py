@@ -168,6 +168,7 @@ def open_store(path: Path | Url | str, verify: Verify = "opening") -> Store:
     path = store_location(path)
     if not path.is_dir():
         raise MissingFileError(f"{path}: no such store{_hint(path)}")
+    # Before anything is read, so that all that follows is of one store.
     lease = _lease(path)
     attributes = read_metadata(path).get("attributes", {})
     about = attributes.get("pelagos")
@@ -191,6 +192,7 @@ def open_store(path: Path | Url | str, verify: Verify = "opening") -> Store:
         static_variables=static,
         params=tuple(about["params"]),
         grid=Grid.from_json(about["grid"]),
+        # Durations, in which networks and scores think; dates stay in the store's own axis.
         times=(axis - axis[0]).astype(np.float64),
         time_units=about["time_units"],
         splits={name: values["split"] == code for code, name in enumerate(SPLITS)},
