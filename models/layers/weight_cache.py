@@ -83,7 +83,7 @@ def cache_tensors(build: Callable[[*Inputs], CachedTensors]) -> Callable[[*Input
     def cached(*args: *Inputs) -> CachedTensors:
         with lock:
             if args not in results:
-                # CachedTensors made in inference mode could not be used in training later.
+                # Tensors made in inference mode could not be used in training later.
                 with torch.inference_mode(mode=False):
                     results[args] = build(*args)
                 while len(results) > 1 and _total_bytes(results.values()) > CACHE_BYTES:

@@ -25,11 +25,13 @@ def check_forecasts(config: Config) -> Iterator[CheckFinding]:
         try:
             model_registry.resolve(model, config.tracking)
         except MissingFileError as error:
+            # Not an error: a check may come before the training that makes the model.
             yield CheckFinding("note", str(error))
     if not config.store.exists():
         yield CheckFinding("note", f"the store {config.store} does not exist yet")
         return
     store = open_store(config.store)
+    # Forecasts without a truth may reach beyond the store's last frame.
     verified = config.truth if isinstance(config, RefineStage) else True
     yield _describe(store, config.starts.plan(store, verified=verified), models)
 

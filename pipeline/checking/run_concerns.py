@@ -1,4 +1,4 @@
-"""Run concerns: what of a training run will work and is probably not meant."""
+"""Run concerns: what of a training run would work but is probably not meant."""
 
 import re
 from collections.abc import Iterator
@@ -45,6 +45,7 @@ def _validation(config: TrainingStage, mixture: Mixture) -> Iterator[CheckFindin
 def _batch(config: TrainingStage, mixture: Mixture) -> Iterator[CheckFinding]:
     samples = sum(dataset.num_samples for dataset in mixture.datasets)
     if not any(isinstance(dataset, OnlineDataset) for dataset in mixture.datasets):
+        # Simulations have no end, so that no batch is too large for them.
         if config.loop.batch_size > samples:
             yield warning(
                 f"loop.batch_size: {config.loop.batch_size} is more than the {samples} samples that there are: every"

@@ -46,6 +46,7 @@ def find_config(path: str | Path) -> Path:
         if candidate.is_file():
             return candidate
     shipped = sorted(str(p.relative_to(SHIPPED).with_suffix("")) for p in SHIPPED.rglob("*.yaml"))
+    # Below difflib's own 0.6: people give a name without its folder, or the folder alone.
     near = difflib.get_close_matches(str(path), shipped, n=3, cutoff=0.4) or shipped
     raise MissingFileError(
         f"no configuration {path}: neither a file nor one that is shipped, such as {', '.join(near)}"
@@ -148,6 +149,7 @@ def _set(node: Any, keys: list[str], value: Any, text: str) -> Any:
     if isinstance(node, list):
         if not key.isdigit() or int(key) >= len(node):
             raise ConfigError(f"override {text!r}: the list has no item {key!r}, only 0 to {len(node) - 1}")
+        # Copies all the way down: the file's own values may be shared by YAML aliases.
         copy: Any = list(node)
         copy[int(key)] = _set(node[int(key)], rest, value, text) if rest else value
         return copy
@@ -164,6 +166,7 @@ def validate(values: Mapping[str, Any], cls: type[C], where: str) -> C:
     Raises:
         ConfigError: lists all errors by their dotted keys.
     """
+    # First, since pydantic's messages would repeat the values that are in error.
     if secret := list(credential_faults(values)):
         raise ConfigError(f"{where} has {len(secret)} credential(s):\n  " + "\n  ".join(secret))
     try:
@@ -202,6 +205,7 @@ def _key(detail: ErrorDetails, values: Any) -> str:
         elif number < last or detail["type"] != "missing":
             continue
         parts.append(str(part))
+    # pydantic names the section, but what is missing in it is its `kind`.
     if detail["type"] == "union_tag_not_found":
         parts.append(detail["ctx"]["discriminator"].strip("'"))
     return ".".join(parts) or "(top level)"
@@ -212,6 +216,7 @@ def _fault(detail: ErrorDetails, cls: type[Config]) -> str:
     match detail["type"]:
         case "extra_forbidden":
             near = difflib.get_close_matches(str(detail["loc"][-1]), _known_keys(cls), n=1)
+            # The key exists, in another section: to suggest the very same word would help nobody.
             elsewhere = bool(near) and near[0] == detail["loc"][-1]
             return f"unknown key; did you mean {near[0]!r}?" if near and not elsewhere else "unknown key"
         case "union_tag_not_found":

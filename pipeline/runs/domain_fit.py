@@ -171,6 +171,7 @@ def _seen_grid(known: TrainedGrid, store: SampleStore, found: _Findings) -> tupl
                 f"the {lines} of {store.label} run from {positions[0]:g} to {positions[-1]:g}, in training from"
                 f" {trained.first:g} to {trained.last:g}: they are turned round for the model, and its forecasts back"
             )
+            # What lies beyond the two edges changes places with them.
             sides = f"boundary_{name}"
             grid = replace(grid, **{name: positions[::-1], sides: getattr(grid, sides)[::-1]})
     return _in_units(grid, known.units, found), tuple(flips)
@@ -201,7 +202,10 @@ def _compare(known: TrainedGrid, grid: Grid, conditions: Sequence[str], found: _
                 f"the grid is {words[periodic]} along {name}, in training it was {words[trained.periodic]}"
             )
         ends = getattr(grid, name)[[0, -1]]
+        # Half a spacing: a region told by the centres of its cells and by their corners is the same.
         elsewhere = np.abs(ends - (trained.first, trained.last)).max() > 0.5 * trained.spacing
+        # The origin of a Cartesian axis is anybody's choice; a latitude is a place, with its climate and its Coriolis
+        # force.
         if grid.kind == "latlon" and elsewhere:
             found.warnings.append(
                 f"the {lines} lie from {ends[0]:g} to {ends[1]:g} degrees, in training from {trained.first:g} to"
@@ -214,6 +218,7 @@ def _spacing_warnings(known: TrainedGrid, grid: Grid, conditions: Sequence[str])
     unit, differences, wanted = unit_text(known.units), [], []
     for (name, lines, _), spacing in zip(_AXES, grid.spacing, strict=True):
         trained, condition = getattr(known, name).spacing, f"spacing_{name}"
+        # A network that is given the spacing as a condition has been trained to tell.
         if condition not in conditions and not np.isclose(spacing, trained, rtol=_TOLERANCE, atol=0):
             differences.append(f"{lines} {spacing:g}{unit} apart, in training {trained:g}{unit}")
             wanted.append(condition)

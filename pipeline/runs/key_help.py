@@ -82,7 +82,7 @@ def _facts(key: Key) -> str:
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-    width = min(100, shutil.get_terminal_size().columns)
+    width = min(100, shutil.get_terminal_size().columns)  # longer lines are hard to read
     lines = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
     return lines or [indent.rstrip()]
 
@@ -90,6 +90,7 @@ def _wrapped(text: str, indent: str) -> list[str]:
 def _unknown(command: str, cls: type[Config], path: str) -> str:
     known = dict.fromkeys(_paths(cls))
     last = path.rpartition(".")[2]
+    # The right word in the wrong section is the commonest mistake.
     same = [one for one in known if one.rpartition(".")[2] == last]
     near = same[:3] or difflib.get_close_matches(path, known, n=3) or _near_names(known, last)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""

@@ -89,6 +89,7 @@ def _key(name: str, field: FieldInfo, meaning: str) -> Key:
     if not meaning and name in ("kind", "command") and get_origin(field.annotation) is Literal:
         meaning = "the command that the configuration is for" if name == "command" else "selects this form"
     if not meaning and len(sections) == 1:
+        # A key that holds one section means what the section's class says of itself.
         meaning = purpose(sections[0])
     text = " ".join([_type_text(field.annotation), *_bounds(field.metadata)])
     if " or null " in text:  # the bound is of the number

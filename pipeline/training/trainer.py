@@ -141,9 +141,8 @@ class Trainer:
         self.step = 0
         self._watchdog = Watchdog(0.0)  # a silent one, until `run`
         self._seed, self._record = seed, dict(record or {})
-        self._changes: list[
-            dict[str, Any]
-        ] = []  # of what the last bits depend on, each time the run was resumed
+        # Of what the last bits depend on, one entry for each time that the run was resumed.
+        self._changes: list[dict[str, Any]] = []
         self._writer = checkpoint.CheckpointWriter(folder, config.keep, background=config.background_save)
         file = folder.with_name("ledger") / f"rank-{distributed.rank()}.jsonl"
         self._ledger = Ledger(file, active=config.ledger)

@@ -152,6 +152,7 @@ class TrajectorySplit(Config):
             )
         if not self.group_by:
             return np.arange(num_trajectories)
+        # By whole rows: trajectories are one group only where they agree in all names.
         numbers: dict[Hashable, int] = {}
         rows = zip(*(scalars[name].tolist() for name in self.group_by), strict=True)
         return np.array([numbers.setdefault(row, len(numbers)) for row in rows])
@@ -174,6 +175,7 @@ class TrajectorySplit(Config):
         if isinstance(self.train, tuple):
             return members | {"train": self._range(self.train, num_trajectories, "train")}
         if self.train is None:
+            # Ranges may lie anywhere, so what remains is not only what lies before them.
             rest = np.setdiff1d(order[:last], np.concatenate(list(members.values())))
             return members | {"train": rest}
         if self.train > last:
@@ -319,6 +321,7 @@ class FileSplit(Config):
 
 def _fits(name: str, pattern: str) -> bool:
     """Whether a path or its last parts fit: `a.h5`, `test/*.h5`, `/data/test/*.h5`."""
+    # By case on every system, so that a split is the same wherever it is built.
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"*/{pattern}")
 
 

@@ -56,6 +56,7 @@ class ServerStore(WrapperStore[FsspecStore]):
         # In a thread: waiting here would hold up the loop in which zarr-python has all its requests.
         [content] = await asyncio.to_thread(fetch_existing, [span])
         if content is None:
+            # To zarr-python an absent chunk is one of fill values.
             self._refuse_absent(key)
             return None
         self._check(key, content)
@@ -85,6 +86,7 @@ def _span(url: Url, wanted: ByteRequest | None) -> ByteRange:
         return ByteRange(url, wanted.start, wanted.end)
     if isinstance(wanted, OffsetByteRequest):
         return ByteRange(url, wanted.offset)
+    # Counted from the end, as zarr-python asks for the indices of shards.
     return ByteRange(url, -wanted.suffix)
 
 
