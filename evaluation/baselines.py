@@ -18,7 +18,7 @@ from pelagos.preprocessing.quantities import dates
 
 Array = NDArray[np.float64]
 LeadTimes = Sequence[float] | Array | xr.DataArray
-BaselineName = Literal["persistence", "climatology", "stencil"]
+BaselineName = Literal["persistence", "climatology", "linear_extrapolation", "stencil"]
 DAY = 86400.0  # seconds
 
 
@@ -54,12 +54,29 @@ class Climatology:
             step: frames that fall into the same step of the cycle are averaged.
         """
         phase = _phase(_seconds(training["time"]), period, step).values
-        means = []
-        for index in range(_num_phases(period, step)):
-            chosen = training.isel(time=np.flatnonzero(phase == index))
-            # A phase that training never saw stays missing, and so does its forecast.
-            means.append(chosen.mean([dim for dim in ("trajectory", "time") if dim in chosen.dims]))
-        return cls(xr.concat(means, dim="phase"), period, step)
+        data = ordered_fields(training)
+        shape = (_num_phases(period, step), data.sizes["y"], data.sizes["x"])
+        sums = {name: np.zeros(shape) for name in variable_names(data)}
+        counts = {name: np.zeros(shape) for name in variable_names(data)}
+        for block, times in _read_blocks(data):
+            for name in sums:
+                values = block[name].values.astype(np.float64)
+                for index in np.unique(phase[times]):
+                    chosen = values[phase[times] == index]
+                    sums[name][index] += np.nansum(chosen, axis=0)
+                    counts[name][index] += (~np.isnan(chosen)).sum(axis=0)
+        # A phase that training never saw stays missing, and so does its forecast.
+        means = {name: sums[name] / np.where(counts[name] > 0, counts[name], np.nan) for name in sums}
+        dims = ("phase", "y", "x")
+        fields = {
+            name: (dims, mean.astype(data[name].dtype), data[name].attrs) for name, mean in means.items()
+        }
+        return cls(xr.Dataset(fields, {dim: data[dim] for dim in ("y", "x")}, data.attrs), period, step)
+
+    def phases(self, times: Array) -> NDArray[np.intp]:
+        """The phase of each of these times [the unit of the period, or seconds]."""
+        phases: NDArray[np.intp] = _phase(xr.DataArray(times), self.period, self.step).values
+        return phases
 
     def forecast(self, like: xr.Dataset) -> xr.Dataset:
         """The mean for every valid time (initial_time + lead_time) of another forecast or the truth.
@@ -127,24 +144,32 @@ class LinearStencil:
         Raises DataError where a lead time isn't a multiple of the training's frame distance.
         """
         times = np.asarray(lead_time, dtype=np.float64)
-        steps = np.rint(times / self.step).astype(int)
-        if np.any(steps < 1) or not np.allclose(steps * self.step, times, rtol=1e-4):
-            found = times[:4].tolist()
-            raise DataError(f"lead times {found} are not multiples of the stencil's step {self.step:g}")
         frame = ordered_fields(initial[list(self.variables)])
         stacked = np.stack([frame[name].values.astype(np.float64) for name in self.variables], axis=-3)
         state = stacked.reshape(-1, *stacked.shape[-3:])
-        kept = {}
-        with np.errstate(over="ignore", invalid="ignore"):  # a linear map may amplify without bound
-            for step in range(1, int(steps.max()) + 1):
-                state = self._advance(state, grid_of(initial))
-                if step in steps:
-                    kept[step] = state.reshape(stacked.shape)
+        kept = [one.reshape(stacked.shape) for one in self.frames(state, times, grid_of(initial))]
         result = persistence(frame, lead_time)
-        fields = np.stack([kept[step] for step in steps], axis=-4)
+        fields = np.stack(kept, axis=-4)
         return result.assign(
             {name: result[name].copy(data=fields[..., c, :, :]) for c, name in enumerate(self.variables)}
         )
+
+    def frames(self, initial_NCHW: Array, lead_times: Array, grid: Grid) -> Iterator[Array]:
+        """(N, C, H, W) frames at one lead time after the other, from frames of the stencil's variables.
+
+        Raises DataError where a lead time isn't a multiple of the training's frame distance.
+        """
+        steps = np.rint(lead_times / self.step).astype(int)
+        if np.any(steps < 1) or not np.allclose(steps * self.step, lead_times, rtol=1e-4):
+            found = lead_times[:4].tolist()
+            raise DataError(f"lead times {found} are not multiples of the stencil's step {self.step:g}")
+        state, done = initial_NCHW, 0
+        for step in steps:
+            with np.errstate(over="ignore", invalid="ignore"):  # a linear map may amplify without bound
+                for _ in range(step - done):
+                    state = self._advance(state, grid)
+            done = step
+            yield state
 
     def _advance(self, state_NCHW: Array, grid: Grid) -> Array:
         normal = (state_NCHW - self.mean[:, None, None]) / self.std[:, None, None]
@@ -163,19 +188,44 @@ def _frame_step(training: xr.Dataset) -> float:
 
 def _moments(training: xr.Dataset) -> tuple[Array, Array]:
     """(C,) mean and standard deviation of each variable; 1 for the deviation of a constant."""
-    mean = np.array([float(training[name].mean(dtype=np.float64)) for name in variable_names(training)])
-    std = np.array([float(training[name].std(dtype=np.float64)) for name in variable_names(training)])
-    return mean, np.where(std > 0, std, 1.0)
+    names = variable_names(training)
+    count, mean, squares = (np.zeros(len(names)) for _ in range(3))
+    for block, _ in _read_blocks(ordered_fields(training)):
+        for c, name in enumerate(names):
+            values = block[name].values.astype(np.float64)
+            number = np.count_nonzero(~np.isnan(values))
+            if number == 0:
+                continue
+            own = np.nanmean(values)
+            # Chan's rule: a block's moments about its own mean, moved to the mean of all.
+            share, apart = number / (count[c] + number), own - mean[c]
+            squares[c] += np.nansum((values - own) ** 2) + apart**2 * count[c] * share
+            mean[c] += apart * share
+            count[c] += number
+    std = np.sqrt(squares / np.maximum(count, 1))
+    return np.where(count > 0, mean, np.nan), np.where(std > 0, std, 1.0)
 
 
-def _blocks(training: xr.Dataset, points: int = 2**18) -> Iterator[Array]:
-    """(N, C, H, W) successive frames of one trajectory, at most about `points` points, one frame shared."""
-    data = ordered_fields(training).transpose("trajectory", "time", ...)
+def _read_blocks(
+    training: xr.Dataset, points: int = 2**18, shared: int = 0
+) -> Iterator[tuple[xr.Dataset, NDArray[np.intp]]]:
+    """(time, y, x) frames of one trajectory, at most about `points` points, and their positions in time.
+
+    Successive blocks of a trajectory share so many frames.
+    """
+    data = training if "trajectory" in training.dims else training.expand_dims("trajectory")
+    data = data.transpose("trajectory", "time", ...)
     length = max(1, points // (data.sizes["y"] * data.sizes["x"]))
     for trajectory in range(data.sizes["trajectory"]):
-        for start in range(0, data.sizes["time"] - 1, length):
-            block = data.isel(trajectory=trajectory, time=slice(start, start + length + 1))
-            yield np.stack([block[name].values.astype(np.float64) for name in variable_names(block)], axis=1)
+        for start in range(0, data.sizes["time"] - shared, length):
+            times = np.arange(start, min(start + length + shared, data.sizes["time"]))
+            yield data.isel(trajectory=trajectory, time=slice(start, start + length + shared)), times
+
+
+def _blocks(training: xr.Dataset) -> Iterator[Array]:
+    """(N, C, H, W) successive frames of one trajectory; the last frame of a block is the first of the next."""
+    for block, _ in _read_blocks(ordered_fields(training), shared=1):
+        yield np.stack([block[name].values.astype(np.float64) for name in variable_names(block)], axis=1)
 
 
 def _features(frames_NCHW: Array, grid: Grid, radius: int) -> Array:

@@ -5,7 +5,9 @@ preprocessing.variables. Forced or dissipative systems change it by rights: judg
 the truth, not beside zero.
 """
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -17,6 +19,7 @@ from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
 
 Array = NDArray[np.float64]
+Values = NDArray[Any]
 
 CONSERVED = {"density": "mass", "water_height": "mass", "energy": "total energy", "tracer": "tracer mass"}
 """Fields that are themselves densities of a conserved quantity -> its name."""
@@ -29,16 +32,39 @@ def densities(dataset: xr.Dataset) -> xr.Dataset:
     (per unit mass where there is no density), and on Cartesian grids enstrophy ½ω². Vorticity without
     velocity gives circulation and enstrophy.
     """
-    data = ordered_fields(dataset).astype(np.float64)
+    data = ordered_fields(xr.broadcast(dataset)[0])
+    arrays = {name: data[name].values for name in variable_names(data)}
+    found = density_arrays(arrays, grid_of(dataset))
+    dims = data[variable_names(data)[0]].dims
+    return xr.Dataset({name: (dims, values) for name, values in found.items()}, dataset.coords, dataset.attrs)
+
+
+def density_arrays(fields: Mapping[str, Values], grid: Grid) -> dict[str, Array]:
+    """The densities of (..., H, W) fields by name."""
+    data = {name: values.astype(np.float64, copy=False) for name, values in fields.items()}
     found = {quantity: data[name] for name, quantity in CONSERVED.items() if name in data}
-    if {"velocity_x", "velocity_y"} <= set(variable_names(data)):
+    if "velocity_x" in data and "velocity_y" in data:
         u, v, mass = data["velocity_x"], data["velocity_y"], data.get("density", 1.0)
         found |= {"momentum x": mass * u, "momentum y": mass * v, "kinetic energy": mass * (u**2 + v**2) / 2}
-        if grid_of(dataset).kind == "cartesian":
-            found["enstrophy"] = vorticity(dataset) ** 2 / 2
+        if grid.kind == "cartesian":
+            found["enstrophy"] = (derivative(v, grid, -1) - derivative(u, grid, -2)) ** 2 / 2
     elif "vorticity" in data:
         found |= {"circulation": data["vorticity"], "enstrophy": data["vorticity"] ** 2 / 2}
-    return xr.Dataset(found, dataset.coords, dataset.attrs)
+    return found
+
+
+def quantity_names(variables: Sequence[str], grid: Grid) -> tuple[str, ...]:
+    """The quantities that these variables determine, in the order of `density_arrays`."""
+    point = replace(grid, y=grid.y[:1], x=grid.x[:1])
+    return tuple(density_arrays({name: np.zeros((1, 1)) for name in variables}, point))
+
+
+def domain_means(values: Array, weights_HW: Array) -> Array:
+    """(...) weighted means of (..., H, W) values over the points that exist; NaN where there are none."""
+    exists = ~np.isnan(values)
+    total = np.einsum("...yx,yx->...", exists, weights_HW)
+    summed = np.einsum("...yx,yx->...", np.where(exists, values, 0.0), weights_HW)
+    return np.asarray(summed / np.where(total > 0, total, np.nan))
 
 
 def quantities(dataset: xr.Dataset) -> xr.Dataset:
@@ -65,8 +91,8 @@ def drift(dataset: xr.Dataset, initial: xr.Dataset) -> xr.Dataset:
 def divergence(dataset: xr.Dataset) -> xr.DataArray:
     """√⟨(∇·u)²⟩ / √⟨|∇u|²⟩ of the velocity on a Cartesian grid: 0 for an incompressible flow, at most √2."""
     data, grid = ordered_fields(dataset), grid_of(dataset)
-    ux, uy = (_derivative(data["velocity_x"], grid, axis) for axis in (-1, -2))
-    vx, vy = (_derivative(data["velocity_y"], grid, axis) for axis in (-1, -2))
+    ux, uy = (_differentiated(data["velocity_x"], grid, axis) for axis in (-1, -2))
+    vx, vy = (_differentiated(data["velocity_y"], grid, axis) for axis in (-1, -2))
     # Weights of even cells are left out: a weighted sum rounds otherwise.
     areas = 1.0 if all(grid.even) else xr.DataArray(grid.area_weights(), dims=SPACE)
     square = (areas * (ux**2 + uy**2 + vx**2 + vy**2)).mean(SPACE)
@@ -76,7 +102,7 @@ def divergence(dataset: xr.Dataset) -> xr.DataArray:
 def vorticity(dataset: xr.Dataset) -> xr.DataArray:
     """∂v/∂x − ∂u/∂y on a Cartesian grid."""
     data, grid = ordered_fields(dataset), grid_of(dataset)
-    return _derivative(data["velocity_y"], grid, -1) - _derivative(data["velocity_x"], grid, -2)
+    return _differentiated(data["velocity_y"], grid, -1) - _differentiated(data["velocity_x"], grid, -2)
 
 
 def _domain_mean(dataset: xr.Dataset) -> xr.Dataset:
@@ -84,26 +110,29 @@ def _domain_mean(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.weighted(weights).mean(SPACE)
 
 
-def _derivative(field: xr.DataArray, grid: Grid, axis: int) -> xr.DataArray:
-    """∂/∂y (axis −2) or ∂/∂x (axis −1): spectral where periodic, else second-order differences.
+def _differentiated(field: xr.DataArray, grid: Grid, axis: int) -> xr.DataArray:
+    return field.copy(data=derivative(field.values.astype(np.float64), grid, axis))
+
+
+def derivative(values: Array, grid: Grid, axis: int) -> Array:
+    """∂/∂y (axis −2) or ∂/∂x (axis −1) of (..., H, W) values: spectral where periodic, else second-order differences.
 
     Between two rows there is one difference, of first order; along an axis of one row nothing changes.
     """
     positions = (grid.y, grid.x)[axis]
-    values = field.values.astype(np.float64)
     if len(positions) == 1:
         # A single row stands for a field that is the same all along the axis.
-        return field.copy(data=np.zeros_like(values))
+        return np.zeros_like(values)
     if grid.periodic[axis]:
         if not grid.even[axis]:
             raise DataError(
                 f"a derivative along {'yx'[axis]} takes Fourier modes, but the points of this periodic axis are not"
                 " evenly spaced; build the store with regrid"
             )
-        return field.copy(data=_spectral_derivative(values, float(positions[1] - positions[0]), axis))
+        return _spectral_derivative(values, float(positions[1] - positions[0]), axis)
     # One-sided differences of second order need a third point.
     order: Literal[1, 2] = 2 if len(positions) > 2 else 1
-    return field.copy(data=np.asarray(np.gradient(values, positions, axis=axis, edge_order=order)))
+    return np.asarray(np.gradient(values, positions, axis=axis, edge_order=order))
 
 
 def _spectral_derivative(values: Array, step: float, axis: int) -> Array:

@@ -37,6 +37,14 @@ def summarise(sums: Sums) -> dict[str, Any]:
     }
 
 
+def summarise_region(sums: Sums) -> dict[str, Any]:
+    """The scores of one method over one region: what `summarise` says of each variable group."""
+    relative, failed = scores.over_samples(scores.relative_l1(sums), "median"), scores.failed(sums)
+    pooled = sums.pooled(*[str(dim) for dim in sums.sums.dims if dim not in ("lead_time", "variable")])
+    groups = [str(group) for group in relative["group"].values]
+    return {"groups": {group: _group(pooled, relative, failed, group) for group in groups}}
+
+
 def _headline(relative: xr.DataArray) -> dict[str, Any]:
     curve = relative.mean("group").values
     return {"one_step": float(curve[0]), "rollout": float(np.mean(curve)), "by_lead_time": curve.tolist()}

@@ -44,7 +44,7 @@ def shell_spectrum(dataset: xr.Dataset, variables: Sequence[str]) -> xr.DataArra
     grid, data = grid_of(dataset), ordered_fields(dataset)
     _require_even(grid)
     power = sum(_power(data[name].values.astype(np.float64), grid) for name in variables)
-    shells, width = _shells(grid)
+    shells, width = shell_numbers(grid)
     energy = 0.5 * _shell_sums(np.asarray(power), shells)
     return _labelled(data[variables[0]].isel(y=0, x=0, drop=True), energy, width)
 
@@ -152,7 +152,7 @@ def _fourier_power(field: Array, axis: int) -> Array:
     return np.asarray(np.abs(fft.rfft(field, norm="forward", axis=axis)) ** 2 * twins, dtype=np.float64)
 
 
-def _shells(grid: Grid) -> tuple[NDArray[np.intp], float]:
+def shell_numbers(grid: Grid) -> tuple[NDArray[np.intp], float]:
     """(H, W) the shell of each mode, and the shells' width."""
     sides = [size * step for size, step in zip(grid.shape, grid.spacing, strict=True)]
     width = 2 * np.pi / max(sides)

@@ -36,7 +36,7 @@ def read_initial(store: Store, plan: ForecastPlan, variables: Sequence[Variable]
 
 
 def read_training(store: Store, split: str, stride: int) -> xr.Dataset:
-    """(trajectory, time, y, x) frames of a split, `stride` apart.
+    """(trajectory, time, y, x) frames of a split, `stride` apart; they are read when they are asked for.
 
     Raises:
         DataError: the store has no such split, or its trajectories have no frame in common.
@@ -47,7 +47,7 @@ def read_training(store: Store, split: str, stride: int) -> xr.Dataset:
     if len(frames) == 0:
         raise DataError(f"{store.path}: the trajectories of split {split!r} share no frame")
     fields = xarray_view(store)
-    return fields.isel(trajectory=members, time=frames).assign_coords(time=store.times[frames]).load()
+    return fields.isel(trajectory=members, time=frames).assign_coords(time=store.times[frames])
 
 
 def as_forecast(
@@ -77,6 +77,14 @@ def as_forecast(
         "initial_time": ("start", store.times[starts], {"units": store.time_units}),
     }
     return xr.Dataset(fields, coordinates, {"dataset": store.dataset, **grid.to_attrs()})
+
+
+def empty_forecast(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) -> xr.Dataset:
+    """A forecast of the plan that takes no memory, for its dimensions and coordinates."""
+    shape = (*plan.sample_shape, len(lead_times(store, plan)), len(variables), *store.grid.shape)
+    # Not even a variable in float64 copies what is repeated here.
+    plain = [variable.model_copy(update={"transform": None}) for variable in variables]
+    return as_forecast(store, plan, plain, np.broadcast_to(np.float32(np.nan), shape))
 
 
 def _read_frames(

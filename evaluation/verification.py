@@ -8,34 +8,130 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pelagos.evaluation import baselines, scores
+from pelagos.evaluation import scores
 from pelagos.evaluation.aggregate import Sums
 from pelagos.evaluation.baselines import BaselineName
 from pelagos.evaluation.forecast_plan import ForecastPlan
-from pelagos.evaluation.forecast_schema import variable_names
-from pelagos.evaluation.score_summary import summarise
-from pelagos.evaluation.truth import read_initial, read_training, read_truth
+from pelagos.evaluation.score_summary import summarise, summarise_region
+from pelagos.evaluation.streaming.evaluator import Evaluator, FrameSink, moments_of
+from pelagos.evaluation.streaming.frame_sources import FrameSource, LabelledFrames, StoredFrames, baseline
+from pelagos.evaluation.streaming.region import WHOLE, Region
+from pelagos.evaluation.streaming.score_archive import labelled, sums_of
+from pelagos.evaluation.streaming.score_plan import TRUTH, ScorePlan
+from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.store.store import Store
-from pelagos.preprocessing.variables import Variable, keys, with_role
+from pelagos.preprocessing.variables import Variable, keys
+
+BATCH = 16
+"""Forecasts that are held against the truth together where they are in memory already."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Forecasts by method, the truth, the frames they start from, and their scores.
+    """What is known of forecasts: their scores, and what is kept of them and of the truth.
 
     Attributes:
-        forecasts: method -> (trajectory, start, lead_time, y, x) fields.
-        truth: (trajectory, start, lead_time, y, x) fields.
-        initial: (trajectory, start, y, x) fields.
-        errors: method -> (trajectory, start, lead_time, group) relative L1 errors.
         scores: the content of scores.json.
+        kept: what scores.zarr holds of the truth and of each method, see `score_archive`.
     """
 
-    forecasts: dict[str, xr.Dataset]
-    truth: xr.Dataset
-    initial: xr.Dataset
-    errors: dict[str, xr.DataArray]
     scores: dict[str, Any]
+    kept: Mapping[str, xr.Dataset]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that were scored, in order."""
+        return tuple(name for name in self.kept if name != TRUTH)
+
+    @property
+    def truth(self) -> xr.Dataset:
+        """What is kept of the truth."""
+        return self.kept[TRUTH]
+
+    def sums(self, method: str, region: str = WHOLE) -> Sums:
+        """What any score of a method is made of."""
+        return sums_of(self.kept[method], region)
+
+    @property
+    def errors(self) -> dict[str, xr.DataArray]:
+        """Method -> (trajectory, start, lead_time, group) relative L1 errors."""
+        return {method: scores.relative_l1(self.sums(method)) for method in self.methods}
+
+    @property
+    def drifts(self) -> dict[str, xr.Dataset]:
+        """Truth and methods -> (trajectory, start, lead_time) of each quantity, see `conservation.drift`."""
+        first, scale = self.truth["initial_quantities"], self.truth["quantity_scales"]
+        found = {}
+        for name, kept in self.kept.items():
+            if kept.sizes["quantity"]:
+                found[name] = ((kept["quantities"] - first) / scale.where(scale > 0)).to_dataset("quantity")
+        return found
+
+    def spectra(self, group: str) -> dict[str, xr.DataArray]:
+        """Truth and methods -> (trajectory, start, lead_time, wavenumber) energy of a variable group's fields."""
+        names = self.truth["variable"].values[self.truth["group"].values == group]
+        found = {}
+        for name, kept in self.kept.items():
+            if set(names) <= set(kept["variable"].values) and kept.sizes["wavenumber"]:
+                energy = kept["spectra"].sel(variable=names).sum("variable", skipna=False)
+                found[name] = energy.rename(shown="lead_time")
+        return found
+
+    def pictures(self, variable: str) -> dict[str, xr.DataArray]:
+        """Truth and methods -> (lead_time, y, x) frames of one forecast at some lead times."""
+        found = {}
+        for name, kept in self.kept.items():
+            if variable in kept["variable"].values:
+                frames = kept["pictures"].isel(picture=0).sel(variable=variable, drop=True)
+                units = str(kept["units"].sel(variable=variable).item())
+                found[name] = frames.rename(shown="lead_time").assign_attrs(units=units)
+        return found
+
+
+def make_evaluator(
+    store: Store,
+    plan: ForecastPlan,
+    variables: Sequence[Variable],
+    sources: Mapping[str, FrameSource],
+    baseline_names: Sequence[BaselineName] = (),
+    training_split: str = "train",
+    *,
+    regions: tuple[Region, ...] = (),
+    pictured: int = 0,
+    sinks: Mapping[str, FrameSink] = MappingProxyType({}),
+    size: int = BATCH,
+) -> Evaluator:
+    """What scores forecasts of a plan, and baselines for the same plan, against a store.
+
+    Args:
+        store: holds the truth.
+        plan: of the forecasts.
+        variables: those that any of the forecasts has.
+        sources: of the forecasts, by method; one may have fewer variables than others.
+        baseline_names: baselines to score beside them.
+        training_split: what baselines are fitted to.
+        regions: to score apart from the whole domain, which is the first.
+        pictured: the sample of which frames are kept.
+        sinks: what takes the frames of a method besides the scores.
+        size: forecasts of a batch.
+
+    Raises:
+        DataError: a baseline cannot be fitted to the training split, or a method is called like the truth.
+    """
+    if TRUTH in sources:
+        raise DataError(f"a method cannot be called {TRUTH!r}: that is what it is held against")
+    truth = StoredFrames(store, plan, tuple(variables))
+    everything = dict(sources) | {name: baseline(name, truth, training_split) for name in baseline_names}
+    score_plan = ScorePlan.of(
+        plan,
+        store,
+        variables,
+        {name: source.variables for name, source in everything.items()},
+        field_scales(truth, size),
+        regions,
+        pictured,
+    )
+    return Evaluator(score_plan, truth, everything, sinks)
 
 
 def evaluate_forecasts(
@@ -46,120 +142,94 @@ def evaluate_forecasts(
     baseline_names: Sequence[BaselineName] = (),
     training_split: str = "train",
     models: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    pictured: int = 0,
 ) -> Evaluation:
-    """Score forecasts of a plan, and baselines for the same plan, against a store.
-
-    A point without a value in the initial frame has no forecast: it is left out for all methods, and counted.
+    """Score forecasts in memory, or opened from disk, as `make_evaluator` does.
 
     Args:
-        forecasts: by method; one may have fewer variables than others.
+        forecasts: by method.
         store: holds the truth.
         plan: of the forecasts.
         variables: those that any of the forecasts has.
         baseline_names: baselines to score beside them.
         training_split: what baselines are fitted to.
         models: what the scores are to say of the models behind the forecasts, by method.
+        pictured: the sample of which frames are kept.
 
     Raises:
         DataError: a forecast does not match the truth, or a baseline cannot be fitted to the training split.
     """
-    truth, initial = read_truth(store, plan, variables), read_initial(store, plan, variables)
-    methods = dict(forecasts)
-    for name in baseline_names:
-        methods[name] = _baseline_forecast(name, store, training_split, plan.stride, truth, initial)
-    scales, started = field_scales(store, truth, variables), _with_a_start(truth, initial, variables)
-    errors, summaries = {}, {}
-    for method, forecast in methods.items():
-        # A climatology has no value where the training split never had one; any other method without a value failed.
-        scored = _where_both_exist(started, forecast) if method == "climatology" else started
-        sums = _accumulate_by_trajectory(forecast, scored, scales)
-        errors[method] = scores.relative_l1(sums)
-        summaries[method] = {**summarise(sums), "left_out": _left_out(truth, scored, forecast)}
-    about = {
+    sources = {
+        name: LabelledFrames.of(dataset, store, plan, variables) for name, dataset in forecasts.items()
+    }
+    evaluator = make_evaluator(
+        store, plan, variables, sources, baseline_names, training_split, pictured=pictured
+    )
+    states = evaluator.score_all(BATCH)
+    kept = {name: labelled(state, store.time_units) for name, state in states.items()}
+    return Evaluation(describe_scores(store, evaluator.plan, kept, training_split, models), kept)
+
+
+def describe_scores(
+    store: Store,
+    plan: ScorePlan,
+    kept: Mapping[str, xr.Dataset],
+    training_split: str,
+    models: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The content of scores.json: what was scored, and the summary of each method.
+
+    A point without a value in the initial frame has no forecast: it is left out for all methods, and counted.
+    """
+    counts = kept[TRUTH]["count"]
+    points = counts.sum([dim for dim in counts.dims if dim != "variable"]).values
+    return {
         "dataset": store.dataset,
         "version": store.version,
-        "split": plan.split,
+        "split": plan.forecasts.split,
         "training_split": training_split,
-        "trajectories": len(plan.trajectories),
-        "starts": len(plan.starts),
-        "lead_times": truth["lead_time"].values.tolist(),
+        "trajectories": len(plan.forecasts.trajectories),
+        "starts": len(plan.forecasts.starts),
+        "pictured": plan.forecasts.trajectories[
+            np.unravel_index(plan.pictured, plan.forecasts.sample_shape)[0]
+        ],
+        "lead_times": plan.lead_times.tolist(),
         "time_units": store.time_units,
-        "units": {name: truth[name].attrs["units"] for name in truth.data_vars},
-        "points": {name: int(truth[name].count()) for name in variable_names(truth)},
-        "scales": {name: {"mean": mean, "std": std} for name, (mean, std) in scales.items()},
+        "units": {variable.key: variable.units for variable in plan.variables},
+        "points": dict(zip(plan.keys, points.tolist(), strict=True)),
+        "scales": {
+            key: {"mean": float(mean), "std": float(std)}
+            for key, (mean, std) in zip(plan.keys, plan.scales, strict=True)
+        },
         "models": {name: dict(facts) for name, facts in models.items()},
+        "methods": {name: _describe_method(kept[name]) for name in plan.methods},
     }
-    return Evaluation(methods, truth, initial, errors, {**about, "methods": summaries})
 
 
-def field_scales(
-    store: Store, truth: xr.Dataset, variables: Sequence[Variable]
-) -> dict[str, tuple[float, float]]:
+def _describe_method(kept: xr.Dataset) -> dict[str, Any]:
+    left_out = kept["left_out"].sum([dim for dim in kept["left_out"].dims if dim != "variable"]).values
+    counts = zip(kept["variable"].values.tolist(), left_out.tolist(), strict=True)
+    regions = [name for name in kept["region"].values.tolist() if name != WHOLE]
+    return {
+        **summarise(sums_of(kept)),
+        **({"regions": {name: summarise_region(sums_of(kept, name)) for name in regions}} if regions else {}),
+        "left_out": {name: count for name, count in counts if count},
+    }
+
+
+def field_scales(truth: StoredFrames, size: int) -> dict[str, tuple[float, float]]:
     """Mean and deviation of each variable in physical units.
 
     Of the training split, or of the truth for variables that are stored transformed.
     """
-    scales, positions = {}, {key: position for position, key in enumerate(keys(store.variables))}
-    for variable in variables:
-        key = variable.key
-        mean, std = (float(part[positions[key]]) for part in (store.stats.mean, store.stats.std))
-        if variable.transform is not None:
-            field = truth[key].astype(np.float64)
-            mean, std = (float(value.fillna(0.0)) for value in (field.mean(), field.std()))
+    store = truth.store
+    positions = {key: position for position, key in enumerate(keys(store.variables))}
+    transformed = tuple(variable for variable in truth.channels if variable.transform is not None)
+    own = StoredFrames(store, truth.plan, transformed)
+    physical = dict(zip(keys(transformed), moments_of(own, size) if transformed else (), strict=True))
+    scales = {}
+    for key in truth.variables:
+        stored = np.array([store.stats.mean[positions[key]], store.stats.std[positions[key]]])
+        mean, std = (float(value) for value in physical.get(key, stored))
         scales[key] = mean, std or 1.0
     return scales
-
-
-def _with_a_start(truth: xr.Dataset, initial: xr.Dataset, variables: Sequence[Variable]) -> xr.Dataset:
-    """The truth at the points from which a forecast can start; diagnostic fields start from nothing."""
-    names = keys(with_role(variables, "prognostic"))
-    holes = [name for name in names if bool(initial[name].isnull().any())]
-    return truth.assign({name: _masked(truth[name], initial[name]) for name in holes})
-
-
-def _where_both_exist(truth: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
-    return truth.assign({name: _masked(truth[name], forecast[name]) for name in variable_names(forecast)})
-
-
-def _masked(truth: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
-    return truth.where(other.notnull()).transpose(*truth.dims).assign_attrs(truth.attrs)
-
-
-def _left_out(truth: xr.Dataset, scored: xr.Dataset, forecast: xr.Dataset) -> dict[str, int]:
-    """How many points of each variable a method is not scored at, though they have a truth."""
-    masked = [
-        name
-        for name in variable_names(forecast)
-        if not np.may_share_memory(truth[name].values, scored[name].values)
-    ]
-    counts = {name: int(truth[name].count() - scored[name].count()) for name in masked}
-    return {name: count for name, count in counts.items() if count}
-
-
-def _accumulate_by_trajectory(
-    forecast: xr.Dataset, truth: xr.Dataset, scales: Mapping[str, tuple[float, float]]
-) -> Sums:
-    """The sums of all trajectories, one in memory at a time."""
-    return Sums.total(
-        scores.accumulate(forecast.isel(trajectory=[i]).load(), truth.isel(trajectory=[i]), scales=scales)
-        for i in range(truth.sizes["trajectory"])
-    )
-
-
-def _baseline_forecast(
-    name: BaselineName,
-    store: Store,
-    training_split: str,
-    stride: int,
-    truth: xr.Dataset,
-    initial: xr.Dataset,
-) -> xr.Dataset:
-    lead_times = truth["lead_time"].values
-    if name == "persistence":
-        return baselines.persistence(initial, lead_times).transpose(*truth.dims)
-    # A stencil's step is the distance between its training frames, so these lie a forecast's step apart.
-    training = read_training(store, training_split, stride if name == "stencil" else 1)
-    training = training[list(truth.data_vars)]
-    if name == "climatology":
-        return baselines.Climatology.fit(training).forecast(truth)
-    return baselines.LinearStencil.fit(training).forecast(initial, lead_times).transpose(*truth.dims)

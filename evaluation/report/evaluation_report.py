@@ -4,17 +4,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from pelagos.evaluation import conservation, spectra
-from pelagos.evaluation.forecast_schema import grid_of, group_by_variable, variables_by_group
+from pelagos.evaluation.forecast_schema import grid_of
 from pelagos.evaluation.report.report import Report
 from pelagos.evaluation.score_summary import describe_failures, describe_left_out, groups_of
+from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation
 
 
-def evaluation_report(title: str, evaluation: Evaluation, sample: int = 0) -> Report:
-    """The report of one evaluation, with pictures of one of its samples."""
+def evaluation_report(title: str, evaluation: Evaluation) -> Report:
+    """The report of one evaluation."""
     about = evaluation.scores
     subtitle = (
         f"{about['dataset']}: {about['trajectories']} trajectories of split {about['split']},"
@@ -23,7 +22,7 @@ def evaluation_report(title: str, evaluation: Evaluation, sample: int = 0) -> Re
     report = Report(title, subtitle, footer="Made by Pelagos.")
     add_scores(report, evaluation)
     add_physics(report, evaluation)
-    add_pictures(report, evaluation, sample)
+    add_pictures(report, evaluation)
     return report
 
 
@@ -41,7 +40,7 @@ def add_scores(report: Report, evaluation: Evaluation) -> None:
                 group,
                 errors["rmse"][0],
                 errors["rmse"][-1],
-                _units(evaluation.truth, group),
+                _units(evaluation, group),
                 errors["failed"][-1],
             ]
             for name, values in about["methods"].items()
@@ -49,7 +48,7 @@ def add_scores(report: Report, evaluation: Evaluation) -> None:
         ],
         "Root mean square error over all forecasts and valid points; the root is taken last.",
     )
-    if evaluation.truth.sizes["lead_time"] > 1:
+    if len(about["lead_times"]) > 1:
         horizons = {name: facts["horizon"] for name, facts in about["models"].items() if facts.get("horizon")}
         beyond = {name: time for name, time in horizons.items() if time < about["lead_times"][-1]}
         end = " Upright lines mark the longest lead time that a model was trained on." if beyond else ""
@@ -123,28 +122,19 @@ def _add_headline(report: Report, methods: Mapping[str, Mapping[str, Any]]) -> N
 
 def add_physics(report: Report, evaluation: Evaluation) -> None:
     """Add spectra of the fields and the drift of conserved quantities, where both are defined."""
-    initial, grid = evaluation.initial, grid_of(evaluation.truth)
+    truth, grid = evaluation.truth, grid_of(evaluation.truth)
     # Neither a transform nor a mean over the domain makes sense of fields with holes,
     # and wavenumbers on a sphere need whole circles of latitude.
-    complete = not any(bool(initial[name].isnull().any()) for name in initial.data_vars)
-    if not complete or (grid.kind == "latlon" and not grid.periodic[1]):
+    if not bool(truth["complete"].all()) or (grid.kind == "latlon" and not grid.periodic[1]):
         return
     report.section("Spectra and conservation")
-    methods = {"truth": evaluation.truth, **_time_dependent(evaluation)}
-    groups = variables_by_group(group_by_variable(evaluation.truth))
     if grid.kind == "cartesian" and not all(grid.even):
         report.text("There are no spectra: they need evenly spaced points, which regrid gives a store.")
-        groups = {}
-    for group, names in groups.items():
-        have = {name: data for name, data in methods.items() if set(names) <= set(data.data_vars)}
-        curves = {name: spectra.spectrum(data, names) for name, data in have.items()}
-        report.spectra(
-            curves, f"Energy spectrum of {group}; a blurred forecast lacks energy at high wavenumbers."
-        )
-    # A density made of other fields, such as momentum without mass, is another quantity of the same name.
-    whole = {name: data for name, data in methods.items() if set(data.data_vars) >= set(initial.data_vars)}
-    drifts = {name: conservation.drift(data, initial) for name, data in whole.items()}
-    if any(len(drift.data_vars) for drift in drifts.values()):
+    for group in dict.fromkeys(truth["group"].values.tolist()):
+        if curves := _time_dependent(evaluation.spectra(group)):
+            caption = f"Energy spectrum of {group}; a blurred forecast lacks energy at high wavenumbers."
+            report.spectra(curves, caption)
+    if drifts := _time_dependent(evaluation.drifts):
         report.drift_curves(
             drifts,
             "Change of domain means since the initial frame. What the equation conserves should stay at zero;"
@@ -152,27 +142,23 @@ def add_physics(report: Report, evaluation: Evaluation) -> None:
         )
 
 
-def add_pictures(report: Report, evaluation: Evaluation, sample: int) -> None:
-    """Add the truth, forecasts and errors of one sample, counted over trajectories and starts."""
-    truth = evaluation.truth
-    trajectories, starts = truth.sizes["trajectory"], truth.sizes["start"]
-    index = sample % (trajectories * starts)
-    chosen = {"trajectory": index // starts, "start": index % starts}
-    number = int(truth["trajectory"].values[chosen["trajectory"]])
+def add_pictures(report: Report, evaluation: Evaluation) -> None:
+    """Add the truth, forecasts and errors of one sample."""
+    about = evaluation.scores
     report.section("Pictures")
-    for name in list(truth.data_vars)[:3]:
-        have = {method: data for method, data in evaluation.forecasts.items() if name in data}
-        shown = {method: data[name].isel(chosen) for method, data in have.items()}
+    for name in evaluation.truth["variable"].values[:3]:
+        shown = evaluation.pictures(name)
+        truth = shown.pop(TRUTH)
         # Persistence is a copy of the initial frame: beside several forecasts it only takes space.
         kept = {method: field for method, field in shown.items() if method != "persistence" or len(shown) < 3}
-        caption = f"Truth, forecast and error of {name} in {_kind(evaluation.scores['split'])} {number}."
-        report.fields(truth[name].isel(chosen), kept, caption)
+        caption = f"Truth, forecast and error of {name} in {_kind(about['split'])} {about['pictured']}."
+        report.fields(truth, kept, caption)
 
 
-def _time_dependent(evaluation: Evaluation) -> dict[str, xr.Dataset]:
-    """The forecasts that have spectra and drifts of their own: persistence and climatology repeat old frames."""
+def _time_dependent(methods: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that have spectra and drifts of their own: persistence and climatology repeat old frames."""
     constant = ("persistence", "climatology")
-    return {name: data for name, data in evaluation.forecasts.items() if name not in constant}
+    return {name: data for name, data in methods.items() if name not in constant}
 
 
 def _kind(split: str) -> str:
@@ -180,6 +166,6 @@ def _kind(split: str) -> str:
     return kinds.get(split, "trajectory")
 
 
-def _units(truth: xr.Dataset, group: str) -> str:
-    names = variables_by_group(group_by_variable(truth))[group]
-    return ", ".join(np.unique([str(truth[name].attrs.get("units", "1")) for name in names]))
+def _units(evaluation: Evaluation, group: str) -> str:
+    members = evaluation.truth["group"].values == group
+    return ", ".join(np.unique(evaluation.truth["units"].values[members]))

@@ -32,7 +32,7 @@ def demo_report(
     add_scores(report, evaluation)
     _add_training(report, runs)
     add_physics(report, evaluation)
-    add_pictures(report, evaluation, 0)
+    add_pictures(report, evaluation)
     _add_refinement(report, summary["refinement"], contract.refine.output)
     _add_registry(report, summary)
     return report

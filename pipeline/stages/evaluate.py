@@ -12,6 +12,7 @@ from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
 from pelagos.evaluation.forecast_zarr import read_forecasts, write_forecasts
 from pelagos.evaluation.report.evaluation_report import evaluation_report
 from pelagos.evaluation.score_summary import describe_failures, describe_left_out, groups_of, json_values
+from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation, evaluate_forecasts
 from pelagos.pipeline.forecasting.forecaster import Forecaster, Mode
 from pelagos.pipeline.runs import run_folder
@@ -35,9 +36,9 @@ class EvaluateStage(Config):
         store: the truth.
         output: folder of the forecasts (`forecasts/NAME.zarr`), `scores.json` and `report.html`.
         starts: which forecasts are made.
-        baselines: `persistence` repeats the initial frame; `climatology` is the mean over the training
-            split by hour of the day; `stencil` is a linear map of each point's neighbourhood, fitted to
-            the training split.
+        baselines: `persistence` repeats the initial frame; `linear_extrapolation` goes on as in the step before it;
+            `climatology` is the mean over the training split by hour of the day; `stencil` is a linear map of each
+            point's neighbourhood, fitted to the training split.
         training: the split that baselines are fitted to.
         mode: `rollout` feeds each step's forecast into the next; `direct` asks for every lead time
             from the initial frame.
@@ -64,6 +65,8 @@ class EvaluateStage(Config):
 
     @model_validator(mode="after")
     def _distinct_methods(self) -> "EvaluateStage":
+        if TRUTH in self.models:
+            raise ValueError(f"models: {TRUTH} is what they are held against; give the model another name")
         if clash := sorted(set(self.models) & set(self.baselines)):
             raise ValueError(f"models: {', '.join(clash)} is the name of a baseline; give the model another")
         return self
@@ -98,7 +101,7 @@ def _evaluate(config: EvaluateStage) -> Evaluation:
             write_forecasts(forecaster.blocks(plan, count), forecast_path(config, name))
     evaluation = evaluation_of(config, store, plan, models)
     write_json(config.output / "scores.json", json_values(evaluation.scores))
-    evaluation_report(config.title, evaluation, config.pictures).write(config.output / "report.html")
+    evaluation_report(config.title, evaluation).write(config.output / "report.html")
     _print_scores(evaluation)
     return evaluation
 
@@ -131,7 +134,14 @@ def evaluation_of(
         for name, domain in domains.items()
     }
     return evaluate_forecasts(
-        forecasts, store, plan, list(variables.values()), config.baselines, config.training, facts
+        forecasts,
+        store,
+        plan,
+        list(variables.values()),
+        config.baselines,
+        config.training,
+        facts,
+        config.pictures,
     )
 
 

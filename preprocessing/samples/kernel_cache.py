@@ -28,14 +28,17 @@ _SEAL = hashlib.sha256().digest_size
 _log = logging.getLogger(__name__)
 
 
-def compiled(function: _Function, types: Sequence[type]) -> _Function:
+def compiled(function: _Function, types: Sequence[type] = (), *, reorder_sums: bool = False) -> _Function:
     """A function compiled at its first call for this processor, and kept on disk for the next process.
 
     Args:
         function: the function, which numba compiles to run without Python's lock.
         types: types of its arguments from other modules, whose source counts as its own.
+        reorder_sums: whether sums may be taken in another order, as vector instructions do. NaN and infinity keep
+            their meaning.
     """
-    dispatcher = numba.njit(nogil=True)(function)
+    freedoms = {"reassoc", "contract"} if reorder_sums else False
+    dispatcher = numba.njit(nogil=True, fastmath=freedoms)(function)
     if (folder := _folder(version_key([function, *types]))) is not None:
         dispatcher._cache = KernelCache(function, folder)
     return cast(_Function, dispatcher)

@@ -30,7 +30,7 @@ def test_the_truth_scores_zero_and_beats_persistence(store: Store) -> None:
 def test_scores_are_json_and_say_what_was_scored(store: Store) -> None:
     plan = STARTS.plan(store)
     truth = read_truth(store, plan, store.variables)
-    found = evaluate_forecasts({"truth": truth}, store, plan, store.variables)
+    found = evaluate_forecasts({"perfect": truth}, store, plan, store.variables)
     assert json.loads(json.dumps(found.scores)) == found.scores
     assert found.scores["dataset"] == "waves"
     assert found.scores["starts"] == len(plan.starts)

@@ -28,27 +28,32 @@ def test_a_report_has_scores_spectra_and_pictures_of_every_method(evaluation: Ev
 
 
 def test_spectra_are_left_out_where_fields_have_holes(evaluation: Evaluation) -> None:
-    holes = evaluation.initial.where(evaluation.initial["x"] > evaluation.initial["x"][0])
-    page = evaluation_report("t", replace(evaluation, initial=holes)).html()
+    truth = evaluation.truth.assign(
+        complete=evaluation.truth["complete"] & (evaluation.truth["trajectory"] < 5)
+    )
+    page = evaluation_report("t", replace(evaluation, kept={**evaluation.kept, "truth": truth})).html()
     assert "Spectra and conservation" not in page
     assert "Pictures" in page
 
 
-def test_the_pictured_sample_counts_over_starts_and_begins_again_at_the_end(evaluation: Evaluation) -> None:
-    starts = evaluation.truth.sizes["start"]
-    samples = starts * evaluation.truth.sizes["trajectory"]
-    first, second = (int(number) for number in evaluation.truth["trajectory"].values)
-    pages = {n: evaluation_report("t", evaluation, n).html() for n in (0, starts, samples)}
-    assert pages[0] == pages[samples]
-    assert f"held-out trajectory {first}." in pages[0]
-    assert f"held-out trajectory {second}." in pages[starts]
+def test_the_pictured_sample_counts_over_starts_and_begins_again_at_the_end(store: Store) -> None:
+    plan = StartsConfig(every=2, steps=2).plan(store)
+    starts, (first, second) = len(plan.starts), plan.trajectories
+
+    def page(pictured: int) -> str:
+        found = evaluate_forecasts({}, store, plan, store.variables, ["persistence"], pictured=pictured)
+        return evaluation_report("t", found).html()
+
+    assert page(0) == page(2 * starts)
+    assert f"held-out trajectory {first}." in page(0)
+    assert f"held-out trajectory {second}." in page(starts)
 
 
 def test_units_of_a_group_are_shown_beside_its_rmse(evaluation: Evaluation) -> None:
-    truth = evaluation.truth.copy()
-    name = next(iter(truth.data_vars))
-    truth[name] = truth[name].assign_attrs(units="furlong")
-    assert "furlong" in evaluation_report("t", replace(evaluation, truth=truth)).html()
+    units = ("variable", np.array(["furlong", "1"]))
+    truth = evaluation.truth.assign_coords(units=units)
+    found = replace(evaluation, kept={**evaluation.kept, "truth": truth})
+    assert "furlong" in evaluation_report("t", found).html()
     assert np.isfinite(evaluation.scores["methods"]["a"]["one_step"])
 
 

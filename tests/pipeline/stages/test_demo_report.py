@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xarray as xr
 
 from pelagos.evaluation.forecast_plan import StartsConfig
 from pelagos.evaluation.forecast_zarr import write_forecasts
@@ -31,25 +32,30 @@ SUMMARY: dict[str, Any] = {
 }
 
 
+STARTS = StartsConfig(split="valid", steps=2)
+
+
 @pytest.fixture(scope="module")
-def evaluation(waves: Path) -> Evaluation:
+def forecasts(waves: Path) -> dict[str, xr.Dataset]:
     store = open_store(waves)
-    plan = StartsConfig(split="valid", steps=2).plan(store)
-    truth = read_truth(store, plan, store.variables)
-    forecasts = {
-        name: (truth * factor).assign_attrs(truth.attrs)
-        for name, factor in (("finetuned", 1.1), ("scratch", 1.3))
-    }
-    return evaluate_forecasts(forecasts, store, plan, store.variables, ["persistence"])
+    truth = read_truth(store, STARTS.plan(store), store.variables)
+    factors = {"finetuned": 1.1, "scratch": 1.3}
+    return {name: (truth * factor).assign_attrs(truth.attrs) for name, factor in factors.items()}
 
 
 @pytest.fixture(scope="module")
-def contract(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> DemoContract:
+def evaluation(waves: Path, forecasts: dict[str, xr.Dataset]) -> Evaluation:
+    store = open_store(waves)
+    return evaluate_forecasts(forecasts, store, STARTS.plan(store), store.variables, ["persistence"])
+
+
+@pytest.fixture(scope="module")
+def contract(forecasts: dict[str, xr.Dataset], tmp_path_factory: pytest.TempPathFactory) -> DemoContract:
     folder = tmp_path_factory.mktemp("demo")
     config = configuration.load("demo", [f"output={folder}"], demo.DemoStage)
     found = DemoContract.of(step.config for step in demo.demo_steps(config))
     for name, method in (("forecast", "finetuned"), ("refined", "scratch")):
-        write_forecasts([evaluation.forecasts[method]], found.refine.output / f"{name}.zarr")
+        write_forecasts([forecasts[method]], found.refine.output / f"{name}.zarr")
     return found
 
 

@@ -1,0 +1,1 @@
+"""Streaming evaluation: forecasts are scored frame by frame, and each frame is dropped."""

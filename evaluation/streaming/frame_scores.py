@@ -1,0 +1,191 @@
+"""Frame scores: what one frame of a batch of forecasts adds to the score states; the frame can be dropped then.
+
+What each number means, and how scores are made of them: `point_sums`, `frame_spectra`, `conservation`, `scores`.
+
+Shapes: B forecasts of a batch, V variables, H rows, W columns, R regions, K statistics.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.evaluation.conservation import density_arrays, domain_means
+from pelagos.evaluation.point_sums import point_sums
+from pelagos.evaluation.streaming.frame_spectra import Modes
+from pelagos.evaluation.streaming.score_plan import BINS, REACH, TRUTH, PlanPart, ScorePlan
+from pelagos.evaluation.streaming.score_state import ScoreState
+from pelagos.preprocessing.array_types import Flags, Floats, Ints
+from pelagos.preprocessing.samples.kernel_cache import compiled
+
+Fields = NDArray[Any]
+"""(B, V, H, W) physical values: float32, or float64 where a variable needs it."""
+NEVER_FORECAST = ("climatology",)
+"""Methods without a value where the training split never had one; any other without a value has failed."""
+
+
+class BatchScores:
+    """Scores of one batch of forecasts in the making, frame by frame."""
+
+    def __init__(self, plan: ScorePlan, samples: slice, initial_BVHW: Fields) -> None:
+        self._plan, self._samples = plan, samples
+        self._initial = initial_BVHW
+        holes = np.isnan(initial_BVHW)
+        self._complete_B = np.asarray(~holes.any(axis=(1, 2, 3)))
+        self._started_BVHW = None if self._complete_B.all() else _forecastable(plan, holes)
+        self.states: dict[str, ScoreState] = {}
+
+    def begin(self, leads: slice) -> None:
+        """Allocate the states for a part of the lead times."""
+        part = PlanPart(self._samples, leads)
+        self.states = {
+            name: ScoreState.empty(self._plan, name, part) for name in (TRUTH, *self._plan.methods)
+        }
+        kept = self.states[TRUTH].arrays
+        kept["complete"][:] = self._complete_B
+        for number, density_BHW in enumerate(self._densities(TRUTH, self._initial)):
+            kept["initial_quantities"][:, number] = self._means(density_BHW)
+            kept["quantity_scales"][:, number] = self._means(np.abs(density_BHW))
+
+    def add(self, lead: int, truth_BVHW: Fields, forecasts: Mapping[str, Fields]) -> None:
+        """Add the frame of one lead time: the truth, NaN where missing, and each method's own variables."""
+        scored_BVHW = truth_BVHW
+        if self._started_BVHW is not None:
+            scored_BVHW = np.where(self._started_BVHW, truth_BVHW, np.asarray(np.nan, truth_BVHW.dtype))
+        # Forecasts that blew up overflow, and are counted as such.
+        with np.errstate(over="ignore", invalid="ignore"):
+            modes = self._add_truth(lead, truth_BVHW)
+            for method, forecast_BVHW in forecasts.items():
+                self._add_forecast(method, lead, forecast_BVHW, truth_BVHW, scored_BVHW, modes)
+
+    def _add_truth(self, lead: int, truth_BVHW: Fields) -> Modes | None:
+        state = self.states[TRUTH]
+        row = lead - state.part.leads.start
+        state.arrays["count"][:, row] = _count(truth_BVHW)
+        modes = None if self._plan.spectra is None else self._plan.spectra.modes(_flat(truth_BVHW))
+        self._add_any(TRUTH, lead, truth_BVHW, truth_BVHW, modes)
+        return modes
+
+    def _add_forecast(
+        self,
+        method: str,
+        lead: int,
+        p_BVHW: Fields,
+        truth_BVHW: Fields,
+        scored_BVHW: Fields,
+        truth_modes: Modes | None,
+    ) -> None:
+        state, positions = self.states[method], self._plan.positions(method)
+        row = lead - state.part.leads.start
+        t_BVHW = _chosen(scored_BVHW, positions)
+        if method in NEVER_FORECAST:
+            t_BVHW = np.where(np.isnan(p_BVHW), np.asarray(np.nan, t_BVHW.dtype), t_BVHW)
+        if t_BVHW is not truth_BVHW:
+            state.arrays["left_out"][:, row] = _count(truth_BVHW)[:, positions] - _count(t_BVHW)
+        self._add_points(state, row, p_BVHW, t_BVHW)
+        self._add_maps(state, lead, p_BVHW, t_BVHW)
+        modes = None
+        if self._plan.spectra is not None and truth_modes is not None:
+            modes = self._plan.spectra.modes(_flat(p_BVHW))
+            shape = (len(p_BVHW), -1, *truth_modes.shape[1:])
+            errors = modes - _flat(_chosen(truth_modes.reshape(shape), positions))
+            energy = self._plan.spectra.energy(errors).reshape(*p_BVHW.shape[:2], -1)
+            _add_spectra(state, row, "error_spectrum", energy)
+        self._add_any(method, lead, p_BVHW, t_BVHW, modes)
+
+    def _add_points(self, state: ScoreState, row: int, p_BVHW: Fields, t_BVHW: Fields) -> None:
+        scales = np.tile(self._plan.scales[self._plan.positions(state.method)], (len(p_BVHW), 1))
+        for number, region in enumerate(self._plan.regions):
+            box = (slice(None), region.rows, region.columns)
+            p, t = (np.ascontiguousarray(_flat(fields)[box]) for fields in (p_BVHW, t_BVHW))
+            sums = point_sums(p, t, region.weights[box[1:]], scales)
+            state.arrays["points"][:, row, number] = sums.reshape(*p_BVHW.shape[:2], -1)
+
+    def _add_maps(self, state: ScoreState, lead: int, p_BVHW: Fields, t_BVHW: Fields) -> None:
+        for number in np.flatnonzero(self._plan.shown_in(state.part) == lead).tolist():
+            valid = ~np.isnan(t_BVHW)
+            error = np.where(np.isfinite(p_BVHW), p_BVHW, np.nan).astype(np.float64) - t_BVHW
+            square = np.where(np.isnan(error), np.inf, error**2)
+            for which, values in enumerate((np.ones(1), error, square)):
+                state.arrays["maps"][number, :, which] = np.where(valid, values, 0.0).sum(axis=0)
+
+    def _add_any(self, method: str, lead: int, fields: Fields, t_BVHW: Fields, modes: Modes | None) -> None:
+        """What is kept of the truth and of forecasts alike."""
+        state = self.states[method]
+        row, shown = (
+            lead - state.part.leads.start,
+            np.flatnonzero(self._plan.shown_in(state.part) == lead).tolist(),
+        )
+        for number, density_BHW in enumerate(self._densities(method, fields)):
+            state.arrays["quantities"][:, row, number] = self._means(density_BHW)
+        scales = self._plan.scales[self._plan.positions(method)]
+        _count_bins(
+            fields, t_BVHW, scales[:, 0], BINS / (2 * REACH * scales[:, 1]), state.arrays["histogram"][row]
+        )
+        if self._plan.spectra is not None and modes is not None:
+            energy = self._plan.spectra.energy(modes).reshape(*fields.shape[:2], -1)
+            _add_spectra(state, row, "spectrum", energy)
+            for number in shown:
+                state.arrays["spectra"][:, number] = energy
+        for number in shown:
+            for picture in state.arrays["pictures"]:
+                picture[number] = fields[self._plan.pictured - state.part.samples.start]
+        state.done[:, row] = True
+
+    def _densities(self, method: str, fields: Fields) -> list[Floats]:
+        names = self._plan.variables_of(method)
+        if not self._plan.quantities_of(method):
+            return []
+        by_name = {name: fields[:, number] for number, name in enumerate(names)}
+        found = density_arrays(by_name, self._plan.grid)
+        return [found[name] for name in self._plan.quantities]
+
+    def _means(self, density_BHW: Floats) -> Floats:
+        return domain_means(density_BHW, self._plan.regions[0].weights)
+
+
+def _forecastable(plan: ScorePlan, holes_BVHW: Flags) -> Flags:
+    """Where there is a value to start from; diagnostic fields start from nothing."""
+    started = np.ones(holes_BVHW.shape, np.bool_)
+    started[:, plan.prognostic] = ~holes_BVHW[:, plan.prognostic]
+    return started
+
+
+def _chosen(values: NDArray[Any], positions: Ints) -> NDArray[Any]:
+    """Some of the variables along the second axis; the array itself where these are all, in order."""
+    if len(positions) == values.shape[1] and np.all(np.diff(positions) == 1):
+        return values
+    return values[:, positions]
+
+
+def _flat(values: NDArray[Any]) -> NDArray[Any]:
+    return values.reshape(-1, *values.shape[2:])
+
+
+def _count(fields_BVHW: Fields) -> Ints:
+    """(B, V) how many points have a value."""
+    counts: Ints = (~np.isnan(fields_BVHW)).sum(axis=(-2, -1))
+    return counts
+
+
+def _add_spectra(state: ScoreState, row: int, name: str, energy_BVK: Floats) -> None:
+    """Add those spectra that are of numbers, and count them."""
+    whole = np.asarray(np.isfinite(energy_BVK).all(axis=-1, keepdims=True))
+    state.arrays[f"{name}_sum"][row] = np.where(whole, energy_BVK, 0.0).sum(axis=0)
+    state.arrays[f"{name}_count"][row] = whole[..., 0].sum(axis=0)
+
+
+@compiled
+def _count_bins(p_BVHW: Fields, t_BVHW: Fields, means_V: Floats, per_unit_V: Floats, out: Ints) -> None:
+    """Count finite values where there is a truth; the first and the last bin hold all that lie beyond the others."""
+    batch, variables, rows, columns = p_BVHW.shape
+    last = out.shape[1] - 1
+    for b in range(batch):
+        for v in range(variables):
+            for y in range(rows):
+                for x in range(columns):
+                    p, t = p_BVHW[b, v, y, x], t_BVHW[b, v, y, x]
+                    if t == t and abs(p) < np.inf:
+                        place = (p - means_V[v]) * per_unit_V[v] + (last + 1) / 2
+                        out[v, int(min(max(place, 0.0), last))] += 1
