@@ -16,6 +16,7 @@ from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.sources.absence import AbsentPolicy, refuse_holes
 from pelagos.preprocessing.sources.arrays import hdf5_absence, zarr_absence, zarr_array
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index
+from pelagos.preprocessing.sources.arrays.grib_messages import leading_bytes
 from pelagos.preprocessing.sources.arrays.hdf5_file import open_hdf5, reason, require_filters
 from pelagos.preprocessing.sources.file_source import missing
 from pelagos.preprocessing.sources.formats.cf_missing import NeverSet, ValidRange, marks
@@ -244,6 +245,6 @@ def engine_of(path: Path) -> str:
         return "scipy"
     if magic == b"\x89HDF\r\n\x1a\n":
         return "h5netcdf"
-    if magic[:4] == b"GRIB":
+    if magic[:4] == b"GRIB" or leading_bytes(path) is not None:
         return "cfgrib"
     raise DamagedFileError(f"{path}: neither netCDF nor GRIB nor a Zarr store; download or create it again")

@@ -17,6 +17,7 @@ from pelagos.preprocessing.files.location import Url, locate
 from pelagos.preprocessing.sources.absence import AbsentBytesError
 from pelagos.preprocessing.sources.arrays import (
     grib_file,
+    grib_messages,
     keyed_file,
     mat_file,
     npy_file,
@@ -114,6 +115,10 @@ def _container(path: Path) -> Container:
     with path.open("rb") as file:
         head = file.read(16)
     container: Container = next((word for magic, word in _MAGIC if head.startswith(magic)), "unknown")
+    if (
+        container == "unknown" and grib_messages.leading_bytes(path) is not None
+    ):  # a bulletin's heading goes before
+        return "grib"
     if container == "torch" and npz_file.is_npz(path):
         return "npz"
     return "unknown" if container == "torch" and _is_other_zip(path) else container
