@@ -183,7 +183,7 @@ def _netcdf3(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
             return shapes, {str(key): held.dtype.str for key, held in ds.variables.items()}
     except (OSError, TypeError, ValueError, KeyError, IndexError, AssertionError) as error:
         raise DamagedFileError(
-            f"{path}: cannot be read as netCDF-3 ({error}); download or create it again"
+            f"{path}: cannot be read as netCDF-3 (its bytes are torn or of another format); download or create it again"
         ) from error
 
 
