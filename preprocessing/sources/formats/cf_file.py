@@ -38,6 +38,7 @@ from pelagos.preprocessing.sources.formats.cf_variable import (
     is_group,
     open_undecoded,
 )
+from pelagos.preprocessing.sources.formats.grid_file import with_grid_file
 from pelagos.preprocessing.sources.formats.scalar_coordinate import ScalarCoordinate, scalar_coordinates
 from pelagos.preprocessing.sources.formats.valid_time import (
     DateKind,
@@ -119,6 +120,7 @@ class ReadOptions:
         select: values of dimensions that are no axes.
         cells: the kind of cells that the user names, for files that do not say.
         dates: what dates are beside which lead times stand.
+        grid_file: another file that says where the cells lie; empty where there is none.
     """
 
     axes: Mapping[CFAxis, str]
@@ -127,6 +129,7 @@ class ReadOptions:
     select: Selection
     dates: DateKind | None
     cells: CellsOption | None = None
+    grid_file: str = ""
 
 
 def read_files(path: Path | Url, options: ReadOptions) -> list[CFFile]:
@@ -167,6 +170,7 @@ def _read(path: Path | Url, ds: xr.Dataset, options: ReadOptions, grib: _GribRea
         if grib
         else ""
     )
+    ds = with_grid_file(path, ds, options.grid_file) if options.grid_file else ds
     in_rows = _in_rows(path, ds, options.axes)
     horizontal = find_cells(path, ds, options.axes, options.cells, in_rows=in_rows)
     ds = ds if horizontal is None else with_axes(path, ds, horizontal)
