@@ -1,7 +1,7 @@
 """Centred moments of forecast and truth, gathered chunk by chunk without losing digits to a large mean.
 
-⟨x²⟩ − ⟨x⟩² of a field with mean/std 10⁶ has four digits left in double precision. Here every chunk takes
-its own mean off first, and two chunks merge by the rule of Chan, Golub and LeVeque (1979):
+⟨x²⟩ − ⟨x⟩² of a field with mean/std 10⁶ has four digits left in double precision. `point_sums` takes every
+chunk's own mean off first, and two chunks merge by the rule of Chan, Golub and LeVeque (1979):
 M = M_a + M_b + δ_x δ_y w_a w_b / (w_a + w_b), with δ the difference of the chunks' means.
 
 A mean is kept as `reference` + `offset`: as a single number it would be rounded to its own last digit, which
@@ -10,11 +10,7 @@ is 10⁻¹⁰ of the deviation where mean/std is 10⁶, and δ would inherit tha
 
 from collections.abc import Mapping
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
-
-Array = NDArray[np.float64]
 
 WEIGHT, REFERENCE, OFFSET, CENTRED = "weight", "reference_", "offset_", "centred_"
 FIELDS = ("forecast", "truth")
@@ -24,29 +20,6 @@ PRODUCTS: Mapping[str, tuple[str, str]] = {
     "product": ("forecast", "truth"),
 }
 """What is summed: the product of the deviations of these two fields."""
-
-
-def centred_moments(p: Array, t: Array, weights: Array) -> dict[str, Array]:
-    """Weight, means and centred products (lead_time,) of one variable, over the points where t exists.
-
-    Args:
-        p: (lead_time, y, x) forecast.
-        t: (lead_time, y, x) truth, NaN where missing.
-        weights: (y, x).
-    """
-    valid = ~np.isnan(t)
-    total = np.einsum("tyx,yx->t", valid, weights)
-    over = np.where(total > 0, total, 1.0)
-    found, deviations = {WEIGHT: total}, {}
-    for name, values in zip(FIELDS, (p, t), strict=True):
-        reference = np.einsum("tyx,yx->t", np.where(valid, values, 0.0), weights) / over
-        deviation = np.where(valid, values - reference[:, None, None], 0.0)
-        offset = np.einsum("tyx,yx->t", deviation, weights) / over
-        found |= {REFERENCE + name: reference, OFFSET + name: offset}
-        deviations[name] = np.where(valid, deviation - offset[:, None, None], 0.0)
-    for product, (first, second) in PRODUCTS.items():
-        found[CENTRED + product] = np.einsum("tyx,yx->t", deviations[first] * deviations[second], weights)
-    return found
 
 
 def merge(a: xr.Dataset, b: xr.Dataset, prefix: str) -> dict[str, xr.DataArray]:

@@ -10,14 +10,14 @@ Definitions follow the papers and codes named below, with their eps, centring an
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from pelagos.evaluation.aggregate import WEIGHT, Sums
-from pelagos.evaluation.centred_moments import centred_moments
 from pelagos.evaluation.forecast_schema import (
     LEAD_TIME,
     SPACE,
@@ -28,35 +28,17 @@ from pelagos.evaluation.forecast_schema import (
     sample_dims,
     variable_names,
 )
+from pelagos.evaluation.point_sums import MAXIMA, MOMENTS, STATISTICS, SUMS, point_sums
 
 Array = NDArray[np.float64]
+Values = NDArray[Any]
 Statistic = Callable[[Array, Array], Array]
-
-ERRORS: dict[str, Statistic] = {
-    "absolute_error": lambda p, t: np.abs(p - t),
-    "squared_error": lambda p, t: (p - t) ** 2,
-}
-"""Infinite where the forecast isn't a number."""
-
-MOMENTS: dict[str, Statistic] = {
-    "forecast": lambda p, t: p,
-    "truth": lambda p, t: t,
-    "squared_forecast": lambda p, t: p**2,
-    "squared_truth": lambda p, t: t**2,
-    "product": lambda p, t: p * t,
-}
 
 NORMALISED = ("normalised_error", "normalised_truth")
 """Statistics that `accumulate` adds where it is given scales."""
-
-STATISTICS: dict[str, Statistic] = {
-    "error": lambda p, t: p - t,
-    "absolute_truth": lambda p, t: np.abs(t),
-    **ERRORS,
-    **MOMENTS,
-}
 ANOMALY = "anomaly_"
-_MOMENT = "moment_"
+ANOMALIES = ("weight", "forecast", "truth", "squared_forecast", "squared_truth", "product")
+"""What is summed of anomalies, besides their moments."""
 
 
 def accumulate(
@@ -65,7 +47,7 @@ def accumulate(
     *,
     climatology: xr.Dataset | None = None,
     weights: xr.DataArray | None = None,
-    statistics: Mapping[str, Statistic] = STATISTICS,
+    statistics: Mapping[str, Statistic] = MappingProxyType({}),
     scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> Sums:
     """The sums of a chunk's statistics; fields are read one variable and one sample at a time.
@@ -77,89 +59,82 @@ def accumulate(
             so are anomalies.
         weights: (y, x), by default the cell areas over their mean. A chunk of a latitude-longitude
             grid needs its part of the whole grid's weights.
-        statistics: pointwise functions of forecast and truth; nothing else has to change for a new one.
+        statistics: pointwise functions of forecast and truth, NaN where missing, beyond those of `point_sums`; nothing
+            else has to change for a new one.
         scales: mean and deviation of each variable, for `normalised_relative_l1`.
 
     Raises DataError where forecast and truth don't match.
     """
     check_pair(forecast, truth)
     area = np.asarray(grid_of(truth).area_weights() if weights is None else weights.transpose(*SPACE))
+    known = [name for name in SUMS if scales or name not in NORMALISED]
     parts = {}
     for name in variable_names(forecast):
-        dims = ordered_fields(forecast[[name]])[name].dims
-        own = {**statistics, **(_normalised(*scales[name]) if scales else {})}
-        sums = [_sums(p, t, c, area, own) for p, t, c in _samples(forecast, truth, climatology, name)]
-        shape = [forecast.sizes[dim] for dim in dims[:-2]]
-        arrays = {key: np.stack([part[key] for part in sums]).reshape(shape) for key in sums[0]}
-        parts[name] = xr.Dataset({key: (dims[:-2], value) for key, value in arrays.items()})
+        field = ordered_fields(forecast[[name]])[name]
+        found: dict[str, list[Array]] = {}
+        for p, t, c in _samples(field, truth, climatology, name):
+            sums = _sums(p, t, c, area, scales[name] if scales else (0.0, 1.0))
+            for key, statistic in statistics.items():
+                sums[key] = _weighted(statistic, p, t, area)
+            for key, values in sums.items():
+                found.setdefault(key, []).append(values)
+        shape = [field.sizes[dim] for dim in field.dims[:-2]]
+        arrays = {key: (field.dims[:-2], np.stack(value).reshape(shape)) for key, value in found.items()}
+        parts[name] = xr.Dataset(arrays)
     state = xr.concat(parts.values(), dim=xr.Variable("variable", list(parts))).transpose(..., "variable")
-    state = state.assign_coords({dim: forecast[dim].variable for dim in dims[:-2]})
-    maximum, moments = ["max_absolute_error"], [name for name in variable_names(state) if _MOMENT in name]
-    return Sums(
-        state.drop_vars([*maximum, *moments]),
-        state[maximum],
-        group_by_variable(truth[list(parts)]),
-        state[moments].rename({name: name.removeprefix(_MOMENT) for name in moments}),
-    )
-
-
-def _normalised(mean: float, std: float) -> dict[str, Statistic]:
-    """Statistics of (field − mean) / std."""
-    error, size = NORMALISED
-    return {error: lambda p, t: np.abs(p - t) / std, size: lambda p, t: np.abs(t - mean) / std}
+    state = state.assign_coords({dim: forecast[dim].variable for dim in field.dims[:-2]})
+    anomalies = climatology is not None
+    moments = ["weight", *MOMENTS]
+    moments += [ANOMALY + key for key in moments] if anomalies else []
+    summed = [*known, *statistics, *([ANOMALY + key for key in ANOMALIES] if anomalies else [])]
+    return Sums(state[summed], state[[*MAXIMA]], group_by_variable(truth[list(parts)]), state[moments])
 
 
 def _samples(
-    forecast: xr.Dataset, truth: xr.Dataset, climatology: xr.Dataset | None, name: str
-) -> Iterator[tuple[Array, Array, Array | None]]:
-    """Forecast, truth and climatology of one sample after the other, (lead_time, y, x) float64 each."""
-    p = ordered_fields(forecast[[name]])[name]
-    dims = sample_dims(p)
-    for index in np.ndindex(*(p.sizes[dim] for dim in dims)):
+    field: xr.DataArray, truth: xr.Dataset, climatology: xr.Dataset | None, name: str
+) -> Iterator[tuple[Values, Values, Values | None]]:
+    """Forecast, truth and climatology of one sample after the other, (lead_time, y, x) each."""
+    dims = sample_dims(field)
+    # Variables, since an index of coordinates for each sample takes longer than all sums of a small field.
+    p, t = field.variable, truth[name].variable
+    c = None if climatology is None else climatology[name].variable
+    for index in np.ndindex(*(field.sizes[dim] for dim in dims)):
         chosen = dict(zip(dims, index, strict=True))
+        shape = field.shape[-3:]
         yield (
-            _values(p, chosen, p),
-            _values(truth[name], chosen, p),
-            None if climatology is None else _values(climatology[name], chosen, p),
+            _values(p, chosen, shape),
+            _values(t, chosen, shape),
+            None if c is None else _values(c, chosen, shape),
         )
 
 
-def _values(array: xr.DataArray, chosen: dict[str, int], like: xr.DataArray) -> Array:
-    field = array.isel(chosen, missing_dims="ignore").transpose("lead_time", "y", "x", missing_dims="ignore")
-    shape = tuple(like.sizes[dim] for dim in ("lead_time", "y", "x"))
-    return np.broadcast_to(field.values.astype(np.float64), shape)
+def _values(field: xr.Variable, chosen: dict[str, int], shape: tuple[int, ...]) -> Values:
+    values = (
+        field.isel(chosen, missing_dims="ignore").transpose(LEAD_TIME, *SPACE, missing_dims="ignore").values
+    )
+    values = values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
+    return np.ascontiguousarray(np.broadcast_to(values, shape))
 
 
 def _sums(
-    p: Array, t: Array, climatology: Array | None, weights: Array, statistics: Mapping[str, Statistic]
+    p: Values, t: Values, c: Values | None, weights: Array, scale: tuple[float, float]
 ) -> dict[str, Array]:
-    """Statistic -> (lead_time,) weighted sum over the valid points."""
-    p = np.where(np.isfinite(p), p, np.nan)
-    with np.errstate(over="ignore", invalid="ignore"):  # a forecast that blew up scores inf or nan
-        sums = _weighted(p, t, weights, statistics)
-        if statistics.keys() >= MOMENTS.keys():
-            sums |= _moments(p, t, weights, "")
-        if climatology is not None:
-            anomalies = _weighted(p - climatology, t - climatology, weights, MOMENTS)
-            sums |= {ANOMALY + key: value for key, value in anomalies.items()}
-            sums |= _moments(p - climatology, t - climatology, weights, ANOMALY)
-        error = np.where(np.isnan(p), np.inf, np.abs(p - t))
-    return sums | {"max_absolute_error": np.where(np.isnan(t), 0.0, error).max(axis=(-2, -1))}
+    """Statistic -> (lead_time,) over the valid points."""
+    scales = np.tile(np.array(scale), (len(p), 1))
+    sums = dict(zip(STATISTICS, point_sums(p, t, weights, scales).T, strict=True))
+    if c is None:
+        return sums
+    with np.errstate(over="ignore", invalid="ignore"):  # forecasts that blew up
+        p, t = (values.astype(np.float64) - c for values in (p, t))
+        found = dict(zip(STATISTICS, point_sums(p, t, weights, scales).T, strict=True))
+    return sums | {ANOMALY + key: found[key] for key in (*ANOMALIES, *MOMENTS)}
 
 
-def _moments(p: Array, t: Array, weights: Array, prefix: str) -> dict[str, Array]:
-    return {_MOMENT + prefix + key: value for key, value in centred_moments(p, t, weights).items()}
-
-
-def _weighted(p: Array, t: Array, weights: Array, statistics: Mapping[str, Statistic]) -> dict[str, Array]:
-    valid = ~np.isnan(t)
-    sums = {WEIGHT: np.einsum("tyx,yx->t", valid, weights)}
-    for key, statistic in statistics.items():
-        values = statistic(p, t)
-        if key in ERRORS or key == NORMALISED[0]:
-            values = np.where(np.isnan(values), np.inf, values)
-        sums[key] = np.einsum("tyx,yx->t", np.where(valid, values, 0.0), weights)
-    return sums
+def _weighted(statistic: Statistic, p: Values, t: Values, weights: Array) -> Array:
+    finite = np.where(np.isfinite(p), p, np.nan).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = statistic(finite, t.astype(np.float64))
+    return np.asarray(np.einsum("tyx,yx->t", np.where(np.isnan(t), 0.0, values), weights))
 
 
 def relative_l1(sums: Sums, floor: float = 0.0) -> xr.DataArray:

@@ -1,6 +1,7 @@
 """Evaluator: the loop over start batches and lead times in which every frame is scored and dropped."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,10 +20,10 @@ WINDOW = 64
 
 
 class FrameSink(Protocol):
-    """Takes the frames of a method's forecasts, batch by batch, in the order of their lead times."""
+    """Takes the frames of a method's forecasts, batch by batch."""
 
-    def add(self, batch: StartBatch, lead: int, fields_BVHW: Fields) -> None:
-        """Take one frame, which is dropped afterwards."""
+    def block(self, batch: StartBatch) -> AbstractContextManager[Callable[[Fields], None]]:
+        """Give a function that takes (B, V, H, W) frames in the order of their lead times, and keeps none."""
         ...
 
 
@@ -47,15 +48,17 @@ class Evaluator:
         scores = BatchScores(self.plan, self.plan.samples_of(batch), self.truth.at(batch, 0))
         streams = [self.truth.frames(batch), *(source.frames(batch) for source in self.sources.values())]
         last = len(self.plan.lead_times)
-        for lead, (truth_BVHW, *frames) in enumerate(zip(*streams, strict=True)):
-            if lead % WINDOW == 0:
-                scores.begin(slice(lead, min(lead + WINDOW, last)))
-            forecasts = dict(zip(self.sources, frames, strict=True))
-            scores.add(lead, truth_BVHW, forecasts)
-            for method, sink in self.sinks.items():
-                sink.add(batch, lead, forecasts[method])
-            if (lead + 1) % WINDOW == 0 or lead + 1 == last:
-                yield scores.states
+        with ExitStack() as blocks:
+            takers = {method: blocks.enter_context(sink.block(batch)) for method, sink in self.sinks.items()}
+            for lead, (truth_BVHW, *frames) in enumerate(zip(*streams, strict=True)):
+                if lead % WINDOW == 0:
+                    scores.begin(slice(lead, min(lead + WINDOW, last)))
+                forecasts = dict(zip(self.sources, frames, strict=True))
+                scores.add(lead, truth_BVHW, forecasts)
+                for method, take in takers.items():
+                    take(forecasts[method])
+                if (lead + 1) % WINDOW == 0 or lead + 1 == last:
+                    yield scores.states
 
     def score_all(self, size: int) -> dict[str, ScoreState]:
         """The states of all forecasts, in batches of so many, in memory."""

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pelagos.pipeline.runs import run_folder
+from pelagos.pipeline.runs.remarks import say
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.files.durable import write_json
+from pelagos.preprocessing.errors import ConfigError, MissingFileError
+from pelagos.preprocessing.files.durable import json_checksum, write_json
+from pelagos.preprocessing.store.manifest import read_manifest
+from pelagos.preprocessing.store.shard_layout import read_metadata
+from pelagos.preprocessing.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,15 @@ class RunInput:
     found: str
     checksum: str
     before: str = ""
+
+
+def store_checksum(store: Store) -> str:
+    """The checksum of a store's content; of its metadata alone where it has no manifest."""
+    try:
+        return read_manifest(store.path).checksum
+    except MissingFileError:
+        say(f"WARNING: {store.path} has no manifest, so that a run notices only changes of its metadata")
+        return json_checksum(read_metadata(store.path))
 
 
 def recorded(folder: Path, name: str) -> RunInput | None:

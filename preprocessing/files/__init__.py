@@ -1,1 +1,1 @@
-"""Files: durable, on a server, or of a stranger."""
+"""Files: durable, private, or on a server."""

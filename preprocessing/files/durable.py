@@ -266,8 +266,13 @@ def _locked(file: IO[str], *, shared: bool) -> bool:
 
 
 @contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
+def sole_writer(path: Path, *, shared: bool = False, patience: float = 0.0) -> Iterator[None]:
     """Keep all others that ask for this from writing to a file or folder, by a lock beside it.
+
+    Args:
+        path: the file or folder.
+        shared: whether others may write to it that share it in the same way.
+        patience: how long to wait for whoever writes there [s].
 
     Raises:
         LockedError: another process writes there.
@@ -275,7 +280,7 @@ def sole_writer(path: Path) -> Iterator[None]:
     # Of the resolved path: by whatever links it is reached, it has one lock.
     whole = path.resolve()
     whole.parent.mkdir(parents=True, exist_ok=True)
-    with lock(whole.with_name(f".{whole.name}.lock")):
+    with lock(whole.with_name(f".{whole.name}.lock"), shared=shared, patience=patience):
         yield
 
 

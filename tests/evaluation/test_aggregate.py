@@ -51,6 +51,6 @@ def test_a_statistic_that_was_not_accumulated_is_named(sums: Sums) -> None:
 
 def test_chunks_of_different_statistics_cannot_be_added(make: Make, sums: Sums) -> None:
     ones = make({"u": np.ones((1, 2, 3, 5))})
-    other = accumulate(ones, ones, statistics={"error": lambda p, t: p - t})
+    other = accumulate(ones, ones, statistics={"cubed_error": lambda p, t: abs(p - t) ** 3})
     with pytest.raises(DataError, match="different statistics"):
         sums + other
