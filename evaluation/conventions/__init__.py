@@ -1,0 +1,1 @@
+"""Conventions: what a benchmark computes of statistics, to the last eps."""

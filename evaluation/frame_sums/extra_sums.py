@@ -1,0 +1,151 @@
+"""Extra sums: the statistics beyond those of points that an evaluation asks for, side by side in one array.
+
+Shapes: B forecasts of a batch, V variables, H rows, W columns, N = B · V fields, K wavenumbers or thresholds.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pelagos.evaluation.frame_sums import edge_sums, grid_scale, quadrant_power, spectral_sums, tail_counts
+from pelagos.preprocessing.array_types import Flags, Floats, Ints
+from pelagos.preprocessing.grid import Grid
+
+ANOMALIES = ("anomaly_product", "anomaly_squared_forecast", "anomaly_squared_truth")
+Fields = NDArray[Any]
+
+
+class Spectra(NamedTuple):
+    """(N, K) energies by wavenumber of forecasts, truths and errors, and the largest wavenumber resolved."""
+
+    forecast: Floats
+    truth: Floats
+    error: Floats
+    resolved: int
+
+
+@dataclass(frozen=True, eq=False)
+class ExtraSums:
+    """What is gathered of each frame.
+
+    Attributes:
+        widths: statistic -> how many entries of the array it takes.
+        grid: of the fields.
+        weights: (H, W) of the points.
+        thresholds: (V, K) above which an event happens.
+        shares: of the quantiles.
+    """
+
+    widths: Mapping[str, int]
+    grid: Grid
+    weights: Floats
+    thresholds: Floats
+    shares: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        needs: Iterable[str],
+        grid: Grid,
+        weights: Floats,
+        thresholds: Floats,
+        shares: tuple[float, ...],
+    ) -> "ExtraSums":
+        """The statistics among `needs` that are known here; whoever gathers the others knows them."""
+        events, quantiles = thresholds.shape[1], len(shares)
+        known: dict[str, int] = {}
+        for names, width in (
+            (edge_sums.STATISTICS, 1),
+            (quadrant_power.STATISTICS, min(grid.shape) // 2),
+            (grid_scale.STATISTICS, 1),
+            (tail_counts.STATISTICS, events),
+            (tail_counts.QUANTILES, quantiles),
+            (spectral_sums.STATISTICS, 1),
+            (("band_error", "band_truth"), len(spectral_sums.BANDS) + 1),
+            (ANOMALIES, 1),
+        ):
+            known |= dict.fromkeys(names, width)
+        wanted = set(needs)
+        widths = {name: width for name, width in known.items() if name in wanted}
+        return cls(widths, grid, weights, thresholds, shares)
+
+    @property
+    def width(self) -> int:
+        """Entries of each field."""
+        return sum(self.widths.values())
+
+    @property
+    def labels(self) -> list[str]:
+        """What each entry is of: the statistic and, where it has several, their number."""
+        return [
+            name if width == 1 else f"{name}[{entry}]"
+            for name, width in self.widths.items()
+            for entry in range(width)
+        ]
+
+    def wants(self, statistics: Iterable[str]) -> bool:
+        """Whether any of these is gathered."""
+        return any(name in self.widths for name in statistics)
+
+    def gather(
+        self,
+        p_BVHW: Fields,
+        t_BVHW: Fields,
+        positions: Ints,
+        spectra: Spectra | None,
+        climatology: Fields | None,
+    ) -> Floats:
+        """(B, V, width) the statistics of one frame.
+
+        Args:
+            p_BVHW: forecasts.
+            t_BVHW: truths, NaN where missing.
+            positions: of the V variables among those of the thresholds.
+            spectra: where the grid has them.
+            climatology: (B, V, H, W) what anomalies are from.
+        """
+        p, t = (fields.reshape(-1, *fields.shape[2:]) for fields in (p_BVHW, t_BVHW))
+        found: dict[str, Floats] = {}
+        if self.wants(edge_sums.STATISTICS):
+            found |= edge_sums.edge_sums(p, t)
+        if self.wants(quadrant_power.STATISTICS):
+            found |= quadrant_power.quadrant_power(p, t)
+        if self.wants(grid_scale.STATISTICS):
+            found |= grid_scale.grid_scale(p, t, self.grid)
+        if self.wants(tail_counts.STATISTICS):
+            thresholds = np.tile(self.thresholds[positions], (len(p_BVHW), 1))
+            found |= tail_counts.tail_counts(p, t, thresholds, self.weights)
+        if self.wants(tail_counts.QUANTILES):
+            found |= tail_counts.frame_quantiles(p, t, self.shares)
+        if self.wants(spectral_sums.STATISTICS) and spectra is not None:
+            found |= spectral_sums.spectral_sums(*spectra)
+        if self.wants(ANOMALIES) and climatology is not None:
+            found |= anomaly_sums(p, t, climatology.reshape(p.shape), self.weights)
+        parts = [self._entries(found.get(name), len(p), width) for name, width in self.widths.items()]
+        return np.concatenate(parts, axis=1).reshape(*p_BVHW.shape[:2], self.width)
+
+    @staticmethod
+    def _entries(values: Floats | None, count: int, width: int) -> Floats:
+        """(N, width); NaN where a statistic can't be had of this grid or these times."""
+        return np.full((count, width), np.nan) if values is None else values.reshape(count, width)
+
+
+def anomaly_sums(
+    p_NHW: Fields, t_NHW: Fields, climatology_NHW: Fields, weights_HW: Floats
+) -> dict[str, Floats]:
+    """(N,) weighted sums of products of anomalies, over the points that have a truth and a climatology.
+
+    A forecast that is not a number has an infinite square, by which its correlation is the worst there is.
+    """
+    valid = ~np.isnan(t_NHW) & ~np.isnan(climatology_NHW)
+    failed: Flags = np.asarray((~np.isfinite(p_NHW) & valid).any(axis=(-2, -1)))
+    with np.errstate(over="ignore", invalid="ignore"):  # a forecast that blew up
+        p, t = (np.where(valid, one.astype(np.float64) - climatology_NHW, 0.0) for one in (p_NHW, t_NHW))
+        p = np.where(failed[:, None, None], 0.0, p)
+        products = (p * t, p**2, t**2)
+    sums = [np.einsum("nyx,yx->n", product, weights_HW) for product in products]
+    sums[1] = np.where(failed, np.inf, sums[1])
+    return dict(zip(ANOMALIES, sums, strict=True))
