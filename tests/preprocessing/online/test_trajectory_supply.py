@@ -122,6 +122,6 @@ def test_nothing_starts_before_the_first_request_or_after_the_end(
 ) -> None:
     assert supply.seconds == 0
     supply.close()
-    with pytest.raises(PelagosError, match="not waited for"):
+    with pytest.raises(PelagosError, match="no longer waited for"):
         supply.get(0)
     assert producer.tasks == []
