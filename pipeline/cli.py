@@ -316,17 +316,32 @@ StoreArgument = Annotated[
 
 
 ArchiveArgument = Annotated[
-    str, typer.Argument(metavar="PATH", help="A store, or an archive: a file, folder or quoted pattern.")
+    str,
+    typer.Argument(
+        metavar="PATH",
+        help="A store, model, run, checkpoint or forecast, or an archive: a file, folder or quoted pattern.",
+    ),
+]
+UriOption = Annotated[
+    str, typer.Option("--uri", metavar="URI", help="Of the registry; runs/mlflow.db here by default.")
 ]
 
 
 @app.command()
-def inspect(path: ArchiveArgument) -> None:
-    """Say what is in a store, or what an archive is, with a configuration to build it."""
+def inspect(
+    path: ArchiveArgument,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE ...]", help="Of the configuration to build an archive."),
+    ] = None,
+    as_json: JsonOption = False,
+    uri: UriOption = "",
+) -> None:
+    """Say what is in a store, model, run or forecast, or what an archive is, with a configuration to build it."""
     with reported():
-        from pelagos.preprocessing.inspection.inspect_path import inspect as describe
+        from pelagos.pipeline.checking.inspect_command import inspected
 
-        print(describe(path))
+        print(inspected(path, overrides or [], _tracking(uri), as_json=as_json))
 
 
 @app.command()
@@ -395,9 +410,6 @@ models = typer.Typer(
 app.add_typer(models, name="models")
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A model's folder, or models:/NAME@ALIAS of the registry.")
-]
-UriOption = Annotated[
-    str, typer.Option("--uri", metavar="URI", help="Of the registry; runs/mlflow.db here by default.")
 ]
 
 

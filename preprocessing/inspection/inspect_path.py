@@ -3,13 +3,15 @@
 from itertools import product
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from pelagos.preprocessing.assumptions import describe
 from pelagos.preprocessing.build.file_feeds import describe_feeds
 from pelagos.preprocessing.build.write_part import PLAN
 from pelagos.preprocessing.errors import MissingFileError, PelagosError
 from pelagos.preprocessing.files.location import Url
-from pelagos.preprocessing.inspection.proposal import describe_axis, propose
+from pelagos.preprocessing.inspection.proposal import describe_axis, proposal_of, propose
+from pelagos.preprocessing.inspection.store_facts import store_facts
 from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, read_manifest
 from pelagos.preprocessing.store.shard_layout import read_metadata
 from pelagos.preprocessing.store.store import Store, open_store, store_location
@@ -35,7 +37,7 @@ def inspect(path: Path | Url | str) -> str:
         DataError: no format recognises what is there.
     """
     whole = store_location(path)
-    if not _is_store(whole):
+    if not is_store(whole):
         if isinstance(whole, Path) and (stores := _stores_in(whole)):
             return _list(whole, stores)
         return propose(str(path)).rstrip("\n")
@@ -51,7 +53,18 @@ def inspect(path: Path | Url | str) -> str:
     return "\n\n".join("\n".join(section) for section in sections if section)
 
 
-def _is_store(path: Path | Url) -> bool:
+def facts(path: Path | Url | str) -> dict[str, Any]:
+    """The same for JSON; raises as `inspect` does."""
+    whole = store_location(path)
+    if is_store(whole):
+        store = open_store(whole)
+        return store_facts(store, read_manifest(store.path))
+    if isinstance(whole, Path) and (stores := _stores_in(whole)):
+        return {"type": "stores", "path": str(whole), "stores": [str(store) for store in stores]}
+    return proposal_of(str(path)).facts()
+
+
+def is_store(path: Path | Url) -> bool:
     """Whether a store is at the path, complete or not."""
     if isinstance(path, Path):
         return any(one.is_dir() for one in (path / MANIFEST.parent, path.parent / f"{path.name}.building"))

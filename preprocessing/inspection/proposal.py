@@ -5,6 +5,7 @@ The text is valid YAML as a whole: whatever it says about the archive is in comm
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,66 @@ _SHOWN = 40
 """The most channels of which the values are listed."""
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """What an archive is taken for, and a configuration to build it.
+
+    Attributes:
+        finding: of the format that it is taken for.
+        others: what else it may be.
+        values: of the configuration.
+        ask: a question for each option of the source that has to be set.
+        remarks: what there is to say about it, line by line.
+    """
+
+    finding: Finding
+    others: tuple[Finding, ...]
+    values: Mapping[str, Any]
+    ask: Mapping[str, str]
+    remarks: Sequence[str]
+
+    def text(self) -> str:
+        """The configuration in YAML, with the remarks in comments."""
+        return "".join(f"# {line}".rstrip() + "\n" for line in self.remarks) + _yaml(self.values, self.ask)
+
+    def facts(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {
+            "type": "archive",
+            "kind": self.finding.kind,
+            "confidence": self.finding.confidence,
+            "evidence": self.finding.evidence,
+            "others": [other.kind for other in self.others],
+            "ask": dict(self.ask),
+            "configuration": dict(self.values),
+            "remarks": list(self.remarks),
+        }
+
+
 def propose(path: str | Path) -> str:
-    """A configuration for `pelagos build`, with the evidence for it in comments.
+    """The text of `proposal_of` an archive; raises as it does."""
+    return proposal_of(path).text()
+
+
+def proposal_of(path: str | Path, given: Mapping[str, Any] | None = None) -> Proposal:
+    """A configuration for `pelagos build`, with the evidence for it.
+
+    Args:
+        path: of the archive.
+        given: values of the configuration that the user has decided on.
 
     Raises:
         MissingFileError: there is nothing at `path`.
         DamagedFileError: the archive cannot be read.
         DataError: no format recognises the archive.
     """
+    given = dict(given or {})
+    source = dict(given.pop("source", {}))
     seen, findings = recognise(path)
+    if kind := source.get("kind"):
+        own = [one for one in findings if one.kind == kind]
+        others = [one for one in findings if one.kind != kind]
+        findings = [*(own or [Finding(kind, "certain", "said to be that")]), *others]
     if not findings:
         raise DataError(_unknown(seen))
     best = findings[0]
@@ -52,15 +104,17 @@ def propose(path: str | Path) -> str:
     values: dict[str, Any] = {
         "command": "build",
         "dataset": _identifier(best, seen),
-        "source": {"kind": best.kind, "paths": seen.paths, **best.options},
+        "source": {"kind": best.kind, "paths": seen.paths, **best.options, **source},
+        **given,
     }
-    if best.ask:
-        asked = [f"  source.{option}: {question}" for option, question in best.ask.items()]
+    ask = {option: question for option, question in best.ask.items() if option not in source}
+    if ask:
+        asked = [f"  source.{option}: {question}" for option, question in ask.items()]
         head += ["", "before it can be built, say below or as KEY=VALUE:", *asked]
     else:
         described, more = _tried(values)
-        head, values = head + described, values | more
-    return "".join(f"# {line}".rstrip() + "\n" for line in head) + _yaml(values, best.ask)
+        head, values = head + described, {**values, **more, **given}
+    return Proposal(best, tuple(findings[1:]), values, ask, head)
 
 
 def _yaml(values: Mapping[str, Any], ask: Mapping[str, str]) -> str:
@@ -78,7 +132,7 @@ def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     try:
         with collect():  # the plan below opens it again, and collects the same
             ds = _validated(values).source.open()
-        more: dict[str, Any] = {"splits": _splits(ds)}
+        more: dict[str, Any] = {} if "splits" in values else {"splits": _splits(ds)}
         # Before any value is read: it refuses fields without frames where others have some.
         plan = with_survey(make_plan(_validated({**values, **more})))
         assert plan.survey is not None

@@ -1,0 +1,104 @@
+"""Output text: a model, a run or a forecast on one screen, and what can be done with it next."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def describe_output(known: Mapping[str, Any]) -> str:
+    """The facts of `output_facts` as text."""
+    return "\n".join(_LINES[known["type"]](known))
+
+
+def _model_lines(known: Mapping[str, Any]) -> Iterator[str]:
+    reference = known["reference"]
+    yield f"model {reference}, version {known['pelagos']} of Pelagos"
+    yield f"network     {known['network']['kind']}, {known['weights']} weights, {_megabytes(known['bytes'])}"
+    if known["signature"]["scalars"]:
+        yield f"conditions  {', '.join(known['signature']['scalars'])}"
+    yield f"made by     {' -> '.join(known['history']) or 'not recorded'}"
+    yield f"checksum    {known['checksum'][:16]}"
+    for key in ("aliases", "created", "run"):
+        if known.get(key):
+            yield f"{key:11} {', '.join(known[key]) if key == 'aliases' else known[key]}"
+    for name, domain in known["domains"].items():
+        yield from ("", f"dataset {name}", *_domain_lines(domain))
+    yield ""
+    yield f"pelagos evaluate CONFIG models.NAME={reference}      score it beside others"
+    yield f"pelagos forecast CONFIG model={reference}            forecasts from the frames of a store"
+    yield f"pelagos finetune CONFIG model={reference}            adapt it to another store"
+
+
+def _domain_lines(domain: Mapping[str, Any]) -> Iterator[str]:
+    for part in ("inputs", "outputs"):
+        yield f"  {part:9} {', '.join(_names(domain[part]))}"
+    units = "" if domain.get("time_units") in (None, "1") else f" {domain['time_units']}"
+    if domain.get("max_lead"):
+        yield (
+            f"  lead time {domain['min_lead']:g} to {domain['max_lead']:g}{units}, rollouts to"
+            f" {domain['horizon']:g}{units}"
+        )
+    if grid := domain.get("grid"):
+        height, width = (grid[axis]["points"] for axis in ("y", "x"))
+        yield f"  grid      {grid['kind']}, {height} x {width}"
+
+
+def _names(variables: list[dict[str, Any]]) -> list[str]:
+    return [
+        one["name"] if one.get("level") is None else f"{one['name']}@{one['level']:g}" for one in variables
+    ]
+
+
+def _run_lines(known: Mapping[str, Any]) -> Iterator[str]:
+    folder, steps = known["path"], known.get("steps")
+    yield f"run of pelagos {known['command']} in {folder}"
+    reached = max(known.get("checkpoints", [0]), default=0)
+    state = f"finished {known['finished']}" if known["finished"] else "not finished"
+    yield f"state       {state}" + (
+        "" if steps is None else f", newest checkpoint {reached} of {steps} steps"
+    )
+    for name, found in known["inputs"].items():
+        yield f"began with  {name}: {found['found']}"
+    for name, score in known.get("scores", {}).items():
+        yield f"{name}: {score['value']:.4g} at step {score['step']}"
+    yield f"holds       {', '.join(known['files'])}"
+    yield ""
+    if known["finished"] and "model" in known["files"]:
+        yield f"pelagos inspect {folder}/model      its model"
+    elif not known["finished"]:
+        yield "the command that began it continues it"
+
+
+def _checkpoint_lines(known: Mapping[str, Any]) -> Iterator[str]:
+    yield f"checkpoint {known['path']}, whole: every file matches its checksum"
+    yield f"after       {known['step']} steps, {known.get('samples', '?')} samples, {known['skipped']} step(s) skipped"
+    yield f"written by  {known.get('processes', '?')} process(es); any number can continue from it"
+    yield f"holds       {', '.join(known['holds'])}, {_megabytes(known['bytes'])}"
+    yield ""
+    yield "the command that began the run continues from its newest checkpoint"
+
+
+def _forecast_lines(known: Mapping[str, Any]) -> Iterator[str]:
+    samples = ", ".join(f"{size} {dim}" for dim, size in known["samples"].items())
+    leads, (height, width) = known["lead_times"], known["shape"]
+    units = "" if leads["units"] == "1" else f" {leads['units']}"
+    yield f"forecast {known['path']}, {_megabytes(known['bytes'])}"
+    yield f"dataset     {known['attributes'].get('dataset', 'not recorded')}"
+    yield f"samples     {samples}"
+    yield f"lead times  {leads['number']} from {leads['first']:g} to {leads['last']:g}{units}"
+    yield f"grid        {height} x {width}"
+    for name, one in known["variables"].items():
+        yield f"  {name} [{one['units']}]"
+    yield ""
+    yield f"pelagos plot {known['path']}      pictures of it"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+_LINES = {
+    "model": _model_lines,
+    "run": _run_lines,
+    "checkpoint": _checkpoint_lines,
+    "forecast": _forecast_lines,
+}

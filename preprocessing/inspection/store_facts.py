@@ -1,0 +1,60 @@
+"""Store facts: what a store holds, for programs."""
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+from pelagos.preprocessing.store.manifest import Manifest
+from pelagos.preprocessing.store.store import Store
+
+
+def store_facts(store: Store, manifest: Manifest) -> dict[str, Any]:
+    """What a store holds, in JSON's types; null stands for what is not known."""
+    assumed = store.assumptions
+    return {
+        "type": "store",
+        "path": str(store.path),
+        "dataset": store.dataset,
+        "version": store.version,
+        "trajectories": store.num_trajectories,
+        "frames": store.num_times,
+        "shape": list(store.grid.shape),
+        "grid": store.grid.kind,
+        "boundary_y": list(store.grid.boundary_y),
+        "boundary_x": list(store.grid.boundary_x),
+        "time_step": store.dt,
+        "time_units": store.time_units,
+        "scalars": list(store.params),
+        "missing": store.num_missing,
+        "splits": {
+            name: {"trajectories": int(frames.any(axis=1).sum()), "frames": int(frames.sum())}
+            for name, frames in store.splits.items()
+        },
+        "variables": [*_variables(store)],
+        "assumptions": None if assumed is None else [one.code for one in assumed],
+        "bytes": sum(file.bytes for file in manifest.files.values()),
+        "files": len(manifest.files),
+        "sources": [record["path"] for record in manifest.sources],
+        "checksum": manifest.checksum,
+    }
+
+
+def _variables(store: Store) -> Iterator[dict[str, Any]]:
+    stats = store.stats
+    state = (stats.count, stats.mean, stats.std, stats.constant, stats.minimum, stats.maximum)
+    rows = [*zip(store.variables, *state, strict=True)]
+    static = (stats.static_count, stats.static_mean, stats.static_std, stats.static_constant)
+    rows += zip(store.static_variables, *static, stats.static_minimum, stats.static_maximum, strict=True)
+    values = int(store.splits["train"].sum()) * prod(store.grid.shape)
+    for variable, count, mean, std, constant, minimum, maximum in rows:
+        numbers = {"mean": mean, "std": std, "minimum": minimum, "maximum": maximum}
+        yield {
+            "name": variable.key,
+            "role": variable.role,
+            "units": variable.units,
+            # Of nothing there is no mean, and JSON has no NaN.
+            **{name: float(number) if count else None for name, number in numbers.items()},
+            "constant": bool(constant) and bool(count),
+            # Static fields count once for each trajectory that trains, or once for all.
+            "missing_share": None if variable.role == "static" or not values else 1 - float(count) / values,
+        }
