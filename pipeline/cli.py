@@ -141,6 +141,7 @@ def run_stage(
     trust: list[str] | None = None,
 ) -> None:
     """Load the configuration of a stage and run it, in one or several processes."""
+    from pelagos.pipeline.runs.closing_lines import closing_lines, finished_before
     from pelagos.pipeline.runs.configuration import load
 
     with reported(), _trusted(trust, overrides):
@@ -151,7 +152,11 @@ def run_stage(
 
             run_processes([command, config, *(overrides or []), *_trust_options(trust)], processes)
         else:
+            before = finished_before(loaded)
             stage_module(command).run(loaded)
+            if os.environ.get("RANK", "0") == "0":
+                for line in closing_lines(command, loaded, again=before and command in PARALLEL):
+                    print(line)
 
 
 def _trusted(trust: list[str] | None, overrides: list[str] | None = None) -> AbstractContextManager[None]:
@@ -242,11 +247,14 @@ def check(
 
 @app.command("help")
 def help_(
-    command: Annotated[str, typer.Argument(metavar="COMMAND", help="One that takes a configuration.")],
+    command: Annotated[str, typer.Argument(metavar="[COMMAND]", help="One that takes a configuration.")] = "",
     key: Annotated[str, typer.Argument(metavar="[KEY]", help="Of the configuration, with dots.")] = "",
 ) -> None:
     """Say what the keys of a command's configuration mean, or one of them."""
     with reported():
+        if not command:
+            print("".join(f"pelagos help {name:10} {stage.help}\n" for name, stage in STAGES.items()), end="")
+            return
         from pelagos.pipeline.runs.key_help import describe_keys
 
         print(describe_keys(command, config_class(known_command(command)), key))
@@ -345,6 +353,52 @@ def inspect(
 
 
 @app.command()
+def init(
+    store: StoreArgument,
+    model: Annotated[
+        str, typer.Option("--model", metavar="MODEL", help="To fine-tune: a folder, or models:/NAME@ALIAS.")
+    ] = "",
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write.")] = Path(),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of these names.")] = False,
+    uri: UriOption = "",
+    trust: TrustOption = None,
+) -> None:
+    """Write configurations to train on a store and to score the result, with the reasons for what they say."""
+    with reported(), _trusted(trust):
+        from pelagos.pipeline.checking.init_command import write_configurations
+
+        written = write_configurations(store, model, folder, _tracking(uri), overwrite=overwrite)
+        for file in written.values():
+            print(f"wrote {file}")
+        print(f"next: pelagos check {next(iter(written.values()))}")
+        for command, file in written.items():
+            print(f"      pelagos {command} {file}")
+
+
+@app.command()
+def plot(
+    path: Annotated[str, typer.Argument(metavar="STORE_OR_FORECAST", help="A store, or forecasts.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="PNG, SVG or PDF; NAME.png here by default."),
+    ] = None,
+    variable: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="To draw, such as velocity_x; repeatable.")
+    ] = None,
+    time: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Numbers of frames, from 0; -1 is the last.")
+    ] = "",
+    trajectory: Annotated[int, typer.Option(metavar="N", help="Its number, from 0.")] = 0,
+) -> None:
+    """Draw frames of a store or a forecast."""
+    with reported():
+        from pelagos.pipeline.stages import plot as plots
+
+        frames = plots.numbers(time, "--time") if time else []
+        print(f"wrote {plots.plot(path, output, variable or [], frames, trajectory)}")
+
+
+@app.command()
 def verify(
     store: StoreArgument,
     sha256: Annotated[bool, typer.Option("--sha256", help="Compare SHA-256 as well as CRC-32C.")] = False,
@@ -376,14 +430,32 @@ def _repair_advice(store: str) -> str:
 
 
 @app.command()
-def repair(store: StoreArgument, trust: TrustOption = None) -> None:
+def repair(
+    store: StoreArgument,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="Where a source, or a folder of sources, is now; repeatable."),
+    ] = None,
+    trust: TrustOption = None,
+) -> None:
     """Build the damaged shards of a store anew from its sources."""
     with reported(), _trusted(trust):
         from pelagos.preprocessing.build.repair import repair as mend
         from pelagos.preprocessing.store.store import store_location
 
-        mended = mend(store_location(store))
-        print(f"{store}: {len(mended)} shard(s) built anew")
+        pairs = [text.partition("=") for text in source or []]
+        if wrong := [
+            text for text, pair in zip(source or [], pairs, strict=True) if not (pair[0] and pair[2])
+        ]:
+            raise ConfigError(
+                f"--source {wrong[0]}: OLD=NEW would be right, where a source was and where it is"
+            )
+        mended = mend(store_location(store), {old: new for old, _, new in pairs})
+        print(
+            f"{store}: {len(mended)} file(s) built anew, each as it was"
+            if mended
+            else f"{store}: nothing to mend"
+        )
 
 
 @app.command()

@@ -27,6 +27,7 @@ from pelagos.pipeline.training.loss_guard import GuardConfig, LossGuard
 from pelagos.pipeline.training.network_cost import network_cost
 from pelagos.pipeline.training.objective import ObjectiveConfig
 from pelagos.pipeline.training.optimizer import OptimizerConfig
+from pelagos.pipeline.training.run_extension import extend
 from pelagos.pipeline.training.schedule import ScheduleConfig
 from pelagos.pipeline.training.surroundings import surroundings
 from pelagos.pipeline.training.throughput import ThroughputMeter
@@ -150,6 +151,7 @@ def prepare(config: TrainingStage) -> str:
     with distributed.fail_together():
         # Rank 0 alone: what an alias points to may change while processes ask.
         if distributed.rank() == 0:
+            extend(config.output, config, config.loop, config.schedule)
             digest = run_inputs.claim(config.output, config, config.inputs())
     return distributed.broadcast_text(digest)
 

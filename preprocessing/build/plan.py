@@ -84,7 +84,13 @@ class Plan:
         return (part.cell[0], 0, 0, 0) if first and self.fields.static else None
 
 
-def make_plan(config: BuildConfig, *, cut_rows: bool = True, initial_digests: Sequence[str] = ()) -> Plan:
+def make_plan(
+    config: BuildConfig,
+    *,
+    cut_rows: bool = True,
+    initial_digests: Sequence[str] = (),
+    source: Source | None = None,
+) -> Plan:
     """The plan of a build, checked against the source.
 
     Args:
@@ -93,13 +99,14 @@ def make_plan(config: BuildConfig, *, cut_rows: bool = True, initial_digests: Se
             versions did neither.
         initial_digests: digests of the initial conditions if they are known; otherwise they are read where the
             splits depend on them.
+        source: the archive where it is now, if that is elsewhere than the configuration says.
 
     Raises:
         ConfigError: an option contradicts the data.
         DataError: the source does not follow the convention.
     """
     with collect() as assumptions:
-        plan = _planned(config, cut_rows, initial_digests)
+        plan = _planned(config, cut_rows, initial_digests, source or config.source)
     return replace(plan, assumptions=assumptions.all)
 
 
@@ -116,10 +123,10 @@ def with_survey(plan: Plan) -> Plan:
     return replace(plan, survey=survey, assumptions=assumptions.all)
 
 
-def _planned(config: BuildConfig, cut_rows: bool, initial_digests: Sequence[str]) -> Plan:
-    fields = select_fields(config.source.open(), config)
-    _check_level_boundary(config.source, fields)
-    _assume_boundary(config.source, fields)
+def _planned(config: BuildConfig, cut_rows: bool, initial_digests: Sequence[str], source: Source) -> Plan:
+    fields = select_fields(source.open(), config)
+    _check_level_boundary(source, fields)
+    _assume_boundary(source, fields)
     num, length = fields.num_trajectories, len(fields.axis)
     initial_digests = _initial_digests(config.splits, fields, initial_digests)
     files = file_of_frames(fields)

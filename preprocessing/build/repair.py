@@ -1,7 +1,9 @@
 """Repairing a store: damaged files are built again, and taken only if they are byte for byte what they were."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from pelagos.preprocessing.build.plan import Plan, make_plan
 from pelagos.preprocessing.build.source_records import SourceRecord
 from pelagos.preprocessing.build.write_part import PROGRESS, measure_part, shard_files, write_part
 from pelagos.preprocessing.channel_statistics.measures import Measures, merge_measures
-from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
 from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.safety.trust import require_trust
@@ -22,14 +24,19 @@ from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, read_manife
 from pelagos.preprocessing.store.shard_reader import ShardReader
 
 
-def repair(path: Path | Url) -> list[str]:
+def repair(path: Path | Url, moved: Mapping[str, str] | None = None) -> list[str]:
     """Rebuild the damaged and missing files of a store from its sources, and nothing else.
+
+    Args:
+        path: of the store.
+        moved: where sources are now, by where the store says that they are: files, or folders that hold them.
 
     Returns:
         The paths in the store of the files that were replaced.
 
     Raises:
-        ConfigError: the store is on a server.
+        ConfigError: the store is on a server, or was built from nothing at a place that is said to have moved.
+        MissingFileError: a source is neither where it was nor said to be elsewhere.
         DamagedFileError: the manifest itself is damaged, or a source cannot be read.
         DataError: the sources are no longer those of the store.
         UntrustedCodeError: the manifest names a class that reads the sources, and the user has not.
@@ -41,7 +48,7 @@ def repair(path: Path | Url) -> list[str]:
     if not damaged:
         return []
     manifest = read_manifest(path)
-    plan = _plan_of(path, manifest)
+    plan = _plan_of(path, manifest, moved or {})
     # Beside the store: files are moved into it by a rename, which is atomic within one file system.
     scratch = path.with_name(f"{path.name}.repairing")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -60,15 +67,48 @@ def repair(path: Path | Url) -> list[str]:
     return sorted(damaged)
 
 
-def _plan_of(path: Path, manifest: Manifest) -> Plan:
+def _plan_of(path: Path, manifest: Manifest, moved: Mapping[str, str]) -> Plan:
     require_trust(manifest.config, path / MANIFEST)
     config = BuildConfig.model_validate(manifest.config)
+    # What the store records stays: only the reading goes elsewhere.
+    there = {**manifest.config, "source": _moved(path, manifest.config["source"], moved)}
+    source = BuildConfig.model_validate(there).source
     # The fingerprint says which of the two ways of cutting chunks the store was written with.
     for cut_rows in (True, False):
-        plan = make_plan(config, cut_rows=cut_rows)
+        try:
+            plan = make_plan(config, cut_rows=cut_rows, source=source)
+        except MissingFileError as error:
+            raise MissingFileError(
+                f"{error}; if it is elsewhere now, say so: pelagos repair {path} --source OLD=NEW"
+            ) from error
         if plan.fingerprint == manifest.fingerprint:
             return plan
     raise DataError(f"{path}: cannot be repaired: its sources no longer have the data that it was built from")
+
+
+def _moved(path: Path, source: Any, moved: Mapping[str, str]) -> Any:
+    """A source's configuration with the paths in it where they are now."""
+    used: set[str] = set()
+
+    def follow(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: follow(one) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [follow(one) for one in value]
+        for old, new in moved.items():
+            place = old.rstrip("/")
+            if isinstance(value, str) and (value == place or value.startswith(f"{place}/")):
+                used.add(old)
+                return new.rstrip("/") + value[len(place) :]
+        return value
+
+    followed = follow(source)
+    if unused := [old for old in moved if old not in used]:
+        raise ConfigError(
+            f"{path} was not built from {unused[0]}: its source is {source}; --source takes OLD=NEW, where OLD is a"
+            " path in it or the beginning of one"
+        )
+    return followed
 
 
 def _move_into_store(scratch: Path, path: Path, names: set[str], manifest: Manifest) -> None:

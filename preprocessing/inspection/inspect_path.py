@@ -20,6 +20,8 @@ _WHAT_NEXT = """
 pelagos inspect STORE                        one of them: variables, statistics, splits, sources
 pelagos verify STORE                         whether its bytes are still those that were written
 pelagos compare STORE OTHER                  whether two stores have the same content
+pelagos plot STORE                           pictures of some frames
+pelagos init STORE                           configurations to train on it and to score the result
 pelagos pretrain CONFIG data.0.path=STORE    train on it (further ones are data.1.path, ...)
 pelagos evaluate CONFIG store=STORE          score models on it"""
 

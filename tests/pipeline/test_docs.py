@@ -1,8 +1,10 @@
 """What the documentation shows is what the commands take."""
 
+import ast
 import importlib.util
 import pkgutil
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,28 @@ def test_the_reference_of_keys_has_a_row_for_each_and_no_dead_link() -> None:
         rows = re.findall(r"^\| `(\w+)`", section, re.MULTILINE)
         assert rows == [key.name for key in keys_of(config_class(command))]
     assert set(re.findall(r"\(#(\w+)\)", page)) <= set(re.findall(r"\{ #(\w+) \}", page))
+
+
+def test_the_messages_on_the_page_of_problems_are_those_of_the_code() -> None:
+    said = "\n".join(
+        text
+        for folder in ("preprocessing", "models", "evaluation", "pipeline")
+        for text in _texts(ROOT / folder)
+    )
+    rows = re.findall(r"^\| `([^`]+)`", (DOCS / "problems.md").read_text(), re.MULTILINE)
+    assert len(rows) > 20
+    patterns = {
+        row: "[^\\n]*?".join(re.escape(part) for part in row.split("…") if part.strip()) for row in rows
+    }
+    assert [row for row, pattern in patterns.items() if not re.search(pattern, said)] == []
+
+
+def _texts(folder: Path) -> Iterator[str]:
+    """The texts in the code of a folder, those of f-strings with … for what differs."""
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+                yield "".join(map(str, parts)).replace("\n", " ")
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value.replace("\n", " ")

@@ -141,7 +141,7 @@ def test_a_store_is_repaired_by_a_class_of_its_own_only_if_that_is_named(store: 
     advice = invoke("verify", store).output
     assert f"mend with: pelagos repair {store} --trust stranger:Analytic, if you know that code" in advice
     assert_refused(invoke("repair", store), mark, store / "_build" / "manifest.json")
-    assert "1 shard(s) built anew" in invoke("repair", store, "--trust", "stranger:Analytic").output
+    assert "1 file(s) built anew" in invoke("repair", store, "--trust", "stranger:Analytic").output
     assert mark.exists()
 
 

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pelagos.pipeline.cli import app
-from pelagos.pipeline.runs.commands import config_class
+from pelagos.pipeline.runs.commands import STAGES, config_class
 from pelagos.pipeline.runs.key_help import describe_keys
 from pelagos.preprocessing.errors import ConfigError
 
@@ -43,6 +43,8 @@ def test_a_wrong_key_is_told_with_the_one_that_was_meant(path: str, meant: str) 
 
 def test_the_command_prints_it_and_knows_what_is_no_command() -> None:
     assert "optimiser steps in all" in CliRunner().invoke(app, ["help", "pretrain", "loop.steps"]).output
+    listed = CliRunner().invoke(app, ["help"]).output
+    assert all(f"pelagos help {command}" in listed for command in STAGES)
     refused = CliRunner().invoke(app, ["help", "pretrian"])
     assert refused.exit_code == 2
     assert "did you mean pretrain?" in refused.output

@@ -8,12 +8,13 @@ import pytest
 import zarr
 from analytic_source import Analytic, configuration, contents
 
+from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.compare_stores import compare
 from pelagos.preprocessing.build.group_writer import write_statistics
 from pelagos.preprocessing.build.plan import make_plan
 from pelagos.preprocessing.build.repair import repair
-from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
+from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.safety.trust import trusting
 from pelagos.preprocessing.store.manifest import verify
@@ -44,6 +45,37 @@ def test_damaged_and_missing_files_become_what_they_were(path: Path) -> None:
     assert repair(path) == ["state/c/1/0/0/0/0", "stats/mean/c/0"]
     assert contents(path) == before
     assert not path.with_name(f"{path.name}.repairing").exists()
+
+
+def test_sources_that_have_moved_are_read_where_they_are(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    np.save(tmp_path / "old/noise.npy", np.random.default_rng(0).normal(size=(4, 3, 1, 8, 8)).astype("f4"))
+    source = {"kind": "apebench", "paths": str(tmp_path / "old/noise.npy"), "dt": 0.1, "length": 1.0}
+    values = {"dataset": "noise", "source": source, "root": tmp_path / "stores"}
+    store = build(BuildConfig.model_validate(values | {"splits": {"kind": "trajectories", "valid": 1}}))
+    before = contents(store)
+    (tmp_path / "old").rename(tmp_path / "new")
+    for damaged in ("state/c/0/0/0/0/0", "stats/mean/c/0", "zarr.json"):
+        (store / damaged).unlink()
+    with pytest.raises(MissingFileError, match=r"noise\.npy.*--source OLD=NEW"):
+        repair(store)
+    with pytest.raises(ConfigError, match="was not built from /elsewhere"):
+        repair(store, {"/elsewhere": str(tmp_path / "new")})
+    assert len(repair(store, {str(tmp_path / "old"): str(tmp_path / "new")})) == 3
+    assert contents(store) == before
+
+
+def test_another_archive_is_not_taken_for_one_that_has_moved(tmp_path: Path) -> None:
+    for name, seed in (("one", 0), ("other", 1)):
+        (tmp_path / name).mkdir()
+        noise = np.random.default_rng(seed).normal(size=(4, 3, 1, 8, 8)).astype("f4")
+        np.save(tmp_path / name / "noise.npy", noise)
+    source = {"kind": "apebench", "paths": str(tmp_path / "one/noise.npy"), "dt": 0.1, "length": 1.0}
+    values = {"dataset": "noise", "source": source, "root": tmp_path / "stores"}
+    store = build(BuildConfig.model_validate(values | {"splits": {"kind": "trajectories", "valid": 1}}))
+    (store / "state/c/0/0/0/0/0").unlink()
+    with pytest.raises(DataError, match="built again, it differs"):
+        repair(store, {str(tmp_path / "one"): str(tmp_path / "other")})
 
 
 def test_a_whole_store_is_left_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,107 @@
+"""Closing lines: what a command has written, and what can be done with it next."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pelagos.pipeline.runs.run_folder import DONE
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.store.manifest import MANIFEST
+
+
+def closing_lines(command: str, config: Any, *, again: bool = False) -> list[str]:
+    """The lines that a command ends with; none for one that says all of it itself.
+
+    Args:
+        command: that has ended well.
+        config: its configuration.
+        again: whether it had finished before, so that nothing was left to do.
+    """
+    lines = _LINES.get(command)
+    said = [] if lines is None else list(lines(config))
+    return ["this run had finished before; nothing was left to do", *said] if again else said
+
+
+def finished_before(config: Config) -> bool:
+    """Whether the folder of a run says that it has finished."""
+    output = getattr(config, "output", None)
+    return isinstance(output, Path) and (output / DONE).is_file()
+
+
+def _simulate(config: Any) -> Iterator[str]:
+    yield f"wrote {config.output}: {config.simulation.num_trajectories} trajectories"
+    yield f"next: pelagos inspect {config.output} > build.yaml, and pelagos build build.yaml"
+
+
+def _build(config: Any) -> Iterator[str]:
+    store = config.root / config.dataset / f"{config.dataset}-{config.version}.zarr"
+    if (store / MANIFEST).exists():  # of a build in parts, only the last completes the store
+        yield f"next: pelagos inspect {store} shows it, pelagos init {store} writes configurations for it"
+
+
+def _pretrain(config: Any) -> Iterator[str]:
+    yield from _trained(config)
+    yield f"next: pelagos evaluate CONFIG models.NAME={_model(config)} scores it,"
+    yield f"      pelagos finetune CONFIG model={_model(config)} adapts it to another store"
+
+
+def _finetune(config: Any) -> Iterator[str]:
+    yield from _trained(config)
+    if config.scratch:
+        yield f"all weights started afresh (scratch: true); of {config.model} only the kind of network was taken"
+    else:
+        yield from _adapted(config)
+    yield f"next: pelagos evaluate CONFIG models.NAME={_model(config)} scores it"
+
+
+def _trained(config: Any) -> Iterator[str]:
+    record = json.loads((config.output / DONE).read_text(encoding="utf-8"))["summary"]
+    yield f"model: {_model(config)}, {record['parameters']} parameters, after {record['steps']} steps"
+
+
+def _adapted(config: Any) -> Iterator[str]:
+    file = config.output / "adapted.json"
+    if not file.is_file():
+        yield f"all weights were copied from {config.model}"
+        return
+    adapted = json.loads(file.read_text(encoding="utf-8"))
+    yield f"copied from {config.model}: all weights but those below"
+    yield f"  started afresh: {', '.join(adapted['fresh']) or 'none'}"
+    if adapted["dropped"]:
+        yield f"  left behind: {', '.join(adapted['dropped'])}"
+
+
+def _model(config: Any) -> Path:
+    return Path(config.output / "model")
+
+
+def _refine(config: Any) -> Iterator[str]:
+    yield f"wrote {config.output / 'refined.zarr'}, forecast.zarr and refinement.json beside it"
+    yield f"next: pelagos plot {config.output / 'refined.zarr'}"
+
+
+def _forecast(config: Any) -> Iterator[str]:
+    yield f"next: pelagos inspect {config.output} tells what is in it, pelagos plot {config.output} shows it"
+
+
+def _evaluate(config: Any) -> Iterator[str]:
+    yield f"wrote {config.output / 'report.html'}, and the figures in it as {config.output / 'scores.json'}"
+    model = next(iter(config.models.values()))
+    yield f"next: open the report; pelagos register CONFIG model={model} keeps a model under a name"
+
+
+def _register(config: Any) -> Iterator[str]:
+    yield f"next: models:/{config.name}@{config.alias} stands for it wherever a configuration names a model"
+
+
+_LINES: dict[str, Callable[[Any], Iterator[str]]] = {
+    "simulate": _simulate,
+    "build": _build,
+    "pretrain": _pretrain,
+    "finetune": _finetune,
+    "refine": _refine,
+    "forecast": _forecast,
+    "evaluate": _evaluate,
+    "register": _register,
+}
