@@ -141,7 +141,7 @@ def run_stage(
     trust: list[str] | None = None,
 ) -> None:
     """Load the configuration of a stage and run it, in one or several processes."""
-    from pelagos.pipeline.runs.closing_lines import closing_lines, finished_before
+    from pelagos.pipeline.runs.closing_lines import closing_lines, time_of_end
     from pelagos.pipeline.runs.configuration import load
 
     with reported(), _trusted(trust, overrides):
@@ -152,10 +152,11 @@ def run_stage(
 
             run_processes([command, config, *(overrides or []), *_trust_options(trust)], processes)
         else:
-            before = finished_before(loaded)
+            before = time_of_end(loaded)
             stage_module(command).run(loaded)
             if os.environ.get("RANK", "0") == "0":
-                for line in closing_lines(command, loaded, again=before and command in PARALLEL):
+                again = command in PARALLEL and 0 < before == time_of_end(loaded)
+                for line in closing_lines(command, loaded, again=again):
                     print(line)
 
 

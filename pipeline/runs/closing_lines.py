@@ -23,10 +23,11 @@ def closing_lines(command: str, config: Any, *, again: bool = False) -> list[str
     return ["this run had finished before; nothing was left to do", *said] if again else said
 
 
-def finished_before(config: Config) -> bool:
-    """Whether the folder of a run says that it has finished."""
+def time_of_end(config: Config) -> int:
+    """When the run in the folder of a configuration was recorded as finished [ns]; 0 where it is not."""
     output = getattr(config, "output", None)
-    return isinstance(output, Path) and (output / DONE).is_file()
+    file = output / DONE if isinstance(output, Path) else None
+    return 0 if file is None or not file.is_file() else file.stat().st_mtime_ns
 
 
 def _simulate(config: Any) -> Iterator[str]:
