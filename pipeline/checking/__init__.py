@@ -1,1 +1,1 @@
-"""What can be known of a training run before it starts."""
+"""What can be known before something runs: of a run, of what lies at a path, and which configuration to begin with."""

@@ -51,11 +51,10 @@ def _names(variables: list[dict[str, Any]]) -> list[str]:
 def _run_lines(known: Mapping[str, Any]) -> Iterator[str]:
     folder, steps = known["path"], known.get("steps")
     yield f"run of pelagos {known['command']} in {folder}"
-    reached = max(known.get("checkpoints", [0]), default=0)
-    state = f"finished {known['finished']}" if known["finished"] else "not finished"
-    yield f"state       {state}" + (
-        "" if steps is None else f", newest checkpoint {reached} of {steps} steps"
-    )
+    if steps is not None:  # only training records its end
+        reached = max(known["checkpoints"], default=0)
+        state = f"finished {known['finished']}" if known["finished"] else "not finished"
+        yield f"state       {state}, newest checkpoint {reached} of {steps} steps"
     for name, found in known["inputs"].items():
         yield f"began with  {name}: {found['found']}"
     for name, score in known.get("scores", {}).items():
@@ -64,8 +63,10 @@ def _run_lines(known: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     if known["finished"] and "model" in known["files"]:
         yield f"pelagos inspect {folder}/model      its model"
-    elif not known["finished"]:
+    elif steps is not None:
         yield "the command that began it continues it"
+    else:
+        yield f"pelagos inspect {folder}/FILE      a model or forecast among these"
 
 
 def _checkpoint_lines(known: Mapping[str, Any]) -> Iterator[str]:
@@ -93,7 +94,7 @@ def _forecast_lines(known: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+    return f"{size / 1e6:.3g} MB"
 
 
 _LINES = {

@@ -49,7 +49,9 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 def test_an_extended_run_is_what_one_of_all_the_steps_is(tmp_path: Path, train: Any, schedule: str) -> None:
     choice = ("loop.kept=best", "loop.validate_every=2")
     for steps in (4, 6):
-        assert train("extended", steps, schedule, *choice).exit_code == 0
+        result = train("extended", steps, schedule, *choice)
+        assert result.exit_code == 0
+        assert "nothing was left to do" not in result.output
     assert train("whole", 6, schedule, *choice).exit_code == 0
     once, twice = weights(tmp_path / "whole"), weights(tmp_path / "extended")
     assert all(torch.equal(once[name], twice[name]) for name in once)
