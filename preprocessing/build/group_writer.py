@@ -20,6 +20,7 @@ from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.quantities import dates
+from pelagos.preprocessing.quantities.units import conversion
 from pelagos.preprocessing.store.format import ABSENT, FORMAT, SPLITS, UNUSED
 from pelagos.preprocessing.store.shard_layout import ShardLayout, read_metadata
 from pelagos.preprocessing.variables import keys
@@ -41,6 +42,8 @@ def write_skeleton(folder: Path, plan: Plan) -> None:
     _write_array(group, "time", *_time(plan))
     if fields.time_units == "months":
         _write_array(group, "date", *_date(plan))
+    elif "start" in fields.dataset.coords:
+        _write_array(group, "date", *_valid_dates(plan))
     _write_array(group, "y", fields.grid.y, ("y",), _axis_attrs("y", fields.grid))
     _write_array(group, "x", fields.grid.x, ("x",), _axis_attrs("x", fields.grid))
     words = {UNUSED: "unused", **dict(enumerate(SPLITS))}
@@ -121,6 +124,18 @@ def _date(plan: Plan) -> tuple[NDArray[Any], tuple[str], dict[str, Any]]:
     axis = plan.fields.axis
     attrs = {"standard_name": "time", "units": dates.EPOCH, "calendar": dates.calendar_of(axis)}
     return dates.seconds(axis).astype(np.int64), ("time",), attrs
+
+
+def _valid_dates(plan: Plan) -> tuple[NDArray[Any], tuple[str, str], dict[str, Any]]:
+    """(N, T) dates at which the frames of forecasts are valid, in seconds."""
+    starts, (scale, _) = plan.fields.dataset["start"].values, conversion(plan.fields.time_units, "s")
+    values = dates.seconds(starts)[:, None] + scale * plan.fields.axis
+    attrs = {"standard_name": "time", "units": dates.EPOCH, "calendar": dates.calendar_of(starts)}
+    return (
+        np.rint(values).astype(np.int64),
+        ("trajectory", "time"),
+        attrs | {"long_name": "date at which the frame is valid"},
+    )
 
 
 def _axis_attrs(axis: str, grid: Grid) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.quantities.units import conversion
+from pelagos.preprocessing.sources import convention
 
 _SLACK = 1e-3  # of a step: times may be rounded
 
@@ -76,6 +77,11 @@ def step_sums(ds: xr.Dataset, accumulated: dict[str, Accumulation], taken: Ints,
     for name, rule in accumulated.items():
         if "time" not in ds[name].dims:
             raise ConfigError(f"deaccumulate.{name}: the field does not depend on time")
+        ranges = ds[name].attrs.get(convention.STEP_RANGES, "start")
+        if ranges != "start":
+            raise ConfigError(
+                f"deaccumulate.{name}: its messages are over {ranges} each, not since a start; leave it as it is"
+            )
         before = _frames_before(name, ds["time"], rule, every)
         if (bad := taken[before[taken] == UNKNOWN]).size:
             raise ConfigError(_advice(name, ds, rule, int(bad[0]), first=bool(bad[0] == taken[0])))
@@ -99,12 +105,17 @@ def say_sums(ds: xr.Dataset, accumulated: dict[str, Accumulation]) -> None:
     for name, array in ds.data_vars.items():
         says = f"{array.attrs.get('cell_methods', '')} {array.attrs.get('GRIB_stepType', '')}"
         if "time" in array.dims and name not in accumulated and ("time: sum" in says or "accum" in says):
-            assume(
-                "accumulation",
-                str(name),
-                f"{ds.attrs['dataset']}: sums over time of a forecast are kept as they are",
-                f"deaccumulate: {{{name}: start}} where they are sums since its start",
+            ranges = array.attrs.get(convention.STEP_RANGES, "")
+            what = {"": "sums over time", "start": "sums since the start"}.get(
+                ranges, f"sums over {ranges} each"
             )
+            answer = f"deaccumulate: {{{name}: start}}" + (
+                " where they are sums since its start" if not ranges else ""
+            )
+            if what.endswith("each"):
+                answer = "accept: [accumulation]"
+            text = f"{ds.attrs['dataset']}: {what} of a forecast are kept as they are"
+            assume("accumulation", str(name), text, answer)
 
 
 @dataclass(eq=False)

@@ -70,7 +70,7 @@ def _require_held(ds: xr.Dataset, names: list[str]) -> None:
     first = int(np.argmin(held[name]))
     everywhere = np.logical_and.reduce(list(held.values()))
     raise DataError(
-        f"{ds[name].attrs['file']}: {name} has no frame at {dates.text_of(times[first])}, where other fields have one;"
+        f"{ds[name].attrs['file']}: {name} has no frame at {_shown(times[first])}, where other fields have one;"
         f" {_common_times(times, everywhere)} leave it out by variables"
     )
 
@@ -83,8 +83,14 @@ def _common_times(times: NDArray[Any], everywhere: NDArray[np.bool_]) -> str:
         return "no time is common to all;"
     longest = int(np.argmax(stops - starts))
     start, stop = int(starts[longest]), int(stops[longest])
+    if not dates.is_dated(times):
+        return f"set subset: {{times: [{times[start]:g}, {times[stop - 1]:g}]}}, or"
     end = dates.text_of(times[stop]) if stop < len(times) else "null"
     return f"set subset: {{time: [{dates.text_of(times[start])}, {end}]}}, or"
+
+
+def _shown(time: Any) -> str:
+    return f"{time:g}" if isinstance(time, float) else dates.text_of(time)
 
 
 def _fields_of(ds: xr.Dataset) -> list[str]:

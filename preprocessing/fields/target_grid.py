@@ -80,7 +80,10 @@ def _from_cells(ds: xr.Dataset, options: FieldOptions) -> TargetGrid:
     """Latitudes and longitudes for a dataset whose points lie elsewhere."""
     label = ds.attrs["dataset"]
     if not has_cells(ds):
-        raise ConfigError(f"regrid.to: {label} does not say at which latitudes and longitudes its points lie")
+        raise ConfigError(
+            f"regrid.to: {label} does not say at which latitudes and longitudes its points lie; coordinates of (y, x),"
+            " or a grid mapping lambert_conformal_conic, polar_stereographic or rotated_latitude_longitude, are needed"
+        )
     cells, shape = cells_of(ds), (ds.sizes["y"], ds.sizes["x"])
     if not cells.has_areas and min(shape) > 1:
         # Of points in rows and columns cells reach half-way to the neighbours.

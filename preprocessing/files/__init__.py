@@ -1,1 +1,1 @@
-"""Files: durable, private, or on a server."""
+"""Files: durable, on a server, or of a stranger."""

@@ -32,6 +32,8 @@ FieldRole = Literal["prognostic", "static", "forcing", "diagnostic", "scalar"]
 
 HELD = "held"
 """In the encoding of a variable: at which times it has frames, where it lacks some that others have."""
+STEP_RANGES = "step_ranges"
+"""Attribute of sums over a forecast's steps: "start" where all are since its start, or hours that each is over."""
 FILES = "files"
 """In the encoding of a variable: the dimension along which its files follow one another, and the file of each place."""
 

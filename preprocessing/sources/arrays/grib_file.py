@@ -4,6 +4,7 @@ The messages of one parameter make one cube over members, times, steps and level
 into one and fills up what is not there, so that messages are counted here before it reads them.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,10 +16,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.assumptions import Assumption, assume, collect
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, PelagosError
-from pelagos.preprocessing.sources.absence import refuse_holes, tell_absent
+from pelagos.preprocessing.sources.absence import (
+    AbsentPolicy,
+    absent_policy,
+    absent_values,
+    refuse_holes,
+    tell_absent,
+)
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index, take_block
-from pelagos.preprocessing.sources.arrays.grib_messages import check_messages
+from pelagos.preprocessing.sources.arrays.grib_messages import check_messages, leading_bytes
 
 Choice = str | int | float
 Selection = tuple[tuple[str, tuple[Choice, ...]], ...]
@@ -26,8 +34,10 @@ Selection = tuple[tuple[str, tuple[Choice, ...]], ...]
 
 _PLACE = ("number", "time", "step", "level:float")
 """Keys of the axes of a cube."""
-_TOLD_APART = ("expver", "class", "stream", "type")
-"""Further keys of MARS by which two messages of one place may differ."""
+_TOLD_APART = ("expver", "class", "stream", "type", "discipline", "parameterCategory", "parameterNumber")
+"""Further keys by which two messages of one place may differ: of MARS, and of parameters that no table names."""
+_RANGE = "stepRange"
+"""The key of the steps that a sum, mean or extreme is over."""
 _ONE_EACH = ("typeOfLevel", "stepType", "dataType", "gridType", "numberOfPoints", "uvRelativeToGrid")
 """Keys that all messages of a cube share, the most telling first."""
 
@@ -40,25 +50,27 @@ class GribField(FileArray):
         path: of the file.
         select: which of its messages.
         cube: number of its cube.
+        absent: how messages that are missing are read.
     """
 
     path: Path
     select: Selection
     cube: int
+    absent: AbsentPolicy = "error"
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`; raises DamagedFileError if a message cannot be decoded."""
         # cfgrib takes slices and integers, so that positions are read as the slice around them.
         slices = tuple(one if isinstance(one, int | slice) else _around(one) for one in index)
         try:
-            values = open_cubes(self.path, self.select)[self.cube].variables[self.key][slices].values
+            with absent_values(self.absent):
+                cubes = open_cubes(self.path, self.select)
+            values = cubes[self.cube].variables[self.key][slices].values
         except PelagosError:
             raise
-        except (
-            Exception
-        ) as error:  # ecCodes has an error class for each way in which a message can be damaged
+        except Exception as error:  # ecCodes has a class for each way in which a message can be damaged
             raise DamagedFileError(
-                f"{self.name}: cannot be decoded ({error}); download or create it again"
+                f"{self.name}: the values of a message cannot be decoded; download or create it again"
             ) from error
         rest = tuple(
             slice(None) if isinstance(one, slice) else one - one[0]
@@ -77,22 +89,38 @@ def as_selection(select: Mapping[str, Choice | tuple[Choice, ...]]) -> Selection
     return tuple((key, one if isinstance(one, tuple) else (one,)) for key, one in sorted(select.items()))
 
 
-def open_cubes(path: Path, select: Selection = ()) -> tuple[xr.Dataset, ...]:
+def open_cubes(path: Path, select: Selection = (), *, tell: bool = False) -> tuple[xr.Dataset, ...]:
     """A dataset for each parameter, its values decoded but its times and attributes as stored.
 
     No index file is written beside the file.
+
+    Args:
+        path: of the file.
+        select: which of its messages.
+        tell: whether to say what of the file is left out, or missing.
 
     Raises:
         ConfigError: if cfgrib is not installed, or no message has what is selected.
         DataError: if a parameter is given on several grids, kinds of level or steps.
         DamagedFileError: if the file is truncated, or messages are missing.
     """
-    return _opened(path, path.stat().st_mtime_ns, select)
+    cubes, assumed = _opened(path, path.stat().st_mtime_ns, select, absent_policy())
+    for one in assumed if tell else ():
+        assume(one.code, one.field, one.text, one.answer, question=one.question)
+    return cubes
 
 
 @lru_cache(maxsize=8)
-def _opened(path: Path, modified: int, select: Selection) -> tuple[xr.Dataset, ...]:
+def _opened(
+    path: Path, modified: int, select: Selection, absent: AbsentPolicy
+) -> tuple[tuple[xr.Dataset, ...], tuple[Assumption, ...]]:
+    """The cubes, and what was assumed to make them, which is told whenever a source opens the file."""
     # cfgrib indexes every message of a file each time it is opened: once per process is enough.
+    with collect() as assumed:
+        return _read_cubes(path, select), assumed.all
+
+
+def _read_cubes(path: Path, select: Selection) -> tuple[xr.Dataset, ...]:
     try:
         import cfgrib  # noqa: F401
     except (ImportError, RuntimeError) as error:
@@ -101,23 +129,25 @@ def _opened(path: Path, modified: int, select: Selection) -> tuple[xr.Dataset, .
         ) from error
     refuse_holes(path)
     check_messages(path)
+    if before := leading_bytes(path):
+        assume("fields_not_read", "", f"{path}: {before} bytes before its first message are skipped")
     try:
-        index = _selected(path, _index(path, select), select)
+        every = _index(path, select)
+        index = _selected(path, every, select)
+        _say_left_out(path, every, index, select)
         return tuple(_cube(path, index.subindex(paramId=parameter)) for parameter in index["paramId"])
     except (PelagosError, PermissionError, MemoryError):
         raise
-    except (
-        Exception
-    ) as error:  # ecCodes has an error class for each damage, and cfgrib stumbles over any of them
+    except Exception as error:  # ecCodes has a class for each damage, and cfgrib stumbles over any of them
         raise DamagedFileError(
-            f"{path}: cannot be read as GRIB ({error}); download or create it again"
+            f"{path}: cannot be read as GRIB: the header of a message contradicts itself; download or create it again"
         ) from error
 
 
 def _index(path: Path, select: Selection) -> Any:
     from cfgrib import dataset, messages
 
-    keys = [*dataset.compute_index_keys(), *_TOLD_APART, "shortName", *(key for key, _ in select)]
+    keys = [*dataset.compute_index_keys(), *_TOLD_APART, "shortName", _RANGE, *(key for key, _ in select)]
     stream = messages.FileStream(str(path), errors="raise")
     return dataset.open_fileindex(stream, indexpath="", index_keys=list(dict.fromkeys(keys)))
 
@@ -134,6 +164,26 @@ def _selected(path: Path, index: Any, select: Selection) -> Any:
     if not index.field_ids_index:
         raise ConfigError(f"select: {path} has no message with all of {dict(select)} together")
     return index
+
+
+def _say_left_out(path: Path, every: Any, index: Any, select: Selection) -> None:
+    """Say which parameters have messages that a selection leaves out, unless it names them itself."""
+    if any(key == "shortName" for key, _ in select):
+        return
+    column = every.index_keys.index("shortName")
+    counts = [Counter[str](), Counter[str]()]
+    for held, of in zip(counts, (every, index), strict=True):
+        for header, messages in of.iter_index():
+            held[header[column]] += len(messages)
+    rest = counts[0] - counts[1]
+    if rest:
+        listed = ", ".join(f"{count} of {name}" for name, count in list(rest.items())[:12])
+        text = (
+            f"{path}: the selection leaves out {rest.total()} messages: {listed}{', ...' * (len(rest) > 12)}"
+        )
+        assume(
+            "fields_not_read", "", text, "name what is wanted in source.select.shortName or source.variables"
+        )
 
 
 def matches(value: object, choice: object) -> bool:
@@ -169,12 +219,20 @@ def _cube(path: Path, index: Any) -> xr.Dataset:
             )
     _check_places(name, index)
     try:
-        return _lazy(dataset.open_from_index(index, errors="raise"))
+        return _with_ranges(_lazy(dataset.open_from_index(index, errors="raise")), index)
     except dataset.DatasetBuildError as error:  # whose advice is for users of cfgrib
         raise DataError(
             f"{name}: its messages are no single set of fields; take some of them by select, as in"
             " select: {typeOfLevel: surface, shortName: 2t, step: 0}"
         ) from error
+
+
+def _with_ranges(ds: xr.Dataset, index: Any) -> xr.Dataset:
+    """The dataset with the ranges of steps that its one field is over, unless it is instantaneous."""
+    if "instant" not in index["stepType"]:
+        for one in ds.data_vars.values():
+            one.attrs["GRIB_stepRange"] = ", ".join(index[_RANGE])
+    return ds
 
 
 def _check_places(name: str, index: Any) -> None:

@@ -13,6 +13,18 @@ _BLOCK = 1 << 20
 _LARGE = 1 << 23  # bit of edition 1 by which ECMWF marks messages whose length counts in units of 120 bytes
 
 
+_HEADING = 1 << 12  # headings of bulletins have some ten bytes, and no one writes a page before a message
+
+
+def leading_bytes(path: Path) -> int | None:
+    """The number of bytes before the first message; None where no message is near the start."""
+    with path.open("rb") as file:
+        head = file.read(_HEADING)
+    start = head.find(b"GRIB")
+    # The edition is in octet 8; other files may hold the word.
+    return start if start >= 0 and head[start + 7 : start + 8] in (b"\1", b"\2") else None
+
+
 def check_messages(path: Path) -> None:
     """Raise DamagedFileError unless every message is whole and nothing between two is the rest of one."""
     position, number, size = 0, 0, path.stat().st_size

@@ -54,9 +54,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     except PermissionError:  # an OSError as well, but the file may be whole
         raise
     except OSError as error:
-        raise DamagedFileError(
-            f"{path}: not a whole HDF5 file ({reason(error)}); download or create it again"
-        ) from error
+        raise _damaged(path, error) from error
     with file:
         try:
             yield file
@@ -67,10 +65,28 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         except KeyError as error:
             if "Unable to" in str(error):  # HDF5's own words: a key that is listed, but cannot be opened
                 keys: list[str] = []
-                file.visit_links(keys.append)
+                try:
+                    file.visit_links(keys.append)
+                except RuntimeError as torn:  # h5py's for metadata that cannot be read
+                    raise _damaged(path, torn) from torn
                 for key in keys:  # not within the visit: h5py turns what is raised there into SystemError
                     _require_link_targets(file, key)
+                raise _damaged(path, error) from error
             raise
+        except (RuntimeError, OSError) as error:
+            # HDF5 reads its own structure when that is asked for, so that damage may show anywhere in the block.
+            if isinstance(error, PelagosError) or not _is_of_hdf5(error):
+                raise
+            raise _damaged(path, error) from error
+
+
+def _is_of_hdf5(error: Exception) -> bool:
+    """Whether h5py raised an error, whose messages end with HDF5's own in brackets."""
+    return re.search(r"^(Unable|Can't|Link visitation|Object visitation|Not a).*\)$", str(error)) is not None
+
+
+def _damaged(path: Path, error: Exception) -> DamagedFileError:
+    return DamagedFileError(f"{path}: not a whole HDF5 file ({reason(error)}); download or create it again")
 
 
 def member(file: Any, key: str) -> Any:
@@ -84,7 +100,9 @@ def member(file: Any, key: str) -> Any:
             return file[key]
         except (KeyError, OSError, RuntimeError) as error:
             _require_link_targets(file, key)
-            raise DamagedFileError(f"{file.file.filename}: '{key}' cannot be opened ({error})") from error
+            raise DamagedFileError(
+                f"{file.file.filename}: '{key}' cannot be opened ({reason(error)}); download or create it again"
+            ) from error
     _require_link_targets(file, key)
     listed = list(file)
     found = ", ".join(listed[:20]) + (", ..." if len(listed) > 20 else "")

@@ -104,7 +104,7 @@ def arrays(path: Path, order: AxisOrder = "matlab") -> dict[str, ArrayReader]:
         listed = scipy.io.whosmat(path)
     except Exception as error:
         # SciPy raises whatever the damage makes it stumble over: zlib, struct, type and value errors.
-        raise _damaged(path, error) from error
+        raise _damaged(path, _why(path)) from error
     # SciPy also takes version 4, which has no header, and with it almost any bytes.
     if not head.startswith(b"MATLAB 5.0"):
         raise _damaged(path, "it has no header of MATLAB")
@@ -147,7 +147,7 @@ def _inflated(path: Path, start: bytes) -> bytes:
     try:
         return zlib.decompressobj().decompress(start, 32)
     except zlib.error as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, "its compressed bytes are damaged") from error
 
 
 def _of_hdf5(path: Path, order: AxisOrder) -> dict[str, ArrayReader]:
@@ -164,6 +164,11 @@ def _of_hdf5(path: Path, order: AxisOrder) -> dict[str, ArrayReader]:
         return found
 
 
+def _why(path: Path) -> str:
+    size = path.stat().st_size
+    return f"its {size} bytes are no whole header" if size < 128 else "its structure is damaged"
+
+
 def _damaged(path: Path, reason: object) -> DamagedFileError:
     return DamagedFileError(f"{path}: not a whole MATLAB file ({reason}); download or create it again")
 
@@ -177,4 +182,4 @@ def _whole(path: Path, key: str, modified: int) -> NDArray[Any]:
     try:
         return np.asarray(scipy.io.loadmat(path, variable_names=[key])[key])
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, f"the bytes of {key} are damaged") from error

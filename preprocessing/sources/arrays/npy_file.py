@@ -1,6 +1,7 @@
 """Files of `numpy.save`, mapped into memory."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,23 @@ def _map(path: Path) -> NDArray[Any]:
                 f"{path}: holds Python objects, which are not read; save plain numbers"
             ) from error
         raise DamagedFileError(
-            f"{path}: not a whole .npy file ({error}); download or create it again"
+            f"{path}: not a whole .npy file ({_why(path)}); download or create it again"
         ) from error
     return mapped
+
+
+def _why(path: Path) -> str:
+    """What is wrong with a file that NumPy cannot map."""
+    held = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            read = (
+                np.lib.format.read_array_header_1_0
+                if np.lib.format.read_magic(file) == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read(file)
+            needed = file.tell() + prod(shape) * dtype.itemsize
+    except (OSError, ValueError):
+        return f"it has {held} bytes, and no whole header of numpy.save"
+    return f"it has {held} of {needed} bytes for shape {shape} of {dtype}"

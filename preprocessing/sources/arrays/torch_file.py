@@ -100,7 +100,8 @@ def _load(path: Path) -> dict[str, Any]:
             )
     # torch.save writes a zip file, whose table stands at the end: a truncated one has none.
     if not zipfile.is_zipfile(path):
-        raise DamagedFileError(f"{path}: not a whole file of torch.save; download or create it again")
+        writer = "numpy.savez" if path.suffix == ".npz" else "torch.save"
+        raise DamagedFileError(f"{path}: not a whole file of {writer}; download or create it again")
     import torch
 
     try:

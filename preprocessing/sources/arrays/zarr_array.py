@@ -1,7 +1,8 @@
 """Arrays of Zarr groups, formats 2 and 3, on disk or on a server; those on disk are opened at each access."""
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -22,6 +23,8 @@ from pelagos.preprocessing.sources.arrays.zarr_absence import check_written, mar
 from pelagos.preprocessing.sources.file_source import missing
 from pelagos.preprocessing.store.zarr_server import ServerStore
 
+_METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zattrs")
+
 
 @dataclass(frozen=True)
 class ZarrArray(FileArray):
@@ -37,7 +40,7 @@ class ZarrArray(FileArray):
         self, index: Index, unpack: Callable[[NDArray[Any]], NDArray[Any]] | None = None
     ) -> NDArray[Any]:
         """The block at `index`, unpacked; raises DamagedFileError if its bytes are torn or cannot be read."""
-        array = open_group(self.path)[self.key]
+        array = open_group(self.path, check_members=False)[self.key]
         _check_chunks(self.path / self.key, array, index)
         if isinstance(self.path, Url):  # on a server only the answer to a request says what is there
             whole: set[str] = array.store.whole_arrays
@@ -54,7 +57,7 @@ class ZarrArray(FileArray):
             raise
         except (OSError, RuntimeError, ValueError, MemoryError, OverflowError) as error:
             # The last two where the metadata claim any shape or chunk.
-            raise DamagedFileError(f"{self.name}: cannot be read ({error})") from error
+            raise DamagedFileError(f"{self.name}: cannot be read ({_why(error)})") from error
 
 
 def _check_chunks(folder: Path | Url, array: Any, index: Index) -> None:
@@ -76,14 +79,30 @@ def _check_chunks(folder: Path | Url, array: Any, index: Index) -> None:
             continue
         with file.open("rb") as opened:
             noted = int.from_bytes(opened.read(16)[12:], "little")
-        if noted != file.stat().st_size:
-            raise DamagedFileError(
-                f"{file}: has {file.stat().st_size} of {noted} bytes; download or create it again"
-            )
+        held = file.stat().st_size
+        if held != noted or held < 16:
+            # The length stands in bytes 12 to 16; without them nothing says how many there should be.
+            what = f"has {held} of {noted} bytes" if held >= 16 else f"has {held} bytes, and is a torn chunk"
+            raise DamagedFileError(f"{file}: {what}; download or create it again")
 
 
-def open_group(path: Path | Url) -> Any:
+def _why(error: Exception) -> str:
+    """What an error of zarr-python, or of the libraries that decompress for it, means for the file."""
+    if isinstance(error, MemoryError | OverflowError):
+        return "it claims an array that does not fit into memory"
+    if isinstance(error, json.JSONDecodeError):
+        return "its metadata are no whole JSON"
+    if isinstance(error, OSError) and error.errno:
+        return str(error.strerror)
+    return "a chunk of it is damaged; download or create it again"
+
+
+def open_group(path: Path | Url, *, check_members: bool = True) -> Any:
     """The group, read-only. On a server its consolidated metadata are used, if it has them.
+
+    Args:
+        path: of the group.
+        check_members: whether metadata of arrays of a group on this machine are checked as well.
 
     Raises:
         MissingFileError: there is nothing at `path`, or no Zarr group on the server.
@@ -91,6 +110,8 @@ def open_group(path: Path | Url) -> Any:
         DamagedFileError: there is something else, or its metadata cannot be read.
     """
     group = _open_remote(path) if isinstance(path, Url) else _open_local(path)
+    if check_members and isinstance(path, Path):
+        _require_whole(path, path.glob("*/*"))
     if "pelagos" in group.attrs:
         raise DataError(
             f"{path}: a store of Pelagos: train on it as data.0.path={path}, or build another one from the"
@@ -107,18 +128,39 @@ def _open_local(path: Path) -> Any:
         return zarr.open_group(path, mode="r", use_consolidated=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, ContainsArrayError) or (path / ".zarray").exists():
-            raise DataError(
-                f"{path}: an array; name the Zarr group that it belongs to, {path.parent}"
-            ) from error
+            above = path.parent
+            beside = [*above.glob("*/.zarray"), *above.glob("*/zarr.json")]
+            if len(beside) > 1 and not any((above / name).exists() for name in _METADATA):
+                raise DamagedFileError(
+                    f"{path}: an array, but the folder {above} is no Zarr group: its .zgroup (format 2) or zarr.json"
+                    " (format 3) is missing; download it again"
+                ) from error
+            raise DataError(f"{path}: an array; name the Zarr group that it belongs to, {above}") from error
+        _require_whole(path, path.iterdir() if path.is_dir() else ())
         raise DamagedFileError(
-            f"{path}: cannot be read as zarr ({error}); download or create it again"
+            f"{path}: cannot be read as zarr (it has no whole .zgroup or zarr.json); download or create it again"
         ) from error
+
+
+def _require_whole(path: Path, files: Iterable[Path]) -> None:
+    """Raise DamagedFileError where the metadata of a group, or of its arrays, are torn."""
+    for file in files:
+        if file.name not in (*_METADATA, ".zarray"):
+            continue
+        try:
+            whole = isinstance(json.loads(file.read_bytes()), dict)
+        except ValueError:
+            whole = False
+        if not whole:
+            raise DamagedFileError(
+                f"{file}: {file.stat().st_size} bytes of metadata that are no whole JSON, so that {path} cannot be read"
+                " as zarr; download or create it again"
+            )
 
 
 # Reads what it encoded by unpickling, which runs code. Newer numcodecs refuse by themselves; here it is unknown.
 numcodecs.registry.codec_registry.pop("pickle", None)
 
-_METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zattrs")
 _read: set[str] = set()
 
 
@@ -140,7 +182,7 @@ def _open_remote(url: Url) -> Any:
             f"{url}: no Zarr group is there; other files have to be fetched first"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{url}: cannot be read as zarr ({error})") from error
+        raise DamagedFileError(f"{url}: cannot be read as zarr (its metadata are damaged)") from error
 
 
 def array(path: Path | Url, group: Any, key: str) -> ZarrArray:

@@ -14,9 +14,11 @@ import xarray as xr
 
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.assumptions import assume
-from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.files.location import Url
+from pelagos.preprocessing.quantities.units import conversion
 from pelagos.preprocessing.sources.cells import EARTH_RADIUS, Cells, on_sphere
+from pelagos.preprocessing.sources.formats.map_projection import PROJECTIONS, MapProjection
 from pelagos.preprocessing.sources.formats.plane_geometry import unrotated
 from pelagos.preprocessing.sources.formats.reduced_rows import reduced_cells
 from pelagos.preprocessing.sources.healpix import Healpix
@@ -109,7 +111,7 @@ def find_cells(
     counts = [sum(set(dims) <= set(one.dims) for one in ds.variables.values()) for _, dims in pairs]
     if not pairs:
         _refuse_bare_cells(path, ds, in_rows=in_rows)
-        return _with_rotated_pole(ds)
+        return _with_rotated_pole(ds) or _with_projection(path, ds)
     names, dims = pairs[int(np.argmax(counts))]
     if len(dims) == 2 and _complete(ds, dims) and any(_moves(ds, name, dims) for name in names):
         return None  # its own coordinates are enough to read it
@@ -121,6 +123,17 @@ def find_cells(
     if len(dims) == 2:
         return Horizontal(dims, cells, names, needed=not _complete(ds, dims))
     return Horizontal(dims, _of_known_kind(cells), names)
+
+
+def cell_coordinates(grid: xr.Dataset) -> dict[str, list[str]]:
+    """For each dimension of cells the names of their latitudes, longitudes and corners."""
+    found: dict[str, list[str]] = {}
+    for key in grid.variables:
+        pair = _pair(grid, str(key))
+        if pair is not None and len(pair[1]) == 1 and pair[1][0] not in found:
+            corners = [str(grid.variables[name].attrs.get("bounds", f"{name}_vertices")) for name in pair[0]]
+            found[pair[1][0]] = [*pair[0], *(one for one in corners if one in grid.variables)]
+    return dict(sorted(found.items(), key=lambda one: "cell" not in one[0].casefold()))
 
 
 def with_axes(path: Path | Url, ds: xr.Dataset, found: Horizontal) -> xr.Dataset:
@@ -201,7 +214,7 @@ def _refuse_bare_cells(path: Path | Url, ds: xr.Dataset, *, in_rows: bool) -> No
     )
     raise DataError(
         f"{path}: nothing says where the {ds.sizes[bare[0]]} cells along {bare[0]} lie; coordinates lat({bare[0]}) and"
-        f" lon({bare[0]}) would be right{pixels}"
+        f" lon({bare[0]}) would be right, or source.grid_file: FILE where another file has them{pixels}"
     )
 
 
@@ -264,6 +277,47 @@ def _with_rotated_pole(ds: xr.Dataset) -> Horizontal | None:
     shift = float(np.ravel(pole.get("north_pole_grid_longitude", 0.0))[0])
     latitude, longitude = unrotated(rows, columns, (north, east), shift)
     return Horizontal(dims, Cells(latitude.ravel(), longitude.ravel(), "points"), needed=False)
+
+
+def _with_projection(path: Path | Url, ds: xr.Dataset) -> Horizontal | None:
+    """Rows and columns on a map, where the grid mapping has a projection and their units are lengths."""
+    mapped = (one.attrs for one in ds.variables.values() if "grid_mapping_name" in one.attrs)
+    attrs = next((one for one in mapped if one["grid_mapping_name"] in PROJECTIONS), None)
+    dims = tuple(_projected_dim(ds, axis) for axis in "yx")
+    projection = None if attrs is None else MapProjection.of(attrs)
+    if attrs is None or dims[0] is None or dims[1] is None:
+        return None
+    if projection is None:
+        raise DataError(
+            f"{path}: its grid mapping {attrs['grid_mapping_name']} lacks parameters; standard_parallel, the latitude"
+            " of its origin and the longitude of its meridian, as in CF's appendix F, would be right"
+        )
+    y, x = (_in_metres(ds.variables[dim]) for dim in (dims[0], dims[1]))
+    if y is None or x is None:
+        return None
+    if not {"earth_radius", "semi_major_axis"} & set(attrs):
+        text = f"{path}: its grid mapping states no radius of the Earth; taken as {EARTH_RADIUS / 1000:g} km"
+        assume("grid", "", text, "correct the file, or accept: [grid]")
+    latitude, longitude = projection.inverse(*np.meshgrid(x, y))
+    return Horizontal((dims[0], dims[1]), Cells(latitude.ravel(), longitude.ravel(), "points"), needed=False)
+
+
+def _projected_dim(ds: xr.Dataset, axis: str) -> str | None:
+    named = [
+        str(dim)
+        for dim in ds.dims
+        if dim in ds.variables
+        and ds.variables[dim].attrs.get("standard_name") == f"projection_{axis}_coordinate"
+    ]
+    return named[0] if len(named) == 1 else axis if not named and axis in ds.variables else None
+
+
+def _in_metres(coordinate: xr.Variable) -> Floats | None:
+    try:
+        scale, offset = conversion(str(coordinate.attrs.get("units", "")), "m")
+    except ConfigError:
+        return None
+    return np.asarray(scale * coordinate.values.astype(np.float64) + offset)
 
 
 def _pair(ds: xr.Dataset, key: str) -> tuple[Pair, tuple[str, ...]] | None:

@@ -10,6 +10,7 @@ import xarray as xr
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.files.location import Url
+from pelagos.preprocessing.sources.absence import absent_policy
 from pelagos.preprocessing.sources.arrays import grib_file
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
 from pelagos.preprocessing.sources.arrays.complex_parts import PARTS, ComplexPart, Part
@@ -37,8 +38,15 @@ from pelagos.preprocessing.sources.formats.cf_variable import (
     is_group,
     open_undecoded,
 )
+from pelagos.preprocessing.sources.formats.grid_file import with_grid_file
 from pelagos.preprocessing.sources.formats.scalar_coordinate import ScalarCoordinate, scalar_coordinates
-from pelagos.preprocessing.sources.formats.valid_time import DateKind, in_hours, is_lead_time, valid_dates
+from pelagos.preprocessing.sources.formats.valid_time import (
+    DateKind,
+    in_hours,
+    is_lead_time,
+    say_forecasts,
+    valid_dates,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +120,7 @@ class ReadOptions:
         select: values of dimensions that are no axes.
         cells: the kind of cells that the user names, for files that do not say.
         dates: what dates are beside which lead times stand.
+        grid_file: another file that says where the cells lie; empty where there is none.
     """
 
     axes: Mapping[CFAxis, str]
@@ -120,6 +129,7 @@ class ReadOptions:
     select: Selection
     dates: DateKind | None
     cells: CellsOption | None = None
+    grid_file: str = ""
 
 
 def read_files(path: Path | Url, options: ReadOptions) -> list[CFFile]:
@@ -130,7 +140,7 @@ def read_files(path: Path | Url, options: ReadOptions) -> list[CFFile]:
     """
     if isinstance(path, Path) and path.is_file() and engine_of(path) == "cfgrib":
         chosen = grib_file.as_selection(options.select)
-        cubes = grib_file.open_cubes(path, chosen)
+        cubes = grib_file.open_cubes(path, chosen, tell=True)
         return [
             _read(path, with_dates(path, ds), replace(options, select={}), _GribReaders(path, chosen, number))
             for number, ds in enumerate(cubes)
@@ -148,7 +158,9 @@ class _GribReaders:
     number: int
 
     def of(self, key: str, stored: xr.Variable) -> grib_file.GribField:
-        return grib_file.GribField(self.path, key, stored.shape, stored.dtype, self.select, self.number)
+        return grib_file.GribField(
+            self.path, key, stored.shape, stored.dtype, self.select, self.number, absent_policy()
+        )
 
 
 def _read(path: Path | Url, ds: xr.Dataset, options: ReadOptions, grib: _GribReaders | None) -> CFFile:
@@ -158,6 +170,7 @@ def _read(path: Path | Url, ds: xr.Dataset, options: ReadOptions, grib: _GribRea
         if grib
         else ""
     )
+    ds = with_grid_file(path, ds, options.grid_file) if options.grid_file else ds
     in_rows = _in_rows(path, ds, options.axes)
     horizontal = find_cells(path, ds, options.axes, options.cells, in_rows=in_rows)
     ds = ds if horizontal is None else with_axes(path, ds, horizontal)
@@ -211,6 +224,7 @@ def _coordinates(
         found["time"] = in_hours(path, found["time"])
         if moment and "trajectory" not in found:  # one forecast: its start names it
             found["trajectory"] = read_coordinate(path, moment, ds, "trajectory")
+        say_forecasts(path, found.get("trajectory"), found["time"])
         return found, False
     dated = axes.get("time", moment)
     if dated is not None:

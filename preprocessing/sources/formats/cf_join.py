@@ -9,8 +9,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.assumptions import assume
-from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.quantities import dates
+from pelagos.preprocessing.quantities.units import conversion
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.agreed_array import agreed
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
@@ -20,6 +21,7 @@ from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
 from pelagos.preprocessing.sources.formats.cf_axes import CFAxis
 from pelagos.preprocessing.sources.formats.cf_file import CFField
 from pelagos.preprocessing.sources.formats.scalar_coordinate import require_same
+from pelagos.preprocessing.sources.formats.step_ranges import step_ranges
 
 KINDS_OF_LEVEL = ("air_pressure", "height", "altitude", "depth", "model_level_number", "geopotential_height")
 """Names of the kinds of levels of CF 1.11, chapter 4.3, of which two of one number are different places."""
@@ -38,7 +40,7 @@ def joined(name: str, found: list[CFField]) -> list[CFField]:
         if (other.key, other.axes, other.dated) != (first.key, first.axes, first.dated):
             raise DataError(
                 f"{first.reader.name} {first.axes} and {other.reader.name} {other.axes} would both be"
-                f" called {name}; tell them apart by rename"
+                f" called {name}; tell them apart by rename, as in rename: {{{other.key}: {name}_2}}"
             )
         require_same(name, (first.file.place, first.scalars), (other.file.place, other.scalars))
     if not first.dated:
@@ -100,7 +102,8 @@ def merged(fields: Mapping[str, list[CFField]]) -> dict[CFAxis, xr.Variable]:
             own += [(axis, *one) for axis, one in _dated_axes(stored, along)]
         for axis, path, values in own:
             there, first = found.setdefault(axis, (path, values))
-            if axis == "time" and along == "time" and _begin_or_end_apart(first.values, values.values):
+            one_unit = first.attrs.get("units") == values.attrs.get("units")
+            if axis == "time" and one_unit and _begin_or_end_apart(first.values, values.values):
                 united = np.union1d(first.values, values.values)
                 found[axis] = there, xr.Variable((axis,), united, first.attrs)
                 continue
@@ -113,9 +116,11 @@ def merged(fields: Mapping[str, list[CFField]]) -> dict[CFAxis, xr.Variable]:
 
 
 def _begin_or_end_apart(one: NDArray[Any], two: NDArray[Any]) -> bool:
-    """Whether the dates of two fields differ, but some are the same: a subset may leave those that both have."""
-    if not (dates.is_dated(one) and dates.is_dated(two)) or np.array_equal(one, two):
+    """Whether the times of two fields differ, but some are the same: a subset may leave those that both have."""
+    if dates.is_dated(one) != dates.is_dated(two) or np.array_equal(one, two):
         return False
+    if not dates.is_dated(one):
+        return bool(np.intersect1d(one, two).size)
     if dates.calendar_of(one) != dates.calendar_of(two):
         return False
     return bool(np.intersect1d(dates.seconds(one), dates.seconds(two)).size)
@@ -160,9 +165,28 @@ def _require_equal(axis: CFAxis, one: Placed, two: Placed) -> None:
         )
     # Spellings of degrees are many; only what is known to measure something else is refused for rows and columns.
     units = [(place, str(one.attrs.get("units", ""))) for place, one in ((here, first), (there, second))]
+    if axis == "level" and _measure_apart(units):
+        raise DataError(
+            f"{here} has levels in '{units[0][1]}' and {there} in '{units[1][1]}': take the fields of one kind by"
+            " variables or select (of GRIB, select: {typeOfLevel: ...}), and make a dataset of each"
+        )
     _, (_, change) = common_units(axis, units, unknown_differ=axis == "level")
     values: NDArray[Any] = second.values if change.changes_nothing else change(second.values)
-    convention.require_equal(axis, (here, first.values), (there, values))
+    try:
+        convention.require_equal(axis, (here, first.values), (there, values))
+    except DataError as error:
+        raise DataError(
+            f"{error}; take the fields of one of them by variables, or make a dataset of each"
+        ) from error
+
+
+def _measure_apart(units: Sequence[tuple[object, str]]) -> bool:
+    """Whether two levels are a pressure and the number of a model level, for example."""
+    try:
+        conversion(*(text or "1" for _, text in units))
+    except ConfigError as error:
+        return "measure different" in str(error)
+    return False
 
 
 def on_times(
@@ -170,9 +194,10 @@ def on_times(
 ) -> xr.Variable:
     """The lazy variable of a field of several files on the times of all fields; missing where it has no frame."""
     along = _along(stored)
-    if not stored[0].dated or along != "time" or not dates.is_dated(times):
+    if not stored[0].dated:
         return joined_variable(name, stored, sizes)
-    own = np.concatenate([one.file.coordinates["time"].values for one in stored])
+    held = [one.file.coordinates["time"].values for one in stored]
+    own = np.concatenate(held) if along == "time" else held[0]
     if np.array_equal(own, times):
         return joined_variable(name, stored, sizes)
     positions = np.full(len(times), ABSENT)
@@ -192,11 +217,13 @@ def joined_variable(name: str, stored: Sequence[CFField], sizes: Mapping[str, in
     if not units:
         assume("units_missing", name, f"{first.file.place}: {first.key} states no units; taken as 1")
     kept = ("long_name", "standard_name", "cell_methods", "GRIB_stepType", "GRIB_uvRelativeToGrid")
+    ranges = step_ranges(name, [(one.file.place, _text(one, "GRIB_stepRange")) for one in stored])
     attrs = convention.attrs(
         name,
         "prognostic" if first.dated else "static",
         units=units or "1",
         **{key: _text(first, key) for key in kept},
+        **({convention.STEP_RANGES: ranges} if ranges else {}),
     )
     readers = [change.of(one.reader) for change, one in zip(changes, stored, strict=True)]
     dims: tuple[str, ...]
@@ -209,4 +236,5 @@ def joined_variable(name: str, stored: Sequence[CFField], sizes: Mapping[str, in
 
 
 def _text(stored: CFField, key: str) -> str:
-    return str(stored.attrs.get(key, "")).strip()
+    text = str(stored.attrs.get(key, "")).strip()
+    return "" if text == "unknown" else text  # what ecCodes says of parameters that its tables lack

@@ -16,6 +16,7 @@ from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.sources.absence import AbsentPolicy, refuse_holes
 from pelagos.preprocessing.sources.arrays import hdf5_absence, zarr_absence, zarr_array
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index
+from pelagos.preprocessing.sources.arrays.grib_messages import leading_bytes
 from pelagos.preprocessing.sources.arrays.hdf5_file import open_hdf5, reason, require_filters
 from pelagos.preprocessing.sources.file_source import missing
 from pelagos.preprocessing.sources.formats.cf_missing import NeverSet, ValidRange, marks
@@ -192,11 +193,26 @@ def open_undecoded(path: Path | Url) -> Iterator[xr.Dataset]:
         raise
     except (OSError, EOFError, TypeError, KeyError, IndexError, ValueError, AssertionError) as error:
         # SciPy reads damaged netCDF-3 until an index, a type or an assertion fails.
+        if group is not None:
+            _require_named_dimensions(path, group)
         raise DamagedFileError(
             f"{path}: cannot be read as {_KINDS[engine]} ({_why(engine, error)}); download or create it again"
         ) from error
     with ds:
         yield ds if group is None else _marked(ds, group)
+
+
+def _require_named_dimensions(path: Path, group: Any) -> None:
+    """Raise DataError where an array of a Zarr group does not name its dimensions."""
+    for key, array in sorted(group.arrays()):
+        named = array.metadata.dimension_names if group.metadata.zarr_format == 3 else None
+        if not (named or "_ARRAY_DIMENSIONS" in array.attrs):
+            where = (
+                "_ARRAY_DIMENSIONS in its .zattrs" if named is None else "dimension_names in its zarr.json"
+            )
+            raise DataError(
+                f"{path}: the array {key} does not name its dimensions; {where} would be right, as xarray writes it"
+            )
 
 
 def is_group(path: Path | Url) -> bool:
@@ -244,6 +260,8 @@ def engine_of(path: Path) -> str:
         return "scipy"
     if magic == b"\x89HDF\r\n\x1a\n":
         return "h5netcdf"
-    if magic[:4] == b"GRIB":
+    if magic[:4] == b"GRIB" or leading_bytes(path) is not None:
         return "cfgrib"
+    if not magic:
+        raise DamagedFileError(f"{path}: the file is empty; download or create it again")
     raise DamagedFileError(f"{path}: neither netCDF nor GRIB nor a Zarr store; download or create it again")

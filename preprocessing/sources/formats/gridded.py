@@ -69,6 +69,7 @@ class GriddedSource(FileSource):
         grid: whether the axes are latitudes and longitudes, where neither their attributes nor their names say.
         boundary: beyond the edges; replaces what the grid says.
         cells: what cells in one dimension are, where the files give no latitudes and longitudes of them.
+        grid_file: another file with the latitudes and longitudes of the cells, such as the grid file of ICON.
         geometry: static fields to add that describe the cells of a projected or rotated grid; all of them by default
             where files give no coordinates along rows and columns, and else none.
         rotate: pairs of components along rows and columns, by their new names, to be turned eastwards and northwards.
@@ -85,6 +86,7 @@ class GriddedSource(FileSource):
     grid: GridKind | None = None
     boundary: BoundaryOption | None = None
     cells: CellsOption | None = None
+    grid_file: str = ""
     geometry: tuple[GeometryName, ...] | None = None
     rotate: tuple[tuple[str, str], ...] = ()
 
@@ -97,7 +99,9 @@ class GriddedSource(FileSource):
             DataError: if axes cannot be recognised, files differ in coordinates, levels or what they measure, or
                 overlap in time, or names are ambiguous.
         """
-        options = ReadOptions(self.axes, self.variables, self._name, self.select, self.dates, self.cells)
+        options = ReadOptions(
+            self.axes, self.variables, self._name, self.select, self.dates, self.cells, self.grid_file
+        )
         files = [file for path in self.places() for file in read_files(path, options)]
         fields = self._fields(files)
         coordinates = merged(fields)

@@ -17,6 +17,7 @@ from pelagos.preprocessing.files.location import Url, locate
 from pelagos.preprocessing.sources.absence import AbsentBytesError
 from pelagos.preprocessing.sources.arrays import (
     grib_file,
+    grib_messages,
     keyed_file,
     mat_file,
     npy_file,
@@ -114,6 +115,10 @@ def _container(path: Path) -> Container:
     with path.open("rb") as file:
         head = file.read(16)
     container: Container = next((word for magic, word in _MAGIC if head.startswith(magic)), "unknown")
+    if (
+        container == "unknown" and grib_messages.leading_bytes(path) is not None
+    ):  # a bulletin's heading goes before
+        return "grib"
     if container == "torch" and npz_file.is_npz(path):
         return "npz"
     return "unknown" if container == "torch" and _is_other_zip(path) else container
@@ -178,7 +183,7 @@ def _netcdf3(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
             return shapes, {str(key): held.dtype.str for key, held in ds.variables.items()}
     except (OSError, TypeError, ValueError, KeyError, IndexError, AssertionError) as error:
         raise DamagedFileError(
-            f"{path}: cannot be read as netCDF-3 ({error}); download or create it again"
+            f"{path}: cannot be read as netCDF-3 (its bytes are torn or of another format); download or create it again"
         ) from error
 
 

@@ -52,6 +52,19 @@ def in_hours(path: Path | Url, lead_times: xr.Variable) -> xr.Variable:
     return xr.Variable(("time",), lead_times.values / _PER_HOUR[unit], {"units": "h"})
 
 
+def say_forecasts(path: Path | Url, starts: xr.Variable | None, lead_times: xr.Variable) -> None:
+    """Say that the steps of forecasts become the times of trajectories, which keep the dates they start at."""
+    if starts is None or not dates.is_dated(starts.values) or not lead_times.size:
+        return
+    first, last = (dates.text_of(one)[:-3] for one in starts.values[[0, -1]])
+    runs = f"the forecast from {first} became a trajectory"
+    if starts.size > 1:
+        runs = f"{starts.size} forecasts from {first} to {last} became a trajectory each"
+    ends = f"{lead_times.values[0]:g} to {lead_times.values[-1]:g} h"
+    text = f"{path}: {runs} over the lead times {ends}; a frame is valid at the start plus its lead time"
+    assume("times", "time", text, "accept: [times]")
+
+
 def valid_dates(
     path: Path | Url, ds: xr.Dataset, name: str, axis: NDArray[Any], kind: DateKind | None
 ) -> NDArray[Any]:

@@ -90,6 +90,25 @@ def test_what_is_no_whole_file_is_named(tmp_path: Path, content: bytes) -> None:
         pass
 
 
+def test_damage_within_the_structure_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(40):
+            file.create_group(f"g{i}")["u"] = np.zeros(8)
+    content = path.read_bytes()
+    messages = []
+    for start in range(96, len(content), len(content) // 12):
+        path.write_bytes(content[:start] + bytes(200) + content[start + 200 :])
+        try:
+            with open_hdf5(path) as file:
+                for key in file:
+                    member(member(file, key), "u")
+        except DamagedFileError as error:
+            messages.append(str(error))
+    assert messages
+    assert all("a.h5: " in one and "Unable to" not in one for one in messages)
+
+
 def test_a_filter_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:

@@ -1,5 +1,7 @@
 """Arrays of Zarr groups: of both formats, with torn chunks found and what is no group named."""
 
+import re
+import shutil
 from pathlib import Path
 
 import numcodecs
@@ -55,3 +57,34 @@ def test_what_is_no_group_is_named(tmp_path: Path) -> None:
         open_group(tmp_path / "empty.zarr")
     with pytest.raises(DataError, match=r"store\.zarr: a store of Pelagos: train on it as data\.0\.path="):
         open_group(save(tmp_path / "store.zarr", 3, pelagos=1))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_torn_metadata_are_named_wherever_they_are(tmp_path: Path, version: int) -> None:
+    whole = save(tmp_path / "a.zarr", version)
+    found = [file.relative_to(whole) for file in whole.rglob("*") if file.name[:2] in (".z", "za")]
+    assert len(found) > 1
+    for number, name in enumerate(found):
+        torn = shutil.copytree(whole, tmp_path / f"{number}.zarr") / name
+        torn.write_bytes(torn.read_bytes()[:-3])
+        with pytest.raises(
+            DamagedFileError, match=rf"{re.escape(str(torn))}: \d+ bytes of metadata that are no whole"
+        ):
+            open_group(tmp_path / f"{number}.zarr")
+
+
+@pytest.mark.parametrize("length", [0, 7])
+def test_an_empty_chunk_is_torn(tmp_path: Path, length: int) -> None:
+    path = save(tmp_path / "a.zarr")
+    (path / "u" / "1.0").write_bytes(bytes(length))
+    with pytest.raises(DamagedFileError, match=rf"1\.0: has {length} bytes, and is a torn chunk"):
+        array(path, open_group(path), "u").read((slice(2, 4), slice(None)))
+
+
+def test_a_group_without_metadata_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.zarr")
+    shutil.copytree(path / "u", path / "v")
+    for name in (".zgroup", ".zattrs"):
+        (path / name).unlink(missing_ok=True)
+    with pytest.raises(DamagedFileError, match=r"a\.zarr is no Zarr group: its \.zgroup"):
+        open_group(path / "u")

@@ -18,6 +18,7 @@ from pelagos.preprocessing.fields.select_fields import select_fields
 from pelagos.preprocessing.sources.cells import cells_of
 from pelagos.preprocessing.sources.formats.cf import CF
 from pelagos.preprocessing.sources.formats.grib import GRIB
+from pelagos.preprocessing.sources.formats.map_projection import MapProjection
 from pelagos.preprocessing.sources.formats.plane_geometry import GEOMETRY
 from pelagos.preprocessing.sources.healpix import Healpix
 
@@ -297,3 +298,75 @@ def test_spherical_harmonics_are_named(tmp_path: Path) -> None:
         eccodes.codes_release(handle)
     with pytest.raises(DataError, match="spherical harmonics up to wavenumber 63"):
         GRIB(paths=str(path)).open()
+
+
+def test_rows_and_columns_in_metres_are_placed_by_the_grid_mapping(tmp_path: Path) -> None:
+    """A Lambert grid without two-dimensional coordinates, its axes in kilometres."""
+    mapping = {
+        "grid_mapping_name": "lambert_conformal_conic",
+        "standard_parallel": 48.0,
+        "latitude_of_projection_origin": 48.0,
+        "longitude_of_central_meridian": 8.0,
+        "earth_radius": 6371229.0,
+    }
+    projection = MapProjection.of(mapping)
+    assert projection is not None
+    y, x = np.arange(-400.0, 401, 40), np.arange(-600.0, 601, 50)
+    latitude, longitude = projection.inverse(*np.meshgrid(1e3 * x, 1e3 * y))
+    axes = {
+        axis: (axis, values, {"units": "km", "standard_name": f"projection_{axis}_coordinate"})
+        for axis, values in (("y", y), ("x", x))
+    }
+    values = np.stack([field(latitude, longitude)] * 2)
+    ds = xr.Dataset({"t": (("time", "y", "x"), values, {"units": "K"})}, {"time": DAYS, **axes})
+    source = CF(paths=written(ds.assign(crs=((), 0, mapping)), tmp_path / "a.nc"))
+    assert set(source.open()) == {"t"}
+    moved = fields_of(source, to="latlon", method="linear", y=(46.0, 48, 50), x=(4.0, 8, 12))
+    assert np.abs(everything(moved)[0, 0, 0] - wanted(moved)).max() < 0.01
+    area = fields_of(
+        source.model_copy(update={"geometry": ("cell_area",)}),
+        to="latlon",
+        method="nearest",
+        y=(48.0, 49),
+        x=(8.0, 9),
+    )
+    assert area.read_static(slice(0, 1))[0, 0, 0, 0] == pytest.approx(40e3 * 50e3, rel=2e-3)
+    other = ds.assign(crs=((), 0, {"grid_mapping_name": "transverse_mercator"}))
+    with pytest.raises(ConfigError, match=r"latitudes and longitudes .* lambert_conformal_conic, polar_ster"):
+        fields_of(CF(paths=written(other, tmp_path / "b.nc")), to="latlon", y=(46.0, 48), x=(4.0, 8))
+    bare = ds.assign(crs=((), 0, {key: one for key, one in mapping.items() if key != "standard_parallel"}))
+    with pytest.raises(DataError, match=r"c\.nc: its grid mapping lambert_conformal_conic lacks parameters"):
+        CF(paths=written(bare, tmp_path / "c.nc")).open()
+
+
+def test_cells_may_lie_in_a_grid_file(tmp_path: Path) -> None:
+    """ICON's data without coordinates: cells, edges and vertices lie in another file."""
+    with xr.open_dataset(mesh(tmp_path / "both.nc"), engine="h5netcdf") as both:
+        both = both.load()
+    data = both.drop_vars(["clat", "clon", "neighbours"]).assign_attrs(uuidOfHGrid="a")
+    for one in data.variables.values():
+        one.encoding.pop("coordinates", None)
+        one.attrs.pop("coordinates", None)
+    grid = xr.Dataset(
+        {
+            "vlat": ("vertex", np.zeros(400), {"units": "radian"}),
+            "vlon": ("vertex", np.zeros(400), {"units": "radian"}),
+            "clat": ("cell", both.clat.values, {"units": "radian"}),
+            "clon": ("cell", both.clon.values, {"units": "radian"}),
+        }
+    )
+    paths = written(data, tmp_path / "data.nc")
+    with pytest.raises(DataError, match=r"nothing says where the 768 cells .* source\.grid_file"):
+        CF(paths=paths, variables=("tas",)).open()
+    file = written(grid.assign_attrs(uuidOfHGrid="a"), tmp_path / "grid.nc")
+    regrid: dict[str, Any] = {"method": "linear", "shape": (12, 24)}
+    found = fields_of(CF(paths=paths, variables=("tas",), grid_file=file), **regrid)
+    alone = fields_of(CF(paths=str(tmp_path / "both.nc"), variables=("tas",)), **regrid)
+    np.testing.assert_array_equal(everything(found), everything(alone))
+    for other, message in (
+        (grid.assign_attrs(uuidOfHGrid="b"), "data.nc is on the grid a, and .*wrong.nc holds b"),
+        (grid.isel(cell=slice(7)), "7 along cell, 400 along vertex"),
+    ):
+        wrong = written(other, tmp_path / "wrong.nc")
+        with pytest.raises(DataError, match=message):
+            CF(paths=paths, grid_file=wrong).open()

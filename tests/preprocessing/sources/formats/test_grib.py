@@ -8,14 +8,21 @@ import eccodes
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
+from pelagos.preprocessing.assumptions import collect
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.select_fields import select_fields
 from pelagos.preprocessing.fields.solar_forcing import FORCINGS, ForcingName
+from pelagos.preprocessing.sources.arrays import grib_file
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.cf import CF
 from pelagos.preprocessing.sources.formats.grib import GRIB
+from pelagos.preprocessing.sources.formats.recognition import recognise
+from pelagos.preprocessing.store.store import open_store
 from tests.preprocessing.sources.contracts import SourceContract
 
 GRID: dict[str, Any] = {
@@ -107,7 +114,7 @@ def write(path: Path, *written: dict[str, Any], values: Any = None) -> str:
     return str(path)
 
 
-def surface(name: str, hour: int = 0, step: int = 0, **more: Any) -> dict[str, Any]:
+def surface(name: str, hour: int = 0, step: int | str = 0, **more: Any) -> dict[str, Any]:
     """The keys of a field at the surface."""
     return {"shortName": name, "dataTime": 100 * hour, "stepRange": step} | more
 
@@ -275,3 +282,113 @@ def test_forcings_follow_the_valid_dates_of_forecasts(tmp_path: Path) -> None:
         for column, name in enumerate(names, start=1):
             expected = FORCINGS[name](valid, fields.grid).astype(np.float32)
             np.testing.assert_array_equal(read[row, :, column], expected)
+
+
+def test_one_forecast_keeps_its_start_and_the_dates_at_which_its_frames_are_valid(tmp_path: Path) -> None:
+    path = write(tmp_path / "run.grib", *(surface("2t", 12, step) for step in range(0, 43, 6)))
+    values = {"source": {"kind": "grib", "paths": path}, "dataset": "run", "root": tmp_path}
+    store = open_store(build(BuildConfig.model_validate(values)))
+    assert store.assumptions is not None
+    (said,) = (one for one in store.assumptions if one.code == "times")
+    assert "the forecast from 2020-01-01T12:00 became a trajectory over the lead times 0 to 42 h" in said.text
+    valid: Any = zarr.open_group(store.path, mode="r")["date"]
+    starts = np.datetime64("2020-01-01T12", "s") + np.arange(0, 43, 6) * np.timedelta64(1, "h")
+    np.testing.assert_array_equal(valid[...], [starts.astype(int)])
+
+
+def over(first: int, last: int) -> dict[str, Any]:
+    """The keys of a sum over steps of a forecast."""
+    return surface("tp", step=f"{first}-{last}", productDefinitionTemplateNumber=8)
+
+
+def test_sums_over_steps_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    """GFS sums from its last reset: 0-3, 0-6, 6-9, 6-12."""
+    buckets = [over(0, 3), over(0, 6), over(6, 9), over(6, 12)]
+    one = write(tmp_path / "one.grib", *buckets)
+    message = r"tp is over the steps 0-3, 0-6, 6-9, 6-12, which .*, as in select: {stepRange: \[0-3, 6-9\]}"
+    with pytest.raises(DataError, match=message):
+        GRIB(paths=one).open()
+    files = tuple(write(tmp_path / f"{number}.grib", keys) for number, keys in enumerate(buckets))
+    with pytest.raises(DataError, match=r"0\.grib.*" + message):
+        GRIB(paths=files).open()
+    chosen = GRIB(paths=one, select={"stepRange": ("0-6", "6-12")}).open()
+    assert chosen.tp[0, :, 0, 0].values.tolist() == [2, 4]
+    assert chosen.tp.attrs["step_ranges"] == "6 h"
+    with pytest.raises(ConfigError, match=r"deaccumulate\.tp: its messages are over 6 h each"):
+        select_fields(chosen, FieldOptions.model_validate({"deaccumulate": {"tp": "start"}}))
+    twice = write(tmp_path / "twice.grib", over(0, 6), over(0, 12), over(6, 12))
+    with pytest.raises(DataError, match=r"2 messages for .* stepRange 0-12, 6-12; .* {stepRange: '0-12'}"):
+        GRIB(paths=twice).open()
+
+
+def test_fields_of_forecasts_that_lack_some_lead_times_need_a_subset(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.grib", over(0, 6), over(0, 12), *(surface("10u", step=step) for step in (0, 6, 12))
+    )
+    ds = GRIB(paths=path).open()
+    with pytest.raises(DataError, match=r"a\.grib.*tp has no frame at 0, .* subset: {times: \[6, 12\]}"):
+        select_fields(ds, FieldOptions())
+    fields = select_fields(ds, FieldOptions.model_validate({"subset": {"times": [6, 12]}}))
+    assert fields.axis.tolist() == [6, 12]
+    assert fields.read(slice(0, 1), slice(0, 2))[0, :, :, 0, 0].tolist() == [[1, 4], [2, 5]]
+
+
+def test_a_heading_before_the_first_message_is_skipped_and_told(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "a.grib", surface("2t"), surface("2t", 6)))
+    path.write_bytes(b"\r\r\n123\r\r\nHTXA85 ECMF 010000\r\r\n" + path.read_bytes())
+    assert [found.kind for found in recognise(path)[1]] == ["grib"]
+    with collect() as assumed:
+        assert GRIB(paths=str(path)).open().sizes["time"] == 2
+    assert [one.text for one in assumed.all] == [f"{path}: 30 bytes before its first message are skipped"]
+
+
+def test_messages_that_a_selection_leaves_out_are_named(tmp_path: Path) -> None:
+    path = messages(tmp_path / "a.grib", kinds=("isobaricInhPa", "hybrid"))
+    for _ in range(2):  # a file is indexed once, but told of by each source
+        with collect() as assumed:
+            GRIB(paths=path, select={"typeOfLevel": "isobaricInhPa"}).open()
+        (said,) = assumed.all
+        assert (said.code, said.question) == ("fields_not_read", False)
+        assert "leaves out 4 messages: 2 of t, 2 of z" in said.text
+    with collect() as assumed:
+        GRIB(paths=path, select={"typeOfLevel": "hybrid", "shortName": "t"}).open()
+    assert assumed.all == ()
+
+
+def test_a_parameter_that_no_table_names_has_no_units(tmp_path: Path) -> None:
+    local = {"discipline": 0, "parameterCategory": 191}
+    path = write(
+        tmp_path / "a.grib", *(local | {"parameterNumber": 200, "dataTime": time} for time in (0, 600))
+    )
+    with collect() as assumed:
+        GRIB(paths=path).open()
+    assert [one.code for one in assumed.all] == ["units_missing"]
+    both = write(tmp_path / "b.grib", *(local | {"parameterNumber": number} for number in (200, 201)))
+    with pytest.raises(
+        DataError, match=r"2 messages for .* parameterNumber 200, 201; .* {parameterNumber: 200}"
+    ):
+        GRIB(paths=both).open()
+
+
+def test_levels_of_two_kinds_lead_to_select(tmp_path: Path) -> None:
+    places = [("t", "isobaricInhPa", (500, 850)), ("u", "hybrid", (1, 2))]
+    written = [
+        {"shortName": name, "typeOfLevel": kind, "level": level, "dataTime": time}
+        for time in (0, 600)
+        for name, kind, levels in places
+        for level in levels
+    ]
+    with pytest.raises(
+        DataError, match=r"t has levels in 'hPa' and .*u in '1': .* select: {typeOfLevel: \.\.\.}"
+    ):
+        GRIB(paths=write(tmp_path / "a.grib", *written)).open()
+
+
+def test_messages_that_are_missing_are_read_as_such_in_another_process(tmp_path: Path) -> None:
+    wanted = [surface("2t", hour, step) for hour in (0, 12) for step in (0, 6)]
+    source = GRIB(paths=write(tmp_path / "a.grib", *wanted[:3]), absent="missing")
+    with collect() as assumed:
+        ds = source.open()
+    assert "chunks_absent" in [one.code for one in assumed.all]
+    grib_file._opened.cache_clear()  # as in a worker, which has opened nothing yet
+    assert np.isnan(ds.air_temperature[1, 1].values).all()
