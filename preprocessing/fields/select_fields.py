@@ -69,6 +69,12 @@ def _require_held(ds: xr.Dataset, names: list[str]) -> None:
     name, times = min(late, key=lambda one: int(np.argmin(held[one]))), ds["time"].values
     first = int(np.argmin(held[name]))
     everywhere = np.logical_and.reduce(list(held.values()))
+    single = [one for one in late if held[one].sum() == 1]
+    if single and len(times) > 2:
+        raise DataError(
+            f"{ds[single[0]].attrs['file']}: {single[0]} has a single frame, where other fields have {len(times)}; say"
+            f" roles: {{{single[0]}: static}} where it does not change with time, or leave it out by variables"
+        )
     raise DataError(
         f"{ds[name].attrs['file']}: {name} has no frame at {_shown(times[first])}, where other fields have one;"
         f" {_common_times(times, everywhere)} leave it out by variables"
@@ -119,7 +125,27 @@ def _renamed(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
             raise ConfigError(f"{option}: no field {min(unknown)!r}; there are {sorted(fields)}")
     if static := named["bits"] & set(convention.in_role(ds, "static")):
         raise ConfigError(f"bits: {min(static)!r} is static; only fields that depend on time can be rounded")
-    return ds.assign({name: ds[name].assign_attrs(role=role) for name, role in options.roles.items()})
+    return ds.assign({name: _in_role(ds, name, role) for name, role in options.roles.items()})
+
+
+def _in_role(ds: xr.Dataset, name: str, role: Role) -> xr.Variable:
+    """A field in another role; without time where it has a single frame and is to be static."""
+    variable = ds[name].variable.copy(deep=False)
+    variable.attrs = {**variable.attrs, "role": role}
+    if role != "static" or "time" not in variable.dims:
+        return variable
+    frames = _frames(ds, name)
+    if len(frames) == 1:  # such as a mask of land, which archives date like all else
+        variable = variable.isel(time=int(frames[0]))
+        variable.attrs.pop(convention.HELD, None)
+        return variable.isel(trajectory=0) if ds.sizes["trajectory"] == 1 else variable
+    return variable
+
+
+def _frames(ds: xr.Dataset, name: str) -> NDArray[np.int64]:
+    """The frames that a field has."""
+    key = ds[name].attrs.get(convention.HELD)
+    return np.flatnonzero(ds[key].values) if key else np.arange(ds.sizes["time"])
 
 
 def _subset(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:

@@ -32,6 +32,7 @@ _MONTHS = {"month": 1, "mon": 1, "year": 12, "yr": 12}
 _ROUND = (3600, 1800, 900, 600, 300, 60, 30, 10, 1)
 """Steps [s] that people date fields by, coarsest first."""
 _ABSOLUTE = re.compile(r"days? as %Y%m%d(\.%f)?")  # what CDO writes with --absolute_taxis
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([T _]\d\d(:\d\d){0,2}(\.\d+)?Z?)?")
 _PRECISION = "precision"
 """Where `with_dates` notes in the encoding how far a date may be off as it is stored [s]."""
 
@@ -44,14 +45,36 @@ def with_dates(path: Path | Url, ds: xr.Dataset) -> xr.Dataset:
     ds = xr.decode_cf(ds, mask_and_scale=False, decode_times=False)
     found = {}
     for name, stored in ds.variables.items():
+        if (texts := _of_texts(stored)) is not None:
+            found[name] = xr.Variable(stored.dims, texts, stored.attrs)
         if stored.ndim > 1 or stored.dtype.kind not in "iuf" or not stored.size:
             continue
         values, error = _decoded(path, str(name), stored)
         if values is not None:
             kept = {key: one for key, one in stored.attrs.items() if key not in ("units", "calendar")}
             found[name] = xr.Variable(stored.dims, values, kept, {"dtype": stored.dtype, _PRECISION: error})
-    coordinates = {name: found.pop(name) for name in list(found) if name in ds.coords}
+    for dim in map(str, ds.dims):
+        # WRF dates its frames by Times, beside a dimension Time without a coordinate.
+        along = [one for one in found.values() if one.dims == (dim,)]
+        if dim not in ds.variables and len(along) == 1:
+            found[dim] = along[0]
+    coordinates = {name: found.pop(name) for name in list(found) if name in ds.coords or name in ds.dims}
     return ds.assign_coords(coordinates).assign(found)
+
+
+def _of_texts(stored: xr.Variable) -> NDArray[Any] | None:
+    """The dates of texts in ISO's form, be it with WRF's underscore; None where they are not."""
+    if stored.ndim != 1 or stored.dtype.kind not in "SUO" or not stored.size:
+        return None
+    texts = [one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in stored.values]
+    if not all(_DATE.fullmatch(text.strip()) for text in texts):
+        return None
+    try:
+        return np.array(
+            [text.strip().replace("_", "T").removesuffix("Z") for text in texts], "datetime64[ns]"
+        )
+    except ValueError:  # such as a 30 February
+        return None
 
 
 def _decoded(path: Path | Url, name: str, stored: xr.Variable) -> tuple[NDArray[Any] | None, float]:
@@ -120,6 +143,11 @@ def require_dates(path: Path | Url, name: str, stored: xr.Variable) -> None:
     """Raise DataError where an axis says that it counts from a start, but no dates could be made of it."""
     if not stored.size:
         raise DataError(f"{path}: {name} has no entries, so there are no fields to read")
+    if stored.dtype.kind in "SUO":
+        raise DataError(
+            f"{path}: {name} holds texts such as {str(stored.values.flat[0])!r}, of which no dates can be made; dates"
+            " in ISO's form, such as 2000-01-01T00:00, would be right"
+        )
     units, calendar = str(stored.attrs.get("units", "")), stored.attrs.get("calendar", "standard")
     if " since " in units:
         raise DataError(

@@ -95,11 +95,21 @@ def _groups(name: str, axis: StackAxis, found: Sequence[CFField]) -> list[tuple[
                 break
         else:
             groups.append((here, [one]))
-    # Entries that several groups share are refused where the files are joined.
-    every = np.concatenate([place.values for place, _ in groups])
-    if any(_same(every[i : i + 1], every[j : j + 1]) for i in range(len(every)) for j in range(i)):
-        return alone
+    _require_apart(name, groups)
     return sorted(groups, key=lambda group: group[0].values[0])
+
+
+def _require_apart(name: str, groups: Sequence[tuple[_Place, list[CFField]]]) -> None:
+    """Raise DataError where files share some of their levels, but not all."""
+    for number, (place, fields) in enumerate(groups):
+        for other, others in groups[:number]:
+            for value in place.values:
+                if any(_same(np.array([value]), np.array([one])) for one in other.values):
+                    raise DataError(
+                        f"{others[0].file.place} holds {name} at {other} and {fields[0].file.place} at {place}, and so"
+                        f" share {value:g} only: files with the same levels, or without a common one, can be joined;"
+                        " list those in source.paths, or make a dataset of each"
+                    )
 
 
 def _same(one: NDArray[Any], two: NDArray[Any]) -> bool:

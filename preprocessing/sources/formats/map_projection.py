@@ -49,7 +49,7 @@ class MapProjection:
             if name == "polar_stereographic":
                 return cls._polar(attrs, radius, eccentricity, (east, north))
             return cls._conic(attrs, radius, eccentricity, (east, north))
-        except KeyError:
+        except (KeyError, ZeroDivisionError):  # a cone around the equator is a cylinder
             return None
 
     @classmethod
@@ -58,18 +58,16 @@ class MapProjection:
     ) -> "MapProjection":
         parallels = np.deg2rad(np.ravel(attrs["standard_parallel"]).astype(np.float64))
         first, last = float(parallels[0]), float(parallels[-1])
-        cone = np.sin(first)
+        cone = float(np.sin(first))
         t = _isometric(first, eccentricity)
         if abs(first - last) > 1e-10:
             ratio = _parallel(first, eccentricity) / _parallel(last, eccentricity)
-            cone = np.log(ratio) / np.log(t / _isometric(last, eccentricity))
+            cone = float(np.log(ratio) / np.log(t / _isometric(last, eccentricity)))
         scale = radius * _parallel(first, eccentricity) / (cone * t**cone)
         origin = np.deg2rad(_number(attrs, "latitude_of_projection_origin"))
         above = scale * _isometric(float(origin), eccentricity) ** cone
         meridian = _number(attrs, "longitude_of_central_meridian")
-        return cls(
-            radius, eccentricity, float(cone), float(scale), (false[0], false[1] + float(above)), meridian
-        )
+        return cls(radius, eccentricity, cone, float(scale), (false[0], false[1] + float(above)), meridian)
 
     @classmethod
     def _polar(

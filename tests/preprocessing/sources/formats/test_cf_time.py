@@ -224,3 +224,18 @@ def test_a_file_without_frames_is_said_to_have_none(tmp_path: Path) -> None:
 def test_what_is_no_axis_need_not_be_a_date(tmp_path: Path) -> None:
     ds = weather("t").assign(launch=((), 3.0, {"units": "days since launch"}))
     assert set(CF(paths=save(ds, tmp_path / "a.nc")).open()) == {"t"}
+
+
+@pytest.mark.parametrize("form", ["2020-01-0{}T06:00", "2020-01-0{} 06:00:00Z", "2020-01-0{}_06:00:00"])
+def test_dates_written_as_texts_are_read(tmp_path: Path, form: str) -> None:
+    """As a coordinate, or as WRF's Times beside a dimension without one."""
+    texts = [form.format(day) for day in range(1, 5)]
+    ds = weather("t").drop_vars("time")
+    wanted = np.array([f"2020-01-0{day}T06" for day in range(1, 5)], "M8[ns]")
+    own = save(ds.assign_coords(time=texts), tmp_path / "own.nc")
+    np.testing.assert_array_equal(CF(paths=own).open().time, wanted)
+    beside = ds.rename(time="Time").assign(Times=("Time", np.array(texts, "S")))
+    np.testing.assert_array_equal(CF(paths=save(beside, tmp_path / "wrf.nc")).open().time, wanted)
+    spoilt = save(ds.assign_coords(time=["monday"] * 4), tmp_path / "spoilt.nc")
+    with pytest.raises(DataError, match=r"spoilt\.nc: time holds texts such as 'monday'.* ISO"):
+        CF(paths=spoilt).open()

@@ -10,6 +10,8 @@ from pelagos.preprocessing.assumptions import collect
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.fields.field_options import FieldOptions
+from pelagos.preprocessing.fields.select_fields import select_fields
 from pelagos.preprocessing.sources.formats.cf import CF
 from pelagos.preprocessing.store.store import open_store
 from tests.preprocessing.sources.formats.weather_archive import save, weather
@@ -109,3 +111,22 @@ def test_members_at_several_levels_are_both(tmp_path: Path) -> None:
     ds = of_files(tmp_path, *files.values()).open()
     for (member, level), own in files.items():
         np.testing.assert_array_equal(ds.t.sel(trajectory=member, level=level), own.t)
+
+
+def test_files_that_share_some_of_their_levels_are_refused(tmp_path: Path) -> None:
+    files = [weather("t").expand_dims(level=own, axis=1) for own in ([500.0, 850.0], [850.0, 1000.0])]
+    with pytest.raises(
+        DataError, match=r"y0\.nc holds t at level 500, 850 and .*y1\.nc at level 850, 1000, and so"
+    ):
+        of_files(tmp_path, *files).open()
+
+
+def test_a_dated_field_of_one_frame_can_be_static(tmp_path: Path) -> None:
+    source = of_files(tmp_path, weather("t"), weather("mask", times=1))
+    ds = source.open()
+    with pytest.raises(DataError, match=r"y1\.nc: mask has a single frame, .* roles: {mask: static}"):
+        select_fields(ds, FieldOptions())
+    fields = select_fields(ds, FieldOptions(roles={"mask": "static"}))
+    with xr.open_dataset(tmp_path / "y1.nc", engine="h5netcdf") as stored:
+        np.testing.assert_array_equal(fields.read_static(slice(0, 1))[0, 0], stored["mask"][0])
+    assert fields.read(slice(0, 1), slice(0, 4)).shape[2] == 1
