@@ -196,9 +196,10 @@ def on_times(
     along = _along(stored)
     if not stored[0].dated:
         return joined_variable(name, stored, sizes)
-    held = [one.file.coordinates["time"].values for one in stored]
-    own = np.concatenate(held) if along == "time" else held[0]
-    if np.array_equal(own, times):
+    files = [(one.file.place, one.file.coordinates["time"]) for one in stored]
+    own = (_concatenated("time", files)[1] if along == "time" else files[0][1]).values
+    # Times of other units or roundings are compared where coordinates are merged.
+    if np.array_equal(own, times) or not np.isin(own, times).all():
         return joined_variable(name, stored, sizes)
     positions = np.full(len(times), ABSENT)
     positions[np.searchsorted(times, own)] = np.arange(len(own))
