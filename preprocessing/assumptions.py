@@ -59,7 +59,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "complex_parts": Kind("how complex numbers become real channels", "name the parts in source.variables"),
     "calendar": Kind("a calendar other than the standard one"),
-    "times": Kind("times rounded, taken as valid times, or taken from names", "set subset.time"),
+    "times": Kind(
+        "times rounded, taken as valid times, read from digits, or taken from names", "set subset.time"
+    ),
     "positions": Kind(
         "numbers that select by position where dates, years or levels may be meant",
         "give dates, such as 1979-01-01",

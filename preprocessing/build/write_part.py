@@ -115,8 +115,10 @@ def write_part(root: Path, plan: Plan, part: Part) -> PartRecord:
         static = fields.read_static(rows) if has_static else np.empty((0, *plan.static.frame), np.float32)
     rounding = fields.round(frames)
     before, block = (frames[:, :1], frames[:, 1:]) if start else (frames[:0, :1], frames)
-    check_values(plan, fields.state, block, part, plan.present(part))
-    check_values(plan, fields.static, static[:, None], part, np.ones((len(static), 1), bool))
+    # Why a value that the file does hold is missing: it may lie outside the valid range.
+    why = next((one.text for one in assumptions.all if one.code == "missing_values"), "")
+    check_values(plan, fields.state, block, part, plan.present(part), why)
+    check_values(plan, fields.static, static[:, None], part, np.ones((len(static), 1), bool), why)
     contents = zip(shard_files(plan, part), [(block, plan.state), (static, plan.static)], strict=False)
     with ThreadPoolExecutor(max_workers=1) as beside:
         # Statistics are computed while this thread waits for the disk.
@@ -155,9 +157,23 @@ def measure_part(plan: Plan, part: Part, block: Float32s, static: Float32s, befo
 
 
 def check_values(
-    plan: Plan, channels: Sequence[StoreChannel], block: Float32s, part: Part, present: NDArray[np.bool_]
+    plan: Plan,
+    channels: Sequence[StoreChannel],
+    block: Float32s,
+    part: Part,
+    present: NDArray[np.bool_],
+    why: str = "",
 ) -> None:
-    """Raise DataError for the first value of the present frames (N, T) of (N, T, C, H, W) that may not be stored."""
+    """Raise DataError for the first value of the present frames (N, T) of (N, T, C, H, W) that may not be stored.
+
+    Args:
+        plan: of the build.
+        channels: of the block.
+        block: the values.
+        part: which the block is of.
+        present: which frames exist.
+        why: what made values missing, where that is known.
+    """
     for n, t, c in np.ndindex(block.shape[:3]):
         values = block[n, t, c]
         if not present[n, t] or np.isfinite(values).all():
@@ -166,7 +182,7 @@ def check_values(
         if bad.any():
             y, x = (int(axis) for axis in np.argwhere(bad)[0])
             raise DataError(
-                _place(plan, channels[c], part, n, t) + f", y {y}, x {x}: {_advice(values[y, x])}"
+                _place(plan, channels[c], part, n, t) + f", y {y}, x {x}: {_advice(values[y, x], why)}"
             )
 
 
@@ -178,9 +194,10 @@ def _place(plan: Plan, channel: StoreChannel, part: Part, n: int, t: int) -> str
     return where if channel.variable.role == "static" else f"{where}, time {frame} ({fields.axis[frame]})"
 
 
-def _advice(value: np.float32) -> str:
+def _advice(value: np.float32, why: str) -> str:
     if np.isnan(value):
-        return "the value is missing (NaN); `missing: keep` stores missing values and masks them"
+        known = f"; {why}" if why else ""
+        return f"the value is missing (NaN); `missing: keep` stores missing values and masks them{known}"
     return f"the value is {value} in float32; correct the source, change the units with `convert`, or its transform"
 
 

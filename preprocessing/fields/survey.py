@@ -225,9 +225,15 @@ def assume_survey(survey: Survey, fields: FieldReader) -> None:
                 f" keep values, rounds this by {channel.lost:.1%} of its deviation",
                 f"transforms: {{{name}: {{kind: shift, offset: {channel.offset!r}}}}}",
             )
+        if not channel.count and not channel.outliers:
+            assume(
+                "missing_values", key, f"{where}: all values are missing", "leave the field out by variables"
+            )
         mark = mark_among(stored[key], (channel.minimum, channel.maximum)) if channel.outliers else None
         if mark is not None:
             ask_mark(stored[key], mark, f"{where}: {channel.outliers} of {channel.count} values")
+        elif channel.outliers and not np.isfinite(channel.std):
+            assume("spikes", key, f"{where}: {channel.outliers} values are infinite, and none is finite")
         elif channel.outliers:
             assume(
                 "spikes",

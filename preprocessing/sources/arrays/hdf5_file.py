@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.assumptions import ask
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError, PelagosError
 from pelagos.preprocessing.sources.absence import AbsentPolicy, absent_values
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index
@@ -158,6 +159,7 @@ class Hdf5Dataset(FileArray):
             raise DataError(f"{path}: '{dataset.name}' is a group where an array was expected")
         require_filters(dataset)
         _check_claim(path, dataset)
+        _ask_about_attributes(path, dataset)
         return cls(path, dataset.name, dataset.shape, dataset.dtype, check_written(dataset), checked=True)
 
     def read(self, index: Index) -> NDArray[Any]:
@@ -177,6 +179,34 @@ class Hdf5Dataset(FileArray):
                 raise DamagedFileError(
                     f"{self.name}: cannot be read ({reason(error)}); download or create {self.path} again"
                 ) from error
+
+
+def _ask_about_attributes(path: Path, dataset: Any) -> None:
+    """Ask about attributes of netCDF that would change values: formats other than CF do not know them."""
+    stated = {
+        name: np.ravel(dataset.attrs[name]).tolist()
+        for name in (
+            "scale_factor",
+            "add_offset",
+            "_FillValue",
+            "missing_value",
+            "valid_min",
+            "valid_max",
+            "valid_range",
+        )
+        if name in dataset.attrs
+    }
+    idle = {"scale_factor": 1, "add_offset": 0}
+    told = {name: one for name, one in stated.items() if any(v == v and v != idle.get(name) for v in one)}
+    if told:
+        listed = ", ".join(f"{name} {one}" for name, one in told.items())
+        text = f"{path}: {dataset.name} has {listed}, which this format does not apply: values are read as stored"
+        ask(
+            "missing_values",
+            dataset.name.strip("/"),
+            text,
+            "marks and convert do it; then accept: [missing_values]",
+        )
 
 
 def require_filters(dataset: Any) -> None:

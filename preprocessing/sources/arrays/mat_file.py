@@ -83,6 +83,11 @@ def written_by_matlab(path: Path) -> bool:
         return any("MATLAB_class" in item.attrs for item in opened.values())
 
 
+def written_by_scipy(path: Path) -> bool:
+    """Whether SciPy wrote a file of version 5, by the header, in which MATLAB sets a comma after its name."""
+    return _head(path).startswith(b"MATLAB 5.0 MAT-file Platform")
+
+
 def arrays(path: Path, order: AxisOrder = "matlab") -> dict[str, ArrayReader]:
     """The numeric arrays of a MATLAB file, by key, with axes in MATLAB's order; reads none.
 

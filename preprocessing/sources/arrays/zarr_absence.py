@@ -53,7 +53,11 @@ def check_written(
         return "fill"
     text = f"{count} chunks are absent, the first {first}: they were never written"
     if marks_missing:
-        assume("chunks_absent", f"{path}: {key}", f"{text}, and read as missing")
+        assume(
+            "chunks_absent",
+            f"{path}: {key}",
+            f"{text}, or hold nothing but missing values, and are read as missing",
+        )
         return "fill"
     # zarr-python leaves out chunks that hold nothing else, too; which of the two it was cannot be seen.
     text = f"{text}, or hold nothing but the fill value {fill}"

@@ -164,13 +164,23 @@ def read_coordinate(path: Path | Url, name: str, ds: xr.Dataset, axis: CFAxis) -
             return xr.Variable((axis,), np.arange(ds.sizes[name], dtype=np.float64))
         raise DataError(f"{path}: its dimension {name} has no coordinate; {axis} must have one")
     stored = ds.variables[name]
+    if axis != "trajectory" and stored.dtype.kind in "SUOT" and not dates.is_dated(stored.values):
+        if axis == "time":
+            require_dates(path, name, stored)
+        else:
+            raise DataError(
+                f"{path}: {name} holds text ('{np.ravel(stored.values)[0]}'), of which no {axis} can be made; numbers"
+                " would be right"
+            )
     if dates.is_dated(stored.values):
         values = rounded_dates(path, name, stored)
+        require_ordered(path, name, axis, values)
         if (calendar := dates.calendar_of(values)) != dates.STANDARD and axis == "time":
             assume("calendar", name, f"{path}: {name} is in the calendar {calendar}, and so is the store")
         return xr.Variable((axis,), values)
     if axis == "trajectory" and stored.dtype.kind in "SUOT":
         named = [one.decode() if isinstance(one, bytes) else str(one) for one in np.atleast_1d(stored.values)]
+        say_repeated(path, name, named)
         return xr.Variable((axis,), np.array(named))
     if axis == "time":
         require_dates(path, name, stored)
@@ -179,9 +189,55 @@ def read_coordinate(path: Path | Url, name: str, ds: xr.Dataset, axis: CFAxis) -
     # Names say what attributes leave out: many a `lat` has none.
     said = {"y": "latitude", "x": "longitude"}[axis] if _is_name_of_angle(name, axis) else name
     own = {key: str(text) for key, text in stored.attrs.items()}
+    require_ordered(path, name, axis, values)
+    if axis == "trajectory":
+        say_repeated(path, name, [f"{one:g}" for one in values.tolist()])
     if axis == "time":
         values = convention.even_times(values, stored.dtype)
     return xr.Variable((axis,), values, {"standard_name": said} | own)
+
+
+def say_repeated(path: Path | Url, name: str, labels: Sequence[str]) -> None:
+    """Ask about members of one name: two copies of a member would train twice, or train and test."""
+    if twice := [one for one in dict.fromkeys(labels) if labels.count(one) > 1]:
+        text = f"{path}: {name} has {', '.join(twice[:5])} more than once; taken as different members"
+        ask("levels", name, text, "take each once by subset.trajectories, or accept: [levels]")
+
+
+def require_ordered(path: Path | Url, name: str, axis: CFAxis, values: NDArray[Any]) -> None:
+    """Check a coordinate of a file, while its name is known.
+
+    Raises:
+        DataError: an entry is missing; rows do not go one way, times not forwards, or a column stands twice in a row.
+    """
+    missing = (
+        np.flatnonzero(~np.isfinite(values)) if values.dtype.kind == "f" else np.flatnonzero(values != values)
+    )
+    if len(missing) and axis != "trajectory":
+        raise DataError(
+            f"{path}: {name} is missing (NaN) at entry {missing[0]} of {len(values)}; a value for each {axis} would be"
+            " right"
+        )
+    steps = values[1:] > values[:-1]
+    if axis == "time":
+        wrong, right = ~steps, "each time once, in increasing order"
+    elif axis == "y":
+        first = steps[:1]
+        wrong, right = (steps != first) | (values[1:] == values[:-1]), "rows that all go up or all go down"
+    elif axis == "x":  # longitudes may jump by 360 degrees
+        wrong, right = values[1:] == values[:-1], "each column once"
+    else:
+        return
+    if len(where := np.flatnonzero(wrong)):
+        i = int(where[0])
+        one, two = (
+            dates.text_of(v) if dates.is_dated(values) else f"{v:g}" for v in (values[i], values[i + 1])
+        )
+        what = "does not increase: it goes" if axis == "time" else "goes"
+        raise DataError(
+            f"{path}: {name} {what} from {one} at entry {i} to {two} at entry {i + 1}; {right} would be right, as"
+            f" ds.sortby('{name}').drop_duplicates('{name}') of xarray makes it"
+        )
 
 
 def _is_name_of_angle(name: str, axis: CFAxis) -> bool:

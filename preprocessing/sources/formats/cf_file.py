@@ -29,7 +29,7 @@ from pelagos.preprocessing.sources.formats.cf_cells import (
     find_cells,
     with_axes,
 )
-from pelagos.preprocessing.sources.formats.cf_left_out import assume_left_out
+from pelagos.preprocessing.sources.formats.cf_left_out import assume_groups_left_out, assume_left_out
 from pelagos.preprocessing.sources.formats.cf_selection import Selected, Selection, select
 from pelagos.preprocessing.sources.formats.cf_time import with_dates
 from pelagos.preprocessing.sources.formats.cf_variable import (
@@ -146,6 +146,8 @@ def read_files(path: Path | Url, options: ReadOptions) -> list[CFFile]:
             for number, ds in enumerate(cubes)
         ]
     with open_undecoded(path) as undecoded:
+        if isinstance(path, Path) and not options.wanted:
+            assume_groups_left_out(path, alone=not undecoded.variables)
         return [_read(path, with_dates(path, undecoded), options, None)]
 
 

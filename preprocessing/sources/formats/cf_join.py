@@ -18,6 +18,7 @@ from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
 from pelagos.preprocessing.sources.arrays.common_units import common_units
 from pelagos.preprocessing.sources.arrays.held_frames import ABSENT, on_longer_axis
 from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
+from pelagos.preprocessing.sources.formats.cf_alignment import aligned
 from pelagos.preprocessing.sources.formats.cf_axes import CFAxis
 from pelagos.preprocessing.sources.formats.cf_file import CFField
 from pelagos.preprocessing.sources.formats.scalar_coordinate import require_same
@@ -35,6 +36,7 @@ def joined(name: str, found: list[CFField]) -> list[CFField]:
     Raises:
         DataError: the files hold different fields under this name, or overlap.
     """
+    found = aligned(found)
     first = found[0]
     for other in found[1:]:
         if (other.key, other.axes, other.dated) != (first.key, first.axes, first.dated):

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pelagos.preprocessing.array_types import Floats
-from pelagos.preprocessing.assumptions import assume
+from pelagos.preprocessing.assumptions import ask, assume
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.quantities import dates
@@ -31,7 +31,12 @@ _SECONDS |= {"day": 86400, "d": 86400, "millisecond": 1e-3, "msec": 1e-3, "ms": 
 _MONTHS = {"month": 1, "mon": 1, "year": 12, "yr": 12}
 _ROUND = (3600, 1800, 900, 600, 300, 60, 30, 10, 1)
 """Steps [s] that people date fields by, coarsest first."""
-_ABSOLUTE = re.compile(r"days? as %Y%m%d(\.%f)?")  # what CDO writes with --absolute_taxis
+_ABSOLUTE = re.compile(r"(day|month|year)s? as %Y(%m(%d)?)?(\.%f)?")  # what CDO writes with --absolute_taxis
+# Numbers that are read as dates by their digits, where the file has no units: year 1500 to 2499, month, ...
+_DIGITS = re.compile(
+    r"(1[5-9]|2[0-4])\d\d(0[1-9]|1[0-2])((0[1-9]|[12]\d|3[01])(([01]\d|2[0-3])([0-5]\d){0,2})?)?"
+)
+_ZONE = re.compile(r"\d\s*(?!utc|gmt|z)([a-z]{2,})$", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T _]\d\d(:\d\d){0,2}(\.\d+)?Z?)?")
 _PRECISION = "precision"
 """Where `with_dates` notes in the encoding how far a date may be off as it is stored [s]."""
@@ -82,17 +87,26 @@ def _decoded(path: Path | Url, name: str, stored: xr.Variable) -> tuple[NDArray[
     unit, since, start = str(stored.attrs.get("units", "")).partition(" since ")
     absolute = _ABSOLUTE.fullmatch(unit) is not None
     if not since and not absolute:
-        return None, 0.0
+        return _of_bare_digits(path, name, stored), 0.0
     unit = unit.strip().casefold()
     unit = unit if unit == "s" or unit == "ms" else unit.removesuffix("s")
     packed = PackedVariable.of(path, name, stored)
     raw = stored.values if (packed.scale, packed.offset) == (1, 0) else packed.unpack(stored.values)
     try:
         if absolute:
-            return _of_digits(raw), _precision(stored, packed, 86400)
+            return _of_digits(raw, unit), _precision(stored, packed, 86400)
         if unit in _MONTHS and not _is_360(stored):
             return _of_months(path, name, raw, start, stored, _MONTHS[unit]), 0.0
-        return _of_numbers(raw, stored), _precision(stored, packed, _SECONDS.get(unit, 0))
+        found = _of_numbers(raw, stored)
+        if dates.is_dated(found) and (zone := _ZONE.search(start)):
+            text = f"{path}: {name} counts from {start}, whose time zone {zone[1]} is not known; taken as UTC"
+            ask(
+                "times",
+                name,
+                text,
+                "state the offset in the file, as in +01:00, or accept: [times] where it is UTC",
+            )
+        return found, _precision(stored, packed, _SECONDS.get(unit, 0))
     except (ValueError, OverflowError):  # read_coordinate refuses it where it is an axis
         return None, 0.0
 
@@ -131,12 +145,62 @@ def _of_months(
     return found.reshape(raw.shape)
 
 
-def _of_digits(raw: NDArray[Any]) -> NDArray[Any]:
-    """Dates of numbers such as 20010131.25, which is 6 o'clock on 31 January 2001."""
-    whole = np.floor(raw.astype(np.float64)).astype(np.int64)
-    days = [f"{one // 10000:04}-{one // 100 % 100:02}-{one % 100:02}" for one in whole.ravel().tolist()]
-    into = np.rint((np.ravel(raw).astype(np.float64) - whole.ravel()) * 86400e6).astype("timedelta64[us]")
+def _of_digits(raw: NDArray[Any], unit: str) -> NDArray[Any]:
+    """Dates of numbers such as 20010131.25, which is 6 o'clock on 31 January 2001.
+
+    Raises:
+        ValueError: these are no dates, or in single precision, which holds no eight digits.
+    """
+    values = raw.astype(np.float64)
+    whole = np.floor(values).astype(np.int64)
+    if raw.dtype.itemsize < 4 or (raw.dtype == np.float32 and (whole > 1 << 24).any()):
+        raise ValueError(raw.dtype)
+    digits = {"d": 1, "m": 100, "y": 10000}[unit[0]]
+    if digits > 1 and (whole != values).any():
+        raise ValueError("a part of a month")
+    counted = (whole * digits + {1: 0, 100: 1, 10000: 101}[digits]).ravel().tolist()
+    days = [f"{one // 10000:04}-{one // 100 % 100:02}-{one % 100:02}" for one in counted]
+    into = np.rint((values - whole).ravel() * 86400e6).astype("timedelta64[us]")
     return np.asarray(np.array(days, "datetime64[us]") + into).reshape(raw.shape)
+
+
+def _of_bare_digits(path: Path | Url, name: str, stored: xr.Variable) -> NDArray[Any] | None:
+    """Dates of an axis of time such as 19790101, 1979010106 or 197901 without units; None where these are numbers."""
+    units = str(stored.attrs.get("units", "")).strip()
+    says = units.casefold().startswith(("yyyy", "%y"))
+    named = name.casefold() in ("time", "date", "valid_time") or stored.attrs.get("standard_name") == "time"
+    if not named or stored.dims != (name,) or not (says or units in ("", "1")):
+        return None
+    values = stored.values.astype(np.float64)
+    if not np.isfinite(values).all() or (values != np.floor(values)).any() or (values < 0).any():
+        return None
+    texts = [f"{int(one)}" for one in values]
+    if not all(map(_DIGITS.fullmatch, texts)) or len({len(one) for one in texts}) > 1:
+        return None
+    if stored.dtype.kind == "f" and stored.dtype.itemsize < 8 and len(texts[0]) > 7:
+        raise DataError(
+            f"{path}: {name} holds dates such as {texts[0]} in {stored.dtype}, which cannot hold so many digits;"
+            " 64 bits would be right"
+        )
+    try:
+        found = np.array([_iso(one) for one in texts], "datetime64[s]").astype("datetime64[us]")
+    except ValueError:  # 31 February
+        return None
+    pattern = "YYYYMMDDhhmmss"[: len(texts[0])]
+    text = (
+        f"{path}: {name} has values such as {texts[0]}, taken as dates {pattern}: {dates.text_of(found[0])}"
+    )
+    if says:
+        assume("times", name, text, "accept: [times]")
+    else:
+        ask("times", name, f"{text}; the file has no units", "accept: [times], or state units in the file")
+    return found
+
+
+def _iso(digits: str) -> str:
+    """The ISO form of YYYYMM, YYYYMMDD, YYYYMMDDhh, ..."""
+    clock = ":".join(digits[i : i + 2].ljust(2, "0") for i in (8, 10, 12))
+    return f"{digits[:4]}-{digits[4:6]}-{digits[6:8] or '01'}T{clock.replace('::', ':00:')}"
 
 
 def require_dates(path: Path | Url, name: str, stored: xr.Variable) -> None:
@@ -149,6 +213,11 @@ def require_dates(path: Path | Url, name: str, stored: xr.Variable) -> None:
             " in ISO's form, such as 2000-01-01T00:00, would be right"
         )
     units, calendar = str(stored.attrs.get("units", "")), stored.attrs.get("calendar", "standard")
+    if " as %" in units:
+        raise DataError(
+            f"{path}: {name} counts '{units}', but its values ({stored.values.ravel()[0]!r}, ...) are no such dates in"
+            f" {stored.dtype}; numbers such as 20010131.25 in 64 bits would be right"
+        )
     if " since " in units:
         raise DataError(
             f"{path}: {name} counts '{units}' in the calendar '{calendar}', of which no dates can be made; a unit"

@@ -161,13 +161,40 @@ def _held(path: Path, order: mat_file.AxisOrder | None) -> tuple[FNOProblem, Map
         held = keyed_file.tensors(path)
     else:
         held = mat_file.arrays(path, order or _order(path))
-    if problem := _problem({key: reader.shape for key, reader in held.items()}):
+    shapes = {key: reader.shape for key, reader in held.items()}
+    if problem := _problem(shapes):
+        _check_order(path, problem, shapes)
         return problem, held
     listed = ", ".join(f"{key} {reader.shape}" for key, reader in held.items())
     raise DataError(
         f"{path} holds {listed or 'no arrays'}; u (sample, x, y, time), a and u (sample, x), coeff and sol,"
         " or usol (x, time) with x and t would be right"
     )
+
+
+def _check_order(path: Path, problem: FNOProblem, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Hold the order of axes in which a file is read against its shapes, which in files of any program can differ.
+
+    Raises:
+        DataError: the shapes fit only if all axes are reversed.
+    """
+    listed = ", ".join(f"{key} {shapes[key]}" for key in _KEYS[problem] if key in shapes)
+    checkable = problem in ("navier_stokes", "solution")
+    told = _told_order(problem, shapes) if checkable else None
+    # Of times alone the wrong number is told later; a second field shows the order beyond doubt.
+    if told == "matlab" and ("a" in shapes or problem == "solution"):
+        raise DataError(
+            f"{path}: {listed}: these fit with all axes reversed only; {_axes(problem)} would be right, as"
+            " numpy.transpose makes it of each array"
+        )
+    if told is None and path.suffix == ".mat" and mat_file.written_by_scipy(path):
+        text = f"{path}: written by SciPy; {listed} are taken as {_axes(problem)}, which nothing in the file shows"
+        assume("axis_order", "", text, "accept: [axis_order]; transpose the arrays where it is wrong")
+
+
+def _axes(problem: FNOProblem) -> str:
+    axes = {"navier_stokes": "sample, x, y, time", "burgers": "sample, x", "darcy": "sample, x, y"}
+    return f"({axes.get(problem, 'x, time')})"
 
 
 def _order(path: Path) -> mat_file.AxisOrder:
@@ -196,8 +223,7 @@ def _order(path: Path) -> mat_file.AxisOrder:
 
 def _question(problem: FNOProblem, shapes: Mapping[str, tuple[int, ...]]) -> str:
     key = next(key for key in ("u", "sol", "usol", "uu") if key in shapes)
-    axes = {"navier_stokes": "sample, x, y, time", "burgers": "sample, x", "darcy": "sample, x, y"}
-    named = axes.get(problem, "x, time")
+    named = _axes(problem).strip("()")
     backwards = ", ".join(named.split(", ")[::-1])
     return f"python if {key} {shapes[key]} is ({named}), matlab if it is ({backwards})"
 

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from pelagos.models.losses import LossConfig
 from pelagos.pipeline.runs import model_folder
@@ -83,3 +85,40 @@ def test_training_falls_below_persistence(store: Path, tmp_path: Path, kind: str
     error = loss(forecast, batch.targets, batch.mask)
     unchanged = loss(batch.inputs[:, : len(dataset.layout.outputs)], batch.targets, batch.mask)
     assert error < 0.8 * unchanged, float(error / unchanged)
+
+
+def test_a_constant_and_a_signal_below_single_precision_train_to_a_finite_model(tmp_path: Path) -> None:
+    """Density is 1 everywhere, and pressure varies by 0.004 Pa about 101325 Pa."""
+    time, x = np.arange(12.0)[:, None, None], 2 * np.pi * np.arange(16) / 16
+    wave = np.sin(x - 0.3 * time) * np.cos(x)[:, None]
+    fields = {"density": np.ones_like(wave), "pressure": 101325 + 0.004 * wave, "u": wave}
+    axes = {"time": ("time", np.arange(12.0), {"units": "s"}), "y": np.arange(16.0), "x": np.arange(16.0)}
+    ds = xr.Dataset({name: (("time", "y", "x"), values) for name, values in fields.items()}, axes)
+    ds.to_netcdf(tmp_path / "flow.nc", engine="h5netcdf")
+    values = {
+        "dataset": "flow",
+        "source": {"kind": "cf", "paths": str(tmp_path / "flow.nc"), "boundary": "periodic"},
+        "transforms": {"pressure": {"kind": "shift", "offset": 101325.0}},
+        "root": tmp_path,
+        "splits": {"kind": "time", "train": [0, 9], "valid": [9, 12]},
+    }
+    store = build(BuildConfig.model_validate(values))
+    recorded = open_store(store).assumptions
+    assert recorded is not None
+    assert "constant" in {one.code for one in recorded if one.field == "density"}
+    config = {
+        "output": tmp_path / "run",
+        "network": {"kind": "fno", **NETWORKS["fno"]},
+        "data": [{"path": store, "sampling": {"kind": "pairs", "max_lead": 1}}],
+        "loop": {"steps": 3, "batch_size": 4, "micro_batch": 4},
+        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"},
+    }
+    trained = model_folder.load(pretrain.run(pretrain.PretrainStage.model_validate(config)))
+    assert all(torch.isfinite(weight).all() for weight in trained.network.state_dict().values())
+    batch = (
+        DatasetConfig(path=store, sampling={"kind": "pairs", "max_lead": 1})
+        .open(Normalizer.of(open_store(store)))
+        .batch(np.arange(4))
+    )
+    assert torch.isfinite(batch.inputs).all()
+    assert float(batch.inputs.std(dim=(0, 2, 3)).max()) < 10

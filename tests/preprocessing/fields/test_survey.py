@@ -162,3 +162,13 @@ def test_an_unmarked_mark_is_asked_about_in_the_units_of_the_source(mark: float,
     assert found(fields) == ()
     stored = fields.read(slice(0, 2), slice(0, 3))[:, :, 0]
     np.testing.assert_array_equal(np.isnan(stored), hidden)
+
+
+def test_a_field_without_any_value_is_told_and_one_of_infinite_ones() -> None:
+    for value, code, words in (
+        (np.nan, "missing_values", "all values are missing"),
+        (np.inf, "spikes", "none is finite"),
+    ):
+        (one,) = found(reader(np.full((2, 3, 8, 8), value), missing="keep"))
+        assert one.code == code
+        assert words in one.text

@@ -2,9 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from analytic_source import EVERYTHING, Analytic, analytic_fields, configuration
 
+from pelagos.preprocessing.assumptions import collect
+from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.target_grid import target_grid
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.sources import convention
 
 
 def test_a_region_is_what_indexing_gives(tmp_path: Path) -> None:
@@ -62,3 +67,23 @@ def test_a_grid_that_is_taken_as_it_is_needs_no_steps(tmp_path: Path) -> None:
     assert target.steps == ()
     assert target(frame) is frame
     assert target.grid.shape == (ds.sizes["y"], ds.sizes["x"])
+
+
+def test_coarse_cells_of_uneven_axes_are_said_to_differ_from_their_blocks() -> None:
+    for y, told in ((np.linspace(0, 1, 8), False), (np.arange(8.0) ** 2, True)):
+        grid = Grid("cartesian", y, np.arange(4.0), ("wall", "wall"), ("wall", "wall"))
+        field = xr.Variable(
+            convention.TIME_DIMS, np.zeros((1, 1, 8, 4)), {"units": "1", "role": "prognostic"}
+        )
+        ds = convention.assemble(
+            {"u": field},
+            grid=grid,
+            time=np.zeros(1),
+            dataset="made",
+            source_format="test",
+            sources=(),
+            num_trajectories=1,
+        )
+        with collect() as assumed:
+            target_grid(ds, FieldOptions(coarsen=2))
+        assert [one.code for one in assumed.all] == ["regridded"] * told

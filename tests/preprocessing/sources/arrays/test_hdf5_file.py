@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from pelagos.preprocessing.assumptions import collect
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
 from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
@@ -147,3 +148,18 @@ def test_truncated_files_are_told_by_their_bytes_and_not_in_the_words_of_hdf5(tm
     ):
         pass
     assert "synchronously" not in str(error.value)
+
+
+def test_attributes_that_would_change_values_are_asked_about(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for key, attrs in {
+            "packed": {"scale_factor": 0.1, "add_offset": 0.0},
+            "marked": {"_FillValue": np.array([-999.0])},
+            "plain": {"scale_factor": 1.0, "add_offset": 0.0, "_FillValue": np.nan, "units": "K"},
+        }.items():
+            file[key] = np.zeros(8)
+            file[key].attrs.update(attrs)
+        with collect() as assumed:
+            for key in file:
+                Hdf5Dataset.of(file[key])
+    assert {(one.field, one.question) for one in assumed.all} == {("packed", True), ("marked", True)}

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
+from pelagos.preprocessing.assumptions import collect
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.sources.formats.cf import CF
 from tests.preprocessing.sources.formats.weather_archive import save, weather
@@ -45,3 +47,59 @@ def test_a_dimension_without_coordinate_is_named(tmp_path: Path) -> None:
     path = save(weather("t").drop_vars("lon"), tmp_path / "a.nc")
     with pytest.raises(DataError, match=r"a\.nc: its dimension lon has no coordinate; x must have one"):
         CF(paths=path).open()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("lat", [60, np.nan, 55, 52, 50], r"lat is missing \(NaN\) at entry 1 of 5"),
+        (
+            "lat",
+            [60, 60, 55, 52, 50],
+            "lat goes from 60 at entry 0 to 60 at entry 1; rows that all go up or all go down",
+        ),
+        ("lat", [60, 52, 55, 53, 50], "lat goes from 52 at entry 1 to 55 at entry 2; rows that all go"),
+        ("lat", list("abcde"), r"lat holds text \('a'\), of which no y can be made"),
+        (
+            "lon",
+            [0, 2, 2, 4, 6, 8],
+            "lon goes from 2 at entry 1 to 2 at entry 2; each column once would be right",
+        ),
+        (
+            "time",
+            [0, 1, 1, 2],
+            "time does not increase: it goes from 2020-01-01T01:00:00 at entry 1 to .*; each time once",
+        ),
+        (
+            "time",
+            [3, 2, 1, 0],
+            "time does not increase: it goes from 2020-01-01T03:00:00 at entry 0 to .* each time once",
+        ),
+        ("time", [0, 1, np.nan, 3], r"time is missing \(NaN\) at entry 2 of 4"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+@pytest.mark.filterwarnings("ignore:The data type")  # zarr-python warns of text
+def test_coordinates_out_of_order_are_named_with_their_file(
+    tmp_path: Path, suffix: str, name: str, values: list[float], message: str
+) -> None:
+    units = {"units": "hours since 2020-01-01"} if name == "time" else weather("t")[name].attrs
+    ds = weather("t").assign_coords({name: (name, values, units)})
+    with pytest.raises(DataError, match=rf"a\.{suffix}: {message}"):
+        CF(paths=save(ds, tmp_path / f"a.{suffix}")).open()
+
+
+@pytest.mark.parametrize("members", [[0, 1, 1], ["a", "b", "b"]])
+def test_members_of_one_name_are_asked_about(tmp_path: Path, members: list[object]) -> None:
+    ds = (
+        xr.concat([weather("t")] * 3, "number").transpose("time", "number", ...).assign_coords(number=members)
+    )
+    with collect() as assumed:
+        CF(paths=save(ds, tmp_path / "a.nc"), axes={"trajectory": "number"}).open()
+    assert [(one.code, one.question) for one in assumed.all] == [("levels", True)]
+
+
+@pytest.mark.parametrize("axis", ["time", "lat", "lon"])
+def test_an_empty_axis_is_named(tmp_path: Path, axis: str) -> None:
+    with pytest.raises(DataError, match=rf"a\.nc: {axis} has no entries"):
+        CF(paths=save(weather("t").isel({axis: slice(0, 0)}), tmp_path / "a.nc")).open()

@@ -1,13 +1,16 @@
 """Fields on other points than those of the grid are named, and what is no field is not."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from pelagos.preprocessing.assumptions import Assumption, collect
+from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.sources.formats.cf import CF
+from tests.preprocessing.sources.formats.weather_archive import save, weather
 
 
 @pytest.fixture
@@ -56,3 +59,35 @@ def test_a_field_without_units_is_said_to_be_taken_as_dimensionless(staggered: P
         ds[["t"]].to_netcdf(tmp_path / "bare.nc", engine="h5netcdf")
     (one,) = assumed(CF(paths=(str(tmp_path / "bare.nc"),)))
     assert (one.code, one.field) == ("units_missing", "t")
+
+
+@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+@pytest.mark.filterwarnings("ignore:The data type")  # zarr-python warns of text
+def test_text_on_the_grid_is_named(tmp_path: Path, suffix: str) -> None:
+    ds = weather("t").assign(flag=(("time", "lat", "lon"), np.full((4, 5, 6), "dry")), crs=((), "wgs84"))
+    with collect() as assumed:
+        CF(paths=save(ds, tmp_path / f"a.{suffix}")).open()
+    assert [(one.code, one.field) for one in assumed.all] == [("fields_not_read", "flag")]
+
+
+@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+def test_groups_are_named_with_the_way_to_read_them(tmp_path: Path, suffix: str) -> None:
+    def write(ds: xr.Dataset, path: Path, **options: Any) -> None:
+        if suffix == "zarr":
+            ds.to_zarr(path, consolidated=False, **options)
+        else:
+            ds.to_netcdf(path, engine="h5netcdf", **options)
+
+    both, path = weather("u"), tmp_path / f"a.{suffix}"
+    write(weather("t"), path)
+    write(both, path, group="forecast/late", mode="a")
+    with collect() as assumed:
+        assert list(CF(paths=str(path)).open()) == ["t"]
+    (one,) = assumed.all
+    assert one.code == "fields_not_read"
+    assert "not its groups /forecast/late" in one.text
+    write(both, tmp_path / f"b.{suffix}", group="late", mode="w")
+    with pytest.raises(DataError, match=rf"b\.{suffix}: its root holds no variables, but groups do: /late; "):
+        CF(paths=str(tmp_path / f"b.{suffix}")).open()
+    if suffix == "zarr":
+        np.testing.assert_array_equal(CF(paths=f"{path}/forecast/late").open().u[0], both.u)

@@ -239,3 +239,64 @@ def test_dates_written_as_texts_are_read(tmp_path: Path, form: str) -> None:
     spoilt = save(ds.assign_coords(time=["monday"] * 4), tmp_path / "spoilt.nc")
     with pytest.raises(DataError, match=r"spoilt\.nc: time holds texts such as 'monday'.* ISO"):
         CF(paths=spoilt).open()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("times", "units", "expected"),
+    [
+        ([20200130, 20200131, 20200201], "", ["2020-01-30", "2020-01-31", "2020-02-01"]),
+        ([20200130.0, 20200131.0, 20200201.0], "1", ["2020-01-30", "2020-01-31", "2020-02-01"]),
+        ([2020013118, 2020020100, 2020020106], "", ["2020-01-31T18", "2020-02-01T00", "2020-02-01T06"]),
+        ([199912, 200001, 200002], "", ["1999-12-01", "2000-01-01", "2000-02-01"]),
+    ],
+)
+def test_dates_by_their_digits_without_units_are_asked_about(
+    tmp_path: Path, suffix: str, times: list[float], units: str, expected: list[str]
+) -> None:
+    dtype = np.float64 if suffix == ".nc3" else None  # netCDF-3 has no 64-bit integers
+    with collect() as assumed:
+        found = CF(paths=save(timed(np.array(times, dtype), units), tmp_path / f"a{suffix}")).open()
+    np.testing.assert_array_equal(found.time, np.array(expected, "datetime64[s]"))
+    assert ("times", "time", True) in {(one.code, one.field, one.question) for one in assumed.all}
+
+
+def test_digits_that_say_what_they_are_need_no_answer(tmp_path: Path) -> None:
+    for number, (times, units) in enumerate(
+        [
+            ([20200130, 20200131, 20200201], "YYYYMMDD"),
+            ([20200130.0, 20200131.0, 20200201.0], "day as %Y%m%d.%f"),
+            ([202001.0, 202002.0, 202003.0], "month as %Y%m.%f"),
+        ]
+    ):
+        with collect() as assumed:
+            found = CF(paths=save(timed(np.array(times), units), tmp_path / f"{number}.nc")).open()
+        assert found.time.dtype.kind == "M"
+        assert not any(one.question for one in assumed.all)
+
+
+@pytest.mark.parametrize(
+    "times", [[0, 1, 2], [1979, 1980, 1981], [20200131, 20200132, 20200133], [202013, 202014, 202015]]
+)
+def test_numbers_that_are_no_dates_stay_numbers(tmp_path: Path, times: list[int]) -> None:
+    found = CF(paths=save(timed(np.array(times), ""), tmp_path / "a.nc")).open()
+    np.testing.assert_array_equal(found.time, times)
+
+
+@pytest.mark.parametrize("units", ["", "day as %Y%m%d.%f"])
+def test_dates_in_digits_that_single_precision_cannot_hold_are_refused(tmp_path: Path, units: str) -> None:
+    ds = timed(np.array([20200130, 20200132, 20200134]).astype("f4") - 4, units)
+    with pytest.raises(DataError, match=r"a\.nc: time .*64 bits would be right"):
+        CF(paths=save(ds, tmp_path / "a.nc")).open()
+
+
+def test_a_named_time_zone_is_asked_about_and_an_offset_applied(tmp_path: Path) -> None:
+    for number, (zone, question) in enumerate(
+        [("CET", True), ("UTC", False), ("Z", False), ("+02:00", False)]
+    ):
+        ds = timed(np.arange(3), f"hours since 2020-01-01 00:00:00 {zone}")
+        with collect() as assumed:
+            found = CF(paths=save(ds, tmp_path / f"{number}.nc")).open()
+        assert [one.question for one in assumed.all] == [True] * question
+        first = np.datetime64("2019-12-31T22" if zone == "+02:00" else "2020-01-01T00", "ns")
+        assert found.time.values[0] == first

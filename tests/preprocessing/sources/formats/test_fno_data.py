@@ -187,3 +187,23 @@ def test_a_reference_solution_of_numpy_is_read(tmp_path: Path) -> None:
     np.savez(path, x=np.arange(8.0), t=np.arange(6.0), usol=U[0, :, :, 0])
     ds = FNOData.model_validate({"paths": path, "boundary": "wall"}).open()
     np.testing.assert_array_equal(ds.u[0, :, 0], U[0, :, :, 0].T)
+
+
+@pytest.mark.parametrize("version", ["5", "7.3", "pt"])
+def test_axes_that_fit_only_in_reverse_are_refused(tmp_path: Path, version: str) -> None:
+    turned = {key: np.ascontiguousarray(value.T) for key, value in FLOW.items()}
+    with pytest.raises(DataError, match=r"u \(4, 6, 8, 3\).*: these fit with all axes reversed only"):
+        FNOData(paths=save(tmp_path / "a.mat", version, **turned)).open()
+
+
+def test_the_order_of_what_scipy_wrote_is_checked_or_said(tmp_path: Path) -> None:
+    for number, (arrays, codes) in enumerate(
+        [
+            (FLOW, []),
+            ({"a": A[:, :, 0], "u": A[:, :, 0]}, ["axis_order"]),
+            ({"coeff": A, "sol": A}, ["axis_order"]),
+        ]
+    ):
+        with collect() as found:
+            FNOData(paths=save(tmp_path / f"{number}.mat", "5", **arrays)).open()
+        assert [one.code for one in found.all] == codes
