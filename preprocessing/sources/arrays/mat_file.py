@@ -25,6 +25,7 @@ from pelagos.preprocessing.sources.arrays.array_reader import (
 from pelagos.preprocessing.sources.arrays.complex_parts import is_pair, of_pairs
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, open_hdf5
 from pelagos.preprocessing.sources.file_source import missing
+from pelagos.preprocessing.sources.left_out_arrays import say_no_numbers
 
 AxisOrder = Literal["matlab", "python"]
 """Whether the arrays of an HDF5 file have their axes in reverse, as MATLAB writes them, or as they are."""
@@ -113,6 +114,7 @@ def arrays(path: Path, order: AxisOrder = "matlab") -> dict[str, ArrayReader]:
     # SciPy also takes version 4, which has no header, and with it almost any bytes.
     if not head.startswith(b"MATLAB 5.0"):
         raise _damaged(path, "it has no header of MATLAB")
+    say_no_numbers(path, {key: kind for key, _, kind in listed if kind not in _TYPES})
     complex_ones = list(_are_complex(path, "little" if head[126:128] == b"IM" else "big"))
     return {
         key: MatArray(path, key, shape, _type(kind, is_complex))
@@ -160,12 +162,16 @@ def _of_hdf5(path: Path, order: AxisOrder) -> dict[str, ArrayReader]:
         import h5py
 
         found: dict[str, ArrayReader] = {}
+        others = {}
         for key, item in file.items():
             if not isinstance(item, h5py.Dataset) or not (item.dtype.kind in "fiubc" or is_pair(item.dtype)):
+                if not key.startswith("#"):  # where MATLAB keeps what its cells refer to
+                    others[key] = "a structure" if isinstance(item, h5py.Group) else str(item.dtype)
                 continue
             reader: ArrayReader = Hdf5Dataset.of(item)
             reader = of_pairs(reader) if is_pair(item.dtype) else reader
             found[str(key)] = ReversedAxes(reader) if order == "matlab" else reader
+        say_no_numbers(path, others)
         return found
 
 

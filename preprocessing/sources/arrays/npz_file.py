@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index, take_block
 from pelagos.preprocessing.sources.file_source import missing
+from pelagos.preprocessing.sources.left_out_arrays import say_no_numbers
 
 _NUMBERS = "fiubc"
 
@@ -50,6 +51,9 @@ def arrays(path: Path) -> dict[str, NpzArray]:
                     found[key] = NpzArray(path, key, shape, dtype)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         raise _damaged(path) from error
+    say_no_numbers(
+        path, {key: str(array.dtype) for key, array in found.items() if array.dtype.kind not in _NUMBERS}
+    )
     return {key: array for key, array in found.items() if array.dtype.kind in _NUMBERS}
 
 

@@ -16,6 +16,7 @@ from pelagos.preprocessing.errors import DamagedFileError, DataError
 from pelagos.preprocessing.sources.absence import refuse_holes
 from pelagos.preprocessing.sources.arrays.array_reader import FileArray, Index, take_block
 from pelagos.preprocessing.sources.file_source import missing
+from pelagos.preprocessing.sources.left_out_arrays import say_no_numbers
 
 BEFORE_1_6 = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 """How torch.save began before version 1.6: its magic number as a pickle."""
@@ -45,9 +46,12 @@ def tensors(path: Path) -> dict[str, TorchTensor]:
 
     if path.is_file():
         refuse_holes(path)
+    content = _load(path)
+    kinds = {str(key): type(one).__name__ for key, one in content.items() if not isinstance(one, Tensor)}
+    say_no_numbers(path, kinds)
     return {
         str(key): TorchTensor(path, str(key), tuple(value.shape), _type_of(value))
-        for key, value in _load(path).items()
+        for key, value in content.items()
         if isinstance(value, Tensor) and _is_readable(path, str(key), value)
     }
 

@@ -210,6 +210,8 @@ def require_ordered(path: Path | Url, name: str, axis: CFAxis, values: NDArray[A
     Raises:
         DataError: an entry is missing; rows do not go one way, times not forwards, or a column stands twice in a row.
     """
+    if not len(values):
+        raise DataError(f"{path}: {name} has no entries, so there are no fields to read")
     missing = (
         np.flatnonzero(~np.isfinite(values)) if values.dtype.kind == "f" else np.flatnonzero(values != values)
     )

@@ -148,6 +148,8 @@ def read_files(path: Path | Url, options: ReadOptions) -> list[CFFile]:
     with open_undecoded(path) as undecoded:
         if isinstance(path, Path) and not options.wanted:
             assume_groups_left_out(path, alone=not undecoded.variables)
+        if not undecoded.variables:
+            raise DataError(f"{path}: holds no variables, so there are no fields to read")
         return [_read(path, with_dates(path, undecoded), options, None)]
 
 

@@ -32,6 +32,7 @@ from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileFi
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
+from pelagos.preprocessing.sources.left_out_arrays import say_left_out
 
 FNOProblem = Literal["navier_stokes", "burgers", "darcy", "solution"]
 
@@ -164,6 +165,7 @@ def _held(path: Path, order: mat_file.AxisOrder | None) -> tuple[FNOProblem, Map
     shapes = {key: reader.shape for key, reader in held.items()}
     if problem := _problem(shapes):
         _check_order(path, problem, shapes)
+        say_left_out(path, shapes, _KEYS[problem])
         return problem, held
     listed = ", ".join(f"{key} {reader.shape}" for key, reader in held.items())
     raise DataError(

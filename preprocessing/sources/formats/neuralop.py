@@ -26,6 +26,7 @@ from pelagos.preprocessing.sources.arrays.keyed_file import KeyedArray, tensor, 
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
+from pelagos.preprocessing.sources.left_out_arrays import say_left_out
 
 NeuralOpProblem = Literal["darcy", "forced_flow", "burgers"]
 
@@ -130,6 +131,7 @@ def _told(name: str, x: tuple[int, ...], y: tuple[int, ...], dtype: str) -> Neur
 def _contents(path: Path) -> tuple[KeyedArray, KeyedArray]:
     held = tensors(path)
     x, y = (tensor(path, held, key) for key in ("x", "y"))
+    say_left_out(path, {key: one.shape for key, one in held.items()}, ("x", "y", "visc"))
     if len(y.shape) != 3:
         raise DataError(f"{path}: y has shape {y.shape}; (sample, time, x) or (sample, y, x) would be right")
     return x, y

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import get_args
 
+from pelagos.preprocessing.assumptions import collect
 from pelagos.preprocessing.sources.finding import ArchiveListing, Confidence, Finding
 from pelagos.preprocessing.sources.formats.list_archive import list_archive
 from pelagos.preprocessing.sources.formats.source import FORMATS
@@ -19,7 +20,9 @@ def recognise(path: str | Path) -> tuple[ArchiveListing, list[Finding]]:
         DamagedFileError: what is there cannot be read.
         DataError: a folder holds files of several kinds, or none.
     """
-    listing = list_archive(path)
+    # What is left out is told when the archive is opened; here it is not known yet by which format.
+    with collect():
+        listing = list_archive(path)
     found = [finding for kind in FORMATS if (finding := kind.recognise(listing))]
     order = get_args(Confidence)
     found.sort(key=lambda finding: order.index(finding.confidence))

@@ -22,6 +22,7 @@ from pelagos.preprocessing.sources.arrays.keyed_file import tensor, tensors
 from pelagos.preprocessing.sources.convention import FieldRole
 from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.finding import ArchiveListing, Finding
+from pelagos.preprocessing.sources.left_out_arrays import say_left_out
 
 _FIELDS: dict[str, tuple[str, FieldRole]] = {
     "vorticity": ("vorticity", "prognostic"),
@@ -91,6 +92,7 @@ class TorchCFD(FileSource):
         fields = {
             name: FileField(role, axes, held[key]) for key, (name, role) in _FIELDS.items() if key in held
         }
+        say_left_out(path, {key: one.shape for key, one in held.items()}, _FIELDS)
         times = np.arange(shape[1], dtype=np.float64) * self.dt
         y, x = (periodic_axis(n, self.length) for n in shape[2:])
         return FileContents(path, shape[0], {"time": times, "y": y, "x": x}, fields, self._scalars(path))

@@ -91,3 +91,9 @@ def test_groups_are_named_with_the_way_to_read_them(tmp_path: Path, suffix: str)
         CF(paths=str(tmp_path / f"b.{suffix}")).open()
     if suffix == "zarr":
         np.testing.assert_array_equal(CF(paths=f"{path}/forecast/late").open().u[0], both.u)
+
+
+@pytest.mark.parametrize("suffix", ["nc", "nc3", "zarr"])
+def test_a_file_without_variables_is_named(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(DataError, match=rf"a\.{suffix}: holds no variables"):
+        CF(paths=save(xr.Dataset(), tmp_path / f"a.{suffix}")).open()
