@@ -50,41 +50,49 @@ def read_training(store: Store, split: str, stride: int) -> xr.Dataset:
     return fields.isel(trajectory=members, time=frames).assign_coords(time=store.times[frames])
 
 
-def as_forecast(
-    store: Store, plan: ForecastPlan, variables: Sequence[Variable], values: Fields
-) -> xr.Dataset:
-    """(trajectory, start, [member,] lead_time, channel, y, x) physical values as a forecast, see `forecast_schema`."""
-    dims = (*plan.sample_dims, "lead_time", "y", "x")
-    grid = store.grid
+def empty_forecast(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) -> xr.Dataset:
+    """The forecasts of a plan without their values: NaN that takes no memory, see `forecast_schema`."""
+    dims, leads, grid = (*plan.sample_dims, "lead_time", "y", "x"), lead_times(store, plan), store.grid
+    missing = np.full(1, np.nan, np.float32)
     fields = {
         variable.key: (
             dims,
-            # One channel in float64 makes the block float64; the others are float32 all the same.
-            values[..., channel, :, :].astype(transform.physical_type(variable.transform), copy=False),
+            np.broadcast_to(
+                missing.astype(transform.physical_type(variable.transform)),
+                (*plan.sample_shape, len(leads), *grid.shape),
+            ),
             {"units": variable.units, "group": variable.score_group, "long_name": variable.long_name},
         )
-        for channel, variable in enumerate(variables)
+        for variable in variables
     }
     starts = np.array(plan.starts)
     coordinates: dict[str, Any] = {
         "trajectory": np.array(plan.trajectories),
         "start": starts,
         **({"member": np.array(plan.members)} if plan.members else {}),
-        "lead_time": ("lead_time", lead_times(store, plan), {"units": store.time_units}),
+        "lead_time": ("lead_time", leads, {"units": store.time_units}),
         "y": ("y", grid.y, {"units": grid.units}),
         "x": ("x", grid.x, {"units": grid.units}),
         # A climatology by hour of the day asks for the valid time, initial_time + lead_time.
         "initial_time": ("start", store.times[starts], {"units": store.time_units}),
     }
+    if store.dates is not None:
+        coordinates["forecast_reference_time"] = ("start", store.dates.at(starts))
     return xr.Dataset(fields, coordinates, {"dataset": store.dataset, **grid.to_attrs()})
 
 
-def empty_forecast(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) -> xr.Dataset:
-    """A forecast of the plan that takes no memory, for its dimensions and coordinates."""
-    shape = (*plan.sample_shape, len(lead_times(store, plan)), len(variables), *store.grid.shape)
-    # Not even a variable in float64 copies what is repeated here.
-    plain = [variable.model_copy(update={"transform": None}) for variable in variables]
-    return as_forecast(store, plan, plain, np.broadcast_to(np.float32(np.nan), shape))
+def as_forecast(
+    store: Store, plan: ForecastPlan, variables: Sequence[Variable], values: Fields
+) -> xr.Dataset:
+    """(trajectory, start, [member,] lead_time, channel, y, x) physical values as a forecast, see `forecast_schema`."""
+    template = empty_forecast(store, plan, variables)
+    # One channel in float64 makes the block float64; the others are float32 all the same.
+    return template.assign(
+        {
+            key: template[key].copy(data=values[..., channel, :, :].astype(template[key].dtype, copy=False))
+            for channel, key in enumerate(keys(variables))
+        }
+    )
 
 
 def _read_frames(

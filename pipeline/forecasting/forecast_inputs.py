@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pelagos.evaluation.forecast_plan import ForecastStart
-from pelagos.evaluation.truth import channel_positions, scalar_values, static_fields
+from pelagos.evaluation.truth import channel_positions
 from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.forecasting.forcing_supply import ForcingSupply
 from pelagos.pipeline.runs.domain_fit import DomainFit
 from pelagos.pipeline.runs.model_folder import Domain
 from pelagos.preprocessing.store.store import Store
@@ -37,45 +38,48 @@ class StoredInputs:
         samples: Sequence[ForecastStart],
         stride: int,
         fit: DomainFit | None = None,
+        supply: ForcingSupply | None = None,
     ) -> None:
-        self._fit = fit or DomainFit(store.grid)
+        self._fit, self._supply = fit or DomainFit(store.grid), supply or ForcingSupply(store)
         self._store, self._domain, self._samples, self._stride = store, domain, samples, stride
         self._prognostic = with_role(domain.inputs, "prognostic")
         self._forcing = with_role(domain.inputs, "forcing")
         static = with_role(domain.inputs, "static")
-        fields = [static_fields(store, one.trajectory, static) for one in samples]
+        fields = [self._supply.static(static, one.trajectory) for one in samples]
         self.static_BCHW = self._normalised(fields, static).nan_to_num(0.0)
-        scalars = np.stack([scalar_values(store, one.trajectory, domain.scalars) for one in samples])
+        scalars = np.stack([self._supply.scalar_values(domain.scalars, one.trajectory) for one in samples])
         self.scalars_BS = torch.as_tensor(scalars, device=distributed.device())
 
-    def state(self) -> Tensor:
-        """(B, C, H, W) prognostic fields at the initial time, NaN where values are missing."""
-        return self._frames(0, self._prognostic)
+    def state(self, step: int = 0) -> Tensor:
+        """(B, C, H, W) prognostic fields so many steps after the initial time, NaN where values are missing."""
+        offset = step * self._stride
+        fields = [self._frame(one.trajectory, one.start + offset) for one in self._samples]
+        return self._normalised(fields, self._prognostic)
 
     def forcing(self, step: int) -> Tensor:
         """(B, C, H, W) forcing fields so many steps after the initial time, or before it where negative."""
-        return self._frames(step, self._forcing).nan_to_num(0.0)
+        offset = step * self._stride
+        fields = [
+            self._supply.frame(self._forcing, one.trajectory, one.start + offset) for one in self._samples
+        ]
+        return self._normalised(fields, self._forcing).nan_to_num(0.0)
 
-    def lagged(self) -> list[Tensor]:
-        """(B, C, H, W) whole inputs of the steps before the initial time that the network sees, newest first."""
+    def lagged(self, step: int = 0) -> list[Tensor]:
+        """(B, C, H, W) whole inputs of the steps before a step that the network sees, newest first."""
         return [
             torch.cat(
-                [self._frames(-age, self._prognostic).nan_to_num(0.0), self.static_BCHW, self.forcing(-age)],
-                dim=1,
+                [self.state(step - age).nan_to_num(0.0), self.static_BCHW, self.forcing(step - age)], dim=1
             )
             for age in range(1, self._domain.frames)
         ]
 
-    def _frames(self, step: int, variables: Sequence[Variable]) -> Tensor:
-        offset = step * self._stride
-        fields = [self._frame(one.trajectory, one.start + offset, variables) for one in self._samples]
-        return self._normalised(fields, variables)
-
-    def _frame(self, trajectory: int, frame: int, variables: Sequence[Variable]) -> Fields:
-        """(C, H, W) fields as stored."""
-        if not variables:
+    def _frame(self, trajectory: int, frame: int) -> Fields:
+        """(C, H, W) prognostic fields as stored."""
+        if not self._prognostic:
             return np.empty((0, *self._store.grid.shape), np.float32)
-        return self._store.read(trajectory, frame, frame + 1)[0, channel_positions(self._store, variables)]
+        return self._store.read(trajectory, frame, frame + 1)[
+            0, channel_positions(self._store, self._prognostic)
+        ]
 
     def _normalised(self, fields: Sequence[Fields], variables: Sequence[Variable]) -> Tensor:
         # Stacked first: torch takes no arrays with negative strides, and stacking copies.

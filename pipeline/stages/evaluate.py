@@ -9,12 +9,14 @@ from pydantic import Field, model_validator
 
 from pelagos.evaluation.baselines import BaselineName
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
-from pelagos.evaluation.forecast_zarr import read_forecasts, write_forecasts
+from pelagos.evaluation.forecast_zarr import read_forecasts
 from pelagos.evaluation.report.evaluation_report import evaluation_report
 from pelagos.evaluation.score_summary import describe_failures, describe_left_out, groups_of, json_values
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation, evaluate_forecasts
-from pelagos.pipeline.forecasting.forecaster import Forecaster, Mode
+from pelagos.pipeline.forecasting.forecast_file import write_forecasts
+from pelagos.pipeline.forecasting.forecaster import Forecaster
+from pelagos.pipeline.forecasting.strategy import Mode
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.domain_fit import fit
 from pelagos.pipeline.runs.model_folder import Model, load
@@ -95,10 +97,11 @@ def _evaluate(config: EvaluateStage) -> Evaluation:
     }
     for forecaster in forecasters.values():
         forecaster.warn(plan)
-    with bar("evaluate", len(models) * len(plan.trajectories)) as show:
+    forecasts = len(plan.trajectories) * len(plan.starts)
+    with bar("evaluate", len(models) * forecasts) as show:
         for number, (name, forecaster) in enumerate(forecasters.items()):
-            count = partial(_show_progress, show, number * len(plan.trajectories), name)
-            write_forecasts(forecaster.blocks(plan, count), forecast_path(config, name))
+            count = partial(_show_progress, show, number * forecasts, name)
+            write_forecasts(forecaster, plan, forecast_path(config, name), {}, show=count)
     evaluation = evaluation_of(config, store, plan, models)
     write_json(config.output / "scores.json", json_values(evaluation.scores))
     evaluation_report(config.title, evaluation).write(config.output / "report.html")

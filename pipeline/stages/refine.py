@@ -16,12 +16,13 @@ from pydantic import Field
 from torch import Tensor
 
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
-from pelagos.evaluation.forecast_zarr import write_forecasts
+from pelagos.evaluation.forecast_zarr import write_forecast
 from pelagos.evaluation.score_summary import json_values
 from pelagos.evaluation.truth import read_initial, read_truth, scalar_values, static_fields
 from pelagos.models.losses import channel_groups
 from pelagos.models.spectral_head import Propagator, Refinement, refine
-from pelagos.pipeline.forecasting.forecaster import Forecaster, Mode
+from pelagos.pipeline.forecasting.forecaster import Forecaster
+from pelagos.pipeline.forecasting.strategy import Mode
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.runs.progress import bar
@@ -127,8 +128,8 @@ def _write_refined(
     forecast = Forecaster(model, store, config.mode, threads=config.threads).forecast(plan)
     forecast = forecast[list(keys(equation.variables))]
     refined, records = _refine_all(config, store, equation, plan, forecast)
-    write_forecasts([forecast], config.output / "forecast.zarr")
-    write_forecasts([refined], config.output / "refined.zarr")
+    write_forecast(forecast, config.output / "forecast.zarr")
+    write_forecast(refined, config.output / "refined.zarr")
     costs = _summarise_records(records)
     write_json(config.output / "refinement.json", json_values(costs))
     _print_costs(costs)

@@ -1,6 +1,5 @@
 """Writing the Zarr group around the shards: coordinates and splits before them, statistics after them."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from pelagos.preprocessing.build.source_records import SourceRecord, software
 from pelagos.preprocessing.channel_statistics.measures import Measures, statistics_of
 from pelagos.preprocessing.fields.regrid_cells import CellRegridder
 from pelagos.preprocessing.fields.store_channel import StoreChannel
-from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.quantities.units import conversion
 from pelagos.preprocessing.store.format import ABSENT, FORMAT, SPLITS, UNUSED
-from pelagos.preprocessing.store.shard_layout import ShardLayout, read_metadata
+from pelagos.preprocessing.store.shard_layout import ShardLayout, consolidate_metadata
 from pelagos.preprocessing.variables import keys
 
 _CONVENTIONS = "CF-1.12 ACDD-1.3"
@@ -261,7 +259,7 @@ def write_attributes(
             **({} if assumptions is None else {ASSUMPTIONS: [one.to_json() for one in assumptions]}),
         }
     )
-    _consolidate(folder)
+    consolidate_metadata(folder)
 
 
 def _summary(plan: Plan) -> str:
@@ -333,13 +331,3 @@ def _level(plan: Plan) -> dict[str, dict[str, str]]:
     attrs = plan.fields.dataset["level"].attrs
     found = {name: str(attrs[name]) for name in _LEVEL_ATTRS if name in attrs}
     return {"level": found} if found else {}
-
-
-def _consolidate(folder: Path) -> None:
-    """Copy the metadata of all arrays into the group's, so that opening a store reads one file."""
-    # Sorted, so that the bytes do not depend on the order of a directory listing.
-    root = read_metadata(folder)
-    members = sorted(file.parent for file in folder.rglob("zarr.json") if file.parent != folder)
-    metadata = {str(member.relative_to(folder)): read_metadata(member) for member in members}
-    root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": metadata}
-    durable.write_bytes(folder / "zarr.json", json.dumps(root, indent=2, sort_keys=True).encode())

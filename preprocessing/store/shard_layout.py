@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.array_types import Bytes, Float32s, Ints
 from pelagos.preprocessing.errors import DamagedFileError
+from pelagos.preprocessing.files.durable import write_bytes
 from pelagos.preprocessing.files.location import Url
 
 CodecName = Literal["none", "blosc-lz4"]
@@ -168,6 +169,16 @@ def read_metadata(path: Path | Url) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise DamagedFileError(f"{file}: not a JSON object")
     return metadata
+
+
+def consolidate_metadata(folder: Path) -> None:
+    """Copy the metadata of all arrays below a group into the group's, so that opening it reads one file."""
+    # Sorted, so that the bytes do not depend on the order of a directory listing.
+    root = read_metadata(folder)
+    members = sorted(file.parent for file in folder.rglob("zarr.json") if file.parent != folder)
+    metadata = {str(member.relative_to(folder)): read_metadata(member) for member in members}
+    root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": metadata}
+    write_bytes(folder / "zarr.json", json.dumps(root, indent=2, sort_keys=True).encode())
 
 
 def index_bytes(layout: ShardLayout) -> int:

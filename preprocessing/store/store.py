@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from pelagos.preprocessing.store.small_files import (
 )
 from pelagos.preprocessing.store.store_lease import StoreLease
 from pelagos.preprocessing.variables import Variable
+
+if TYPE_CHECKING:
+    from pelagos.preprocessing.quantities.date_axis import DateAxis
 
 _STATISTICS = tuple(field.name for field in fields(Statistics))
 _log = logging.getLogger(__name__)
@@ -61,6 +64,7 @@ class Store:
         level: attributes of the vertical coordinate: `units`, `long_name`, for 3-D fields `boundary`, ...
         present: (N, T) which frames exist; None where all trajectories have the same length.
         assumptions: what the build assumed; None in older stores, which do not record it.
+        dates: of the frames; None for times without dates.
     """
 
     path: Path | Url
@@ -82,6 +86,7 @@ class Store:
     level: Mapping[str, str]
     present: Flags | None
     assumptions: tuple[Assumption, ...] | None = None
+    dates: "DateAxis | None" = None
 
     @property
     def label(self) -> str:
@@ -170,7 +175,8 @@ def open_store(path: Path | Url | str, verify: Verify = "opening") -> Store:
         raise MissingFileError(f"{path}: no such store{_hint(path)}")
     # Before anything is read, so that all that follows is of one store.
     lease = _lease(path)
-    attributes = read_metadata(path).get("attributes", {})
+    metadata = read_metadata(path)
+    attributes = metadata.get("attributes", {})
     about = attributes.get("pelagos")
     if about is None:
         raise DataError(f"{path}: a Zarr group, but not one that `pelagos build` has written")
@@ -181,7 +187,14 @@ def open_store(path: Path | Url | str, verify: Verify = "opening") -> Store:
     static = tuple(Variable(**fields) for fields in about["static_variables"])
     # Builds leave out what a store has nothing of: no static channels, no scalars.
     stats = [name for name in _STATISTICS if static or not name.startswith("static_")]
-    own = ["split", "time", "mask", *(["params"] if about["params"] else [])]
+    calendar, dated = _calendar(metadata)
+    own = [
+        "split",
+        "time",
+        "mask",
+        *([dated] if dated == "date" else []),
+        *(["params"] if about["params"] else []),
+    ]
     values = read_small_arrays(path, [*own, *(f"stats/{name}" for name in stats)], held)
     axis, present = values["time"], values["split"] != ABSENT
     return Store(
@@ -209,7 +222,26 @@ def open_store(path: Path | Url | str, verify: Verify = "opening") -> Store:
         level=about.get("level", {}),
         present=None if np.all(present) else present,
         assumptions=recorded(attributes.get(ASSUMPTIONS)),
+        dates=_date_axis(values[dated], axis, calendar, about["time_units"]) if dated else None,
     )
+
+
+def _calendar(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """The calendar of a store's dates, and the array that holds them; both empty where it has none."""
+    arrays = metadata.get("consolidated_metadata", {}).get("metadata", {})
+    for name in ("time", "date"):
+        attributes = arrays.get(name, {}).get("attributes", {})
+        if "calendar" in attributes:
+            return str(attributes["calendar"]), name
+    return "", ""
+
+
+def _date_axis(seconds: Floats, axis: Floats, calendar: str, units: str) -> "DateAxis":
+    from pelagos.preprocessing.quantities.date_axis import DateAxis  # calendars are for dated stores
+
+    # Time counts months where frames are months apart.
+    months = round(float(axis[1] - axis[0])) if units == "months" and len(axis) > 1 else 0
+    return DateAxis(seconds.astype(np.float64), calendar, months)
 
 
 def _lease(path: Path | Url) -> StoreLease | None:

@@ -1,0 +1,239 @@
+"""Batch forecast: one batch of forecasts in the making, a frame at a time.
+
+Shapes: B samples, C channels, H rows, W columns.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pelagos.evaluation.forecast_plan import ForecastStart
+from pelagos.models.context import Signature
+from pelagos.models.rollout import rollout
+from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.forecasting.ensemble import (
+    BredStarts,
+    EnsembleConfig,
+    NoisyStarts,
+    draws,
+    dropping,
+    normal,
+)
+from pelagos.pipeline.forecasting.forecast_inputs import Fields, InputHistory, StoredInputs
+from pelagos.pipeline.forecasting.strategy import Composite, Mode
+from pelagos.pipeline.runs.domain_fit import DomainFit
+from pelagos.pipeline.runs.model_folder import Domain, context_of
+from pelagos.preprocessing import transform
+from pelagos.preprocessing.layout import Layout
+from pelagos.preprocessing.variables import keys, with_role
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkCall:
+    """A network bound to a dataset, as forecasts call it.
+
+    Attributes:
+        network: in eval mode.
+        signature: of the network.
+        layout: of the dataset.
+        domain: what the model knows of the dataset.
+        fit: how the store is brought to it.
+        lead: time of one step as the network counts it.
+    """
+
+    network: nn.Module
+    signature: Signature
+    layout: Layout
+    domain: Domain
+    fit: DomainFit
+    lead: float
+
+
+class BatchForecast:
+    """One batch of forecasts in the making, a frame at a time.
+
+    Args:
+        call: the network.
+        inputs: what the store gives these forecasts.
+        samples: which forecasts they are, by which random numbers are drawn.
+        mode: the strategy.
+        steps: how many.
+        ensemble: how members differ; None where they do not.
+    """
+
+    def __init__(
+        self,
+        call: NetworkCall,
+        inputs: StoredInputs,
+        samples: Sequence[ForecastStart],
+        mode: Mode,
+        steps: int,
+        ensemble: EnsembleConfig | None = None,
+    ) -> None:
+        self._call_facts, self._inputs, self._samples = call, inputs, samples
+        self._mode, self._steps, self._ensemble = mode, steps, ensemble
+        self._domain, device = call.domain, distributed.device()
+        self._held = torch.tensor(
+            [n for n, key in enumerate(keys(self._domain.outputs)) if key in self._domain.held],
+            dtype=torch.long,
+            device=device,
+        )
+        self._lead_B = torch.full((len(samples),), call.lead, dtype=torch.float32, device=device)
+        state = inputs.state()
+        self._valid = torch.isfinite(state)
+        self._forced = bool(with_role(self._domain.inputs, "forcing"))
+        self._calls = 0
+        self._state_BCHW = self._perturbed(state.nan_to_num(0.0))
+
+    def frames(self) -> Iterator[Fields]:
+        """(B, C, H, W) physical fields at one lead time after the other."""
+        if isinstance(self._mode, Composite):
+            frames = self._composite(self._mode)
+        else:
+            frames = self._direct() if self._mode == "direct" else self._rollout()
+        for frame_BCHW in frames:
+            yield self._physical(frame_BCHW)
+
+    def _direct(self) -> Iterator[Tensor]:
+        """Every lead time from the initial frame."""
+        history = InputHistory(self._inputs.lagged())
+        fields_BCHW = torch.cat([self._state_BCHW, self._inputs.static_BCHW, self._inputs.forcing(0)], dim=1)
+        for step in range(self._steps):
+            frame_BCHW = self._call(history.join(fields_BCHW), self._lead_B * (step + 1))
+            yield frame_BCHW.index_fill(1, self._held, 0.0)
+
+    def _rollout(self) -> Iterator[Tensor]:
+        """Each step from the step before."""
+        history = InputHistory(self._inputs.lagged())
+
+        def advance(fields_BCHW: Tensor) -> Tensor:
+            fields_BCHW = self._stirred(fields_BCHW)
+            frame_BCHW = self._call(history.join(fields_BCHW), self._lead_B)
+            history.push(fields_BCHW)
+            return frame_BCHW
+
+        forcing = self._inputs.forcing if self._forced else None
+        return rollout(
+            advance, self._state_BCHW, self._inputs.static_BCHW, forcing, self._output_mask(), self._steps
+        )
+
+    def _composite(self, mode: Composite) -> Iterator[Tensor]:
+        """Each lead time by the fewest calls, from the frames on the way there."""
+        mask, prognostic = self._output_mask(), self._state_BCHW.shape[1]
+        states = {0: self._state_BCHW}
+        for step in range(1, self._steps + 1):
+            path = (0, *mode.path(step))
+            before = path[-2]
+            fields = [states[before], self._inputs.static_BCHW]
+            fields += [self._inputs.forcing(before)] if self._forced else []
+            stirred_BCHW = self._stirred(torch.cat(fields, dim=1))
+            frame_BCHW = torch.where(mask, self._call(stirred_BCHW, self._lead_B * (step - before)), 0.0)
+            # Whatever a later step begins from is on the way to this one, so nothing else is kept.
+            states = {one: states[one] for one in path[:-1]} | {step: frame_BCHW[:, :prognostic]}
+            yield frame_BCHW
+
+    def _call(self, fields_BCHW: Tensor, lead_B: Tensor) -> Tensor:
+        self._calls += 1
+        if self._ensemble is not None and self._ensemble.dropout:
+            return self._dropped(self._ensemble, fields_BCHW, lead_B)
+        return self._called(fields_BCHW, lead_B, self._inputs.scalars_BS)
+
+    def _called(self, fields_BCHW: Tensor, lead_B: Tensor, scalars_BS: Tensor) -> Tensor:
+        facts = self._call_facts
+        given = context_of(facts.signature, facts.layout, scalars_BS, lead_B)
+        frame_BCHW: Tensor = facts.network(fields_BCHW, lead_B, given)
+        return frame_BCHW
+
+    def _dropped(self, ensemble: EnsembleConfig, fields_BCHW: Tensor, lead_B: Tensor) -> Tensor:
+        """The network's answer with dropout, sample by sample: what is dropped must not depend on the batch."""
+        answers = []
+        for number, one in enumerate(self._samples):
+            part = slice(number, number + 1)
+            arguments = fields_BCHW[part], lead_B[part], self._inputs.scalars_BS[part]
+            if not ensemble.is_perturbed(one.member):
+                answers.append(self._called(*arguments))
+                continue
+            seed = int(draws(ensemble.seed, one, "network", self._calls).integers(2**63))
+            with dropping(self._call_facts.network, seed):
+                answers.append(self._called(*arguments))
+        return torch.cat(answers)
+
+    def _perturbed(self, state_BCHW: Tensor) -> Tensor:
+        """The initial state with what the ensemble adds to it."""
+        starts = None if self._ensemble is None else self._ensemble.starts
+        if isinstance(starts, NoisyStarts):
+            return state_BCHW + starts.scale * self._noise(state_BCHW, "start", 0)
+        if isinstance(starts, BredStarts):
+            return state_BCHW + self._bred(starts, state_BCHW)
+        return state_BCHW
+
+    def _stirred(self, fields_BCHW: Tensor) -> Tensor:
+        """The input of a step with noise added to its state."""
+        if self._ensemble is None or not self._ensemble.noise:
+            return fields_BCHW
+        count = self._state_BCHW.shape[1]
+        state = fields_BCHW[:, :count]
+        noise = self._ensemble.noise * self._noise(state, "step", self._calls)
+        return torch.cat([state + noise, fields_BCHW[:, count:]], dim=1)
+
+    def _noise(self, state_BCHW: Tensor, purpose: Literal["start", "step"], step: int) -> Tensor:
+        """Standard normal numbers of each perturbed member, 0 where there are no values and for the control."""
+        assert self._ensemble is not None
+        noise_BCHW = torch.zeros_like(state_BCHW)
+        for number, one in enumerate(self._samples):
+            if self._ensemble.is_perturbed(one.member):
+                generator = draws(self._ensemble.seed, one, purpose, step)
+                noise_BCHW[number] = normal(generator, state_BCHW[number])
+        return torch.where(self._movable(), noise_BCHW, 0.0)
+
+    def _bred(self, starts: BredStarts, state_BCHW: Tensor) -> Tensor:
+        """Differences of two forecasts that have grown fastest, of the size that is asked for."""
+        grown_BCHW = starts.scale * self._noise(state_BCHW, "start", 0)
+        count, movable = state_BCHW.shape[1], self._movable()
+        for cycle in range(starts.cycles):
+            step = 0 if starts.in_place else cycle - starts.cycles
+            analysis = self._inputs.state(step).nan_to_num(0.0)
+            others = [self._inputs.static_BCHW, self._inputs.forcing(step)]
+            history = InputHistory(self._inputs.lagged(step))
+            control, other = (
+                self._called(
+                    history.join(torch.cat([state, *others], dim=1)), self._lead_B, self._inputs.scalars_BS
+                )
+                for state in (analysis, analysis + grown_BCHW)
+            )
+            difference = torch.where(movable, (other - control)[:, :count], 0.0)
+            grown_BCHW = difference * (starts.scale / _size(difference, movable))
+        return grown_BCHW
+
+    def _movable(self) -> Tensor:
+        """(B, C, H, W) where the state has values that forecasts move."""
+        held = self._held[self._held < self._valid.shape[1]]
+        return self._valid.index_fill(1, held, value=False)
+
+    def _output_mask(self) -> Tensor:
+        """(B, C, H, W) where outputs are forecast: prognostic where the initial frame has values, others everywhere.
+
+        Those that are held are forecast nowhere: a frame is 0 there, which is the mean.
+        """
+        batch, prognostic, *shape = self._valid.shape
+        diagnostic = self._valid.new_ones(batch, len(self._domain.outputs) - prognostic, *shape)
+        return torch.cat([self._valid, diagnostic], dim=1).index_fill(1, self._held, value=False)
+
+    def _physical(self, frame_BCHW: Tensor) -> Fields:
+        outputs = self._domain.outputs
+        stored: Fields = self._domain.normalizer(outputs).denormalize(frame_BCHW.float().cpu().numpy())
+        physical = transform.to_physical(stored, [variable.transform for variable in outputs])
+        valid = self._valid.cpu().numpy()
+        physical[:, : valid.shape[1]][~valid] = np.nan
+        return self._call_facts.fit.turned(physical)
+
+
+def _size(fields_BCHW: Tensor, valid_BCHW: Tensor) -> Tensor:
+    """(B, 1, 1, 1) root mean square over the points that have values; 1 where all of them are 0, as of the control."""
+    total = fields_BCHW.double().square().sum(dim=(1, 2, 3), keepdim=True)
+    size = (total / valid_BCHW.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)).sqrt().float()
+    return torch.where(size > 0, size, 1.0)
