@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from pelagos.evaluation.forecast_plan import StartsConfig
-from pelagos.evaluation.forecast_zarr import write_forecasts
+from pelagos.evaluation.forecast_zarr import write_forecast
 from pelagos.evaluation.truth import read_truth
 from pelagos.evaluation.verification import Evaluation, evaluate_forecasts
 from pelagos.pipeline.runs import configuration
@@ -55,7 +55,7 @@ def contract(forecasts: dict[str, xr.Dataset], tmp_path_factory: pytest.TempPath
     config = configuration.load("demo", [f"output={folder}"], demo.DemoStage)
     found = DemoContract.of(step.config for step in demo.demo_steps(config))
     for name, method in (("forecast", "finetuned"), ("refined", "scratch")):
-        write_forecasts([forecasts[method]], found.refine.output / f"{name}.zarr")
+        write_forecast(forecasts[method], found.refine.output / f"{name}.zarr")
     return found
 
 
