@@ -51,10 +51,17 @@ class ForecastWriter:
         template: the forecasts, of whose fields only types, dimensions and attributes are used, see `forecast_schema`.
         block: how many forecasts are written together along each sample dimension.
         fingerprint: of all that decides the values; unfinished forecasts of another one are discarded.
+        alone: whether no other process writes blocks of these forecasts, so that partial files are of killed ones.
     """
 
     def __init__(
-        self, path: Path, template: xr.Dataset, block: tuple[int, ...], fingerprint: str = ""
+        self,
+        path: Path,
+        template: xr.Dataset,
+        block: tuple[int, ...],
+        fingerprint: str = "",
+        *,
+        alone: bool = True,
     ) -> None:
         self._path, self._template = path, template
         self._dims = (*sample_dims(template), LEAD_TIME, "y", "x")
@@ -64,6 +71,8 @@ class ForecastWriter:
         self._partial = path.with_name(f".{path.name}.partial")
         self._progress = path.with_name(f".{path.name}.progress")
         self._begin(fingerprint)
+        if alone:
+            remove_partials(self._partial)
 
     def is_written(self, cell: Cell) -> bool:
         """Whether a block has been written, perhaps by a process that was killed later."""
@@ -98,6 +107,7 @@ class ForecastWriter:
 
     def finish(self) -> None:
         """Give the group its name, in place of older forecasts; all blocks have been written."""
+        remove_partials(self._partial)
         digests: dict[str, str] = {}
         for record in sorted(self._progress.glob("block-*.json")):
             digests |= json.loads(record.read_text(encoding="utf-8"))
@@ -128,7 +138,6 @@ class ForecastWriter:
         plan = self._progress / _PLAN
         if plan.is_file() and self._partial.is_dir():
             if fingerprint and json.loads(plan.read_text(encoding="utf-8"))["fingerprint"] == fingerprint:
-                remove_partials(self._partial)
                 return
             if any(self._progress.glob("block-*.json")):
                 print(

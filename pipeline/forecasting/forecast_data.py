@@ -1,9 +1,11 @@
 """Forecast data: where a forecast starts from and where its forcings come from, as a configuration says it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from pelagos.evaluation.forecast_plan import ForecastPlan
@@ -11,11 +13,15 @@ from pelagos.pipeline.forecasting.archive_store import archive_store, recognised
 from pelagos.pipeline.forecasting.ensemble import EnsembleConfig, OtherStarts
 from pelagos.pipeline.forecasting.forcing_supply import ForcingSupply
 from pelagos.pipeline.runs.model_folder import Domain, Model
+from pelagos.preprocessing.build.source_records import record_sources
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.fields.field_options import FieldOptions
+from pelagos.preprocessing.files.durable import json_checksum
 from pelagos.preprocessing.files.location import Location
+from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.source import Source
+from pelagos.preprocessing.store.small_files import manifest_of
 from pelagos.preprocessing.store.store import Store, open_store
 
 
@@ -57,8 +63,21 @@ class FieldsPlace(Config):
         """
         if self.store:
             return open_store(self.store)
-        source: Any = self.source or recognised_source(self.archive)
-        return archive_store(source, domain, dataset, self.fields, step)
+        return archive_store(self._source(), domain, dataset, self.fields, step)
+
+    def digest(self) -> str:
+        """What tells the content of the place from another: of files their sizes and times, of a store its manifest."""
+        if self.store:
+            manifest = manifest_of(self.store)
+            return "" if manifest is None else manifest.checksum
+        if not self.is_given:
+            return ""
+        source = self._source()
+        places = source.places() if isinstance(source, FileSource) else ()
+        return json_checksum([one.to_json() for one in record_sources(map(str, places))])
+
+    def _source(self) -> Any:
+        return self.source or recognised_source(self.archive)
 
 
 class ForcingsConfig(FieldsPlace):
@@ -90,6 +109,15 @@ class ForcingsConfig(FieldsPlace):
         if other is not None:
             _require_same_grid(store, other)
         return ForcingSupply(store, other, self.hold, self.scalars)
+
+
+def start_digest(store: Store, plan: ForecastPlan) -> str:
+    """The SHA-256 of all fields at the frames that forecasts start from, as they are read."""
+    digest = hashlib.sha256()
+    for trajectory in plan.trajectories:
+        for start in plan.starts:
+            digest.update(np.ascontiguousarray(store.read(trajectory, start, start + 1)).data)
+    return digest.hexdigest()
 
 
 def _require_same_grid(store: Store, other: Store) -> None:

@@ -25,7 +25,9 @@ STAGES = {
     "pretrain": Stage("pretrain", "PretrainStage", "Train a network on a mixture of stores."),
     "finetune": Stage("finetune", "FinetuneStage", "Adapt a model to a store with little data."),
     "refine": Stage("refine", "RefineStage", "Refine forecasts with the residual of their equation."),
-    "forecast": Stage("forecast", "ForecastStage", "Forecast from a store or an archive, beyond the data too."),
+    "forecast": Stage(
+        "forecast", "ForecastStage", "Forecast from a store or an archive, beyond the data too."
+    ),
     "evaluate": Stage("evaluate", "EvaluateStage", "Score rollouts of models against baselines."),
     "register": Stage("register", "RegisterStage", "Make a model a version in the MLflow registry."),
     "demo": Stage("demo", "DemoStage", "Walk the whole road on simulated archives."),

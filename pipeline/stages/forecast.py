@@ -16,6 +16,7 @@ from pelagos.pipeline.forecasting.forecast_data import (
     FieldsPlace,
     ForcingsConfig,
     dataset_name,
+    start_digest,
     with_members,
 )
 from pelagos.pipeline.forecasting.forecast_file import write_forecasts
@@ -29,8 +30,7 @@ from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.files.durable import sole_writer
-from pelagos.preprocessing.files.location import Folder, Url
-from pelagos.preprocessing.store.manifest import read_manifest
+from pelagos.preprocessing.files.location import Folder
 from pelagos.preprocessing.store.store import Store
 
 
@@ -122,8 +122,13 @@ def _forecast(config: ForecastStage) -> Path:
     forecaster = made[0] if len(made) == 1 else EnsembleForecaster(made)
     forecaster.check(plan)
     forecaster.warn(plan)
-    attributes = _attributes(config, store, references, [model_checksum(folder) for folder in folders])
-    fingerprint = run_folder.fingerprint(_content(config), json.dumps(attributes, sort_keys=True))
+    attributes = {
+        **_attributes(config, store, references, [model_checksum(folder) for folder in folders]),
+        # Of an archive what is read of it: the whole may be too large to read.
+        "initial_data_checksum": config.digest() if config.store else start_digest(store, plan),
+    }
+    facts = json.dumps([attributes, config.forcings.digest()], sort_keys=True)
+    fingerprint = run_folder.fingerprint(_content(config), facts)
     with bar("forecast", prod(plan.sample_shape)) as show:
         write_forecasts(forecaster, plan, config.output, attributes, fingerprint, show)
     print(_closing(config.output, store, plan))
@@ -148,17 +153,8 @@ def _attributes(
         "model_checksum": " ".join(checksums),
         "initial_data": str(store.path),
         "initial_data_version": store.version,
-        "initial_data_checksum": _checksum(config),
         "configuration": json.dumps(content, sort_keys=True),
     }
-
-
-def _checksum(config: ForecastStage) -> str:
-    """The digest of the store that forecasts start from, empty for archives."""
-    if not config.store:
-        return ""
-    place = config.store if isinstance(config.store, Url) else Path(config.store)
-    return read_manifest(place).checksum
 
 
 def _closing(output: Path, store: Store, plan: ForecastPlan) -> str:
