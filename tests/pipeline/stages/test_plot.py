@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.image import imread
 from typer.testing import CliRunner, Result
 
-from pelagos.evaluation.forecast_zarr import write_forecasts
+from pelagos.evaluation.forecast_zarr import write_forecast
 from pelagos.pipeline.cli import app
 from pelagos.preprocessing.store.store import open_store
 
@@ -32,7 +32,7 @@ def forecast(tmp_path: Path) -> Path:
         "x": np.arange(8.0),
     }
     field = xr.DataArray(values, coords, dims, attrs={"units": "K"})
-    write_forecasts([xr.Dataset({"temperature": field}, attrs={"dataset": "made"})], tmp_path / "made.zarr")
+    write_forecast(xr.Dataset({"temperature": field}, attrs={"dataset": "made"}), tmp_path / "made.zarr")
     return tmp_path / "made.zarr"
 
 
