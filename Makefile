@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH ?= .venv-bench
 
-.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io bench-online check docs install clean
+.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io bench-online bench-eval check docs install clean
 
 install: $(INSTALLED)
 
@@ -58,7 +58,7 @@ $(BENCH)/.installed: $(INSTALLED)
 	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')')" \
 	  > $$($(BENCH)/bin/python -c 'import site; print(site.getsitepackages()[0])')/pelagos.pth
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	  the-well==1.2.0 xbatcher==0.4.0 zarrs==0.2.3 miles-credit==2026.2.0
+	  the-well==1.2.0 xbatcher==0.4.0 zarrs==0.2.3 miles-credit==2026.2.0 xskillscore==0.0.29 xhistogram==0.3.2
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --editable '.[bench]'
 	@touch $@
@@ -66,6 +66,10 @@ $(BENCH)/.installed: $(INSTALLED)
 # Reading, loading and writing beside a memory map, the disk and other packages; wants 2 GB of a local disk.
 bench-io: $(BENCH)/.installed
 	OMP_NUM_THREADS=1 $(BENCH)/bin/python -m benchmarks.io $(ARGS)
+
+# Scoring beside xskillscore and the_well, and what an evaluation costs beside its network; wants 1 GB of a local disk.
+bench-eval: $(BENCH)/.installed
+	OMP_NUM_THREADS=1 $(BENCH)/bin/python -m benchmarks.evaluation $(ARGS)
 
 # The networks' speed and memory beside those of transformers and miles-credit.
 bench-networks: $(BENCH)/.installed

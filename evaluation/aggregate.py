@@ -10,9 +10,12 @@ caller's: `rmse(sums).mean("trajectory")` takes the root first, `rmse(sums.poole
 import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from pelagos.evaluation import centred_moments
 from pelagos.evaluation.forecast_schema import variable_names, variables_by_group
@@ -85,8 +88,7 @@ class Sums:
 
     def mean(self, statistic: str) -> xr.DataArray:
         """(..., group) weighted mean of a statistic; NaN where no point is valid."""
-        weight = self.sum(WEIGHT)
-        return self.sum(statistic) / weight.where(weight > 0)
+        return ratio(self.sum(statistic), self.sum(WEIGHT))
 
     def central(self, product: str, prefix: str = "") -> xr.DataArray:
         """(..., variable) sum of (a − ⟨a⟩)(b − ⟨b⟩) for the a and b of a product, such as `squared_truth`."""
@@ -100,15 +102,36 @@ class Sums:
             combine.reduce(ordered.values[..., [names.index(name) for name in group]], axis=-1)
             for group in members.values()
         ]
-        coords = {name: array for name, array in ordered.coords.items() if "variable" not in array.dims}
-        dims = (*ordered.dims[:-1], "group")
-        return xr.DataArray(np.stack(parts, axis=-1), {**coords, "group": list(members)}, dims)
+        found = np.stack(parts, axis=-1)
+        labels = self._labels
+        if labels.dims[:-1] == ordered.dims[:-1] and labels.shape == found.shape:
+            return labels.copy(deep=False, data=found)
+        return _labelled(ordered, found, list(members))
+
+    @cached_property
+    def _labels(self) -> xr.DataArray:
+        """The labels of all arrays by group: to make them takes as long as to add up a small field."""
+        weight, groups = self.sums[WEIGHT].transpose(..., "variable"), list(variables_by_group(self.group))
+        return _labelled(weight, np.empty((*weight.shape[:-1], len(groups))), groups)
 
     def _of(self, statistic: str) -> xr.DataArray:
         if statistic not in self.sums:
             known = ", ".join(str(name) for name in self.sums.data_vars)
             raise KeyError(f"the statistic {statistic!r} was not accumulated; there are {known}")
         return self.sums[statistic]
+
+
+def _labelled(by_variable: xr.DataArray, by_group: NDArray[Any], groups: list[str]) -> xr.DataArray:
+    coords = {name: array for name, array in by_variable.coords.items() if "variable" not in array.dims}
+    return xr.DataArray(by_group, {**coords, "group": groups}, (*by_variable.dims[:-1], "group"))
+
+
+def ratio(numerator: xr.DataArray, denominator: xr.DataArray) -> xr.DataArray:
+    """The ratio of arrays with the same labels; NaN, that is undefined, where the denominator is zero."""
+    assert numerator.dims == denominator.dims, "labels are taken from the numerator"
+    with np.errstate(invalid="ignore", over="ignore"):  # forecasts that blew up
+        found = numerator.values / np.where(denominator.values > 0, denominator.values, np.nan)
+    return numerator.copy(deep=False, data=found)
 
 
 def _merge(

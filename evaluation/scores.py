@@ -9,7 +9,7 @@ A ratio whose denominator is zero is undefined: NaN.
 Definitions follow the papers and codes named below, with their eps, centring and ddof as arguments.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.evaluation.aggregate import WEIGHT, Sums
+from pelagos.evaluation.aggregate import WEIGHT, Sums, ratio
 from pelagos.evaluation.forecast_schema import (
     LEAD_TIME,
     SPACE,
@@ -28,7 +28,8 @@ from pelagos.evaluation.forecast_schema import (
     sample_dims,
     variable_names,
 )
-from pelagos.evaluation.point_sums import MAXIMA, MOMENTS, STATISTICS, SUMS, point_sums
+from pelagos.evaluation.point_sums import MAXIMA, MOMENTS, STATISTICS, point_sums
+from pelagos.preprocessing.errors import DataError
 
 Array = NDArray[np.float64]
 Values = NDArray[Any]
@@ -67,27 +68,39 @@ def accumulate(
     """
     check_pair(forecast, truth)
     area = np.asarray(grid_of(truth).area_weights() if weights is None else weights.transpose(*SPACE))
-    known = [name for name in SUMS if scales or name not in NORMALISED]
-    parts = {}
+    parts: dict[str, dict[str, Array]] = {}
+    dims: tuple[Hashable, ...] = ()
     for name in variable_names(forecast):
         field = ordered_fields(forecast[[name]])[name]
+        if field.dims != (dims := dims or field.dims):
+            raise DataError(
+                f"the variables of a forecast must have the same dimensions: {dims}, {field.dims}"
+            )
+        shape = [field.sizes[dim] for dim in dims[:-2]]
         found: dict[str, list[Array]] = {}
         for p, t, c in _samples(field, truth, climatology, name):
             sums = _sums(p, t, c, area, scales[name] if scales else (0.0, 1.0))
-            for key, statistic in statistics.items():
-                sums[key] = _weighted(statistic, p, t, area)
+            sums |= {key: _weighted(statistic, p, t, area) for key, statistic in statistics.items()}
             for key, values in sums.items():
                 found.setdefault(key, []).append(values)
-        shape = [field.sizes[dim] for dim in field.dims[:-2]]
-        arrays = {key: (field.dims[:-2], np.stack(value).reshape(shape)) for key, value in found.items()}
-        parts[name] = xr.Dataset(arrays)
-    state = xr.concat(parts.values(), dim=xr.Variable("variable", list(parts))).transpose(..., "variable")
-    state = state.assign_coords({dim: forecast[dim].variable for dim in field.dims[:-2]})
-    anomalies = climatology is not None
-    moments = ["weight", *MOMENTS]
-    moments += [ANOMALY + key for key in moments] if anomalies else []
-    summed = [*known, *statistics, *([ANOMALY + key for key in ANOMALIES] if anomalies else [])]
+        parts[name] = {key: np.stack(value).reshape(shape) for key, value in found.items()}
+    labels = {str(dim): forecast[dim].variable for dim in dims[:-2]}
+    state = _labelled(parts, labels)
+    left_out = NORMALISED if scales is None else ()
+    moments = [key for key in state if str(key).removeprefix(ANOMALY) in (WEIGHT, *MOMENTS)]
+    others = (*MAXIMA, *left_out, *(key for key in moments if not str(key).endswith(WEIGHT)))
+    summed = [key for key in state if key not in others]
     return Sums(state[summed], state[[*MAXIMA]], group_by_variable(truth[list(parts)]), state[moments])
+
+
+def _labelled(parts: Mapping[str, Mapping[str, Array]], labels: Mapping[str, xr.Variable]) -> xr.Dataset:
+    """(*samples, lead_time, variable) each statistic of all variables."""
+    dims = (*labels, "variable")
+    arrays = {
+        key: (dims, np.stack([part[key] for part in parts.values()], axis=-1))
+        for key in next(iter(parts.values()))
+    }
+    return xr.Dataset(arrays, {"variable": list(parts), **labels})
 
 
 def _samples(
@@ -139,7 +152,7 @@ def _weighted(statistic: Statistic, p: Values, t: Values, weights: Array) -> Arr
 
 def relative_l1(sums: Sums, floor: float = 0.0) -> xr.DataArray:
     """Σ|e| / Σ|t| over points and variables of a group, Σ|t| at least `floor` (Poseidon: 1e-10)."""
-    return _ratio(sums.sum("absolute_error"), sums.sum("absolute_truth").clip(min=floor))
+    return ratio(sums.sum("absolute_error"), sums.sum("absolute_truth").clip(min=floor))
 
 
 def normalised_relative_l1(sums: Sums, floor: float = 0.0) -> xr.DataArray:
@@ -148,17 +161,17 @@ def normalised_relative_l1(sums: Sums, floor: float = 0.0) -> xr.DataArray:
     Poseidon's score, up to its floor of 1e-10. Needs `accumulate` with scales.
     """
     error, size = NORMALISED
-    return _ratio(sums.sum(error), sums.sum(size).clip(min=floor))
+    return ratio(sums.sum(error), sums.sum(size).clip(min=floor))
 
 
 def relative_l2(sums: Sums, floor: float = 0.0) -> xr.DataArray:
     """√Σe² / √Σt² over points and variables of a group, √Σt² at least `floor`."""
-    return _ratio(sums.sum("squared_error") ** 0.5, (sums.sum("squared_truth") ** 0.5).clip(min=floor))
+    return ratio(sums.sum("squared_error") ** 0.5, (sums.sum("squared_truth") ** 0.5).clip(min=floor))
 
 
 def nrmse(sums: Sums, eps: float = 0.0) -> xr.DataArray:
     """√(⟨e²⟩ / (⟨t²⟩ + eps)); PDEBench has eps 0, The Well and MPP 1e-7, on normalised fields."""
-    return _ratio(sums.mean("squared_error"), sums.mean("squared_truth") + eps) ** 0.5
+    return ratio(sums.mean("squared_error"), sums.mean("squared_truth") + eps) ** 0.5
 
 
 def vrmse(sums: Sums, eps: float = 0.0, ddof: int = 1) -> xr.DataArray:
@@ -170,7 +183,7 @@ def vrmse(sums: Sums, eps: float = 0.0, ddof: int = 1) -> xr.DataArray:
     squares = sums.central("squared_truth")
     variance = squares / (weight - ddof).where(weight > ddof)
     mean_variance = sums.grouped(variance) / sums.grouped(xr.ones_like(weight))
-    return _ratio(sums.mean("squared_error"), mean_variance + eps) ** 0.5
+    return ratio(sums.mean("squared_error"), mean_variance + eps) ** 0.5
 
 
 def rmse(sums: Sums) -> xr.DataArray:
@@ -213,7 +226,7 @@ def correlation(sums: Sums, *, centred: bool = False, anomalies: bool = False) -
         return sums.grouped(sums.central(product, prefix)) if centred else sums.sum(prefix + product)
 
     pp, tt = second("squared_forecast"), second("squared_truth")
-    found = _ratio(second("product"), pp**0.5 * tt**0.5)
+    found = ratio(second("product"), pp**0.5 * tt**0.5)
     # A forecast that isn't a number correlates with nothing; where there is no truth, nothing is known.
     return found.where(np.isfinite(pp) | ~(tt > 0), -np.inf)
 
@@ -262,8 +275,3 @@ def geometric_mean(metric: xr.DataArray, dim: str = LEAD_TIME) -> xr.DataArray:
     """exp⟨ln metric⟩ over a dimension (APEBench, over at most 100 steps)."""
     mean = metric.copy(data=np.log(metric.values)).mean(dim)
     return mean.copy(data=np.exp(mean.values))
-
-
-def _ratio(numerator: xr.DataArray, denominator: xr.DataArray) -> xr.DataArray:
-    """NaN, that is undefined, where the denominator is zero."""
-    return numerator / denominator.where(denominator > 0)

@@ -272,7 +272,9 @@ def submit(
     time: Annotated[str | None, typer.Option(help="Limit, such as 1-12:00:00.")] = None,
     partition: Annotated[str | None, typer.Option(help="To run in.")] = None,
     account: Annotated[str | None, typer.Option(help="To charge.")] = None,
-    parts: Annotated[int | None, typer.Option(help="Tasks of an array that share a build.")] = None,
+    parts: Annotated[
+        int | None, typer.Option(help="Tasks of an array that share a build or an evaluation.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job, submit nothing.")] = False,
     trust: TrustOption = None,
 ) -> None:

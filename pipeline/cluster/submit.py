@@ -28,6 +28,8 @@ from pelagos.preprocessing.errors import ConfigError, PelagosError
 SCRIPTS = SHIPPED / "slurm"
 WITH_SCRIPT = ("build", *PARALLEL, "evaluate")
 """Commands that have a job script in `slurm/`."""
+SHARED = ("build", "evaluate")
+"""Commands that the tasks of an array can share."""
 
 
 class SubmitError(PelagosError, RuntimeError):
@@ -47,7 +49,7 @@ class SlurmConfig(Config):
         partition: the partition to run in.
         account: the account to charge.
         grace: time before the limit at which training is asked to write a checkpoint and stop [s].
-        parts: the number of array tasks that share a build.
+        parts: the number of array tasks that share a build or an evaluation.
         chain: the number of training jobs queued one after the other, for clusters that do not requeue.
         options: any other options of sbatch by their long names; null for a flag.
         env: the shell file that prepares a job for the cluster, instead of `slurm/env.sh`.
@@ -160,8 +162,8 @@ class SlurmJob:
 
     def submissions(self) -> list[list[str]]:
         """Options of each call of sbatch, in order; `{before}` stands for the number of the job before."""
-        if self.command == "build" and self.slurm.parts > 1:
-            # After any end: the last job also builds what failed tasks have left undone, which no other task could.
+        if self.command in SHARED and self.slurm.parts > 1:
+            # After any end: the last job also does what failed tasks have left undone, which no other task could.
             return [[f"--array=1-{self.slurm.parts}"], ["--dependency=afterany:{before}"]]
         return [[] for _ in range(self.slurm.chain)]
 

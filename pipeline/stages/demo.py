@@ -26,14 +26,14 @@ from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.commands import PARALLEL, STAGES, config_class, stage_module
 from pelagos.pipeline.runs.configuration import dump, validate
 from pelagos.pipeline.runs.progress import console
+from pelagos.pipeline.stages import evaluate
 from pelagos.pipeline.stages.demo_contract import DemoContract, Score
 from pelagos.pipeline.stages.demo_report import demo_report
-from pelagos.pipeline.stages.evaluate import EvaluateStage, evaluation_of, load_model
+from pelagos.pipeline.stages.evaluate import EvaluateStage
 from pelagos.pipeline.training.memory import PeakMemory
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, PelagosError
 from pelagos.preprocessing.files.durable import write_json
-from pelagos.preprocessing.store.store import open_store
 
 Values = dict[str, Any]
 RESTARTED = ("simulate", "forecast")
@@ -197,10 +197,8 @@ def _conclude(
 
 
 def _read_evaluation(config: EvaluateStage) -> Evaluation:
-    """The evaluation, from the forecasts that its stage has written."""
-    store = open_store(config.store)
-    models = {name: load_model(config, name) for name in config.models}
-    return evaluation_of(config, store, config.starts.plan(store), models)
+    """The evaluation, from what its stage has written."""
+    return evaluate.evaluation_of(evaluate.begin(config))
 
 
 def _summarise_demo(

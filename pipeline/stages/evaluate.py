@@ -1,33 +1,42 @@
-"""Evaluation: forecasts of several models on one store, scored beside baselines."""
+"""Evaluation: forecasts of several models on one store, scored beside baselines, frame by frame."""
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field, model_validator
 
 from pelagos.evaluation.baselines import BaselineName
-from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
-from pelagos.evaluation.forecast_zarr import read_forecasts
+from pelagos.evaluation.forecast_plan import StartBatch, StartsConfig
 from pelagos.evaluation.report.evaluation_report import evaluation_report
 from pelagos.evaluation.score_summary import describe_failures, describe_left_out, groups_of, json_values
+from pelagos.evaluation.streaming.batch_archive import BatchArchive
+from pelagos.evaluation.streaming.evaluator import Evaluator
+from pelagos.evaluation.streaming.region import RegionChoice, make_regions
+from pelagos.evaluation.streaming.score_archive import labelled, read_attributes, read_scores, write_scores
 from pelagos.evaluation.streaming.score_plan import TRUTH
-from pelagos.evaluation.verification import Evaluation, evaluate_forecasts
-from pelagos.pipeline.forecasting.forecast_file import write_forecasts
+from pelagos.evaluation.verification import Evaluation, describe_scores, make_evaluator
 from pelagos.pipeline.forecasting.forecaster import Forecaster
 from pelagos.pipeline.forecasting.strategy import Mode
-from pelagos.pipeline.runs import run_folder
-from pelagos.pipeline.runs.domain_fit import fit
-from pelagos.pipeline.runs.model_folder import Model, load
-from pelagos.pipeline.runs.progress import Bar, bar
+from pelagos.pipeline.runs import run_folder, run_inputs
+from pelagos.pipeline.runs.model_checksum import model_checksum
+from pelagos.pipeline.runs.model_folder import load
+from pelagos.pipeline.runs.progress import bar
+from pelagos.pipeline.runs.remarks import say
+from pelagos.pipeline.runs.run_inputs import RunInput, store_checksum
+from pelagos.pipeline.stages.scored_forecasts import ForecastFiles, ModelFrames
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
-from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.files.durable import sole_writer, write_json
+from pelagos.preprocessing.config import Changeable, Config
+from pelagos.preprocessing.files.durable import LockedError, sole_writer, write_json
 from pelagos.preprocessing.files.location import Folder, Location
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import Variable
+
+SCORES = "scores.zarr"
 
 
 class EvaluateStage(Config):
@@ -36,7 +45,7 @@ class EvaluateStage(Config):
     Attributes:
         models: name in the report -> a folder, or models:/NAME@ALIAS of the registry.
         store: the truth.
-        output: folder of the forecasts (`forecasts/NAME.zarr`), `scores.json` and `report.html`.
+        output: folder of the forecasts (`forecasts/NAME.zarr`), `scores.json`, `scores.zarr` and `report.html`.
         starts: which forecasts are made.
         baselines: `persistence` repeats the initial frame; `linear_extrapolation` goes on as in the step before it;
             `climatology` is the mean over the training split by hour of the day; `stencil` is a linear map of each
@@ -44,10 +53,14 @@ class EvaluateStage(Config):
         training: the split that baselines are fitted to.
         mode: `rollout` feeds each step's forecast into the next; `direct` asks for every lead time
             from the initial frame.
+        regions: parts of the domain that are scored apart as well: names such as `tropics`, boxes, masks.
         batch: forecasts computed together.
         threads: of the CPU; results are bit-identical only for the same number.
+        keep_forecasts: whether the models' forecasts are written.
         title: of the report.
         pictures: which sample the report shows.
+        part: `i/n` makes and scores only this share of the forecasts, for arrays of jobs; the last one to end completes
+            the evaluation.
         tracking: where the registry is.
     """
 
@@ -59,10 +72,13 @@ class EvaluateStage(Config):
     baselines: tuple[BaselineName, ...] = ("persistence",)
     training: str = "train"
     mode: Mode = "rollout"
+    regions: tuple[RegionChoice, ...] = ()
     batch: int = Field(default=16, gt=0)
     threads: int = Field(default=2, gt=0)
+    keep_forecasts: bool = True
     title: str = "Evaluation"
     pictures: int = Field(default=0, ge=0)
+    part: Changeable[Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")]] = "1/1"
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
@@ -71,51 +87,145 @@ class EvaluateStage(Config):
             raise ValueError(f"models: {TRUTH} is what they are held against; give the model another name")
         if clash := sorted(set(self.models) & set(self.baselines)):
             raise ValueError(f"models: {', '.join(clash)} is the name of a baseline; give the model another")
+        position, count = self.share
+        if position >= count:
+            raise ValueError(f"part: {self.part} must be one of 1/{count} to {count}/{count}")
         return self
 
+    @property
+    def share(self) -> tuple[int, int]:
+        """The share of the forecasts as a position, counted from 0, and the number of shares."""
+        number, count = map(int, self.part.split("/"))
+        return number - 1, count
 
-def run(config: EvaluateStage) -> Evaluation:
-    """Make the forecasts, score them, and write the report.
+
+@dataclass(frozen=True, eq=False)
+class EvaluationRun:
+    """An evaluation that is under way in its folder.
+
+    Attributes:
+        config: the configuration.
+        store: the truth.
+        evaluator: what scores the forecasts.
+        archive: the scores of finished batches.
+        files: where forecasts are written, by model.
+        facts: what the scores are to say of the models.
+    """
+
+    config: EvaluateStage
+    store: Store
+    evaluator: Evaluator
+    archive: BatchArchive
+    files: Mapping[str, ForecastFiles]
+    facts: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def scores(self) -> Path:
+        """Where what is kept of all forecasts is written."""
+        return self.config.output / SCORES
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether all forecasts have been scored, perhaps by a process that was killed afterwards."""
+        return read_attributes(self.scores).get("digest") == self.archive.digest
+
+    def is_finished(self, batch: StartBatch) -> bool:
+        """Whether a batch has been scored and its forecasts are written."""
+        return self.archive.is_finished(batch) and all(one.is_written(batch) for one in self.files.values())
+
+
+def run(config: EvaluateStage) -> Evaluation | None:
+    """Make the forecasts, score them, and write the report; batches that a killed process has finished are kept.
+
+    Returns:
+        The evaluation; None for a share of it that was not the last to end.
 
     Raises:
         ConfigError: the output folder holds another evaluation.
         DataError: a model does not know the store, or no forecast fits into the split.
         LockedError: another process writes to the output folder.
     """
-    with sole_writer(config.output):
-        return _evaluate(config)
+    position, count = config.share
+    # Shares of one evaluation work side by side; an evaluation on its own excludes all others.
+    with sole_writer(config.output, shared=count > 1), _sole_share(config):
+        work = begin(config)
+        if not work.is_scored:
+            _score(work, work.archive.batches[position::count])
+        if count == 1:
+            return conclude(work)
+    return _conclude_if_last(work)
 
 
-def _evaluate(config: EvaluateStage) -> Evaluation:
+@contextmanager
+def _sole_share(config: EvaluateStage) -> Iterator[None]:
+    """Keep out a second start of the same share."""
+    position, count = config.share
+    share = config.output.with_name(f"{config.output.name}-part-{position + 1}-of-{count}")
+    with sole_writer(share) if count > 1 else nullcontext():
+        yield
+
+
+def begin(config: EvaluateStage) -> EvaluationRun:
+    """Open what an evaluation needs and claim its folder, or find it claimed by the same evaluation.
+
+    Raises:
+        ConfigError: the folder holds another evaluation.
+        DataError: a model does not know the store, or no forecast fits into the split.
+    """
     store = open_store(config.store)
     plan = config.starts.plan(store)
-    models = {name: load_model(config, name) for name in config.models}
-    run_folder.claim(config.output, config, run_folder.fingerprint(config))
+    folders = {name: model_registry.resolve(path, config.tracking) for name, path in config.models.items()}
     forecasters = {
-        name: Forecaster(model, store, config.mode, config.batch, config.threads, f"model {name}")
-        for name, model in models.items()
+        name: Forecaster(load(folder), store, config.mode, config.batch, config.threads, f"model {name}")
+        for name, folder in folders.items()
     }
+    inputs = _inputs(config, store, folders)
+    run_inputs.claim(config.output, config, inputs)
+    # Wherever it is written, it is the same evaluation.
+    content = config.model_copy(update={"output": Path()})
+    digest = run_folder.fingerprint(content, *(one.checksum for one in inputs), changeable=True)
     for forecaster in forecasters.values():
+        forecaster.check(plan)
         forecaster.warn(plan)
-    forecasts = len(plan.trajectories) * len(plan.starts)
-    with bar("evaluate", len(models) * forecasts) as show:
-        for number, (name, forecaster) in enumerate(forecasters.items()):
-            count = partial(_show_progress, show, number * forecasts, name)
-            write_forecasts(forecaster, plan, forecast_path(config, name), {}, show=count)
-    evaluation = evaluation_of(config, store, plan, models)
-    write_json(config.output / "scores.json", json_values(evaluation.scores))
-    evaluation_report(config.title, evaluation).write(config.output / "report.html")
-    _print_scores(evaluation)
-    return evaluation
+    files = {
+        name: ForecastFiles(forecast_path(config, name), one, plan, digest, alone=config.share[1] == 1)
+        for name, one in forecasters.items()
+        if config.keep_forecasts
+    }
+    evaluator = make_evaluator(
+        store,
+        plan,
+        _variables(forecasters.values()),
+        {name: ModelFrames(one, plan) for name, one in forecasters.items()},
+        config.baselines,
+        config.training,
+        regions=make_regions(config.regions, store),
+        pictured=config.pictures,
+        sinks=files,
+        size=config.batch,
+    )
+    archive = BatchArchive(config.output / "batches", evaluator.plan, plan.batches(config.batch), digest)
+    facts = {
+        name: {"model": config.models[name], "horizon": one.fit.horizon} for name, one in forecasters.items()
+    }
+    return EvaluationRun(config, store, evaluator, archive, files, facts)
 
 
-def load_model(config: EvaluateStage, name: str) -> Model:
-    """One of the models of a configuration."""
-    return load(model_registry.resolve(config.models[name], config.tracking))
+def _inputs(config: EvaluateStage, store: Store, folders: Mapping[str, Path]) -> list[RunInput]:
+    models = [
+        RunInput(f"model {name}", config.models[name], str(folder), model_checksum(folder))
+        for name, folder in folders.items()
+    ]
+    path = str(config.store)
+    return [*models, RunInput(f"store {path}", path, path, store_checksum(store))]
 
 
-def _show_progress(show: Bar, before: int, name: str, done: int) -> None:
-    show(before + done, name)
+def _variables(forecasters: Iterable[Forecaster]) -> list[Variable]:
+    """All variables that one of the models has."""
+    variables: dict[str, Variable] = {}
+    for forecaster in forecasters:
+        variables = {variable.key: variable for variable in forecaster.domain.outputs} | variables
+    return list(variables.values())
 
 
 def forecast_path(config: EvaluateStage, name: str) -> Path:
@@ -123,29 +233,55 @@ def forecast_path(config: EvaluateStage, name: str) -> Path:
     return config.output / "forecasts" / f"{name}.zarr"
 
 
-def evaluation_of(
-    config: EvaluateStage, store: Store, plan: ForecastPlan, models: Mapping[str, Model]
-) -> Evaluation:
-    """Score the forecasts of models on disk, and the baselines, for all variables that one of the models has."""
-    forecasts = {name: read_forecasts(forecast_path(config, name)) for name in models}
-    domains = {name: model.domain(store.dataset) for name, model in models.items()}
-    variables: dict[str, Variable] = {}
-    for domain in domains.values():
-        variables = {variable.key: variable for variable in domain.outputs} | variables
-    facts = {
-        name: {"model": config.models[name], "horizon": fit(domain, store, ()).horizon}
-        for name, domain in domains.items()
-    }
-    return evaluate_forecasts(
-        forecasts,
-        store,
-        plan,
-        list(variables.values()),
-        config.baselines,
-        config.training,
-        facts,
-        config.pictures,
-    )
+def _score(work: EvaluationRun, batches: Sequence[StartBatch]) -> None:
+    """Make, score and write the forecasts of those batches that are not finished."""
+    forecasts, before, done = sum(len(batch.samples) for batch in batches), torch.get_num_threads(), 0
+    try:
+        with bar("evaluate", forecasts) as show:
+            for batch in batches:
+                if not work.is_finished(batch):
+                    work.archive.write(batch, work.evaluator.score(batch))
+                done += len(batch.samples)
+                show(done)
+    finally:
+        # Forecasters of several models, frame by frame in turn, leave what they set.
+        torch.set_num_threads(before)
+
+
+def _conclude_if_last(work: EvaluationRun) -> Evaluation | None:
+    """Complete the evaluation unless other shares of it are at work or still to come."""
+    try:
+        with sole_writer(work.config.output):
+            left = 0 if work.is_scored else sum(not work.is_finished(batch) for batch in work.archive.batches)
+            if not left:
+                return conclude(work)
+            say(f"note: {left} batches of forecasts are left to other parts of the evaluation")
+    except LockedError:
+        say("note: other parts of the evaluation are at work; the last one completes it")
+    return None
+
+
+def conclude(work: EvaluationRun) -> Evaluation:
+    """Write what is kept of all forecasts, once it is all there, the scores and the report."""
+    if not work.is_scored:
+        methods = work.evaluator.plan.everything
+        contents = ((name, labelled(work.archive.merged(name), work.store.time_units)) for name in methods)
+        write_scores(work.scores, contents, {"digest": work.archive.digest})
+    for one in work.files.values():
+        one.finish()
+    evaluation = evaluation_of(work)
+    write_json(work.config.output / "scores.json", json_values(evaluation.scores))
+    evaluation_report(work.config.title, evaluation).write(work.config.output / "report.html")
+    work.archive.clear()
+    _print_scores(evaluation)
+    return evaluation
+
+
+def evaluation_of(work: EvaluationRun) -> Evaluation:
+    """The evaluation from what is kept of all forecasts."""
+    kept = read_scores(work.scores)
+    scores = describe_scores(work.store, work.evaluator.plan, kept, work.config.training, work.facts)
+    return Evaluation(scores, kept)
 
 
 def _print_scores(evaluation: Evaluation) -> None:

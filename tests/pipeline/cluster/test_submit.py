@@ -113,6 +113,16 @@ def test_a_build_in_parts_is_an_array_and_a_job_that_completes_it(
     ]
 
 
+def test_an_evaluation_in_parts_is_an_array_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(tmp_path, monkeypatch, 'echo "$@" >>calls; wc -l <calls')
+    dry = invoke("evaluate/wfde5", "--parts", "3", "--dry-run").stdout
+    assert re.findall(r"^#   sbatch (--\S+) /", dry, re.MULTILINE) == [
+        "--array=1-3",
+        "--dependency=afterany:JOB",
+    ]
+    assert 'part="${SLURM_ARRAY_TASK_ID:-1}/${SLURM_ARRAY_TASK_COUNT:-1}"' in dry
+
+
 def test_a_chain_is_as_many_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(tmp_path, monkeypatch, "echo x >>calls; wc -l <calls")
     assert "queued 1, 2, 3" in invoke("pretrain/wfde5", "slurm.chain=3").stdout

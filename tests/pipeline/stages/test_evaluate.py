@@ -1,8 +1,11 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pelagos.evaluation.streaming.batch_archive import BatchArchive
 from pelagos.models.context import Signature
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.pipeline.runs import configuration
@@ -74,3 +77,92 @@ def test_models_of_different_variables_are_scored_side_by_side(
     assert list(found["methods"]["narrow"]["groups"]) == ["displacement"]
     assert found["models"]["wide"] == {"model": str(tmp_path / "wide"), "horizon": pytest.approx(0.02)}
     assert (tmp_path / "scores" / "report.html").is_file()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, but for those that claim it and name the output or a part."""
+    claims = ("config.yaml", "run.json")
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name not in claims)
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+@pytest.fixture
+def values(waves: Path, tmp_path: Path) -> dict[str, Any]:
+    store = open_store(waves)
+    model(store, ("displacement", "displacement_rate")).save(tmp_path / "model")
+    return {
+        "models": {"net": str(tmp_path / "model")},
+        "store": waves,
+        "output": tmp_path / "whole",
+        "starts": {"split": "train", "every": 2, "steps": 2},
+        "regions": [{"name": "left", "x": [0, 0.5]}],
+        "batch": 2,
+    }
+
+
+def evaluate(values: dict[str, Any], **changes: Any) -> Any:
+    return run(configuration.validate({**values, **changes}, EvaluateStage, "evaluate.yaml"))
+
+
+def test_parts_give_what_one_process_gives(
+    values: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = evaluate(values)
+    assert list(whole.scores["methods"]["net"]["regions"]) == ["left"]
+    parted = tmp_path / "parted"
+    for part in ("2/3", "3/3"):
+        assert evaluate(values, output=parted, part=part) is None
+    assert "batches of forecasts are left to other parts" in capsys.readouterr().err
+    assert not (parted / "scores.json").exists()
+    assert evaluate(values, output=parted, part="1/3").scores == whole.scores
+    assert contents(tmp_path / "whole") == contents(parted)
+    with pytest.raises(ConfigError, match="part: 4/3 must be one of 1/3 to 3/3"):
+        configuration.validate({**values, "part": "4/3"}, EvaluateStage, "evaluate.yaml")
+
+
+class KilledError(Exception):
+    """Stands for a process that ends."""
+
+
+def test_an_evaluation_goes_on_after_the_last_finished_batch(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(values)
+    expected = contents(tmp_path / "whole")
+    for name in ("scores.zarr", "forecasts", "scores.json", "report.html"):
+        # As if it had never ended.
+        (tmp_path / "whole" / name).rename(tmp_path / f"first-{name}")
+    write = BatchArchive.write
+    written: list[int] = []
+
+    def dying(self: BatchArchive, batch: Any, windows: Iterator[Any]) -> None:
+        if len(written) == 2:
+            next(windows)
+            raise KilledError
+        written.append(batch.number)
+        write(self, batch, windows)
+
+    monkeypatch.setattr(BatchArchive, "write", dying)
+    with pytest.raises(KilledError):
+        evaluate(values)
+
+    def noting(self: BatchArchive, batch: Any, windows: Iterator[Any]) -> None:
+        written.append(batch.number)
+        write(self, batch, windows)
+
+    monkeypatch.setattr(BatchArchive, "write", noting)
+    evaluate(values)
+    assert len(written) == len(set(written)) > 2
+    assert contents(tmp_path / "whole") == expected
+
+
+def test_a_finished_evaluation_is_not_made_again(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = evaluate(values)
+    report = values["output"] / "report.html"
+    content = report.read_bytes()
+    report.unlink()
+    monkeypatch.setattr(BatchArchive, "write", None)
+    assert evaluate(values).scores == first.scores
+    assert report.read_bytes() == content
