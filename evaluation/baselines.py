@@ -18,7 +18,9 @@ from pelagos.preprocessing.quantities import dates
 
 Array = NDArray[np.float64]
 LeadTimes = Sequence[float] | Array | xr.DataArray
-BaselineName = Literal["persistence", "climatology", "linear_extrapolation", "stencil"]
+BaselineName = Literal[
+    "persistence", "climatology", "seasonal_climatology", "linear_extrapolation", "stencil"
+]
 DAY = 86400.0  # seconds
 
 

@@ -13,11 +13,14 @@ from pelagos.evaluation.aggregate import Sums
 from pelagos.evaluation.baselines import BaselineName
 from pelagos.evaluation.forecast_plan import ForecastPlan
 from pelagos.evaluation.score_summary import summarise, summarise_region
+from pelagos.evaluation.streaming.chosen_scores import EQUAL, HEADLINE_ALONE, ChosenScores
 from pelagos.evaluation.streaming.evaluator import Evaluator, FrameSink, moments_of
 from pelagos.evaluation.streaming.frame_sources import FrameSource, LabelledFrames, StoredFrames, baseline
 from pelagos.evaluation.streaming.region import WHOLE, Region
 from pelagos.evaluation.streaming.score_archive import labelled, sums_of
+from pelagos.evaluation.streaming.score_chances import score_chances
 from pelagos.evaluation.streaming.score_plan import TRUTH, ScorePlan
+from pelagos.evaluation.streaming.seasonal_frames import SeasonalFrames, dates_of
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.store.store import Store
 from pelagos.preprocessing.variables import Variable, keys
@@ -100,6 +103,7 @@ def make_evaluator(
     pictured: int = 0,
     sinks: Mapping[str, FrameSink] = MappingProxyType({}),
     size: int = BATCH,
+    chosen: ChosenScores = HEADLINE_ALONE,
 ) -> Evaluator:
     """What scores forecasts of a plan, and baselines for the same plan, against a store.
 
@@ -114,6 +118,7 @@ def make_evaluator(
         pictured: the sample of which frames are kept.
         sinks: what takes the frames of a method besides the scores.
         size: forecasts of a batch.
+        chosen: scores beside the headline.
 
     Raises:
         DataError: a baseline cannot be fitted to the training split, or a method is called like the truth.
@@ -121,7 +126,11 @@ def make_evaluator(
     if TRUTH in sources:
         raise DataError(f"a method cannot be called {TRUTH!r}: that is what it is held against")
     truth = StoredFrames(store, plan, tuple(variables))
-    everything = dict(sources) | {name: baseline(name, truth, training_split) for name in baseline_names}
+    seasonal = SeasonalFrames(truth, training_split)
+    everything = dict(sources)
+    for name in baseline_names:
+        is_seasonal = name == "seasonal_climatology"
+        everything[name] = seasonal if is_seasonal else baseline(name, truth, training_split)
     score_plan = ScorePlan.of(
         plan,
         store,
@@ -130,8 +139,10 @@ def make_evaluator(
         field_scales(truth, size),
         regions,
         pictured,
+        chosen,
     )
-    return Evaluator(score_plan, truth, everything, sinks)
+    dated = chosen.anomalies and dates_of(store) is not None
+    return Evaluator(score_plan, truth, everything, sinks, seasonal if dated else None)
 
 
 def evaluate_forecasts(
@@ -143,6 +154,7 @@ def evaluate_forecasts(
     training_split: str = "train",
     models: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     pictured: int = 0,
+    chosen: ChosenScores = HEADLINE_ALONE,
 ) -> Evaluation:
     """Score forecasts in memory, or opened from disk, as `make_evaluator` does.
 
@@ -155,6 +167,7 @@ def evaluate_forecasts(
         training_split: what baselines are fitted to.
         models: what the scores are to say of the models behind the forecasts, by method.
         pictured: the sample of which frames are kept.
+        chosen: scores beside the headline.
 
     Raises:
         DataError: a forecast does not match the truth, or a baseline cannot be fitted to the training split.
@@ -163,7 +176,7 @@ def evaluate_forecasts(
         name: LabelledFrames.of(dataset, store, plan, variables) for name, dataset in forecasts.items()
     }
     evaluator = make_evaluator(
-        store, plan, variables, sources, baseline_names, training_split, pictured=pictured
+        store, plan, variables, sources, baseline_names, training_split, pictured=pictured, chosen=chosen
     )
     states = evaluator.score_all(BATCH)
     kept = {name: labelled(state, store.time_units) for name, state in states.items()}
@@ -182,6 +195,7 @@ def describe_scores(
     A point without a value in the initial frame has no forecast: it is left out for all methods, and counted.
     """
     counts = kept[TRUTH]["count"]
+    chances = score_chances(plan, kept)
     points = counts.sum([dim for dim in counts.dims if dim != "variable"]).values
     return {
         "dataset": store.dataset,
@@ -202,14 +216,18 @@ def describe_scores(
             for key, (mean, std) in zip(plan.keys, plan.scales, strict=True)
         },
         "models": {name: dict(facts) for name, facts in models.items()},
-        "methods": {name: _describe_method(kept[name]) for name in plan.methods},
+        "resampling": chances["resampling"],
+        **({"convention": chances["convention"]} if "convention" in chances else {}),
+        "methods": {
+            name: {**_describe_method(kept[name]), **chances["methods"][name]} for name in plan.methods
+        },
     }
 
 
 def _describe_method(kept: xr.Dataset) -> dict[str, Any]:
     left_out = kept["left_out"].sum([dim for dim in kept["left_out"].dims if dim != "variable"]).values
     counts = zip(kept["variable"].values.tolist(), left_out.tolist(), strict=True)
-    regions = [name for name in kept["region"].values.tolist() if name != WHOLE]
+    regions = [name for name in kept["region"].values.tolist() if name not in (WHOLE, EQUAL)]
     return {
         **summarise(sums_of(kept)),
         **({"regions": {name: summarise_region(sums_of(kept, name)) for name in regions}} if regions else {}),

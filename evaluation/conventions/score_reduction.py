@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pelagos.evaluation.conventions.formula import Formula
 from pelagos.evaluation.conventions.formulas import FORMULAS
@@ -38,16 +39,26 @@ class Score:
     failed: Flags
 
     @property
+    def keeps_groups(self) -> bool:
+        """Whether variables are kept apart, so that there is no one curve."""
+        return self.definition.variables == "each" and len(self.groups) > 1
+
+    @property
+    def keeps_leads(self) -> bool:
+        """Whether lead times are kept apart, so that there is no one number of a group."""
+        return self.definition.lead_times == "each" and len(self.lead_times) > 1
+
+    @property
     def curve(self) -> Floats:
         """(B, L) the score at each lead time; NaN where variables are kept apart."""
-        if self.definition.variables == "each" and len(self.groups) > 1:
+        if self.keeps_groups:
             return np.full(self.by_group.shape[:2], np.nan)
         return _together(self.by_group, self.definition.variables, axis=-1)
 
     @property
     def value(self) -> Floats:
         """(B,) the one number; NaN where variables or lead times are kept apart."""
-        if self.definition.lead_times == "each" and len(self.lead_times) > 1:
+        if self.keeps_leads:
             return np.full(len(self.by_group), np.nan)
         return _over_leads(self.curve, self.definition)
 
@@ -63,20 +74,35 @@ class Score:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The number, that of each group, and the curve over lead times: plain values with intervals."""
-        together = self.estimate().to_json()
-        groups = {name: one.to_json() for name, one in self.group_estimates().items()}
-        low, high = interval(self.curve[1:])
-        failed = self.failed.any(axis=-1).sum(axis=0).tolist()
-        lines = {"value": self.curve[0], "low": low, "high": high}
-        curve = {name: _numbers(line) for name, line in lines.items()}
-        apart = {name: _numbers(self.by_group[0, :, position]) for position, name in enumerate(self.groups)}
-        return {
+        """The number, that of each group, and the curves over lead times: plain values with intervals.
+
+        What is kept apart has no number of the whole.
+        """
+        found: dict[str, Any] = {
             "meaning": self.definition.describe(),
-            **together,
-            "groups": {name: {**one, "by_lead_time": apart[name]} for name, one in groups.items()},
-            "by_lead_time": curve | {"lead_times": self.lead_times.tolist(), "failed": failed},
+            "lead_times": self.lead_times.tolist(),
         }
+        if not self.keeps_groups:
+            found |= {} if self.keeps_leads else self.estimate().to_json()
+            found["by_lead_time"] = self._curve(self.curve, slice(None))
+        groups = self.group_estimates()
+        return found | {
+            "groups": {
+                name: {
+                    **({} if self.keeps_leads else groups[name].to_json()),
+                    "by_lead_time": self._curve(self.by_group[..., position], [position]),
+                }
+                for position, name in enumerate(self.groups)
+            }
+        }
+
+    def _curve(self, curve_BL: Floats, chosen: slice | list[int]) -> dict[str, Any]:
+        low, high = interval(curve_BL[1:])
+        lines = {"value": curve_BL[0], "low": low, "high": high}
+        n, failed = (
+            one[..., chosen].any(axis=-1).sum(axis=0).tolist() for one in (self.defined, self.failed)
+        )
+        return {name: _numbers(line) for name, line in lines.items()} | {"n": n, "failed": failed}
 
     def _estimate(self, values_B: Floats, chosen: slice | list[int]) -> Estimate:
         low, high = (float(end) for end in interval(values_B[1:]))
@@ -149,21 +175,24 @@ def weighted_sum(values_S: Floats, counts_BS: Floats) -> Floats:
 
 def _median(values: Floats, counts: Floats) -> Floats:
     result = np.full((len(counts), values.shape[1]), np.nan)
+    # Whole numbers of half the size are gathered and added up in half the time.
+    whole = counts.astype(np.int32)
     for column in range(values.shape[1]):
         ordered = np.argsort(values[:, column], kind="stable")
         line = values[ordered, column]
         line = line[: int((~np.isnan(line)).sum())]
         if len(line):
-            result[:, column] = _sorted_median(line, counts[:, ordered[: len(line)]])
+            result[:, column] = _sorted_median(line, whole[:, ordered[: len(line)]])
     return result
 
 
-def _sorted_median(line: Floats, counts: Floats) -> Floats:
+def _sorted_median(line: Floats, counts_BS: NDArray[np.int32]) -> Floats:
     """(B,) the median of sorted values that count so often: the middle one, or the mean of the middle two."""
-    reached = 2 * np.cumsum(counts, axis=1)
-    total = reached[:, -1:] / 2
-    lower, upper = np.argmax(reached >= total, axis=1), np.argmax(reached > total, axis=1)
-    return np.asarray(np.where(total[:, 0] > 0, line[lower] / 2 + line[upper] / 2, np.nan))
+    reached = np.cumsum(counts_BS, axis=1, dtype=np.int32)
+    total = reached[:, -1]
+    lower = np.argmax(reached >= (total[:, None] + 1) // 2, axis=1)
+    upper = np.argmax(reached > total[:, None] // 2, axis=1)
+    return np.asarray(np.where(total > 0, line[lower] / 2 + line[upper] / 2, np.nan))
 
 
 def _max(values: Floats, counts: Floats) -> Floats:

@@ -10,21 +10,28 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.evaluation.frame_sums import edge_sums, grid_scale, quadrant_power, spectral_sums, tail_counts
+from pelagos.evaluation.frame_sums import (
+    edge_sums,
+    ensemble_sums,
+    grid_scale,
+    quadrant_power,
+    spectral_sums,
+    tail_counts,
+)
 from pelagos.preprocessing.array_types import Flags, Floats, Ints
 from pelagos.preprocessing.grid import Grid
 
 ANOMALIES = ("anomaly_product", "anomaly_squared_forecast", "anomaly_squared_truth")
+_BANDS = ("band_error", "band_truth")
 Fields = NDArray[Any]
 
 
 class Spectra(NamedTuple):
-    """(N, K) energies by wavenumber of forecasts, truths and errors, and the largest wavenumber resolved."""
+    """(N, K) energies by wavenumber of forecasts, truths and errors."""
 
     forecast: Floats
     truth: Floats
     error: Floats
-    resolved: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +44,7 @@ class ExtraSums:
         weights: (H, W) of the points.
         thresholds: (V, K) above which an event happens.
         shares: of the quantiles.
+        members: of the ensemble, which follow each other among the forecasts of a batch.
     """
 
     widths: Mapping[str, int]
@@ -44,6 +52,7 @@ class ExtraSums:
     weights: Floats
     thresholds: Floats
     shares: tuple[float, ...]
+    members: int = 1
 
     @classmethod
     def of(
@@ -53,6 +62,7 @@ class ExtraSums:
         weights: Floats,
         thresholds: Floats,
         shares: tuple[float, ...],
+        members: int = 1,
     ) -> "ExtraSums":
         """The statistics among `needs` that are known here; whoever gathers the others knows them."""
         events, quantiles = thresholds.shape[1], len(shares)
@@ -64,13 +74,15 @@ class ExtraSums:
             (tail_counts.STATISTICS, events),
             (tail_counts.QUANTILES, quantiles),
             (spectral_sums.STATISTICS, 1),
-            (("band_error", "band_truth"), len(spectral_sums.BANDS) + 1),
+            (_BANDS, len(spectral_sums.BANDS) + 1),
             (ANOMALIES, 1),
+            (ensemble_sums.STATISTICS, 1),
+            ((ensemble_sums.RANKS,), members + 1),
         ):
             known |= dict.fromkeys(names, width)
         wanted = set(needs)
         widths = {name: width for name, width in known.items() if name in wanted}
-        return cls(widths, grid, weights, thresholds, shares)
+        return cls(widths, grid, weights, thresholds, shares, members)
 
     @property
     def width(self) -> int:
@@ -121,16 +133,44 @@ class ExtraSums:
         if self.wants(tail_counts.QUANTILES):
             found |= tail_counts.frame_quantiles(p, t, self.shares)
         if self.wants(spectral_sums.STATISTICS) and spectra is not None:
-            found |= spectral_sums.spectral_sums(*spectra)
+            found |= spectral_sums.spectral_sums(*spectra, resolved(self.grid))
+            if self.grid.kind == "latlon":
+                # Zonal spectra are per circle of latitude: their sums are no errors in a field's units.
+                found = {name: one for name, one in found.items() if name not in _BANDS}
         if self.wants(ANOMALIES) and climatology is not None:
             found |= anomaly_sums(p, t, climatology.reshape(p.shape), self.weights)
+        if self.wants((*ensemble_sums.STATISTICS, ensemble_sums.RANKS)) and self.members > 1:
+            found |= self._ensemble(p_BVHW, t_BVHW)
         parts = [self._entries(found.get(name), len(p), width) for name, width in self.widths.items()]
         return np.concatenate(parts, axis=1).reshape(*p_BVHW.shape[:2], self.width)
+
+    def _ensemble(self, p_BVHW: Fields, t_BVHW: Fields) -> dict[str, Floats]:
+        """The sums of each ensemble, with all of its members."""
+        shape = (-1, self.members, *p_BVHW.shape[1:])
+        members = np.moveaxis(p_BVHW.reshape(shape), 1, 2)
+        truth = t_BVHW.reshape(shape)[:, 0]
+        found = ensemble_sums.ensemble_sums(
+            members.reshape(-1, *members.shape[2:]), truth.reshape(-1, *truth.shape[2:]), self.weights
+        )
+        # (ensemble, variable) to (ensemble, member, variable), as the fields of a batch are ordered.
+        return {
+            name: np.repeat(one.reshape(len(truth), 1, p_BVHW.shape[1], -1), self.members, axis=1)
+            for name, one in found.items()
+        }
 
     @staticmethod
     def _entries(values: Floats | None, count: int, width: int) -> Floats:
         """(N, width); NaN where a statistic can't be had of this grid or these times."""
         return np.full((count, width), np.nan) if values is None else values.reshape(count, width)
+
+
+def resolved(grid: Grid) -> int:
+    """The number of the largest wavenumber that all axes resolve: half of the columns on latitudes."""
+    if grid.kind == "latlon":
+        return len(grid.x) // 2
+    sides = [size * step for size, step in zip(grid.shape, grid.spacing, strict=True)]
+    # Shells are 2π / longest side wide, and an axis resolves π / spacing; rounding must not lose the last.
+    return int(max(sides) / (2 * max(grid.spacing)) + 1e-9)
 
 
 def anomaly_sums(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,17 +37,20 @@ class Evaluator:
         truth: what forecasts should have been.
         sources: of the frames of each method, in the order of the plan.
         sinks: method -> what takes its frames besides the scores.
+        climatology: what anomalies are from, where a score has any.
     """
 
     plan: ScorePlan
     truth: StoredFrames
     sources: Mapping[str, FrameSource]
     sinks: Mapping[str, FrameSink] = field(default_factory=dict)
+    climatology: FrameSource | None = None
 
     def score(self, batch: StartBatch) -> Iterator[dict[str, ScoreState]]:
         """The states of the truth and of all methods, of a batch and of one window of lead times after the other."""
         scores = BatchScores(self.plan, self.plan.samples_of(batch), self.truth.at(batch, 0))
         streams = [self.truth.frames(batch), *(source.frames(batch) for source in self.sources.values())]
+        normal = repeat(None) if self.climatology is None else self.climatology.frames(batch)
         last = len(self.plan.lead_times)
         with ExitStack() as blocks:
             takers = {method: blocks.enter_context(sink.block(batch)) for method, sink in self.sinks.items()}
@@ -54,7 +58,7 @@ class Evaluator:
                 if lead % WINDOW == 0:
                     scores.begin(slice(lead, min(lead + WINDOW, last)))
                 forecasts = dict(zip(self.sources, frames, strict=True))
-                scores.add(lead, truth_BVHW, forecasts)
+                scores.add(lead, truth_BVHW, forecasts, next(normal))
                 for method, take in takers.items():
                     take(forecasts[method])
                 if (lead + 1) % WINDOW == 0 or lead + 1 == last:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.evaluation.conservation import density_arrays, domain_means
+from pelagos.evaluation.frame_sums.extra_sums import Spectra
+from pelagos.evaluation.frame_sums.spectral_sums import STATISTICS as SPECTRAL
 from pelagos.evaluation.point_sums import point_sums
 from pelagos.evaluation.streaming.frame_spectra import Modes
 from pelagos.evaluation.streaming.score_plan import BINS, REACH, TRUTH, PlanPart, ScorePlan
@@ -21,7 +23,7 @@ from pelagos.preprocessing.samples.kernel_cache import compiled
 
 Fields = NDArray[Any]
 """(B, V, H, W) physical values: float32, or float64 where a variable needs it."""
-NEVER_FORECAST = ("climatology",)
+NEVER_FORECAST = ("climatology", "seasonal_climatology")
 """Methods without a value where the training split never had one; any other without a value has failed."""
 
 
@@ -48,7 +50,13 @@ class BatchScores:
             kept["initial_quantities"][:, number] = self._means(density_BHW)
             kept["quantity_scales"][:, number] = self._means(np.abs(density_BHW))
 
-    def add(self, lead: int, truth_BVHW: Fields, forecasts: Mapping[str, Fields]) -> None:
+    def add(
+        self,
+        lead: int,
+        truth_BVHW: Fields,
+        forecasts: Mapping[str, Fields],
+        climatology_BVHW: Fields | None = None,
+    ) -> None:
         """Add the frame of one lead time: the truth, NaN where missing, and each method's own variables."""
         scored_BVHW = truth_BVHW
         if self._started_BVHW is not None:
@@ -57,7 +65,9 @@ class BatchScores:
         with np.errstate(over="ignore", invalid="ignore"):
             modes = self._add_truth(lead, truth_BVHW)
             for method, forecast_BVHW in forecasts.items():
-                self._add_forecast(method, lead, forecast_BVHW, truth_BVHW, scored_BVHW, modes)
+                self._add_forecast(
+                    method, lead, forecast_BVHW, truth_BVHW, scored_BVHW, modes, climatology_BVHW
+                )
 
     def _add_truth(self, lead: int, truth_BVHW: Fields) -> Modes | None:
         state = self.states[TRUTH]
@@ -75,6 +85,7 @@ class BatchScores:
         truth_BVHW: Fields,
         scored_BVHW: Fields,
         truth_modes: Modes | None,
+        climatology_BVHW: Fields | None,
     ) -> None:
         state, positions = self.states[method], self._plan.positions(method)
         row = lead - state.part.leads.start
@@ -85,13 +96,22 @@ class BatchScores:
             state.arrays["left_out"][:, row] = _count(truth_BVHW)[:, positions] - _count(t_BVHW)
         self._add_points(state, row, p_BVHW, t_BVHW)
         self._add_maps(state, lead, p_BVHW, t_BVHW)
-        modes = None
+        modes, spectra = None, None
         if self._plan.spectra is not None and truth_modes is not None:
             modes = self._plan.spectra.modes(_flat(p_BVHW))
             shape = (len(p_BVHW), -1, *truth_modes.shape[1:])
-            errors = modes - _flat(_chosen(truth_modes.reshape(shape), positions))
-            energy = self._plan.spectra.energy(errors).reshape(*p_BVHW.shape[:2], -1)
+            own_modes = _flat(_chosen(truth_modes.reshape(shape), positions))
+            energies = self._plan.spectra.energy(modes - own_modes)
+            energy = energies.reshape(*p_BVHW.shape[:2], -1)
+            if self._plan.extra.wants(SPECTRAL):
+                own, of_truth = (self._plan.spectra.energy(one) for one in (modes, own_modes))
+                spectra = Spectra(own, of_truth, energies)
             _add_spectra(state, row, "error_spectrum", energy)
+        if self._plan.extra.width:
+            normal = None if climatology_BVHW is None else _chosen(climatology_BVHW, positions)
+            state.arrays["extra"][:, row] = self._plan.extra.gather(
+                p_BVHW, t_BVHW, positions, spectra, normal
+            )
         self._add_any(method, lead, p_BVHW, t_BVHW, modes)
 
     def _add_points(self, state: ScoreState, row: int, p_BVHW: Fields, t_BVHW: Fields) -> None:

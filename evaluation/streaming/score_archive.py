@@ -77,7 +77,12 @@ def _coordinates(state: ScoreState, time_units: str) -> dict[str, Any]:
     if method == TRUTH:
         return given
     regions = [region.name for region in plan.regions]
-    return given | {"region": regions, "statistic": list(STATISTICS), "map": list(MAPS)}
+    return given | {
+        "region": regions,
+        "statistic": list(STATISTICS),
+        "entry": np.array(plan.extra.labels, dtype=str),
+        "map": list(MAPS),
+    }
 
 
 def write_scores(

@@ -13,7 +13,9 @@ import numpy as np
 
 from pelagos.evaluation.conservation import quantity_names
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartBatch, lead_times
+from pelagos.evaluation.frame_sums.extra_sums import ExtraSums
 from pelagos.evaluation.point_sums import STATISTICS
+from pelagos.evaluation.streaming.chosen_scores import HEADLINE_ALONE, ChosenScores
 from pelagos.evaluation.streaming.frame_spectra import FrameSpectra
 from pelagos.evaluation.streaming.region import Region, whole
 from pelagos.preprocessing.array_types import Floats, Ints
@@ -51,6 +53,7 @@ class ScorePlan:
         scales: mean and deviation of each variable.
         grid: of all fields.
         pictured: the sample of which frames are kept.
+        chosen: scores beside the headline.
     """
 
     forecasts: ForecastPlan
@@ -61,6 +64,7 @@ class ScorePlan:
     scales: Floats
     grid: Grid
     pictured: int = 0
+    chosen: ChosenScores = HEADLINE_ALONE
 
     @classmethod
     def of(
@@ -72,6 +76,7 @@ class ScorePlan:
         scales: Mapping[str, tuple[float, float]],
         regions: tuple[Region, ...] = (),
         pictured: int = 0,
+        chosen: ChosenScores = HEADLINE_ALONE,
     ) -> "ScorePlan":
         """The plan of forecasts from a store's frames; a picture beyond the last sample counts from the first again."""
         return cls(
@@ -79,10 +84,11 @@ class ScorePlan:
             lead_times(store, forecasts),
             tuple(variables),
             methods,
-            regions or (whole(store.grid),),
+            (*(regions or (whole(store.grid),)), *chosen.regions(store.grid)),
             np.array([scales[variable.key] for variable in variables]).reshape(len(variables), 2),
             store.grid,
             pictured % math.prod(forecasts.sample_shape),
+            chosen,
         )
 
     @property
@@ -127,6 +133,11 @@ class ScorePlan:
         return FrameSpectra.of(self.grid)
 
     @cached_property
+    def extra(self) -> ExtraSums:
+        """What is gathered beyond the sums of points."""
+        return self.chosen.extra_sums(self.grid, self.scales)
+
+    @cached_property
     def quantities(self) -> tuple[str, ...]:
         """What the equations may conserve, as far as the variables determine it."""
         return quantity_names(self.keys, self.grid)
@@ -153,6 +164,7 @@ class ScorePlan:
             "region": len(self.regions),
             "variable": len(self.variables_of(method)),
             "statistic": len(STATISTICS),
+            "entry": self.extra.width,
             "wavenumber": len(self.spectra.wavenumbers) if self.spectra else 0,
             "quantity": len(self.quantities_of(method)),
             "bin": BINS + 2,

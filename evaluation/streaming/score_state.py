@@ -46,6 +46,8 @@ OF_TRUTH: Mapping[str, Kept] = {
 OF_METHODS: Mapping[str, Kept] = {
     **BOTH,
     "points": Kept(("sample", "lead_time", "region", "variable", "statistic"), np.float64),
+    # What chosen scores need beyond the sums of points, see `extra_sums`.
+    "extra": Kept(("sample", "lead_time", "variable", "entry"), np.float64),
     # How many points have a truth, but nothing to forecast it from.
     "left_out": Kept(("sample", "lead_time", "variable"), np.int64),
     "error_spectrum_sum": Kept(("lead_time", "variable", "wavenumber"), np.float64),

@@ -4,6 +4,7 @@ Shapes: B forecasts, C fields of the equation, S scalars, H rows, W columns.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,18 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from pelagos.evaluation.forecast_plan import ForecastPlan, StartBatch
+from pelagos.evaluation.streaming.frame_sources import StoredFrames
+from pelagos.evaluation.truth import scalar_values, static_fields
 from pelagos.models.layers.fourier_resample import fourier_resample
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.physics.equation import Equation
+from pelagos.preprocessing.physics.equation_fit import check_fit
 from pelagos.preprocessing.physics.pde import PDE
+from pelagos.preprocessing.store.store import Store
+from pelagos.preprocessing.variables import keys
 
 
 class SolverConfig(Config):
@@ -102,3 +109,60 @@ def _refined(coarse_BCHW: Tensor, shape: tuple[int, int], equation: PDE) -> Tens
     size = [factor * (n + 2) for factor, n in zip(factors, (rows, columns), strict=True)]
     fine = F.interpolate(padded, size=size, mode="bilinear", align_corners=False)
     return fine[..., factors[0] : -factors[0], factors[1] : -factors[1]]
+
+
+@dataclass(frozen=True, eq=False)
+class SolverFrames:
+    """The coarse solver's forecasts of a plan, frame by frame, as an evaluation takes them."""
+
+    config: SolverConfig
+    equation: PDE
+    stored: StoredFrames
+
+    @classmethod
+    def of(cls, config: SolverConfig, store: Store, plan: ForecastPlan) -> "SolverFrames":
+        """The solver on a store's grid, with its scalars and static fields.
+
+        Raises:
+            ConfigError: the grid can't be divided as the configuration says.
+            DataError: the store's fields are not what the equation takes them for.
+        """
+        equation = config.equation.build()
+        check_fit(equation, store)
+        config.coarse_shape(store.grid.shape)
+        own = {variable.key: variable for variable in store.variables}
+        if missing := [key for key in keys(equation.variables) if key not in own]:
+            raise DataError(
+                f"solver: {store.path} lacks {', '.join(missing)}, which the {equation.kind} equation needs"
+            )
+        channels = tuple(own[key] for key in keys(equation.variables))
+        return cls(config, equation, StoredFrames(store, plan, channels))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The keys of the equation's variables."""
+        return self.stored.variables
+
+    def frames(self, batch: StartBatch) -> Iterator[Floats]:
+        """(B, V, H, W) fields at one lead time after the other, in float64."""
+        store, plan = self.stored.store, self.stored.plan
+        trajectories = [one.trajectory for one in batch.samples]
+        static = [static_fields(store, number, self.equation.static_variables) for number in trajectories]
+        scalars = [self._scalars(number) for number in trajectories]
+        return solve_coarsely(
+            self.config,
+            self.stored.at(batch, 0),
+            np.stack(static),
+            np.stack(scalars),
+            plan.stride * store.dt,
+            plan.steps,
+        )
+
+    def _scalars(self, trajectory: int) -> Floats:
+        store, names = self.stored.store, self.equation.scalars
+        values = scalar_values(store, trajectory, names)
+        if missing := [name for name, value in zip(names, values, strict=True) if not np.isfinite(value)]:
+            raise DataError(
+                f"solver: {store.path}: trajectory {trajectory} has no value of {', '.join(missing)}"
+            )
+        return values

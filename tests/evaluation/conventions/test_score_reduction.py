@@ -111,3 +111,14 @@ def test_a_statistic_that_was_not_gathered_is_named() -> None:
     statistics = SampleStatistics({"weight": np.ones((1, 1, 1))}, {"u": "u"}, np.ones(1))
     with pytest.raises(DataError, match="'squared_error' was not gathered; there are weight"):
         compute_score(ScoreDefinition(name="x", formula="rmse"), statistics, np.ones((1, 1)))
+
+
+def test_what_is_kept_apart_has_no_number_of_the_whole(gather: Gather, fields: tuple[Array, Array]) -> None:
+    statistics = gather(*fields)
+    apart = ScoreDefinition(name="x", formula="rmse", variables="each", lead_times="each", pool_samples=True)
+    found = compute_score(apart, statistics, once(statistics)).to_json()
+    assert set(found) == {"meaning", "lead_times", "groups"}
+    expected = np.sqrt(((fields[0] - fields[1])[:, :, 1] ** 2).mean(axis=(0, -2, -1)))
+    assert set(found["groups"]["density"]) == {"by_lead_time"}
+    np.testing.assert_allclose(found["groups"]["density"]["by_lead_time"]["value"], expected, rtol=1e-12)
+    assert found["groups"]["density"]["by_lead_time"]["n"] == [7, 7, 7, 7]

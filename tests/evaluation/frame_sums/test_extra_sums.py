@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pelagos.evaluation.frame_sums.extra_sums import ANOMALIES, ExtraSums, Spectra, anomaly_sums
+from pelagos.evaluation.frame_sums.extra_sums import ANOMALIES, ExtraSums, Spectra, anomaly_sums, resolved
 from pelagos.preprocessing.grid import Grid, Sides
 
 AXIS = np.arange(8, dtype=np.float64)
@@ -52,8 +52,15 @@ def test_what_the_grid_or_the_times_do_not_give_is_undefined() -> None:
 def test_spectra_are_taken_as_they_are_given() -> None:
     field, energy = np.zeros((1, 2, 8, 8)), np.ones((2, 6))
     kept = extra("top_octave_truth", "top_octave_forecast")
-    found = kept.gather(field, field, np.arange(2), Spectra(3 * energy, energy, energy, 4), None)
+    found = kept.gather(field, field, np.arange(2), Spectra(3 * energy, energy, energy), None)
     np.testing.assert_array_equal(found[0], [[6, 2], [6, 2]])
+
+
+def test_the_coarser_axis_says_what_is_resolved() -> None:
+    assert resolved(GRID) == 4
+    oblong = Grid("cartesian", AXIS, np.arange(0.0, 8.0, 0.25), SIDES, SIDES)
+    assert resolved(oblong) == 4
+    assert resolved(Grid("latlon", AXIS, np.arange(0.0, 360.0, 30.0), ("pole", "pole"), SIDES)) == 6
 
 
 def test_anomalies_count_where_truth_and_climatology_exist() -> None:

@@ -2,8 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from pelagos.pipeline.forecasting.coarse_solver import SolverConfig, solve_coarsely
-from pelagos.preprocessing.errors import ConfigError
+from pelagos.evaluation.forecast_plan import ForecastPlan
+from pelagos.evaluation.point_sums import SUMS
+from pelagos.evaluation.verification import make_evaluator
+from pelagos.pipeline.forecasting.coarse_solver import SolverConfig, SolverFrames, solve_coarsely
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
+from pelagos.preprocessing.sources.formats import well_writer
+from pelagos.preprocessing.store.store import Store, open_store
 
 WAVE = {"kind": "wave"}
 GAS = {"kind": "euler"}
@@ -60,3 +68,42 @@ def test_longer_steps_on_the_same_grid_are_another_way_to_save() -> None:
 def test_a_grid_that_cannot_be_divided_is_refused() -> None:
     with pytest.raises(ConfigError, match="15 x 16 points are no multiple of 2"):
         solver(WAVE).coarse_shape((15, 16))
+
+
+PLAN = ForecastPlan((2,), (0, 1), 1, 2, "test")
+
+
+@pytest.fixture(scope="module")
+def waves(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("waves")
+    simulation = {
+        "equation": WAVE,
+        "num_trajectories": 3,
+        "shape": (16, 16),
+        "num_frames": 4,
+        "interval": 0.02,
+    }
+    well_writer.write(simulate(SimulateConfig.model_validate(simulation)), folder / "waves.hdf5")
+    config = {
+        "dataset": "waves",
+        "source": {"kind": "the_well", "paths": str(folder / "waves.hdf5")},
+        "root": str(folder / "stores"),
+        "splits": {"kind": "trajectories", "test": 1},
+    }
+    return open_store(build(BuildConfig.model_validate(config)))
+
+
+def test_on_the_datas_own_grid_the_solver_finds_the_truth_again(waves: Store) -> None:
+    position, errors = SUMS.index("squared_error"), {}
+    for coarsen in (1, 2):
+        source = SolverFrames.of(solver(WAVE, coarsen=coarsen), waves, PLAN)
+        evaluator = make_evaluator(waves, PLAN, waves.variables, {"solver": source})
+        squares = evaluator.score_all(2)["solver"].arrays["points"][..., position]
+        errors[coarsen] = float(squares.max())
+    # What is left on the same grid is the rounding of frames to float32.
+    assert errors[1] < 1e-8 < errors[2]
+
+
+def test_a_store_of_another_equation_is_refused(waves: Store) -> None:
+    with pytest.raises(DataError, match="navier_stokes"):
+        SolverFrames.of(solver({"kind": "navier_stokes"}), waves, PLAN)
