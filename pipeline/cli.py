@@ -321,6 +321,12 @@ def import_(
         print(f"model: {convert(source, folder, facts)}")
 
 
+def _require_store(path: str) -> None:
+    from pelagos.preprocessing.inspection.inspect_path import require_store
+
+    require_store(path)
+
+
 StoreArgument = Annotated[
     str, typer.Argument(metavar="STORE", help="A Zarr store that `pelagos build` wrote, or its URL.")
 ]
@@ -368,6 +374,7 @@ def init(
 ) -> None:
     """Write configurations to train on a store and to score the result, with the reasons for what they say."""
     with reported(), _trusted(trust):
+        _require_store(store)
         from pelagos.pipeline.checking.init_command import write_configurations
 
         written = write_configurations(store, model, folder, _tracking(uri), overwrite=overwrite)
@@ -408,6 +415,7 @@ def verify(
 ) -> None:
     """Check every shard of a store against its checksum."""
     with reported():
+        _require_store(store)
         from pelagos.preprocessing.errors import DamagedFileError
         from pelagos.preprocessing.store.manifest import verify as damages
         from pelagos.preprocessing.store.store import store_location
@@ -443,6 +451,7 @@ def repair(
 ) -> None:
     """Build the damaged shards of a store anew from its sources."""
     with reported(), _trusted(trust):
+        _require_store(store)
         from pelagos.preprocessing.build.repair import repair as mend
         from pelagos.preprocessing.store.store import store_location
 

@@ -9,6 +9,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from pelagos.pipeline.runs.key_reference import form_of, keys_of
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, MissingFileError
 from pelagos.preprocessing.files.yaml_text import read_yaml_text
@@ -47,7 +48,9 @@ def find_config(path: str | Path) -> Path:
             return candidate
     shipped = sorted(str(p.relative_to(SHIPPED).with_suffix("")) for p in SHIPPED.rglob("*.yaml"))
     # Below difflib's own 0.6: people give a name without its folder, or the folder alone.
-    near = difflib.get_close_matches(str(path), shipped, n=3, cutoff=0.4) or shipped
+    # One of each folder where none is like it.
+    firsts = sorted({name.partition("/")[0]: name for name in reversed(shipped)}.values())
+    near = difflib.get_close_matches(str(path), shipped, n=3, cutoff=0.4) or firsts
     raise MissingFileError(
         f"no configuration {path}: neither a file nor one that is shipped, such as {', '.join(near)}"
     )
@@ -69,7 +72,8 @@ def read_yaml(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{file} must hold a mapping of keys to values, not {type(values).__name__}")
+        found = {type(None): "nothing", list: "a list", str: "text"}.get(type(values), repr(values))
+        raise ConfigError(f"{file} must hold a mapping of keys to values; it holds {found}")
     # Each file of a chain for itself: extending a stranger's file must not make it the user's.
     if class_paths(values) and (reason := foreign_reason(file)):
         require_trust(values, file, reason)
@@ -215,7 +219,10 @@ def _fault(detail: ErrorDetails, cls: type[Config]) -> str:
     found = f" (found {detail['input']!r:.80})"
     match detail["type"]:
         case "extra_forbidden":
-            near = difflib.get_close_matches(str(detail["loc"][-1]), _known_keys(cls), n=1)
+            name = str(detail["loc"][-1])
+            # Of the section first: a key of another one may be nearer by its letters alone.
+            near = difflib.get_close_matches(name, _section_keys(cls, detail["loc"]), n=1)
+            near = near or difflib.get_close_matches(name, _known_keys(cls), n=1)
             # The key exists, in another section: to suggest the very same word would help nobody.
             elsewhere = bool(near) and near[0] == detail["loc"][-1]
             return f"unknown key; did you mean {near[0]!r}?" if near and not elsewhere else "unknown key"
@@ -230,6 +237,16 @@ def _fault(detail: ErrorDetails, cls: type[Config]) -> str:
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"Input should be a mapping of keys to values{found}"
     return f"{detail['msg']}{found}"
+
+
+def _section_keys(cls: type[Config], location: tuple[int | str, ...]) -> list[str]:
+    """The keys of the section that an unknown key was found in."""
+    classes = [cls]
+    for part in location[:-1]:
+        inner = [one for cls in classes for key in keys_of(cls) if key.name == part for one in key.sections]
+        # Where a section has several forms, pydantic names the form as well.
+        classes = inner or [one for one in classes if part in (form_of(one), one.__name__)] or classes
+    return sorted({key for one in classes for key in one.model_fields})
 
 
 def _known_keys(cls: type[Config]) -> list[str]:

@@ -14,6 +14,7 @@ from pelagos.evaluation.forecast_zarr import read_forecasts
 from pelagos.evaluation.report.curves import quantity, readable_times
 from pelagos.evaluation.report.field_picture import FieldRow, spread, write_picture
 from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
+from pelagos.preprocessing.inspection.inspect_path import require_store
 from pelagos.preprocessing.store.manifest import MANIFEST
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import Variable
@@ -58,6 +59,7 @@ def plot(
 def _store_rows(
     path: str, wanted: Sequence[str], times: Sequence[int], trajectory: int
 ) -> tuple[list[FieldRow], str]:
+    require_store(path)
     store = open_store(path)
     _within(trajectory, store.num_trajectories, f"{path}: trajectory")
     chosen = _chosen([one.key for one in (*store.variables, *store.static_variables)], wanted, path)

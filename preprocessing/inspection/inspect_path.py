@@ -8,7 +8,7 @@ from typing import Any
 from pelagos.preprocessing.assumptions import describe
 from pelagos.preprocessing.build.file_feeds import describe_feeds
 from pelagos.preprocessing.build.write_part import PLAN
-from pelagos.preprocessing.errors import MissingFileError, PelagosError
+from pelagos.preprocessing.errors import DataError, MissingFileError, PelagosError
 from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.inspection.proposal import describe_axis, proposal_of, propose
 from pelagos.preprocessing.inspection.store_facts import store_facts
@@ -64,6 +64,20 @@ def facts(path: Path | Url | str) -> dict[str, Any]:
     if isinstance(whole, Path) and (stores := _stores_in(whole)):
         return {"type": "stores", "path": str(whole), "stores": [str(store) for store in stores]}
     return proposal_of(str(path)).facts()
+
+
+def require_store(path: Path | Url | str) -> None:
+    """Refuse what is there and is no store, damaged or not.
+
+    Raises:
+        DataError: it is something else.
+    """
+    place = store_location(path)
+    if not isinstance(place, Path) or not place.exists() or is_store(place):
+        return
+    # A store that has lost its manifest is still known by its metadata.
+    if not (place / "zarr.json").is_file() or (place / "lead_time").exists():
+        raise DataError(f"{path} is no store; pelagos inspect {path} says what it is")
 
 
 def is_store(path: Path | Url) -> bool:

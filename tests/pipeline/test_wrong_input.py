@@ -229,3 +229,11 @@ def test_a_process_that_the_system_kills_says_where_it_was(folder: Path) -> None
     assert result.returncode == -signal.SIGBUS
     assert "Bus error" in result.stderr
     assert "in main" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["verify", "repair", "init", "plot"])
+def test_what_is_no_store_is_sent_to_inspect(tmp_path: Path, command: str) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model.json").write_text("{}")
+    message = f"{tmp_path / 'model'} is no store; pelagos inspect {tmp_path / 'model'} says what it is"
+    fails([command, str(tmp_path / "model")], 1, message)

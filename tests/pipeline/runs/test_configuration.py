@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pelagos.models.networks.network import NetworkConfig
 from pelagos.pipeline.runs import configuration
+from pelagos.pipeline.runs.commands import config_class
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, MissingFileError
 
@@ -95,3 +96,9 @@ def test_text_that_is_no_mapping_is_refused(tmp_path: Path, text: str, expected:
 def test_what_is_dumped_loads_as_the_same_configuration(tmp_path: Path) -> None:
     original = Outer(steps=2, inner=Inner(kind="b"), names=("x",))
     assert configuration.load(written(tmp_path, configuration.dump(original)), [], Outer) == original
+
+
+def test_a_misspelt_key_is_taken_for_one_of_its_own_section() -> None:
+    values = {"command": "pretrain", "loop": {"stesp": 3}}
+    with pytest.raises(ConfigError, match=r"loop\.stesp: unknown key; did you mean 'steps'\?"):
+        configuration.validate(values, config_class("pretrain"), "a.yaml")
