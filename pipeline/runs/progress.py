@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 LINE_SECONDS = 10.0
+_SLOW = 0.095  # units per second, below which the seconds of a unit are told
 _RECENT = 32  # updates over which the rate is taken
 
 
@@ -40,7 +41,8 @@ class Pace:
         rate = (done - before) / (now - began)
         # Whole seconds: more digits would change with every line and say nothing.
         left = f", {timedelta(seconds=round((total - done) / rate))} left" if done < total else ""
-        return f"{rate:.3g}/s{left}"
+        # Nobody reads minutes off a rate such as 0.0137/s.
+        return f"{rate:.3g}/s{left}" if rate > _SLOW else f"{1 / rate:.3g} s each{left}"
 
 
 class Bar(Protocol):

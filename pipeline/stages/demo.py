@@ -92,7 +92,9 @@ def run(config: DemoStage) -> Path:
         # Each stage's fingerprint includes those before it: a change reaches everything downstream.
         digest = run_folder.fingerprint(step.config, digest)
         record = run_folder.finished(_folder(config, step), digest)
-        state = f"done before, in {record['seconds']:.0f} s" if record else step.command
+        # Most steps have the name of their command.
+        command = "" if step.name.startswith(step.command) else step.command
+        state = f"done before, in {record['seconds']:.0f} s" if record else command
         console().print(f"[bold]{number:>2}/{len(steps)}  {step.name:<26}[/bold] {state}")
         if record is None:
             record = _run_step(config, step, digest)

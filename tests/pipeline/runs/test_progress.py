@@ -20,6 +20,11 @@ def test_pace_tells_the_rate_and_the_time_left() -> None:
     assert pace(10, 130) == "2.5/s, 0:00:48 left"
 
 
+def test_of_slow_work_the_time_of_a_unit_is_told() -> None:
+    pace = Pace(Clock(0, 50))
+    assert [pace(0, 4), pace(1, 4)] == ["", "50 s each, 0:02:30 left"]
+
+
 def test_what_was_done_before_says_nothing_of_the_pace() -> None:
     pace = Pace(Clock(100, 101, 141))
     assert [pace(900, 1000), pace(900, 1000), pace(910, 1000)] == ["", "", "0.244/s, 0:06:09 left"]
