@@ -19,6 +19,9 @@ from pelagos.preprocessing.variables import keys, with_role
 
 _LONGEST_LEAD = 8
 """Frames: the all-to-all pairs of Poseidon's kind reach so far, where trajectories do."""
+_LONGEST_ROLLOUT = 20  # steps
+_FEW_TRAJECTORIES = 4
+"""Fewer are scored from several starts each: a score of two forecasts says little."""
 _EPOCHS = 20
 _FEW, _MOST = 200, 20_000  # steps of a first run
 _SMALL = 5_000
@@ -79,9 +82,16 @@ def evaluate_choices(store: Store, name: str, models: dict[str, str]) -> list[Ch
         baselines = ["climatology"]
         why += "; a steady problem has one step"
     else:
-        steps = min(_reach(store.splits[split]), 20)
-        starts, baselines = {"split": split, "steps": steps}, ["persistence"]
-        why += f"; {steps} steps of one frame from the first, of {_reach(store.splits[split]) + 1} frames"
+        frames = store.splits[split]
+        reach, baselines = _reach(frames), ["persistence"]
+        if int(frames.any(axis=1).sum()) < _FEW_TRAJECTORIES and reach > 1:
+            steps = min(reach // 2, _LONGEST_ROLLOUT)
+            starts = {"split": split, "every": 1, "steps": steps}
+            why += f"; {steps} steps of one frame, from every one of its {reach + 1} frames that leaves room"
+        else:
+            steps = min(reach, _LONGEST_ROLLOUT)
+            starts = {"split": split, "steps": steps}
+            why += f"; {steps} steps of one frame from the first, of {reach + 1} frames"
     return [
         Choice("command", "evaluate"),
         Choice("title", f"Forecasts of {store.dataset}"),
@@ -107,7 +117,9 @@ def about(store: Store) -> list[str]:
         if (found := with_role((*store.variables, *store.static_variables), role))
     ]
     scalars = [f"scalars: {', '.join(store.params)}"] if store.params else []
-    size = f"{store.num_trajectories} trajectories of {store.num_times} frames, {height} x {width} points"
+    number = store.num_trajectories
+    size = f"{number} {'trajectory' if number == 1 else 'trajectories'} of {store.num_times} frames,"
+    size += f" {height} x {width} points"
     return [f"{store.dataset}: {size}", *roles, *scalars]
 
 

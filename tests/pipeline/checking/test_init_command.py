@@ -57,7 +57,8 @@ def test_a_store_gets_a_pretraining_and_an_evaluation(tmp_path: Path, waves: Pat
     assert train["data"][0]["sampling"]["max_lead"] == 5
     assert train["data"][0]["time_scale"] == pytest.approx(0.1)
     assert train["loop"]["validate_every"] > 0
-    assert made["evaluate"]["starts"] == {"split": "valid", "steps": 5}
+    # Two held-out trajectories of six frames: from every frame that leaves room.
+    assert made["evaluate"]["starts"] == {"split": "valid", "every": 1, "steps": 2}
     assert "the store has no test split" in (tmp_path / "waves-evaluate.yaml").read_text()
 
 
