@@ -54,6 +54,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+models = typer.Typer(
+    help="Models and the versions of them in the registry.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(models, name="models")
 ConfigArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A YAML file or the name of a shipped one.")
 ]
@@ -216,7 +220,8 @@ def _command(name: str) -> Callable[..., None]:
 
 
 for _name, _stage in STAGES.items():
-    app.command(_name, help=_stage.help)(_command(_name))
+    # A promotion is about versions, and stands among what else is done with them.
+    (models if _name == "promote" else app).command(_name, help=_stage.help)(_command(_name))
 
 
 @app.command()
@@ -488,10 +493,6 @@ def compare(
         raise typer.Exit(1)
 
 
-models = typer.Typer(
-    help="Models and the versions of them in the registry.", no_args_is_help=True, rich_markup_mode=None
-)
-app.add_typer(models, name="models")
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A model's folder, or models:/NAME@ALIAS of the registry.")
 ]

@@ -3,10 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from pelagos.evaluation.forecast_cf import to_cf
 from pelagos.evaluation.forecast_plan import StartsConfig
+from pelagos.evaluation.forecast_schema import LEAD_TIME
 from pelagos.pipeline.forecasting.archive_store import dataset_store
 from pelagos.pipeline.forecasting.ensemble import EnsembleConfig, OtherStarts
 from pelagos.pipeline.forecasting.forcing_supply import ForcingSupply
@@ -61,4 +63,12 @@ def forecast_dataset(
         plan = with_members(plan, store, ensemble, 1)
     supply = ForcingSupply(store, other)
     forecaster = Forecaster(model, store, mode, supply=supply, ensemble=ensemble, **options)
-    return xr.decode_cf(to_cf(forecaster.forecast(plan)))
+    return _decoded(to_cf(forecaster.forecast(plan)))
+
+
+def _decoded(forecast: xr.Dataset) -> xr.Dataset:
+    """Dates and durations in place of numbers since and of."""
+    # An index is read-only, and xarray turns fractions of a second into whole numbers in place.
+    counted = xr.Variable(LEAD_TIME, np.array(forecast[LEAD_TIME]), forecast[LEAD_TIME].attrs)
+    lead = xr.conventions.decode_cf_variable(LEAD_TIME, counted, decode_timedelta=True)
+    return xr.decode_cf(forecast.drop_vars(LEAD_TIME)).assign_coords({LEAD_TIME: lead})

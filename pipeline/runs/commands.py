@@ -30,6 +30,7 @@ STAGES = {
     ),
     "evaluate": Stage("evaluate", "EvaluateStage", "Score rollouts of models against baselines."),
     "register": Stage("register", "RegisterStage", "Make a model a version in the MLflow registry."),
+    "promote": Stage("promote", "PromoteStage", "Point an alias to a version that passes its gates."),
     "demo": Stage("demo", "DemoStage", "Walk the whole road on simulated archives."),
 }
 PARALLEL = ("pretrain", "finetune")

@@ -61,7 +61,8 @@ class EvaluateStage(Config):
         pictures: which sample the report shows.
         part: `i/n` makes and scores only this share of the forecasts, for arrays of jobs; the last one to end completes
             the evaluation.
-        tracking: where the registry is.
+        log: whether the evaluation is logged as a run of MLflow, with its scores, the store and the report.
+        tracking: where the registry is, and where the run is logged.
     """
 
     command: Literal["evaluate"] = "evaluate"
@@ -79,6 +80,7 @@ class EvaluateStage(Config):
     title: str = "Evaluation"
     pictures: int = Field(default=0, ge=0)
     part: Changeable[Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")]] = "1/1"
+    log: Changeable[bool] = True
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")

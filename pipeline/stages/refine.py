@@ -26,6 +26,7 @@ from pelagos.pipeline.forecasting.strategy import Mode
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.runs.progress import bar
+from pelagos.pipeline.runs.run_inputs import store_checksum
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
@@ -104,7 +105,9 @@ def _refine(config: RefineStage) -> dict[str, Any]:
     try:
         tracker.params(config.model_dump(mode="json"))
         costs = _write_refined(config, model, store, equation, plan)
+        tracker.datasets({str(store.path): store_checksum(store)}, "refinement")
         tracker.metrics({f"refine/{name}": costs[name] for name in costs if name != "forecasts"}, 0)
+        tracker.files(config.output / "refinement.json")
     except BaseException as error:
         # MLflow would show the run as running for ever.
         tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")

@@ -1,6 +1,10 @@
-"""Registration: a model folder becomes a version in the MLflow registry, with an alias."""
+"""Registration: a model folder becomes a version in the MLflow registry, with an alias.
+
+The version is a model of MLflow as well, with a card, and says what it was made from.
+"""
 
 import re
+import tempfile
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -9,12 +13,24 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from pelagos.pipeline.runs import model_folder
+from pelagos.pipeline.runs.model_card import CardFacts, model_card
+from pelagos.pipeline.runs.model_checksum import model_checksum
 from pelagos.pipeline.tracking import model_registry
+from pelagos.pipeline.tracking.evaluation_record import read_evaluation
+from pelagos.pipeline.tracking.lineage import lineage_of
+from pelagos.pipeline.tracking.mlflow_model import write_wrapping
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.pipeline.tracking.tracking_server import server_errors
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.files.durable import sole_writer, write_json
 from pelagos.preprocessing.files.location import Folder
+
+_ALIAS = re.compile(r"(?i)(?!latest$|v\d+$)[A-Z0-9_-]+")
+
+
+def is_alias(alias: str) -> bool:
+    """Whether MLflow takes this alias, by its own rules."""
+    return bool(_ALIAS.fullmatch(alias))
 
 
 class RegisterStage(Config):
@@ -23,14 +39,20 @@ class RegisterStage(Config):
     Attributes:
         model: the model's folder.
         name: the registered model's name; if it exists, it gets a new version, unless one has the same files.
-        alias: the alias that is pointed to that version.
+        alias: the alias that is pointed to that version; null for none, where a promotion shall decide on it.
+        licence: of the weights, as an SPDX identifier such as CC-BY-4.0, for the card.
+        description: a sentence or two for the card: what the model is for.
+        evaluations: folders of evaluations of this model, whose scores the card shows.
         output: a JSON file to write the version to.
     """
 
     command: Literal["register"] = "register"
     model: Path
     name: str = Field(min_length=1)
-    alias: str = "champion"
+    alias: str | None = "champion"
+    licence: str = ""
+    description: str = ""
+    evaluations: tuple[Path, ...] = ()
     output: Folder | None = None
     tracking: TrackingConfig = TrackingConfig()
 
@@ -43,9 +65,9 @@ class RegisterStage(Config):
 
     @field_validator("alias")
     @classmethod
-    def _pointable(cls, alias: str) -> str:
+    def _pointable(cls, alias: str | None) -> str | None:
         # MLflow's own rules, checked before anything is uploaded.
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", alias) or re.fullmatch(r"(?i)latest|v\d+", alias):
+        if alias is not None and not is_alias(alias):
             raise ValueError(
                 "an alias has letters, digits, - and _, and is neither `latest` nor a version's v1"
             )
@@ -71,18 +93,44 @@ def run(config: RegisterStage) -> model_registry.ModelVersion:
 
 
 def _register(config: RegisterStage) -> model_registry.ModelVersion:
-    # Only to verify it: a damaged model must not get an alias.
-    model_folder.load(config.model)
+    # Loaded to verify it: a damaged model must not get an alias.
+    model = model_folder.load(config.model)
     place = config.tracking, config.model, config.name, config.alias
     with server_errors(config.tracking.uri):
         known = model_registry.registered(*place)
-        run_id = _run_id(config) if known is None else ""
-    version = known or model_registry.register(*place, run_id)
+    version = known or _new_version(config, model)
     if config.output is not None:
         write_json(config.output, asdict(version))
     how = "registered" if known is None else "registered already, with the same files"
-    print(f"{how}: models:/{version.name}@{version.alias} is version {version.version}")
+    print(
+        f"{how}: models:/{version.name}{f'@{version.alias}' if version.alias else ''} is version {version.version}"
+    )
     return version
+
+
+def _new_version(config: RegisterStage, model: model_folder.Model) -> model_registry.ModelVersion:
+    made_from = lineage_of(model, config.model)
+    checksum = model_checksum(config.model)
+    facts = CardFacts(
+        title=config.name,
+        licence=config.licence,
+        description=config.description,
+        scores=[line for folder in config.evaluations for line in read_evaluation(folder).lines(checksum)],
+        stores=made_from.stores,
+        parent=made_from.parent,
+        commit=made_from.commit,
+    )
+    card = model_card(config.model, facts)
+    tags = made_from.tags() | ({"pelagos.licence": config.licence} if config.licence else {})
+    with tempfile.TemporaryDirectory(prefix="pelagos-") as scratch:
+        write_wrapping(Path(scratch), model, card)
+        with server_errors(config.tracking.uri):
+            run_id = _run_id(config)
+            if made_from.stores:
+                config.tracking.client().log_inputs(run_id, made_from.dataset_inputs("training"))
+        return model_registry.register(
+            config.tracking, config.model, config.name, config.alias, run_id, Path(scratch), tags
+        )
 
 
 def _run_id(config: RegisterStage) -> str:

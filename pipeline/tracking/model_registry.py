@@ -23,11 +23,11 @@ from pelagos.preprocessing.errors import DataError, MissingFileError
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A registered version of a model, the alias that points to it, and the digest of the model's files."""
+    """A registered version of a model, the alias that was pointed to it, and the digest of the model's files."""
 
     name: str
     version: int
-    alias: str
+    alias: str | None
     checksum: str = ""
 
 
@@ -59,19 +59,20 @@ class RegisteredVersion:
         return f"models:/{self.name}/{self.version}"
 
 
-def registered(tracking: TrackingConfig, folder: Path, name: str, alias: str) -> ModelVersion | None:
+def registered(tracking: TrackingConfig, folder: Path, name: str, alias: str | None) -> ModelVersion | None:
     """The version of `name` that has the very files of a folder, with `alias` pointed to it; None where there is none.
 
     Args:
         tracking: where the registry is.
         folder: the model's folder.
         name: the registered model's name.
-        alias: the alias.
+        alias: the alias; None for none.
     """
     client, checksum = tracking.client(), version_files(folder).model
     for version in _versions(client, name):
         if version.tags.get(CHECKSUM_TAG) == checksum:
-            client.set_registered_model_alias(name, alias, version.version)
+            if alias is not None:
+                client.set_registered_model_alias(name, alias, version.version)
             return ModelVersion(name, int(version.version), alias, checksum)
     return None
 
@@ -91,7 +92,7 @@ def register(
     tracking: TrackingConfig,
     folder: Path,
     name: str,
-    alias: str,
+    alias: str | None,
     run_id: str,
     wrapping: Path | None = None,
     tags: Mapping[str, str] = MappingProxyType({}),
@@ -104,7 +105,7 @@ def register(
         tracking: where the registry is.
         folder: the model's folder, whose files become artifacts of the run.
         name: the registered model's name; it is created where there is none.
-        alias: the alias.
+        alias: the alias; None for none.
         run_id: the MLflow run that trained the model.
         wrapping: a folder of what else belongs to the version, beside the model.
         tags: what to record of the version, beside its checksums.
@@ -129,7 +130,8 @@ def register(
             recorded[FILES_TAG] = files.digest
         version = client.create_model_version(name, source=source, run_id=run_id, tags=recorded)
         # A process that is killed before this leaves a version without an alias; the next one finds it by its files.
-        client.set_registered_model_alias(name, alias, version.version)
+        if alias is not None:
+            client.set_registered_model_alias(name, alias, version.version)
     return ModelVersion(name, int(version.version), alias, files.model)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from pelagos.pipeline.tracking.logged_dataset import dataset_inputs
 from pelagos.pipeline.tracking.spool import Spool, records
 from pelagos.pipeline.tracking.tracking_server import client_of, database_file
 from pelagos.preprocessing.config import Config
@@ -21,6 +22,8 @@ from pelagos.preprocessing.safety.credentials import TRACKING_ADVICE, fault_of, 
 
 PARAMS = "mlflow_params.json"
 """Parameters of a run that the server has not received yet."""
+WANTED = "mlflow_wanted.json"
+"""Files and datasets of a run that the server has not received yet."""
 PATIENCE = 60.0
 """How long the end of a run waits for MLflow [s]."""
 PATIENCE_WHEN_KILLED = 10.0
@@ -58,7 +61,7 @@ class TrackingConfig(Config):
 
     def catch_up(self, name: str, folder: Path) -> None:
         """Send the records that an ended run could not send, if there are any."""
-        if Spool(folder).waiting or (folder / PARAMS).is_file():
+        if Spool(folder).waiting or any((folder / left).is_file() for left in (PARAMS, WANTED)):
             MlflowTracker(self, name, folder).close()
 
     def client(self) -> Any:
@@ -102,6 +105,17 @@ class Tracker:
     def artifacts(self, folder: Path, name: str) -> None:
         """Record a folder of files."""
 
+    def files(self, *paths: Path) -> None:
+        """Record files, as they are when they are sent."""
+
+    def datasets(self, stores: Mapping[str, str], context: str) -> None:
+        """Record which stores the run has read: the checksum of each, by its path.
+
+        Args:
+            stores: the checksums.
+            context: what the stores are to the run: `training`, `evaluation`.
+        """
+
     def close(self, status: str = "FINISHED") -> None:
         """End the run."""
 
@@ -122,6 +136,9 @@ class MlflowTracker(Tracker):
         # Those that an earlier process of this folder could not send.
         self._params = _read_params(folder / PARAMS)
         self._pending: list[Callable[[], None]] = [self._send_params] if self._params else []
+        self._wanted = _read_wanted(folder / WANTED)
+        if self._wanted:
+            self._pending.append(self._send_wanted)
         self._warned, self._closed, self._status = False, False, "FINISHED"
         self._changed = threading.Condition()
         self._refusals = 0  # in a row, of the same thing
@@ -150,6 +167,21 @@ class MlflowTracker(Tracker):
     def artifacts(self, folder: Path, name: str) -> None:
         """See Tracker.artifacts."""
         self._later(lambda: self._client.log_artifacts(self.run_id, str(folder), name))
+
+    def files(self, *paths: Path) -> None:
+        """See Tracker.files."""
+        self._want([{"file": str(path.resolve())} for path in paths])
+
+    def datasets(self, stores: Mapping[str, str], context: str) -> None:
+        """See Tracker.datasets."""
+        self._want([{"dataset": store, "digest": stores[store], "context": context} for store in stores])
+
+    def _want(self, wanted: list[dict[str, str]]) -> None:
+        with self._changed:
+            self._wanted += [one for one in wanted if one not in self._wanted]
+            # As for parameters: this process may end while the server is away.
+            write_json(self._folder / WANTED, self._wanted)
+        self._later(self._send_wanted)
 
     def close(self, status: str = "FINISHED") -> None:
         """See Tracker.close; returns once MLflow has everything, has failed once more, or does not answer for long."""
@@ -302,6 +334,32 @@ class MlflowTracker(Tracker):
         with self._changed:
             if flat == self._params:
                 (self._folder / PARAMS).unlink(missing_ok=True)
+
+    def _send_wanted(self) -> None:
+        with self._changed:
+            wanted = list(self._wanted)
+        for one in wanted:
+            if "file" not in one:
+                inputs = dataset_inputs({one["dataset"]: one["digest"]}, one["context"])
+                self._client.log_inputs(self.run_id, inputs)
+            elif Path(one["file"]).is_file():
+                self._client.log_artifact(self.run_id, one["file"])
+        with self._changed:
+            self._wanted = [one for one in self._wanted if one not in wanted]
+            if not self._wanted:
+                (self._folder / WANTED).unlink(missing_ok=True)
+
+
+def _read_wanted(file: Path) -> list[dict[str, str]]:
+    """What waits in a file, nothing where there is no such file."""
+    if not file.is_file():
+        return []
+    try:
+        return [dict(one) for one in json.loads(file.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        # No run ends because of what MLflow would have shown.
+        print(f"WARNING: {file} is damaged, what it names is not sent to MLflow: {error}", file=sys.stderr)
+        return []
 
 
 def _read_params(file: Path) -> dict[str, str]:

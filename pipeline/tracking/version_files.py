@@ -28,23 +28,25 @@ class VersionFiles:
     """The files of a version that is about to be made.
 
     Attributes:
-        sources: where each of them is now, by its name in the version.
+        files: where each file of the model is now, by its name in the version.
+        wrapping: the folder of what stands beside the model; None where nothing does.
         lists: lists of checksums that no file holds yet, by their names in the version.
         model: the digest of the model's files.
         digest: of all files.
     """
 
-    sources: Mapping[str, Path]
+    files: Mapping[str, Path]
+    wrapping: Path | None
     lists: Mapping[str, str]
     model: str
     digest: str
 
     def upload(self, client: Any, run_id: str, place: str) -> None:
         """Make them artifacts of a run."""
-        for name, source in self.sources.items():
-            # MLflow gives an artifact the name of its file.
-            assert source.name == Path(name).name
+        for name, source in self.files.items():
             client.log_artifact(run_id, str(source), str(Path(place, name).parent))
+        if self.wrapping is not None:
+            client.log_artifacts(run_id, str(self.wrapping), place)
         with tempfile.TemporaryDirectory() as scratch:
             for name, text in self.lists.items():
                 checksum_list.write_list(Path(scratch), text)
@@ -64,14 +66,16 @@ def version_files(folder: Path, wrapping: Path | None = None) -> VersionFiles:
     text = checksum_list.list_files(folder, names)
     digest = checksum_list.digest(text)
     if wrapping is None:
-        return VersionFiles({name: folder / name for name in names}, {CHECKSUM_LIST: text}, digest, digest)
-    around = checksum_list.all_files(wrapping)
+        files = {name: folder / name for name in names}
+        return VersionFiles(files, None, {CHECKSUM_LIST: text}, digest, digest)
     # One line stands for all files of the model: its own list, which is one of the version's files.
     inner = f"{MODEL_PART}/{CHECKSUM_LIST}"
-    outer = checksum_list.checksum_text({**{name: sha256(wrapping / name) for name in around}, inner: digest})
-    sources = {f"{MODEL_PART}/{name}": folder / name for name in names}
-    sources |= {name: wrapping / name for name in around}
-    return VersionFiles(sources, {inner: text, CHECKSUM_LIST: outer}, digest, checksum_list.digest(outer))
+    around = {name: sha256(wrapping / name) for name in checksum_list.all_files(wrapping)}
+    outer = checksum_list.checksum_text({**around, inner: digest})
+    files = {f"{MODEL_PART}/{name}": folder / name for name in names}
+    return VersionFiles(
+        files, wrapping, {inner: text, CHECKSUM_LIST: outer}, digest, checksum_list.digest(outer)
+    )
 
 
 def model_part(folder: Path) -> Path:

@@ -136,6 +136,7 @@ def test_an_evaluation_goes_on_to_the_same_bytes(waves: Path, model: Path, tmp_p
         "starts": STARTS,
         "baselines": ["persistence", "climatology", "linear_extrapolation", "stencil"],
         "batch": 1,
+        "log": False,
     }
     values["starts"] = {**STARTS, "first": 1}
     file, output = written(tmp_path, values), tmp_path / "evaluation"

@@ -12,6 +12,7 @@ from pelagos.pipeline.runs import configuration
 from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.stages.evaluate import EvaluateStage, forecast_path, run
+from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.store.store import Store, open_store
 
@@ -66,6 +67,7 @@ def test_models_of_different_variables_are_scored_side_by_side(
         "output": tmp_path / "scores",
         "starts": {"split": "valid", "steps": 2},
         "mode": "direct",
+        "log": False,
     }
     run(configuration.validate(values, EvaluateStage, "evaluate.yaml"))
     printed = capsys.readouterr()
@@ -97,6 +99,7 @@ def values(waves: Path, tmp_path: Path) -> dict[str, Any]:
         "starts": {"split": "train", "every": 2, "steps": 2},
         "regions": [{"name": "left", "x": [0, 0.5]}],
         "batch": 2,
+        "log": False,
     }
 
 
@@ -166,3 +169,17 @@ def test_a_finished_evaluation_is_not_made_again(
     monkeypatch.setattr(BatchArchive, "write", None)
     assert evaluate(values).scores == first.scores
     assert report.read_bytes() == content
+
+
+def test_an_evaluation_is_logged_with_its_scores_store_and_report(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")
+    scores = evaluate(values, log=True, tracking={"uri": tracking.uri}).scores
+    client = tracking.client()
+    [logged] = client.search_runs([tracking.experiment_id()])
+    assert logged.info.status == "FINISHED"
+    assert logged.data.metrics["net/rollout"] == scores["methods"]["net"]["rollout"]
+    assert logged.data.params["models.net"] == values["models"]["net"]
+    assert [one.dataset.name for one in logged.inputs.dataset_inputs] == [values["store"].name]
+    assert {file.path for file in client.list_artifacts(logged.info.run_id)} == {"report.html", "scores.json"}

@@ -296,3 +296,23 @@ def test_a_server_that_has_lost_the_run_gets_all_of_it_as_another(
     tracker.close()
     assert sent(config, server, tmp_path / "run") == [(1, 1.0), (2, 2.0)]
     assert "has no run 0000" in capfd.readouterr().err
+
+
+def test_files_and_datasets_wait_on_disk_until_a_server_takes_them(
+    tmp_path: Path, config: TrackingConfig, server: Server
+) -> None:
+    report = tmp_path / "report.html"
+    report.write_text("scores")
+    server.down = True
+    tracker = config.build("run", tmp_path / "run")
+    tracker.files(report)
+    tracker.datasets({"stores/waves.zarr": "5" * 64}, "evaluation")
+    server.asked.wait(5)
+    tracker.close()
+    server.down = False
+    config.catch_up("run", tmp_path / "run")
+    [run] = server._client.search_runs([config.experiment_id()])
+    [dataset] = [one.dataset for one in run.inputs.dataset_inputs]
+    assert (dataset.name, dataset.digest) == ("waves.zarr", "5" * 36)
+    assert [file.path for file in server._client.list_artifacts(run.info.run_id)] == ["report.html"]
+    assert not (tmp_path / "run" / tracker_module.WANTED).exists()
