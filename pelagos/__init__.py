@@ -11,18 +11,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pelagos.evaluation.dataset_scores import score
+    from pelagos.pipeline.forecasting.loaded_model import LoadedModel, load
     from pelagos.preprocessing.loading.torch_samples import Samples, SampleStream, TorchSample
     from pelagos.preprocessing.store.store import Store, open_store
 
 __version__ = "0.1.0"
-__all__ = ["SampleStream", "Samples", "Store", "TorchSample", "__version__", "open_store"]
+__all__ = [
+    "LoadedModel",
+    "SampleStream",
+    "Samples",
+    "Store",
+    "TorchSample",
+    "__version__",
+    "load",
+    "open_store",
+    "score",
+]
 
 _PLACES = {
+    "LoadedModel": "pelagos.pipeline.forecasting.loaded_model",
+    "load": "pelagos.pipeline.forecasting.loaded_model",
     "TorchSample": "pelagos.preprocessing.loading.torch_samples",
     "SampleStream": "pelagos.preprocessing.loading.torch_samples",
     "Samples": "pelagos.preprocessing.loading.torch_samples",
     "Store": "pelagos.preprocessing.store.store",
     "open_store": "pelagos.preprocessing.store.store",
+    "score": "pelagos.evaluation.dataset_scores",
 }
 
 

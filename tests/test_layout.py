@@ -48,6 +48,7 @@ TOPICS = {
     "test_configs.py",
     "test_end_to_end.py",
     "test_layout.py",
+    "test_notebook.py",
     "test_wheel.py",
 }
 """Tests of what several modules do together."""
@@ -75,6 +76,7 @@ class Load:
 
 
 LOADS = [
+    Load("the root", "import pelagos; dir(pelagos)", "pelagos", before=(0, 0), most=0, heavy=frozenset()),
     Load(
         "losses",
         "import pelagos.models.losses",
