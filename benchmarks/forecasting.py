@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.harness import Timings, heading, interleave, line, load
+from benchmarks.harness import Timings, heading, interleave, line, load, resident_kibibytes
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.models.networks.unet import UNetConfig
@@ -83,11 +82,12 @@ def forecast_plan(store: Store, steps: int) -> ForecastPlan:
 
 def peak_kibibytes(folder: Path, steps: int) -> int:
     """The largest resident memory of this process, which writes one forecast [KiB]."""
+    # Not ru_maxrss: through fork and exec a child inherits that of its parent, which has built a store.
     store = open_store(json.loads((folder / "store.json").read_text()))
     with contextlib.redirect_stderr(None):
         forecaster = Forecaster(load_model(folder / "model"), store, threads=1)
         write_forecasts(forecaster, forecast_plan(store, steps), folder / "forecast.zarr", {})
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resident_kibibytes("VmHWM")
 
 
 def peaks(rounds: int) -> dict[int, list[int]]:

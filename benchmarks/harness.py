@@ -93,15 +93,16 @@ def load() -> str:
 
 def peak_mebibytes(prepare: Callable[[], Call], calls: int = 3) -> float:
     """What the process needs at most beyond what it holds before the network is made [MiB]."""
-    before = _resident("VmRSS")
+    before = resident_kibibytes("VmRSS")
     call = prepare()
     Path("/proc/self/clear_refs").write_text(CLEAR_PEAK)
     for _ in range(calls):
         call()
-    return (_resident("VmHWM") - before) / 1024
+    return (resident_kibibytes("VmHWM") - before) / 1024
 
 
-def _resident(name: str) -> int:
+def resident_kibibytes(name: str) -> int:
+    """VmRSS or VmHWM of this process: what it holds, and what it has held at most; see proc(5)."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1])
 

@@ -181,6 +181,11 @@ class ForecastPlan:
         """The lengths of `sample_dims`."""
         return tuple(len(axis) for axis in (self.trajectories, self.starts, self.members) if axis)
 
+    def samples_at(self, start: int) -> tuple[ForecastStart, ...]:
+        """The forecasts of all trajectories and members from one start."""
+        members = self.members or (0,)
+        return tuple(ForecastStart(row, start, member) for row in self.trajectories for member in members)
+
     def batch_shape(self, size: int) -> tuple[int, int, int]:
         """How many trajectories, starts and members are computed together, `size` forecasts at most."""
         members = min(size, len(self.members) or 1)

@@ -3,13 +3,14 @@
 Shapes: B samples, C channels, H rows, W columns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 import xarray as xr
 
-from pelagos.evaluation.forecast_plan import ForecastPlan, StartBatch, is_steady, lead_times
+from pelagos.evaluation.forecast_plan import ForecastPlan, ForecastStart, StartBatch, is_steady, lead_times
 from pelagos.evaluation.truth import as_forecast
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.forecasting.batch_forecast import BatchForecast, NetworkCall
@@ -68,6 +69,7 @@ class Forecaster:
         self.network = model.network.to(distributed.device())
         self.layout = _layout(self.domain, store, self.fit.grid)
         self._said: set[str] = set()
+        self._checked: ForecastPlan | None = None
 
     def forecast(self, plan: ForecastPlan) -> xr.Dataset:
         """(trajectory, start, [member,] lead_time, y, x) fields of all output variables; missing points are NaN.
@@ -102,12 +104,16 @@ class Forecaster:
     def _batch(self, batch: StartBatch, plan: ForecastPlan) -> BatchForecast:
         lead = self.step_lead(plan)
         call = NetworkCall(self.network, self.signature, self.layout, self.domain, self.fit, lead)
-        sources = batch.samples
-        if self.ensemble is not None:
-            count = len(plan.members) or 1
-            sources = tuple(self.ensemble.source(one, count) for one in batch.samples)
+        sources = self._sources(batch.samples, plan)
         inputs = StoredInputs(self.store, self.domain, sources, plan.stride, self.fit, self.supply)
         return BatchForecast(call, inputs, batch.samples, self.mode, plan.steps, self.ensemble)
+
+    def _sources(self, samples: Sequence[ForecastStart], plan: ForecastPlan) -> Sequence[ForecastStart]:
+        """The starts whose frames the samples begin with."""
+        if self.ensemble is None:
+            return samples
+        count = len(plan.members) or 1
+        return [self.ensemble.source(one, count) for one in samples]
 
     def check(self, plan: ForecastPlan) -> None:
         """Check that all forecasts of a plan can be made, before the first of them is.
@@ -115,10 +121,15 @@ class Forecaster:
         Raises:
             DataError: the model cannot start that early, cannot make steps of that length, or a forcing is not known.
         """
+        if plan == self._checked:
+            return  # each batch of a plan asks again
         self._check_history(plan)
         self._check_step(plan)
         last = 0 if self.mode == "direct" else plan.steps - 1
-        self.supply.check(self.domain.inputs, plan, last * plan.stride)
+        sources = self._sources(plan.samples_at(plan.starts[0]), plan)
+        rows = tuple(sorted({one.trajectory for one in sources}))
+        self.supply.check(self.domain.inputs, replace(plan, trajectories=rows), last * plan.stride)
+        self._checked = plan
 
     def warn(self, plan: ForecastPlan) -> None:
         """Say, once, where the store or the plan leave what the model was trained on."""

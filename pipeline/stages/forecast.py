@@ -23,6 +23,7 @@ from pelagos.pipeline.forecasting.forecast_file import write_forecasts
 from pelagos.pipeline.forecasting.forecaster import Forecaster
 from pelagos.pipeline.forecasting.strategy import Mode
 from pelagos.pipeline.runs import run_folder
+from pelagos.pipeline.runs.domain_fit import unit_text
 from pelagos.pipeline.runs.model_checksum import model_checksum
 from pelagos.pipeline.runs.model_folder import load
 from pelagos.pipeline.runs.progress import bar
@@ -161,5 +162,5 @@ def _closing(output: Path, store: Store, plan: ForecastPlan) -> str:
     """What was written, and how to go on."""
     return (
         f"forecasts: {output} ({prod(plan.sample_shape)}, of {plan.steps} steps of {plan.stride * store.dt:g}"
-        f" {store.time_units})\nopen them: xarray.open_zarr({str(output)!r})"
+        f"{unit_text(store.time_units)})\nopen them: xarray.open_zarr({str(output)!r})"
     )
