@@ -111,12 +111,14 @@ class ForcingsConfig(FieldsPlace):
         return ForcingSupply(store, other, self.hold, self.scalars)
 
 
-def start_digest(store: Store, plan: ForecastPlan) -> str:
+def start_digest(store: Store, plan: ForecastPlan, ensemble: EnsembleConfig | None) -> str:
     """The SHA-256 of all fields at the frames that forecasts start from, as they are read."""
+    samples = [one for start in plan.starts for one in plan.samples_at(start)]
+    if ensemble is not None:
+        samples = [ensemble.source(one, len(plan.members)) for one in samples]
     digest = hashlib.sha256()
-    for trajectory in plan.trajectories:
-        for start in plan.starts:
-            digest.update(np.ascontiguousarray(store.read(trajectory, start, start + 1)).data)
+    for trajectory, start in dict.fromkeys((one.trajectory, one.start) for one in samples):
+        digest.update(np.ascontiguousarray(store.read(trajectory, start, start + 1)).data)
     return digest.hexdigest()
 
 

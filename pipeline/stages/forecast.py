@@ -25,14 +25,14 @@ from pelagos.pipeline.forecasting.strategy import Mode
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.domain_fit import unit_text
 from pelagos.pipeline.runs.model_checksum import model_checksum
-from pelagos.pipeline.runs.model_folder import load
+from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.runs.progress import bar
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.files.durable import sole_writer
 from pelagos.preprocessing.files.location import Folder
-from pelagos.preprocessing.store.store import Store
+from pelagos.preprocessing.store.store import Store, open_store
 
 
 class ForecastStage(FieldsPlace):
@@ -107,26 +107,17 @@ def _forecast(config: ForecastStage) -> Path:
     references = [model_registry.pinned(one, config.tracking) for one in config.models]
     folders = [model_registry.resolve(one, config.tracking) for one in references]
     models = [load(folder) for folder in folders]
-    name = "" if config.store else dataset_name(models, config.dataset)
-    domain = models[0].domain(name) if name else next(iter(models[0].domains.values()))
-    store = config.open(domain, name, config.step)
-    verified = config.truth and bool(config.store) and not config.starts.at
-    plan = config.starts.plan(store, verified=verified)
-    if config.ensemble is not None:
-        plan = with_members(plan, store, config.ensemble, len(models))
-    supply = config.forcings.supply(store, models[0].domain(store.dataset))
-    labels = ["the model"] if len(models) == 1 else [f"model {one}" for one in config.models]
-    made = [
-        Forecaster(model, store, config.mode, config.batch, config.threads, label, supply, config.ensemble)
-        for model, label in zip(models, labels, strict=True)
-    ]
-    forecaster = made[0] if len(made) == 1 else EnsembleForecaster(made)
+    store = _start(config, models)
+    plan = _plan(config, store)
+    forecaster = _forecaster(config, models, store)
     forecaster.check(plan)
     forecaster.warn(plan)
     attributes = {
         **_attributes(config, store, references, [model_checksum(folder) for folder in folders]),
         # Of an archive what is read of it: the whole may be too large to read.
-        "initial_data_checksum": config.digest() if config.store else start_digest(store, plan),
+        "initial_data_checksum": config.digest()
+        if config.store
+        else start_digest(store, plan, config.ensemble),
     }
     facts = json.dumps([attributes, config.forcings.digest()], sort_keys=True)
     fingerprint = run_folder.fingerprint(_content(config), facts)
@@ -134,6 +125,34 @@ def _forecast(config: ForecastStage) -> Path:
         write_forecasts(forecaster, plan, config.output, attributes, fingerprint, show)
     print(_closing(config.output, store, plan))
     return config.output
+
+
+def _start(config: ForecastStage, models: Sequence[Model]) -> Store:
+    """What forecasts start from, in the form that the first model knows."""
+    if config.store:
+        return open_store(config.store)
+    name = dataset_name(models, config.dataset)
+    return config.open(models[0].domain(name), name, config.step)
+
+
+def _plan(config: ForecastStage, store: Store) -> ForecastPlan:
+    verified = config.truth and bool(config.store) and not config.starts.at
+    plan = config.starts.plan(store, verified=verified)
+    if config.ensemble is None:
+        return plan
+    return with_members(plan, store, config.ensemble, len(config.models))
+
+
+def _forecaster(
+    config: ForecastStage, models: Sequence[Model], store: Store
+) -> Forecaster | EnsembleForecaster:
+    supply = config.forcings.supply(store, models[0].domain(store.dataset))
+    labels = ["the model"] if len(models) == 1 else [f"model {one}" for one in config.models]
+    made = [
+        Forecaster(model, store, config.mode, config.batch, config.threads, label, supply, config.ensemble)
+        for model, label in zip(models, labels, strict=True)
+    ]
+    return made[0] if len(made) == 1 else EnsembleForecaster(made)
 
 
 def _content(config: ForecastStage) -> ForecastStage:
