@@ -17,6 +17,7 @@ from scipy import fft
 from pelagos.evaluation.forecast_schema import SPACE, grid_of, ordered_fields, variable_names
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.samples.kernel_cache import compiled
 
 Array = NDArray[np.float64]
 Values = NDArray[Any]
@@ -33,23 +34,26 @@ def densities(dataset: xr.Dataset) -> xr.Dataset:
     velocity gives circulation and enstrophy.
     """
     data = ordered_fields(xr.broadcast(dataset)[0])
-    arrays = {name: data[name].values for name in variable_names(data)}
+    arrays = {name: data[name].values.astype(np.float64) for name in variable_names(data)}
     found = density_arrays(arrays, grid_of(dataset))
     dims = data[variable_names(data)[0]].dims
     return xr.Dataset({name: (dims, values) for name, values in found.items()}, dataset.coords, dataset.attrs)
 
 
-def density_arrays(fields: Mapping[str, Values], grid: Grid) -> dict[str, Array]:
-    """The densities of (..., H, W) fields by name."""
-    data = {name: values.astype(np.float64, copy=False) for name, values in fields.items()}
-    found = {quantity: data[name] for name, quantity in CONSERVED.items() if name in data}
-    if "velocity_x" in data and "velocity_y" in data:
-        u, v, mass = data["velocity_x"], data["velocity_y"], data.get("density", 1.0)
-        found |= {"momentum x": mass * u, "momentum y": mass * v, "kinetic energy": mass * (u**2 + v**2) / 2}
+def density_arrays(fields: Mapping[str, Values], grid: Grid) -> dict[str, Values]:
+    """The densities of (..., H, W) fields by name; in double precision unless they are fields themselves."""
+    found = {quantity: fields[name] for name, quantity in CONSERVED.items() if name in fields}
+    if "velocity_x" in fields and "velocity_y" in fields:
+        u, v = (fields[name].astype(np.float64, copy=False) for name in ("velocity_x", "velocity_y"))
+        momentum_x, momentum_y, energy = u, v, (u * u + v * v) / 2
+        if "density" in fields:
+            momentum_x, momentum_y, energy = (fields["density"] * one for one in (u, v, energy))
+        found |= {"momentum x": momentum_x, "momentum y": momentum_y, "kinetic energy": energy}
         if grid.kind == "cartesian":
             found["enstrophy"] = (derivative(v, grid, -1) - derivative(u, grid, -2)) ** 2 / 2
-    elif "vorticity" in data:
-        found |= {"circulation": data["vorticity"], "enstrophy": data["vorticity"] ** 2 / 2}
+    elif "vorticity" in fields:
+        vorticity = fields["vorticity"].astype(np.float64, copy=False)
+        found |= {"circulation": vorticity, "enstrophy": vorticity**2 / 2}
     return found
 
 
@@ -59,12 +63,32 @@ def quantity_names(variables: Sequence[str], grid: Grid) -> tuple[str, ...]:
     return tuple(density_arrays({name: np.zeros((1, 1)) for name in variables}, point))
 
 
-def domain_means(values: Array, weights_HW: Array) -> Array:
+def domain_means(values: Values, weights_HW: Array) -> Array:
     """(...) weighted means of (..., H, W) values over the points that exist; NaN where there are none."""
-    exists = ~np.isnan(values)
-    total = np.einsum("...yx,yx->...", exists, weights_HW)
-    summed = np.einsum("...yx,yx->...", np.where(exists, values, 0.0), weights_HW)
-    return np.asarray(summed / np.where(total > 0, total, np.nan))
+    means = np.empty(values.shape[:-2])
+    _reduce_means(values.reshape(-1, *values.shape[-2:]), weights_HW, means.reshape(-1))
+    return means
+
+
+def _compiled(function: Any) -> Any:
+    return compiled(function, reorder_sums=True)
+
+
+@_compiled
+def _reduce_means(values_NHW: Values, weights_HW: Array, means_N: Array) -> None:
+    rows, columns = weights_HW.shape
+    for n in range(len(means_N)):
+        total = summed = 0.0
+        for y in range(rows):
+            row_total = row_summed = 0.0
+            for x in range(columns):
+                value, weight = np.float64(values_NHW[n, y, x]), weights_HW[y, x]
+                exists = value == value
+                row_total += weight if exists else 0.0
+                row_summed += weight * value if exists else 0.0
+            total += row_total
+            summed += row_summed
+        means_N[n] = summed / total if total > 0 else np.nan
 
 
 def quantities(dataset: xr.Dataset) -> xr.Dataset:

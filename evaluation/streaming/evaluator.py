@@ -1,6 +1,7 @@
 """Evaluator: the loop over start batches and lead times in which every frame is scored and dropped."""
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -54,14 +55,18 @@ class Evaluator:
         last = len(self.plan.lead_times)
         with ExitStack() as blocks:
             takers = {method: blocks.enter_context(sink.block(batch)) for method, sink in self.sinks.items()}
+            # One frame is scored and written while the networks make the next one; in order, by a single thread.
+            beside = blocks.enter_context(ThreadPoolExecutor(1, "scoring"))
+            taken: Future[None] | None = None
             for lead, (truth_BVHW, *frames) in enumerate(zip(*streams, strict=True)):
+                if taken is not None:
+                    taken.result()
                 if lead % WINDOW == 0:
                     scores.begin(slice(lead, min(lead + WINDOW, last)))
                 forecasts = dict(zip(self.sources, frames, strict=True))
-                scores.add(lead, truth_BVHW, forecasts, next(normal))
-                for method, take in takers.items():
-                    take(forecasts[method])
+                taken = beside.submit(_take, scores, takers, lead, truth_BVHW, forecasts, next(normal))
                 if (lead + 1) % WINDOW == 0 or lead + 1 == last:
+                    taken.result()
                     yield scores.states
 
     def score_all(self, size: int) -> dict[str, ScoreState]:
@@ -72,6 +77,19 @@ class Evaluator:
                 for name, state in states.items():
                     whole[name].merge(state)
         return whole
+
+
+def _take(
+    scores: BatchScores,
+    takers: Mapping[str, Callable[[Fields], None]],
+    lead: int,
+    truth_BVHW: Fields,
+    forecasts: Mapping[str, Fields],
+    climatology_BVHW: Fields | None,
+) -> None:
+    scores.add(lead, truth_BVHW, forecasts, climatology_BVHW)
+    for method, take in takers.items():
+        take(forecasts[method])
 
 
 def moments_of(truth: StoredFrames, size: int) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from pelagos.evaluation.conservation import density_arrays, domain_means
 from pelagos.evaluation.frame_sums.extra_sums import Spectra
 from pelagos.evaluation.frame_sums.spectral_sums import STATISTICS as SPECTRAL
 from pelagos.evaluation.point_sums import point_sums
-from pelagos.evaluation.streaming.frame_spectra import Modes
+from pelagos.evaluation.streaming.frame_spectra import FrameSpectra, Modes
 from pelagos.evaluation.streaming.score_plan import BINS, REACH, TRUTH, PlanPart, ScorePlan
 from pelagos.evaluation.streaming.score_state import ScoreState
 from pelagos.preprocessing.array_types import Flags, Floats, Ints
@@ -37,6 +37,9 @@ class BatchScores:
         self._complete_B = np.asarray(~holes.any(axis=(1, 2, 3)))
         self._started_BVHW = None if self._complete_B.all() else _forecastable(plan, holes)
         self.states: dict[str, ScoreState] = {}
+        # Persistence gives the same frame at every lead time.
+        self._known_quantities: dict[str, tuple[Fields, Floats]] = {}
+        self._known_modes: dict[str, tuple[Fields, Modes]] = {}
 
     def begin(self, leads: slice) -> None:
         """Allocate the states for a part of the lead times."""
@@ -98,7 +101,7 @@ class BatchScores:
         self._add_maps(state, lead, p_BVHW, t_BVHW)
         modes, spectra = None, None
         if self._plan.spectra is not None and truth_modes is not None:
-            modes = self._plan.spectra.modes(_flat(p_BVHW))
+            modes = self._modes(method, self._plan.spectra, p_BVHW)
             shape = (len(p_BVHW), -1, *truth_modes.shape[1:])
             own_modes = _flat(_chosen(truth_modes.reshape(shape), positions))
             energies = self._plan.spectra.energy(modes - own_modes)
@@ -133,12 +136,9 @@ class BatchScores:
     def _add_any(self, method: str, lead: int, fields: Fields, t_BVHW: Fields, modes: Modes | None) -> None:
         """What is kept of the truth and of forecasts alike."""
         state = self.states[method]
-        row, shown = (
-            lead - state.part.leads.start,
-            np.flatnonzero(self._plan.shown_in(state.part) == lead).tolist(),
-        )
-        for number, density_BHW in enumerate(self._densities(method, fields)):
-            state.arrays["quantities"][:, row, number] = self._means(density_BHW)
+        row = lead - state.part.leads.start
+        shown = np.flatnonzero(self._plan.shown_in(state.part) == lead).tolist()
+        state.arrays["quantities"][:, row] = self._quantities(method, fields)
         scales = self._plan.scales[self._plan.positions(method)]
         _count_bins(
             fields, t_BVHW, scales[:, 0], BINS / (2 * REACH * scales[:, 1]), state.arrays["histogram"][row]
@@ -153,7 +153,28 @@ class BatchScores:
                 picture[number] = fields[self._plan.pictured - state.part.samples.start]
         state.done[:, row] = True
 
-    def _densities(self, method: str, fields: Fields) -> list[Floats]:
+    def _quantities(self, method: str, fields: Fields) -> Floats:
+        """(B, Q) the domain's means; of a frame that is given again, those of the last time."""
+        known = self._known_quantities.get(method)
+        if known is not None and known[0] is fields:
+            return known[1]
+        densities = self._densities(method, fields)
+        means = np.empty((len(fields), len(densities)))
+        for number, density_BHW in enumerate(densities):
+            means[:, number] = self._means(density_BHW)
+        self._known_quantities[method] = fields, means
+        return means
+
+    def _modes(self, method: str, transform: FrameSpectra, fields: Fields) -> Modes:
+        """The modes of a frame; of one that is given again, those of the last time."""
+        known = self._known_modes.get(method)
+        if known is not None and known[0] is fields:
+            return known[1]
+        modes = transform.modes(_flat(fields))
+        self._known_modes[method] = fields, modes
+        return modes
+
+    def _densities(self, method: str, fields: Fields) -> list[Fields]:
         names = self._plan.variables_of(method)
         if not self._plan.quantities_of(method):
             return []
@@ -161,7 +182,7 @@ class BatchScores:
         found = density_arrays(by_name, self._plan.grid)
         return [found[name] for name in self._plan.quantities]
 
-    def _means(self, density_BHW: Floats) -> Floats:
+    def _means(self, density_BHW: Fields) -> Floats:
         return domain_means(density_BHW, self._plan.regions[0].weights)
 
 
