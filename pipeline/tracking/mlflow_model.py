@@ -30,12 +30,8 @@ CODE = ("evaluation", "models", "pipeline", "preprocessing")
 PROGRAM = "served.py"
 _PROGRAM = '''"""What MLflow runs to serve this model: Pelagos's code beside it."""
 
-import warnings
-
 from mlflow.models import set_model
 
-# MLflow asks for type hints, and has none for an xr.Dataset.
-warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method")
 from pelagos.pipeline.forecasting.served_model import ServedModel
 
 set_model(ServedModel())
@@ -95,7 +91,7 @@ def _write_example(folder: Path, model: Model) -> dict[str, Any] | None:
     if domain.scalars:
         params["scalars"] = [1.0] * len(domain.scalars)
     served = {"inputs": values, "params": params}
-    write_bytes(folder / _EXAMPLE, json.dumps({"inputs": values}).encode())
+    write_bytes(folder / _EXAMPLE, json.dumps(values).encode())
     write_bytes(folder / _SERVED_EXAMPLE, json.dumps(served).encode())
     return {
         "artifact_path": _EXAMPLE,

@@ -106,12 +106,13 @@ def served(tracking: TrackingConfig) -> Iterator[Any]:
     mlflow.set_tracking_uri(before)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_mlflow_serves_the_same_bits(folder: Path, served: Any) -> None:
+def test_mlflow_serves_the_same_bits(folder: Path, tracking: TrackingConfig, served: Any) -> None:
     model = pelagos.load(folder)
     expected = model.forecast_array(START, 3, [0.1])
     params = {"steps": 3, "scalars": [0.1]}
     assert np.array_equal(served.predict(START, params=params), expected)
+    example = json.loads((version_folder(tracking) / "serving_input_example.json").read_text())
+    assert served.predict(example["inputs"], params=example["params"]).shape == (1, 1, 1, 8, 8)
     # What a server makes of JSON, there and back.
     lists = json.loads(json.dumps(START.tolist()))
     answer = json.loads(json.dumps(served.predict(lists, params=params).tolist()))
@@ -131,6 +132,7 @@ def test_a_version_says_what_it_takes_needs_and_is(tracking: TrackingConfig) -> 
     described = MlflowModel.load(folder)
     assert described.signature.inputs.inputs[0].shape == (-1, 2, 8, 8)
     assert described.signature.outputs.inputs[0].shape == (-1, -1, 1, 8, 8)
+    assert described.load_input_example(str(folder)).shape == (1, 2, 8, 8)
     requirements = (folder / "requirements.txt").read_text()
     assert f"torch=={torch.__version__.partition('+')[0]}" in requirements
     assert not [name for name in ("deepspeed", "dask", "numba") if name in requirements]
