@@ -53,5 +53,7 @@ def empty_archive(path: Path, trajectories: int) -> Path:
 
 
 def large(path: Path, **options: Any) -> BuildConfig:
-    values = {"dataset": "large", "source": {"kind": "pdebench", "paths": str(path)}, "root": path.parent}
+    # Nothing was written, which a build refuses unless it is told what the values are.
+    source = {"kind": "pdebench", "paths": str(path), "absent": "fill"}
+    values = {"dataset": "large", "source": source, "root": path.parent}
     return BuildConfig.model_validate(values | options)
