@@ -153,7 +153,7 @@ def _changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any
 
 def _prepare(building: Path, plan: Plan) -> list[SourceRecord]:
     """Create the folder in which the store grows, or check that an existing one is of the same plan."""
-    sources = record_sources(plan.fields.sources)
+    sources = record_sources(plan.fields.files_read)
     if plan.config.overwrite and building.exists() and _disagreement(building, plan, sources):
         shutil.rmtree(building)
     if not building.exists():
@@ -238,7 +238,7 @@ def _complete(building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
     if plan.config.checksum_sources:
         # Where shares that ended before did not: the times below say whether that is what was read.
         sources = _fingerprint(building, sources)
-    if changed := changed_sources(sources, record_sources(plan.fields.sources)):
+    if changed := changed_sources(sources, record_sources(plan.fields.files_read)):
         raise DataError(
             f"{building}: {changed[0]} changed while it was read; begin again with overwrite=true"
         )

@@ -189,6 +189,12 @@ class FieldReader:
         """The files, folders and URLs that the dataset comes from."""
         return [str(path) for path in json.loads(self.dataset.attrs["sources"])]
 
+    @property
+    def files_read(self) -> list[str]:
+        """The sources, and what was read beside them: the file that says where cells lie."""
+        grid_file = str(self.dataset.attrs.get("grid_file", ""))
+        return [*self.sources, *([grid_file] if grid_file else [])]
+
     def round(self, block: NDArray[np.float32]) -> NDArray[np.float64]:
         """Round a block (N, T, C, H, W) in place; return the largest relative error (C,) of each channel."""
         errors = np.zeros(len(self.state))

@@ -68,6 +68,11 @@ class ChannelSurvey:
         return self.count > 1 and alike and not self.loses
 
     @property
+    def overflows(self) -> bool:
+        """Whether float32 holds a value as infinite, or the source does, which no store may keep."""
+        return bool(max(abs(self.minimum), abs(self.maximum)) > float(np.finfo(np.float32).max))
+
+    @property
     def loses(self) -> bool:
         """Whether float32 loses what varies; a deviation within the rounding of float64 is none."""
         magnitude = max(abs(self.minimum), abs(self.maximum))

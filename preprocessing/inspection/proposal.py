@@ -4,7 +4,7 @@ The text is valid YAML as a whole: whatever it says about the archive is in comm
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.file_feeds import describe_feeds
 from pelagos.preprocessing.build.plan import Plan, make_plan, with_survey
 from pelagos.preprocessing.errors import DataError, PelagosError
-from pelagos.preprocessing.fields.survey import table
+from pelagos.preprocessing.fields.survey import Survey, table
 from pelagos.preprocessing.files.location import Url, locate
 from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.sources import convention
@@ -136,6 +136,7 @@ def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         # Before any value is read: it refuses fields without frames where others have some.
         plan = with_survey(make_plan(_validated({**values, **more})))
         assert plan.survey is not None
+        refused = [*_refused(plan.survey, values)]
         more = (
             {"missing": "keep"} | more
             if _misses(ds) or any(one.missing for one in plan.survey.channels)
@@ -151,7 +152,7 @@ def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     sides = f"beyond the edges: y {ds.attrs['boundary_y']}; x {ds.attrs['boundary_x']}"
     axes = [f"{axis}: {describe_axis(ds[axis].values)}" for axis in ("time", "y", "x")]
     head = [f"it holds {fields}", shape, sides, *axes, *_planes(ds), *describe_feeds(plan.feeds)]
-    return [*head, "", *_values(plan), "", *_verdict(plan.assumptions)], more
+    return [*head, "", *_values(plan), "", *_verdict(plan.assumptions, refused)], more
 
 
 def _values(plan: Plan) -> list[str]:
@@ -163,7 +164,21 @@ def _values(plan: Plan) -> list[str]:
     return [f"values, in {plan.survey.extent}:", *shown, *rest]
 
 
-def _verdict(assumptions: Sequence[Assumption]) -> list[str]:
+def _refused(survey: Survey, values: Mapping[str, Any]) -> Iterator[str]:
+    """The fields with values that a build refuses when it meets them, and what would be right."""
+    for channel in survey.channels:
+        key = channel.variable.key
+        if channel.overflows:
+            yield (
+                f"{key} has values that are infinite in float32 (in {survey.extent}: down to {channel.minimum:.6g}, up to"
+                f" {channel.maximum:.6g}): correct the source, or change the units with convert, or its transform"
+            )
+        # Proposed otherwise, but the user may have decided.
+        if channel.missing and values.get("missing") == "error":
+            yield f"{key} has missing values, {channel.missing:.2%} in {survey.extent}: set missing: keep"
+
+
+def _verdict(assumptions: Sequence[Assumption], refused: Sequence[str]) -> list[str]:
     """Whether it can be built as it is, and what the build would assume."""
     asked = [one for one in assumptions if one.question]
     taken = [one for one in assumptions if not one.question]
@@ -174,8 +189,12 @@ def _verdict(assumptions: Sequence[Assumption]) -> list[str]:
             *describe(taken).splitlines(),
             "",
         ]
+    if refused:
+        lines += ["before it can be built, this has to be settled:", *(f"  {one}" for one in refused)]
     if asked:
         return [*lines, "before it can be built, say what is right:", *describe(asked).splitlines()]
+    if refused:
+        return lines
     # As tried above: make_plan checks everything that can be checked before reading.
     return [*lines, "pelagos build accepts this as it is"]
 

@@ -41,6 +41,24 @@ AXIS_NAMES: dict[CFAxis, tuple[str, ...]] = {
 """Common names of dimensions in lower case, for files whose attributes do not say."""
 
 
+_FLAT_MAPS = frozenset(
+    (
+        "albers_conical_equal_area",
+        "azimuthal_equidistant",
+        "geostationary",
+        "lambert_azimuthal_equal_area",
+        "lambert_conformal_conic",
+        "oblique_mercator",
+        "orthographic",
+        "polar_stereographic",
+        "stereographic",
+        "transverse_mercator",
+        "vertical_perspective",
+    )
+)
+"""Grid mappings of CF 1.11, appendix F, none of whose axes closes around the Earth, as that of Mercator may."""
+
+
 def _words(*lines: str) -> frozenset[str]:
     return frozenset(" ".join(lines).split())
 
@@ -187,7 +205,11 @@ def read_coordinate(path: Path | Url, name: str, ds: xr.Dataset, axis: CFAxis) -
     values = np.atleast_1d(stored.values)
     values = PackedVariable.of(path, name, stored).unpack(values).astype(np.float64)
     # Names say what attributes leave out: many a `lat` has none.
-    said = {"y": "latitude", "x": "longitude"}[axis] if _is_name_of_angle(name, axis) else name
+    said = name
+    if _is_name_of_angle(name, axis):
+        said = {"y": "latitude", "x": "longitude"}[axis]
+    elif axis in ("y", "x") and _is_on_map(ds):
+        said = f"projection_{axis}_coordinate"
     own = {key: str(text) for key, text in stored.attrs.items()}
     require_ordered(path, name, axis, values)
     if axis == "trajectory":
@@ -240,6 +262,12 @@ def require_ordered(path: Path | Url, name: str, axis: CFAxis, values: NDArray[A
             f"{path}: {name} {what} from {one} at entry {i} to {two} at entry {i + 1}; {right} would be right, as"
             f" ds.sortby('{name}').drop_duplicates('{name}') of xarray makes it"
         )
+
+
+def _is_on_map(ds: xr.Dataset) -> bool:
+    """Whether the grid mapping of a file shows a part of the Earth on a plane, round which no axis goes."""
+    mapped = {str(one.attrs.get("grid_mapping_name", "")) for one in ds.variables.values()}
+    return bool(mapped & _FLAT_MAPS)
 
 
 def _is_name_of_angle(name: str, axis: CFAxis) -> bool:

@@ -128,6 +128,7 @@ class GriddedSource(FileSource):
             license=self.license or _documented(files[0], "license", "licence"),
             references=self.references or _documented(files[0], "references", "reference"),
             not_read=_skipped(files),
+            grid_file=self.grid_file,
         )
         if starts is not None:
             ds = ds.assign_coords(trajectory=forecast_labels(starts.values))

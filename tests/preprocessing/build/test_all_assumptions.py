@@ -84,6 +84,27 @@ def test_strict_refuses_what_is_assumed_before_and_after_the_build(
     build(configuration(tmp_path, strict=True, accept=["calendar"]))
 
 
+def test_a_field_without_values_in_frames_that_train_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = Analytic.values
+
+    def late(self: Analytic, name: str) -> NDArray[np.float64]:
+        """An instrument that measured only where nothing trains any more."""
+        known = np.array(values(self, name))
+        known[:4] = np.nan if name == "density" else known[:4]
+        return known
+
+    monkeypatch.setattr(Analytic, "values", late)
+    source = {"names": ["velocity_x", "density"]}
+    splits = {"kind": "trajectories", "valid": 1, "test": 1}
+    recorded = open_store(build(configuration(tmp_path, source, missing="keep", splits=splits))).assumptions
+    assert recorded is not None
+    [told] = [one for one in recorded if one.code == "missing_values"]
+    assert told.field == "density"
+    assert "all frames that train: all values are missing" in told.text
+
+
 def test_a_kind_of_assumption_that_does_not_exist_is_not_accepted(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'wind' is no kind of assumption; there are fields_not_read"):
         configuration(tmp_path, accept=["wind"])

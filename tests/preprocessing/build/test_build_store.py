@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from analytic_source import configuration, contents
 
 from pelagos.preprocessing.build.build_config import BuildConfig
@@ -17,6 +18,7 @@ from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.inspection.inspect_path import inspect
+from pelagos.preprocessing.sources.healpix import Healpix
 from pelagos.preprocessing.store.manifest import verify
 from pelagos.preprocessing.store.store import open_store
 
@@ -139,6 +141,36 @@ def test_a_truncated_source_is_named_and_finished_shards_are_kept(tmp_path: Path
     with pytest.raises(DataError, match=r"archive has changed since; .*overwrite=true to begin again"):
         build(config)
     assert verify(build(config.model_copy(update={"overwrite": True}))) == []
+
+
+def test_a_build_notices_that_the_places_of_its_cells_have_changed(tmp_path: Path) -> None:
+    """A grid file is no field's file, but where values are stored depends on it."""
+    latitude, longitude = Healpix(4, nested=True).centres()
+    shift = np.arange(len(latitude)) % 7 / 10  # so that it is no known grid
+    places = {
+        "clat": ("cell", np.deg2rad(latitude), {"standard_name": "latitude", "units": "radian"}),
+        "clon": ("cell", np.deg2rad(longitude + shift), {"standard_name": "longitude", "units": "radian"}),
+    }
+    days = np.array(["2020-01-01", "2020-01-02"], "M8[ns]")
+    cells = xr.Variable(("time", "cell"), np.stack([latitude, longitude]), {"units": "K"})
+    xr.Dataset({"tas": cells}, {"time": days}).to_netcdf(tmp_path / "data.nc", engine="h5netcdf")
+    xr.Dataset(places).to_netcdf(tmp_path / "grid.nc", engine="h5netcdf")
+    values = {
+        "dataset": "cells",
+        "root": str(tmp_path / "stores"),
+        "source": {
+            "kind": "cf",
+            "paths": str(tmp_path / "data.nc"),
+            "grid_file": str(tmp_path / "grid.nc"),
+        },
+        "regrid": {"to": "latlon", "method": "linear", "shape": (6, 12)},
+        "part": "1/2",
+    }
+    build(BuildConfig.model_validate(values | {"shard_bytes": 1024}))
+    places["clon"] = ("cell", np.deg2rad(longitude - shift), places["clon"][2])
+    xr.Dataset(places).to_netcdf(tmp_path / "grid.nc", engine="h5netcdf")
+    with pytest.raises(DataError, match=r"grid\.nc has changed since"):
+        build(BuildConfig.model_validate(values | {"shard_bytes": 1024, "part": "2/2"}))
 
 
 def test_a_half_finished_build_is_not_continued_with_another_configuration(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.inspection.proposal import propose
+from pelagos.preprocessing.inspection.proposal import proposal_of, propose
 from pelagos.preprocessing.store.manifest import verify
 from pelagos.preprocessing.store.store import open_store
 
@@ -63,6 +64,27 @@ def test_values_that_only_later_frames_lack_are_proposed_to_be_kept(tmp_path: Pa
     config = configured(propose(path), tmp_path / "stores")
     assert config.missing == "keep"
     assert np.isnan(open_store(build(config)).read(0, 0, 20)).sum() == 1
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 3.7e39])
+def test_what_a_build_would_refuse_is_not_called_accepted(tmp_path: Path, value: float) -> None:
+    path = weather(tmp_path / "a.nc", 5)
+    with xr.open_dataset(path, engine="h5netcdf") as held:
+        wide = held.load().astype(np.float64)
+    wide.t2m[3, 1, 2] = value
+    wide.to_netcdf(tmp_path / "b.nc", engine="h5netcdf")
+    text = propose(tmp_path / "b.nc")
+    assert "accepts this" not in text
+    assert re.search("has to be settled:\n#   air_temperature has values that are infinite in float32", text)
+    with pytest.raises(DataError, match="air_temperature, trajectory 0, time 3"):
+        build(configured(text, tmp_path / "stores"))
+
+
+def test_missing_values_that_the_user_refuses_are_not_called_accepted(tmp_path: Path) -> None:
+    path = weather(tmp_path / "a.nc", 5, missing=True)
+    text = proposal_of(path, {"missing": "error"}).text()
+    assert "accepts this" not in text
+    assert "air_temperature has missing values, 3.33% in all frames: set missing: keep" in text
 
 
 def test_long_series_are_split_by_dates_and_short_ones_all_train(tmp_path: Path) -> None:

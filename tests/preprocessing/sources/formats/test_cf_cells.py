@@ -339,6 +339,32 @@ def test_rows_and_columns_in_metres_are_placed_by_the_grid_mapping(tmp_path: Pat
         CF(paths=written(bare, tmp_path / "c.nc")).open()
 
 
+@pytest.mark.parametrize("names", [("y", "x"), ("yc", "xc")])
+def test_a_plane_map_is_known_not_to_go_round_without_standard_names(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    """Sea ice on a polar stereographic map, whose axes say only their unit."""
+    axes = {
+        name: (name, 25.0 * np.arange(6), {"units": "km", "axis": name[0].upper()}) for name in names
+    }
+    ice = xr.Variable(("time", *names), np.random.default_rng(0).random((2, 6, 6)), {"units": "1"})
+    mapping = {
+        "grid_mapping_name": "polar_stereographic",
+        "latitude_of_projection_origin": 90.0,
+        "straight_vertical_longitude_from_pole": -45.0,
+        "standard_parallel": 70.0,
+        "earth_radius": 6371229.0,
+    }
+    ds = xr.Dataset({"ice": ice, "crs": ((), 0, mapping)}, {"time": DAYS, **axes})
+    with collect() as assumed:
+        found = CF(paths=written(ds, tmp_path / "a.nc")).open()
+    assert found.attrs["boundary_x"] == found.attrs["boundary_y"] == "open,open"
+    assert not any(one.question for one in assumed.all)
+    with collect() as assumed:  # a map of Mercator may go round
+        CF(paths=written(ds.assign(crs=((), 0, {"grid_mapping_name": "mercator"})), tmp_path / "b.nc")).open()
+    assert [one.code for one in assumed.all if one.question] == ["boundary"]
+
+
 def test_cells_may_lie_in_a_grid_file(tmp_path: Path) -> None:
     """ICON's data without coordinates: cells, edges and vertices lie in another file."""
     with xr.open_dataset(mesh(tmp_path / "both.nc"), engine="h5netcdf") as both:
