@@ -1,14 +1,21 @@
-"""Forecast check: which forecasts an evaluation or a refinement will make, before it loads a network."""
+"""Forecast check: which forecasts a command will make, and whether its models may be used there, without a network."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from pelagos.evaluation.forecast_plan import ForecastPlan
 from pelagos.pipeline.checking.check_finding import CheckFinding
+from pelagos.pipeline.forecasting.forcing_supply import ForcingSupply
+from pelagos.pipeline.forecasting.forecaster import check_variables, concerns
+from pelagos.pipeline.runs.domain_fit import fit
+from pelagos.pipeline.runs.model_folder import described, domain_of_dataset
 from pelagos.pipeline.stages.evaluate import EvaluateStage
+from pelagos.pipeline.stages.forecast import ForecastStage
 from pelagos.pipeline.stages.refine import RefineStage
 from pelagos.pipeline.tracking import model_registry
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import MissingFileError
+from pelagos.preprocessing.physics.equation_fit import check_fit
 from pelagos.preprocessing.store.store import Store, open_store
 
 
@@ -18,22 +25,61 @@ def check_forecasts(config: Config) -> Iterator[CheckFinding]:
     Raises:
         PelagosError: the store cannot be opened, or no forecast fits into it.
     """
-    if not isinstance(config, EvaluateStage | RefineStage):
+    if not isinstance(config, EvaluateStage | RefineStage | ForecastStage):
         return
-    models = list(config.models.values()) if isinstance(config, EvaluateStage) else [config.model]
-    for model in models:
+    models, folders = _labelled(config), {}
+    for label, model in models.items():
         try:
-            model_registry.resolve(model, config.tracking)
+            folders[label] = model_registry.resolve(model, config.tracking)
         except MissingFileError as error:
             # Not an error: a check may come before the training that makes the model.
             yield CheckFinding("note", str(error))
+    if not config.store:
+        return  # an archive, which is read in the model's form only when there is a model
     if not config.store.exists():
         yield CheckFinding("note", f"the store {config.store} does not exist yet")
         return
     store = open_store(config.store)
-    # Forecasts without a truth may reach beyond the store's last frame.
-    verified = config.truth if isinstance(config, RefineStage) else True
-    yield _describe(store, config.starts.plan(store, verified=verified), models)
+    plan = config.starts.plan(store, verified=_verified(config))
+    yield _describe(store, plan, list(models))
+    if isinstance(config, RefineStage):
+        check_fit(config.equation.build(), store)
+    for label, folder in folders.items():
+        yield from _fitting(config, label, folder, store, plan)
+
+
+def _labelled(config: EvaluateStage | RefineStage | ForecastStage) -> dict[str, str]:
+    """The models, by what messages call them."""
+    if isinstance(config, EvaluateStage):
+        return {f"model {name}": model for name, model in config.models.items()}
+    models = config.models if isinstance(config, ForecastStage) else (config.model,)
+    return {"the model": models[0]} if len(models) == 1 else {f"model {one}": one for one in models}
+
+
+def _verified(config: EvaluateStage | RefineStage | ForecastStage) -> bool:
+    """Whether there is a truth; forecasts without one may reach beyond the store's last frame."""
+    if isinstance(config, EvaluateStage):
+        return True
+    return config.truth and not (isinstance(config, ForecastStage) and config.starts.at)
+
+
+def _fitting(
+    config: EvaluateStage | RefineStage | ForecastStage,
+    label: str,
+    folder: Path,
+    store: Store,
+    plan: ForecastPlan,
+) -> Iterator[CheckFinding]:
+    """How a store differs from what a model was trained on; raises DataError where it cannot be used on it."""
+    signature, domains = described(folder)
+    domain = domain_of_dataset(domains, store.dataset)
+    found = fit(domain, store, signature.scalars)
+    supply = ForcingSupply(store)
+    if isinstance(config, ForecastStage):
+        supply = config.forcings.supply(store, domain)
+    check_variables(domain, supply)
+    for about, text in concerns(domain, found, store, plan, config.mode):
+        yield CheckFinding(about, f"{label}: {text}")
 
 
 def _describe(store: Store, plan: ForecastPlan, models: Sequence[str]) -> CheckFinding:

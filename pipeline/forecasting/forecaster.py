@@ -5,6 +5,7 @@ Shapes: B samples, C channels, H rows, W columns.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,14 +19,14 @@ from pelagos.pipeline.forecasting.ensemble import BredStarts, EnsembleConfig, dr
 from pelagos.pipeline.forecasting.forcing_supply import ForcingSupply
 from pelagos.pipeline.forecasting.forecast_inputs import Fields, StoredInputs
 from pelagos.pipeline.forecasting.strategy import Composite, Mode
-from pelagos.pipeline.runs.domain_fit import fit, lead_warnings, reach_notes
+from pelagos.pipeline.runs.domain_fit import DomainFit, fit, lead_warnings, reach_notes
 from pelagos.pipeline.runs.model_folder import Domain, Model, lagged
 from pelagos.pipeline.runs.remarks import say
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.store.store import Store
-from pelagos.preprocessing.variables import keys
+from pelagos.preprocessing.variables import Variable, keys
 
 
 class Forecaster:
@@ -62,7 +63,7 @@ class Forecaster:
         self.domain, self.label = model.domain(store.dataset), label
         self.fit = fit(self.domain, store, model.signature.scalars)
         self.supply, self.ensemble = supply or ForcingSupply(store), ensemble
-        _check_variables(self.domain, self.supply)
+        check_variables(self.domain, self.supply)
         if ensemble is not None:
             _check_ensemble(ensemble, model, mode)
         self.signature = model.signature
@@ -133,31 +134,15 @@ class Forecaster:
 
     def warn(self, plan: ForecastPlan) -> None:
         """Say, once, where the store or the plan leave what the model was trained on."""
-        step = self.step_lead(plan) * self.domain.time_scale
-        longest = step * self._longest(plan)
-        leads, reach = [], []
-        if not is_steady(self.store):
-            leads = lead_warnings(self.domain, step, longest)
-            reach = [] if leads else reach_notes(self.domain, step * plan.steps)
-        lines = [f"note: {self.label}: {note}" for note in (*self.fit.notes, *reach)]
-        held = _held_warnings(self.domain, self.store)
-        lines += [f"WARNING: {self.label}: {warning}" for warning in (*self.fit.warnings, *leads, *held)]
-        for line in lines:
+        for about, text in concerns(self.domain, self.fit, self.store, plan, self.mode):
+            line = f"{about}: {self.label}: {text}"
             if line not in self._said:
                 self._said.add(line)
                 say(line)
 
     def step_lead(self, plan: ForecastPlan) -> float:
         """The lead time of one step as the network counts it."""
-        if is_steady(self.store):
-            return 1 / self.domain.time_scale
-        return float(lead_times(self.store, plan)[0] * self.fit.time / self.domain.time_scale)
-
-    def _longest(self, plan: ForecastPlan) -> int:
-        """The longest lead time that the network is called with, in steps."""
-        if isinstance(self.mode, Composite):
-            return min(self.mode.lengths[0], plan.steps)
-        return plan.steps if self.mode == "direct" else 1
+        return _step_lead(self.domain, self.fit, self.store, plan)
 
     def _check_history(self, plan: ForecastPlan) -> None:
         starts = None if self.ensemble is None else self.ensemble.starts
@@ -188,6 +173,40 @@ class Forecaster:
             )
 
 
+def concerns(
+    domain: Domain, found: DomainFit, store: Store, plan: ForecastPlan, mode: Mode
+) -> Iterator[tuple[Literal["note", "WARNING"], str]]:
+    """Where a store or a plan leave what a model was trained on: what is made good, then what is not.
+
+    Args:
+        domain: what the model knows of the store's dataset.
+        found: how the store is brought to it.
+        store: forecasts start from its frames.
+        plan: all forecasts.
+        mode: the strategy.
+    """
+    step = _step_lead(domain, found, store, plan) * domain.time_scale
+    leads, reach = [], []
+    if not is_steady(store):
+        leads = lead_warnings(domain, step, step * _longest(plan, mode))
+        reach = [] if leads else reach_notes(domain, step * plan.steps)
+    yield from (("note", note) for note in (*found.notes, *reach))
+    yield from (("WARNING", text) for text in (*found.warnings, *leads, *_held_warnings(domain, store)))
+
+
+def _step_lead(domain: Domain, found: DomainFit, store: Store, plan: ForecastPlan) -> float:
+    if is_steady(store):
+        return 1 / domain.time_scale
+    return float(lead_times(store, plan)[0] * found.time / domain.time_scale)
+
+
+def _longest(plan: ForecastPlan, mode: Mode) -> int:
+    """The longest lead time that the network is called with, in steps."""
+    if isinstance(mode, Composite):
+        return min(mode.lengths[0], plan.steps)
+    return plan.steps if mode == "direct" else 1
+
+
 def _layout(domain: Domain, store: Store, grid: Grid) -> Layout:
     inputs = tuple(lagged(variable, age) for age in range(domain.frames) for variable in domain.inputs)
     return Layout(store.dataset, inputs, domain.outputs, grid, domain.scalars, domain.time_scale)
@@ -213,7 +232,12 @@ def _check_ensemble(ensemble: EnsembleConfig, model: Model, mode: Mode) -> None:
         )
 
 
-def _check_variables(domain: Domain, supply: ForcingSupply) -> None:
+def check_variables(domain: Domain, supply: ForcingSupply) -> None:
+    """Check that the variables of a model are known in the values that it learnt.
+
+    Raises:
+        DataError: one is missing, or has other units or another transform.
+    """
     path = supply.store.path
     held = keys((*supply.store.variables, *supply.store.static_variables))
     missing = [
@@ -228,5 +252,13 @@ def _check_variables(domain: Domain, supply: ForcingSupply) -> None:
         found = supply.knows(known) or known
         if not found.same_values(known):
             raise DataError(
-                f"{path} has {known.key} in {found.describe_values()}; the model knows it in {known.describe_values()}"
+                f"{path} has {known.key} in {found.describe_values()}; the model knows it in {known.describe_values()}:"
+                f" {_rebuilding(found, known)}"
             )
+
+
+def _rebuilding(found: Variable, known: Variable) -> str:
+    """How to build a store whose values of a variable are those that a model knows."""
+    if found.transform == known.transform:
+        return f"build the store with convert: {{{found.name}: {known.units}}}"
+    return "build the store with the model's transforms"

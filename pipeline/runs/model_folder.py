@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -113,11 +113,7 @@ class Model:
         Raises:
             DataError: it was not trained on that dataset.
         """
-        if dataset not in self.domains:
-            raise DataError(
-                f"the model knows the datasets {', '.join(self.domains)}, not {dataset!r}; fine-tune it on it first"
-            )
-        return self.domains[dataset]
+        return domain_of_dataset(self.domains, dataset)
 
     def save(self, folder: Path) -> None:
         """Write the model to a folder."""
@@ -173,11 +169,6 @@ def load(folder: Path) -> Model:
             raise MissingFileError(f"{folder} holds no model: {path.name} is missing")
     listed = checksum_list.verify_list(folder)
     values = _description(file)
-    # Older formats are read as they are; a newer one may mean something else by the same keys.
-    if values["format"] > MODEL_FORMAT:
-        raise DataError(
-            f"{file} has format {values['format']}; this Pelagos reads up to {MODEL_FORMAT}: upgrade it"
-        )
     # Written before folders had a list of checksums: model.json holds those of the weights.
     if listed is None:
         check_without_list(folder, values)
@@ -193,8 +184,35 @@ def load(folder: Path) -> Model:
         raise DamagedFileError(
             f"{weights} does not hold the weights that {file} describes: {error}"
         ) from error
-    domains = {name: Domain.model_validate(domain) for name, domain in values["domains"].items()}
-    return Model(config, network.eval(), signature, domains, values["history"])
+    return Model(config, network.eval(), signature, _domains(values), values["history"])
+
+
+def described(folder: Path) -> tuple[Signature, dict[str, Domain]]:
+    """The signature and the domains of the model in a folder, without its weights.
+
+    Raises:
+        MissingFileError: there is no model in the folder.
+        DamagedFileError: its description is damaged.
+        DataError: the model was written by a newer Pelagos.
+    """
+    file = folder / DESCRIPTION
+    if not file.is_file():
+        raise MissingFileError(f"{folder} holds no model: {file.name} is missing")
+    values = _description(file)
+    return signature_from(values["signature"]), _domains(values)
+
+
+def _domains(values: dict[str, Any]) -> dict[str, Domain]:
+    return {name: Domain.model_validate(domain) for name, domain in values["domains"].items()}
+
+
+def domain_of_dataset(domains: Mapping[str, Domain], dataset: str) -> Domain:
+    """What a model with these domains knows about a dataset; raises as `Model.domain`."""
+    if dataset not in domains:
+        raise DataError(
+            f"the model knows the datasets {', '.join(domains)}, not {dataset!r}; fine-tune it on it first"
+        )
+    return domains[dataset]
 
 
 def lagged(variable: Variable, steps: int) -> Variable:
@@ -213,6 +231,11 @@ def _description(file: Path) -> dict[str, Any]:
     wanted = ("format", "network", "signature", "domains", "history", "sha256")
     if absent := [key for key in wanted if not isinstance(values, dict) or key not in values]:
         raise DamagedFileError(f"{file} does not describe a model: {', '.join(absent)} missing")
+    # Older formats are read as they are; a newer one may mean something else by the same keys.
+    if values["format"] > MODEL_FORMAT:
+        raise DataError(
+            f"{file} has format {values['format']}; this Pelagos reads up to {MODEL_FORMAT}: upgrade it"
+        )
     return dict(values)
 
 

@@ -197,6 +197,11 @@ def _differences(source: Model, dataset: Dataset) -> list[str]:
     if domain is None:
         return _unseen_directions(source, store)
     found = fit(domain, store, source.signature.scalars)
+    if found.time != 1 and distributed.rank() == 0:
+        say(
+            f"note: fine-tuning: {store.label} has times in {store.time_units}, the model in {domain.time_units}: lead"
+            " times are converted"
+        )
     lines = list(found.warnings)
     if found.grid.units != store.grid.units:
         lines.append(

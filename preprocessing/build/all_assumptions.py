@@ -41,7 +41,9 @@ def _assume_measured(plan: Plan, measures: Measures, told: set[str]) -> None:
         if constant[number]:
             assume_constant(channel.variable, float(state.mean[number]), where)
         elif not state.count[number] and plan.training.any() and key not in told:
-            text = f"{where}: all values are missing, so that it has no statistics and tells a network nothing"
+            text = (
+                f"{where}: all values are missing, so that it has no statistics and tells a network nothing"
+            )
             assume("missing_values", key, text, "leave the field out by variables")
         extremes = float(state.minimum[number]), float(state.maximum[number])
         seen = surveyed.get(key)

@@ -344,9 +344,7 @@ def test_a_plane_map_is_known_not_to_go_round_without_standard_names(
     tmp_path: Path, names: tuple[str, str]
 ) -> None:
     """Sea ice on a polar stereographic map, whose axes say only their unit."""
-    axes = {
-        name: (name, 25.0 * np.arange(6), {"units": "km", "axis": name[0].upper()}) for name in names
-    }
+    axes = {name: (name, 25.0 * np.arange(6), {"units": "km", "axis": name[0].upper()}) for name in names}
     ice = xr.Variable(("time", *names), np.random.default_rng(0).random((2, 6, 6)), {"units": "1"})
     mapping = {
         "grid_mapping_name": "polar_stereographic",
