@@ -170,8 +170,8 @@ def _refused(survey: Survey, values: Mapping[str, Any]) -> Iterator[str]:
         key = channel.variable.key
         if channel.overflows:
             yield (
-                f"{key} has values that are infinite in float32 (in {survey.extent}: down to {channel.minimum:.6g}, up to"
-                f" {channel.maximum:.6g}): correct the source, or change the units with convert, or its transform"
+                f"{key} has values that are infinite in float32 (in {survey.extent}: down to {channel.minimum:.6g}, up"
+                f" to {channel.maximum:.6g}): correct the source, or change the units with convert, or its transform"
             )
         # Proposed otherwise, but the user may have decided.
         if channel.missing and values.get("missing") == "error":

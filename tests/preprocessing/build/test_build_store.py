@@ -163,7 +163,7 @@ def test_a_build_notices_that_the_places_of_its_cells_have_changed(tmp_path: Pat
             "paths": str(tmp_path / "data.nc"),
             "grid_file": str(tmp_path / "grid.nc"),
         },
-        "regrid": {"to": "latlon", "method": "linear", "shape": (6, 12)},
+        "regrid": {"to": "latlon", "method": "linear", "shape": (12, 24)},
         "part": "1/2",
     }
     build(BuildConfig.model_validate(values | {"shard_bytes": 1024}))
