@@ -33,14 +33,12 @@ def interval_lines(scores: Mapping[str, Any]) -> list[str]:
         f" (by {resampling['block']}){few}"
     ]
     for name, values in methods.items():
-        shown = (
-            f"{what.replace('_', ' ')} {describe_estimate(values['intervals'][what])}" for what in _SHOWN
-        )
+        shown = (f"{label} {describe_estimate(values['intervals'][what])}" for what, label in _SHOWN)
         lines.append(f"  {name:<{width}}  {', '.join(shown)}")
     return lines
 
 
-_SHOWN = ("one_step", "rollout", "pooled_relative_l2")
+_SHOWN = (("one_step", "one step"), ("rollout", "rollout"), ("pooled_relative_l2", "pooled relative L2"))
 
 
 def convention_lines(scores: Mapping[str, Any]) -> list[str]:
@@ -52,10 +50,13 @@ def convention_lines(scores: Mapping[str, Any]) -> list[str]:
     lines = [f"convention {convention['name']}: {convention['fields']} fields, {weights}"]
     for score in convention["headline"]:
         lines += _headline(score, convention["methods"], units)
+    # How simple baselines differ from each other stands in scores.json alone.
+    models = scores["models"]
     lines += [
-        f"  {test['first']} and {test['second']} differ by {describe_estimate(test['difference'])} in {test['score']}"
-        f" (Wilcoxon p = {_number(test['wilcoxon_p'])}, sign p = {_number(test['sign_p'])})"
+        f"  {test['first']} less {test['second']} in {test['score']}: {describe_estimate(test['difference'])}"
+        f" (p by Wilcoxon {_number(test['wilcoxon_p'])}, by signs {_number(test['sign_p'])})"
         for test in convention["comparisons"]
+        if test["first"] in models or test["second"] in models
     ]
     return lines
 
@@ -97,17 +98,17 @@ def _number(value: float | None) -> str:
 
 def horizon_lines(scores: Mapping[str, Any]) -> list[str]:
     """The horizons of each method, in the store's units of time."""
-    lines = []
+    lines, units = [], "" if scores["time_units"] == "1" else f" {scores['time_units']}"
     for method, values in scores["methods"].items():
         for name, one in values.get("horizons", {}).items():
             beyond = "" if one["median"]["value"] is not None else " (beyond the last lead time)"
             percent = {end: _percent(one["share"][end]) for end in ("value", "low", "high")}
             share = describe_estimate(percent)
             lines.append(
-                f"  {method}: {name} {describe_estimate(one['median'])} {scores['time_units']}{beyond},"
+                f"  {method}: {name} {describe_estimate(one['median'])}{units}{beyond},"
                 f" reached by {share} % of the forecasts"
             )
-    return lines
+    return ["horizons, medians over forecasts", *lines] if lines else []
 
 
 def _percent(share: float | None) -> float | None:

@@ -141,6 +141,8 @@ class ExtraSums:
             found |= anomaly_sums(p, t, climatology.reshape(p.shape), self.weights)
         if self.wants((*ensemble_sums.STATISTICS, ensemble_sums.RANKS)) and self.members > 1:
             found |= self._ensemble(p_BVHW, t_BVHW)
+        if not self.widths:
+            return np.empty((*p_BVHW.shape[:2], 0))
         parts = [self._entries(found.get(name), len(p), width) for name, width in self.widths.items()]
         return np.concatenate(parts, axis=1).reshape(*p_BVHW.shape[:2], self.width)
 

@@ -10,15 +10,21 @@ import torch
 from pydantic import Field, model_validator
 
 from pelagos.evaluation.baselines import BaselineName
+from pelagos.evaluation.conventions.score_catalogue import ScoreName
+from pelagos.evaluation.conventions.score_convention import ConventionName
 from pelagos.evaluation.forecast_plan import StartBatch, StartsConfig
 from pelagos.evaluation.report.evaluation_report import evaluation_report
 from pelagos.evaluation.score_summary import describe_failures, describe_left_out, groups_of, json_values
+from pelagos.evaluation.score_table import convention_lines, horizon_lines, interval_lines
 from pelagos.evaluation.streaming.batch_archive import BatchArchive
+from pelagos.evaluation.streaming.chosen_scores import ChosenScores
 from pelagos.evaluation.streaming.evaluator import Evaluator
+from pelagos.evaluation.streaming.frame_sources import FrameSource
 from pelagos.evaluation.streaming.region import RegionChoice, make_regions
 from pelagos.evaluation.streaming.score_archive import labelled, read_attributes, read_scores, write_scores
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation, describe_scores, make_evaluator
+from pelagos.pipeline.forecasting.coarse_solver import SolverConfig, SolverFrames
 from pelagos.pipeline.forecasting.forecaster import Forecaster
 from pelagos.pipeline.forecasting.strategy import Mode
 from pelagos.pipeline.runs import run_folder, run_inputs
@@ -37,6 +43,7 @@ from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import Variable
 
 SCORES = "scores.zarr"
+SOLVER = "solver"
 
 
 class EvaluateStage(Config):
@@ -49,7 +56,11 @@ class EvaluateStage(Config):
         starts: which forecasts are made.
         baselines: `persistence` repeats the initial frame; `linear_extrapolation` goes on as in the step before it;
             `climatology` is the mean over the training split by hour of the day; `stencil` is a linear map of each
-            point's neighbourhood, fitted to the training split.
+            point's neighbourhood, fitted to the training split; `seasonal_climatology` is the mean by day of the year
+            and time of day over the days around, which needs dates.
+        solver: the equation that the data obey, solved cheaply as the baseline `solver`.
+        convention: the benchmark whose scores are computed and printed as well, as its code has them.
+        scores: single scores by name beside these.
         training: the split that baselines are fitted to.
         mode: `rollout` feeds each step's forecast into the next; `direct` asks for every lead time
             from the initial frame.
@@ -71,6 +82,9 @@ class EvaluateStage(Config):
     output: Folder
     starts: StartsConfig = StartsConfig()
     baselines: tuple[BaselineName, ...] = ("persistence",)
+    solver: SolverConfig | None = None
+    convention: ConventionName | None = None
+    scores: tuple[ScoreName, ...] = ()
     training: str = "train"
     mode: Mode = "rollout"
     regions: tuple[RegionChoice, ...] = ()
@@ -87,7 +101,8 @@ class EvaluateStage(Config):
     def _distinct_methods(self) -> "EvaluateStage":
         if TRUTH in self.models:
             raise ValueError(f"models: {TRUTH} is what they are held against; give the model another name")
-        if clash := sorted(set(self.models) & set(self.baselines)):
+        baselines = {*self.baselines, *([SOLVER] if self.solver else [])}
+        if clash := sorted(set(self.models) & baselines):
             raise ValueError(f"models: {', '.join(clash)} is the name of a baseline; give the model another")
         position, count = self.share
         if position >= count:
@@ -194,22 +209,31 @@ def begin(config: EvaluateStage) -> EvaluationRun:
         for name, one in forecasters.items()
         if config.keep_forecasts
     }
+    sources: dict[str, FrameSource] = {name: ModelFrames(one, plan) for name, one in forecasters.items()}
+    variables = {variable.key: variable for variable in _variables(forecasters.values())}
+    if config.solver:
+        solver = sources[SOLVER] = SolverFrames.of(config.solver, store, plan)
+        # What the models do not forecast is scored for the solver alone.
+        variables |= {one.key: one for one in solver.stored.channels if one.key not in variables}
     evaluator = make_evaluator(
         store,
         plan,
-        _variables(forecasters.values()),
-        {name: ModelFrames(one, plan) for name, one in forecasters.items()},
+        list(variables.values()),
+        sources,
         config.baselines,
         config.training,
         regions=make_regions(config.regions, store),
         pictured=config.pictures,
         sinks=files,
         size=config.batch,
+        chosen=ChosenScores(config.convention, config.scores, len(plan.members) or 1),
     )
     archive = BatchArchive(config.output / "batches", evaluator.plan, plan.batches(config.batch), digest)
     facts = {
         name: {"model": config.models[name], "horizon": one.fit.horizon} for name, one in forecasters.items()
     }
+    if config.solver:
+        facts[SOLVER] = {"model": config.solver.describe(store.grid.shape), "horizon": None}
     return EvaluationRun(config, store, evaluator, archive, files, facts)
 
 
@@ -305,5 +329,8 @@ def _print_scores(evaluation: Evaluation) -> None:
         errors = [values["groups"].get(group) for values in methods.values()]
         cells = ["-" if error is None else f"{error['rmse'][0]:.4g}" for error in errors]
         print(f"  {group}  {'  '.join(cells)}")
+    for describe in (interval_lines, convention_lines, horizon_lines):
+        if lines := describe(evaluation.scores):
+            print("\n".join(["", *lines]))
     for line in describe_left_out(evaluation.scores):
         print(f"note: {line}")

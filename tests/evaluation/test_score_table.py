@@ -12,7 +12,8 @@ CURVE = {"value": [0.1, None], "low": [0.05, None], "high": [0.2, None], "n": [2
 
 def scores(**more: Any) -> dict[str, Any]:
     methods = {"unet": {"intervals": INTERVALS}}
-    return {"resampling": RESAMPLING, "units": {}, "time_units": "s", "methods": methods, **more}
+    about = {"units": {}, "time_units": "s", "models": {"unet": {}}}
+    return {**about, "resampling": RESAMPLING, "methods": methods, **more}
 
 
 def test_each_number_is_printed_with_its_interval_and_how_it_was_made() -> None:
@@ -20,7 +21,7 @@ def test_each_number_is_printed_with_its_interval_and_how_it_was_made() -> None:
     assert first == "95 % intervals over 20 blocks of forecasts (by trajectory)"
     assert (
         second
-        == "  unet  one step 0.5 [0.4, 0.625], rollout 0.5 [0.4, 0.625], pooled relative l2 0.5 [0.4, 0.625]"
+        == "  unet  one step 0.5 [0.4, 0.625], rollout 0.5 [0.4, 0.625], pooled relative L2 0.5 [0.4, 0.625]"
     )
 
 
@@ -44,13 +45,13 @@ def test_a_convention_prints_its_headline_its_meaning_its_failures_and_its_tests
         "points": "equal",
         "headline": ["nrmse"],
         "methods": {"unet": {"scores": {"nrmse": found}}},
-        "comparisons": [test],
+        "comparisons": [test, test | {"first": "persistence", "second": "stencil"}],
     }
     assert convention_lines(scores(convention=convention)) == [
         "convention mpp: physical fields, equal weights",
         "  nrmse: √⟨e²⟩",
         "  unet  0.5 [0.4, 0.625]  3 failed",
-        "  unet and fno differ by 0.5 [0.4, 0.625] in nrmse (Wilcoxon p = 0.01, sign p = -)",
+        "  unet less fno in nrmse: 0.5 [0.4, 0.625] (p by Wilcoxon 0.01, by signs -)",
     ]
 
 
@@ -77,5 +78,6 @@ def test_a_horizon_beyond_the_last_lead_time_is_said() -> None:
     one = {"median": {**NUMBER, "value": None, "low": 3.0, "high": None}, "share": NUMBER}
     methods = {"unet": {"horizons": {"valid_time": one}}}
     assert horizon_lines(scores(methods=methods)) == [
-        "  unet: valid_time - [3, -] s (beyond the last lead time), reached by 50 [40, 62.5] % of the forecasts"
+        "horizons, medians over forecasts",
+        "  unet: valid_time - [3, -] s (beyond the last lead time), reached by 50 [40, 62.5] % of the forecasts",
     ]

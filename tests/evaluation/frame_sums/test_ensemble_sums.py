@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import xarray as xr
 
 from pelagos.evaluation.frame_sums.ensemble_sums import ensemble_sums
 
@@ -66,3 +67,21 @@ def test_a_member_that_failed_makes_the_frame_fail() -> None:
     found = ensemble_sums(np.array([[[[2.0]], [[np.nan]]]]), np.ones((1, 1, 1)), ONE)
     assert found["ensemble_absolute_error"][0] == found["mean_squared_error"][0] == np.inf
     assert found["ensemble_weight"][0] == 1
+
+
+@pytest.mark.parametrize("method", ["ecdf", "fair"])
+def test_the_crps_is_that_of_the_package_scores(method: str) -> None:
+    probability = pytest.importorskip("scores.probability")
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(3, 6, 4, 5)), rng.normal(size=(3, 4, 5))
+    theirs = probability.crps_for_ensemble(
+        xr.DataArray(x, dims=("n", "member", "y", "x")),
+        xr.DataArray(y, dims=("n", "y", "x")),
+        "member",
+        method=method,
+        preserve_dims="n",
+    )
+    found = ensemble_sums(x, y, np.ones((4, 5)))
+    share = 1.0 if method == "fair" else 5 / 6
+    ours = found["ensemble_absolute_error"] - share / 2 * found["ensemble_pairs"]
+    np.testing.assert_allclose(ours / 20, theirs.values, rtol=1e-12)

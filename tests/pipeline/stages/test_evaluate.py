@@ -183,3 +183,34 @@ def test_an_evaluation_is_logged_with_its_scores_store_and_report(
     assert logged.data.params["models.net"] == values["models"]["net"]
     assert [one.dataset.name for one in logged.inputs.dataset_inputs] == [values["store"].name]
     assert {file.path for file in client.list_artifacts(logged.info.run_id)} == {"report.html", "scores.json"}
+
+
+def test_a_convention_and_scores_by_name_stand_beside_the_headline(
+    values: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = evaluate(
+        values,
+        convention="pdebench",
+        scores=["band_rmse", "correlation_time", "drift", "acc"],
+        solver={"equation": {"kind": "wave"}, "coarsen": 2},
+    ).scores
+    assert set(found["convention"]["methods"]) == {"net", "solver", "persistence"}
+    assert found["models"]["solver"]["model"].startswith("wave solved on 4 x 4 points")
+    net = found["methods"]["net"]
+    assert set(net["scores"]) == {"band_rmse_0_3", "band_rmse_4_11"} | {"band_rmse_12_on"}
+    assert net["without"] == ["acc"]
+    assert net["intervals"]["rollout"]["value"] == pytest.approx(net["rollout"], rel=1e-12)
+    printed = capsys.readouterr().out
+    assert "convention pdebench: physical fields, equal weights" in printed
+    assert "  nrmse: √(⟨e²⟩ / (⟨t²⟩ + eps))" in printed
+    assert "net: correlation_time" in printed
+    assert "95 % intervals over" in printed
+
+
+def test_a_model_named_like_the_solver_is_refused_where_there_is_one() -> None:
+    values = {**VALUES, "models": {"solver": "model"}}
+    configuration.validate(values, EvaluateStage, "evaluate.yaml")
+    with pytest.raises(ConfigError, match="solver is the name of a baseline"):
+        configuration.validate(
+            {**values, "solver": {"equation": {"kind": "wave"}}}, EvaluateStage, "evaluate.yaml"
+        )
