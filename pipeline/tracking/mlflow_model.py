@@ -25,7 +25,7 @@ INFERENCE = (
     "cftime", "einops", "fsspec", "google-crc32c", "h5netcdf", "h5py", "mlflow", "numpy", "pandas", "pydantic",
     "PyYAML", "safetensors", "scipy", "timm", "torch", "torchvision", "xarray", "zarr",
 )  # fmt: skip
-"""The packages that forecasts need, of those that Pelagos does: no DeepSpeed, Dask, Numba or Matplotlib."""
+"""The packages that forecasts need, of those that Pelagos does: no DeepSpeed, Dask or Numba."""
 CODE = ("evaluation", "models", "pipeline", "preprocessing")
 PROGRAM = "served.py"
 _PROGRAM = '''"""What MLflow runs to serve this model: Pelagos's code beside it."""
