@@ -76,7 +76,9 @@ def test_what_stopped_is_told_by_one_process_of_several(
 
 
 def test_help_lists_every_stage_with_what_it_does() -> None:
-    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    # A promotion is about versions, and listed with what else is done with them.
+    pages = (["--help"], ["models", "--help"])
+    shown = "".join(CliRunner().invoke(app, page, env={"COLUMNS": "200"}).output for page in pages)
     for name, stage in STAGES.items():
         assert name in shown
         assert stage.help in shown
