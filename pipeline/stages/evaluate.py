@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from pelagos.evaluation.baselines import BaselineName
 from pelagos.evaluation.conventions.score_catalogue import ScoreName
 from pelagos.evaluation.conventions.score_convention import ConventionName
-from pelagos.evaluation.forecast_plan import StartBatch, StartsConfig
+from pelagos.evaluation.forecast_plan import ForecastPlan, StartBatch, StartsConfig
 from pelagos.evaluation.report.evaluation_report import evaluation_report
 from pelagos.evaluation.score_summary import describe_failures, describe_left_out, groups_of, json_values
 from pelagos.evaluation.score_table import convention_lines, horizon_lines, interval_lines
@@ -25,6 +25,8 @@ from pelagos.evaluation.streaming.score_archive import labelled, read_attributes
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation, describe_scores, make_evaluator
 from pelagos.pipeline.forecasting.coarse_solver import SolverConfig, SolverFrames
+from pelagos.pipeline.forecasting.ensemble import EnsembleConfig, OtherStarts
+from pelagos.pipeline.forecasting.forecast_data import with_members
 from pelagos.pipeline.forecasting.forecaster import Forecaster
 from pelagos.pipeline.forecasting.strategy import Mode
 from pelagos.pipeline.runs import run_folder, run_inputs
@@ -37,6 +39,7 @@ from pelagos.pipeline.stages.scored_forecasts import ForecastFiles, ModelFrames
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Changeable, Config
+from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.files.durable import LockedError, sole_writer, write_json
 from pelagos.preprocessing.files.location import Folder, Location
 from pelagos.preprocessing.store.store import Store, open_store
@@ -61,6 +64,7 @@ class EvaluateStage(Config):
         solver: the equation that the data obey, solved cheaply as the baseline `solver`.
         convention: the benchmark whose scores are computed and printed as well, as its code has them.
         scores: single scores by name beside these.
+        ensemble: how the members differ that each model makes from each start; probabilistic scores need them.
         training: the split that baselines are fitted to.
         mode: `rollout` feeds each step's forecast into the next; `direct` asks for every lead time
             from the initial frame.
@@ -85,6 +89,7 @@ class EvaluateStage(Config):
     solver: SolverConfig | None = None
     convention: ConventionName | None = None
     scores: tuple[ScoreName, ...] = ()
+    ensemble: EnsembleConfig | None = None
     training: str = "train"
     mode: Mode = "rollout"
     regions: tuple[RegionChoice, ...] = ()
@@ -190,10 +195,18 @@ def begin(config: EvaluateStage) -> EvaluationRun:
         DataError: a model does not know the store, or no forecast fits into the split.
     """
     store = open_store(config.store)
-    plan = config.starts.plan(store)
+    plan = _plan(config, store)
     folders = {name: model_registry.resolve(path, config.tracking) for name, path in config.models.items()}
     forecasters = {
-        name: Forecaster(load(folder), store, config.mode, config.batch, config.threads, f"model {name}")
+        name: Forecaster(
+            load(folder),
+            store,
+            config.mode,
+            config.batch,
+            config.threads,
+            f"model {name}",
+            ensemble=config.ensemble,
+        )
         for name, folder in folders.items()
     }
     inputs = _inputs(config, store, folders)
@@ -244,6 +257,23 @@ def _inputs(config: EvaluateStage, store: Store, folders: Mapping[str, Path]) ->
     ]
     path = str(config.store)
     return [*models, RunInput(f"store {path}", path, path, store_checksum(store))]
+
+
+def _plan(config: EvaluateStage, store: Store) -> ForecastPlan:
+    plan = config.starts.plan(store)
+    if config.ensemble is None:
+        return plan
+    if isinstance(config.ensemble.starts, OtherStarts):
+        raise ConfigError(
+            "ensemble.starts: `given` starts have no truth of their own here; perturb them by noise or bred"
+        )
+    plan = with_members(plan, store, config.ensemble, 1)
+    if len(plan.members) > config.batch:
+        # Spreads and ranks are of all members of a start at once.
+        raise ConfigError(
+            f"batch: {config.batch} is less than the {len(plan.members)} members of an ensemble"
+        )
+    return plan
 
 
 def _variables(forecasters: Iterable[Forecaster]) -> list[Variable]:

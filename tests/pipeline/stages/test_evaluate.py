@@ -214,3 +214,19 @@ def test_a_model_named_like_the_solver_is_refused_where_there_is_one() -> None:
         configuration.validate(
             {**values, "solver": {"equation": {"kind": "wave"}}}, EvaluateStage, "evaluate.yaml"
         )
+
+
+def test_an_ensemble_has_a_spread_and_fits_into_a_batch(values: dict[str, Any]) -> None:
+    ensemble = {"members": 3, "starts": {"kind": "noise", "scale": 0.1}}
+    found = evaluate(
+        values, ensemble=ensemble, batch=4, scores=["fair_crps", "spread", "rank_histogram"], regions=[]
+    ).scores["methods"]
+    net, persistence = found["net"], found["persistence"]
+    assert net["without"] == []
+    for group in net["scores"]["spread"]["groups"].values():
+        assert group["value"] > 0
+    # All members of persistence are one forecast.
+    assert all(group["value"] == 0 for group in persistence["scores"]["spread"]["groups"].values())
+    assert sum(net["rank_histogram"]["displacement"]) == pytest.approx(1)
+    with pytest.raises(ConfigError, match="batch: 2 is less than the 3 members"):
+        evaluate(values, ensemble=ensemble, output=values["output"].with_name("small"))
