@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH ?= .venv-bench
 
-.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io bench-online bench-eval check docs install clean
+.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io bench-online bench-eval bench-baselines check docs install clean
 
 install: $(INSTALLED)
 
@@ -58,7 +58,8 @@ $(BENCH)/.installed: $(INSTALLED)
 	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')')" \
 	  > $$($(BENCH)/bin/python -c 'import site; print(site.getsitepackages()[0])')/pelagos.pth
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	  the-well==1.2.0 xbatcher==0.4.0 zarrs==0.2.3 miles-credit==2026.2.0 xskillscore==0.0.29 xhistogram==0.3.2
+	  the-well==1.2.0 xbatcher==0.4.0 zarrs==0.2.3 miles-credit==2026.2.0 xskillscore==0.0.29 xhistogram==0.3.2 \
+	  neuraloperator==2.0.0 tensorly==0.10.0 tensorly-torch==0.5.0 opt-einsum==3.4.0
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --editable '.[bench]'
 	@touch $@
@@ -82,6 +83,10 @@ bench-initialisation: $(INSTALLED)
 # What training on a running simulation gains over a fixed set at equal steps and memory.
 bench-online: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.online $(ARGS)
+
+# Our FNO and U-Net beside neuraloperator's and the_well's at equal data, steps and weights; goes on where it stopped.
+bench-baselines: $(BENCH)/.installed
+	OMP_NUM_THREADS=1 $(BENCH)/bin/python -m benchmarks.baselines $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(BENCH) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache

@@ -11,6 +11,7 @@ from torch import Tensor
 from pelagos.models.call_selection import CallSelection, select_variables
 from pelagos.models.context import Context, Signature
 from pelagos.models.layers.conditioning import condition_names, encode_conditions
+from pelagos.models.layers.lead_time import lead_time_factor
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,7 @@ class ChannelFields:
 
     def persistence(self, x_BCHW: Tensor, call: CallSelection) -> Tensor:
         """(B, C', H, W): each output variable as it is in the input, or zero if it is not input."""
-        sources = [-1] * len(self.signature.outputs)
-        for output, source in zip(call.outputs, call.residual, strict=True):
-            sources[output] = source
+        sources = self._sources(call)
         if min(sources) >= 0:
             return x_BCHW[:, sources]
         # Without indexing by a mask, whose result has no fixed shape for torch.compile.
@@ -60,9 +59,31 @@ class ChannelFields:
         same_BCHW = x_BCHW[:, [max(source, 0) for source in sources]]
         return torch.where(present[:, None, None], same_BCHW, 0)
 
+    def add_change(
+        self, change_BCHW: Tensor, x_BCHW: Tensor, lead_time_B: Tensor, call: CallSelection
+    ) -> Tensor:
+        """(B, C', H, W): input + `lead_time_factor` * change for variables that are also input, `change` for others.
+
+        So lead time 0 gives the input back.
+        """
+        factor_B1HW = lead_time_factor(lead_time_B).to(change_BCHW.dtype)[:, None, None, None]
+        sources = self._sources(call)
+        if min(sources) >= 0:
+            return torch.addcmul(x_BCHW[:, sources], factor_B1HW, change_BCHW)
+        present = torch.tensor([source >= 0 for source in sources], device=x_BCHW.device)[:, None, None]
+        change_BCHW = change_BCHW * torch.where(present, factor_B1HW, 1)
+        return change_BCHW + self.persistence(x_BCHW, call)
+
     def requested_outputs(self, y_BCHW: Tensor, call: CallSelection) -> Tensor:
         """Those of all output variables (B, C', H, W) that the call asks for."""
         # Indexing copies, even where it takes everything.
         if call.outputs == tuple(range(len(self.signature.outputs))):
             return y_BCHW
         return y_BCHW[:, list(call.outputs)]
+
+    def _sources(self, call: CallSelection) -> list[int]:
+        """The input channel of each output variable of the network; -1 for none."""
+        sources = [-1] * len(self.signature.outputs)
+        for output, source in zip(call.outputs, call.residual, strict=True):
+            sources[output] = source
+        return sources

@@ -32,6 +32,7 @@ class SpectralConv(nn.Module):
         modes: frequencies of either sign used along each axis; along the last one, of one sign only.
         norm: the normalisation of the transform.
         offset: the factor of the offsets; None for no offsets.
+        gain: scales the initial weights; at 1 the output of white noise has its variance in the modes used.
     """
 
     def __init__(
@@ -42,13 +43,14 @@ class SpectralConv(nn.Module):
         *,
         norm: Norm = "forward",
         offset: float | None = None,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.modes, self.norm, self.offset = tuple(modes), norm, offset
         self.dim_out = dim_out
         # Real and imaginary parts, as neither safetensors nor optimisers handle complex numbers well.
         corners = range(2 ** (len(modes) - 1))
-        scale = (2 * dim_in) ** -0.5
+        scale = gain * (2 * dim_in) ** -0.5
         self.weight = nn.ParameterList(scale * torch.randn(dim_in, dim_out, *modes, 2) for _ in corners)
         if offset is not None:
             self.bias = nn.ParameterList(torch.zeros(dim_out, *modes, 2) for _ in corners)
@@ -85,20 +87,24 @@ class SpectralConv(nn.Module):
 
 def _multiply(modes: Tensor, weight: Tensor) -> Tensor:
     """(B, C, *, 2) and (C, C', *, 2) to (B, C', *, 2); the last axis holds real and imaginary part."""
+    if not torch.compiler.is_compiling():
+        # One product of complex matrices a mode takes two thirds of the time of four real ones.
+        return torch.view_as_real(_product(torch.view_as_complex(modes), torch.view_as_complex(weight)))
     # In real numbers, since torch.compile cannot lay out the product of complex ones.
     real, imaginary = modes.unbind(-1)
     weight_real, weight_imaginary = weight.unbind(-1)
-
-    def product(a: Tensor, b: Tensor) -> Tensor:
-        return torch.einsum("bi...,io...->bo...", a, b)
-
     return torch.stack(
         [
-            product(real, weight_real) - product(imaginary, weight_imaginary),
-            product(real, weight_imaginary) + product(imaginary, weight_real),
+            _product(real, weight_real) - _product(imaginary, weight_imaginary),
+            _product(real, weight_imaginary) + _product(imaginary, weight_real),
         ],
         -1,
     )
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """(B, C, *) and (C, C', *) to (B, C', *)."""
+    return torch.einsum("bi...,io...->bo...", a, b)
 
 
 def _signed_halves(size: int, mode: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

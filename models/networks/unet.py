@@ -31,7 +31,8 @@ class UNetConfig(Config):
         depth: number of blocks on each grid, on the way down and again on the way up.
         kernel: cells along a side of a block's convolution, an odd number.
         expansion: hidden channels of a block, in units of its channels.
-        residual: whether the network predicts the change of variables that are also input.
+        residual: whether the network predicts the change of variables that are also input, which grows with the
+            lead time as `lead_time_factor` does.
         checkpointing: whether blocks are recomputed in the backward pass instead of stored.
     """
 
@@ -145,7 +146,7 @@ class UNet(nn.Module):
         y_BCHW = convolve(self.stem, fields_BCHW, periodic=context.periodic, fill="zeros")
         y_BCHW = self.head(self._descend(y_BCHW, 0, conditions_BK, context.periodic))
         if self.residual:
-            y_BCHW = y_BCHW + self.channel_fields.persistence(x_BCHW, call)
+            y_BCHW = self.channel_fields.add_change(y_BCHW, x_BCHW, lead_time_B, call)
         return self.channel_fields.requested_outputs(y_BCHW, call)
 
     def _descend(self, x_BCHW: Tensor, level: int, conditions_BK: Tensor, periodic: Periodic) -> Tensor:

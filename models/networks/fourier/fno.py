@@ -1,7 +1,8 @@
 """A two-dimensional Fourier neural operator, conditioned on lead time and scalars.
 
 Source: Li et al., Fourier Neural Operator for Parametric Partial Differential Equations, ICLR 2021
-(arXiv:2010.08895). The layers are normalised as scOT's are.
+(arXiv:2010.08895). As in later codes of its authors (neuraloperator 2.0) a layer ends with an MLP at each point, fields
+are lifted by two maps, and nothing is normalised on the way: amplitudes matter to an operator.
 
 Shapes: B batch, C channels, H rows, W columns, K conditions.
 """
@@ -16,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
-from pelagos.models.layers.conditioning import conditional_norm, encode_conditions
+from pelagos.models.layers.conditioning import encode_conditions
 from pelagos.models.layers.padding import margins, pad
 from pelagos.models.layers.spectral_conv import SpectralConv
 from pelagos.preprocessing.config import Config
@@ -29,9 +30,10 @@ class FNOConfig(Config):
         width: channels of the layers.
         modes: frequencies used along rows and columns; a grid too coarse for them uses the lower ones.
         num_layers: number of Fourier layers.
-        expansion: hidden channels of the projection to the outputs, in units of `width`.
+        expansion: hidden channels of the lifting, of the layers' MLPs and of the projection, in units of `width`.
         margin: zeros added behind axes that do not wrap, as Fourier modes do, as a share of their length.
-        residual: whether the network predicts the change of variables that are also input.
+        residual: whether the network predicts the change of variables that are also input, which grows with the
+            lead time as `lead_time_factor` does.
         checkpointing: whether layers are recomputed in the backward pass instead of stored.
     """
 
@@ -58,22 +60,49 @@ class FNOConfig(Config):
         )
 
 
-class FourierLayer(nn.Module):
-    """x + gelu(norm(spectral convolution of x + pointwise map of x)); eq. 2 of the paper, with a residual."""
+SPECTRAL_GAIN = 0.1
+"""Scales the initial weights of the modes. Small ones fit the training set as well and generalise better: the error of
+one step of Kolmogorov flow, 32 x 32, is 0.084 against 0.095 with weights that keep the variance (one seed)."""
 
-    def __init__(self, width: int, modes: tuple[int, int], num_conditions: int) -> None:
+
+class ConditionalScale(nn.Module):
+    """Multiplies channels by gains and adds shifts that are affine in the conditions; at first nearly the identity."""
+
+    def __init__(self, dim: int, num_conditions: int) -> None:
         super().__init__()
-        self.spectral = SpectralConv(width, width, modes)
-        # Carries what lies beyond the modes, which the spectral convolution cuts off.
-        self.pointwise = nn.Conv2d(width, width, 1)
-        self.norm = conditional_norm(width, num_conditions)
+        self.gain = nn.Linear(num_conditions, dim)
+        self.shift = nn.Linear(num_conditions, dim)
+        for part in (self.gain, self.shift):
+            # Small, but not zero: conditions have a gradient from the first step.
+            nn.init.normal_(part.weight, std=0.02)
+            nn.init.zeros_(part.bias)
 
     def forward(self, x_BCHW: Tensor, conditions_BK: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        y_BCHW = self.spectral(x_BCHW) + self.pointwise(x_BCHW)
-        # Not in the paper; this is where lead time and scalars enter.
-        y_BHWC = self.norm(y_BCHW.permute(0, 2, 3, 1), conditions_BK)
-        return x_BCHW + F.gelu(y_BHWC).permute(0, 3, 1, 2)
+        gain_BC, shift_BC = self.gain(conditions_BK), self.shift(conditions_BK)
+        return torch.addcmul(shift_BC[:, :, None, None], x_BCHW, 1 + gain_BC[:, :, None, None])
+
+
+class FourierLayer(nn.Module):
+    """The paper's layer (eq. 2), conditioned, and an MLP at each point, added to the input times a gate."""
+
+    def __init__(self, width: int, modes: tuple[int, int], expansion: int, num_conditions: int) -> None:
+        super().__init__()
+        self.spectral = SpectralConv(width, width, modes, gain=SPECTRAL_GAIN)
+        self.pointwise = nn.Conv2d(width, width, 1)
+        self.scale = ConditionalScale(width, num_conditions)
+        self.mlp = pointwise_mlp(width, expansion * width, width)
+        self.gate = nn.Parameter(torch.ones(width, 1, 1))
+
+    def forward(self, x_BCHW: Tensor, conditions_BK: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        y_BCHW = F.gelu(self.scale(self.spectral(x_BCHW) + self.pointwise(x_BCHW), conditions_BK))
+        return torch.addcmul(self.mlp(y_BCHW), self.gate, x_BCHW)
+
+
+def pointwise_mlp(dim_in: int, hidden: int, dim_out: int) -> nn.Sequential:
+    """Two linear maps of the channels of each point, and a GELU between them."""
+    return nn.Sequential(nn.Conv2d(dim_in, hidden, 1), nn.GELU(), nn.Conv2d(hidden, dim_out, 1))
 
 
 class FNO(nn.Module):
@@ -96,15 +125,14 @@ class FNO(nn.Module):
         self.checkpointing = checkpointing
         self.channel_fields = ChannelFields(signature)
         num_conditions = self.channel_fields.num_conditions
-        self.lifting = nn.Conv2d(len(signature.inputs), width, 1)
-        self.layers = nn.ModuleList(FourierLayer(width, modes, num_conditions) for _ in range(num_layers))
         hidden = expansion * width
-        self.projection = nn.Sequential(
-            # Of each point alone, as the lifting is: only Fourier layers look around, and any grid will do.
-            nn.Conv2d(width, hidden, 1),
-            nn.GELU(),
-            nn.Conv2d(hidden, len(signature.outputs), 1),
+        # Besides the fields, each point knows where it lies between walls.
+        self.lifting = pointwise_mlp(len(signature.inputs) + 2, hidden, width)
+        self.layers = nn.ModuleList(
+            FourierLayer(width, modes, expansion, num_conditions) for _ in range(num_layers)
         )
+        # Of each point alone, as the lifting is: only Fourier layers look around, and any grid will do.
+        self.projection = pointwise_mlp(width, hidden, len(signature.outputs))
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).
@@ -115,7 +143,8 @@ class FNO(nn.Module):
         height, width = x_BCHW.shape[-2:]
         call = self.channel_fields.select(x_BCHW, lead_time_B, context)
         conditions_BK = encode_conditions(lead_time_B, call.scalars)
-        y_BCHW = self.lifting(self.channel_fields.all_inputs(x_BCHW, call))
+        fields_BCHW = self.channel_fields.all_inputs(x_BCHW, call)
+        y_BCHW = self.lifting(torch.cat([fields_BCHW, positions(x_BCHW, context.periodic)], 1))
         # Padding after the lifting, cropping before the projection: neither of these sees the margin.
         y_BCHW = pad(y_BCHW, *margins((height, width), self.margin, context.periodic))
         for layer in self.layers:
@@ -125,5 +154,21 @@ class FNO(nn.Module):
                 y_BCHW = layer(y_BCHW, conditions_BK)
         y_BCHW = self.projection(y_BCHW[..., :height, :width])
         if self.residual:
-            y_BCHW = y_BCHW + self.channel_fields.persistence(x_BCHW, call)
+            y_BCHW = self.channel_fields.add_change(y_BCHW, x_BCHW, lead_time_B, call)
         return self.channel_fields.requested_outputs(y_BCHW, call)
+
+
+def positions(x_BCHW: Tensor, periodic: tuple[bool, bool]) -> Tensor:
+    """(B, 2, H, W) row and column, from -1 at the first wall to 1 at the last; 0 along axes that wrap.
+
+    A place on a torus means nothing: forecasts of shifted fields are shifted forecasts.
+    """
+    size = x_BCHW.shape[-2:]
+    rows, columns = (
+        x_BCHW.new_zeros(length)
+        if wraps
+        else torch.linspace(-1, 1, length, dtype=x_BCHW.dtype, device=x_BCHW.device)
+        for length, wraps in zip(size, periodic, strict=True)
+    )
+    maps_2HW = torch.stack([rows[:, None].expand(size), columns[None].expand(size)])
+    return maps_2HW.expand(len(x_BCHW), -1, -1, -1)

@@ -20,6 +20,7 @@ from pelagos.models.call_selection import select_variables
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
 from pelagos.models.layers.conditioning import ConditionalLayerNorm, condition_names, encode_conditions
 from pelagos.models.layers.fourier_resample import fourier_resample
+from pelagos.models.layers.lead_time import lead_time_factor
 from pelagos.models.layers.padding import NOT_PERIODIC, GridSize, Periodic, pad
 from pelagos.models.networks.scot.attention import Tiling
 from pelagos.models.networks.scot.initialization import LAYER_SCALE, initialize
@@ -42,8 +43,6 @@ from pelagos.models.networks.scot.stages import (
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 
-SATURATION_LEAD_TIME = 0.25
-"""The lead time, normalised, at which `lead_time_factor` is tanh 1 = 0.76."""
 POSEIDON_MASK = -200.0
 # Not -100 as in SwinV2: with logit scales near 100 masked pairs would win, and outputs of standard deviation 3.6
 # differ by 6.2.
@@ -289,11 +288,6 @@ class ScOT(nn.Module):
             if skips:
                 x_BhwD = x_BhwD + skips.pop()
         return x_BhwD
-
-
-def lead_time_factor(lead_time_B: Tensor) -> Tensor:
-    """(B,) tanh(t / 0.25), the factor of the predicted change: about 4 t for short lead times, 1 for long ones."""
-    return torch.tanh(lead_time_B / SATURATION_LEAD_TIME)
 
 
 def add_input(

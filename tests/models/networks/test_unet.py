@@ -50,6 +50,6 @@ def test_opposite_edges_meet_only_where_the_axis_wraps(wraps: bool) -> None:
 
 
 def test_without_residual_the_network_gives_the_state_itself() -> None:
-    x_BCHW, time_B = torch.randn(1, 1, 16, 16), torch.ones(1)
+    x_BCHW, time_B = torch.randn(1, 1, 16, 16), torch.full((1,), 9.0)
     change = network()(x_BCHW, time_B) - x_BCHW
     assert_close(network(residual=False)(x_BCHW, time_B), change, rtol=0, atol=1e-6)

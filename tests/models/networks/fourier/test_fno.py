@@ -61,6 +61,6 @@ def test_edges_that_do_not_wrap_are_kept_apart() -> None:
 
 
 def test_without_residual_the_network_gives_the_state_itself() -> None:
-    x_BCHW, time_B = smooth(16).float(), torch.ones(1)
+    x_BCHW, time_B = smooth(16).float(), torch.full((1,), 9.0)
     change = network()(x_BCHW, time_B) - x_BCHW
     assert_close(network(residual=False)(x_BCHW, time_B), change, rtol=0, atol=1e-6)
