@@ -1,5 +1,6 @@
 """Evaluation: forecasts of several models on one store, scored beside baselines, frame by frame."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -329,8 +330,28 @@ def conclude(work: EvaluationRun) -> Evaluation:
     write_json(work.config.output / "scores.json", json_values(evaluation.scores))
     evaluation_report(work.config.title, evaluation).write(work.config.output / "report.html")
     work.archive.clear()
+    if work.config.log:
+        _log(work, evaluation)
     _print_scores(evaluation)
     return evaluation
+
+
+def _log(work: EvaluationRun, evaluation: Evaluation) -> None:
+    """Log the evaluation as a run of MLflow."""
+    config = work.config
+    tracker = config.tracking.build(config.output.name, config.output)
+    try:
+        tracker.params(config.model_dump(mode="json"))
+        tracker.datasets({str(work.store.path): store_checksum(work.store)}, "evaluation")
+        methods = evaluation.scores["methods"].items()
+        errors = {f"{name}/{key}": values[key] for name, values in methods for key in ("one_step", "rollout")}
+        tracker.metrics({name: error for name, error in errors.items() if math.isfinite(error)}, 0)
+        tracker.files(config.output / "scores.json", config.output / "report.html")
+    except BaseException as error:
+        # MLflow would show the run as running for ever.
+        tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    tracker.close()
 
 
 def evaluation_of(work: EvaluationRun) -> Evaluation:
