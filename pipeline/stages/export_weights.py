@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -143,9 +142,8 @@ def _write_credit(model: Model, folder: Path) -> None:
     kind = "fuxi" if isinstance(config, FuXiConfig) else _crossformer_type(config)
     text = yaml.safe_dump(json.loads(json.dumps({"model": {"type": kind, **arguments}})), sort_keys=False)
     (folder / "model.yml").write_text(text, encoding="utf-8")
-    # The one pickle that Pelagos writes, since CREDIT reads nothing else; it holds tensors alone, so that
-    # `weights_only` reads it.
-    torch.save({"model_state_dict": _contiguous(state)}, folder / CREDIT_FILES[0])
+    # CREDIT reads only torch's own files, which are pickles: its users make theirs of this one, docs/registry.md.
+    save_file(_contiguous(state), folder / CREDIT_FILES[0], {"format": "pt"})
 
 
 def _crossformer_type(config: WXFormerConfig) -> str:

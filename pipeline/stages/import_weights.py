@@ -28,7 +28,7 @@ from pelagos.preprocessing.files.durable import sha256
 from pelagos.preprocessing.variables import Variable, keys, known_variable, with_role
 
 POSEIDON_FILES = ("model.safetensors", "pytorch_model.bin")
-CREDIT_FILES = ("checkpoint.pt", "model_checkpoint.pt")
+CREDIT_FILES = ("model_state_dict.safetensors", "checkpoint.pt", "model_checkpoint.pt")
 FACTS = "facts.yaml"
 """What is taken for the facts where a published folder holds it, as those do that `pelagos models export` writes."""
 EXAMPLE = """\
@@ -107,7 +107,8 @@ def convert(source: Path, folder: Path, facts: Path | None) -> Path:
 
     Args:
         source: `config.json` beside `model.safetensors` or `pytorch_model.bin`, as Poseidon is published; or a
-            YAML file with a section `model` beside `checkpoint.pt`, as CREDIT is.
+            YAML file with a section `model` beside `checkpoint.pt`, as CREDIT is, or the same weights in
+            `model_state_dict.safetensors`.
         folder: the folder to write.
         facts: a YAML file of `ChannelFacts`; by default `facts.yaml` of the folder.
 

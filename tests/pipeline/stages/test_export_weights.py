@@ -22,7 +22,6 @@ from pelagos.pipeline.cli import app
 from pelagos.pipeline.runs import published_folder
 from pelagos.pipeline.runs.model_checksum import model_checksum
 from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, load
-from pelagos.pipeline.stages.import_weights import read_tensors
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.variables import Variable
 
@@ -124,7 +123,7 @@ def test_credits_weights_leave_with_the_bits_that_they_came_with(
     forcings = ["forcing"] * arguments["input_only_channels"]
     both = arguments["channels"] * arguments["levels"] + arguments["surface_channels"]
     exported = round_trip(tmp_path, ["prognostic"] * both + forcings + diagnostic, "credit")
-    found = read_tensors(exported / "checkpoint.pt")
+    found = load_file(exported / "model_state_dict.safetensors")
     # Weights that the reference allocates and never uses are not kept.
     used = {name: weight for name, weight in state.items() if not name.startswith("cube_embedding")}
     assert set(found) == set(state)
