@@ -53,7 +53,7 @@ KINDS: Mapping[str, Kind] = {
         "digits that float32, in which stores keep values, cannot hold",
         "subtract an offset by transforms: {FIELD: {kind: shift, offset: ...}}",
     ),
-    "units_converted": Kind("units changed so that files agree", "set convert"),
+    "units_converted": Kind("units changed so that files, or rows and columns, agree", "set convert"),
     "units_missing": Kind(
         "units that the archive does not state", "say them by convert: {FIELD: {units: ..., scale: 1}}"
     ),

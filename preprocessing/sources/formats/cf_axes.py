@@ -14,7 +14,7 @@ from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.formats.cf_time import require_dates, rounded_dates
-from pelagos.preprocessing.sources.formats.cf_variable import PackedVariable
+from pelagos.preprocessing.sources.formats.cf_variable import PackedVariable, require_written
 from pelagos.preprocessing.sources.formats.valid_time import is_lead_time
 
 CFAxis = Literal["trajectory", "time", "level", "y", "x"]
@@ -182,6 +182,7 @@ def read_coordinate(path: Path | Url, name: str, ds: xr.Dataset, axis: CFAxis) -
             return xr.Variable((axis,), np.arange(ds.sizes[name], dtype=np.float64))
         raise DataError(f"{path}: its dimension {name} has no coordinate; {axis} must have one")
     stored = ds.variables[name]
+    require_written(path, name)
     if axis != "trajectory" and stored.dtype.kind in "SUOT" and not dates.is_dated(stored.values):
         if axis == "time":
             require_dates(path, name, stored)

@@ -108,9 +108,8 @@ class PackedVariable(FileArray):
     def _dataset(self) -> Iterator[Any]:
         """The dataset of a netCDF-4 file, None where netCDF keeps it elsewhere."""
         assert isinstance(self.path, Path)
-        with open_hdf5(self.path) as file:
-            # The name of a variable that shares it with a dimension, but is no coordinate of it.
-            yield file.get(self.key, file.get(f"_nc4_non_coord_{self.key}"))
+        with _dataset_of(self.path, self.key) as dataset:
+            yield dataset
 
     def read(self, index: Index) -> NDArray[Any]:
         """The block at `index`; raises DamagedFileError if its bytes cannot be read."""
@@ -144,6 +143,28 @@ class PackedVariable(FileArray):
         if marked.any():
             values[marked] = np.nan
         return values
+
+
+@contextmanager
+def _dataset_of(path: Path, key: str) -> Iterator[Any]:
+    with open_hdf5(path) as file:
+        # The name of a variable that shares it with a dimension, but is no coordinate of it.
+        yield file.get(key, file.get(f"_nc4_non_coord_{key}"))
+
+
+def require_written(path: Path | Url, key: str) -> None:
+    """Refuse a coordinate of netCDF-4 of which values were never written: they would read as zeros.
+
+    Zarr leaves out chunks that hold nothing but its fill value, which entries of an axis may well be.
+
+    Raises:
+        DamagedFileError: some of its values were never written.
+        DataError: absent values were to be missing, which those of an axis cannot be.
+    """
+    if isinstance(path, Path) and path.is_file() and engine_of(path) == "h5netcdf":
+        with _dataset_of(path, key) as dataset:
+            if dataset is not None:
+                hdf5_absence.check_written(dataset)
 
 
 def _number(path: Path | Url, key: str, attrs: Mapping[Any, Any], name: str, default: int) -> float:

@@ -21,6 +21,7 @@ from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.grid import Grid, GridKind, Sides
 from pelagos.preprocessing.quantities.dates import is_dated
+from pelagos.preprocessing.quantities.units import conversion
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.grib_file import Choice
 from pelagos.preprocessing.sources.cells import CELLS, Cells
@@ -202,7 +203,7 @@ class GriddedSource(FileSource):
         """The grid of all columns, and on the Earth which of them repeat others."""
         rows, columns = (np.asarray(axis.values, np.float64) for axis in (y, x))
         if not self._on_earth(place, y, x):
-            units = str(x.attrs.get("units", "1"))
+            rows, units = _in_one_unit(place, y, x, rows)
             return Grid("cartesian", rows, columns, *self._beyond(place, y, x), units), None
         rows, columns = _in_degrees(place, "y", y, rows), _in_degrees(place, "x", x, columns)
         _require_latitudes(place, rows)
@@ -281,6 +282,26 @@ def _described(axis: xr.Variable) -> str:
     values = axis.values
     units = axis.attrs.get("units", "no units")
     return f"{axis.attrs.get('standard_name', '')} from {values[0]:g} to {values[-1]:g}, {units}".strip()
+
+
+def _in_one_unit(
+    place: Path | Url, y: xr.Variable, x: xr.Variable, rows: Floats
+) -> tuple[Floats, str]:
+    """The rows in the unit of the columns, and that unit: a grid has one, by which spacings and areas are compared."""
+    own, units = (str(axis.attrs.get("units", "1")) for axis in (y, x))
+    if own == units:
+        return rows, units
+    try:
+        scale, offset = conversion(own, units)
+    except ConfigError:
+        text = f"{place}: its rows are in {own!r} and its columns in {units!r}; both are taken to be in {units!r}"
+        stated = "1" not in (own, units)  # an axis without units is more often careless than of another kind
+        assume("grid", "", text, "correct the units of its coordinates, or accept: [grid]", question=stated)
+        return rows, units
+    if (scale, offset) == (1, 0):
+        return rows, units
+    assume("units_converted", "y", f"{place}: y is in {own} and x in {units}; y converted to {units}")
+    return scale * rows + offset, units
 
 
 def _in_degrees(

@@ -11,7 +11,7 @@ import xarray as xr
 from pelagos.models.losses import LossConfig
 from pelagos.pipeline.runs import model_folder
 from pelagos.pipeline.runs.model_folder import context_of
-from pelagos.pipeline.stages import pretrain
+from pelagos.pipeline.stages import evaluate, pretrain
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
@@ -122,3 +122,50 @@ def test_a_constant_and_a_signal_below_single_precision_train_to_a_finite_model(
     )
     assert torch.isfinite(batch.inputs).all()
     assert float(batch.inputs.std(dim=(0, 2, 3)).max()) < 10
+
+
+def test_rows_between_walls_weigh_by_their_area_from_the_file_to_the_scores(tmp_path: Path) -> None:
+    """Chebyshev's rows crowd at the walls; there the field moves most, over little area."""
+    y = -np.cos(np.pi * np.arange(12) / 11)
+    x, time = 2 * np.pi * np.arange(12) / 12, np.arange(10.0)[:, None, None]
+    wave = (0.1 + y[:, None] ** 8) * np.sin(x - 0.4 * time)
+    axes = {"time": ("time", np.arange(10.0), {"units": "s"}), "y": ("y", y, {"units": "m"}), "x": ("x", x)}
+    ds = xr.Dataset({"u": (("time", "y", "x"), wave, {"units": "m s-1"})}, axes)
+    ds.x.attrs["units"] = "m"
+    ds.to_netcdf(tmp_path / "flow.nc", engine="h5netcdf")
+    values = {
+        "dataset": "flow",
+        "source": {
+            "kind": "cf",
+            "paths": str(tmp_path / "flow.nc"),
+            "boundary": {"y": "wall", "x": "periodic"},
+        },
+        "root": tmp_path,
+        "splits": {"kind": "time", "train": [0, 7], "test": [7, 10]},
+    }
+    store = build(BuildConfig.model_validate(values))
+    # The outermost points lie on the walls, where their cells end; all others end half-way to the next.
+    edges = np.concatenate([[-1.0], (y[1:] + y[:-1]) / 2, [1.0]])
+    area_HW = np.diff(edges)[:, None] / np.diff(edges).mean() * np.ones(12)
+    np.testing.assert_allclose(open_store(store).grid.area_weights(), area_HW, rtol=1e-9)
+    config = {
+        "output": tmp_path / "run",
+        "network": {"kind": "fno", "width": 4, "modes": (2, 2), "num_layers": 1},
+        "data": [{"path": store}],
+        "loop": {"steps": 1, "batch_size": 2, "micro_batch": 2},
+        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"},
+    }
+    trained = pretrain.run(pretrain.PretrainStage.model_validate(config))
+    stage = {
+        "models": {"net": str(trained)},
+        "store": store,
+        "output": tmp_path / "scores",
+        "starts": {"split": "test", "steps": 1},
+        "log": False,
+    }
+    found = evaluate.run(evaluate.EvaluateStage.model_validate(stage))
+    assert found is not None
+    moved = np.square(wave[8] - wave[7])
+    by_area, by_point = np.sqrt((area_HW * moved).mean()), np.sqrt(moved.mean())
+    assert found.scores["methods"]["persistence"]["groups"]["u"]["rmse"][0] == pytest.approx(by_area, rel=1e-4)
+    assert by_area < 0.8 * by_point, "otherwise the test could not tell"

@@ -15,11 +15,13 @@ from archive_source import empty_archive, large
 from distributed import CancelledError, Client, KilledWorker, LocalCluster
 from distributed.comm import CommClosedError
 
+from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.build import workers
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.group_writer import write_skeleton
 from pelagos.preprocessing.build.plan import make_plan
-from pelagos.preprocessing.errors import TemporaryError
+from pelagos.preprocessing.errors import ConfigError, TemporaryError
+from pelagos.preprocessing.fields.field_reader import FieldReader
 
 
 def local_cluster(processes: bool) -> LocalCluster:
@@ -46,6 +48,32 @@ def test_a_dask_scheduler_makes_the_same_bytes(
     with local_cluster(processes) as cluster:
         path = build(configuration(tmp_path, rich, scheduler=cluster.scheduler_address))
     assert contents(path) == undisturbed
+
+
+def test_strict_refuses_what_workers_assume_and_keeps_their_shards(
+    rich: dict[str, Any], tmp_path: Path, undisturbed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker meets while it reads is known to none but itself, until its record comes back."""
+    read = FieldReader.read
+
+    def assuming(self: FieldReader, trajectories: slice, times: slice) -> Any:
+        assume("missing_values", "velocity_x", f"found in trajectory {trajectories.start}")
+        return read(self, trajectories, times)
+
+    monkeypatch.setattr(FieldReader, "read", assuming)
+    with local_cluster(processes=False) as cluster:
+        options: dict[str, Any] = {"scheduler": cluster.scheduler_address, "strict": True}
+        with pytest.raises(ConfigError, match="found in trajectory .* more like it"):
+            build(configuration(tmp_path, rich, **options))
+        growing = tmp_path / "analytic/analytic-1.zarr.building"
+        written = {file: file.stat().st_mtime_ns for file in growing.glob("state/c/**/*") if file.is_file()}
+        assert written
+        path = build(configuration(tmp_path, rich, accept=["missing_values"], **options))
+    assert {file.stat().st_mtime_ns for file in path.glob("state/c/**/*") if file.is_file()} == set(written.values())
+    assert {name for name, digest in contents(path).items() if undisturbed[name] != digest} <= {
+        "zarr.json",
+        "_build/manifest.json",
+    }
 
 
 def test_workers_parts_and_later_runs_share_the_initial_conditions_that_were_found(

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
 
 from pelagos.preprocessing.assumptions import collect
-from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.errors import DamagedFileError, DataError
 from pelagos.preprocessing.sources.formats.cf import CF
 from tests.preprocessing.sources.formats.weather_archive import save, weather
 
@@ -103,3 +104,43 @@ def test_members_of_one_name_are_asked_about(tmp_path: Path, members: list[objec
 def test_an_empty_axis_is_named(tmp_path: Path, axis: str) -> None:
     with pytest.raises(DataError, match=rf"a\.nc: {axis} has no entries"):
         CF(paths=save(weather("t").isel({axis: slice(0, 0)}), tmp_path / "a.nc")).open()
+
+
+@pytest.mark.parametrize(("units", "code"), [("m", "units_converted"), ("metre", ""), ("K", "grid"), ("", "grid")])
+def test_rows_and_columns_are_brought_to_one_unit(tmp_path: Path, units: str, code: str) -> None:
+    """Areas and spacings of kilometres beside metres would be wrong by a thousand."""
+    stated = {"units": units} if units else {}
+    ds = xr.Dataset(
+        {"u": (("time", "y", "x"), np.zeros((2, 3, 4)), {"units": "1"})},
+        {
+            "time": ("time", [0.0, 1.0], {"units": "s"}),
+            "y": ("y", 1000 * np.arange(3.0), stated),
+            "x": ("x", np.arange(4.0), {"units": "km" if units != "metre" else "m"}),
+        },
+    )
+    with collect() as assumed:
+        found = CF(paths=save(ds, tmp_path / "a.nc"), boundary="open").open()
+    converted = 1.0 if units == "m" else 1000.0
+    np.testing.assert_allclose(found.y, converted * np.arange(3.0), rtol=1e-12)
+    [*told] = [one for one in assumed.all if one.code in ("grid", "units_converted")]
+    assert [(one.code, one.question) for one in told] == ([(code, units == "K")] if code else [])
+
+
+def test_an_axis_that_was_never_written_whole_is_refused(tmp_path: Path) -> None:
+    """The rest of it would read as zeros: a longitude of 0 is one."""
+    ds = weather("t")
+    path = save(ds, tmp_path / "a.nc")
+    with h5py.File(path, "r+") as file:
+        kept = dict(file["lon"].attrs)
+        for at in range(len(file["t"].dims)):
+            for scale in list(file["t"].dims[at].values()):
+                if scale.name == "/lon":
+                    file["t"].dims[at].detach_scale(scale)
+        del file["lon"]
+        lon = file.create_dataset("lon", ds.lon.shape, "f8", chunks=(ds.lon.size - 1,), fillvalue=0.0)
+        lon[:-1] = ds.lon.values[:-1]
+        lon.attrs.update({key: kept[key] for key in ("units", "standard_name") if key in kept})
+        lon.make_scale("lon")
+        file["t"].dims[ds.t.dims.index("lon")].attach_scale(lon)
+    with pytest.raises(DamagedFileError, match=r"a\.nc: /lon: 1 of 2 chunks were never written"):
+        CF(paths=path).open()
