@@ -209,8 +209,8 @@ def _apart(finite: Floats, extreme: float) -> NDArray[np.bool_]:
     """Where a field has an extreme value that is far from all its others, such as -9999 for what is missing."""
     same = finite == extreme
     rest = finite[~same]
-    # Two values and their rounding are two phases, not a field with a mark in it.
-    if not rest.size or np.ptp(rest) <= 1e-3 * np.abs(rest).max():
+    # Two values and their rounding are two phases, not a field with a mark in it, unless one is written as marks are.
+    if not rest.size or (np.ptp(rest) <= 1e-3 * np.abs(rest).max() and not is_mark(float(extreme))):
         return np.zeros(finite.shape, bool)
     gap = min(abs(rest.min() - extreme), abs(rest.max() - extreme))
     return np.asarray(same & (gap > _APART * np.ptp(rest)))

@@ -137,11 +137,9 @@ def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         plan = with_survey(make_plan(_validated({**values, **more})))
         assert plan.survey is not None
         refused = [*_refused(plan.survey, values)]
-        more = (
-            {"missing": "keep"} | more
-            if _misses(ds) or any(one.missing for one in plan.survey.channels)
-            else more
-        )
+        with collect():  # the survey has met the same
+            misses = _misses(ds) or any(one.missing for one in plan.survey.channels)
+        more = {"missing": "keep"} | more if misses else more
     except PelagosError as error:
         return ["", "before it can be built, this has to be settled:", f"  {error}"], {}
     fields = ", ".join(f"{name} ({ds[name].attrs['role']})" for name in ds.data_vars)

@@ -110,6 +110,18 @@ def member(file: Any, key: str) -> Any:
     raise DataError(f"{file.file.filename}: no '{key}' in '{file.name}'; it holds {found or 'nothing'}")
 
 
+def whole(dataset: Any) -> NDArray[Any]:
+    """All values of a small array, such as an axis or a parameter, of an open file.
+
+    Raises:
+        DamagedFileError: some of them were never written, and would read as zeros.
+        DataError: these were to be missing, which they cannot be.
+    """
+    absent = check_written(dataset)
+    values = np.asarray(dataset[()])
+    return mark_absent(dataset, (slice(None),) * dataset.ndim, values) if absent == "missing" else values
+
+
 def _require_link_targets(file: Any, key: str) -> None:
     """Raise MissingFileError where a key is a link to a file, or to a place in one, that is not there."""
     group = file

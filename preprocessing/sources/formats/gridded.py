@@ -284,9 +284,7 @@ def _described(axis: xr.Variable) -> str:
     return f"{axis.attrs.get('standard_name', '')} from {values[0]:g} to {values[-1]:g}, {units}".strip()
 
 
-def _in_one_unit(
-    place: Path | Url, y: xr.Variable, x: xr.Variable, rows: Floats
-) -> tuple[Floats, str]:
+def _in_one_unit(place: Path | Url, y: xr.Variable, x: xr.Variable, rows: Floats) -> tuple[Floats, str]:
     """The rows in the unit of the columns, and that unit: a grid has one, by which spacings and areas are compared."""
     own, units = (str(axis.attrs.get("units", "1")) for axis in (y, x))
     if own == units:

@@ -24,7 +24,7 @@ from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays import zarr_array
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
-from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
+from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5, whole
 from pelagos.preprocessing.sources.arrays.join_files import (
     FileContents,
     FileField,
@@ -183,12 +183,12 @@ def _smoke(path: Path, group: Any) -> FileContents:
     axes = ("trajectory", "time", "x", "y")
     count = readers["tracer"].shape[0]
     coordinates = {
-        axis: shared_coordinate(path, axis, member(group, key)[()])
+        axis: shared_coordinate(path, axis, whole(member(group, key)))
         for axis, key in (("time", "t"), ("y", "y"), ("x", "x"))
     }
     coordinates["time"] = convention.even_times(coordinates["time"], group["t"].dtype)
     fields = {name: FileField("prognostic", axes, reader) for name, reader in readers.items()}
-    scalars = {"buoyancy_y": np.asarray(group["buo_y"][()], np.float64)} if "buo_y" in group else {}
+    scalars = {"buoyancy_y": np.asarray(whole(group["buo_y"]), np.float64)} if "buo_y" in group else {}
     return FileContents(path, count, coordinates, fields, scalars)
 
 

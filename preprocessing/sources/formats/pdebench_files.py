@@ -24,7 +24,7 @@ from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataErro
 from pelagos.preprocessing.files.yaml_text import read_yaml_text
 from pelagos.preprocessing.grid import Boundary
 from pelagos.preprocessing.sources import convention
-from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
+from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5, whole
 from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, shared_coordinate
 
 PDEBenchProblem = Literal["diff-react", "rdb", "diff-sorp"]
@@ -116,7 +116,7 @@ def read_file(path: Path, options: LayoutOptions) -> PDEBenchFile:
 
 def _coordinate(file: Any, key: str, length: int | None = None) -> NDArray[np.float64]:
     """Coordinates of cells or frames; of `t-coordinate`, which is one longer than the data, the last is dropped."""
-    values = np.asarray(member(file, key)[()], np.float64)
+    values = np.asarray(whole(member(file, key)), np.float64)
     if length is None:
         return values
     if len(values) in (length, length + 1):
@@ -269,7 +269,7 @@ def _incompressible(path: Path, file: Any, options: LayoutOptions) -> PDEBenchFi
         raise DataError(f"{path}: its generator stopped after frame {latest} of {frames}; create it again")
     settings = _written_settings(file)
     coordinates = {
-        "time": convention.even_times(shared_coordinate(path, "t", member(file, "t")[()]), file["t"].dtype)
+        "time": convention.even_times(shared_coordinate(path, "t", whole(member(file, "t"))), file["t"].dtype)
     }
     coordinates |= {
         axis: np.linspace(0.5, n - 0.5, n) for axis, n in zip(axes, velocity.shape[2:4], strict=True)

@@ -18,7 +18,7 @@ from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Boundary
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
-from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
+from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5, whole
 from pelagos.preprocessing.sources.formats.well_boundary import (
     BoundaryCondition,
     ConditionField,
@@ -81,7 +81,7 @@ def read(path: Path) -> WellFile:
         for name in dims:
             if _is(member(dimensions, name), "sample_varying") or _is(dimensions[name], "time_varying"):
                 raise DataError(f"{path}: coordinate {name} is not the same for all trajectories and times")
-        coordinates = {name: np.asarray(dimensions[name][()], np.float64) for name in dims}
+        coordinates = {name: np.asarray(whole(dimensions[name]), np.float64) for name in dims}
         conditions = dict(_conditions(file, {name: len(values) for name, values in coordinates.items()}))
         num = int(_attribute(file, "n_trajectories"))
         times, rounding = _times(member(dimensions, "time"), num)
@@ -100,7 +100,7 @@ def read(path: Path) -> WellFile:
 
 
 def _times(stored: Any, num: int) -> tuple[NDArray[np.float64], float]:
-    times = np.atleast_2d(np.asarray(stored[()], np.float64))
+    times = np.atleast_2d(np.asarray(whole(stored), np.float64))
     if times.ndim != 2 or len(times) not in (1, num) or not times.size:
         raise DataError(
             f"{stored.file.filename}: {stored.name} has shape {stored.shape}; (time,) or (trajectory={num}, time)"

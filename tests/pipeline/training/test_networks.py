@@ -167,5 +167,7 @@ def test_rows_between_walls_weigh_by_their_area_from_the_file_to_the_scores(tmp_
     assert found is not None
     moved = np.square(wave[8] - wave[7])
     by_area, by_point = np.sqrt((area_HW * moved).mean()), np.sqrt(moved.mean())
-    assert found.scores["methods"]["persistence"]["groups"]["u"]["rmse"][0] == pytest.approx(by_area, rel=1e-4)
+    assert found.scores["methods"]["persistence"]["groups"]["u"]["rmse"][0] == pytest.approx(
+        by_area, rel=1e-4
+    )
     assert by_area < 0.8 * by_point, "otherwise the test could not tell"

@@ -63,13 +63,15 @@ def test_strict_refuses_what_workers_assume_and_keeps_their_shards(
     monkeypatch.setattr(FieldReader, "read", assuming)
     with local_cluster(processes=False) as cluster:
         options: dict[str, Any] = {"scheduler": cluster.scheduler_address, "strict": True}
-        with pytest.raises(ConfigError, match="found in trajectory .* more like it"):
+        with pytest.raises(ConfigError, match=r"found in trajectory .* more like it"):
             build(configuration(tmp_path, rich, **options))
         growing = tmp_path / "analytic/analytic-1.zarr.building"
         written = {file: file.stat().st_mtime_ns for file in growing.glob("state/c/**/*") if file.is_file()}
         assert written
         path = build(configuration(tmp_path, rich, accept=["missing_values"], **options))
-    assert {file.stat().st_mtime_ns for file in path.glob("state/c/**/*") if file.is_file()} == set(written.values())
+    assert {file.stat().st_mtime_ns for file in path.glob("state/c/**/*") if file.is_file()} == set(
+        written.values()
+    )
     assert {name for name, digest in contents(path).items() if undisturbed[name] != digest} <= {
         "zarr.json",
         "_build/manifest.json",

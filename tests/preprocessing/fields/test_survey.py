@@ -96,6 +96,12 @@ def test_marks_of_missing_values_stand_out_whether_rare_or_many(mark: float, sha
     assert f"{share} of {values.size} values" in one.text
 
 
+@pytest.mark.parametrize("mark", [-9999.0, 1e20])
+def test_a_mark_beside_a_single_other_value_is_no_second_phase(mark: float) -> None:
+    (one,) = found(reader(np.where(waves(0, 1) > 0.5, mark, 1.0)))
+    assert (one.code, one.question) == ("missing_values", True)
+
+
 def test_a_mark_in_the_second_column_does_not_make_the_last_one_seem_to_repeat_the_first() -> None:
     values = waves(280, 30)
     values[..., 2, 1] = 1e36

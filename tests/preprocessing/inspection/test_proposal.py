@@ -80,6 +80,18 @@ def test_what_a_build_would_refuse_is_not_called_accepted(tmp_path: Path, value:
         build(configured(text, tmp_path / "stores"))
 
 
+def test_what_is_met_while_reading_is_told_once_and_in_the_comments(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with xr.open_dataset(weather(tmp_path / "a.nc", 5), engine="h5netcdf") as held:
+        wide = held.load()
+    wide.t2m.attrs["valid_range"] = np.array([200, 285], np.float32)
+    wide.t2m[0, 1, 2] = 400
+    wide.to_netcdf(tmp_path / "b.nc", engine="h5netcdf")
+    assert propose(tmp_path / "b.nc").count("outside its valid_range") == 1
+    assert not caplog.records
+
+
 def test_missing_values_that_the_user_refuses_are_not_called_accepted(tmp_path: Path) -> None:
     path = weather(tmp_path / "a.nc", 5, missing=True)
     text = proposal_of(path, {"missing": "error"}).text()

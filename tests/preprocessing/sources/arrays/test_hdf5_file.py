@@ -9,7 +9,8 @@ import pytest
 
 from pelagos.preprocessing.assumptions import collect
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
-from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
+from pelagos.preprocessing.sources.absence import absent_values
+from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5, whole
 from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
 
 RNG = np.random.default_rng(0)
@@ -163,3 +164,20 @@ def test_attributes_that_would_change_values_are_asked_about(tmp_path: Path) -> 
             for key in file:
                 Hdf5Dataset.of(file[key])
     assert {(one.field, one.question) for one in assumed.all} == {("packed", True), ("marked", True)}
+
+
+def test_an_axis_of_which_a_part_was_never_written_is_refused(tmp_path: Path) -> None:
+    """It would read as zeros, and a parameter of 0 is a parameter."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["written"] = np.arange(4.0)
+        file.create_dataset("never", (4,), "f8")
+        file.create_dataset("torn", (4,), "f8", chunks=(3,))[:3] = 1.0
+    with open_hdf5(tmp_path / "a.h5") as file:
+        np.testing.assert_array_equal(whole(file["written"]), np.arange(4.0))
+        for name in ("never", "torn"):
+            with pytest.raises(DamagedFileError, match=rf"a\.h5: /{name}: .* were (n?ever) written"):
+                whole(file[name])
+        with absent_values("missing"):
+            np.testing.assert_array_equal(whole(file["torn"]), [1, 1, 1, np.nan])
+        with absent_values("fill"):
+            np.testing.assert_array_equal(whole(file["never"]), np.zeros(4))

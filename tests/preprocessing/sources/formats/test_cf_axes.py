@@ -106,7 +106,9 @@ def test_an_empty_axis_is_named(tmp_path: Path, axis: str) -> None:
         CF(paths=save(weather("t").isel({axis: slice(0, 0)}), tmp_path / "a.nc")).open()
 
 
-@pytest.mark.parametrize(("units", "code"), [("m", "units_converted"), ("metre", ""), ("K", "grid"), ("", "grid")])
+@pytest.mark.parametrize(
+    ("units", "code"), [("m", "units_converted"), ("metre", ""), ("K", "grid"), ("", "grid")]
+)
 def test_rows_and_columns_are_brought_to_one_unit(tmp_path: Path, units: str, code: str) -> None:
     """Areas and spacings of kilometres beside metres would be wrong by a thousand."""
     stated = {"units": units} if units else {}
