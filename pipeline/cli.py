@@ -493,6 +493,27 @@ def compare(
         raise typer.Exit(1)
 
 
+@app.command()
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="[compare] RUN [RUN ...]", help="Folders that `pelagos evaluate` wrote."),
+    ],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The page of a comparison.")] = Path(
+        "comparison.html"
+    ),
+) -> None:
+    """Draw the report of an evaluation anew, or `compare` several of them side by side with paired tests."""
+    with reported():
+        from pelagos.pipeline.stages.draw_report import draw, draw_comparison
+
+        if runs[0] == "compare":
+            print(f"report: {draw_comparison([Path(run) for run in runs[1:]], output)}")
+            return
+        for run in runs:
+            print(f"report: {draw(Path(run))}")
+
+
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A model's folder, or models:/NAME@ALIAS of the registry.")
 ]

@@ -1,6 +1,7 @@
 """Scores, spectra, drifts and losses as panels of curves: the step from xarray to a chart."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -8,7 +9,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from pelagos.evaluation.forecast_schema import LEAD_TIME
-from pelagos.evaluation.report.figures import Curve, Panel
+from pelagos.evaluation.report.chart import Curve, Panel
 
 Array = NDArray[np.float64]
 Methods = Mapping[str, xr.DataArray]
@@ -24,8 +25,8 @@ def lead_time_panels(
 ) -> list[Panel]:
     """One panel a group of (*samples, lead_time, [group]) arrays: median and middle half over samples.
 
-    With log=True, axes are logarithmic where values are positive and span more than a factor of 20. At its horizon,
-    in the coordinate's units, a method gets an upright line.
+    With log=True, the axes of all panels are logarithmic where all values are positive and those of one span more
+    than a factor of 20. At its horizon, in the coordinate's units, a method gets an upright line.
     """
     first = next(iter(methods.values()))
     times, unit = readable_times(first)
@@ -34,14 +35,17 @@ def lead_time_panels(
     for group in _groups(methods):
         chosen = {name: _one_group(array, group) for name, array in methods.items()}
         curves = [_median_curve(name, times, array) for name, array in chosen.items() if array is not None]
-        logarithmic = log and _wide(curves)
         # Times may be shown in another unit than the coordinate's.
         factor = times[-1] / float(first[LEAD_TIME].values[-1])
         marks = {name: time * factor for name, time in horizons.items() if chosen.get(name) is not None}
-        panels.append(
-            Panel(group, curves, x_label, y_label, log_y=logarithmic, least_span=least_span, marks=marks)
-        )
-    return panels
+        panels.append(Panel(group, curves, x_label, y_label, least_span=least_span, marks=marks))
+    return alike(panels) if log else panels
+
+
+def alike(panels: Sequence[Panel]) -> list[Panel]:
+    """All panels of a figure with a logarithmic axis, where all can have one and one needs it: no mixture misleads."""
+    can = all(_positive(panel.curves) for panel in panels)
+    return [replace(panel, log_y=can and any(_wide(one.curves) for one in panels)) for panel in panels]
 
 
 def spectrum_panels(methods: Methods, lead_times: Sequence[float] | None, x_label: str) -> list[Panel]:

@@ -1,18 +1,33 @@
-"""The report of an evaluation: scores, spectra, conserved quantities, and pictures of one forecast."""
+"""The report of an evaluation: what was scored, scores with intervals, physics, single forecasts, training, sources."""
 
-from collections.abc import Iterator, Mapping
+import base64
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from pelagos.evaluation.forecast_schema import grid_of
+from pelagos.evaluation.inference.estimate import LEVEL, Estimate
+from pelagos.evaluation.report.cases import ranked_cases
+from pelagos.evaluation.report.chart import Curve, Panel
+from pelagos.evaluation.report.chosen_section import add_chosen
+from pelagos.evaluation.report.curves import alike, quantity, readable_times
+from pelagos.evaluation.report.markup import unit_name
+from pelagos.evaluation.report.paired_section import add_tests, run_tests
 from pelagos.evaluation.report.report import Report
-from pelagos.evaluation.score_summary import describe_failures, describe_left_out, groups_of
+from pelagos.evaluation.report.report_facts import NO_FACTS, Case, ReportFacts
+from pelagos.evaluation.report.score_numbers import ScoreNumbers
+from pelagos.evaluation.report.spectral_sections import band_panels, octave_panel
+from pelagos.evaluation.score_summary import describe_failures, describe_left_out
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation
 
+_EMBEDDED = 1_000_000
+"""Bytes of numbers up to which they are embedded in the page."""
 
-def evaluation_report(title: str, evaluation: Evaluation) -> Report:
+
+def evaluation_report(title: str, evaluation: Evaluation, facts: ReportFacts = NO_FACTS) -> Report:
     """The report of one evaluation."""
     about = evaluation.scores
     subtitle = (
@@ -20,52 +35,93 @@ def evaluation_report(title: str, evaluation: Evaluation) -> Report:
         f" {about['starts']} start(s) each, {len(about['lead_times'])} lead time(s)"
     )
     report = Report(title, subtitle, footer="Made by Pelagos.")
-    add_scores(report, evaluation)
+    numbers = numbers_of(evaluation, facts.reach)
+    add_scores(report, evaluation, numbers)
+    if tests := run_tests(numbers):
+        add_tests(report, tests)
+    add_chosen(report, about)
     add_physics(report, evaluation)
-    add_pictures(report, evaluation)
+    add_pictures(report, evaluation, numbers, facts)
+    add_error_maps(report, evaluation)
+    add_training(report, facts.training)
+    add_sources(report, evaluation, facts)
+    add_numbers(report, numbers, facts.files)
     return report
 
 
-def add_scores(report: Report, evaluation: Evaluation) -> None:
-    """Add what was scored, tables of errors, and the errors' curves over lead time."""
-    about = evaluation.scores
-    report.section("Scores", *_explanations(about))
+def numbers_of(evaluation: Evaluation, reach: int = 0) -> ScoreNumbers:
+    """All numbers of an evaluation; where the reach is not known, forecasts of one trajectory are drawn together."""
+    starts = evaluation.truth["start"].values
+    return ScoreNumbers(evaluation, reach or int(starts.max() - starts.min()) + 1)
+
+
+def add_scores(report: Report, evaluation: Evaluation, numbers: ScoreNumbers | None = None) -> None:
+    """Add what was scored, tables of errors with their intervals, and the errors' curves over lead time."""
+    about, numbers = evaluation.scores, numbers or numbers_of(evaluation)
+    report.section("Scores", *_explanations(about, numbers))
     _add_models(report, about)
-    _add_headline(report, about["methods"])
+    _add_headline(report, about["methods"], numbers)
+    rmse = {name: numbers.curve(name, "rmse") for name in evaluation.methods}
     report.table(
-        ["method", "field", "RMSE at the first lead time", "at the last", "units", "failed at the last"],
+        ["method", "field", "RMSE at the first lead time", "at the last", "units", "failed"],
         [
-            [
-                name,
-                group,
-                errors["rmse"][0],
-                errors["rmse"][-1],
-                _units(evaluation, group),
-                errors["failed"][-1],
-            ]
-            for name, values in about["methods"].items()
-            for group, errors in values["groups"].items()
+            [name, group, line[0], line[-1], unit_name(numbers.units(group)), line[-1].failed]
+            for name, groups in rmse.items()
+            for group, line in groups.items()
         ],
-        "Root mean square error over all forecasts and valid points; the root is taken last.",
+        "Root mean square error over all forecasts and valid points; the root is taken last. A forecast"
+        " that is not a number somewhere at the last lead time has failed.",
     )
     if len(about["lead_times"]) > 1:
-        horizons = {name: facts["horizon"] for name, facts in about["models"].items() if facts.get("horizon")}
-        beyond = {name: time for name, time in horizons.items() if time < about["lead_times"][-1]}
-        end = " Upright lines mark the longest lead time that a model was trained on." if beyond else ""
-        report.error_curves(
-            evaluation.errors,
-            f"Relative L1 error over lead time: the median over forecasts, and the middle half of them.{end}",
-            "relative L1",
-            beyond,
-        )
+        _add_error_curves(report, about, numbers)
 
 
-def _explanations(about: Mapping[str, Any]) -> Iterator[str]:
+def _add_error_curves(report: Report, about: Mapping[str, Any], numbers: ScoreNumbers) -> None:
+    times, unit = readable_times(numbers.evaluation.truth["spectrum_sum"])
+    horizons = {name: facts["horizon"] for name, facts in about["models"].items() if facts.get("horizon")}
+    factor = times[-1] / about["lead_times"][-1]
+    beyond = {name: time * factor for name, time in horizons.items() if time < about["lead_times"][-1]}
+    panels: dict[str, list[Curve]] = {}
+    for name in numbers.evaluation.methods:
+        for group, line in numbers.curve(name, "relative_l1").items():
+            panels.setdefault(group, []).append(_curve(name, times, line))
+    label = "lead time" + (f" [{unit}]" if unit else "")
+    charts = []
+    drawn = {
+        group: curves for group, curves in panels.items() if any(np.isfinite(one.y).any() for one in curves)
+    }
+    for group, curves in drawn.items():
+        marks = {curve.name: beyond[curve.name] for curve in curves if curve.name in beyond}
+        charts.append(Panel(group, curves, label, "relative L1", marks=marks))
+    end = " Upright lines mark the longest lead time that a model was trained on." if beyond else ""
+    caption = (
+        f"Relative L1 error over lead time: the median over forecasts, and its {100 * LEVEL:.0f} % interval."
+    )
+    if charts:
+        report.panels(alike(charts), caption + end + _undrawn(panels, drawn))
+
+
+def _undrawn(panels: Iterable[str], drawn: Collection[str]) -> str:
+    """What to say of fields of which nothing can be drawn."""
+    lost = [group for group in panels if group not in drawn]
+    return (
+        f" Not drawn is {', '.join(lost)}, whose error is infinite or undefined throughout." if lost else ""
+    )
+
+
+def _curve(name: str, times: Any, line: Sequence[Estimate]) -> Curve:
+    value, low, high = (np.array([getattr(one, part) for one in line]) for part in ("value", "low", "high"))
+    known = not np.isnan(low).any()
+    return Curve(name, times, value, low if known else None, high if known else None)
+
+
+def _explanations(about: Mapping[str, Any], numbers: ScoreNumbers) -> Iterator[str]:
     yield (
         "The relative L1 error of a forecast is the sum of its absolute errors over all points, divided by the"
         " sum of the absolute values of the truth. The table gives the median over the forecasts of"
         f" {_origin(about)}, averaged over fields."
     )
+    yield _resampling(numbers)
     if about["split"] == "train":
         yield (
             "These frames are of the training split: the scores say how well models fit what they have seen, not how"
@@ -84,6 +140,19 @@ def _explanations(about: Mapping[str, Any]) -> Iterator[str]:
         )
     if lines := describe_left_out(about):
         yield "; ".join(lines) + "."
+
+
+def _resampling(numbers: ScoreNumbers) -> str:
+    """How the intervals came about."""
+    blocks = numbers.scores.blocks
+    unit = "trajectories" if blocks.kind == "trajectory" else "stretches of time no shorter than a forecast"
+    if blocks.count < 2:
+        return "There are no intervals: all forecasts are of one stretch of one trajectory."
+    few = " With so few of them an interval is a hint, and likely too narrow." if blocks.few else ""
+    return (
+        f"Small figures are {100 * LEVEL:.0f} % intervals, from {len(numbers.scores.counts) - 1} drawings of"
+        f" {blocks.count} {unit}.{few}"
+    )
 
 
 def _origin(about: Mapping[str, Any]) -> str:
@@ -106,16 +175,17 @@ def _add_models(report: Report, about: Mapping[str, Any]) -> None:
     )
 
 
-def _add_headline(report: Report, methods: Mapping[str, Mapping[str, Any]]) -> None:
+def _add_headline(report: Report, methods: Mapping[str, Mapping[str, Any]], numbers: ScoreNumbers) -> None:
     first, mean = "first lead time", "mean over lead times"
     columns = [first, mean, f"normalised, {first}", f"normalised, {mean}"]
-    total = len(groups_of(methods))
-    rows = []
-    for name, values in methods.items():
-        parts = values, values["normalised"]
-        fields = f" ({len(values['groups'])} of {total} fields)" if len(values["groups"]) < total else ""
-        errors = [part[key] for part in parts for key in ("one_step", "rollout")]
-        rows.append([name + fields, *errors, describe_failures(values)])
+    groups = {name: len(one.groups) for name, one in numbers.scores.statistics.items()}
+    total = max(groups.values())
+    rows: list[list[Any]] = []
+    for name in numbers.evaluation.methods:
+        fields = f" ({groups[name]} of {total} fields)" if groups[name] < total else ""
+        found = numbers.headline(name)
+        shown = (found[key] for key in ("one_step", "rollout", "normalised_one_step", "normalised_rollout"))
+        rows.append([name + fields, *shown, describe_failures(methods[name])])
     caption = "Median relative L1 error; the best value of each column is bold."
     report.table(["method", *columns, "failed forecasts"], rows, caption, lowest=columns)
 
@@ -134,25 +204,172 @@ def add_physics(report: Report, evaluation: Evaluation) -> None:
         if curves := _time_dependent(evaluation.spectra(group)):
             caption = f"Energy spectrum of {group}; a blurred forecast lacks energy at high wavenumbers."
             report.spectra(curves, caption)
+            _add_bands(report, evaluation, group)
     if drifts := _time_dependent(evaluation.drifts):
         report.drift_curves(
             drifts,
-            "Change of domain means since the initial frame. What the equation conserves should stay at zero;"
-            " what it dissipates or forces should follow the truth.",
+            "Change of domain means since the initial frame: the median over forecasts, and the middle half of them."
+            " What the equation conserves should stay at zero; what it dissipates or forces should follow the truth.",
         )
 
 
-def add_pictures(report: Report, evaluation: Evaluation) -> None:
-    """Add the truth, forecasts and errors of one sample."""
-    about = evaluation.scores
-    report.section("Pictures")
+def _add_bands(report: Report, evaluation: Evaluation, group: str) -> None:
+    if evaluation.truth.sizes["lead_time"] < 2:
+        return
+    grid = grid_of(evaluation.truth)
+    report.panels(
+        band_panels(evaluation.kept, group),
+        f"Error of {group} by band of wavenumbers, relative to the truth's root mean square there; at 1 nothing of the"
+        " band is forecast. Failed forecasts are left out.",
+    )
+    resolved = min(grid.shape) // 2 if grid.kind == "cartesian" else grid.shape[1] // 2
+    report.panels(
+        [octave_panel({TRUTH: evaluation.truth} | _time_dependent(evaluation.kept), group, resolved)],
+        f"Energy of {group} in the last resolved octave over that of the truth: below 1 a forecast is blurred, above 1"
+        " it is noisy. Failed forecasts are left out.",
+    )
+
+
+def add_pictures(
+    report: Report,
+    evaluation: Evaluation,
+    numbers: ScoreNumbers | None = None,
+    facts: ReportFacts = NO_FACTS,
+) -> None:
+    """Add single forecasts: the worst, the median and the best, where they can be read, else the pictured one."""
+    about, grid = evaluation.scores, grid_of(evaluation.truth)
+    report.section("Pictures", *facts.missing)
+    if facts.case is not None and numbers is not None and about["models"]:
+        _add_cases(report, numbers, facts)
+        return
     for name in evaluation.truth["variable"].values[:3]:
         shown = evaluation.pictures(name)
         truth = shown.pop(TRUTH)
-        # Persistence is a copy of the initial frame: beside several forecasts it only takes space.
-        kept = {method: field for method, field in shown.items() if method != "persistence" or len(shown) < 3}
         caption = f"Truth, forecast and error of {name} in {_kind(about['split'])} {about['pictured']}."
-        report.fields(truth, kept, caption)
+        report.fields(truth, _worth_showing(shown), caption, grid=grid)
+
+
+def _add_cases(report: Report, numbers: ScoreNumbers, facts: ReportFacts) -> None:
+    assert facts.case is not None, "cases can be read"
+    evaluation = numbers.evaluation
+    first, kind = next(iter(evaluation.scores["models"])), _kind(evaluation.scores["split"])
+    cases = [(name, facts.case(sample), error) for name, sample, error in ranked_cases(numbers, first)]
+    variables = evaluation.truth["variable"].values.tolist()
+    for name, case, error in cases:
+        for variable in variables[: 3 if name in ("median", "only") else 1]:
+            which = f"The {name} forecast of {first}: {variable} of {kind} {case.label}"
+            caption = f"{which}, relative L1 error {error:.3g}."
+            _add_case(report, evaluation, case, variable, caption)
+    for name, case, _ in cases:
+        if name in ("median", "only", "worse") and evaluation.truth.sizes["lead_time"] > 2:
+            truth, forecasts = _one_variable(case, variables[0])
+            caption = f"{variables[0]} of the {name} forecast, moving; {kind} {case.label}."
+            report.film(truth, forecasts, caption, grid_of(evaluation.truth), case.dates)
+
+
+def _add_case(report: Report, evaluation: Evaluation, case: Case, variable: str, caption: str) -> None:
+    truth, forecasts = _one_variable(case, variable)
+    if forecasts:
+        report.fields(truth, forecasts, caption, grid=grid_of(evaluation.truth), dates=case.dates)
+
+
+def _one_variable(case: Case, variable: str) -> tuple[xr.DataArray, dict[str, xr.DataArray]]:
+    fields = {name: data[variable] for name, data in case.fields.items() if variable in data}
+    return fields.pop(TRUTH), _worth_showing(fields)
+
+
+def _worth_showing(fields: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """All but persistence beside several forecasts: a copy of the initial frame only takes space there."""
+    return {name: one for name, one in fields.items() if name != "persistence" or len(fields) < 3}
+
+
+def add_error_maps(report: Report, evaluation: Evaluation) -> None:
+    """Add where the errors are: root mean squares over forecasts at each point, of the first model."""
+    methods = [name for name in evaluation.methods if name in evaluation.scores["models"]]
+    if not methods:
+        return
+    kept, grid = evaluation.kept[methods[0]], grid_of(evaluation.truth)
+    times, unit = readable_times(kept.rename(shown="lead_time", lead_time="all_leads")["maps"])
+    report.section("Where the errors are")
+    for place, variable in enumerate(kept["variable"].values[:3].tolist()):
+        maps = kept["maps"].isel(variable=place)
+        weight, square = (
+            maps.sel(map=name).transpose("shown", "y", "x").values for name in ("weight", "squared_error")
+        )
+        rms = np.sqrt(np.where(weight > 0, square / np.where(weight > 0, weight, 1), np.nan))
+        shown = dict.fromkeys([0, len(times) - 1])
+        report.maps(
+            {quantity(times[lead], unit): rms[lead] for lead in shown},
+            grid,
+            f"RMSE of {variable}",
+            str(kept["units"].values[place]),
+            f"Root mean square error of {methods[0]} at each point over all forecasts, by lead time.",
+        )
+
+
+def add_training(report: Report, training: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    """Add curves of training and validation losses, and how long training waited for data."""
+    losses: dict[str, Any] = {}
+    waits: dict[str, Any] = {}
+    for run, records in training.items():
+        names = {
+            key for record in records for key in record if key.endswith("loss") or key.startswith("valid")
+        }
+        for key in sorted(names, key=lambda name: (not name.startswith("train"), name)):
+            losses[f"{run}: {key}"] = _series(records, key)
+        if (wait := _series(records, "loader_wait")) or (wait := _series(records, "system/loader_wait")):
+            waits[run] = wait
+    losses = {name: series for name, series in losses.items() if series}
+    if not losses:
+        return
+    report.section("Training")
+    report.training_curves(
+        losses,
+        "Training and validation losses; part of the noise of the former is the changing mix of data.",
+        y_label="loss",
+    )
+    if waits:
+        report.training_curves(
+            waits, "Share of the time that training waited for data.", y_label="loader wait"
+        )
+
+
+def _series(records: Sequence[Mapping[str, float]], key: str) -> tuple[list[float], list[float]] | None:
+    found = [(record["step"], record[key]) for record in records if key in record]
+    return ([step for step, _ in found], [value for _, value in found]) if found else None
+
+
+def add_sources(report: Report, evaluation: Evaluation, facts: ReportFacts) -> None:
+    """Add where data, models and code come from, and the configuration."""
+    if facts is NO_FACTS:
+        return
+    about = evaluation.scores
+    report.section("What was scored")
+    own = {
+        "dataset": f"{about['dataset']}, version {about['version']}",
+        "split": about["split"],
+        "forecasts": f"{about['trajectories']} trajectories, {about['starts']} start(s) each",
+    }
+    report.facts("Data", own | dict(facts.data))
+    for name, known in facts.models.items():
+        report.facts(f"Model {name}", known)
+    report.facts("Code", facts.code)
+    if facts.configuration:
+        report.details("Configuration", facts.configuration)
+
+
+def add_numbers(report: Report, numbers: ScoreNumbers, files: Sequence[str] = ()) -> None:
+    """Add links to all numbers: to files beside the report, and in the page where they are not too many."""
+    texts = {"csv": ("text/csv", numbers.csv()), "json": ("application/json", numbers.json())}
+    links = {}
+    for kind, (media, content) in texts.items():
+        if len(content) <= _EMBEDDED:
+            data = base64.b64encode(content.encode()).decode()
+            links[f"{kind.upper()}, in this page"] = f"data:{media};base64,{data}"
+    report.section(
+        "Numbers", "Every number with its interval, by method, region, field, score and lead time."
+    )
+    report.links({**links, **{f"`{name}`, beside this page": name for name in files}}, "numbers")
 
 
 def _time_dependent(methods: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,8 +381,3 @@ def _time_dependent(methods: Mapping[str, Any]) -> dict[str, Any]:
 def _kind(split: str) -> str:
     kinds = {"test": "held-out trajectory", "valid": "validation trajectory", "train": "training trajectory"}
     return kinds.get(split, "trajectory")
-
-
-def _units(evaluation: Evaluation, group: str) -> str:
-    members = evaluation.truth["group"].values == group
-    return ", ".join(np.unique(evaluation.truth["units"].values[members]))

@@ -13,11 +13,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from pelagos.evaluation.forecast_schema import LEAD_TIME
 from pelagos.evaluation.report import curves, markup
-from pelagos.evaluation.report.figures import ColourScale, Panel, Styles, chart, thumbnail
+from pelagos.evaluation.report.chart import Panel, Styles, chart
+from pelagos.evaluation.report.field_grid import FieldFigure, map_row, northward
+from pelagos.evaluation.report.graticule import Canvas
 from pelagos.evaluation.report.stylesheet import STYLE
 from pelagos.preprocessing.files.durable import write_bytes
+from pelagos.preprocessing.grid import Grid
 
 Array = NDArray[np.float64]
 
@@ -53,9 +55,21 @@ class Report:
         """Add paragraphs."""
         self._parts.extend(f"<p>{markup.text(paragraph)}</p>" for paragraph in paragraphs)
 
-    def cards(self, cards: Sequence[tuple[str, markup.Cell, str]]) -> None:
+    def cards(self, cards: Sequence[tuple[str, markup.Plain, str]]) -> None:
         """Add key numbers: (label, value, note)."""
         self._parts.append(markup.cards(cards))
+
+    def facts(self, title: str, known: Mapping[str, str]) -> None:
+        """Add what is known of something: label and value, a line each."""
+        self._parts.append(markup.facts(title, known))
+
+    def details(self, title: str, content: str) -> None:
+        """Add a text as it is, folded until a reader asks for it."""
+        self._parts.append(markup.details(title, content))
+
+    def links(self, links: Mapping[str, str], name: str) -> None:
+        """Add links to files, by their text; a data URI is saved under `name`."""
+        self._parts.append(markup.links(links, name))
 
     def table(
         self,
@@ -83,6 +97,10 @@ class Report:
             horizons: method -> the longest lead time that it was trained on, in the coordinate's units.
         """
         self._charts(curves.lead_time_panels(errors, y_label, log=True, horizons=horizons), caption)
+
+    def panels(self, panels: Sequence[Panel], caption: str) -> None:
+        """Add panels of curves side by side."""
+        self._charts(panels, caption)
 
     def drift_curves(self, drifts: Mapping[str, xr.Dataset], caption: str) -> None:
         """Add conservation.drift over lead time, one panel a quantity, of the truth and of forecasts."""
@@ -124,6 +142,8 @@ class Report:
         caption: str,
         lead_times: Sequence[float] | None = None,
         reference: str = "truth",
+        grid: Grid | None = None,
+        dates: Sequence[str] = (),
     ) -> None:
         """Add truth, forecasts and their errors side by side over lead times, on shared colour scales.
 
@@ -133,29 +153,36 @@ class Report:
             caption: what to see.
             lead_times: those to show, in the coordinate's units; by default up to five, evenly spread.
             reference: what `truth` is called where it is no truth.
+            grid: of the fields, for the shape of the pictures and degrees on maps; square without it.
+            dates: of the lead times.
         """
-        wide = truth.sizes["x"] > 1.5 * truth.sizes["y"]
-        columns = curves.choose(truth[LEAD_TIME].values, lead_times, 3 if wide else 5)
-        true = _frames(truth, columns)
-        frames = {name: _frames(forecast, columns) for name, forecast in forecasts.items()}
-        errors = {name: frame - true for name, frame in frames.items()}
-        scale, error_scale = ColourScale.of(true), ColourScale.of(np.stack(list(errors.values())), error=True)
-        times, unit = curves.readable_times(truth)
-        cells = ['<div class="row">lead time</div>']
-        cells += [f'<div class="time">{escape(curves.quantity(times[i], unit))}</div>' for i in columns]
-        cells += [_row(reference, true, scale)]
-        for name, error in errors.items():
-            notes = [f"rms {markup.number(_rms(frame))}" for frame in error]
-            cells += [
-                _row(name, frames[name], scale),
-                _row(f"{name} − {reference}", error, error_scale, notes),
-            ]
-        kind = "Errors" if reference == "truth" else "Differences"
-        units = str(truth.attrs.get("units", "1"))
-        bars = markup.colour_bar("Fields", scale, units)
-        bars += markup.colour_bar(f"{kind}, forecast − {reference}", error_scale, units)
-        grid = f'<div class="fields" style="--columns:{len(columns)}">{"".join(cells)}</div>'
-        self._figure("Figure", f'{grid}<div class="bars">{bars}</div>', caption)
+        figure = FieldFigure(truth, forecasts, _canvas(grid), dates, reference)
+        self._figure("Figure", figure.rows(lead_times), caption)
+
+    def film(
+        self,
+        truth: xr.DataArray,
+        forecasts: Mapping[str, xr.DataArray],
+        caption: str,
+        grid: Grid | None = None,
+        dates: Sequence[str] = (),
+    ) -> None:
+        """Add the same fields as `fields` does, moving through the lead times."""
+        name = f"film{self._counts['Figure'] + 1}"
+        self._figure("Figure", FieldFigure(truth, forecasts, _canvas(grid), dates).film(name), caption)
+
+    def maps(self, maps: Mapping[str, Array], grid: Grid, label: str, units: str, caption: str) -> None:
+        """Add maps side by side on one scale.
+
+        Args:
+            maps: title -> (y, x) values in the order of the grid.
+            grid: of all of them.
+            label: what they show.
+            units: of the values.
+            caption: what to see.
+        """
+        upright = {title: northward(values, grid.y) for title, values in maps.items()}
+        self._figure("Figure", map_row(upright, Canvas.of(grid), label, units), caption)
 
     def seconds(self, stages: Mapping[str, float], caption: str) -> None:
         """Add bars of the seconds that each stage took."""
@@ -188,7 +215,8 @@ class Report:
         names = dict.fromkeys(curve.name for panel in panels for curve in panel.curves)
         legend = markup.legend({name: self._styles.of(name) for name in names})
         columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
-        size = {1: (480, 300), 2: (400, 264), 3: (296, 224)}[columns]
+        # On a phone a chart is 350 pixels wide: texts of a wider one would be too small there.
+        size = {1: (400, 256), 2: (372, 248), 3: (300, 224)}[columns]
         charts = "".join(chart(panel, self._styles, size) for panel in panels)
         self._figure("Figure", f'{legend}<div class="charts of{columns}">{charts}</div>', caption)
 
@@ -198,16 +226,5 @@ class Report:
         self._parts.append(f"<figure>{content}<figcaption>{label}</figcaption></figure>")
 
 
-def _frames(field: xr.DataArray, positions: Sequence[int]) -> Array:
-    """(columns, H, W) frames at those positions, north or the largest y on top."""
-    ascending = field["y"].values[0] < field["y"].values[-1]
-    ordered = field.isel({LEAD_TIME: list(positions)}).transpose(LEAD_TIME, "y", "x")
-    return ordered.values[:, :: -1 if ascending else 1].astype(np.float64)
-
-
-def _row(label: str, frames: Array, scale: ColourScale, notes: Sequence[str] = ()) -> str:
-    return markup.image_row(label, [thumbnail(frame) for frame in frames], scale, notes)
-
-
-def _rms(frame: Array) -> float:
-    return float(np.sqrt(np.nanmean(frame**2))) if np.isfinite(frame).any() else float("nan")
+def _canvas(grid: Grid | None) -> Canvas:
+    return Canvas() if grid is None else Canvas.of(grid)

@@ -14,7 +14,6 @@ from pelagos.evaluation.baselines import BaselineName
 from pelagos.evaluation.conventions.score_catalogue import ScoreName
 from pelagos.evaluation.conventions.score_convention import ConventionName
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartBatch, StartsConfig
-from pelagos.evaluation.report.evaluation_report import evaluation_report
 from pelagos.evaluation.score_summary import describe_failures, describe_left_out, groups_of, json_values
 from pelagos.evaluation.score_table import convention_lines, horizon_lines, interval_lines
 from pelagos.evaluation.streaming.batch_archive import BatchArchive
@@ -36,6 +35,7 @@ from pelagos.pipeline.runs.model_folder import load
 from pelagos.pipeline.runs.progress import bar
 from pelagos.pipeline.runs.remarks import say
 from pelagos.pipeline.runs.run_inputs import RunInput, store_checksum
+from pelagos.pipeline.stages import draw_report
 from pelagos.pipeline.stages.scored_forecasts import ForecastFiles, ModelFrames
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
@@ -328,7 +328,7 @@ def conclude(work: EvaluationRun) -> Evaluation:
         one.finish()
     evaluation = evaluation_of(work)
     write_json(work.config.output / "scores.json", json_values(evaluation.scores))
-    evaluation_report(work.config.title, evaluation).write(work.config.output / "report.html")
+    draw_report.draw(work.config.output)
     work.archive.clear()
     if work.config.log:
         _log(work, evaluation)

@@ -1,13 +1,12 @@
 import base64
 import io
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from pelagos.evaluation.report.figures import ColourScale, Curve, Panel, Styles, chart, thumbnail
+from pelagos.evaluation.report.figures import ColourScale, thumbnail
 
 
 def pixels(uri: str) -> NDArray[np.float64]:
@@ -54,36 +53,14 @@ def test_thumbnails_average_blocks_and_skip_what_is_missing() -> None:
     assert thumbnail(np.zeros((360, 720)), limit=192).shape == (90, 180)
 
 
-def test_a_method_keeps_its_style_and_the_truth_is_ink() -> None:
-    styles = Styles()
-    first = styles.of("fine-tuned")
-    assert styles.of("from scratch") != first
-    assert styles.of("fine-tuned") == first
-    assert styles.of("Truth").variable == "--ink"
-    assert styles.of("persistence").dash == "dashed"
-    assert len({styles.of(f"network {i}") for i in range(12)}) == 12
-
-
-def test_a_chart_takes_its_colours_from_the_page_and_refers_to_nothing_outside() -> None:
-    x = np.arange(5.0)
-    panel = Panel('a < b & "c" $x$', [Curve("truth", x, x + 1, x, x + 2), Curve("net", x, x**2)], "x", "y")
-    found = chart(panel, Styles())
-    root = ElementTree.fromstring(found)
-    assert root.tag == "svg"
-    assert "http" not in found
-    assert "font-family" not in found
-    assert "var(--ink)" in found
-    assert "var(--c0)" in found
-    assert "#0000" not in found
-    assert 'a < b & "c" $x$' in [text.text for text in root.iter("text")]
-
-
-def test_curves_with_gaps_zeros_and_infinities_are_drawn_on_log_axes() -> None:
-    x = np.arange(1.0, 6)
-    curves = [
-        Curve("a", x, np.array([1e-6, np.nan, np.inf, 1e3, 0.0])),
-        Curve("b", x[:1], np.array([2.0])),
-    ]
-    found = chart(Panel("", curves, "x", "y", log_x=True, log_y=True), Styles())
-    assert "10⁻⁶" in found
-    assert chart(Panel("", curves, "x", "y", log_x=True, log_y=True), Styles()) == found
+def test_values_beyond_a_scale_are_known() -> None:
+    values = np.concatenate([np.linspace(1, 2, 2000), [9.0]])
+    scale = ColourScale.of(values)
+    assert (scale.below, scale.above, scale.most) == (
+        True,
+        True,
+        9.0,
+    )  # the rarest values are clipped at both ends
+    plain = ColourScale.of(np.array([[1.0, 2.0]]))
+    assert not ColourScale(0, 3, "viridis", plain.least, plain.most).above
+    assert plain.reaching(np.array([0.0, np.inf])).least == 0.0

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from pelagos.evaluation.report.figures import ColourScale, Style
-from pelagos.evaluation.report.markup import bars, cards, colour_bar, legend, number, table
+from pelagos.evaluation.inference.estimate import Estimate
+from pelagos.evaluation.report.chart import Style
+from pelagos.evaluation.report.figures import ColourScale
+from pelagos.evaluation.report.markup import bars, cards, colour_bar, interval, legend, number, table
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,21 @@ def test_the_longest_stage_fills_its_bar() -> None:
     assert "width:25.0%" in page
     assert "width:100.0%" in page
     assert "width:0.0%" in bars({"nothing": 0.0})
+
+
+def test_an_end_of_a_scale_beyond_which_there_are_values_says_so() -> None:
+    page = colour_bar("t", ColourScale(0.0, 1.0, "viridis", least=0.0, most=9.0), "K")
+    assert "≥ 1.00" in page
+    assert "single values reach up to 9.00" in page
+    assert "≤" not in page
+    assert 'class="over"' in page
+    assert "reach" not in colour_bar("t", ColourScale(0.0, 1.0, "viridis", least=0.0, most=1.0), "K")
+
+
+def test_an_estimate_is_shown_with_its_interval_at_one_precision() -> None:
+    page = table(
+        ["a"], [[Estimate(0.0802, 0.07, 0.0912, 20, 0)], [Estimate(0.2, np.nan, np.nan, 1, 0)]], ["a"]
+    )
+    assert "<b>0.0802</b><small>0.0700 to 0.0912</small>" in page
+    assert page.count("<small>") == 1
+    assert interval(Estimate(1.0, 0.5, np.inf, 9, 1)) == "0.500 to ∞"

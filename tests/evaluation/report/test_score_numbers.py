@@ -1,0 +1,84 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from pelagos.evaluation.forecast_plan import StartsConfig
+from pelagos.evaluation.report.cases import ranked_cases
+from pelagos.evaluation.report.evaluation_report import numbers_of
+from pelagos.evaluation.report.score_numbers import ScoreNumbers
+from pelagos.evaluation.report.spectral_sections import band_panels, octave_panel
+from pelagos.evaluation.streaming.kept_statistics import sample_axes
+from pelagos.evaluation.truth import read_truth
+from pelagos.evaluation.verification import Evaluation, evaluate_forecasts
+from pelagos.preprocessing.store.store import Store
+
+
+@pytest.fixture(scope="module")
+def evaluation(store: Store) -> Evaluation:
+    """A forecast 10 % too large, and one of half the size that is no number in its second sample."""
+    plan = StartsConfig(every=1, steps=3).plan(store)
+    truth = read_truth(store, plan, store.variables)
+    forecasts = {
+        name: (truth * factor).assign_attrs(truth.attrs) for name, factor in (("a", 1.1), ("b", 0.5))
+    }
+    forecasts["b"]["displacement"][0, 1, 2, 0, 0] = np.nan
+    return evaluate_forecasts(forecasts, store, plan, store.variables, ["persistence"])
+
+
+@pytest.fixture(scope="module")
+def numbers(evaluation: Evaluation) -> ScoreNumbers:
+    return numbers_of(evaluation)
+
+
+def test_the_headline_is_that_of_the_summary_with_an_interval(
+    evaluation: Evaluation, numbers: ScoreNumbers
+) -> None:
+    for method, known in evaluation.scores["methods"].items():
+        found = numbers.headline(method)
+        for key in ("one_step", "rollout"):
+            np.testing.assert_allclose(found[key].value, known[key], rtol=1e-12)
+            np.testing.assert_allclose(found[f"normalised_{key}"].value, known["normalised"][key], rtol=1e-12)
+            assert found[key].low <= found[key].value <= found[key].high or np.isinf(found[key].high)
+
+
+def test_curves_are_those_of_the_summary(evaluation: Evaluation, numbers: ScoreNumbers) -> None:
+    for method, known in evaluation.scores["methods"].items():
+        # The summary has no bias of failed forecasts; here they are infinitely wrong.
+        for score in ("relative_l1", "rmse", "bias")[: 2 if method == "b" else 3]:
+            for group, line in numbers.curve(method, score).items():
+                np.testing.assert_allclose(
+                    [one.value for one in line], known["groups"][group][score], rtol=1e-10, atol=1e-13
+                )
+    assert [one.failed for one in numbers.curve("b", "rmse")["displacement"]] == [0, 0, 1]
+
+
+def test_every_number_is_in_both_files(numbers: ScoreNumbers) -> None:
+    lines = list(csv.DictReader(io.StringIO(numbers.csv())))
+    rows = json.loads(numbers.json())
+    assert len(lines) == len(rows) > 50
+    for line, row in zip(lines, rows, strict=True):
+        assert line["method"] == row["method"]
+        if row["value"] is not None:
+            assert float(line["value"]) == row["value"]
+    assert any(row["value"] is None for row in rows)  # infinite, for which JSON has no number
+
+
+def test_the_worst_case_is_the_failed_one(evaluation: Evaluation, numbers: ScoreNumbers) -> None:
+    (worst, sample, error), _, (best, _, least) = ranked_cases(numbers, "b")
+    assert (worst, best, error) == ("worst", "best", np.inf)
+    trajectory, start = (axis[sample] for axis in sample_axes(evaluation.truth))
+    assert trajectory == evaluation.truth["trajectory"].values[0]
+    assert start == evaluation.truth["start"].values[1]
+    assert least == pytest.approx(0.5)
+
+
+def test_bands_and_the_last_octave_see_a_forecast_that_is_too_large(evaluation: Evaluation) -> None:
+    group = str(evaluation.truth["group"].values[0])
+    for panel in band_panels(evaluation.kept, group):
+        [line] = [curve for curve in panel.curves if curve.name == "a"]
+        np.testing.assert_allclose(line.y, 0.1, rtol=1e-4)
+    [line] = [curve for curve in octave_panel(evaluation.kept, group, 4).curves if curve.name == "a"]
+    np.testing.assert_allclose(line.y, 1.21, rtol=1e-3)
