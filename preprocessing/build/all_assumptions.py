@@ -1,29 +1,25 @@
 """All assumptions of a finished build: those of its plan and of its parts, and what only all values together tell."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from pelagos.preprocessing.assumptions import Assumption, assume, collect
 from pelagos.preprocessing.build.plan import Plan
-from pelagos.preprocessing.build.write_part import PartRecord
 from pelagos.preprocessing.channel_statistics.measures import Measures
 from pelagos.preprocessing.fields.survey import ask_mark, assume_constant, mark_among
 
 
-def all_assumptions(
-    plan: Plan, part_records: Sequence[PartRecord], measures: Measures
-) -> tuple[Assumption, ...]:
+def all_assumptions(plan: Plan, of_parts: Iterable[Assumption], measures: Measures) -> tuple[Assumption, ...]:
     """What a build assumed, in the order of `assumptions.KINDS`.
 
     Args:
         plan: of the build.
-        part_records: those of all its parts.
+        of_parts: those of all its parts.
         measures: of all its parts together.
     """
     with collect() as found:
         # Whether a channel is constant is known now; the survey may have seen some frames only.
         found.add_all(one for one in plan.assumptions if one.code != "constant")
-        for record in part_records:
-            found.add_all(record.assumptions)
+        found.add_all(of_parts)
         _assume_measured(
             plan,
             measures,

@@ -15,7 +15,7 @@ from pelagos.preprocessing.store.shard_layout import CodecName
 from pelagos.preprocessing.store.split import Split, TrajectorySplit
 
 # Where and how, not what is built.
-_NOT_CONTENT = {"root", "workers", "scheduler", "part", "overwrite", "accept", "strict"}
+_NOT_CONTENT = {"root", "workers", "scheduler", "part", "overwrite", "check_finished", "accept", "strict"}
 _OWN_ATTRIBUTES = {
     "Conventions",
     "id",
@@ -72,6 +72,8 @@ class BuildConfig(FieldOptions):
         scheduler: address of a running Dask scheduler (`tcp://host:port`) to build on instead.
         part: `i/n` builds only this share of the shards, for arrays of jobs; the last one completes the store.
         overwrite: whether to replace a store, or an unfinished build, that differs.
+        check_finished: whether an interrupted build that goes on reads the finished shards again and compares their
+            CRC-32C; otherwise their sizes tell, and `pelagos verify` finds any other damage.
         accept: codes of assumptions (docs/assumptions.md) that are right, so that the build asks no more.
         strict: whether to refuse every assumption that is not accepted, and not only those that are asked about.
     """
@@ -92,6 +94,7 @@ class BuildConfig(FieldOptions):
     scheduler: Annotated[str, _like(r"|(tcp|tls|ucx)://.+:\d+", "an address such as tcp://host:8786")] = ""
     part: Annotated[str, _like(r"[1-9]\d*/[1-9]\d*", "i/n, counted from 1, such as 2/16")] = "1/1"
     overwrite: bool = False
+    check_finished: bool = False
     accept: tuple[str, ...] = ()
     strict: bool = False
 

@@ -8,38 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pelagos.preprocessing.assumptions import require_answers
-from pelagos.preprocessing.build import duplicate_starts
-from pelagos.preprocessing.build.all_assumptions import all_assumptions
 from pelagos.preprocessing.build.build_config import BuildConfig
-from pelagos.preprocessing.build.group_writer import write_attributes, write_skeleton, write_statistics
+from pelagos.preprocessing.build.complete_store import complete_if_last, complete_store, share_of, tidy
+from pelagos.preprocessing.build.group_writer import write_skeleton
 from pelagos.preprocessing.build.plan import Plan, make_plan, with_survey
-from pelagos.preprocessing.build.source_records import (
-    SourceRecord,
-    changed_sources,
-    record_sources,
-    with_checksums,
-)
+from pelagos.preprocessing.build.source_checksums import known_checksums
+from pelagos.preprocessing.build.source_records import SourceRecord, changed_sources, record_sources
 from pelagos.preprocessing.build.workers import Progress, write_parts
-from pelagos.preprocessing.build.write_part import (
-    PLAN,
-    PROGRESS,
-    PartRecord,
-    read_record,
-    recorded_initial_digests,
-)
-from pelagos.preprocessing.channel_statistics.measures import merge_measures
+from pelagos.preprocessing.build.write_part import PLAN, PROGRESS, recorded_initial_digests
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.files import durable
-from pelagos.preprocessing.files.durable import LockedError
-from pelagos.preprocessing.store.manifest import Manifest, files_of, read_manifest
+from pelagos.preprocessing.store.manifest import read_manifest
 from pelagos.preprocessing.store.store import open_store
 from pelagos.preprocessing.store.store_lease import replacing_store
 
-SOURCES = Path("_build", "sources.json")
-"""Where a growing store records the checksums of its sources."""
 _log = logging.getLogger(__name__)
 
 
@@ -79,8 +62,7 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
     _make_folder(config.path.parent)
     lock = config.path.with_name(f".{config.path.name}.lock")
     building = config.path.with_name(f"{config.path.name}.building")
-    # Shares of one build work side by side; a build on its own excludes all others.
-    with durable.lock(lock, shared=count > 1):
+    with share_of(lock) if count > 1 else durable.lock(lock):
         if _is_complete(config):  # finished by whoever held the lock until now
             return config.path
         plan = make_plan(
@@ -89,12 +71,11 @@ def build(config: BuildConfig, progress: Progress = _silent) -> Path:
         plan = _surveyed(plan)
         require_answers(plan.assumptions, config.accept, strict=config.strict)
         sources = _prepare(building, plan)
-        if config.checksum_sources and position == 0:
-            sources = _fingerprint(building, sources)
-        write_parts(building, plan, range(position, len(plan.parts), count), progress)
+        hashed = sources[position::count] if config.checksum_sources else []
+        write_parts(building, plan, range(position, len(plan.parts), count), progress, hashed)
         if count == 1:
-            return _complete(building, plan, sources)
-    return _complete_if_last(lock, building, plan, sources)
+            return complete_store(building, plan, sources)
+    return complete_if_last(lock, building, plan, sources)
 
 
 def _surveyed(plan: Plan) -> Plan:
@@ -123,7 +104,7 @@ def _is_complete(config: BuildConfig) -> bool:
         )
     if config.strict:
         _require_recorded_answers(config)
-    _tidy(config.path)
+    tidy(config.path)
     return True
 
 
@@ -166,22 +147,6 @@ def _prepare(building: Path, plan: Plan) -> list[SourceRecord]:
     return sources
 
 
-def _fingerprint(building: Path, sources: list[SourceRecord]) -> list[SourceRecord]:
-    """The same records with checksums, which are kept in the folder: what is about to be read has this content."""
-    if (known := _fingerprinted(building)) is None:
-        known = with_checksums(sources)
-        durable.write_bytes(building / SOURCES, json.dumps([record.to_json() for record in known]).encode())
-    return known
-
-
-def _fingerprinted(building: Path) -> list[SourceRecord] | None:
-    """The sources with their checksums as a build began with them; None where they have not been computed."""
-    file = building / SOURCES
-    if not file.exists():
-        return None
-    return [SourceRecord(**values) for values in json.loads(file.read_bytes())]
-
-
 def _start(building: Path, plan: Plan, sources: list[SourceRecord]) -> None:
     # Made under another name: shares that start together never see half a group, and one of them wins.
     folder = Path(tempfile.mkdtemp(prefix=f".{building.name}.", dir=building.parent))
@@ -210,96 +175,10 @@ def _disagreement(building: Path, plan: Plan, sources: list[SourceRecord]) -> st
     earlier = json.loads((building / PLAN).read_bytes())
     if not plan.config.makes(earlier["config"]):
         return f"its configuration ({_difference(earlier['config'], plan.config.content())})"
-    before = _fingerprinted(building) or [SourceRecord(**values) for values in earlier["sources"]]
+    known = known_checksums(building)
+    begun = (SourceRecord(**values) for values in earlier["sources"])
+    before = [known.get(record.path, record) for record in begun]
     if changed := changed_sources(before, sources):
         return f"{changed[0]} has changed since"
     # Same options and files, so another version of Pelagos would cut or name the data otherwise.
     return "" if earlier["fingerprint"] == plan.fingerprint else "the layout of its data"
-
-
-def _complete_if_last(lock: Path, building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
-    """Complete the store unless other shares of the build are at work or still to come."""
-    try:
-        with durable.lock(lock):
-            if plan.config.path.exists():
-                return plan.config.path
-            missing = sum(read_record(building, plan, part) is None for part in plan.parts)
-            if not missing:
-                return _complete(building, plan, sources)
-            _log.info("%s: %d shards are left to other shares of the build", building, missing)
-    except LockedError:
-        _log.info("%s: other shares of the build are at work; the last one completes the store", building)
-    return building
-
-
-def _complete(building: Path, plan: Plan, sources: list[SourceRecord]) -> Path:
-    """Write statistics, attributes and manifest, then give the store its name."""
-    path = plan.config.path
-    if plan.config.checksum_sources:
-        # Where shares that ended before did not: the times below say whether that is what was read.
-        sources = _fingerprint(building, sources)
-    if changed := changed_sources(sources, record_sources(plan.fields.files_read)):
-        raise DataError(
-            f"{building}: {changed[0]} changed while it was read; begin again with overwrite=true"
-        )
-    part_records = [
-        part_record for part in plan.parts if (part_record := read_record(building, plan, part)) is not None
-    ]
-    assert len(part_records) == len(plan.parts)
-    # Records of an early version have no digests; then nothing can be said about duplicates.
-    digests = [digest for part_record in part_records for digest in part_record.initial_digests]
-    if len(digests) == len(plan.codes) and (leak := duplicate_starts.duplicate_warning(digests, plan.codes)):
-        _log.warning("%s: %s", path, leak)
-    if not plan.training.any():
-        _log.warning(
-            "%s: no frame trains, so there are no statistics of what depends on time; see splits", path
-        )
-    _write_results(building, plan, part_records, sources)
-    # Everything is on disk before the name says that it is; the old store goes last.
-    durable.sync_tree(building)
-    with replacing_store(path):
-        if path.exists():
-            path.rename(path.with_name(f"{path.name}.replaced"))
-        building.rename(path)
-    durable.sync_directory(path.parent)
-    _tidy(path)
-    return path
-
-
-def _write_results(
-    building: Path, plan: Plan, part_records: list[PartRecord], sources: list[SourceRecord]
-) -> None:
-    measures = merge_measures([part_record.measures for part_record in part_records])
-    assumptions = all_assumptions(plan, part_records, measures)
-    # Some are seen only when all values are known.
-    require_answers(assumptions, plan.config.accept, strict=plan.config.strict)
-    rounding = np.max([part_record.rounding for part_record in part_records], axis=0)
-    # Before the manifest lists all files.
-    durable.remove_partials(building)
-    write_statistics(building, plan, measures)
-    write_attributes(building, plan, sources, rounding, measures.num_missing, assumptions)
-    shards = {path: value for part_record in part_records for path, value in part_record.files.items()}
-    others = sorted(files_of(building) - set(shards))
-    Manifest(
-        fingerprint=plan.fingerprint,
-        config=plan.config.content(),
-        files=shards | {name: durable.checksum(building / name) for name in others},
-        rounding=rounding.tolist(),
-        sources=[record.published() for record in sources],
-        assumptions=[one.to_json() for one in assumptions],
-    ).write(building)
-
-
-def _tidy(path: Path) -> None:
-    """Remove what only the build needed, and what interrupted builds left behind."""
-    left = [path.with_name(f"{path.name}.replaced"), *path.parent.glob(f".{path.name}.building.*")]
-    for folder in (path / PROGRESS, *left):
-        shutil.rmtree(folder, ignore_errors=True)
-    for file in (path / PLAN, path / SOURCES):
-        try:
-            # Asked for first: on a read-only disk, deleting even what is not there is an error.
-            if file.exists():
-                file.unlink()
-        except OSError as error:
-            # The store is complete with it, too.
-            _log.warning("%s: a leftover of the build stays: %s", file, error.strerror)

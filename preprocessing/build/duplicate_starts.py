@@ -4,7 +4,7 @@ Shapes: N trajectories, T times, C channels, H rows, W columns.
 """
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
@@ -66,9 +66,9 @@ def _digest(fields: Sequence[NDArray[np.float32]]) -> str:
 
 def duplicate_warning(digests: Sequence[str], codes_NT: SplitCodes) -> str:
     """A warning about trajectories in different splits that start alike; empty if there are none."""
-    alike = defaultdict(list)
+    alike, counts = defaultdict(list), Counter(digests)
     for trajectory, digest in enumerate(digests):
-        if digest and (names := _splits(codes_NT[trajectory])):
+        if digest and counts[digest] > 1 and (names := _splits(codes_NT[trajectory])):
             alike[digest].append((trajectory, names))
     torn = [group for group in alike.values() if len({names for _, names in group}) > 1]
     if not torn:

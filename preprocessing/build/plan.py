@@ -20,11 +20,11 @@ from pelagos.preprocessing.build.file_feeds import (
 )
 from pelagos.preprocessing.build.partition import (
     Part,
+    Parts,
     check_partition,
     chunk_of,
     frame_layout,
     leading_shard,
-    partition,
 )
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.field_reader import FieldReader
@@ -61,7 +61,7 @@ class Plan:
     codes: SplitCodes
     state: ShardLayout
     static: ShardLayout
-    parts: tuple[Part, ...]
+    parts: Sequence[Part]
     fingerprint: str
     initial_digests: tuple[str, ...]
     feeds: Feeds = field(default_factory=dict)
@@ -146,7 +146,7 @@ def _planned(config: BuildConfig, cut_rows: bool, initial_digests: Sequence[str]
     state = frame_layout(shape, leading, chunks[0], config.codec)
     static = frame_layout(static_shape, (min(leading[0], static_shape[0]),), chunks[1], config.codec)
     # Parts follow the state's shards; a static shard has the same trajectories as the state's beside it.
-    parts = partition(state)
+    parts = Parts(state)
     check_partition(parts, state)
     identity = {
         "format": FORMAT,

@@ -126,7 +126,7 @@ def _move_into_store(scratch: Path, path: Path, names: set[str], manifest: Manif
 def _write_group(scratch: Path, path: Path, plan: Plan, manifest: Manifest) -> None:
     """Write metadata, coordinates and statistics again, the latter from the store's own shards."""
     write_skeleton(scratch, plan)
-    measures = merge_measures([_measures(path, plan, part) for part in plan.parts])
+    measures = merge_measures(_measures(path, plan, part) for part in plan.parts)
     sources = [SourceRecord(modified=0, **record) for record in manifest.sources]
     cut_mask = (
         manifest.files["mask/c/0/0/0"].bytes > measures.mask.nbytes

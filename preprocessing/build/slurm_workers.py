@@ -31,7 +31,7 @@ class SlurmWorkers(Config):
         jobs: number of jobs.
         processes: workers in each job, each on a core of its own.
         memory: memory of each job.
-        time: time limit of each job; another one writes a shard that it cuts off.
+        time: time limit of each job; another job takes its place, and writes a shard that it cuts off.
         partition: partition to run in.
         account: account to charge.
         interface: network interface by which workers and scheduler reach each other, such as ib0.
@@ -91,13 +91,58 @@ class SlurmWorkers(Config):
                 scheduler_options=NO_DASHBOARD,
                 security=_security_in(Path(keys)),
                 python=f"{shlex.quote(sys.executable)} -P",  # no module from the folder that the job starts in
-                worker_extra_args=["--no-dashboard"],
+                # They leave a little before the time limit: a worker that is killed counts against the shard that it
+                # was writing, and the fourth time ends the build. Not all at once, so that others can take over.
+                worker_extra_args=["--no-dashboard", "--lifetime", f"{_lifetime(self.time)}s"],
                 job_script_prologue=["export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'"],
                 silence_logs=logging.ERROR,
             ) as cluster,
         ):
             cluster.scale(jobs=self.jobs)
             yield cluster
+
+
+def _lifetime(limit: str) -> int:
+    """How long a worker works within a time limit of SLURM [s]: all of it but a tenth, or five minutes.
+
+    >>> _lifetime("04:00:00"), _lifetime("10"), _lifetime("1-12")
+    (14100, 540, 129300)
+    """
+    days, _, clock = limit.rpartition("-")
+    numbers = [int(number) for number in clock.split(":")]
+    # Without days, one number is minutes and two are minutes and seconds; after days, the first is hours.
+    units = (3600, 60, 1) if days or len(numbers) == 3 else (60, 1)
+    seconds = 86400 * int(days or 0) + sum(
+        number * unit for number, unit in zip(numbers, units, strict=False)
+    )
+    return seconds - min(seconds // 10, 300)
+
+
+class JobReplacer:
+    """Sees to it that a cluster of dask-jobqueue has as many jobs as it was asked for: it replaces none that ends."""
+
+    def __init__(self, cluster: Any, jobs: int) -> None:
+        """Look after a cluster that has been scaled to so many jobs."""
+        self._cluster, self._jobs = cluster, jobs
+        self._started: set[Any] = set()
+
+    def replace(self) -> None:
+        """Submit a new job for each whose workers have been there and are gone; jobs that queue are left alone."""
+        self._cluster.sync(self._forget_ended)
+        self._cluster.scale(jobs=self._jobs)
+
+    async def _forget_ended(self) -> None:
+        cluster = self._cluster
+        present = {str(worker["name"]) for worker in cluster.scheduler_info["workers"].values()}
+        for name, spec in list(cluster.worker_spec.items()):
+            workers = {f"{name}{suffix}" for suffix in spec.get("group", [""])}
+            if workers & present:
+                self._started.add(name)
+            elif name in self._started:
+                self._started.remove(name)
+                del cluster.worker_spec[name]
+                if (job := cluster.workers.pop(name, None)) is not None:
+                    await job.close()
 
 
 def _security_in(folder: Path) -> Any:

@@ -1,8 +1,7 @@
 """SourceRecord: which files a store was built from, and with which software."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -51,10 +50,11 @@ def record_sources(paths: Iterable[str]) -> list[SourceRecord]:
     # A source may name a file once for each of its fields.
     named = list(dict.fromkeys(paths))
     linked = (str(other) for path in named for other in linked_files(Path(path)))
-    return [_stat(path) for path in dict.fromkeys([*named, *linked])]
+    return [record_source(path) for path in dict.fromkeys([*named, *linked])]
 
 
-def _stat(path: str) -> SourceRecord:
+def record_source(path: str) -> SourceRecord:
+    """Size and times of one file or folder, without checksum."""
     stats = [file.stat() for file in _files(Path(path))]
     if not stats:
         # The content would have to be fetched a second time; values that change under the same metadata go unseen.
@@ -87,16 +87,11 @@ def _differs(old: SourceRecord, new: SourceRecord) -> bool:
     known = 0 not in (old.changed, new.changed)
     if old.modified == new.modified and (old.changed == new.changed or not known):
         return False
-    return not old.sha256 or _with_checksum(new).sha256 != old.sha256
+    return not old.sha256 or with_checksum(new).sha256 != old.sha256
 
 
-def with_checksums(records: Sequence[SourceRecord]) -> list[SourceRecord]:
-    """The same records with the SHA-256 of each source, which reads all of them once."""
-    with ThreadPoolExecutor(max_workers=4) as pool:  # hashing releases Python's lock
-        return list(pool.map(_with_checksum, records))
-
-
-def _with_checksum(record: SourceRecord) -> SourceRecord:
+def with_checksum(record: SourceRecord) -> SourceRecord:
+    """The same record with the SHA-256 of the source, which reads it; of what is on a server, as it was."""
     if record.bytes < 0:
         return record
     path = Path(record.path)

@@ -4,10 +4,12 @@ Shapes: N trajectories, T times, C channels, H rows, W columns.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,11 +66,8 @@ def recorded_initial_digests(root: Path, config: BuildConfig) -> list[str]:
 
 def read_record(root: Path, plan: Plan, part: Part) -> PartRecord | None:
     """The record of a part; None where it was not finished under this plan."""
-    file = root / PROGRESS / f"{part.name}.json"
-    if not file.exists():
-        return None
-    values = json.loads(file.read_bytes())
-    if values["fingerprint"] != plan.fingerprint:
+    values = _recorded(root, plan, part)
+    if values is None:
         return None
     return PartRecord(
         fingerprint=values["fingerprint"],
@@ -81,16 +80,36 @@ def read_record(root: Path, plan: Plan, part: Part) -> PartRecord | None:
     )
 
 
+def _recorded(root: Path, plan: Plan, part: Part) -> dict[str, Any] | None:
+    try:
+        values: dict[str, Any] = json.loads((root / PROGRESS / f"{part.name}.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    return values if values["fingerprint"] == plan.fingerprint else None
+
+
+def num_recorded(root: Path) -> int:
+    """How many parts are recorded, without a look into their records."""
+    with os.scandir(root / PROGRESS) as entries:
+        return sum(entry.name.endswith(".json") for entry in entries)
+
+
 def is_written(root: Path, plan: Plan, part: Part) -> bool:
-    """Whether a part is recorded and its files still have the recorded size and CRC-32C."""
-    record = read_record(root, plan, part)
-    return record is not None and all(
-        _agrees(root / path, expected) for path, expected in record.files.items()
+    """Whether a part is recorded and its files still have the recorded size; where it is asked for, the CRC-32C too."""
+    # Of the record no more than that: the mask of a shard may have 72 MB.
+    values = _recorded(root, plan, part)
+    return values is not None and all(
+        _agrees(root / path, Checksum(**expected), whole=plan.config.check_finished)
+        for path, expected in values["files"].items()
     )
 
 
-def _agrees(file: Path, expected: Checksum) -> bool:
-    return file.exists() and file.stat().st_size == expected.bytes and durable.crc32c(file) == expected.crc32c
+def _agrees(file: Path, expected: Checksum, *, whole: bool) -> bool:
+    try:
+        size = file.stat().st_size
+    except FileNotFoundError:
+        return False
+    return size == expected.bytes and (not whole or durable.crc32c(file) == expected.crc32c)
 
 
 def shard_files(plan: Plan, part: Part) -> list[str]:
@@ -202,9 +221,13 @@ def _advice(value: np.float32, why: str) -> str:
 
 
 def _write(file: Path, values: Float32s, layout: ShardLayout) -> Checksum:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    changed = durable.make_folder(file.parent)
     durable.remove_partials(file.parent)
-    return write_shard(file, values, layout)
+    checksum = write_shard(file, values, layout)
+    # Here and not when the store is complete: one process would take hours for a million of them.
+    for folder in changed:
+        durable.sync_directory(folder)
+    return checksum
 
 
 def _write_record(file: Path, record: PartRecord) -> None:

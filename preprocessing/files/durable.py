@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -174,6 +174,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         write_all(descriptor, np.frombuffer(content, np.uint8))
 
 
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """Replace a file durably by pieces that are made one after the other, and never held together."""
+    with replacing(path) as descriptor:
+        position = 0
+        for piece in pieces:
+            write_all(descriptor, np.frombuffer(piece, np.uint8), position=position)
+            position += len(piece)
+
+
 def write_json(path: Path, values: Any) -> None:
     """Replace a file durably by indented JSON; creates its folder where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,9 +209,27 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_tree(root: Path) -> None:
-    """Make all files and names below a directory survive a crash of the machine."""
-    for directory, _, names in os.walk(root):
+def make_folder(path: Path) -> list[Path]:
+    """Make a folder and those above it that are missing.
+
+    Returns:
+        The folders that hold a new name. Syncing them is left to the caller: after the file within is on disk, it costs
+        next to nothing, since the file system has written their names with it.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+    path.mkdir(parents=True, exist_ok=True)  # others make folders beside it
+    return [folder.parent for folder in missing]
+
+
+def sync_tree(root: Path, *, but: Collection[Path] = ()) -> None:
+    """Make all files and names below a directory survive a crash of the machine.
+
+    Args:
+        root: the directory.
+        but: directories below it whose content does already.
+    """
+    for directory, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if Path(directory, name) not in but]
         for name in names:
             with open(Path(directory, name), "rb") as file:
                 os.fsync(file.fileno())
@@ -211,8 +238,10 @@ def sync_tree(root: Path) -> None:
 
 def remove_partials(folder: Path) -> None:
     """Remove the partial files that killed writers left below a folder, ours and zarr-python's: both end alike."""
-    for partial in folder.rglob(f"*{PARTIAL}"):
-        partial.unlink(missing_ok=True)
+    for directory, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(PARTIAL):
+                Path(directory, name).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +16,12 @@ from pelagos.preprocessing.errors import DamagedFileError, MissingFileError
 from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.files.durable import Checksum
 from pelagos.preprocessing.files.location import Url
+from pelagos.preprocessing.store.checksum_table import ChecksumTable, encoded, packed_if_checksum
 from pelagos.preprocessing.store.format import FORMAT
 
 MANIFEST = Path("_build", "manifest.json")
+SHARD_FOLDERS = (Path("state", "c"), Path("static", "c"))
+"""The folders in a store that hold its shards."""
 _PARALLEL_FILES = 4  # of a server, each whole in memory while it is checked
 
 
@@ -35,7 +40,7 @@ class Manifest:
 
     fingerprint: str
     config: dict[str, Any]
-    files: dict[str, Checksum]
+    files: Mapping[str, Checksum]
     rounding: list[float]
     sources: list[dict[str, Any]]
     assumptions: list[dict[str, Any]] | None = None
@@ -43,17 +48,35 @@ class Manifest:
     @cached_property
     def checksum(self) -> str:
         """The digest of all that it says, which changes with any byte of the store."""
-        return durable.json_checksum({"format": FORMAT, **asdict(self)})
+        return _digest(self._values())
 
     def write(self, root: Path) -> None:
         """Write the manifest into the store, durably, with a checksum of itself."""
         # The checksum of itself, since damage to any other file is found by what the manifest says.
-        values = {"format": FORMAT, **asdict(self), "checksum": self.checksum}
-        durable.write_bytes(root / MANIFEST, _encoded(values))
+        durable.write_pieces(
+            root / MANIFEST, encoded({**self._values(), "checksum": self.checksum}, indent=True)
+        )
+
+    def _values(self) -> dict[str, Any]:
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        files = self.files if isinstance(self.files, ChecksumTable) else ChecksumTable(self.files.items())
+        return {"format": FORMAT, **held, "files": files}
 
 
-def _encoded(values: dict[str, Any]) -> bytes:
-    return json.dumps(values, indent=1, sort_keys=True, allow_nan=False).encode()
+def _digest(values: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for piece in encoded(values, indent=False):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _equals(content: bytes, pieces: Iterable[bytes]) -> bool:
+    view, position = memoryview(content), 0
+    for piece in pieces:
+        if view[position : position + len(piece)] != piece:
+            return False
+        position += len(piece)
+    return position == len(content)
 
 
 def read_manifest(root: Path | Url) -> Manifest:
@@ -69,15 +92,16 @@ def read_manifest(root: Path | Url) -> Manifest:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFileError(f"{file}: missing; {root} is no complete store, or no store at all") from error
     try:
-        values = json.loads(content)
+        # Packed while it is read: as Python's objects the entries of a large store take gigabytes, in each process.
+        values = json.loads(content, object_hook=packed_if_checksum)
+        values["files"] = ChecksumTable.of_packed(values["files"])
         # Its checksum is of values; this finds what JSON does not mind, as another space.
-        if content != _encoded(values):
+        if not _equals(content, encoded(values, indent=True)):
             raise ValueError("it is not as it was written")
-        found, found_format = values.pop("checksum"), values.pop("format")
-        if found != durable.json_checksum({"format": found_format, **values}):
+        if values.pop("checksum") != _digest(values):
             raise ValueError("it fails its own checksum")
-        files = {path: Checksum(**fields) for path, fields in values.pop("files").items()}
-        return Manifest(files=files, **values)
+        del values["format"]
+        return Manifest(**values)
     # RecursionError: JSON that nests without end, as a stranger's file may.
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFileError(
@@ -135,6 +159,16 @@ def files_of(root: Path) -> set[str]:
     """The paths of all files of a store, without those that its build keeps about itself."""
     found = (file.relative_to(root) for file in root.rglob("*") if file.is_file())
     return {str(file) for file in found if file.parts[0] != MANIFEST.parts[0]}
+
+
+def files_beside_shards(root: Path) -> set[str]:
+    """The same without a look into the folders of shards, of which there may be millions."""
+    found = set()
+    for directory, folders, names in os.walk(root):
+        folder = Path(directory).relative_to(root)
+        folders[:] = [name for name in folders if folder / name not in (MANIFEST.parent, *SHARD_FOLDERS)]
+        found |= {str(folder / name) for name in names}
+    return found
 
 
 def _damage(root: Path, name: str, expected: Checksum, sha256: bool) -> Damage | None:

@@ -5,16 +5,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
 import xarray as xr
 from analytic_source import configuration, contents
 
+from pelagos.preprocessing.build import complete_store
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
+from pelagos.preprocessing.build.part_totals import PartTotals
+from pelagos.preprocessing.build.plan import make_plan
+from pelagos.preprocessing.build.write_part import PartRecord, read_record
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
 from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.inspection.inspect_path import inspect
@@ -86,7 +93,59 @@ def test_a_finished_shard_that_was_damaged_is_done_again(
     content = bytearray(shard.read_bytes())
     content[5] ^= 1
     shard.write_bytes(content)
-    assert contents(build(configuration(tmp_path, rich))) == undisturbed
+    assert contents(build(configuration(tmp_path, rich, check_finished=True))) == undisturbed
+
+
+@pytest.mark.parametrize("shortened", [True, False])
+def test_a_build_that_goes_on_takes_finished_shards_of_the_right_size(
+    rich: dict[str, Any], tmp_path: Path, undisturbed: dict[str, str], shortened: bool
+) -> None:
+    build(configuration(tmp_path, rich, part="1/2"))
+    shard = "state/c/2/0/0/0/0"
+    file = tmp_path / "analytic/analytic-1.zarr.building" / shard
+    file.write_bytes(file.read_bytes()[:-1] if shortened else file.read_bytes()[:-1] + b"?")
+    path = build(configuration(tmp_path, rich))
+    if shortened:
+        assert contents(path) == undisturbed
+    else:
+        assert [(damage.path, damage.kind) for damage in verify(path)] == [(shard, "checksum")]
+
+
+def test_of_two_shares_that_end_together_one_completes_the_store(
+    rich: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, str]
+) -> None:
+    build(configuration(tmp_path, rich, part="1/2"))
+    other = Thread(target=lambda: build(configuration(tmp_path, rich, part="1/2")))
+
+    def stale(building: Path) -> int:
+        # What the last one's file system shows it may be a moment old.
+        monkeypatch.undo()
+        other.start()
+        other.join(0.3)
+        return 0
+
+    monkeypatch.setattr(complete_store, "num_recorded", stale)
+    build(configuration(tmp_path, rich, part="2/2"))
+    other.join()
+    assert contents(configuration(tmp_path).path) == undisturbed
+
+
+def test_completion_holds_one_record_at_a_time(rich: dict[str, Any], tmp_path: Path) -> None:
+    plan = make_plan(configuration(tmp_path, rich, shard_bytes=1000))
+    build(configuration(tmp_path, rich, shard_bytes=1000, part="1/2"))
+    root = tmp_path / "analytic/analytic-1.zarr.building"
+    alive: WeakSet[PartRecord] = WeakSet()
+
+    def records() -> Iterator[PartRecord]:
+        for part in plan.parts[::2]:
+            record = read_record(root, plan, part)
+            assert record is not None
+            alive.add(record)
+            assert len(alive) <= 2  # the one that is taken, and the one that follows it
+            yield record
+
+    totals = PartTotals(records())
+    assert len(totals.files) > len(plan.parts[::2]) > 4
 
 
 def test_two_builds_of_one_store_at_a_time_are_refused(tmp_path: Path) -> None:

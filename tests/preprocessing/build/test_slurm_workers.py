@@ -1,3 +1,4 @@
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from analytic_source import configuration
 
 from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.build.slurm_workers import SlurmWorkers
+from pelagos.preprocessing.build.slurm_workers import JobReplacer, SlurmWorkers
 from pelagos.preprocessing.errors import ConfigError
 
 
@@ -52,6 +53,7 @@ def test_options_become_those_of_sbatch(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert asked["job_extra_directives"] == ["--qos=low", "--exclusive", "--nice=3"]
     assert (asked["jobs"], asked["cores"], asked["walltime"]) == (4, 2, "01:00:00")
     assert asked["log_directory"] == str(tmp_path)
+    assert asked["worker_extra_args"][-2:] == ["--lifetime", "3300s"]
 
 
 SBATCH = """#!/bin/sh
@@ -86,3 +88,37 @@ def test_jobs_get_a_key_that_only_their_owner_can_read(
     assert "--no-dashboard" in script
     assert "PRIVATE KEY" not in script
     assert not list(tmp_path.glob(".pelagos-keys-*"))
+
+
+def test_a_job_that_ends_is_replaced_and_one_that_queues_is_left_alone() -> None:
+    class Cluster:
+        """As much of a cluster of dask-jobqueue as tells which jobs there are."""
+
+        def __init__(self) -> None:
+            self.worker_spec = {name: {"group": ["-0", "-1"]} for name in ("job-0", "job-1", "job-2")}
+            self.workers = dict.fromkeys(self.worker_spec, self)
+            self.closed = 0
+            self.names = ["job-0-0", "job-0-1", "job-1-0"]  # job-2 still queues
+
+        @property
+        def scheduler_info(self) -> dict[str, Any]:
+            return {"workers": {f"tls://{name}": {"name": name} for name in self.names}}
+
+        def sync(self, call: Any) -> None:
+            asyncio.run(call())
+
+        async def close(self) -> None:
+            self.closed += 1
+
+        def scale(self, jobs: int) -> None:
+            for number in range(3, 3 + jobs - len(self.worker_spec)):
+                self.worker_spec[f"job-{number}"] = {"group": ["-0", "-1"]}
+
+    cluster = Cluster()
+    replacer = JobReplacer(cluster, 3)
+    replacer.replace()
+    assert list(cluster.worker_spec) == ["job-0", "job-1", "job-2"]
+    cluster.names = ["job-0-1"]  # a job with a worker left goes on
+    replacer.replace()
+    assert (list(cluster.worker_spec), cluster.closed) == (["job-0", "job-2", "job-3"], 1)
+    assert list(cluster.workers) == ["job-0", "job-2"]

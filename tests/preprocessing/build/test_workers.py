@@ -144,10 +144,24 @@ def test_workers_that_die_are_told_as_what_may_pass(
         def result(self) -> None:
             raise death
 
-    monkeypatch.setattr(workers, "_client", lambda config, logs: nullcontext(Dying()))
+    monkeypatch.setattr(workers, "_client", lambda config, logs: nullcontext((Dying(), None)))
     monkeypatch.setattr(workers, "as_completed", iter)
+    monkeypatch.setattr(workers, "_ended", lambda running, client, keep_up: running)
     with pytest.raises(TemporaryError, match=f"analytic: {told}.*; finished shards are kept"):
         build(configuration(tmp_path, rich, workers=2))
+
+
+def test_a_build_does_not_wait_for_ever_for_workers(
+    tmp_path: Path, rich: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_LOOK", 0.05)
+    monkeypatch.setattr(workers, "_NO_WORKER", 0.1)
+    quiet = {"dashboard": False, "dashboard_address": ":0"}
+    with (
+        LocalCluster(n_workers=0, processes=False, protocol="tcp://", scheduler_kwargs=quiet) as cluster,
+        pytest.raises(TemporaryError, match=r"no worker has been there.*the same command goes on"),
+    ):
+        build(configuration(tmp_path, rich, scheduler=cluster.scheduler_address))
 
 
 def listening() -> set[tuple[str, int]]:

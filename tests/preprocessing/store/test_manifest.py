@@ -56,7 +56,7 @@ def test_each_kind_of_damage_is_told_apart(store: Path) -> None:
 
 def test_sha256_finds_what_the_crc_does_not(store: Path) -> None:
     manifest = read_manifest(store)
-    files = manifest.files | {"zarr.json": replace(manifest.files["zarr.json"], sha256="0" * 64)}
+    files = {**manifest.files, "zarr.json": replace(manifest.files["zarr.json"], sha256="0" * 64)}
     replace(manifest, files=files).write(store)
     assert kinds(store) == {}
     assert kinds(store, sha256=True) == {"zarr.json": "checksum"}
