@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pelagos.models.call_selection import CallSelection, select_variables
 from pelagos.models.context import Context, Signature
+from pelagos.models.device_constants import constant
 from pelagos.models.layers.conditioning import condition_names, encode_conditions
 from pelagos.models.layers.lead_time import lead_time_factor
 
@@ -40,7 +41,7 @@ class ChannelFields:
             return x_BCHW
         # Fields are normalised: the mean of every variable is zero.
         full_BCHW = x_BCHW.new_zeros(len(x_BCHW), num_inputs, *x_BCHW.shape[2:])
-        full_BCHW[:, list(call.inputs)] = x_BCHW
+        full_BCHW[:, constant(call.inputs, x_BCHW.device)] = x_BCHW
         return full_BCHW
 
     def inputs_and_conditions(self, x_BCHW: Tensor, lead_time_B: Tensor, call: CallSelection) -> Tensor:
@@ -53,11 +54,11 @@ class ChannelFields:
         """(B, C', H, W): each output variable as it is in the input, or zero if it is not input."""
         sources = self._sources(call)
         if min(sources) >= 0:
-            return x_BCHW[:, sources]
+            return x_BCHW[:, constant(sources, x_BCHW.device)]
         # Without indexing by a mask, whose result has no fixed shape for torch.compile.
-        present = torch.tensor([source >= 0 for source in sources], device=x_BCHW.device)
-        same_BCHW = x_BCHW[:, [max(source, 0) for source in sources]]
-        return torch.where(present[:, None, None], same_BCHW, 0)
+        present_C = constant(tuple(source >= 0 for source in sources), x_BCHW.device)
+        same_BCHW = x_BCHW[:, constant(tuple(max(source, 0) for source in sources), x_BCHW.device)]
+        return torch.where(present_C[:, None, None], same_BCHW, 0)
 
     def add_change(
         self, change_BCHW: Tensor, x_BCHW: Tensor, lead_time_B: Tensor, call: CallSelection
@@ -69,8 +70,8 @@ class ChannelFields:
         factor_B1HW = lead_time_factor(lead_time_B).to(change_BCHW.dtype)[:, None, None, None]
         sources = self._sources(call)
         if min(sources) >= 0:
-            return torch.addcmul(x_BCHW[:, sources], factor_B1HW, change_BCHW)
-        present = torch.tensor([source >= 0 for source in sources], device=x_BCHW.device)[:, None, None]
+            return torch.addcmul(x_BCHW[:, constant(sources, x_BCHW.device)], factor_B1HW, change_BCHW)
+        present = constant(tuple(source >= 0 for source in sources), x_BCHW.device)[:, None, None]
         change_BCHW = change_BCHW * torch.where(present, factor_B1HW, 1)
         return change_BCHW + self.persistence(x_BCHW, call)
 
@@ -79,11 +80,11 @@ class ChannelFields:
         # Indexing copies, even where it takes everything.
         if call.outputs == tuple(range(len(self.signature.outputs))):
             return y_BCHW
-        return y_BCHW[:, list(call.outputs)]
+        return y_BCHW[:, constant(call.outputs, y_BCHW.device)]
 
-    def _sources(self, call: CallSelection) -> list[int]:
+    def _sources(self, call: CallSelection) -> tuple[int, ...]:
         """The input channel of each output variable of the network; -1 for none."""
         sources = [-1] * len(self.signature.outputs)
         for output, source in zip(call.outputs, call.residual, strict=True):
             sources[output] = source
-        return sources
+        return tuple(sources)

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from pelagos.models.device_constants import constant
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.variables import Variable
@@ -159,7 +160,13 @@ class RelativeLoss:
         return norm_BC
 
     def _grouped(self, norm_BC: Tensor, p: int) -> Tensor:
-        return torch.stack([torch.linalg.vector_norm(norm_BC[:, list(g)], p, dim=1) for g in self.groups], 1)
+        return torch.stack(
+            [
+                torch.linalg.vector_norm(norm_BC[:, constant(g, norm_BC.device)], p, dim=1)
+                for g in self.groups
+            ],
+            1,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,10 +228,8 @@ class PooledRelativeLoss:
     def _ratio(self, prediction: Tensor, target: Tensor, mask: Tensor, pooled: tuple[int, ...]) -> Tensor:
         error_C = _zero_where_masked(prediction - target, mask).abs().pow(self.p).mean(pooled)
         truth_C = target.abs().pow(self.p).mean(pooled)
-        ratios = [
-            error_C[..., list(group)].mean(-1) / (truth_C[..., list(group)].mean(-1) + 1e-10)
-            for group in self.groups
-        ]
+        indices = [constant(group, error_C.device) for group in self.groups]
+        ratios = [error_C[..., index].mean(-1) / (truth_C[..., index].mean(-1) + 1e-10) for index in indices]
         return torch.stack(ratios).mean(0)
 
 
@@ -234,4 +239,4 @@ def _zero_where_masked(field_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
 
 
 def _as_tensor_like(weights: Tensor | float, field: Tensor) -> Tensor:
-    return torch.as_tensor(weights, dtype=field.dtype, device=field.device)
+    return constant(weights, field.device, field.dtype)

@@ -145,6 +145,15 @@ def all_sum(values: Sequence[float]) -> list[float]:
     return [float(value) for value in tensor.cpu()]
 
 
+def device_sum(value: float) -> Tensor:
+    """The sum of a number over all processes as a scalar of the device, for which nobody waits yet."""
+    # Filled on the device: copied from the host, it would be waited for.
+    total = torch.full((), value, device=device())
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(total)
+    return total
+
+
 def all_mean(tensors: Iterable[Tensor]) -> None:
     """Replace tensors by their mean over all processes, in place."""
     if world() > 1:

@@ -1,5 +1,6 @@
 """Engine: one optimiser step over all processes, and its state as named tensors."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
@@ -96,11 +97,13 @@ class StepInfo:
         loss: the mean over this process's micro-batches.
         grad_norm: the gradient's norm over all processes, before clipping; if it is not finite, no weight was changed.
         losses: one for each of this process's micro-batches.
+        stops: the number of processes that want to stop after this step.
     """
 
     loss: float
     grad_norm: float
     losses: tuple[float, ...]
+    stops: int = 0
 
 
 class Engine:
@@ -144,13 +147,17 @@ class Engine:
         }
 
     def step(
-        self, losses: Iterable[Callable[[nn.Module], Tensor]], rate: Callable[[dict[str, Any]], float]
+        self,
+        losses: Iterable[Callable[[nn.Module], Tensor]],
+        rate: Callable[[dict[str, Any]], float],
+        wants_stop: Callable[[], bool] = bool,
     ) -> StepInfo:
         """One optimiser step over the micro-batches whose losses are given.
 
         Args:
             losses: functions of the network, each the scalar loss of one micro-batch; as many as are accumulated.
             rate: gives the learning rate of a parameter group.
+            wants_stop: whether this process wants to stop after this step; by default it does not.
         """
         for group in self.base.param_groups:
             group["lr"] = rate(group)
@@ -164,10 +171,13 @@ class Engine:
             if self._check:
                 self._check.conclude()
                 self._check = None
-        norm = self._zero.step()
-        # A single transfer, once everything is queued: each one makes the host wait for the device.
-        *values, grad_norm = torch.stack([*found, norm.to(found[0])]).tolist()
-        return StepInfo(sum(values) / len(values), grad_norm, tuple(values))
+        norm = self._zero.reduce()
+        stops = distributed.device_sum(float(wants_stop()))
+        # The single transfer of a step: each one makes the host wait for the device. The update is queued after it, and
+        # computed while the host sees to the next batch.
+        *values, grad_norm, stopping = torch.stack([*found, norm.to(found[0]), stops]).tolist()
+        self._zero.update(finite=math.isfinite(grad_norm))
+        return StepInfo(sum(values) / len(values), grad_norm, tuple(values), round(stopping))
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context of forward passes."""

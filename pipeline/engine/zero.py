@@ -37,8 +37,12 @@ class ZeroStage(Protocol):
         """Add the gradients of one micro-batch's share of the step's mean loss."""
         ...
 
-    def step(self) -> Tensor:
-        """Average gradients over processes, clip them, update the weights; returns the norm before clipping."""
+    def reduce(self) -> Tensor:
+        """Average gradients over processes; returns their norm, on the device."""
+        ...
+
+    def update(self, *, finite: bool) -> None:
+        """Clip gradients and update the weights, where the norm is finite."""
         ...
 
     def rewriting(self) -> AbstractContextManager[None]:
@@ -80,24 +84,27 @@ class ZeroOne:
         """See ZeroStage."""
         loss.backward()
 
-    def step(self) -> Tensor:
+    def reduce(self) -> Tensor:
         """See ZeroStage."""
         gradients = self._packing.publish()
         # Summed, measured and clipped in place. At stage 1 DeepSpeed 0.19 would copy them into buckets and take the
         # norm in float64: 88 ms more per step of Poseidon-T than at stage 0.
         distributed.all_mean(gradients)
-        norm = torch.nn.utils.get_total_norm(gradients)
+        self._norm = torch.nn.utils.get_total_norm(gradients)
+        return self._norm
+
+    def update(self, *, finite: bool) -> None:
+        """See ZeroStage."""
         # DeepSpeed skips a step that is not finite from stage 2 on only; weights must not become NaN at any.
-        if norm.isfinite():
+        if finite:
             if self._clip:
-                torch.nn.utils.clip_grads_with_norm_(list(self._packing.flats), self._clip, norm)
+                torch.nn.utils.clip_grads_with_norm_(list(self._packing.flats), self._clip, self._norm)
             if self._sharded:
                 # The end of DeepSpeed's own reduction, without the copies that it makes first.
                 self._engine.optimizer.set_gradient_accumulation_boundary(True)
                 self._engine.optimizer.overlapping_partition_gradients_reduce_epilogue()
             self._engine.step()
         self._packing.clear()
-        return norm
 
     @contextmanager
     def rewriting(self) -> Iterator[None]:
@@ -146,9 +153,12 @@ class ZeroTwo:
         self._engine.backward(loss, scale_wrt_gas=False)
         self._engine.step()
 
-    def step(self) -> Tensor:
+    def reduce(self) -> Tensor:
         """See ZeroStage."""
         return _norm(self._engine)
+
+    def update(self, *, finite: bool) -> None:
+        """Nothing: DeepSpeed has updated the weights with the last backward pass, or skipped the step."""
 
     @contextmanager
     def rewriting(self) -> Iterator[None]:
@@ -189,11 +199,14 @@ class ZeroThree:
         self._engine.backward(loss, scale_wrt_gas=False)
         self._engine.step()
 
-    def step(self) -> Tensor:
+    def reduce(self) -> Tensor:
         """See ZeroStage."""
         # DeepSpeed 0.19 keeps the gradient of a weight that the next step does not use, and would apply it again.
         self._engine.optimizer.grad_partitions_flat_buffer.zero_()
         return _norm(self._engine)
+
+    def update(self, *, finite: bool) -> None:
+        """Nothing: DeepSpeed has updated the weights with the last backward pass, or skipped the step."""
 
     @contextmanager
     def rewriting(self) -> Iterator[None]:

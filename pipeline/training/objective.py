@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from pelagos.models.context import Signature
+from pelagos.models.device_constants import constant
 from pelagos.models.losses import Loss
 from pelagos.models.rollout import rollout
 from pelagos.pipeline.runs.model_folder import context_of
@@ -121,7 +122,7 @@ def _moving(mask_BCHW: Tensor, loss: Loss) -> Tensor:
     """The mask without channels that the loss leaves out: nothing teaches the network to hold them still."""
     if not loss.left_out:
         return mask_BCHW
-    return mask_BCHW.index_fill(1, torch.tensor(loss.left_out, device=mask_BCHW.device), value=False)
+    return mask_BCHW.index_fill(1, constant(loss.left_out, mask_BCHW.device), value=False)
 
 
 def _losses(loss: Loss, forecast: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -222,7 +222,9 @@ class Trainer:
                 micro = _MicroBatches(stream, loader.awaited, numbers, self._seed, self._mark)
                 judged: list[MicroBatchLosses] = []
                 info = self.engine.step(
-                    (self._loss_function(batch, judged) for batch in micro), self._learning_rate
+                    (self._loss_function(batch, judged) for batch in micro),
+                    self._learning_rate,
+                    request.asked,
                 )
                 self.guard.judge(self.step + 1, info.grad_norm, judged)
                 self.meter.count(micro.seen, micro.waited)
@@ -233,7 +235,7 @@ class Trainer:
                     self._validate(held_out)
                 if self._due(self.config.log_every):
                     show(self.step, f"loss {self._log(info, order):.4f}")
-                stop = request.agreed() and not self._finished()
+                stop = request.agreed(info.stops) and not self._finished()
                 if stop or self._due(self.config.checkpoint_every):
                     self._save(digest)
                 if stop or self._finished():

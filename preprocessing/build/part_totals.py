@@ -7,7 +7,7 @@ import numpy as np
 from pelagos.preprocessing.assumptions import Assumption
 from pelagos.preprocessing.build.write_part import PartRecord
 from pelagos.preprocessing.channel_statistics.measures import Measures, merge_measures
-from pelagos.preprocessing.store.checksum_table import ChecksumTable
+from pelagos.preprocessing.store.manifest import ChecksumTable
 
 
 class PartTotals:

@@ -152,9 +152,9 @@ class PositionBias(CachingModule):
         self.window, self.reach = window, window if published else window - 1
         self._cache = WeightCache()
 
-    def offsets(self) -> Tensor:
+    def offsets(self, device: torch.device) -> Tensor:
         """((2w-1)², 2): the offsets, in rows and columns, for which the network is evaluated."""
-        entries, side = torch.arange((2 * self.window - 1) ** 2), 2 * self.reach + 1
+        entries, side = torch.arange((2 * self.window - 1) ** 2, device=device), 2 * self.reach + 1
         return torch.stack([entries // side - self.reach, entries % side - self.reach], -1)
 
     def forward(self) -> Tensor:
@@ -169,7 +169,7 @@ class PositionBias(CachingModule):
             for axis in (cell // self.window, cell % self.window)
         )
         with full_precision(weight):
-            table: Tensor = self.layers(self.offsets().to(weight)).flatten()
+            table: Tensor = self.layers(self.offsets(weight.device).to(weight)).flatten()
         return table[row_MM * (2 * self.window - 1) + column_MM]
 
 

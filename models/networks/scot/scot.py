@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pelagos.models.adapt import AxisKind
 from pelagos.models.call_selection import select_variables
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
+from pelagos.models.device_constants import constant
 from pelagos.models.layers.conditioning import ConditionalLayerNorm, condition_names, encode_conditions
 from pelagos.models.layers.fourier_resample import fourier_resample
 from pelagos.models.layers.lead_time import lead_time_factor
@@ -295,7 +296,7 @@ def add_input(
 ) -> Tensor:
     """(B, C', H, W): input + factor * y for outputs that are also input (`residual` >= 0), y for others."""
     # -1 stands for no input; clamped to 0 it only serves as an index, and the value is discarded.
-    known_C = torch.tensor([channel >= 0 for channel in residual], device=y_BCHW.device)[:, None, None]
+    known_C = constant(tuple(channel >= 0 for channel in residual), y_BCHW.device)[:, None, None]
     base_BCHW = select_slices(x_BCHW, tuple(max(channel, 0) for channel in residual), 1)
     if factor_B is not None:
         y_BCHW = y_BCHW * torch.where(known_C, factor_B[:, None, None, None], 1)

@@ -9,10 +9,19 @@ import processes
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.overrides import TorchFunctionMode
 
+from pelagos.models.losses import LossConfig
+from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.engine import EngineConfig
+from pelagos.pipeline.runs.model_folder import signature_of
+from pelagos.pipeline.training.objective import ObjectiveConfig
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.layout import Layout
+from pelagos.preprocessing.samples.batch import Batch
+from pelagos.preprocessing.variables import Variable
 
 STEPS, BATCH = 6, 24
 STAGES = (0, 1, 2, 3)
@@ -181,3 +190,83 @@ def test_batch_norms_that_would_differ_between_processes_are_refused(monkeypatch
     optimizer = torch.optim.AdamW(network.parameters())
     with pytest.raises(ConfigError, match=r"1 batch norms \(1, \.\.\.\) would differ between 2 processes"):
         EngineConfig().build(network, optimizer, 1, 1)
+
+
+class HostWaits(TorchFunctionMode):
+    """Counts what makes a host wait for its device, where all tensors but those of lists pretend to be on one.
+
+    Attributes:
+        found: the names of the calls.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a function of torch, and count it where it copies between host and device."""
+        name, values = getattr(func, "__name__", ""), kwargs or {}
+        reads = name in {
+            "item",
+            "tolist",
+            "numpy",
+            "cpu",
+            "nonzero",
+            "__bool__",
+            "__float__",
+            "__int__",
+            "equal",
+        }
+        index = args[1] if name in {"__getitem__", "__setitem__"} else ()
+        parts = index if isinstance(index, tuple) else (index,)
+        listed = any(isinstance(part, list) for part in parts)
+        masked = any(isinstance(part, torch.Tensor) and part.dtype == torch.bool for part in parts)
+        # A tensor of the host's values; without a device it stays there.
+        copied = name in {"tensor", "as_tensor"} and values.get("device") is not None
+        copied = copied and not isinstance(args[0], torch.Tensor)
+        if reads or listed or masked or copied:
+            self.found.append(name)
+        return func(*args, **values)
+
+
+def count_waits(folder: str, zero_stage: int) -> None:
+    """Takes steps of a rollout of 70 channels, and keeps what the last one waited for."""
+    distributed.start()
+    names = [f"v{number}" for number in range(70)]
+    variables = tuple(Variable(name=name, role="prognostic") for name in names)
+    grid = Grid(kind="cartesian", y=np.arange(8.0), x=np.arange(8.0))
+    layout = Layout("d", variables, variables, grid)
+    signature = signature_of([layout])
+    network = ScOTConfig(embed_dim=8, depths=(1,), num_heads=(2,), skip_connections=(0,)).build(signature)
+    # As on a GPU, where the counts of AdamW are on the device as well.
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
+    engine = EngineConfig(zero_stage=zero_stage).build(network, optimizer, 1, 2)
+    objective = ObjectiveConfig(noise=0.1).build(signature, {"d": LossConfig().build(layout)})
+    fields = torch.randn(2, 1, 5, 70, 8, 8)
+    batches = [
+        Batch(
+            layout,
+            inputs=frames[:, 0],
+            targets=frames[:, 1:],
+            mask=torch.ones(1, 4, 70, 8, 8, dtype=torch.bool),
+            forcings=torch.empty(1, 3, 0, 8, 8),
+            lead_time=torch.ones(1),
+            scalars=torch.empty(1, 0),
+            index=torch.zeros(1, 3, dtype=torch.int64),
+            kind="rollouts",
+        )
+        for frames in fields
+    ]
+    tasks = [lambda net, batch=batch: objective.training(net, batch)[0] for batch in batches]
+    for _ in range(2):
+        waits = HostWaits()
+        with waits:
+            engine.step(tasks, lambda group: 1e-3, lambda: False)
+    Path(folder, "waits.json").write_text(json.dumps(waits.found))
+    distributed.stop()
+
+
+def test_a_step_waits_once_for_the_device(tmp_path: Path) -> None:
+    processes.run(Path(__file__), "count_waits", 1, {"folder": str(tmp_path), "zero_stage": 0})
+    # The losses, the gradient's norm and the wish to stop, together.
+    assert json.loads((tmp_path / "waits.json").read_text()) == ["tolist"]

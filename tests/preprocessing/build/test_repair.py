@@ -157,7 +157,7 @@ def test_a_large_mask_is_one_file_of_chunks(tmp_path: Path, monkeypatch: pytest.
         with monkeypatch.context() as earlier:
             for version, cut in (("1", False), ("2", True)):
                 earlier.setattr(
-                    "pelagos.preprocessing.build.build_store.write_statistics",
+                    "pelagos.preprocessing.build.complete_store.write_statistics",
                     partial(write_statistics, cut_mask=cut),
                 )
                 config = configuration(

@@ -74,6 +74,10 @@ def test_a_part_is_written_only_if_record_and_files_are_there_and_whole(tmp_path
     content = bytearray(shard.read_bytes())
     content[7] ^= 1
     shard.write_bytes(content)
+    checking = replace(plan, config=plan.config.model_copy(update={"check_finished": True}))
+    assert not is_written(root, checking, part)
+    assert is_written(root, plan, part)  # of the right size: the rest is left to `verify`
+    shard.write_bytes(content[:-1])
     assert not is_written(root, plan, part)
 
 
