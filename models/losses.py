@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from pelagos.models.device_constants import constant
+from pelagos.models.layers.device_constants import constant
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.variables import Variable

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from pelagos.models.context import Signature
-from pelagos.models.device_constants import constant
+from pelagos.models.layers.device_constants import constant
 from pelagos.models.losses import Loss
 from pelagos.models.rollout import rollout
 from pelagos.pipeline.runs.model_folder import context_of

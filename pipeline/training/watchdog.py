@@ -8,8 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from pelagos.pipeline.engine import distributed
+
+_KEYS = "pelagos/watchdog"
+_ALL = f"{_KEYS}/all"
 
 
 @dataclass
@@ -46,6 +50,8 @@ class Watchdog:
         self._activity = (self._mine.activity, "")
         self._of: Callable[[], str] = str
         self._reported = ""
+        # By whom all were told of all, at which heartbeat of it, and when.
+        self._told, self._told_at = [-1, -1], time.monotonic()
         self._stop = threading.Event()
 
     def mark(self, step: int, activity: str, of: Callable[[], str] = str) -> None:
@@ -81,12 +87,27 @@ class Watchdog:
             self.hear(0, self._mine.beat, self._mine.progress, self._mine.activity, time.monotonic())
             return
         mine = [self._mine.beat, self._mine.progress, self._mine.activity]
-        store.set(f"pelagos/watchdog/{self._rank}", json.dumps(mine))
-        for rank in range(self._world):
-            key = f"pelagos/watchdog/{rank}"
-            if store.check([key]):
-                beat, progress, activity = json.loads(store.get(key))
+        store.set(f"{_KEYS}/{self._rank}", json.dumps(mine))
+        for rank, status in enumerate(self._gathered(store)):
+            if status:
+                beat, progress, activity = status
                 self.hear(rank, beat, progress, activity, time.monotonic())
+
+    def _gathered(self, store: distributed.KeyValueStore) -> list[list[Any]]:
+        """What each process has last said; empty for one that has said nothing.
+
+        One process asks for all and tells the others: a thousand that each ask a thousand are a million requests.
+        """
+        now, told = time.monotonic(), json.loads(store.get(_ALL)) if store.check([_ALL]) else None
+        # The first gathers; each other one only when those before it have been silent for so long.
+        if told and told[0] < self._rank and told[:2] != self._told:
+            self._told, self._told_at = told[:2], now
+        if self._rank and now - self._told_at < self._patience * (1 + self._rank / self._world):
+            return told[2] if told else []
+        keys = [f"{_KEYS}/{rank}" for rank in range(self._world)]
+        statuses = [json.loads(store.get(key)) if store.check([key]) else [] for key in keys]
+        store.set(_ALL, json.dumps([self._rank, self._mine.beat, statuses]))
+        return statuses
 
     def hear(self, rank: int, beat: int, progress: int, activity: str, now: float) -> None:
         """Update what is known of a process."""

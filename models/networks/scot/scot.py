@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from pelagos.models.adapt import AxisKind
 from pelagos.models.call_selection import select_variables
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
-from pelagos.models.device_constants import constant
 from pelagos.models.layers.conditioning import ConditionalLayerNorm, condition_names, encode_conditions
+from pelagos.models.layers.device_constants import constant
 from pelagos.models.layers.fourier_resample import fourier_resample
 from pelagos.models.layers.lead_time import lead_time_factor
 from pelagos.models.layers.padding import NOT_PERIODIC, GridSize, Periodic, pad

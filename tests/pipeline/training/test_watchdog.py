@@ -96,3 +96,46 @@ def test_a_single_process_that_waits_for_its_reader_is_told(
         time.sleep(0.5)
     told = capfd.readouterr().err
     assert told.count("training stands still: it reads data (dataset waves) at step 3 on") == 1
+
+
+class CountingStore(dict[str, bytes]):
+    """A store that counts what it is asked."""
+
+    requests = 0
+
+    def set(self, key: str, value: str) -> None:
+        self.requests += 1
+        self[key] = value.encode()
+
+    def get(self, key: str) -> bytes:  # type: ignore[override]
+        self.requests += 1
+        return self[key]
+
+    def check(self, keys: list[str]) -> bool:
+        self.requests += 1
+        return all(key in self for key in keys)
+
+
+def test_heartbeats_ask_a_store_in_proportion_to_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = {}
+    for world in (8, 64):
+        store, dogs = CountingStore(), [dog(monkeypatch, rank, world) for rank in range(world)]
+        for _ in range(3):
+            for one in dogs:
+                one._exchange(store)
+        assert all(peer.beat == 3 for peer in dogs[0]._seen[:1])
+        assert all(peer.beat >= 1 for one in dogs for peer in one._seen)
+        requests[world] = store.requests
+    assert requests[64] <= 8 * requests[8]
+
+
+def test_the_next_process_gathers_when_the_first_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    store, dogs = CountingStore(), [dog(monkeypatch, rank, 3) for rank in range(3)]
+    for now in range(60):
+        for one in dogs[now > 5 :]:
+            one._exchange(store)  # rank 0 falls silent after five seconds
+    assert [dogs[2]._seen[rank].heard_at > 50 for rank in range(3)] == [False, True, True]
+    assert "rank 0 gives no sign of life" in dogs[1].verdict(59.0)
+    assert dogs[2].verdict(59.0) == ""

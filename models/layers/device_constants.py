@@ -23,6 +23,9 @@ def constant(
     >>> constant((2, 0), torch.device("cpu"))
     tensor([2, 0])
     """
+    if dtype is None and isinstance(values, tuple):
+        # (True, False) equals (1, 0) as a key, but one is a mask and the other an index.
+        dtype = torch.bool if all(isinstance(value, bool) for value in values) else torch.int64
     # A compiler traces how a constant is made; what it finds in a cache would be an input from elsewhere.
     return _made(values, device, dtype) if torch.compiler.is_compiling() else _kept(values, device, dtype)
 
@@ -33,8 +36,7 @@ def _made(
     return torch.as_tensor(values, dtype=dtype, device=device)
 
 
-# Of equal keys True and 1 are the same one, and not as tensors.
-@lru_cache(_MOST, typed=True)
+@lru_cache(_MOST)
 def _kept(
     values: tuple[float, ...] | Tensor | float, device: torch.device, dtype: torch.dtype | None
 ) -> Tensor:

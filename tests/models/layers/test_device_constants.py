@@ -1,6 +1,6 @@
 import torch
 
-from pelagos.models.device_constants import constant
+from pelagos.models.layers.device_constants import constant
 
 CPU = torch.device("cpu")
 
