@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pelagos.models.call_selection import CallSelection, select_variables
 from pelagos.models.context import Context, Signature
-from pelagos.models.layers.device_constants import constant
 from pelagos.models.layers.conditioning import condition_names, encode_conditions
+from pelagos.models.layers.device_constants import constant
 from pelagos.models.layers.lead_time import lead_time_factor
 
 
