@@ -15,6 +15,8 @@ from pelagos.preprocessing.store.manifest import read_manifest
 from pelagos.preprocessing.store.shard_layout import read_metadata
 from pelagos.preprocessing.store.store import Store
 
+_STORE = "store "
+
 
 @dataclass(frozen=True)
 class RunInput:
@@ -48,6 +50,14 @@ def recorded(folder: Path, name: str) -> RunInput | None:
     """An input as a run folder recorded it when the run began; None where it did not."""
     found = run_folder.record(folder).get("inputs", {}).get(name)
     return None if found is None else RunInput(name=name, **found)
+
+
+def recorded_stores(folder: Path) -> dict[str, str]:
+    """The checksum of each store that a run began with, by its path; none where its folder records none."""
+    inputs = run_folder.record(folder).get("inputs", {})
+    return {
+        name.removeprefix(_STORE): one["checksum"] for name, one in inputs.items() if name.startswith(_STORE)
+    }
 
 
 def claim(folder: Path, config: Config, inputs: Sequence[RunInput]) -> str:

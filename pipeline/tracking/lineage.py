@@ -5,13 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pelagos.pipeline.runs import run_folder
+from pelagos.pipeline.runs import run_folder, run_inputs
 from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.tracking.code_version import code_version
 from pelagos.pipeline.tracking.logged_dataset import dataset_inputs
 from pelagos.preprocessing.errors import DamagedFileError
-
-_STORE = "store "
 
 
 @dataclass(frozen=True)
@@ -52,18 +50,15 @@ def lineage_of(model: Model, folder: Path) -> Lineage:
     """What the model in a folder was made from."""
     try:
         inputs = run_folder.record(folder.parent).get("inputs", {})
+        stores = run_inputs.recorded_stores(folder.parent)
     except DamagedFileError:
         # It says which run the folder beside is of, not whether this model is whole.
-        inputs = {}
+        inputs, stores = {}, {}
     parent = inputs.get("model", {})
     return Lineage(
         stage=list(model.history)[-1] if model.history else "",
         commit=code_version()["revision"] or "",
         parent=parent.get("found", ""),
         parent_checksum=parent.get("checksum", ""),
-        stores={
-            name.removeprefix(_STORE): one["checksum"]
-            for name, one in inputs.items()
-            if name.startswith(_STORE)
-        },
+        stores=stores,
     )

@@ -201,6 +201,8 @@ def _train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, t
     """Train to the end and save the model."""
     with distributed.fail_together():
         tracker.params(config.model_dump(mode="json"))
+        if distributed.rank() == 0:
+            tracker.datasets(run_inputs.recorded_stores(config.output), "training")
         meter = _meter(config, model, mixture)
     tracker.params({"peak_flops": meter.peak, "peak_flops_from": "matmul" if meter.measured else "given"})
     trainer = build_trainer(config, model, mixture, meter, tracker)

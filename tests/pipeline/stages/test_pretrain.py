@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 
 from pelagos.pipeline.engine import checkpoint
 from pelagos.pipeline.runs import model_folder
-from pelagos.pipeline.tracking.tracker import read_metrics
+from pelagos.pipeline.tracking.tracker import TrackingConfig, read_metrics
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import StoppedError
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.sources.formats import well_writer
+from pelagos.preprocessing.store.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,15 @@ def test_the_model_knows_its_data(undisturbed: Path) -> None:
     assert [variable.key for variable in domain.inputs] == ["displacement", "displacement_rate", "wave_speed"]
     assert set(domain.scales) == {"displacement", "displacement_rate", "wave_speed"}
     assert domain.time_scale == pytest.approx(0.02)
+
+
+def test_the_store_is_a_dataset_of_the_run_in_mlflow(folder: Path, undisturbed: Path) -> None:
+    client = TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db").client()
+    logged = client.get_run((undisturbed / "mlflow_run").read_text()).inputs.dataset_inputs
+    [store] = yaml.safe_load((folder / "train.yaml").read_text())["data"]
+    digest = read_manifest(Path(store["path"])).checksum
+    assert [(one.dataset.source, one.dataset.digest) for one in logged] == [(store["path"], digest[:36])]
+    assert [tag.value for one in logged for tag in one.tags] == ["training"]
 
 
 @pytest.mark.parametrize(("processes", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
