@@ -54,7 +54,7 @@ def configuration(folder: Path, trajectories: int, **options: Any) -> BuildConfi
         "dataset": "small",
         "source": {"kind": "pdebench", "paths": str(archive(folder, trajectories))},
         "root": str(folder),
-        "shard_bytes": 1,
+        "shard_bytes": 2048,  # a trajectory of two frames
         "accept": ["constant", "spikes"],
     }
     return BuildConfig.model_validate(values | options)
