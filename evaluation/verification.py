@@ -140,6 +140,7 @@ def make_evaluator(
         regions,
         pictured,
         chosen,
+        chosen.rain_sums(store, variables, training_split),
     )
     dated = chosen.anomalies and dates_of(store) is not None
     return Evaluator(score_plan, truth, everything, sinks, seasonal if dated else None)

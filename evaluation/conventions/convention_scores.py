@@ -38,6 +38,23 @@ POOLED = ScoreDefinition(
     name="pooled_relative_l2", formula="relative_l2", pool_variables=True, pool_samples=True, window=_FIRST
 )
 
+_EACH = ScoreDefinition(
+    name="relative_l1",
+    formula="relative_l1",
+    pool_variables=True,
+    samples="median",
+    variables="each",
+    lead_times="each",
+)
+GROUP_SCORES = (
+    _EACH,
+    *(
+        _EACH.model_copy(update={"name": name, "formula": formula, "pool_samples": True})
+        for name, formula in (("pooled_relative_l2", "relative_l2"), ("rmse", "rmse"), ("bias", "bias"))
+    ),
+)
+"""What `score_summary` says of each variable group, over the whole domain and over each region: the same curves."""
+
 
 @dataclass(frozen=True, eq=False)
 class ConventionScores:
@@ -80,6 +97,15 @@ class ConventionScores:
         found = {one.name: self._estimate(one, statistics) for one in HEADLINE}
         together = replace(statistics, group=dict.fromkeys(statistics.group, "all"))
         return found | {POOLED.name: self._estimate(POOLED, together)}
+
+    def group_curves(self, method: str) -> dict[str, dict[str, Any]]:
+        """Group -> the curves of `score_summary` over lead times, with intervals."""
+        found: dict[str, dict[str, Any]] = {group: {} for group in self.statistics[method].groups}
+        for definition in GROUP_SCORES:
+            score = compute_score(definition, self.statistics[method], self.counts)
+            for group, values in score.to_json()["groups"].items():
+                found[group][definition.name] = values["by_lead_time"]
+        return found
 
     def scores(self, method: str, definitions: Iterable[ScoreDefinition]) -> dict[str, Any]:
         """All that these definitions give, by name; what lacks a statistic is left out."""

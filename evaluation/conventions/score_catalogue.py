@@ -17,9 +17,18 @@ FieldScore = Literal[
 ]
 TailScore = Literal["quantile_error", "critical_success", "frequency_bias", "extremal_dependence"]
 EnsembleScore = Literal["crps", "fair_crps", "energy_score", "spread", "ensemble_mean_rmse", "spread_skill"]
+RainScore = Literal["seeps", "fss"]
 HorizonName = Literal["correlation_time", "valid_time", "skill_horizon", "blow_up_time"]
 ScoreName = Literal[
-    PointScore, AnomalyScore, FieldScore, TailScore, EnsembleScore, HorizonName, "drift", "rank_histogram"
+    PointScore,
+    AnomalyScore,
+    FieldScore,
+    TailScore,
+    EnsembleScore,
+    RainScore,
+    HorizonName,
+    "drift",
+    "rank_histogram",
 ]
 
 QUANTILES = (0.01, 0.5, 0.99, 0.999)
@@ -28,12 +37,15 @@ THRESHOLDS = (1.0, 2.0, 3.0)
 """Events are values above the mean by so many deviations of the training split."""
 
 
-def definitions(name: ScoreName, members: int = 1) -> tuple[ScoreDefinition, ...]:
+def definitions(
+    name: ScoreName, members: int = 1, rain: tuple[float, ...] = ()
+) -> tuple[ScoreDefinition, ...]:
     """What is computed under a name; nothing where it is no reduction of one formula (horizons, drift, ranks).
 
     Args:
         name: of a score.
         members: of the ensemble.
+        rain: thresholds of FSS.
     """
     if name in get_args(PointScore):
         return (_point(name),)
@@ -45,6 +57,10 @@ def definitions(name: ScoreName, members: int = 1) -> tuple[ScoreDefinition, ...
         return _each(name, len(BANDS) + 1, _band_names())
     if name == "quantile_error":
         return _each(name, len(QUANTILES), [f"{share:g}" for share in QUANTILES])
+    if name == "seeps":
+        return (_apart(name, name),)
+    if name == "fss":
+        return _each(name, len(rain), [f"{threshold:g}" for threshold in rain])
     if name in get_args(TailScore):
         return _each(name, len(THRESHOLDS), [f"{deviations:g}std" for deviations in THRESHOLDS], pool=True)
     if name in get_args(FieldScore):

@@ -15,6 +15,7 @@ from pelagos.evaluation.frame_sums import (
     ensemble_sums,
     grid_scale,
     quadrant_power,
+    rain_sums,
     spectral_sums,
     tail_counts,
 )
@@ -45,6 +46,7 @@ class ExtraSums:
         thresholds: (V, K) above which an event happens.
         shares: of the quantiles.
         members: of the ensemble, which follow each other among the forecasts of a batch.
+        rain: which variable is rain, where SEEPS or FSS are wanted.
     """
 
     widths: Mapping[str, int]
@@ -53,6 +55,7 @@ class ExtraSums:
     thresholds: Floats
     shares: tuple[float, ...]
     members: int = 1
+    rain: rain_sums.RainSums | None = None
 
     @classmethod
     def of(
@@ -63,6 +66,7 @@ class ExtraSums:
         thresholds: Floats,
         shares: tuple[float, ...],
         members: int = 1,
+        rain: rain_sums.RainSums | None = None,
     ) -> "ExtraSums":
         """The statistics among `needs` that are known here; whoever gathers the others knows them."""
         events, quantiles = thresholds.shape[1], len(shares)
@@ -78,11 +82,13 @@ class ExtraSums:
             (ANOMALIES, 1),
             (ensemble_sums.STATISTICS, 1),
             ((ensemble_sums.RANKS,), members + 1),
+            (rain_sums.SEEPS_STATISTICS, 1),
+            (rain_sums.FSS_STATISTICS, len(rain.thresholds) if rain else 0),
         ):
             known |= dict.fromkeys(names, width)
         wanted = set(needs)
         widths = {name: width for name, width in known.items() if name in wanted}
-        return cls(widths, grid, weights, thresholds, shares, members)
+        return cls(widths, grid, weights, thresholds, shares, members, rain)
 
     @property
     def width(self) -> int:
@@ -93,7 +99,7 @@ class ExtraSums:
     def labels(self) -> list[str]:
         """What each entry is of: the statistic and, where it has several, their number."""
         return [
-            name if width == 1 else f"{name}[{entry}]"
+            name if width == 1 and name not in rain_sums.FSS_STATISTICS else f"{name}[{entry}]"
             for name, width in self.widths.items()
             for entry in range(width)
         ]
@@ -141,6 +147,8 @@ class ExtraSums:
             found |= anomaly_sums(p, t, climatology.reshape(p.shape), self.weights)
         if self.wants((*ensemble_sums.STATISTICS, ensemble_sums.RANKS)) and self.members > 1:
             found |= self._ensemble(p_BVHW, t_BVHW)
+        if self.rain is not None:
+            found |= self.rain.gather(p_BVHW, t_BVHW, positions, self.widths)
         if not self.widths:
             return np.empty((*p_BVHW.shape[:2], 0))
         parts = [self._entries(found.get(name), len(p), width) for name, width in self.widths.items()]

@@ -1,5 +1,6 @@
 """Chosen scores: the convention and the scores that an evaluation was asked for, and what they are made of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,9 +11,13 @@ from pelagos.evaluation.conventions.score_convention import CONVENTIONS, Convent
 from pelagos.evaluation.conventions.score_definition import ScoreDefinition
 from pelagos.evaluation.frame_sums.ensemble_sums import RANKS
 from pelagos.evaluation.frame_sums.extra_sums import ANOMALIES, ExtraSums
+from pelagos.evaluation.frame_sums.rain_sums import RainSums
+from pelagos.evaluation.streaming.rain_history import RainConfig
 from pelagos.evaluation.streaming.region import WHOLE, Region
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.store.store import Store
+from pelagos.preprocessing.variables import Variable
 
 EQUAL = "(equal points)"
 """The whole domain with points that weigh the same, where a convention has them so; no region of a user's."""
@@ -26,16 +31,19 @@ class ChosenScores:
         convention: of a benchmark.
         names: of single scores.
         members: of the ensemble.
+        rain: how SEEPS and FSS see it, where one of them is among the names.
     """
 
     convention: ConventionName | None = None
     names: tuple[ScoreName, ...] = ()
     members: int = 1
+    rain: RainConfig | None = None
 
     @cached_property
     def definitions(self) -> tuple[ScoreDefinition, ...]:
         """Those of the names."""
-        return tuple(one for name in self.names for one in definitions(name, self.members))
+        rain = self.rain.thresholds if self.rain else ()
+        return tuple(one for name in self.names for one in definitions(name, self.members, rain))
 
     @cached_property
     def needs(self) -> frozenset[str]:
@@ -49,15 +57,22 @@ class ChosenScores:
         """Whether a climatology has to be fitted."""
         return not self.needs.isdisjoint(ANOMALIES)
 
-    def extra_sums(self, grid: Grid, scales: Floats) -> ExtraSums:
+    def rain_sums(self, store: Store, variables: Sequence[Variable], split: str) -> RainSums | None:
+        """What SEEPS and FSS are made of; None where neither was chosen. Raises as `RainConfig.sums`."""
+        if self.rain is None or not {"seeps", "fss"} & set(self.names):
+            return None
+        return self.rain.sums(store, variables, split, seeps="seeps" in self.names)
+
+    def extra_sums(self, grid: Grid, scales: Floats, rain: RainSums | None = None) -> ExtraSums:
         """What is gathered beyond the sums of points.
 
         Args:
             grid: of all fields.
             scales: (V, 2) mean and deviation of each variable.
+            rain: of what SEEPS and FSS are made.
         """
         thresholds = scales[:, :1] + scales[:, 1:] * np.array(THRESHOLDS)
-        return ExtraSums.of(self.needs, grid, grid.area_weights(), thresholds, QUANTILES, self.members)
+        return ExtraSums.of(self.needs, grid, grid.area_weights(), thresholds, QUANTILES, self.members, rain)
 
     def region(self, grid: Grid) -> str:
         """The name of the region that the convention is computed over."""

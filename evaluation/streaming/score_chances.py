@@ -8,6 +8,7 @@ import xarray as xr
 
 from pelagos.evaluation.conventions.convention_scores import ConventionScores
 from pelagos.evaluation.conventions.ensemble_formulas import ENSEMBLE_FORMULAS
+from pelagos.evaluation.conventions.rain_formulas import RAIN_FORMULAS
 from pelagos.evaluation.conventions.sample_statistics import SampleStatistics
 from pelagos.evaluation.conventions.score_definition import ScoreDefinition
 from pelagos.evaluation.conventions.score_reduction import compute_score
@@ -20,8 +21,10 @@ from pelagos.evaluation.horizon import (
     valid_time,
 )
 from pelagos.evaluation.inference.resampling import Blocks
+from pelagos.evaluation.streaming.chosen_scores import EQUAL
 from pelagos.evaluation.streaming.invariant_drift import invariant_drift
 from pelagos.evaluation.streaming.kept_statistics import by_ensemble, sample_axes, sample_statistics
+from pelagos.evaluation.streaming.region import WHOLE
 from pelagos.evaluation.streaming.score_plan import ScorePlan
 from pelagos.preprocessing.array_types import Floats
 
@@ -33,10 +36,15 @@ _BASELINES = ("persistence", "climatology", "seasonal_climatology")
 def score_chances(plan: ScorePlan, kept: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     """`resampling`, `convention` where one was chosen, and for each of `methods` what is added to its summary."""
     chosen = plan.chosen
-    scores = _scores_over(plan, kept, "all")
+    scores = _scores_over(plan, kept, WHOLE)
     methods: dict[str, dict[str, Any]] = {
-        method: {"intervals": scores.headline(method)} for method in plan.methods
+        method: {"intervals": {**scores.headline(method), "groups": scores.group_curves(method)}}
+        for method in plan.methods
     }
+    for region in (one.name for one in plan.regions if one.name not in (WHOLE, EQUAL)):
+        over = _scores_over(plan, kept, region)
+        for method, values in methods.items():
+            values["intervals"].setdefault("regions", {})[region] = over.group_curves(method)
     for method, values in methods.items():
         if chosen.definitions or "rank_histogram" in chosen.names:
             values |= _chosen_scores(plan, scores, method)
@@ -65,6 +73,12 @@ def _chosen_scores(plan: ScorePlan, scores: ConventionScores, method: str) -> di
         source = together if one.formula in ENSEMBLE_FORMULAS else scores
         found["scores"] |= source.scores(method, [one])
         found["without"] += source.lacking(method, [one])
+        if one.formula in RAIN_FORMULAS and plan.rain and one.name in found["scores"]:
+            # All other variables are no rain.
+            rain, groups = plan.keys[plan.rain.position], found["scores"][one.name]["groups"]
+            found["scores"][one.name]["groups"] = {name: groups[name] for name in groups if name == rain}
+    if "fss" in plan.chosen.names and plan.rain is None:
+        found["without"].append("fss")
     if "rank_histogram" in plan.chosen.names:
         if statistics.has((RANKS,)):
             ranks = together.statistics[method].array(RANKS).sum(axis=(0, 1))

@@ -14,6 +14,7 @@ import numpy as np
 from pelagos.evaluation.conservation import quantity_names
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartBatch, lead_times
 from pelagos.evaluation.frame_sums.extra_sums import ExtraSums
+from pelagos.evaluation.frame_sums.rain_sums import RainSums
 from pelagos.evaluation.point_sums import STATISTICS
 from pelagos.evaluation.streaming.chosen_scores import HEADLINE_ALONE, ChosenScores
 from pelagos.evaluation.streaming.frame_spectra import FrameSpectra
@@ -54,6 +55,7 @@ class ScorePlan:
         grid: of all fields.
         pictured: the sample of which frames are kept.
         chosen: scores beside the headline.
+        rain: what SEEPS and FSS are made of.
     """
 
     forecasts: ForecastPlan
@@ -65,6 +67,7 @@ class ScorePlan:
     grid: Grid
     pictured: int = 0
     chosen: ChosenScores = HEADLINE_ALONE
+    rain: RainSums | None = None
 
     @classmethod
     def of(
@@ -77,6 +80,7 @@ class ScorePlan:
         regions: tuple[Region, ...] = (),
         pictured: int = 0,
         chosen: ChosenScores = HEADLINE_ALONE,
+        rain: RainSums | None = None,
     ) -> "ScorePlan":
         """The plan of forecasts from a store's frames; a picture beyond the last sample counts from the first again."""
         return cls(
@@ -89,6 +93,7 @@ class ScorePlan:
             store.grid,
             pictured % math.prod(forecasts.sample_shape),
             chosen,
+            rain,
         )
 
     @property
@@ -135,7 +140,7 @@ class ScorePlan:
     @cached_property
     def extra(self) -> ExtraSums:
         """What is gathered beyond the sums of points."""
-        return self.chosen.extra_sums(self.grid, self.scales)
+        return self.chosen.extra_sums(self.grid, self.scales, self.rain)
 
     @cached_property
     def quantities(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from pelagos.evaluation.streaming.batch_archive import BatchArchive
 from pelagos.evaluation.streaming.chosen_scores import ChosenScores
 from pelagos.evaluation.streaming.evaluator import Evaluator
 from pelagos.evaluation.streaming.frame_sources import FrameSource
+from pelagos.evaluation.streaming.rain_history import RainConfig
 from pelagos.evaluation.streaming.region import RegionChoice, make_regions
 from pelagos.evaluation.streaming.score_archive import labelled, read_attributes, read_scores, write_scores
 from pelagos.evaluation.streaming.score_plan import TRUTH
@@ -66,7 +67,8 @@ class EvaluateStage(Config):
         convention: the benchmark whose scores are computed and printed as well, as its code has them.
         scores: single scores by name beside these.
         ensemble: how the members differ that each model makes from each start; probabilistic scores need them.
-        training: the split that baselines are fitted to.
+        rain: which variable the scores `seeps` and `fss` are of, and how they see it.
+        training: the split that baselines, and the climate of rain, are fitted to.
         mode: `rollout` feeds each step's forecast into the next; `direct` asks for every lead time
             from the initial frame.
         regions: parts of the domain that are scored apart as well: names such as `tropics`, boxes, masks.
@@ -91,6 +93,7 @@ class EvaluateStage(Config):
     convention: ConventionName | None = None
     scores: tuple[ScoreName, ...] = ()
     ensemble: EnsembleConfig | None = None
+    rain: RainConfig | None = None
     training: str = "train"
     mode: Mode = "rollout"
     regions: tuple[RegionChoice, ...] = ()
@@ -110,6 +113,10 @@ class EvaluateStage(Config):
         baselines = {*self.baselines, *([SOLVER] if self.solver else [])}
         if clash := sorted(set(self.models) & baselines):
             raise ValueError(f"models: {', '.join(clash)} is the name of a baseline; give the model another")
+        if {"seeps", "fss"} & set(self.scores) and self.rain is None:
+            raise ValueError("scores: seeps and fss need `rain: {variable: KEY}`, which says what rain is")
+        if "fss" in self.scores and self.rain and not self.rain.thresholds:
+            raise ValueError("rain.thresholds: fss needs one amount or more, in the units of the variable")
         position, count = self.share
         if position >= count:
             raise ValueError(f"part: {self.part} must be one of 1/{count} to {count}/{count}")
@@ -240,7 +247,7 @@ def begin(config: EvaluateStage) -> EvaluationRun:
         pictured=config.pictures,
         sinks=files,
         size=config.batch,
-        chosen=ChosenScores(config.convention, config.scores, len(plan.members) or 1),
+        chosen=ChosenScores(config.convention, config.scores, len(plan.members) or 1, config.rain),
     )
     archive = BatchArchive(config.output / "batches", evaluator.plan, plan.batches(config.batch), digest)
     facts = {

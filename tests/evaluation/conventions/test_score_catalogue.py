@@ -11,7 +11,7 @@ NO_FORMULA = {*get_args(HorizonName), "drift", "rank_histogram"}
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_stands_for_known_formulas_with_names_of_their_own(name: ScoreName) -> None:
-    found = definitions(name, members=4)
+    found = definitions(name, members=4, rain=(1.0,))
     assert bool(found) == (name not in NO_FORMULA)
     assert all(one.formula in FORMULAS for one in found)
     assert len({one.name for one in found}) == len(found)

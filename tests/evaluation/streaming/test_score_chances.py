@@ -10,8 +10,15 @@ from pelagos.evaluation.conventions.score_catalogue import ScoreName
 from pelagos.evaluation.forecast_plan import ForecastPlan
 from pelagos.evaluation.score_summary import json_values
 from pelagos.evaluation.streaming.chosen_scores import ChosenScores
+from pelagos.evaluation.streaming.region import RegionConfig, make_regions
+from pelagos.evaluation.streaming.score_archive import labelled
 from pelagos.evaluation.truth import read_truth
-from pelagos.evaluation.verification import Evaluation, evaluate_forecasts
+from pelagos.evaluation.verification import (
+    Evaluation,
+    describe_scores,
+    evaluate_forecasts,
+    make_evaluator,
+)
 from pelagos.preprocessing.store.store import Store
 
 PLAN = ForecastPlan((4, 5), (0, 2), 1, 3, "test")
@@ -37,6 +44,26 @@ def test_every_headline_number_stands_with_its_interval(evaluation: Evaluation) 
         assert interval["pooled_relative_l2"]["value"] == pytest.approx(pooled, rel=1e-12)
 
 
+def test_the_curves_of_groups_and_regions_stand_with_their_intervals(store: Store) -> None:
+    left = make_regions(
+        (RegionConfig(name="left", x=(float(store.grid.x[0]), float(store.grid.x[3]))),), store
+    )
+    evaluator = make_evaluator(store, PLAN, store.variables, {}, ("persistence",), regions=left)
+    kept = {name: labelled(state, store.time_units) for name, state in evaluator.score_all(4).items()}
+    values = describe_scores(store, evaluator.plan, kept, "train", {})["methods"]["persistence"]
+    intervals = values["intervals"]
+    for summary, curves in (
+        (values["groups"], intervals["groups"]),
+        (values["regions"]["left"]["groups"], intervals["regions"]["left"]),
+    ):
+        assert set(summary) == set(curves)
+        for group, found in curves.items():
+            assert set(found) == set(summary[group]) - {"failed"}
+            for name, curve in found.items():
+                np.testing.assert_allclose(curve["value"], summary[group][name], rtol=1e-9, atol=1e-15)
+                assert all(low <= high for low, high in zip(curve["low"], curve["high"], strict=True))
+
+
 def test_all_that_is_asked_for_is_there_or_said_to_be_missing_in_valid_json(evaluation: Evaluation) -> None:
     json.dumps(json_values(evaluation.scores), allow_nan=False)
     values = evaluation.scores["methods"]["persistence"]
@@ -49,6 +76,8 @@ def test_all_that_is_asked_for_is_there_or_said_to_be_missing_in_valid_json(eval
         "spread",
         "ensemble_mean_rmse",
         "spread_skill",
+        "seeps",
+        "fss",
         "rank_histogram",
     ]
     for name in ("relative_l1", "band_rmse_0_3", "top_octave_ratio", "checkerboard", "critical_success_1std"):

@@ -1,11 +1,15 @@
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import xarray as xr
 
+from pelagos.evaluation.forecast_plan import StartsConfig
 from pelagos.evaluation.streaming.batch_archive import BatchArchive
+from pelagos.evaluation.truth import read_truth
 from pelagos.models.context import Signature
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.pipeline.runs import configuration
@@ -230,3 +234,38 @@ def test_an_ensemble_has_a_spread_and_fits_into_a_batch(values: dict[str, Any]) 
     assert sum(net["rank_histogram"]["displacement"]) == pytest.approx(1)
     with pytest.raises(ConfigError, match="batch: 2 is less than the 3 members"):
         evaluate(values, ensemble=ensemble, output=values["output"].with_name("small"))
+
+
+RAIN = {"variable": "displacement", "thresholds": [0.0], "window": 1, "dry": 0.01}
+
+
+def test_rain_is_scored_by_category_and_by_neighbourhood(values: dict[str, Any]) -> None:
+    pytest.importorskip("scores.categorical")
+    found = evaluate(values, scores=["seeps", "fss"], rain=RAIN).scores["methods"]["net"]["scores"]
+    assert list(found) == ["seeps", "fss_0"]
+    assert list(found["seeps"]["groups"]) == ["displacement"]
+    store = open_store(values["store"])
+    plan = StartsConfig.model_validate(values["starts"]).plan(store)
+    truth = read_truth(store, plan, store.variables)["displacement"]
+    forecast = xr.open_zarr(values["output"] / "forecasts/net.zarr", decode_timedelta=False)["displacement"]
+    said, happened = (one.transpose("lead_time", ...).values.reshape(2, -1) > 0 for one in (forecast, truth))
+    # In windows of one point the shares are 0 and 1.
+    expected = 1 - (said ^ happened).sum(axis=1) / (said.sum(axis=1) + happened.sum(axis=1))
+    assert found["fss_0"]["groups"]["displacement"]["value"] == pytest.approx(expected.mean(), rel=1e-12)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("scores") is not None, reason="the package scores is installed")
+def test_scores_of_rain_name_the_extra_that_they_need(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"pelagos\[scores\]"):
+        evaluate(values, scores=["fss"], rain=RAIN)
+
+
+@pytest.mark.parametrize(
+    ("rain", "message"),
+    [(None, "need `rain: {variable: KEY}`"), ({"variable": "displacement"}, "fss needs one amount or more")],
+)
+def test_scores_of_rain_say_what_they_have_to_know(
+    values: dict[str, Any], rain: dict[str, Any] | None, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluate(values, scores=["fss"], rain=rain)

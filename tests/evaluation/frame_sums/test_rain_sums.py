@@ -3,12 +3,17 @@ import importlib.util
 import numpy as np
 import pytest
 
-from pelagos.evaluation.rain_scores import RainClimate, fractions_skill, seeps_sums
+from pelagos.evaluation.frame_sums.rain_sums import RainClimate, fractions_sums, seeps_sums
 from pelagos.preprocessing.errors import ConfigError
 
 INSTALLED = importlib.util.find_spec("scores") is not None
 needs_scores = pytest.mark.skipif(not INSTALLED, reason="the package scores is not installed")
 WEIGHTS = np.array([[1.0, 2.0, 4.0]])
+
+
+def fractions_skill(forecast: np.ndarray, truth: np.ndarray, threshold: float, window: int) -> np.ndarray:
+    sums = fractions_sums(forecast, truth, threshold, window)
+    return np.asarray(1 - sums["fss_error"] / sums["fss_power"])
 
 
 def test_the_climate_counts_dry_times_and_takes_the_upper_third_of_wet_ones_as_heavy() -> None:
