@@ -104,6 +104,9 @@ def run(config: ForecastStage) -> Path:
 def _forecast(config: ForecastStage) -> Path:
     if config.output.exists() and not config.overwrite:
         raise ConfigError(f"{config.output} exists: give another output=, or overwrite=true")
+    if config.store:
+        # What a store alone refuses is said before weights are looked for, which may take longer.
+        _plan(config, open_store(config.store))
     references = [model_registry.pinned(one, config.tracking) for one in config.models]
     folders = [model_registry.resolve(one, config.tracking) for one in references]
     models = [load(folder) for folder in folders]
