@@ -176,7 +176,7 @@ def aligned(values: Sequence[float]) -> list[str]:
     """Numbers that stand beside each other, with as many decimals each.
 
     >>> aligned([-12.5, 0.0, 12.5]), aligned([0.001, 250.0])
-    (['−12.50', '0.00', '12.50'], ['0.00100', '250'])
+    (['−12.5', '0.0', '12.5'], ['0.00100', '250'])
     """
     return [_aligned(value, values) for value in values]
 
