@@ -104,14 +104,12 @@ def run(config: ForecastStage) -> Path:
 def _forecast(config: ForecastStage) -> Path:
     if config.output.exists() and not config.overwrite:
         raise ConfigError(f"{config.output} exists: give another output=, or overwrite=true")
-    if config.store:
-        # What a store alone refuses is said before weights are looked for, which may take longer.
-        _plan(config, open_store(config.store))
+    # What a store alone refuses is said before weights are looked for, which may take longer.
+    stored = _planned(config, open_store(config.store)) if config.store else None
     references = [model_registry.pinned(one, config.tracking) for one in config.models]
     folders = [model_registry.resolve(one, config.tracking) for one in references]
     models = [load(folder) for folder in folders]
-    store = _start(config, models)
-    plan = _plan(config, store)
+    store, plan = stored or _planned(config, _opened(config, models))
     forecaster = _forecaster(config, models, store)
     forecaster.check(plan)
     forecaster.warn(plan)
@@ -130,20 +128,18 @@ def _forecast(config: ForecastStage) -> Path:
     return config.output
 
 
-def _start(config: ForecastStage, models: Sequence[Model]) -> Store:
-    """What forecasts start from, in the form that the first model knows."""
-    if config.store:
-        return open_store(config.store)
+def _opened(config: ForecastStage, models: Sequence[Model]) -> Store:
+    """The archive that forecasts start from, in the form that the first model knows."""
     name = dataset_name(models, config.dataset)
     return config.open(models[0].domain(name), name, config.step)
 
 
-def _plan(config: ForecastStage, store: Store) -> ForecastPlan:
+def _planned(config: ForecastStage, store: Store) -> tuple[Store, ForecastPlan]:
     verified = config.truth and bool(config.store) and not config.starts.at
     plan = config.starts.plan(store, verified=verified)
-    if config.ensemble is None:
-        return plan
-    return with_members(plan, store, config.ensemble, len(config.models))
+    if config.ensemble is not None:
+        plan = with_members(plan, store, config.ensemble, len(config.models))
+    return store, plan
 
 
 def _forecaster(
