@@ -38,7 +38,7 @@ POOLED = ScoreDefinition(
     name="pooled_relative_l2", formula="relative_l2", pool_variables=True, pool_samples=True, window=_FIRST
 )
 
-_EACH = ScoreDefinition(
+RELATIVE_CURVE = ScoreDefinition(
     name="relative_l1",
     formula="relative_l1",
     pool_variables=True,
@@ -46,13 +46,11 @@ _EACH = ScoreDefinition(
     variables="each",
     lead_times="each",
 )
-GROUP_SCORES = (
-    _EACH,
-    *(
-        _EACH.model_copy(update={"name": name, "formula": formula, "pool_samples": True})
-        for name, formula in (("pooled_relative_l2", "relative_l2"), ("rmse", "rmse"), ("bias", "bias"))
-    ),
+RMSE_CURVE, BIAS_CURVE, _RELATIVE_L2_CURVE = (
+    RELATIVE_CURVE.model_copy(update={"name": name, "formula": formula, "pool_samples": True})
+    for name, formula in (("rmse", "rmse"), ("bias", "bias"), ("pooled_relative_l2", "relative_l2"))
 )
+GROUP_SCORES = (RELATIVE_CURVE, _RELATIVE_L2_CURVE, RMSE_CURVE, BIAS_CURVE)
 """What `score_summary` says of each variable group, over the whole domain and over each region: the same curves."""
 
 

@@ -12,8 +12,13 @@ from functools import cached_property
 
 import numpy as np
 
-from pelagos.evaluation.conventions.convention_scores import HEADLINE, ConventionScores
-from pelagos.evaluation.conventions.score_definition import ScoreDefinition
+from pelagos.evaluation.conventions.convention_scores import (
+    BIAS_CURVE,
+    HEADLINE,
+    RELATIVE_CURVE,
+    RMSE_CURVE,
+    ConventionScores,
+)
 from pelagos.evaluation.conventions.score_reduction import compute_score
 from pelagos.evaluation.inference.estimate import Estimate, interval
 from pelagos.evaluation.score_summary import json_values
@@ -23,20 +28,11 @@ from pelagos.evaluation.streaming.region import WHOLE
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation
 
-_RELATIVE = ScoreDefinition(
-    name="relative_l1",
-    formula="relative_l1",
-    pool_variables=True,
-    samples="median",
-    variables="each",
-    lead_times="each",
-)
-_POOLED = {"pool_variables": True, "pool_samples": True, "variables": "each", "lead_times": "each"}
 CURVES = (
-    _RELATIVE,
-    _RELATIVE.model_copy(update={"name": "normalised_relative_l1", "formula": "normalised_relative_l1"}),
-    ScoreDefinition(name="rmse", formula="rmse", **_POOLED),
-    ScoreDefinition(name="bias", formula="bias", **_POOLED),
+    RELATIVE_CURVE,
+    RELATIVE_CURVE.model_copy(update={"name": "normalised_relative_l1", "formula": "normalised_relative_l1"}),
+    RMSE_CURVE,
+    BIAS_CURVE,
 )
 """What is shown of each variable group at each lead time."""
 
