@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from pelagos.evaluation.conventions.score_reduction import compute_score, score_by_sample
 from pelagos.evaluation.inference.paired_test import paired_test
 from pelagos.pipeline.runs import model_folder
-from pelagos.pipeline.stages.register import is_alias
+from pelagos.pipeline.stages.register import Alias
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.evaluation_record import ROLLOUT, EvaluationRecord, read_evaluation
 from pelagos.pipeline.tracking.model_registry import RegisteredVersion
@@ -66,7 +66,7 @@ class PromoteStage(Config):
 
     command: Literal["promote"] = "promote"
     model: str
-    alias: str = "champion"
+    alias: Alias = "champion"
     evaluation: Path | None = None
     gates: Gates = Gates()
     output: Folder | None = None
@@ -80,15 +80,6 @@ class PromoteStage(Config):
                 "only a registered version is promoted: models:/NAME/VERSION; see `pelagos register`"
             )
         return model
-
-    @field_validator("alias")
-    @classmethod
-    def _pointable(cls, alias: str) -> str:
-        if not is_alias(alias):
-            raise ValueError(
-                "an alias has letters, digits, - and _, and is neither `latest` nor a version's v1"
-            )
-        return alias
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import tempfile
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from pelagos.pipeline.runs import model_folder
 from pelagos.pipeline.runs.model_card import CardFacts, model_card
@@ -28,9 +28,15 @@ from pelagos.preprocessing.files.location import Folder
 _ALIAS = re.compile(r"(?i)(?!latest$|v\d+$)[A-Z0-9_-]+")
 
 
-def is_alias(alias: str) -> bool:
-    """Whether MLflow takes this alias, by its own rules."""
-    return bool(_ALIAS.fullmatch(alias))
+def _pointable(alias: str) -> str:
+    # MLflow's own rules, checked before anything is uploaded.
+    if not _ALIAS.fullmatch(alias):
+        raise ValueError("an alias has letters, digits, - and _, and is neither `latest` nor a version's v1")
+    return alias
+
+
+Alias = Annotated[str, AfterValidator(_pointable)]
+"""What may point to a version."""
 
 
 class RegisterStage(Config):
@@ -49,7 +55,7 @@ class RegisterStage(Config):
     command: Literal["register"] = "register"
     model: Path
     name: str = Field(min_length=1)
-    alias: str | None = "champion"
+    alias: Alias | None = "champion"
     licence: str = ""
     description: str = ""
     evaluations: tuple[Path, ...] = ()
@@ -62,16 +68,6 @@ class RegisterStage(Config):
         if set(name) & set("/:@"):
             raise ValueError("a model's name must have none of / : @")
         return name
-
-    @field_validator("alias")
-    @classmethod
-    def _pointable(cls, alias: str | None) -> str | None:
-        # MLflow's own rules, checked before anything is uploaded.
-        if alias is not None and not is_alias(alias):
-            raise ValueError(
-                "an alias has letters, digits, - and _, and is neither `latest` nor a version's v1"
-            )
-        return alias
 
     @field_validator("model")
     @classmethod
