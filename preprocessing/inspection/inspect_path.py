@@ -1,7 +1,6 @@
 """Inspecting a path: what a store holds, on one screen of text, or what an archive seems to be."""
 
 from itertools import product
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from pelagos.preprocessing.build.write_part import PLAN
 from pelagos.preprocessing.errors import DataError, MissingFileError, PelagosError
 from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.inspection.proposal import describe_axis, proposal_of, propose
-from pelagos.preprocessing.inspection.store_facts import store_facts
+from pelagos.preprocessing.inspection.store_facts import missing_share, store_facts, variable_statistics
 from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, read_manifest
 from pelagos.preprocessing.store.shard_layout import read_metadata
 from pelagos.preprocessing.store.store import Store, open_store, store_location
@@ -164,21 +163,15 @@ def _levels(store: Store) -> list[str]:
 
 
 def _variables(store: Store) -> list[str]:
-    stats = store.stats
     names = [len(variable.key) for variable in (*store.variables, *store.static_variables)]
     width = max(8, *names)
     numbers = " ".join(f"{name:>12}" for name in ("mean", "std", "minimum", "maximum"))
     lines = [f"{'variable':{width}} {'role':11} {'units':12} {numbers}  missing"]
-    state = (stats.count, stats.mean, stats.std, stats.constant, stats.minimum, stats.maximum)
-    rows = [*zip(store.variables, *state, strict=True)]
-    static = (stats.static_count, stats.static_mean, stats.static_std, stats.static_constant)
-    rows += zip(store.static_variables, *static, stats.static_minimum, stats.static_maximum, strict=True)
-    values = int(store.splits["train"].sum()) * prod(store.grid.shape)
-    for variable, count, mean, std, constant, minimum, maximum in rows:
+    for variable, count, mean, std, constant, minimum, maximum in variable_statistics(store):
         spread = ("constant" if constant else f"{std:.5g}") if count else "not measured"
         name = f"{variable.key:{width}} {variable.role:11} {variable.units:12}"
-        # Static fields count once for each trajectory that trains, or once for all.
-        missing = "" if variable.role == "static" or not values else f" {1 - count / values:>8.2%}"
+        share = missing_share(store, variable, count)
+        missing = "" if share is None else f" {share:>8.2%}"
         lines.append(f"{name} {mean:>12.5g} {spread:>12} {minimum:>12.5g} {maximum:>12.5g}{missing}")
     return lines + [
         f"{variable.key} is stored, and measured above, as {variable.describe_values()}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from pelagos.preprocessing.store.manifest import Manifest
 from pelagos.preprocessing.store.store import Store
+from pelagos.preprocessing.variables import Variable
 
 
 def store_facts(store: Store, manifest: Manifest) -> dict[str, Any]:
@@ -39,14 +40,27 @@ def store_facts(store: Store, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _variables(store: Store) -> Iterator[dict[str, Any]]:
+def variable_statistics(store: Store) -> list[tuple[Any, ...]]:
+    """Each variable, then each static one, with its count, mean, deviation, constancy, minimum and maximum."""
     stats = store.stats
     state = (stats.count, stats.mean, stats.std, stats.constant, stats.minimum, stats.maximum)
-    rows = [*zip(store.variables, *state, strict=True)]
     static = (stats.static_count, stats.static_mean, stats.static_std, stats.static_constant)
-    rows += zip(store.static_variables, *static, stats.static_minimum, stats.static_maximum, strict=True)
+    extremes = (stats.static_minimum, stats.static_maximum)
+    return [
+        *zip(store.variables, *state, strict=True),
+        *zip(store.static_variables, *static, *extremes, strict=True),
+    ]
+
+
+def missing_share(store: Store, variable: Variable, count: float) -> float | None:
+    """The share of a variable's training values that are missing; None for what is not counted frame by frame."""
     values = int(store.splits["train"].sum()) * prod(store.grid.shape)
-    for variable, count, mean, std, constant, minimum, maximum in rows:
+    # Static fields count once for each trajectory that trains, or once for all.
+    return None if variable.role == "static" or not values else 1 - count / values
+
+
+def _variables(store: Store) -> Iterator[dict[str, Any]]:
+    for variable, count, mean, std, constant, minimum, maximum in variable_statistics(store):
         numbers = {"mean": mean, "std": std, "minimum": minimum, "maximum": maximum}
         yield {
             "name": variable.key,
@@ -55,6 +69,5 @@ def _variables(store: Store) -> Iterator[dict[str, Any]]:
             # Of nothing there is no mean, and JSON has no NaN.
             **{name: float(number) if count else None for name, number in numbers.items()},
             "constant": bool(constant) and bool(count),
-            # Static fields count once for each trajectory that trains, or once for all.
-            "missing_share": None if variable.role == "static" or not values else 1 - float(count) / values,
+            "missing_share": missing_share(store, variable, float(count)),
         }
