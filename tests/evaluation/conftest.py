@@ -7,11 +7,8 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.build.build_config import BuildConfig
-from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.store import Store, open_store
+from tests.preprocessing.simulated_store import simulated_store
 
 Make = Callable[..., xr.Dataset]
 
@@ -61,20 +58,5 @@ def rng() -> np.random.Generator:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Waves: six trajectories of seven frames, 0.02 apart; the last two are the test split."""
     folder = tmp_path_factory.mktemp("waves")
-    config = SimulateConfig.model_validate(
-        {
-            "equation": {"kind": "wave"},
-            "num_trajectories": 6,
-            "shape": (8, 8),
-            "num_frames": 7,
-            "interval": 0.02,
-        }
-    )
-    well_writer.write(simulate(config), folder / "waves.hdf5")
-    values = {
-        "dataset": "waves",
-        "source": {"kind": "the_well", "paths": str(folder / "waves.hdf5")},
-        "root": str(folder / "stores"),
-        "splits": {"kind": "trajectories", "test": 2},
-    }
-    return open_store(build(BuildConfig.model_validate(values)))
+    simulation = {"num_trajectories": 6, "shape": (8, 8), "num_frames": 7, "interval": 0.02}
+    return open_store(simulated_store(folder, simulation, {"test": 2}))

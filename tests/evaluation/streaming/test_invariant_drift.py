@@ -5,11 +5,8 @@ from pelagos.evaluation.forecast_plan import ForecastPlan
 from pelagos.evaluation.streaming.chosen_scores import ChosenScores
 from pelagos.evaluation.truth import read_initial, read_truth
 from pelagos.evaluation.verification import evaluate_forecasts
-from pelagos.preprocessing.build.build_config import BuildConfig
-from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.store import Store, open_store
+from tests.preprocessing.simulated_store import simulated_store
 
 PLAN = ForecastPlan((2, 3), (0,), 1, 2, "test")
 
@@ -17,21 +14,10 @@ PLAN = ForecastPlan((2, 3), (0,), 1, 2, "test")
 @pytest.fixture(scope="module")
 def gas(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("gas")
-    simulation = {
-        "equation": {"kind": "euler"},
-        "num_trajectories": 4,
-        "shape": (8, 8),
-        "num_frames": 3,
-        "interval": 0.01,
-    }
-    well_writer.write(simulate(SimulateConfig.model_validate(simulation)), folder / "gas.hdf5")
-    config = {
-        "dataset": "gas",
-        "source": {"kind": "the_well", "paths": str(folder / "gas.hdf5")},
-        "root": str(folder / "stores"),
-        "splits": {"kind": "trajectories", "test": 2},
-    }
-    return open_store(build(BuildConfig.model_validate(config)))
+    simulation = {"num_trajectories": 4, "shape": (8, 8), "num_frames": 3, "interval": 0.01}
+    return open_store(
+        simulated_store(folder, simulation, {"test": 2}, equation={"kind": "euler"}, dataset="gas")
+    )
 
 
 def test_a_forecast_that_gains_mass_says_how_much_and_in_what_units(gas: Store) -> None:

@@ -6,12 +6,9 @@ from pelagos.evaluation.forecast_plan import ForecastPlan
 from pelagos.evaluation.point_sums import SUMS
 from pelagos.evaluation.verification import make_evaluator
 from pelagos.pipeline.forecasting.coarse_solver import SolverConfig, SolverFrames, solve_coarsely
-from pelagos.preprocessing.build.build_config import BuildConfig
-from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
-from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.store import Store, open_store
+from tests.preprocessing.simulated_store import simulated_store
 
 WAVE = {"kind": "wave"}
 GAS = {"kind": "euler"}
@@ -76,21 +73,8 @@ PLAN = ForecastPlan((2,), (0, 1), 1, 2, "test")
 @pytest.fixture(scope="module")
 def waves(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("waves")
-    simulation = {
-        "equation": WAVE,
-        "num_trajectories": 3,
-        "shape": (16, 16),
-        "num_frames": 4,
-        "interval": 0.02,
-    }
-    well_writer.write(simulate(SimulateConfig.model_validate(simulation)), folder / "waves.hdf5")
-    config = {
-        "dataset": "waves",
-        "source": {"kind": "the_well", "paths": str(folder / "waves.hdf5")},
-        "root": str(folder / "stores"),
-        "splits": {"kind": "trajectories", "test": 1},
-    }
-    return open_store(build(BuildConfig.model_validate(config)))
+    simulation = {"num_trajectories": 3, "shape": (16, 16), "num_frames": 4, "interval": 0.02}
+    return open_store(simulated_store(folder, simulation, {"test": 1}, equation=WAVE))
 
 
 def test_on_the_datas_own_grid_the_solver_finds_the_truth_again(waves: Store) -> None:

@@ -12,6 +12,7 @@ from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.pipeline.runs.model_checksum import model_checksum
 from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.preprocessing.errors import DamagedFileError
+from tests.byte_changes import one_bit_changes
 
 
 @pytest.fixture
@@ -35,14 +36,9 @@ def test_sixty_changes_of_a_byte_are_refused(folder: Path) -> None:
     assert load(folder).history == {"note": "a"}
     rng = np.random.default_rng(0)
     for file in (folder / name for name in ("model.json", "weights.safetensors", "SHA256SUMS")):
-        content = file.read_bytes()
-        for place in rng.integers(len(content), size=20):
-            changed = bytearray(content)
-            changed[place] ^= 1 << int(rng.integers(8))
-            file.write_bytes(changed)
+        for _ in one_bit_changes(file, 20, rng):
             with pytest.raises(DamagedFileError):
                 load(folder)
-        file.write_bytes(content)
     load(folder)
 
 

@@ -24,6 +24,7 @@ from pelagos.pipeline.runs.model_checksum import model_checksum
 from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, load
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.variables import Variable
+from tests.byte_changes import one_bit_changes
 
 SCOT = ScOTConfig(
     preset="poseidon",
@@ -164,15 +165,10 @@ def test_sixty_changes_of_a_byte_of_a_published_folder_are_refused(tmp_path: Pat
     done("models", "export", trained, tmp_path / "hub")
     rng = np.random.default_rng(0)
     for file in sorted((tmp_path / "hub").iterdir()):
-        content = file.read_bytes()
-        for place in rng.integers(len(content), size=15):
-            changed = bytearray(content)
-            changed[place] ^= 1 << int(rng.integers(8))
-            file.write_bytes(changed)
+        for _ in one_bit_changes(file, 15, rng):
             with pytest.raises(DamagedFileError):
                 published_folder.restore(tmp_path / "hub", tmp_path / "again")
             assert not (tmp_path / "again").exists()
-        file.write_bytes(content)
 
 
 def test_one_file_of_safetensors_holds_weights_and_description(tmp_path: Path) -> None:

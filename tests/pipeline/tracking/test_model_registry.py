@@ -16,6 +16,7 @@ from pelagos.pipeline.stages.register import RegisterStage, run
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError, TemporaryError
+from tests.byte_changes import one_bit_changes
 
 
 @pytest.fixture(scope="module")
@@ -155,14 +156,9 @@ def test_sixty_changes_of_a_byte_of_a_version_are_refused(tracking: TrackingConf
     files = sorted(folder.iterdir())
     assert [file.name for file in files] == ["SHA256SUMS", "model.json", "weights.safetensors"]
     for file in files:
-        content = file.read_bytes()
-        for place in rng.integers(len(content), size=20):
-            changed = bytearray(content)
-            changed[place] ^= 1 << int(rng.integers(8))
-            file.write_bytes(changed)
+        for _ in one_bit_changes(file, 20, rng):
             with pytest.raises(DamagedFileError):
                 load(model_registry.resolve("models:/bay@champion", tracking))
-        file.write_bytes(content)
 
 
 def test_a_version_that_was_replaced_as_a_whole_is_refused(tracking: TrackingConfig, tmp_path: Path) -> None:
