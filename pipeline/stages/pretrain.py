@@ -52,7 +52,8 @@ class PretrainStage(TrainingStage):
     def assemble(self) -> tuple[Model, Mixture]:
         """See TrainingStage; the network has fresh weights, on torch's default device."""
         stores = open_stores(self)
-        normalizer = pooled_normalizer(stores) if self.normalization == "pooled" else None
+        chosen = [data.some_frames(store) for data, store in zip(self.data, stores, strict=True)]
+        normalizer = pooled_normalizer(stores, chosen) if self.normalization == "pooled" else None
         mixture = build_mixture(self, stores, normalizer, self.temperature)
         signature = signature_of([dataset.layout for dataset in mixture.datasets], self.conditions)
         network = self.network.build(signature)

@@ -10,7 +10,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from pelagos.preprocessing.array_types import Float32s, Ints
+from pelagos.preprocessing.array_types import Flags, Float32s, Ints
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.files.location import Location
@@ -56,6 +56,10 @@ class SamplesConfig(Config):
         """The scales of the opened store's own training frames."""
         return Normalizer.of(store)
 
+    def some_frames(self, store: SampleStore) -> Flags | None:
+        """(N, T) the frames that train where they are not all of the training split; None where they are."""
+        return None
+
 
 class DatasetConfig(SamplesConfig):
     """Samples of one store.
@@ -86,16 +90,21 @@ class DatasetConfig(SamplesConfig):
 
     def normalizer(self, store: SampleStore) -> Normalizer:
         """See SamplesConfig; of the chosen trajectories alone, lest the others be known by their scales."""
-        if self.split != "train":
-            return Normalizer.of(store)  # which are of the training split, whatever is scored
-        frames = store.splits["train"]
-        chosen = first_trajectories(frames, self.num_trajectories)
-        if np.array_equal(chosen, frames):
+        chosen = self.some_frames(store)
+        if chosen is None:
             return Normalizer.of(store)
         # Loaded where a choice asks for it: most datasets have the statistics of their store.
         from pelagos.preprocessing.samples.pooled_scales import frames_normalizer
 
         return frames_normalizer(store, chosen)
+
+    def some_frames(self, store: SampleStore) -> Flags | None:
+        """See SamplesConfig."""
+        if self.split != "train":
+            return None  # scales are of the training split, whatever is scored
+        frames = store.splits["train"]
+        chosen = first_trajectories(frames, self.num_trajectories)
+        return None if np.array_equal(chosen, frames) else chosen
 
     def samples(self, store: SampleStore, normalizer: Normalizer) -> "Dataset":
         """The samples of the opened store."""

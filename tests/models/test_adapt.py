@@ -1,12 +1,18 @@
 """Weights carried over to other variables and scalars by name."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
 from pelagos.models.adapt import adapt
 from pelagos.models.context import Context, Signature
+from pelagos.models.networks.scot.compat import load_scot
 from pelagos.models.networks.scot.scot import ScOT, ScOTConfig
 from pelagos.preprocessing.errors import DataError
 
@@ -97,3 +103,28 @@ def test_networks_that_differ_otherwise_are_errors() -> None:
         adapt(old.state_dict(), OLD, deeper)
     with pytest.raises(DataError, match=r"has shape \(8, 3, 2, 2\), but \(8, 5, 2, 2\)"):
         adapt(old.state_dict(), MORE, network(OLD, 1))
+
+
+@pytest.mark.parametrize("name", "abcd")
+def test_published_weights_in_a_network_of_other_channels_learn_from_the_first_step(
+    shared: Path, name: str
+) -> None:
+    folder = shared / "fixtures/scot" / name
+    arguments = json.loads((folder / "config.json").read_text())["scot_kwargs"]
+    published = load_scot(arguments, load_file(folder / "weights.safetensors"))
+    old = published.signature
+    new = replace(old, inputs=("fresh", *old.inputs[:1], "other"), outputs=("fresh", *old.outputs[:1]))
+    state, _ = adapt(published.state_dict(), old, published.config.build(new))
+    side = published.image_size or 0
+    generator = torch.Generator().manual_seed(0)
+    x_BCHW, time_B = torch.randn(1, 3, side, side, generator=generator), torch.tensor([0.7])
+    for bf16 in (False, True):
+        net = published.config.build(new).train()
+        net.load_state_dict(state)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = (net(x_BCHW, time_B) - 1).float().abs().mean()
+        loss.backward()
+        assert 0 < float(loss.detach()) < 10
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
+        torch.optim.AdamW(net.parameters(), lr=1e-4).step()
+        assert all(torch.isfinite(p).all() for p in net.parameters())
