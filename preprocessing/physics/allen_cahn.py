@@ -16,6 +16,7 @@ from pelagos.preprocessing.physics import random_functions
 from pelagos.preprocessing.physics.parameter import Positive, Range, draw
 from pelagos.preprocessing.physics.pde import State
 from pelagos.preprocessing.physics.spectral import Modes, SpectralPDE
+from pelagos.preprocessing.physics.symmetry import Scaling, Symmetries
 from pelagos.preprocessing.variables import known_variable
 
 
@@ -51,6 +52,9 @@ class AllenCahn(SpectralPDE):
 
     kind: ClassVar[str] = "allen_cahn"
     scalars = ("diffusivity", "rate")
+    symmetries = Symmetries(
+        negations=(("phase",),), scalings=(Scaling({"diffusivity": 1, "rate": 1}, time=-1),)
+    )
 
     def __init__(self, config: AllenCahnConfig) -> None:
         super().__init__(config.length)

@@ -17,6 +17,7 @@ from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.physics.godunov import advance, conservative, primitive
 from pelagos.preprocessing.physics.initial_gas import GaussianBlobs, InitialGas, KelvinHelmholtz, Riemann
 from pelagos.preprocessing.physics.pde import PDE, State
+from pelagos.preprocessing.physics.symmetry import VELOCITIES, Scaling, Symmetries
 from pelagos.preprocessing.variables import known_variable
 
 
@@ -55,6 +56,13 @@ class Euler(PDE):
 
     kind: ClassVar[str] = "euler"
     first_point: ClassVar[float] = 0.5
+    symmetries = Symmetries(
+        galilean=VELOCITIES,
+        scalings=(
+            Scaling({"density": 1, "pressure": 1}),
+            Scaling({"velocity_x": 1, "velocity_y": 1, "pressure": 2}, time=-1),
+        ),
+    )
 
     def __init__(self, config: EulerConfig) -> None:
         super().__init__(config.length)

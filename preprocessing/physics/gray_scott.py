@@ -16,6 +16,7 @@ from pelagos.preprocessing.physics import random_functions
 from pelagos.preprocessing.physics.parameter import Positive, Range, draw
 from pelagos.preprocessing.physics.pde import State
 from pelagos.preprocessing.physics.spectral import Modes, SpectralPDE
+from pelagos.preprocessing.physics.symmetry import Symmetries
 from pelagos.preprocessing.variables import known_variable
 
 
@@ -93,6 +94,8 @@ class GrayScott(SpectralPDE):
 
     kind: ClassVar[str] = "gray_scott"
     scalars = ("feed", "kill", "diffusivity_activator", "diffusivity_inhibitor")
+    # The reaction's rate of 1 and the inhibitor's supply of 1 fix time and amplitudes.
+    symmetries = Symmetries()
 
     def __init__(self, config: GrayScottConfig) -> None:
         super().__init__(config.length)

@@ -45,11 +45,11 @@ class Kolmogorov(NavierStokes):
     """
 
     kind: ClassVar[str] = "kolmogorov"
+    static_variables = (static_variable("force_x"), static_variable("force_y"))
 
     def __init__(self, config: KolmogorovConfig) -> None:
         super().__init__(config)
         self.forcing = config
-        self.static_variables = (static_variable("force_x"), static_variable("force_y"))
 
     def draw_force(self, rng: np.random.Generator, shape: tuple[int, int]) -> Tensor:
         """Draw one random force (1, 2, H, W)."""

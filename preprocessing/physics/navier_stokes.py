@@ -14,9 +14,10 @@ from torch import Tensor
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.physics import random_functions
 from pelagos.preprocessing.physics.initial_flow import Gaussians, InitialFlow, RandomFlow, ShearLayer, Sines
-from pelagos.preprocessing.physics.parameter import NotNegative, Positive, Range, draw
+from pelagos.preprocessing.physics.parameter import NotNegative, Positive, Range, bounds, draw
 from pelagos.preprocessing.physics.pde import State
 from pelagos.preprocessing.physics.spectral import Modes, SpectralPDE, paired
+from pelagos.preprocessing.physics.symmetry import VELOCITIES, Scaling, Symmetries
 from pelagos.preprocessing.physics.vorticity import biot_savart, curl, to_velocity, to_vorticity
 from pelagos.preprocessing.variables import known_variable
 
@@ -85,6 +86,22 @@ class NavierStokes(SpectralPDE):
         names = ("velocity_x", "velocity_y", "tracer") if config.tracer else ("velocity_x", "velocity_y")
         self.variables = tuple(known_variable(name) for name in names)
         self.scalars = ("viscosity", "drag", "diffusivity") if config.tracer else ("viscosity", "drag")
+        # Force and drag act in a frame of rest.
+        at_rest = self.static_variables or bounds(config.drag)[1] > 0
+        tracer = ("tracer",) if config.tracer else ()
+        self.symmetries = Symmetries(
+            galilean={} if at_rest else VELOCITIES,
+            negations=(tracer,) if tracer else (),
+            offsets=tracer,
+            scalings=(
+                Scaling(
+                    dict.fromkeys(("velocity_x", "velocity_y", *self.scalars), 1.0)
+                    | {variable.key: 2.0 for variable in self.static_variables},
+                    time=-1,
+                ),
+                *(Scaling({key: 1.0}) for key in tracer),
+            ),
+        )
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> State:
         """See PDE.draw."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pelagos.preprocessing.grid import Grid, Sides
 from pelagos.preprocessing.physics.random_functions import Axis
+from pelagos.preprocessing.physics.symmetry import Symmetries
 from pelagos.preprocessing.variables import Variable, known_variable
 
 
@@ -47,6 +48,7 @@ class PDE(ABC):
         static_variables: fields that do not change in time, such as a force or a wave speed.
         scalars: names of the parameters that the propagator takes, in the order of S.
         boundary: what lies beyond the edges along each axis.
+        symmetries: the changes of fields under which trajectories stay trajectories.
         first_point: distance of the first grid point from the edge in spacings: 0 for nodes, 0.5 for cell centres.
     """
 
@@ -54,6 +56,7 @@ class PDE(ABC):
     variables: tuple[Variable, ...]
     static_variables: tuple[Variable, ...] = ()
     scalars: tuple[str, ...] = ()
+    symmetries: Symmetries
     boundary: ClassVar[Sides] = ("periodic", "periodic")
     first_point: ClassVar[float] = 0.0
 

@@ -16,6 +16,7 @@ from pelagos.preprocessing.physics.etdrk import StepCoefficients, etdrk4_step
 from pelagos.preprocessing.physics.parameter import Positive, Range, bounds
 from pelagos.preprocessing.physics.pde import PDE, State, static_variable
 from pelagos.preprocessing.physics.spectral import Modes, count_steps, truncate
+from pelagos.preprocessing.physics.symmetry import Scaling, Symmetries
 from pelagos.preprocessing.variables import Variable, known_variable
 
 
@@ -55,6 +56,14 @@ class Wave(PDE):
     """
 
     kind: ClassVar[str] = "wave"
+    symmetries = Symmetries(
+        negations=(("displacement", "displacement_rate"),),
+        offsets=("displacement",),
+        scalings=(
+            Scaling({"displacement": 1, "displacement_rate": 1}),
+            Scaling({"displacement_rate": 1, "wave_speed": 1}, time=-1),
+        ),
+    )
 
     def __init__(self, config: WaveConfig) -> None:
         super().__init__(config.length)
