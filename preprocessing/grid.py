@@ -58,6 +58,11 @@ class Grid:
         return self.boundary_y[0] == "periodic", self.boundary_x[0] == "periodic"
 
     @property
+    def whole_sphere(self) -> bool:
+        """Whether the grid goes round the Earth and reaches both poles."""
+        return self.kind == "latlon" and self.boundary_y == ("pole", "pole") and self.periodic[1]
+
+    @property
     def spacing(self) -> tuple[float, float]:
         """Mean distance between rows and between columns, in `units`; 1 along an axis of a single point."""
         return _spacing(self.y), _spacing(self.x)

@@ -22,7 +22,7 @@ MODULES = [
     if not path.name.startswith("__")
 ]
 HEAVY = {"dask", "deepspeed", "h5py", "mlflow", "numba", "scipy", "torch", "xarray", "zarr"}
-ENTRIES = {"preprocessing": (62, 21), "models": (40, 10), "pipeline": (45, 9)}
+ENTRIES = {"preprocessing": (62, 21), "models": (40, 11), "pipeline": (45, 9)}
 """Modules in a package's folder before there were rooms, and the modules and rooms that it may have."""
 TOPICS = {
     "pipeline/cluster/test_slurm.py",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pelagos.evaluation.forecast_plan import ForecastStart
+from pelagos.models.constraints.constrained_step import ConstrainedStep
 from pelagos.models.context import Signature
 from pelagos.models.rollout import rollout
 from pelagos.pipeline.engine import distributed
@@ -43,6 +44,7 @@ class NetworkCall:
         domain: what the model knows of the dataset.
         fit: how the store is brought to it.
         lead: time of one step as the network counts it.
+        constrained: what each step is made to obey.
     """
 
     network: nn.Module
@@ -51,6 +53,7 @@ class NetworkCall:
     domain: Domain
     fit: DomainFit
     lead: float
+    constrained: ConstrainedStep
 
 
 class BatchForecast:
@@ -103,7 +106,9 @@ class BatchForecast:
         history = InputHistory(self._inputs.lagged())
         fields_BCHW = torch.cat([self._state_BCHW, self._inputs.static_BCHW, self._inputs.forcing(0)], dim=1)
         for step in range(self._steps):
-            frame_BCHW = self._call(history.join(fields_BCHW), self._lead_B * (step + 1))
+            lead_B = self._lead_B * (step + 1)
+            frame_BCHW = self._call(history.join(fields_BCHW), lead_B)
+            frame_BCHW = self._obeying(fields_BCHW, frame_BCHW, lead_B)
             yield frame_BCHW.index_fill(1, self._held, 0.0)
 
     def _rollout(self) -> Iterator[Tensor]:
@@ -111,10 +116,11 @@ class BatchForecast:
         history = InputHistory(self._inputs.lagged())
 
         def advance(fields_BCHW: Tensor) -> Tensor:
-            fields_BCHW = self._stirred(fields_BCHW)
-            frame_BCHW = self._call(history.join(fields_BCHW), self._lead_B)
-            history.push(fields_BCHW)
-            return frame_BCHW
+            stirred_BCHW = self._stirred(fields_BCHW)
+            frame_BCHW = self._call(history.join(stirred_BCHW), self._lead_B)
+            history.push(stirred_BCHW)
+            # Budgets are those of the frame before: what noise adds to it is no source.
+            return self._obeying(fields_BCHW, frame_BCHW, self._lead_B)
 
         forcing = self._inputs.forcing if self._forced else None
         return rollout(
@@ -130,8 +136,9 @@ class BatchForecast:
             before = path[-2]
             fields = [states[before], self._inputs.static_BCHW]
             fields += [self._inputs.forcing(before)] if self._forced else []
-            stirred_BCHW = self._stirred(torch.cat(fields, dim=1))
-            frame_BCHW = torch.where(mask, self._call(stirred_BCHW, self._lead_B * (step - before)), 0.0)
+            fields_BCHW, lead_B = torch.cat(fields, dim=1), self._lead_B * (step - before)
+            frame_BCHW = self._call(self._stirred(fields_BCHW), lead_B)
+            frame_BCHW = torch.where(mask, self._obeying(fields_BCHW, frame_BCHW, lead_B), 0.0)
             # Whatever a later step begins from is on the way to this one, so nothing else is kept.
             states = {one: states[one] for one in path[:-1]} | {step: frame_BCHW[:, :prognostic]}
             yield frame_BCHW
@@ -141,6 +148,12 @@ class BatchForecast:
         if self._ensemble is not None and self._ensemble.dropout:
             return self._dropped(self._ensemble, fields_BCHW, lead_B)
         return self._called(fields_BCHW, lead_B, self._inputs.scalars_BS)
+
+    def _obeying(self, before_BCHW: Tensor, frame_BCHW: Tensor, lead_B: Tensor) -> Tensor:
+        """The network's output, made to obey the model's constraints."""
+        if self._call_facts.constrained.is_empty:
+            return frame_BCHW
+        return self._call_facts.constrained(before_BCHW, frame_BCHW, lead_B, self._output_mask())
 
     def _called(self, fields_BCHW: Tensor, lead_B: Tensor, scalars_BS: Tensor) -> Tensor:
         facts = self._call_facts

@@ -20,7 +20,7 @@ from pelagos.pipeline.forecasting.forcing_supply import ForcingSupply
 from pelagos.pipeline.forecasting.forecast_inputs import Fields, StoredInputs
 from pelagos.pipeline.forecasting.strategy import Composite, Mode
 from pelagos.pipeline.runs.domain_fit import DomainFit, fit, lead_warnings, reach_notes
-from pelagos.pipeline.runs.model_folder import Domain, Model, lagged
+from pelagos.pipeline.runs.model_folder import Domain, Model, constrained_step, lagged
 from pelagos.pipeline.runs.remarks import say
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Grid
@@ -45,7 +45,7 @@ class Forecaster:
     Raises:
         DataError: the model does not know the dataset, or knows its variables, grid or unit of time in a form that
             cannot be converted.
-        ConfigError: the ensemble asks for what the network does not have.
+        ConfigError: the ensemble asks for what the network does not have, or a constraint for what the store has not.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Forecaster:
         self.signature = model.signature
         self.network = model.network.to(distributed.device())
         self.layout = _layout(self.domain, store, self.fit.grid)
+        self._constrained = constrained_step(model.constraints, self.domain, self.layout)
         self._said: set[str] = set()
         self._checked: ForecastPlan | None = None
 
@@ -104,7 +105,8 @@ class Forecaster:
 
     def _batch(self, batch: StartBatch, plan: ForecastPlan) -> BatchForecast:
         lead = self.step_lead(plan)
-        call = NetworkCall(self.network, self.signature, self.layout, self.domain, self.fit, lead)
+        facts = self.signature, self.layout, self.domain, self.fit
+        call = NetworkCall(self.network, *facts, lead, self._constrained)
         sources = self._sources(batch.samples, plan)
         inputs = StoredInputs(self.store, self.domain, sources, plan.stride, self.fit, self.supply)
         return BatchForecast(call, inputs, batch.samples, self.mode, plan.steps, self.ensemble)

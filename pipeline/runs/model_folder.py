@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import pelagos
+from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
+from pelagos.models.constraints.constrained_step import ConstrainedStep, Constraint
 from pelagos.models.context import Context, Signature
 from pelagos.models.networks.network import NetworkConfig
 from pelagos.pipeline.runs.model_checksum import DESCRIPTION, WEIGHTS, check_without_list
@@ -35,6 +37,7 @@ MODEL_FORMAT = 1
 DerivedScalar = Literal["spacing_y", "spacing_x", "duration"]
 """Scalars that a batch implies: grid spacings in the grid's units, and the lead time in the store's unit of time."""
 _NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
+_CONSTRAINTS: TypeAdapter[tuple[Constraint, ...]] = TypeAdapter(tuple[Constraint, ...])
 
 
 class VariableScale(Config):
@@ -99,6 +102,7 @@ class Model:
         signature: the variables, scalars and grid that it was built for.
         domains: what it knows about each dataset, by name.
         history: the configurations of the stages that made it.
+        constraints: what each of its forecast steps is made to obey.
     """
 
     config: NetworkConfig
@@ -106,6 +110,7 @@ class Model:
     signature: Signature
     domains: dict[str, Domain]
     history: dict[str, Any] = field(default_factory=dict)
+    constraints: tuple[Constraint, ...] = ()
 
     def domain(self, dataset: str) -> Domain:
         """What the model knows about a dataset.
@@ -141,6 +146,9 @@ class Model:
             "sha256": digests,
             "checksums": CHECKSUM_LIST,
         }
+        # Absent where there are none: such a folder is as earlier versions wrote it, to the byte.
+        if self.constraints:
+            description["constraints"] = _CONSTRAINTS.dump_python(self.constraints, mode="json")
         content = (json.dumps(description, indent=1) + "\n").encode()
         digests = {**digests, DESCRIPTION: hashlib.sha256(content).hexdigest()}
         checksum_list.write_list(folder, checksum_list.checksum_text(digests))
@@ -184,7 +192,8 @@ def load(folder: Path) -> Model:
         raise DamagedFileError(
             f"{weights} does not hold the weights that {file} describes: {error}"
         ) from error
-    return Model(config, network.eval(), signature, _domains(values), values["history"])
+    constraints = _CONSTRAINTS.validate_python(values.get("constraints", ()))
+    return Model(config, network.eval(), signature, _domains(values), values["history"], constraints)
 
 
 def described(folder: Path) -> tuple[Signature, dict[str, Domain]]:
@@ -213,6 +222,16 @@ def domain_of_dataset(domains: Mapping[str, Domain], dataset: str) -> Domain:
             f"the model knows the datasets {', '.join(domains)}, not {dataset!r}; fine-tune it on it first"
         )
     return domains[dataset]
+
+
+def constrained_step(constraints: Sequence[Constraint], domain: Domain, layout: Layout) -> ConstrainedStep:
+    """The constraints on forecast steps of a dataset, whose samples have this layout.
+
+    Raises:
+        ConfigError: a constraint needs a field, a unit or a grid that the dataset lacks.
+    """
+    units = domain.time_units or "", domain.level_units
+    return ConstrainedStep(constraints, ConstrainedDataset(layout, domain.scales, *units))
 
 
 def lagged(variable: Variable, steps: int) -> Variable:

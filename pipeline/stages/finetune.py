@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Literal, Self, cast
 
 import torch
+from pydantic import model_validator
 from torch import nn
 
 from pelagos.models.adapt import Adaptable, adapt
+from pelagos.models.constraints.constrained_step import Constraint, check_order
 from pelagos.models.context import Signature
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs import run_inputs
@@ -21,7 +23,12 @@ from pelagos.pipeline.runs.run_inputs import RunInput
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
-from pelagos.pipeline.training.training_data import build_mixture, domains_of, open_stores
+from pelagos.pipeline.training.training_data import (
+    build_mixture,
+    check_constraints,
+    domains_of,
+    open_stores,
+)
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.errors import DataError, MissingFileError
 from pelagos.preprocessing.files.durable import write_json
@@ -41,6 +48,7 @@ class FinetuneStage(TrainingStage):
         data: the store or simulation; `num_trajectories` limits the training split of a store, and `time_scale` is
             the model's by default: of this dataset, or of all its datasets where they share one.
         scratch: whether to start the same network from fresh weights, for comparison.
+        constraints: what each forecast step is made to obey; the model's own by default.
         scales: `model` keeps the scales of variables that the model knows, so that its weights keep their meaning;
             `store` takes all scales from the store.
     """
@@ -49,7 +57,13 @@ class FinetuneStage(TrainingStage):
     model: str
     data: DataConfig
     scratch: bool = False
+    constraints: tuple[Constraint, ...] | None = None
     scales: Literal["model", "store"] = "model"
+
+    @model_validator(mode="after")
+    def _constraints_in_order(self) -> Self:
+        check_order(self.constraints or ())
+        return self
 
     @property
     def data_configs(self) -> tuple[DataConfig, ...]:
@@ -139,8 +153,10 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     domains = domains_of([dataset], config.loop.steps, config.loss)
     if not config.scratch:
         domains = {**source.domains, **domains}
+    constraints = source.constraints if config.constraints is None else config.constraints
+    check_constraints(constraints, domains, mixture)
     history = {**({} if config.scratch else source.history), "finetuned": config.model_dump(mode="json")}
-    return Model(source.config, network, signature, domains, history), mixture
+    return Model(source.config, network, signature, domains, history, constraints), mixture
 
 
 def _timed(data: DataConfig, source: Model, store: SampleStore) -> DataConfig:

@@ -8,14 +8,15 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251  # nothing is unpickled: what torch raises for that
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pelagos.models.constraints.constrained_step import Constraint, check_order
 from pelagos.models.context import Signature
 from pelagos.models.networks.compat import load_crossformer, load_fuxi, load_scot
 from pelagos.models.networks.network import NetworkConfig
@@ -58,10 +59,17 @@ class ChannelFacts(Config):
             time.
         channels: the network's channels in order; all but diagnostic ones are inputs, prognostic and diagnostic ones
             are outputs.
+        constraints: what each forecast step is made to obey, such as budgets that the weights were used with.
     """
 
     time_scales: dict[str, PositiveFloat] = Field(min_length=1)
     channels: tuple[PublishedChannel, ...] = Field(min_length=1)
+    constraints: tuple[Constraint, ...] = ()
+
+    @model_validator(mode="after")
+    def _constraints_in_order(self) -> Self:
+        check_order(self.constraints)
+        return self
 
     def signature(self, shape: tuple[int, int], num_frames: int) -> Signature:
         """What the network is built for; the frames of a variable are neighbouring channels, the oldest first."""
@@ -233,4 +241,5 @@ def _model(published: PublishedNetwork, facts: ChannelFacts, file: Path) -> Mode
         "sha256": {published.weights.name: sha256(published.weights)},
     }
     domains = {name: facts.domain(scale, published.num_frames) for name, scale in facts.time_scales.items()}
-    return Model(published.config, network.float().eval(), signature, domains, {"imported": origin})
+    network, history = network.float().eval(), {"imported": origin}
+    return Model(published.config, network, signature, domains, history, facts.constraints)

@@ -5,10 +5,16 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from pelagos.models.constraints.constrained_step import Constraint, check_order
 from pelagos.models.networks.network import NetworkConfig
 from pelagos.pipeline.runs.model_folder import DerivedScalar, Model, signature_of
 from pelagos.pipeline.training import training_run
-from pelagos.pipeline.training.training_data import build_mixture, domains_of, open_stores
+from pelagos.pipeline.training.training_data import (
+    build_mixture,
+    check_constraints,
+    domains_of,
+    open_stores,
+)
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.online.online_dataset import DataConfig
 from pelagos.preprocessing.samples.mixture import Mixture
@@ -24,6 +30,7 @@ class PretrainStage(TrainingStage):
         temperature: a dataset's share is its weight times its number of samples to the power 1 / temperature.
         normalization: whether every dataset has its own scales, or all share one scale a variable.
         conditions: scalars that the network gets with each sample, beside the stores' own.
+        constraints: what each forecast step is made to obey, in training and wherever the model is used.
     """
 
     command: Literal["pretrain"] = "pretrain"
@@ -32,6 +39,7 @@ class PretrainStage(TrainingStage):
     temperature: float = Field(default=1.0, gt=0)
     normalization: Literal["dataset", "pooled"] = "pooled"
     conditions: tuple[DerivedScalar, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
 
     @property
     def data_configs(self) -> tuple[DataConfig, ...]:
@@ -49,6 +57,11 @@ class PretrainStage(TrainingStage):
             raise ValueError("data: a store is named twice")
         return self
 
+    @model_validator(mode="after")
+    def _constraints_in_order(self) -> Self:
+        check_order(self.constraints)
+        return self
+
     def assemble(self) -> tuple[Model, Mixture]:
         """See TrainingStage; the network has fresh weights, on torch's default device."""
         stores = open_stores(self)
@@ -59,7 +72,8 @@ class PretrainStage(TrainingStage):
         network = self.network.build(signature)
         domains = domains_of(mixture.datasets, self.loop.steps, self.loss)
         history = {"pretrained": self.model_dump(mode="json")}
-        return Model(self.network, network, signature, domains, history), mixture
+        check_constraints(self.constraints, domains, mixture)
+        return Model(self.network, network, signature, domains, history, self.constraints), mixture
 
     def available(self) -> tuple[Self | None, list[str]]:
         """See TrainingStage; the run on those of its stores that are built."""

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from pelagos.models.constraints.constrained_step import ConstrainedStep
 from pelagos.models.context import Signature
 from pelagos.models.layers.device_constants import constant
 from pelagos.models.losses import Loss
@@ -18,6 +19,8 @@ from pelagos.pipeline.runs.model_folder import context_of
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.samples.batch import Batch, Kind
 from pelagos.preprocessing.variables import with_role
+
+_UNCONSTRAINED: Mapping[str, ConstrainedStep] = {}
 
 
 class ObjectiveConfig(Config):
@@ -44,16 +47,28 @@ class ObjectiveConfig(Config):
         # A backward pass has two matrix products for each one of the forward pass.
         return steps + 2 * self.tracked(kind, steps)
 
-    def build(self, signature: Signature, losses: Mapping[str, Loss]) -> "Objective":
-        """The objective for a network with this signature and the losses of its datasets."""
-        return Objective(self, signature, losses)
+    def build(
+        self,
+        signature: Signature,
+        losses: Mapping[str, Loss],
+        constraints: Mapping[str, ConstrainedStep] = _UNCONSTRAINED,
+    ) -> "Objective":
+        """The objective for a network with this signature, the losses of its datasets, and their constraints."""
+        return Objective(self, signature, losses, constraints)
 
 
 class Objective:
     """Computes the losses of micro-batches in training and validation."""
 
-    def __init__(self, config: ObjectiveConfig, signature: Signature, losses: Mapping[str, Loss]) -> None:
+    def __init__(
+        self,
+        config: ObjectiveConfig,
+        signature: Signature,
+        losses: Mapping[str, Loss],
+        constraints: Mapping[str, ConstrainedStep] = _UNCONSTRAINED,
+    ) -> None:
         self.config, self.signature, self.losses = config, signature, losses
+        self.constraints = constraints
 
     def training(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The scalar loss, with noise and truncated gradients, and the (B,) losses of the samples."""
@@ -88,8 +103,18 @@ class Objective:
         lead, repeats = batch.lead_time.reshape(-1), batch.lead_time[0].numel()
         # Frames of a window go through the network as samples of their own, in one call.
         context = context_of(self.signature, batch.layout, batch.scalars.repeat_interleave(repeats, 0), lead)
-        frame: Tensor = network(inputs.repeat_interleave(repeats, 0), lead, context)
-        return frame
+        inputs = inputs.repeat_interleave(repeats, 0)
+        mask = batch.mask.reshape(-1, *batch.mask.shape[-3:])
+        return self._constrained(batch, inputs, network(inputs, lead, context), lead, mask)
+
+    def _constrained(
+        self, batch: Batch, inputs: Tensor, frame_BCHW: Tensor, lead_B: Tensor, mask_BCHW: Tensor
+    ) -> Tensor:
+        """The network's output, made to obey the constraints of its dataset."""
+        step = self.constraints.get(batch.layout.dataset)
+        if step is None or step.is_empty:
+            return frame_BCHW
+        return step(inputs, frame_BCHW, lead_B, mask_BCHW)
 
     def _rollout(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> Iterator[Tensor]:
         """(B, C, H, W) forecasts of steps 1, 2, ..., with gradients through the last ones."""
@@ -98,12 +123,18 @@ class Objective:
             len(with_role(batch.layout.inputs, role)) for role in ("prognostic", "forcing")
         )
         state, static, forcing = inputs.tensor_split((num_prognostic, inputs.shape[1] - num_forcing), dim=1)
+        mask = _moving(batch.mask.any(1), self.losses[batch.layout.dataset])
+
+        def advance(fields: Tensor) -> Tensor:
+            frame = network(fields, batch.lead_time, context)
+            return self._constrained(batch, fields, frame, batch.lead_time, mask)
+
         return rollout(
-            lambda fields: network(fields, batch.lead_time, context),
+            advance,
             state,
             static,
             lambda done: batch.forcings[:, done - 1] if done else forcing,
-            _moving(batch.mask.any(1), self.losses[batch.layout.dataset]),
+            mask,
             num_steps=batch.steps,
             gradient=tracked,
         )

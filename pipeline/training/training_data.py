@@ -1,11 +1,12 @@
 """The data of a training run: its stores and simulations, opened, mixed, and described for the model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from pelagos.models.constraints.constrained_step import Constraint, check_use
 from pelagos.models.losses import LossConfig
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs.domain_fit import level_units
-from pelagos.pipeline.runs.model_folder import Domain, VariableScale
+from pelagos.pipeline.runs.model_folder import Domain, VariableScale, constrained_step
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.errors import ConfigError
@@ -55,6 +56,19 @@ def build_mixture(
         temperature=temperature,
         seed=config.seed,
     )
+
+
+def check_constraints(
+    constraints: Sequence[Constraint], domains: Mapping[str, Domain], mixture: Mixture
+) -> None:
+    """Refuse constraints that would do nothing, or cannot be kept.
+
+    Raises:
+        ConfigError: no dataset has the fields of one; or a dataset lacks a field, a unit or a grid that it needs.
+    """
+    layouts = [dataset.layout for dataset in mixture.datasets]
+    steps = [constrained_step(constraints, domains[layout.dataset], layout) for layout in layouts]
+    check_use(constraints, [step.dataset for step in steps])
 
 
 def domains_of(datasets: Iterable[Dataset], steps: int, loss: LossConfig) -> dict[str, Domain]:

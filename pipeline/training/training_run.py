@@ -257,13 +257,21 @@ def build_trainer(
     engine = config.engine.build(
         model.network, config.optimizer.build(model.network), loop.micro_batch, accumulation
     )
-    losses = {dataset.layout.dataset: config.loss.build(dataset.layout) for dataset in mixture.datasets}
+    layouts = [dataset.layout for dataset in mixture.datasets]
+    losses = {layout.dataset: config.loss.build(layout) for layout in layouts}
+    constraints = {
+        layout.dataset: model_folder.constrained_step(
+            model.constraints, model.domains[layout.dataset], layout
+        )
+        for layout in layouts
+        if model.constraints
+    }
     record = {**surroundings(), "config": config.model_dump(mode="json")} if distributed.rank() == 0 else {}
     return Trainer(
         loop,
         config.schedule,
         engine,
-        config.objective.build(model.signature, losses),
+        config.objective.build(model.signature, losses, constraints),
         LossGuard(config.guard, mixture.datasets, config.output / "skipped.jsonl"),
         meter,
         tracker,

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from pelagos.evaluation import baselines, scores
 from pelagos.evaluation.forecast_plan import StartsConfig
 from pelagos.evaluation.truth import read_initial, read_training, read_truth
+from pelagos.models.constraints.conserved_mean import ConservedMean
 from pelagos.models.context import Signature
 from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.forecasting.forecaster import Forecaster
+from pelagos.pipeline.forecasting.strategy import Composite
 from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.preprocessing.build.build_config import BuildConfig
@@ -228,3 +230,21 @@ def test_what_the_model_was_never_taught_is_held_and_said_where_it_moves(
     assert made["density"].values == pytest.approx(domain.scales["density"].mean, rel=1e-6)
     assert np.ptp(made["pressure"].values) > 0
     assert "WARNING: the model: density was constant in its training" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["rollout", "direct", Composite(lengths=(2, 1))])
+def test_a_models_constraints_hold_at_every_lead_time(plain: Store, mode: Any) -> None:
+    class Growing(nn.Module):
+        def forward(self, fields: Tensor, lead: Tensor, told: Any) -> Tensor:
+            return fields[:, :2] * (1 + 0.1 * lead[:, None, None, None]) + 0.05
+
+    model = persisting(plain)
+    obeying = replace(model, network=Growing(), constraints=(ConservedMean(variables=("density",)),))
+    plan = STARTS.plan(plain)
+    made = Forecaster(obeying, plain, mode).forecast(plan).transpose("lead_time", ...)
+    start = read_initial(plain, plan, plain.variables).mean(("y", "x"))
+    # Cells are of one size.
+    means = made.astype(np.float64).mean(("y", "x"))
+    for step in range(made.sizes["lead_time"]):
+        assert means["density"][step].values == pytest.approx(start["density"].values, rel=1e-6)
+        assert (abs(means["pressure"][step].values - start["pressure"].values) > 1e-3).all()

@@ -1,6 +1,7 @@
 """What a network is told about a batch: its variables by name, and scalars of which none is invented."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from pelagos.models.constraints.conserved_mean import ConservedMean
 from pelagos.models.context import Signature
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.pipeline.runs import model_folder
@@ -66,6 +68,15 @@ def small_model() -> Model:
     config = FNOConfig(width=4, modes=(2, 2), num_layers=1)
     signature = Signature(("u",), ("u",), shape=(8, 8))
     return Model(config, config.build(signature), signature, {})
+
+
+def test_constraints_are_kept_with_the_model_and_leave_no_trace_where_there_are_none(tmp_path: Path) -> None:
+    plain, mean = small_model(), ConservedMean(variables=("u",), correction="scale")
+    plain.save(tmp_path / "plain")
+    replace(plain, constraints=(mean,)).save(tmp_path / "constrained")
+    assert model_folder.load(tmp_path / "plain").constraints == ()
+    assert "constraints" not in (tmp_path / "plain/model.json").read_text()
+    assert model_folder.load(tmp_path / "constrained").constraints == (mean,)
 
 
 def test_weights_may_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pelagos.models.constraints.conserved_mean import ConservedMean
+from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
+from pelagos.models.constraints.constrained_step import ConstrainedStep
 from pelagos.models.context import Context
 from pelagos.models.losses import LossConfig
-from pelagos.pipeline.runs.model_folder import signature_of
+from pelagos.pipeline.runs.model_folder import VariableScale, signature_of
 from pelagos.pipeline.training.objective import Objective, ObjectiveConfig
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
@@ -172,3 +175,25 @@ def test_a_rollout_holds_what_the_loss_leaves_out() -> None:
     ObjectiveConfig().build(signature_of([layout]), {"d": loss}).training(network, batch)
     assert len(network.seen) == 3
     assert all((seen[:, 1] == 0).all() for seen in network.seen)
+
+
+@pytest.mark.parametrize("kind", ["rollouts", "windows"])
+def test_forecasts_obey_before_they_are_scored_and_fed_back(kind: Any) -> None:
+    batch = make(3)
+    if kind == "windows":
+        batch = replace(batch, kind=kind, lead_time=torch.tensor([[1.0, 2.0, 3.0]]).expand(2, 3))
+    dataset = ConstrainedDataset(batch.layout, {"u": VariableScale(mean=1.0, std=2.0)})
+    step = ConstrainedStep([ConservedMean(variables=("u",))], dataset)
+    wanted = objective(batch)
+    wanted.constraints = {"d": step}
+
+    class Centred(nn.Module):
+        """The same network with the mean of its input: what the constraint makes of it."""
+
+        def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context) -> Tensor:
+            grown = 1.5 * lead_time_B[:, None, None, None] * x_BCHW[:, :1]
+            return grown + (x_BCHW[:, :1] - grown).mean((2, 3), keepdim=True)
+
+    torch.testing.assert_close(
+        wanted.training(Growth(), batch)[0], objective(batch).training(Centred(), batch)[0]
+    )

@@ -1,0 +1,126 @@
+"""Constrained step: the constraints of a model, applied to each forecast step of a dataset.
+
+Shapes: B samples, C channels, H rows, W columns.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pelagos.models.constraints.conserved_mean import ConservedMean
+from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
+from pelagos.models.constraints.constraint import PointWeights
+from pelagos.models.constraints.dry_mass import DryMass
+from pelagos.models.constraints.energy_budget import EnergyBudget
+from pelagos.models.constraints.non_negative import NonNegative
+from pelagos.models.constraints.physical_fields import PhysicalFields
+from pelagos.models.constraints.water_budget import WaterBudget
+from pelagos.models.layers.device_constants import constant
+from pelagos.preprocessing.errors import ConfigError
+
+Constraint = Annotated[
+    NonNegative | ConservedMean | DryMass | WaterBudget | EnergyBudget, Field(discriminator="kind")
+]
+"""What forecasts obey; each has `build(dataset) -> Correction`."""
+ORDER = (NonNegative, ConservedMean, DryMass, WaterBudget, EnergyBudget)
+"""Each leaves alone what those before it have settled."""
+
+
+def check_order(constraints: Sequence[Constraint]) -> None:
+    """Refuse an order in which one constraint undoes another.
+
+    Raises:
+        ValueError: one comes after another that depends on its fields, or moves a field that must stay non-negative.
+    """
+    ranks = [ORDER.index(type(one)) for one in constraints]
+    if ranks != sorted(ranks):
+        right = ", ".join(one.kind for one in sorted(constraints, key=lambda one: ORDER.index(type(one))))
+        raise ValueError(
+            f"constraints: a later one would undo an earlier one; {right} is the order that does not"
+        )
+    floors = {name for one in constraints if isinstance(one, NonNegative) for name in one.variables}
+    for one in constraints:
+        if (
+            isinstance(one, ConservedMean)
+            and one.correction == "shift"
+            and (both := floors & {*one.variables})
+        ):
+            raise ValueError(
+                f"constraints: a shift may take {', '.join(sorted(both))} below zero again: conserved_mean needs"
+                " correction: scale"
+            )
+
+
+class ConstrainedStep:
+    """The corrections of a dataset's forecast steps.
+
+    Args:
+        constraints: in order.
+        dataset: what the fields are.
+    """
+
+    def __init__(self, constraints: Sequence[Constraint], dataset: ConstrainedDataset) -> None:
+        self.dataset = dataset
+        chosen = [one for one in constraints if dataset.has(*one.needs)]
+        self._corrections = [one.build(dataset) for one in chosen]
+        self._floors = [
+            (channel, one)
+            for one in chosen
+            if isinstance(one, NonNegative)
+            for channel in one.channels(dataset)
+        ]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the dataset has none of the constrained fields."""
+        return not self._corrections
+
+    def __call__(
+        self, before_BCHW: Tensor, after_BCHW: Tensor, lead_time_B: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """(B, C', H, W) the normalised fields after a step, corrected; float32 at least.
+
+        Args:
+            before_BCHW: the normalised input channels of the step.
+            after_BCHW: the network's output.
+            lead_time_B: of the step.
+            mask: (B, C', H, W), False at points without values, whose area does not count.
+        """
+        if self.is_empty:
+            return after_BCHW
+        if after_BCHW.dtype not in (torch.float32, torch.float64):
+            after_BCHW = after_BCHW.float()
+        before = PhysicalFields(before_BCHW, self.dataset.inputs)
+        after = PhysicalFields(after_BCHW, self.dataset.outputs)
+        duration_B = lead_time_B * self.dataset.layout.time_scale
+        weights = PointWeights(constant(self.dataset.area, after_BCHW.device, torch.float64), mask)
+        for correct in self._corrections:
+            correct(before, after, duration_B, weights)
+        return self._above_floors(after.normalized())
+
+    def _above_floors(self, y_BCHW: Tensor) -> Tensor:
+        """Values that rounding has brought below their threshold, by the last digit, lifted to it."""
+        if not self._floors:
+            return y_BCHW
+        floor_C = [-torch.inf] * y_BCHW.shape[1]
+        for channel, one in self._floors:
+            floor_C[channel.position] = max(floor_C[channel.position], one.floor(channel, y_BCHW.dtype))
+        return torch.maximum(y_BCHW, y_BCHW.new_tensor(floor_C)[:, None, None])
+
+
+def check_use(constraints: Sequence[Constraint], datasets: Sequence[ConstrainedDataset]) -> None:
+    """Refuse constraints on fields that no dataset has.
+
+    Raises:
+        ConfigError: one of them would do nothing.
+    """
+    for one in constraints:
+        if not any(dataset.has(*one.needs) for dataset in datasets):
+            known = sorted({key for dataset in datasets for key in dataset.outputs})
+            raise ConfigError(
+                f"constraints: {one.kind}: no dataset forecasts {' or '.join(one.needs)}; there are"
+                f" {', '.join(known)}"
+            )
