@@ -22,12 +22,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/pelagos demo $(ARGS)
 
+# The files of tests are shared out among processes, of one thread each; ARGS='-n 0' runs them in one.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --durations 25
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m 'not slow and not crash' $(ARGS)
+	$(PYTEST) -m 'not slow and not crash' $(ARGS)
 
 # With the tests that compile networks, which take some minutes more.
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -m 'not crash' $(ARGS)
+	$(PYTEST) -m 'not crash' $(ARGS)
 
 # Builds and runs that are killed at random moments, a hundred times.
 test-crash: $(INSTALLED)
