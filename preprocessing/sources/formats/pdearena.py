@@ -25,6 +25,7 @@ from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays import zarr_array
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5, whole
+from pelagos.preprocessing.sources.arrays.hdf5_left_out import say_unread
 from pelagos.preprocessing.sources.arrays.join_files import (
     FileContents,
     FileField,
@@ -136,9 +137,17 @@ class PDEArena(FileSource):
                     if key in file
                 }
                 units = {key: _text(file[key].attrs.get("units", "")) for key in held}
+                say_unread(file, held)
                 return _water(path, held, units)
             group = self._group(path, file)
-            return self._maxwell(path, group) if set(_MAXWELL) & set(group) else _smoke(path, group)
+            contents = self._maxwell(path, group) if set(_MAXWELL) & set(group) else _smoke(path, group)
+            read = [
+                field.reader.key
+                for field in contents.fields.values()
+                if isinstance(field.reader, Hdf5Dataset)
+            ]
+            say_unread(group, read, ("t", "x", "y", "dt", "dx", "dy"))
+            return contents
 
     def _maxwell(self, path: Path, group: Any) -> FileContents:
         if self.dt is None or self.length is None:

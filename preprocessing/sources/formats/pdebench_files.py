@@ -25,6 +25,7 @@ from pelagos.preprocessing.files.yaml_text import read_yaml_text
 from pelagos.preprocessing.grid import Boundary
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5, whole
+from pelagos.preprocessing.sources.arrays.hdf5_left_out import say_unread
 from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, shared_coordinate
 
 PDEBenchProblem = Literal["diff-react", "rdb", "diff-sorp"]
@@ -106,12 +107,19 @@ def read_file(path: Path, options: LayoutOptions) -> PDEBenchFile:
             return _seed_groups(path, file, options)
         for key, layout in LAYOUTS.items():
             if key in keys:
-                return layout(path, file, options)
-        found = ", ".join(sorted(keys)[:10])
+                found = layout(path, file, options)
+                say_unread(file, _keys(found), ("t",))
+                return found
+        held = ", ".join(sorted(keys)[:10])
         raise DataError(
-            f"{path} holds {found or 'nothing'}; PDEBench's files hold groups 0000, 0001, ...,"
+            f"{path} holds {held or 'nothing'}; PDEBench's files hold groups 0000, 0001, ...,"
             " or density, or velocity and particles, or tensor"
         )
+
+
+def _keys(file: PDEBenchFile) -> list[str]:
+    fields = [field for contents in file.contents for field in contents.fields.values()]
+    return [field.reader.key for field in fields if isinstance(field.reader, Hdf5Dataset)]
 
 
 def _coordinate(file: Any, key: str, length: int | None = None) -> NDArray[np.float64]:
@@ -145,6 +153,7 @@ def _seed_groups(path: Path, file: Any, options: LayoutOptions) -> PDEBenchFile:
         }
         scalars = {name: np.array([float(one[key])]) for key, name in family.parameters.items() if key in one}
         contents.append(FileContents(path / seed, 1, coordinates, fields, scalars))
+    say_unread(file[seeds[0]], [readers[0].key], ("grid",))
     return PDEBenchFile(path, contents, family.boundary)
 
 

@@ -14,6 +14,7 @@ from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.absence import absent_policy
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader, ArrayView, Index
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5
+from pelagos.preprocessing.sources.arrays.hdf5_left_out import say_unread
 from pelagos.preprocessing.sources.arrays.lazy_array import lazy_variable
 from pelagos.preprocessing.sources.formats.pdegym_sets import PDEGymSet
 
@@ -71,6 +72,7 @@ def _collect(files: Sequence[Path], keys: list[str]) -> dict[str, list[Hdf5Datas
             found = [key for key in keys if key in file] or [keys[0]]
             for key in found:
                 arrays[key].append(Hdf5Dataset.of(member(file, key)))
+            say_unread(file, keys)
     for key, found_in in arrays.items():
         if not found_in:
             raise DataError(f"{', '.join(map(str, files))}: no '{key}' in any of them")
@@ -149,6 +151,7 @@ def read_helmholtz(files: Sequence[Path]) -> Contents:
             first = member(file, samples[0] if samples else "Sample_0")
             # All groups are alike: asking each of 20000 for its shape would take long.
             like = {key: Hdf5Dataset.of(member(first, key)) for key in readers}
+            say_unread(first, [array.key for array in like.values()])
         for key, array in like.items():
             readers[key] += [
                 Hdf5Dataset(path, f"/{one}/{key}", array.shape, array.dtype, absent_policy())

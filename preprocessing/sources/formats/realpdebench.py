@@ -19,6 +19,7 @@ from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.derived_arrays import ResizedAxis
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, open_hdf5
+from pelagos.preprocessing.sources.arrays.hdf5_left_out import say_unread
 from pelagos.preprocessing.sources.arrays.join_files import FileContents, FileField, join_files
 from pelagos.preprocessing.sources.convention import BoundaryOption
 from pelagos.preprocessing.sources.file_source import FileSource
@@ -107,11 +108,14 @@ class RealPDEBench(FileSource):
         with open_hdf5(path) as file:
             fluid = {name: Hdf5Dataset.of(file[key]) for name, key in _FLUID.items() if _holds(file, key)}
             if fluid:
+                say_unread(file, _FLUID.values())
                 return {name: FileField("prognostic", axes, reader) for name, reader in fluid.items()}
-            if "trajectory" in file:
-                return {"observed": FileField("prognostic", axes, Hdf5Dataset.of(file["trajectory"]))}
-            if "measured_data" in file:
-                return self._channels(Hdf5Dataset.of(file["measured_data"]))
+            for key in ("trajectory", "measured_data"):
+                if key in file:
+                    say_unread(file, [key])
+                    reader = Hdf5Dataset.of(file[key])
+                    observed = {"observed": FileField("prognostic", axes, reader)}
+                    return observed if key == "trajectory" else self._channels(reader)
             raise DataError(f"{path} holds {', '.join(file)}; measured_data or trajectory would be right")
 
     def _channels(self, reader: Hdf5Dataset) -> dict[str, FileField]:

@@ -19,6 +19,7 @@ from pelagos.preprocessing.grid import Boundary
 from pelagos.preprocessing.sources import convention
 from pelagos.preprocessing.sources.arrays.array_reader import ArrayReader
 from pelagos.preprocessing.sources.arrays.hdf5_file import Hdf5Dataset, member, open_hdf5, whole
+from pelagos.preprocessing.sources.arrays.hdf5_left_out import say_unread
 from pelagos.preprocessing.sources.formats.well_boundary import (
     BoundaryCondition,
     ConditionField,
@@ -84,6 +85,8 @@ def read(path: Path) -> WellFile:
         coordinates = {name: np.asarray(whole(dimensions[name]), np.float64) for name in dims}
         conditions = dict(_conditions(file, {name: len(values) for name, values in coordinates.items()}))
         num = int(_attribute(file, "n_trajectories"))
+        arrays = dict(_arrays(file, dims))
+        say_unread(file, arrays, ("dimensions", "boundary_conditions"))
         times, rounding = _times(member(dimensions, "time"), num)
         return WellFile(
             path=path,
@@ -95,7 +98,7 @@ def read(path: Path) -> WellFile:
             coordinates=coordinates,
             sides=_sides(conditions, dims),
             conditions=conditions,
-            arrays=dict(_arrays(file, dims)),
+            arrays=arrays,
         )
 
 
