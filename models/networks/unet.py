@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
 from pelagos.models.layers.conditioning import conditional_norm, encode_conditions
+from pelagos.models.layers.network_layers import LayerNames
 from pelagos.models.layers.padding import Periodic, convolve, pad
 from pelagos.preprocessing.config import Config
 
@@ -133,6 +134,13 @@ class UNet(nn.Module):
         self.join = nn.ModuleList(nn.Conv2d(2 * dim, dim, 1) for dim in dims[:-1])
         self.decoder = nn.ModuleList(level(dim) for dim in dims[:-1])
         self.head = nn.Conv2d(dims[0], len(signature.outputs), 1)
+
+    def layer_names(self) -> LayerNames:
+        """See `Layered`: the blocks on one grid are a layer, with the step to it."""
+        steps = range(len(self.down))
+        down = ((f"down.{n}.", f"encoder.{n + 1}.") for n in steps)
+        up = ((f"up.{n}.", f"join.{n}.", f"decoder.{n}.") for n in reversed(steps))
+        return ("stem.",), ("encoder.0.",), *down, *up, ("head.",)
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).

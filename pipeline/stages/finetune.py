@@ -13,6 +13,7 @@ from torch import nn
 from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.constraints.constrained_step import Constraint, check_order
 from pelagos.models.context import Signature
+from pelagos.models.networks.network import NetworkConfig
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs import run_inputs
 from pelagos.pipeline.runs.domain_fit import fit, learnt_time_scales, unit_text
@@ -23,6 +24,7 @@ from pelagos.pipeline.runs.run_inputs import RunInput
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
+from pelagos.pipeline.training.lora import LoraConfig
 from pelagos.pipeline.training.training_data import (
     build_mixture,
     check_constraints,
@@ -49,6 +51,8 @@ class FinetuneStage(TrainingStage):
             the model's by default: of this dataset, or of all its datasets where they share one.
         scratch: whether to start the same network from fresh weights, for comparison.
         constraints: what each forecast step is made to obey; the model's own by default.
+        network: with `scratch`, a network of another kind in place of the model's, for the data's variables alone.
+        lora: adapters that are trained in place of the body's weights; they are merged into the model at the end.
         scales: `model` keeps the scales of variables that the model knows, so that its weights keep their meaning;
             `store` takes all scales from the store.
     """
@@ -57,12 +61,22 @@ class FinetuneStage(TrainingStage):
     model: str
     data: DataConfig
     scratch: bool = False
+    network: NetworkConfig | None = None
+    lora: LoraConfig | None = None
     constraints: tuple[Constraint, ...] | None = None
     scales: Literal["model", "store"] = "model"
 
     @model_validator(mode="after")
     def _constraints_in_order(self) -> Self:
         check_order(self.constraints or ())
+        return self
+
+    @model_validator(mode="after")
+    def _fresh_where_it_must_be(self) -> Self:
+        if self.network is not None and not self.scratch:
+            raise ValueError("network: another network cannot take the model's weights; add scratch: true")
+        if self.lora is not None and self.scratch:
+            raise ValueError("lora: adapters belong to weights that have learnt; leave out scratch, or lora")
         return self
 
     @property
@@ -145,18 +159,21 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     mixture = build_mixture(timed, [store], _normalizer(config, source, store))
     [dataset] = mixture.datasets
     _warn(list(foreign_scales(store, dataset.normalizer)))
-    signature = _signature(source, dataset)
-    network = source.config.build(signature)
+    built = config.network or source.config
+    signature = _signature(config, source, dataset)
+    network = built.build(signature)
     if not config.scratch:
         _warn(_differences(source, dataset))
         _inherit(config, source, network, signature)
+    if config.lora is not None:
+        config.lora.apply(network)
     domains = domains_of([dataset], config.loop.steps, config.loss)
     if not config.scratch:
         domains = {**source.domains, **domains}
     constraints = source.constraints if config.constraints is None else config.constraints
     check_constraints(constraints, domains, mixture)
     history = {**({} if config.scratch else source.history), "finetuned": config.model_dump(mode="json")}
-    return Model(source.config, network, signature, domains, history, constraints), mixture
+    return Model(built, network, signature, domains, history, constraints), mixture
 
 
 def _timed(data: DataConfig, source: Model, store: SampleStore) -> DataConfig:
@@ -181,12 +198,13 @@ def _timed(data: DataConfig, source: Model, store: SampleStore) -> DataConfig:
     return data.model_copy(update={"time_scale": known[0], "time_unit": "physical"})
 
 
-def _signature(source: Model, dataset: Dataset) -> Signature:
+def _signature(config: FinetuneStage, source: Model, dataset: Dataset) -> Signature:
     """What the network is built for: the model's variables and scalars, and the data's."""
-    signature = union(source.signature, signature_of([dataset.layout]))
+    built, own = config.network or source.config, signature_of([dataset.layout])
+    signature = union(source.signature, own) if config.network is None else own
     # scOT says so by a switch; WXFormer and FuXi in the form of miles-credit have no input for scalars.
-    plain = getattr(source.config, "form", "pelagos") == "credit"
-    if getattr(source.config, "use_conditioning", True) and not plain:
+    plain = getattr(built, "form", "pelagos") == "credit"
+    if getattr(built, "use_conditioning", True) and not plain:
         return signature
     if ignored := dataset.layout.scalars:
         _warn([f"the network has no conditioning and ignores {', '.join(ignored)} of {dataset.store.label}"])

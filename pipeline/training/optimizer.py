@@ -2,26 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat, model_validator
 from torch import nn
 
 from pelagos.models.layers.conditioning import ConditionalLayerNorm
-from pelagos.models.networks.fourier.fno import FNO
+from pelagos.models.layers.network_layers import layers_of
 from pelagos.models.networks.scot.scot import ScOT
-from pelagos.models.networks.unet import UNet
+from pelagos.pipeline.training.parameter_parts import Part, PartRates, norm_weights
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 
-ParameterRole = Literal["embedding", "norm", "body"]
-_READS_AND_WRITES: dict[type[nn.Module], tuple[str, ...]] = {
-    ScOT: ("embeddings.", "patch_recovery."),
-    FNO: ("lifting.", "projection."),
-    UNet: ("stem.", "head."),
-}
-"""How the names begin of weights that read and write variables, for networks that tell them from the body."""
 _CONVOLUTIONS = (
     nn.Conv1d,
     nn.Conv2d,
@@ -38,18 +31,20 @@ class ParameterGroup:
 
     Attributes:
         role: what the parameters do in the network.
-        rate: their highest learning rate.
+        rate: their highest learning rate; 0 if they are frozen.
         decay: their weight decay.
         parameters: parameters by name.
     """
 
-    role: ParameterRole
+    role: Part
     rate: float
     decay: float
     parameters: dict[str, nn.Parameter]
 
     def __str__(self) -> str:
         numbers = sum(parameter.numel() for parameter in self.parameters.values())
+        if not self.rate:
+            return f"{self.role}, frozen: {numbers} parameters in {len(self.parameters)} tensors"
         return (
             f"{self.role}, learning rate up to {self.rate:g}, weight decay {self.decay:g}:"
             f" {numbers} parameters in {len(self.parameters)} tensors"
@@ -63,8 +58,13 @@ class OptimizerConfig(Config):
         groups: which parameters are decayed: `pelagos` decays matrices and kernels; `poseidon`, for scOT alone, what
             Poseidon's code decays, which goes by names.
         lr: the highest learning rate of the body.
-        lr_embedding: that of the layers that read and write variables, of scot, fno and unet; `lr` by default.
+        lr_embedding: that of the layers that read and write variables; `lr` by default.
         lr_norm: that of norms and their conditioning; `lr` by default.
+        parts: rates of parts of the network, or `frozen`: `embedding` reads variables and `recovery` writes them,
+            `last` is the layer before that, `norm` are norms and their conditioning, `adapter` what `lora` adds, `body`
+            the rest. A pattern such as `encoder.*` chooses weights by name and goes before; of several the last counts.
+        layer_decay: the factor from each layer to the one before it, from `recovery` back to `embedding`, of rates that
+            `parts` does not give.
         weight_decay: the decay of parameters that are decayed.
         betas: the decays of the running means of the gradient and of its square.
         eps: what is added to the denominator.
@@ -74,16 +74,32 @@ class OptimizerConfig(Config):
     lr: float = Field(default=1e-3, gt=0)
     lr_embedding: float | None = Field(default=None, gt=0)
     lr_norm: float | None = Field(default=None, gt=0)
+    parts: dict[str, PositiveFloat | Literal["frozen"]] = Field(default_factory=dict)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
     weight_decay: float = Field(default=0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
 
+    @model_validator(mode="after")
+    def _one_rate_each(self) -> Self:
+        for key, parts in (("lr_embedding", ("embedding", "recovery")), ("lr_norm", ("norm",))):
+            if getattr(self, key) is not None and (twice := sorted(set(parts) & set(self.parts))):
+                raise ValueError(f"{key} and parts.{twice[0]} are rates of the same weights; keep one")
+        return self
+
     def build(self, network: nn.Module) -> torch.optim.AdamW:
-        """The optimiser; each group has its role and, as `peak`, its highest learning rate.
+        """The optimiser of what is not frozen; each group has its role and, as `peak`, its highest learning rate.
 
         Raises:
-            ConfigError: the groups are for another kind of network, or it has no layers that `lr_embedding` is for.
+            ConfigError: the groups are for another kind of network, or it has no weights that a rate is for.
         """
+        found = list(self.parameter_groups(network))
+        for group in found:
+            if not group.rate:
+                for parameter in group.parameters.values():
+                    parameter.requires_grad_(False)
+        if not any(group.rate for group in found):
+            raise ConfigError("optimizer.parts: all weights are frozen; leave at least one part to train")
         # The schedule scales `peak`, since `lr` is what it sets.
         groups = [
             {
@@ -93,35 +109,46 @@ class OptimizerConfig(Config):
                 "peak": group.rate,
                 "weight_decay": group.decay,
             }
-            for group in self.parameter_groups(network)
+            for group in found
+            if group.rate
         ]
         # Fused: one kernel for all tensors of a group.
         return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
     def parameter_groups(self, network: nn.Module) -> Iterator[ParameterGroup]:
-        """The groups of `build`, without empty ones.
+        """The groups of `build`, without empty ones, and what is frozen.
 
         Raises:
-            ConfigError: the groups are for another kind of network, or it has no layers that `lr_embedding` is for.
+            ConfigError: the groups are for another kind of network, or it has no weights that a rate is for.
         """
-        self._check_embedding(network)
-        rates = {"embedding": self.lr_embedding or self.lr, "norm": self.lr_norm or self.lr, "body": self.lr}
-        members: dict[tuple[ParameterRole, bool], dict[str, nn.Parameter]] = {}
+        self._check_rates(network)
+        rates = PartRates(network, self.parts, self.layer_decay) if self._by_part else None
+        members: dict[tuple[Part, bool, float], dict[str, nn.Parameter]] = {}
         for name, parameter, role, decayed in self._members(network):
-            if parameter.requires_grad:
-                members.setdefault((role, decayed), {})[name] = parameter
-        for (role, decayed), parameters in sorted(members.items()):
-            yield ParameterGroup(role, rates[role], self.weight_decay if decayed else 0.0, parameters)
+            rate = {"embedding": self.lr_embedding, "norm": self.lr_norm}.get(role) or self.lr
+            if rates is not None:
+                role, rate = rates.parts[name], rates.rate(name, rate)
+            if not parameter.requires_grad:
+                rate = 0.0
+            members.setdefault((role, decayed and rate > 0, rate), {})[name] = parameter
+        for (role, decayed, rate), parameters in sorted(members.items(), key=lambda item: item[0]):
+            yield ParameterGroup(role, rate, self.weight_decay if decayed else 0.0, parameters)
 
-    def _check_embedding(self, network: nn.Module) -> None:
-        if self.lr_embedding is not None and not isinstance(network, tuple(_READS_AND_WRITES)):
-            kinds = ", ".join(sorted(kind.__name__ for kind in _READS_AND_WRITES))
+    @property
+    def _by_part(self) -> bool:
+        return bool(self.parts) or self.layer_decay < 1
+
+    def _check_rates(self, network: nn.Module) -> None:
+        if self.lr_embedding is not None and layers_of(network) is None:
             raise ConfigError(
-                f"optimizer.lr_embedding: {self.lr_embedding:g} is for {kinds}, whose layers that read and write"
-                f" variables are known; of a {type(network).__name__} they are not: leave it out"
+                f"optimizer.lr_embedding: {self.lr_embedding:g} is for networks that tell which layers read and write"
+                f" variables; a {type(network).__name__} does not: choose its weights by optimizer.parts and patterns"
+                " of their names, or give it a method layer_names()"
             )
+        if self.lr_norm is not None and not norm_weights(network):
+            raise ConfigError(f"optimizer.lr_norm: a {type(network).__name__} has no norms: leave it out")
 
-    def _members(self, network: nn.Module) -> Iterator[tuple[str, nn.Parameter, ParameterRole, bool]]:
+    def _members(self, network: nn.Module) -> Iterator[tuple[str, nn.Parameter, Part, bool]]:
         """Name, parameter, role and whether it is decayed."""
         if self.groups == "poseidon":
             if not isinstance(network, ScOT):
@@ -135,6 +162,7 @@ class OptimizerConfig(Config):
             p for m in network.modules() if isinstance(m, _CONVOLUTIONS) for p in m.parameters(recurse=False)
         }
         prefixes = _prefixes(network, apart=self.lr_embedding is not None)
+        apart = set() if self.lr_norm is None else norm_weights(network)
         for name, parameter in network.named_parameters():
             norm = "norm" in name
             # Of another layer's, a last axis of length 1 is a gain or bias in the shape of a kernel.
@@ -142,12 +170,12 @@ class OptimizerConfig(Config):
             yield (
                 name,
                 parameter,
-                _role(name, prefixes, norm=norm),
+                _role(name, prefixes, norm=norm or parameter in apart),
                 not norm and (parameter.ndim == 2 or wide),
             )
 
 
-def _poseidon(network: ScOT, *, apart: bool) -> Iterator[tuple[str, nn.Parameter, ParameterRole, bool]]:
+def _poseidon(network: ScOT, *, apart: bool) -> Iterator[tuple[str, nn.Parameter, Part, bool]]:
     """The groups of Poseidon's code (camlab-ethz/poseidon at b8fa28f); its paper describes others.
 
     Norms are not decayed, nor is any parameter with "bias" in its name, which includes the networks of position biases
@@ -161,7 +189,7 @@ def _poseidon(network: ScOT, *, apart: bool) -> Iterator[tuple[str, nn.Parameter
         for parameter in module.parameters()
     }
     for name, parameter in network.named_parameters():
-        role = _role(name, _READS_AND_WRITES[ScOT], norm=norms.get(parameter, False))
+        role = _role(name, _reads_and_writes(network), norm=norms.get(parameter, False))
         exempt = parameter in norms or "bias" in name
         yield name, parameter, role, not exempt or (apart and role == "embedding")
 
@@ -169,12 +197,15 @@ def _poseidon(network: ScOT, *, apart: bool) -> Iterator[tuple[str, nn.Parameter
 def _prefixes(network: nn.Module, *, apart: bool) -> tuple[str, ...]:
     """How the names of the weights of role `embedding` begin."""
     # Without a rate of their own they stay in one group with the body, as the checkpoints of such runs have them.
-    if not apart and not isinstance(network, ScOT):
-        return ()
-    return next((names for kind, names in _READS_AND_WRITES.items() if isinstance(network, kind)), ())
+    return _reads_and_writes(network) if apart or isinstance(network, ScOT) else ()
 
 
-def _role(name: str, prefixes: tuple[str, ...], *, norm: bool) -> ParameterRole:
+def _reads_and_writes(network: nn.Module) -> tuple[str, ...]:
+    layers = layers_of(network)
+    return () if layers is None else (*layers[0], *layers[-1])
+
+
+def _role(name: str, prefixes: tuple[str, ...], *, norm: bool) -> Part:
     if name.startswith(prefixes):
         return "embedding"
     return "norm" if norm else "body"

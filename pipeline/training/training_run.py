@@ -15,6 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from pelagos.models.layers.low_rank import merged
 from pelagos.models.losses import LossConfig
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.engine import EngineConfig
@@ -243,7 +244,7 @@ def _save_model(config: TrainingStage, model: Model, trainer: Trainer, digest: s
             # The averaged network is lent: its weights are taken back when the context ends.
             network = deepcopy(network)
             network.load_state_dict(trainer.best.weights)
-        replace(model, network=network).save(config.output / "model")
+        replace(model, network=merged(network)).save(config.output / "model")
         summary = {"steps": trainer.step, "parameters": _num_parameters(network)}
         run_folder.finish(config.output, digest, summary)
 

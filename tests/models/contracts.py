@@ -12,6 +12,7 @@ Shapes: B samples, C channels, H rows, W columns, S scalars.
 import shutil
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pelagos.models.context import Context, Signature
+from pelagos.models.layers.network_layers import layer_numbers, layers_of
 
 BATCH = 3
 
@@ -100,6 +102,24 @@ class NetworkContract:
 
     def test_network_tells_its_signature(self) -> None:
         assert self.network().signature == self.signature
+
+    def test_only_the_first_layer_depends_on_inputs_and_only_the_last_on_outputs(self) -> None:
+        """Fine-tuning gives these two rates of their own, and the layers between rates by their order."""
+        own = self.signature
+        others = [
+            replace(own, inputs=(*own.inputs[:-1], "more", "other")),
+            replace(own, outputs=(*own.outputs[:-1], "more", "other")),
+        ]
+        with torch.device("meta"):
+            net, *changed = (self.build(signature) for signature in (own, *others))
+        layers = layers_of(net)
+        assert layers is not None
+        numbers = layer_numbers(layers, dict(net.named_parameters()))
+        assert {0, len(layers) - 1} <= set(numbers.values())
+        for expected, other in zip((0, len(layers) - 1), changed, strict=True):
+            shapes = {name: parameter.shape for name, parameter in other.named_parameters()}
+            differ = {numbers[name] for name, p in net.named_parameters() if shapes[name] != p.shape}
+            assert differ == {expected}
 
     def test_call_without_context_takes_all_variables_in_order(self) -> None:
         net = self.network().eval()

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from pelagos.models.layers import cpu_linear
 from pelagos.models.layers.cpu_features import may_have_amx
 from pelagos.models.layers.masked_attention import masked_attention
+from pelagos.models.layers.network_layers import LayerNames
 from pelagos.models.layers.precision import full_precision
 from pelagos.models.layers.weight_cache import CachingModule, WeightCache
 from pelagos.models.networks.credit.scale_blocks import (
@@ -372,6 +373,13 @@ class CrossFormer(nn.Module):
             if decoder == "pixel_shuffle"
             else nn.ConvTranspose2d(2 * dims[0], dim_out, 4, stride=2, padding=1)
         )
+
+    def layer_names(self) -> LayerNames:
+        """See `Layered`: a stage is a layer, and so is each step that doubles the grid again."""
+        reads = ("cube_embedding.",) if self.patch != (1, 1) else ("layers.0.0.",)
+        first = ("layers.0.",) if self.patch != (1, 1) else ("layers.0.1.",)
+        stages = ((f"layers.{n}.",) for n in range(1, len(self.layers)))
+        return reads, first, *stages, *((f"up_block{n}.",) for n in range(1, 5))
 
     def check_size(self, height: int, width: int) -> None:
         """Checks that windows divide the grid of each stage, and that each grid has half the size of the last.

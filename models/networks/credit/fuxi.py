@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import Signature
+from pelagos.models.layers.network_layers import LayerNames
 from pelagos.models.layers.padding import GridSize
 from pelagos.models.networks.credit.crossformer import CubeEmbedding
 from pelagos.models.networks.credit.earth_padding import PaddingConfig
@@ -179,6 +180,11 @@ class FuXi(nn.Module):
         self.u_transformer = UTransformer(dim, depth, num_heads, window, groups, checkpointing=checkpointing)
         # Each patch is predicted from its token alone, without the overlap that a convolution would have.
         self.fc = nn.Linear(dim, dim_out * patch[0] * patch[1])
+
+    def layer_names(self) -> LayerNames:
+        """See `Layered`."""
+        inner = ((f"u_transformer.{part}.",) for part in ("down", "layer", "up"))
+        return ("cube_embedding.",), *inner, ("fc.",)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C T, H, W) to (B, C', H, W), both rounded down to whole patches.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
+from pelagos.models.layers.network_layers import LayerNames, layers_of, within
 from pelagos.models.networks.credit.earth_padding import GridPadding
 from pelagos.models.networks.credit.spectral_norm import update_spectral_norms
 from pelagos.preprocessing.errors import ConfigError
@@ -53,6 +54,12 @@ class PaddedNetwork(nn.Module):
         self.channel_fields = ChannelFields(signature)
         self.predicts_change, self.interpolate = predicts_change, interpolate
         self.one_step = not predicts_change
+
+    def layer_names(self) -> LayerNames:
+        """See `Layered`."""
+        layers = layers_of(self.body)
+        assert layers is not None, f"the layers of a {type(self.body).__name__} are not known"
+        return within("body", layers)
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).

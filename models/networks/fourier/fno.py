@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
 from pelagos.models.layers.conditioning import encode_conditions
+from pelagos.models.layers.network_layers import LayerNames
 from pelagos.models.layers.padding import margins, pad
 from pelagos.models.layers.spectral_conv import SpectralConv
 from pelagos.preprocessing.config import Config
@@ -133,6 +134,10 @@ class FNO(nn.Module):
         )
         # Of each point alone, as the lifting is: only Fourier layers look around, and any grid will do.
         self.projection = pointwise_mlp(width, hidden, len(signature.outputs))
+
+    def layer_names(self) -> LayerNames:
+        """See `Layered`."""
+        return ("lifting.",), *((f"layers.{n}.",) for n in range(len(self.layers))), ("projection.",)
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
+from pelagos.models.layers.network_layers import LayerNames, within
 from pelagos.models.layers.padding import margins, pad
 from pelagos.models.layers.spectral_conv import SpectralConv
 from pelagos.preprocessing.config import Config
@@ -177,6 +178,11 @@ class SFNO(nn.Module):
         last = SpectralConv(dim_out, dim_out, modes, norm=norm, offset=delta)
         self.output_operator = OutputOperator(last, form)
 
+    def layer_names(self) -> LayerNames:
+        """See `Layered`."""
+        layers = ((f"spectral_conv.{n}.", f"mlp.{n}.", f"w.{n}.") for n in range(len(self.w)))
+        return ("embedding.",), ("lifting_operator.",), *layers, ("reduction.", "output_operator.")
+
     def forward(self, v_BCXYT: Tensor, last_BCXY: Tensor, times_BT: Tensor, num_steps: int) -> Tensor:
         """(B, C, X, Y, T) at times (B, T), and the outputs' last known frame (B, C', X, Y), to (B, C', X, Y, T')."""
         v_BCXYT = self.embedding(v_BCXYT) + self._encoding(times_BT, v_BCXYT)
@@ -223,6 +229,10 @@ class SFNOForecast(nn.Module):
         super().__init__()
         self.signature, self.body, self.margin = signature, body, margin
         self.channel_fields = ChannelFields(signature)
+
+    def layer_names(self) -> LayerNames:
+        """See `Layered`."""
+        return within("body", self.body.layer_names())
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).

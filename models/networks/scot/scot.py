@@ -22,6 +22,7 @@ from pelagos.models.layers.conditioning import ConditionalLayerNorm, condition_n
 from pelagos.models.layers.device_constants import constant
 from pelagos.models.layers.fourier_resample import fourier_resample
 from pelagos.models.layers.lead_time import lead_time_factor
+from pelagos.models.layers.network_layers import LayerNames
 from pelagos.models.layers.padding import NOT_PERIODIC, GridSize, Periodic, pad
 from pelagos.models.networks.scot.attention import Tiling
 from pelagos.models.networks.scot.initialization import LAYER_SCALE, initialize
@@ -222,6 +223,13 @@ class ScOT(nn.Module):
             if isinstance(module, ConditionalLayerNorm):
                 axes |= {f"{name}.{part}.weight": (None, "condition") for part in ("weight", "bias")}
         return axes
+
+    def layer_names(self) -> LayerNames:
+        """See `Layered`: a stage is a layer, a skip connection belongs to the stage of the decoder that takes it."""
+        levels = range(len(self.config.depths))
+        decoder = ((f"decoder.layers.{n}.", f"residual_blocks.{levels[-1] - n}.") for n in levels)
+        encoder = ((f"encoder.layers.{level}.",) for level in levels)
+        return ("embeddings.",), *encoder, *decoder, ("patch_recovery.",)
 
     def forward(
         self, x_BCHW: Tensor, lead_time_B: Tensor | None = None, context: Context = ALL_VARIABLES

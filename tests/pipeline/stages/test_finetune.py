@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
+from pelagos.pipeline.engine import checkpoint
 from pelagos.pipeline.runs import run_inputs
 from pelagos.pipeline.runs.model_folder import Model, load, signature_of
-from pelagos.pipeline.stages.finetune import FinetuneStage
+from pelagos.pipeline.stages.finetune import FinetuneStage, run
 from pelagos.pipeline.tracking import model_registry
-from pelagos.pipeline.tracking.tracker import TrackingConfig
+from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training.training_data import domain_of
 from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
 from pelagos.preprocessing.samples.dataset import DatasetConfig
@@ -177,6 +179,65 @@ def test_a_network_without_conditioning_ignores_scalars_and_says_which(
     assert "no conditioning and ignores damping" in capsys.readouterr().err
     for name, tensor in network.state_dict().items():
         assert torch.equal(model.network.state_dict()[name], tensor)
+
+
+def transformer(waves: Path, folder: Path) -> Path:
+    """A small transformer of the waves."""
+    dataset = DatasetConfig(path=waves).open()
+    config = ScOTConfig(
+        embed_dim=8,
+        depths=(1,),
+        num_heads=(2,),
+        skip_connections=(0,),
+        patch_size=2,
+        window_size=4,
+        position_bias_dim=8,
+    )
+    signature = signature_of([dataset.layout])
+    Model(config, config.build(signature), signature, {"waves": domain_of(dataset)}).save(folder)
+    return folder
+
+
+def test_adapters_are_trained_resumed_and_merged_into_ordinary_weights(
+    waves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrackingConfig, "build", lambda *_, **__: Tracker())
+    source, found = transformer(waves, tmp_path / "source"), []
+    for name in ("whole", "resumed"):
+        loop = {"steps": 4, "batch_size": 4, "micro_batch": 2, "checkpoint_every": 2, "damaged": "previous"}
+        loop["peak_flops"] = 1e12  # not measured
+        lora = {"rank": 1, "layers": ["attention"]}
+        config = stage(waves, source, lora=lora, loop=loop, output=tmp_path / name, threads=1)
+        run(config)
+        if name == "resumed":  # as if it had been killed after its second step
+            shutil.rmtree(checkpoint.path_of(config.output / "checkpoints", 4))
+            (config.output / "done.json").unlink()
+            shutil.rmtree(config.output / "model")
+            assert checkpoint.path_of(config.output / "checkpoints", 2).is_dir()
+            run(config)
+        found.append(load(config.output / "model").network.state_dict())
+    before, (after, resumed) = load(source).network.state_dict(), found
+    assert set(after) == set(before)
+    for name, weight in before.items():
+        assert torch.equal(after[name], resumed[name])
+        change = after[name] - weight
+        if ".attention.self." in name and name.endswith(("query.weight", "key.weight", "value.weight")):
+            # float32 rounds the sum, so that the difference has a rank of 1 up to that.
+            assert int(torch.linalg.matrix_rank(change, atol=1e-6)) == 1
+        elif ".intermediate." in name or "continuous_position_bias" in name:
+            assert not change.any()
+        elif name.startswith("patch_recovery") or "layernorm" in name:
+            assert change.any()
+
+
+def test_another_network_is_trained_from_scratch_alone(waves: Path, source: Path) -> None:
+    network = {"kind": "unet", "dims": [4], "depth": 1}
+    model, mixture = stage(waves, source, scratch=True, network=network).assemble()
+    mixture.close()
+    assert model.config.kind == "unet"
+    assert model.domains["waves"].scales == load(source).domains["waves"].scales
+    with pytest.raises(ValidationError, match="another network cannot take the model's weights"):
+        stage(waves, source, network=network)
 
 
 def test_scales_of_a_few_trajectories_are_of_these_alone(waves: Path, source: Path) -> None:

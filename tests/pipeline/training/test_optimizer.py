@@ -5,11 +5,16 @@ from collections.abc import Iterable
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from pelagos.models.context import Signature
+from pelagos.models.layers.network_layers import layers_of
+from pelagos.models.networks.credit.fuxi import FuXiConfig
+from pelagos.models.networks.credit.wxformer import WXFormerConfig
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.models.networks.fourier.sfno import SFNOConfig
+from pelagos.models.networks.network import NetworkConfig
 from pelagos.models.networks.scot.scot import ScOT, ScOTConfig
 from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.training.optimizer import OptimizerConfig, ParameterGroup
@@ -147,13 +152,101 @@ def test_layers_that_read_and_write_variables_have_their_own_rate(kind: str) -> 
         assert apart == {group.rate == 5e-3}
 
 
-def test_a_rate_for_layers_that_are_not_known_is_refused() -> None:
-    network = SFNOConfig(width=4, modes=(2, 2, 2), num_layers=2).build(
-        Signature(CHANNELS, CHANNELS, shape=(8, 8))
-    )
-    with pytest.raises(ConfigError, match=r"lr_embedding: 0.005 is for FNO, ScOT, UNet, .* SFNOForecast"):
+def test_rates_for_layers_that_are_not_known_are_refused() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    with pytest.raises(
+        ConfigError, match=r"lr_embedding: 0.005 is for networks that tell .* a Sequential does"
+    ):
         OptimizerConfig(lr_embedding=5e-3).build(network)
+    with pytest.raises(
+        ConfigError, match=r"parts.recovery: a Sequential does not tell .* method layer_names"
+    ):
+        OptimizerConfig(parts={"recovery": "frozen"}).build(network)
+    with pytest.raises(ConfigError, match=r"optimizer.layer_decay: a Sequential does not tell"):
+        OptimizerConfig(layer_decay=0.5).build(network)
+    with pytest.raises(ConfigError, match=r"lr_norm: a Sequential has no norms"):
+        OptimizerConfig(lr_norm=1e-3).build(network)
     OptimizerConfig().build(network)
+
+
+PARTS_OF: dict[str, NetworkConfig] = {
+    "scot": ScOTConfig(embed_dim=8, depths=(1, 1), num_heads=(2, 2), skip_connections=(1, 0)),
+    "poseidon": ScOTConfig(
+        preset="poseidon", embed_dim=8, depths=(1, 1), num_heads=(2, 2), skip_connections=(1, 0)
+    ),
+    "fno": FNOConfig(width=4, modes=(2, 2), num_layers=2),
+    "sfno": SFNOConfig(width=4, modes=(2, 2, 2), num_layers=2),
+    "unet": UNetConfig(dims=(4, 8), depth=1),
+    "fuxi": FuXiConfig(dim=8, depth=1, num_heads=2, window=2, groups=2),
+    "wxformer": WXFormerConfig(
+        dims=(8, 16, 32, 64),
+        depths=(1, 1, 1, 1),
+        head_dim=8,
+        local_window=2,
+        global_window=2,
+        kernels=((2, 4), (2, 4), (2, 4), (2, 4)),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PARTS_OF)
+def test_parts_of_every_network_have_rates_of_their_own_or_are_frozen(kind: str) -> None:
+    with torch.device("meta"):
+        network = PARTS_OF[kind].build(Signature(CHANNELS, CHANNELS, shape=(32, 32)))
+    parts = {"embedding": 5e-3, "recovery": 4e-3, "last": 3e-3, "norm": 2e-3, "body": "frozen"}
+    config = OptimizerConfig.model_validate({"parts": parts})
+    groups = list(config.parameter_groups(network))
+    assert {(g.role, g.rate) for g in groups} == {(k, 0 if v == "frozen" else v) for k, v in parts.items()}
+    built = config.build(network)
+    trained = {p for group in built.param_groups for p in group["params"]}
+    assert trained == {p for g in groups if g.rate for p in g.parameters.values()}
+    assert trained == {p for p in network.parameters() if p.requires_grad}
+    assert {group["role"] for group in built.param_groups} == set(parts) - {"body"}
+
+
+@pytest.mark.parametrize("kind", PARTS_OF)
+def test_rates_fall_from_layer_to_layer_towards_the_input(kind: str) -> None:
+    with torch.device("meta"):
+        network = PARTS_OF[kind].build(Signature(CHANNELS, CHANNELS, shape=(32, 32)))
+    layers = layers_of(network)
+    assert layers is not None
+    groups = list(OptimizerConfig(lr=1e-2, layer_decay=0.5).parameter_groups(network))
+    for number, prefixes in enumerate(layers):
+        rates = {g.rate for g in groups for name in g.parameters if name.startswith(prefixes)}
+        assert rates == {1e-2 * 0.5 ** (len(layers) - 1 - number)}  # exact: halves
+
+
+def test_weights_can_be_chosen_by_name_and_the_last_pattern_counts() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    config = OptimizerConfig.model_validate(
+        {"lr": 1e-3, "parts": {"body": 3e-3, "0.*": "frozen", "0.bias": 2e-3}}
+    )
+    rates = {name: group.rate for group in config.parameter_groups(network) for name in group.parameters}
+    assert rates == {"0.weight": 0.0, "0.bias": 2e-3, "1.weight": 3e-3, "1.bias": 3e-3}
+    assert {str(group).split(":")[0] for group in config.parameter_groups(network)} >= {"body, frozen"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"parts": {"encoder.*": "frozen"}},
+            r"parts.encoder.\*: a Sequential has no such weights; parts are body",
+        ),
+        ({"parts": {"adapter": 1e-3}}, r"parts.adapter: .* has no such weights"),
+        ({"parts": {"body": "frozen"}}, r"all weights are frozen"),
+    ],
+)
+def test_parts_that_nothing_is_left_of_are_errors(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        OptimizerConfig.model_validate(values).build(nn.Sequential(nn.Linear(3, 4)))
+
+
+def test_two_rates_for_the_same_weights_are_refused() -> None:
+    with pytest.raises(
+        ValidationError, match=r"lr_embedding and parts.recovery are rates of the same weights"
+    ):
+        OptimizerConfig.model_validate({"lr_embedding": 1e-3, "parts": {"recovery": 1e-4}})
 
 
 def test_kernels_of_one_point_are_decayed_and_gains_of_that_shape_are_not() -> None:

@@ -1,0 +1,99 @@
+"""Parameter parts: what each weight does in a network, and the learning rate that it is given for that."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Literal, get_args
+
+from torch import nn
+
+from pelagos.models.layers.conditioning import ConditionalLayerNorm
+from pelagos.models.layers.low_rank import is_adapter
+from pelagos.models.layers.network_layers import layer_numbers, layers_of
+from pelagos.models.networks.credit.crossformer import ChannelNorm
+from pelagos.models.networks.fourier.fno import ConditionalScale
+from pelagos.preprocessing.errors import ConfigError
+
+Part = Literal["embedding", "recovery", "last", "norm", "adapter", "body"]
+PARTS: tuple[Part, ...] = get_args(Part)
+_NORMS = (
+    ConditionalLayerNorm,
+    ConditionalScale,
+    ChannelNorm,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.modules.batchnorm._BatchNorm,
+)
+
+
+def norm_weights(network: nn.Module) -> set[nn.Parameter]:
+    """The weights of norms and of what conditions them."""
+    return {p for module in network.modules() if isinstance(module, _NORMS) for p in module.parameters()}
+
+
+class PartRates:
+    """The learning rates of the weights of a network, where some of its parts have their own.
+
+    Attributes:
+        parts: what each weight does, by its name.
+    """
+
+    def __init__(
+        self, network: nn.Module, chosen: Mapping[str, float | Literal["frozen"]], layer_decay: float
+    ) -> None:
+        """Find the parts of a network.
+
+        Args:
+            network: whose weights are trained.
+            chosen: the rate of a part, or of weights by a pattern of their names.
+            layer_decay: the factor from each layer to the one before it.
+
+        Raises:
+            ConfigError: no weight is meant by one of these, or the network does not tell its layers.
+        """
+        self._chosen, self._decay = dict(chosen), layer_decay
+        names, layers = [name for name, _ in network.named_parameters()], layers_of(network)
+        self._check_layers(network, known=layers is not None)
+        self._last = 0 if layers is None else len(layers) - 1
+        self._numbers = {} if layers is None else layer_numbers(layers, names)
+        norms = norm_weights(network)
+        self.parts = {name: self._part(name, p in norms) for name, p in network.named_parameters()}
+        self._check_meant(network)
+
+    def rate(self, name: str, default: float) -> float:
+        """The rate of a weight whose part has none of its own; 0 where it is frozen."""
+        patterns = [key for key in self._chosen if key not in PARTS and fnmatchcase(name, key)]
+        key = patterns[-1] if patterns else self.parts[name]
+        chosen = self._chosen.get(key)
+        if chosen is None:
+            return default * self._decay ** (self._last - self._numbers.get(name, self._last))
+        return 0.0 if chosen == "frozen" else chosen
+
+    def _part(self, name: str, norm: bool) -> Part:
+        number = self._numbers.get(name)
+        if is_adapter(name):
+            return "adapter"
+        if number == 0 or (number == self._last and number is not None):
+            return "embedding" if number == 0 else "recovery"
+        if norm or "norm" in name:
+            return "norm"
+        return "last" if number is not None and number == self._last - 1 else "body"
+
+    def _check_layers(self, network: nn.Module, *, known: bool) -> None:
+        wanted = [f"parts.{part}" for part in ("embedding", "recovery", "last") if part in self._chosen]
+        if self._decay < 1:
+            wanted.append("layer_decay")
+        if wanted and not known:
+            raise ConfigError(
+                f"optimizer.{wanted[0]}: a {type(network).__name__} does not tell the order of its layers: choose its"
+                " weights by patterns of their names, such as 'head.*', or give it a method layer_names()"
+            )
+
+    def _check_meant(self, network: nn.Module) -> None:
+        for key in self._chosen:
+            meant = self.parts.values() if key in PARTS else self.parts
+            if not any(fnmatchcase(one, key) for one in meant):
+                begins = ", ".join(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in self.parts))
+                raise ConfigError(
+                    f"optimizer.parts.{key}: a {type(network).__name__} has no such weights; parts are"
+                    f" {', '.join(dict.fromkeys(self.parts.values()))}, and names match {begins}"
+                )
