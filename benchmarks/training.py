@@ -28,7 +28,8 @@ from benchmarks.harness import Call, Timings, heading, interleave, line, load
 from pelagos.models.context import Context, Signature
 from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.pipeline.cluster.launch import process_environments
-from pelagos.pipeline.engine import checkpoint, distributed
+from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.engine.checkpoint_writer import CheckpointWriter
 from pelagos.pipeline.engine.ema import WeightAverage
 from pelagos.pipeline.engine.engine import EngineConfig
 from pelagos.pipeline.runs.configuration import apply_overrides, find_config, read_yaml, validate
@@ -215,7 +216,7 @@ def measure_saves(folder: Path) -> dict[str, list[float]]:
     optimizer = OptimizerConfig().build(network)
     losses = make_losses(DEMO, distributed.world())
     engine = EngineConfig().build(network, optimizer, DEMO.micro_batch, len(losses))
-    average, writer = WeightAverage(engine, 0.99), checkpoint.CheckpointWriter(folder, keep=2)
+    average, writer = WeightAverage(engine, 0.99), CheckpointWriter(folder, keep=2)
     found: dict[str, list[float]] = {"step": [], "stall": [], "write": []}
     for turn in range(ROUNDS):
         begun = time.perf_counter()
@@ -223,9 +224,8 @@ def measure_saves(folder: Path) -> dict[str, list[float]]:
         found["step"].append(time.perf_counter() - begun)
         distributed.barrier()
         begun = time.perf_counter()
-        tensors = {"weights": engine.weights(), "average": average.state(), "moments": engine.moments()}
-        if distributed.rank() == 0:
-            writer.save(turn, tensors, {})
+        shares = {**engine.shares(), "average": {"": average.share()}}
+        writer.save(turn, engine.saved(shares, {"weights": engine.others()}, copied=True), {})
         found["stall"].append(time.perf_counter() - begun)
         writer.wait()
         found["write"].append(time.perf_counter() - begun)

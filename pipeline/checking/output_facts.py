@@ -67,11 +67,11 @@ def _model(reference: str, folder: Path, tracking: TrackingConfig) -> dict[str, 
 
 def _checkpoint(folder: Path) -> dict[str, Any]:
     checkpoint.verify_checksums(folder)
-    values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    saved, values = checkpoint.saved_tensors(folder)
     files = [file.stat().st_size for file in folder.iterdir() if file.is_file()]
     return {
         **{key: values[key] for key in ("step", "samples", "processes") if key in values},
-        "holds": sorted(Path(name).stem for name in values["sha256"]),
+        "holds": saved.groups,
         "skipped": values.get("guard", {}).get("skipped", 0),
         "bytes": sum(files),
     }

@@ -152,7 +152,7 @@ def _steps(
 ) -> None:
     trainer = build_trainer(config, model, mixture, ThroughputMeter({}, config.objective, peak=1.0), clock)
     if config.loop.patience or config.loop.kept == "best":
-        trainer.best.weights = trainer.ema.state()  # as after a first validation
+        trainer.best.keep(trainer.ema.share(), trainer.engine.buffers())  # as after a first validation
     trainer.run(_WorstCase(mixture, cost), {}, digest, "check")
 
 

@@ -1,78 +1,27 @@
-"""Checkpoints: atomic, complete, checksummed, free of pickle, and independent of the cluster's size."""
+"""Checkpoints: atomic, complete, checksummed, free of pickle, and independent of the cluster's size.
+
+One is a folder `step-N`: each process's tensors in a file of its own, and `state.json` with the checksums of the files,
+the map of their pieces and what else a run goes on from. `checkpoint_writer.py` says how it is written.
+"""
 
 import json
 import re
 import shutil
 import sys
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
+from pelagos.pipeline.engine.saved_tensors import SavedTensors, TensorGroups
 from pelagos.preprocessing.errors import DamagedFileError, MissingFileError, PelagosError
-from pelagos.preprocessing.files.durable import (
-    give_usual_mode,
-    json_checksum,
-    sha256,
-    sync_directory,
-    sync_tree,
-    write_json,
-)
+from pelagos.preprocessing.files.durable import json_checksum, sha256, write_json
 
 LATEST = "latest.json"
-TensorGroups = dict[str, dict[str, Tensor]]
-
-
-class CheckpointWriteError(PelagosError, OSError):
-    """A checkpoint could not be written; earlier ones are untouched."""
+STATE = "state.json"
 
 
 def path_of(folder: Path, step: int) -> Path:
     """The folder of the checkpoint after this many steps."""
     return folder / f"step-{step:08d}"
-
-
-def save(folder: Path, step: int, tensors: TensorGroups, values: dict[str, Any]) -> Path:
-    """Write `folder/step-N` and name it in `latest.json`; returns its path.
-
-    Args:
-        folder: the run's folder of checkpoints.
-        step: the number of optimiser steps done.
-        tensors: tensors by file stem, then by name.
-        values: anything that JSON can hold.
-    """
-    target = path_of(folder, step)
-    # One that exists is of the same run after the same steps: runs are repeatable, so it is as good.
-    if not target.exists():
-        partial = folder / f".{target.name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            _write_files(partial, {**values, "step": step}, tensors)
-            # Everything is on disk before the rename, so that a folder of this name is always complete.
-            partial.rename(target)
-        except BaseException:
-            # On a full disk it would take the room that the next attempt needs.
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        sync_directory(folder)
-    write_json(folder / LATEST, {"checkpoint": target.name})
-    return target
-
-
-def _write_files(folder: Path, values: dict[str, Any], tensors: TensorGroups) -> None:
-    folder.mkdir(parents=True)
-    digests = {}
-    for stem, group in tensors.items():
-        path = folder / f"{stem}.safetensors"
-        save_file({name: tensor.contiguous() for name, tensor in group.items()}, path)
-        give_usual_mode(path)
-        digests[path.name] = sha256(path)
-    sync_tree(folder)
-    state = {**values, "sha256": digests}
-    write_json(folder / "state.json", {**state, "checksum": json_checksum(state, finite=False)})
 
 
 def latest(folder: Path) -> Path | None:
@@ -96,36 +45,43 @@ def latest(folder: Path) -> Path | None:
     return folder / named
 
 
-def load(path: Path, *, verify: bool = True) -> tuple[TensorGroups, dict[str, Any]]:
-    """The tensors and values that `save` was given.
+def saved_tensors(path: Path) -> tuple[SavedTensors, dict[str, Any]]:
+    """The tensors of a checkpoint, to be read piece by piece, and its values.
 
     Raises:
         MissingFileError: there is no checkpoint.
-        DamagedFileError: a file's checksum differs from the recorded one.
+        DamagedFileError: its `state.json` is damaged.
     """
     values = _values(path)
-    if verify:
-        verify_checksums(path)
-    try:
-        return {Path(name).stem: load_file(path / name) for name in values["sha256"]}, values
-    except SafetensorError as error:
-        raise DamagedFileError(f"checkpoint {path}: cannot be read as safetensors: {error}") from error
+    return SavedTensors(path, values), values
 
 
-def verify_checksums(path: Path) -> None:
-    """Compare all files with their checksums.
+def load(path: Path) -> tuple[TensorGroups, dict[str, Any]]:
+    """All tensors of a checkpoint, whole, by group and name, and its values.
 
     Raises:
         MissingFileError: there is no checkpoint.
         DamagedFileError: a file's checksum differs from the recorded one.
     """
-    for name, digest in _values(path)["sha256"].items():
+    verify_checksums(path)
+    saved, values = saved_tensors(path)
+    return {group: saved.group(group) for group in saved.groups}, values
+
+
+def verify_checksums(path: Path, part: slice = slice(None)) -> None:
+    """Compare files with their checksums, all or a part of them.
+
+    Raises:
+        MissingFileError: there is no checkpoint.
+        DamagedFileError: a file's checksum differs from the recorded one.
+    """
+    for name, digest in list(_values(path)["sha256"].items())[part]:
         if not (path / name).is_file() or sha256(path / name) != digest:
             raise DamagedFileError(f"checkpoint {path}: {name} is missing or fails its checksum")
 
 
 def _values(path: Path) -> dict[str, Any]:
-    file = path / "state.json"
+    file = path / STATE
     if not file.is_file():
         raise MissingFileError(f"{path} is not a checkpoint: it has no state.json")
     try:
@@ -137,7 +93,7 @@ def _values(path: Path) -> dict[str, Any]:
     return values
 
 
-def newest_intact(folder: Path, *, previous: bool) -> Path | None:
+def newest_intact(folder: Path, *, previous: bool, part: slice = slice(None)) -> Path | None:
     """The newest checkpoint, its checksums verified; None where a run has none.
 
     Leftovers of killed processes are removed, so no other process may be writing to the folder.
@@ -146,6 +102,7 @@ def newest_intact(folder: Path, *, previous: bool) -> Path | None:
         folder: the run's folder of checkpoints.
         previous: whether to fall back, with a warning, to the newest intact one where the newest, or the file that
             names it, is damaged or missing.
+        part: of its files, whose checksums are verified.
 
     Raises:
         DamagedFileError: the newest or the file that names it is damaged, and there is no falling back.
@@ -158,7 +115,7 @@ def newest_intact(folder: Path, *, previous: bool) -> Path | None:
         try:
             path = latest(folder)
             if path is not None:
-                verify_checksums(path)
+                verify_checksums(path, part)
         except (DamagedFileError, MissingFileError) as error:
             _fall_back(folder, path, error, allowed=previous)
         else:
@@ -186,7 +143,7 @@ def _fall_back(folder: Path, damaged: Path | None, error: PelagosError, *, allow
 
 def complete_checkpoints(folder: Path) -> list[Path]:
     """All checkpoints of a run, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / "state.json").is_file())
+    return sorted(path for path in folder.glob("step-*") if (path / STATE).is_file())
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -197,56 +154,3 @@ def prune(folder: Path, keep: int) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
         old.rename(doomed)
         shutil.rmtree(doomed)
-
-
-class CheckpointWriter:
-    """Writes a run's checkpoints in a thread, while training goes on. As a context, it ends when all are on disk.
-
-    Tensors must not change once they are handed over. On rank 0 they take 16 bytes per weight until they are on disk:
-    weights, moving average and two moments.
-    """
-
-    def __init__(self, folder: Path, keep: int, *, background: bool = True) -> None:
-        self._folder, self._keep, self._background = folder, keep, background
-        self._thread: Thread | None = None
-        self._error: Exception | None = None
-
-    def __enter__(self) -> "CheckpointWriter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.wait()
-
-    def save(self, step: int, tensors: TensorGroups, values: dict[str, Any]) -> None:
-        """Write a checkpoint once the one before it is written.
-
-        Raises:
-            CheckpointWriteError: that one could not be.
-        """
-        self.wait()
-        self._thread = Thread(target=self._write, args=(step, tensors, values), name="checkpoint")
-        self._thread.start()
-        if not self._background:
-            self.wait()
-
-    def wait(self) -> None:
-        """Return when all checkpoints are on disk.
-
-        Raises:
-            CheckpointWriteError: one could not be written.
-        """
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise CheckpointWriteError(
-                f"a checkpoint could not be written to {self._folder}: {error}"
-            ) from error
-
-    def _write(self, step: int, tensors: TensorGroups, values: dict[str, Any]) -> None:
-        try:
-            save(self._folder, step, tensors, values)
-            prune(self._folder, self._keep)
-        except Exception as error:
-            self._error = error

@@ -36,6 +36,10 @@ class KeyValueStore(Protocol):
         """Whether all of these keys have messages."""
         ...
 
+    def delete_key(self, key: str) -> bool:
+        """Remove a message; returns whether there was one."""
+        ...
+
 
 def rank() -> int:
     """This process's number among all of them; 0 without a launcher."""
@@ -200,27 +204,6 @@ def broadcast_text(text: str) -> str:
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.broadcast(tensor, src=0)
     return bytes(tensor.cpu().numpy()).decode()
-
-
-def parts_on_root(part: Tensor, *, split: bool) -> Iterator[tuple[int, Tensor]]:
-    """On rank 0, each process's rank and part, one at a time; nothing elsewhere. All processes call it.
-
-    Args:
-        part: this process's, of the same size on all.
-        split: whether the parts differ; otherwise only rank 0's is yielded.
-    """
-    # One buffer serves all: a gather would need memory for the parts of all processes at once.
-    if rank() == 0:
-        yield 0, part
-    if not split or world() == 1:
-        return
-    if rank() != 0:
-        dist.send(part.contiguous(), dst=0)
-        return
-    buffer = torch.empty_like(part)
-    for source in range(1, world()):
-        dist.recv(buffer, src=source)
-        yield source, buffer
 
 
 def all_gather(part: Tensor) -> list[Tensor]:

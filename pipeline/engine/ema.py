@@ -1,12 +1,14 @@
 """EMA: the exponential moving average of a network's weights, sharded over processes as the weights are."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from pelagos.pipeline.engine.engine import Engine
+from pelagos.pipeline.engine.saved_tensors import SavedTensors
 
 
 class WeightAverage:
@@ -30,14 +32,14 @@ class WeightAverage:
             weights = [partition.detach() for partition in self._engine.partitions]
             torch._foreach_lerp_(self._pieces, weights, 1 - decay)
 
-    def state(self) -> dict[str, Tensor]:
-        """Averaged weights, and buffers, by name on the host of rank 0; nothing elsewhere. All processes call it."""
-        return self._engine.named(self._pieces)
+    def share(self) -> list[Tensor]:
+        """What this process saves of it, as views."""
+        return self._engine.shards.share(self._pieces)
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a state."""
+    def load(self, saved: SavedTensors) -> None:
+        """Continue from a checkpoint; each process reads its part alone."""
         if self._decay:
-            self._engine.shards.scatter(state, self._pieces)
+            self._engine.shards.fill(self._pieces, partial(saved.read, "average"))
 
     @contextmanager
     def network(self) -> Iterator[nn.Module]:

@@ -1,10 +1,11 @@
 """Engine: one optimiser step over all processes, and its state as named tensors."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.precision_check import PrecisionCheck
+from pelagos.pipeline.engine.saved_tensors import PieceMap, SavedTensors, Share, TensorGroups
 from pelagos.pipeline.engine.zero import ZeroOne, ZeroStage, ZeroThree, ZeroTwo
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import ConfigError
@@ -107,15 +109,16 @@ class StepInfo:
 
 
 class Engine:
-    """Trains a network with DeepSpeed; its state goes in and out as whole tensors by parameter name.
+    """Trains a network with DeepSpeed; its state goes in and out as pieces of tensors by parameter name.
 
-    Such a state depends neither on the number of processes nor on the ZeRO stage, and needs no pickle: DeepSpeed's own
-    checkpoints do on all three counts.
+    Such a state is read by any number of processes at any ZeRO stage, and needs no pickle: DeepSpeed's own checkpoints
+    fail on all three counts.
 
     Attributes:
         network: the network in training; with ZeRO 3 it has no weights between calls of `step`.
         hollow: a copy of the network that takes no memory for weights.
         partitions: this process's part of the trained weights, in float32.
+        moments: this process's part of AdamW's moments, by their names; partitions like those of the weights.
         shards: which elements of which weights the partitions hold.
     """
 
@@ -142,7 +145,7 @@ class Engine:
             self.network, config.dtype, distributed.device().type
         )
         self.partitions, self.shards = self._zero.partitions, self._zero.shards
-        self._moments = {
+        self.moments = {
             key: [_moment(optimizer, partition, key) for partition in self.partitions] for key in ADAM_MOMENTS
         }
 
@@ -184,51 +187,80 @@ class Engine:
         device = distributed.device().type
         return torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bf16")
 
-    def weights(self) -> dict[str, Tensor]:
-        """Weights and buffers by name, on the host of rank 0; nothing elsewhere. All processes call it."""
-        return self.named(self.partitions)
+    def shares(self) -> dict[str, dict[str, list[Tensor]]]:
+        """What this process saves of weights and moments, as views, by group and prefix of names."""
+        moments = {f"{key}.": self.shards.share(partitions) for key, partitions in self.moments.items()}
+        return {"weights": {"": self.shards.share(self.partitions)}, "moments": moments}
 
-    def moments(self) -> dict[str, Tensor]:
-        """AdamW's moments as `exp_avg.NAME` and `exp_avg_sq.NAME`, where `weights` gives those."""
-        return {
-            f"{moment}.{name}": tensor
-            for moment, partitions in self._moments.items()
-            for name, tensor in self.shards.collect(partitions).items()
+    def saved(
+        self, shares: Mapping[str, Mapping[str, Sequence[Tensor]]], more: TensorGroups, *, copied: bool
+    ) -> Share:
+        """What this process writes of a checkpoint.
+
+        Args:
+            shares: shares of what is laid out as the weights are, by group and prefix of names.
+            more: other tensors by group and name, the same on all processes.
+            copied: whether training may go on before they are written.
+        """
+        device, root = distributed.device().type, distributed.rank() == 0
+        tensors = {
+            f"{group}/{prefix}{name}": piece
+            for group, prefixes in shares.items()
+            for prefix, share in prefixes.items()
+            for name, piece in self.shards.pieces([_on_host(t, device, copied=copied) for t in share]).items()
         }
+        if not root:
+            return Share(tensors)
+        tensors |= {
+            f"{group}/{name}": _on_host(tensor, device, copied=copied)
+            for group, named in more.items()
+            for name, tensor in named.items()
+        }
+        return Share(
+            tensors,
+            PieceMap(
+                groups={group: tuple(prefixes) for group, prefixes in shares.items()},
+                cuts=self.shards.cuts,
+                whole={group: tuple(named) for group, named in more.items()},
+                completed_by={group: "weights" for group in shares if group not in ("weights", "moments")},
+            ),
+        )
 
-    def named(self, partitions: list[Tensor]) -> dict[str, Tensor]:
-        """Tensors with partitions like the weights', and buffers, by name on the host of rank 0; nothing elsewhere."""
-        whole = self.shards.collect(partitions)
-        if distributed.rank() == 0:
-            whole |= {name: tensor.detach().cpu().clone() for name, tensor in self._others().items()}
-        return whole
-
-    def load(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], step: int) -> None:
-        """Continue from the state after so many steps."""
+    def load(self, saved: SavedTensors, step: int) -> None:
+        """Continue from the state after so many steps; each process reads its part alone."""
         with self._zero.rewriting():
-            self.shards.scatter(weights, self.partitions)
-        for moment, partitions in self._moments.items():
-            named = {
-                name.removeprefix(f"{moment}."): tensor
-                for name, tensor in moments.items()
-                if name.startswith(f"{moment}.")
-            }
-            self.shards.scatter(named, partitions)
-        for name, tensor in self._others().items():
-            tensor.copy_(weights[name])
+            self.shards.fill(self.partitions, partial(saved.read, "weights"))
+        for moment, partitions in self.moments.items():
+            self.shards.fill(
+                partitions, lambda name, *where, key=moment: saved.read("moments", f"{key}.{name}", *where)
+            )
+        for name, tensor in self.others().items():
+            tensor.copy_(saved.tensor("weights", name))
         for partition in self.partitions:
             self.base.state[partition]["step"].fill_(step)
 
-    def _others(self) -> dict[str, Tensor]:
+    def filled(self, saved: SavedTensors, group: str) -> nn.Module:
+        """The hollow network with the weights and buffers of a group of a checkpoint, as views of its files."""
+        buffers = self.buffers()
+        for name, tensor in [*self.hollow.named_parameters(), *self.hollow.named_buffers()]:
+            if name in self.shards.names or name in buffers:
+                tensor.data = saved.tensor(group, name)
+        # It also makes modules drop what they cache of earlier weights.
+        return self.hollow.eval()
+
+    def others(self) -> dict[str, Tensor]:
         """Buffers and frozen weights, which every process has whole."""
-        kept = self.network.state_dict()
-        buffers = {name: buffer for name, buffer in self.network.named_buffers() if name in kept}
         frozen = {
             name: parameter.data
             for name, parameter in self.network.named_parameters()
             if not parameter.requires_grad
         }
-        return buffers | frozen
+        return self.buffers() | frozen
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Those of the network's buffers that its state holds."""
+        kept = self.network.state_dict()
+        return {name: buffer for name, buffer in self.network.named_buffers() if name in kept}
 
 
 def _autocast_within(network: nn.Module, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
@@ -247,12 +279,12 @@ def _autocast_within(network: nn.Module, autocast: Callable[[], AbstractContextM
 
 
 def _hollow_copy(network: nn.Module) -> nn.Module:
-    """A copy of a network in eval mode whose trained weights take no memory."""
-    copy = deepcopy(network).eval().requires_grad_(False)
-    for mine, theirs in zip(copy.parameters(), network.parameters(), strict=True):
-        if theirs.requires_grad:
-            mine.data = mine.data.new_empty(0)
-    return copy
+    """A copy of a network in eval mode whose trained weights take no memory, and which shares the frozen ones."""
+    weights = {
+        id(one): nn.Parameter(one.data.new_empty(0)) if one.requires_grad else one
+        for one in network.parameters()
+    }
+    return deepcopy(network, weights).eval().requires_grad_(False)
 
 
 def _moment(optimizer: torch.optim.Optimizer, partition: Tensor, key: str) -> Tensor:
@@ -266,3 +298,13 @@ def _moment(optimizer: torch.optim.Optimizer, partition: Tensor, key: str) -> Te
             state[moment] = torch.zeros_like(partition, requires_grad=False)
     moment_of_piece: Tensor = state[key]
     return moment_of_piece
+
+
+def _on_host(tensor: Tensor, device: str, *, copied: bool) -> Tensor:
+    if device != "cpu":
+        return tensor.detach().to("cpu").contiguous()
+    return (
+        tensor.detach().clone(memory_format=torch.contiguous_format)
+        if copied
+        else tensor.detach().contiguous()
+    )

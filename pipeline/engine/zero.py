@@ -71,8 +71,9 @@ class ZeroOne:
             self.partitions = list(self._packing.flats)
         sizes = [partition.numel() for partition in self.partitions]
         self.shards = TensorShards(
-            {name: parameter.shape for name, parameter in network.named_parameters()},
+            _shapes(network),
             lambda rank: consecutive(self._packing.vectors, sizes, rank if self._sharded else 0),
+            sizes,
             split=self._sharded,
         )
 
@@ -124,7 +125,7 @@ class ZeroTwo:
     def __init__(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any], clip: float
     ) -> None:
-        shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+        shapes = _shapes(network)
         # Two to a bucket: one is reduced while the backward pass fills the other.
         largest = values["zero_optimization"]["reduce_bucket_size"] // 2
         self._packing = ParameterPacking(network, optimizer.param_groups, largest)
@@ -142,7 +143,7 @@ class ZeroTwo:
             for group in zip(zero.bit16_groups, zero.round_robin_bit16_offsets, strict=True)
         ]
         sizes = [partition.numel() for partition in self.partitions]
-        self.shards = TensorShards(shapes, partial(consecutive, vectors, sizes), split=True)
+        self.shards = TensorShards(shapes, partial(consecutive, vectors, sizes), sizes, split=True)
 
     def computing(self) -> AbstractContextManager[None]:
         """See ZeroStage."""
@@ -176,7 +177,7 @@ class ZeroThree:
     def __init__(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any], clip: float
     ) -> None:
-        shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+        shapes = _shapes(network)
         names = {id(parameter): name for name, parameter in network.named_parameters()}
         self._engine = self.model = _initialize(network, optimizer, values, _layers(network))
         zero = self._engine.optimizer
@@ -188,7 +189,10 @@ class ZeroThree:
             ]
             for group in zero.fp16_groups
         ]
-        self.shards = TensorShards(shapes, partial(interleaved, vectors, distributed.world()), split=True)
+        sizes = [partition.numel() for partition in self.partitions]
+        self.shards = TensorShards(
+            shapes, partial(interleaved, vectors, distributed.world()), sizes, split=True
+        )
 
     def computing(self) -> AbstractContextManager[None]:
         """See ZeroStage."""
@@ -219,6 +223,13 @@ class ZeroThree:
             zero._reassign_or_swap_out_partitioned_parameters(group)
         if zero.persistent_parameters:
             zero.persistent_parameters[0].all_gather(zero.persistent_parameters)
+
+
+def _shapes(network: nn.Module) -> dict[str, torch.Size]:
+    """The shapes of trained weights by name; frozen ones are in no partition."""
+    return {
+        name: parameter.shape for name, parameter in network.named_parameters() if parameter.requires_grad
+    }
 
 
 def _layers(network: nn.Module) -> Iterator[nn.Module]:

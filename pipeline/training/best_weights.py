@@ -1,7 +1,7 @@
 """Best weights: those with the lowest held-out loss so far, and how long there have been none better."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -14,13 +14,14 @@ class BestWeights:
         score: the lowest held-out loss so far.
         step: the optimiser step of that validation, 0 before the first.
         waited: the number of validations since then.
-        weights: tensors by name, on the host of rank 0; empty elsewhere.
+        share: what this process holds of the weights, on its host; empty before the first validation.
+        buffers: the network's, on the host.
     """
 
     def __init__(self) -> None:
         self.score, self.step, self.waited = math.inf, 0, 0
-        # On the host, since they would take the room of a second network on the device.
-        self.weights: dict[str, Tensor] = {}
+        self.share: list[Tensor] = []
+        self.buffers: dict[str, Tensor] = {}
 
     def improved(self, score: float, step: int) -> bool:
         """Record a validation; returns whether it is the best so far."""
@@ -31,12 +32,17 @@ class BestWeights:
         self.waited += 1
         return False
 
+    def keep(self, share: Sequence[Tensor], buffers: Mapping[str, Tensor]) -> None:
+        """Keep copies of weights and buffers."""
+        # On the host, since they would take room on the device.
+        self.share = [tensor.detach().to("cpu", copy=True) for tensor in share]
+        self.buffers = {name: tensor.detach().to("cpu", copy=True) for name, tensor in buffers.items()}
+
     def values(self) -> dict[str, Any]:
         """What a checkpoint's JSON holds: nothing before the first validation, since JSON has no infinity."""
         return {"score": self.score, "step": self.step, "waited": self.waited} if self.step else {}
 
-    def load(self, values: Mapping[str, Any], weights: dict[str, Tensor]) -> None:
-        """Continue from a checkpoint."""
+    def load(self, values: Mapping[str, Any]) -> None:
+        """Continue from the values of a checkpoint."""
         if values:
             self.score, self.step, self.waited = values["score"], values["step"], values["waited"]
-            self.weights = weights

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pelagos.pipeline.engine import checkpoint, distributed
+from pelagos.pipeline.engine.checkpoint_writer import CheckpointWriter
 from pelagos.pipeline.engine.ema import WeightAverage
 from pelagos.pipeline.engine.engine import Engine, StepInfo
 from pelagos.pipeline.runs.progress import bar
@@ -26,7 +28,7 @@ from pelagos.pipeline.training.surroundings import differences
 from pelagos.pipeline.training.throughput import ThroughputMeter, simulation_metrics
 from pelagos.pipeline.training.watchdog import Watchdog, watchdog
 from pelagos.preprocessing.config import Changeable, Config
-from pelagos.preprocessing.errors import DataError, StoppedError
+from pelagos.preprocessing.errors import DataError, PelagosError, StoppedError
 from pelagos.preprocessing.loading.loader import Loader, LoaderConfig
 from pelagos.preprocessing.samples.batch import Batch, LoadedBatch
 from pelagos.preprocessing.samples.mixture import Order
@@ -143,7 +145,7 @@ class Trainer:
         self._seed, self._record = seed, dict(record or {})
         # Of what the last bits depend on, one entry for each time that the run was resumed.
         self._changes: list[dict[str, Any]] = []
-        self._writer = checkpoint.CheckpointWriter(folder, config.keep, background=config.background_save)
+        self._writer = CheckpointWriter(folder, config.keep, background=config.background_save)
         file = folder.with_name("ledger") / f"rank-{distributed.rank()}.jsonl"
         self._ledger = Ledger(file, active=config.ledger)
 
@@ -154,26 +156,47 @@ class Trainer:
             DataError: the checkpoint belongs to another configuration.
             DamagedFileError: it is damaged, and the configuration does not allow an earlier one.
         """
-        step = -1
-        with distributed.fail_together():
-            # Rank 0 alone looks, since it may set a damaged one aside; the others take its word.
-            if distributed.rank() == 0:
-                newest = checkpoint.newest_intact(self.folder, previous=self.config.damaged == "previous")
-                step = -1 if newest is None else int(newest.name.removeprefix("step-"))
-        step = distributed.broadcast(step)
+        step = self._newest_intact()
         if step < 0:
             return
         path = checkpoint.path_of(self.folder, step)
-        tensors, values = checkpoint.load(path, verify=False)
+        saved, values = checkpoint.saved_tensors(path)
         if values["fingerprint"] != digest:
             raise DataError(f"checkpoint {path} belongs to another configuration")
         self._say_changes(values, step)
         self.guard.load(values["guard"])
         # Its bias correction counts the steps that AdamW has taken, which skipped ones are not.
-        self.engine.load(tensors["weights"], tensors["moments"], step - self.guard.skipped)
-        self.ema.load(tensors["average"])
-        self.best.load(values["best"], tensors.get("best", {}) if distributed.rank() == 0 else {})
+        self.engine.load(saved, step - self.guard.skipped)
+        self.ema.load(saved)
+        self.best.load(values["best"])
+        if "best" in saved.groups:
+            # Empty tensors of the right sizes, and then their content.
+            self.best.keep(self.ema.share(), {n: saved.tensor("best", n) for n in self.engine.buffers()})
+            self.engine.shards.fill_share(self.best.share, partial(saved.read, "best"))
         self.step = step
+
+    def _newest_intact(self) -> int:
+        """The step of the newest intact checkpoint, -1 where there is none; each process verifies some of the files."""
+        rank, world = distributed.rank(), distributed.world()
+        step, damaged = self._verified_by_root(slice(0, None, world)), 0.0
+        if rank and step >= 0:
+            try:
+                checkpoint.verify_checksums(checkpoint.path_of(self.folder, step), slice(rank, None, world))
+            except (PelagosError, OSError):
+                damaged = 1.0
+        # Then rank 0 finds it as well, and says what it is.
+        return self._verified_by_root(slice(None)) if distributed.all_sum([damaged])[0] else step
+
+    def _verified_by_root(self, part: slice) -> int:
+        """The step of the newest checkpoint of which a part of the files is intact; -1 where there is none."""
+        step = -1
+        with distributed.fail_together():
+            # Rank 0 alone looks, since it may set a damaged one aside; the others take its word.
+            if distributed.rank() == 0:
+                previous = self.config.damaged == "previous"
+                newest = checkpoint.newest_intact(self.folder, previous=previous, part=part)
+                step = -1 if newest is None else int(newest.name.removeprefix("step-"))
+        return distributed.broadcast(step)
 
     def _say_changes(self, then: Mapping[str, Any], step: int) -> None:
         """Say and keep how what the last bits depend on differs from when a checkpoint was written."""
@@ -247,6 +270,19 @@ class Trainer:
                         f"{request.reason}: stopped after step {self.step}, kept in {self.folder}"
                     )
 
+    def trained_network(self) -> nn.Module:
+        """The network with the weights that training was for, on the host, from the last checkpoint."""
+        # From disk, tensor by tensor: on the device there may be no room for a whole one.
+        saved, _ = checkpoint.saved_tensors(checkpoint.path_of(self.folder, self.step))
+        group = "best" if self.config.kept == "best" and "best" in saved.groups else "average"
+        if self.config.kept == "best" != group:
+            print(
+                "WARNING: kept=best, but no validation had a finite loss: the model gets the last weights",
+                file=sys.stderr,
+                flush=True,
+            )
+        return self.engine.filled(saved, group)
+
     def _loader(self, order: Order, **options: Any) -> Loader:
         # A GPU normalises without taking time from the cores that read the next batches.
         scaled = distributed.device().type == "cpu"
@@ -299,7 +335,7 @@ class Trainer:
         if not means or not (self.config.patience or self.config.kept == "best"):
             return
         if self.best.improved(sum(means.values()) / len(means), self.step):
-            self.best.weights = self.ema.state()
+            self.best.keep(self.ema.share(), self.engine.buffers())
 
     @torch.no_grad()
     def _mean_losses(self, network: nn.Module, order: Order) -> dict[str, float]:
@@ -318,14 +354,10 @@ class Trainer:
 
     def _save(self, digest: str) -> None:
         self._mark("writes a checkpoint")
-        # All processes take part: what is sharded is collected on rank 0.
-        tensors = {
-            "weights": self.engine.weights(),
-            "average": self.ema.state(),
-            "moments": self.engine.moments(),
-        }
-        if self.best.weights:
-            tensors["best"] = self.best.weights
+        shares = {**self.engine.shares(), "average": {"": self.ema.share()}}
+        more = {"weights": self.engine.others()}
+        if self.best.share:
+            shares["best"], more["best"] = {"": self.best.share}, self.best.buffers
         values = {
             "fingerprint": digest,
             "samples": self.step * self.config.batch_size,
@@ -336,8 +368,10 @@ class Trainer:
             **self._record,
         }
         with distributed.fail_together():
-            if distributed.rank() == 0:
-                self._writer.save(self.step, tensors, values)
+            # Before the copies are made: of two checkpoints they would take twice the room.
+            self._writer.wait()
+        share = self.engine.saved(shares, more, copied=self._writer.background)
+        self._writer.save(self.step, share, values)
 
 
 class _MicroBatches:

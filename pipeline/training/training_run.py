@@ -6,7 +6,6 @@ import sys
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -231,19 +230,10 @@ def _finished(folder: Path, digest: str) -> bool:
 
 def _save_model(config: TrainingStage, model: Model, trainer: Trainer, digest: str) -> None:
     """Write the model folder from the averaged weights, or the best of them, and finish the run."""
-    with distributed.fail_together(), trainer.ema.network() as network:
+    with distributed.fail_together():
         if distributed.rank() != 0:
             return
-        if config.loop.kept == "best" and not trainer.best.weights:
-            print(
-                "WARNING: kept=best, but no validation had a finite loss: the model gets the last weights",
-                file=sys.stderr,
-                flush=True,
-            )
-        elif config.loop.kept == "best":
-            # The averaged network is lent: its weights are taken back when the context ends.
-            network = deepcopy(network)
-            network.load_state_dict(trainer.best.weights)
+        network = trainer.trained_network()
         replace(model, network=merged(network)).save(config.output / "model")
         summary = {"steps": trainer.step, "parameters": _num_parameters(network)}
         run_folder.finish(config.output, digest, summary)

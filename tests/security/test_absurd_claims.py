@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from pelagos.models.context import Signature
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.pipeline.cli import app, reported
-from pelagos.pipeline.engine import checkpoint
+from pelagos.pipeline.engine import checkpoint, checkpoint_writer
+from pelagos.pipeline.engine.saved_tensors import whole_share
 from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.preprocessing.errors import DamagedFileError, PelagosError
 from pelagos.preprocessing.files.durable import json_checksum, sha256
@@ -125,7 +126,8 @@ def test_weights_of_a_model(tmp_path: Path) -> None:
 
 
 def test_weights_of_a_checkpoint(tmp_path: Path) -> None:
-    path = checkpoint.save(tmp_path, 1, {}, {})
+    checkpoint_writer.save(tmp_path, 1, whole_share({}), {})
+    path = checkpoint.path_of(tmp_path, 1)
     claim(path / "weights.safetensors")
     state = json.loads((path / "state.json").read_text())
     state.pop("checksum")

@@ -14,7 +14,8 @@ from typer.testing import CliRunner, Result
 from pelagos.models.context import Signature
 from pelagos.models.networks.network import ExternalConfig
 from pelagos.pipeline.cli import app
-from pelagos.pipeline.engine import checkpoint
+from pelagos.pipeline.engine import checkpoint, checkpoint_writer
+from pelagos.pipeline.engine.saved_tensors import whole_share
 from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
@@ -132,7 +133,8 @@ def test_a_registered_version_runs_nothing(model: Path, mark: Path, tmp_path: Pa
 
 
 def test_a_checkpoint_runs_nothing(mark: Path, tmp_path: Path) -> None:
-    path = checkpoint.save(tmp_path, 1, {}, {"config": {"network": NETWORK}})
+    path = checkpoint.path_of(tmp_path, 1)
+    checkpoint_writer.save(tmp_path, 1, whole_share({}), {"config": {"network": NETWORK}})
     assert checkpoint.load(path)[1]["config"]["network"] == NETWORK
     assert not mark.exists()
 

@@ -89,7 +89,6 @@ def test_one_process_needs_no_peers() -> None:
     assert distributed.all_sum([1.5, -2.0]) == [1.5, -2.0]
     assert distributed.broadcast(7) == 7
     part = torch.arange(3.0)
-    assert [rank for rank, _ in distributed.parts_on_root(part, split=True)] == [0]
     assert distributed.all_gather(part)[0] is part
     with distributed.fail_together():
         pass
@@ -107,8 +106,6 @@ def exchange(folder: str) -> None:
         "mean": [tensor.tolist() for tensor in tensors],
         "root": distributed.broadcast(40 + rank),
         "gathered": [part.tolist() for part in distributed.all_gather(own)],
-        "split": [(r, part.tolist()) for r, part in distributed.parts_on_root(own, split=True)],
-        "same": [(r, part.tolist()) for r, part in distributed.parts_on_root(own, split=False)],
     }
     try:
         with distributed.fail_together():
@@ -123,12 +120,10 @@ def exchange(folder: str) -> None:
 def test_three_processes_exchange_values_and_fail_together(tmp_path: Path) -> None:
     processes.run(Path(__file__), "exchange", 3, {"folder": str(tmp_path)})
     found = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(3)]
-    for rank, values in enumerate(found):
+    for values in found:
         assert values["sum"] == [3.0, 3.0]
         assert values["mean"] == [[1.0, 1.0], [10.0]]
         assert values["root"] == 40
         assert values["gathered"] == [[0, 0], [1, 1], [2, 4]]
-        assert values["split"] == ([[0, [0, 0]], [1, [1, 1]], [2, [2, 4]]] if rank == 0 else [])
-        assert values["same"] == ([[0, [0, 0]]] if rank == 0 else [])
     errors = [values["error"].split(":")[0] for values in found]
     assert errors == ["PeerError", "ValueError", "PeerError"]

@@ -8,12 +8,11 @@ import numpy as np
 import processes
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch.overrides import TorchFunctionMode
 
 from pelagos.models.losses import LossConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
-from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.engine import checkpoint, checkpoint_writer, distributed
 from pelagos.pipeline.engine.engine import EngineConfig
 from pelagos.pipeline.runs.model_folder import signature_of
 from pelagos.pipeline.training.objective import ObjectiveConfig
@@ -45,8 +44,9 @@ class Branched(torch.nn.Module):
 def program(runs: list[dict[str, Any]]) -> None:
     """What each process does: one run after the other."""
     distributed.start()
+    peers = checkpoint_writer.Peers()
     for arguments in runs:
-        train(**arguments)
+        train(**arguments, peers=peers)
     distributed.stop()
 
 
@@ -60,6 +60,8 @@ def train(
     precision: str = "float32",
     poison: bool = False,
     like_gpu: bool = False,
+    *,
+    peers: checkpoint_writer.Peers,
 ) -> None:
     """Steps start to stop of a small run, after the state of another; keeps losses and states by name."""
     if like_gpu:
@@ -76,7 +78,7 @@ def train(
     world, rank = distributed.world(), distributed.rank()
     engine = config.build(network, optimizer, 2, BATCH // 2 // world)
     if start:
-        engine.load(load_file(f"{folder}/{after}.weights"), load_file(f"{folder}/{after}.moments"), start)
+        engine.load(checkpoint.saved_tensors(checkpoint.path_of(Path(folder, after), start))[0], start)
     losses = []
     for step in range(start, stop):
         x = torch.randn(BATCH, 5, generator=torch.Generator().manual_seed(step))
@@ -93,11 +95,10 @@ def train(
             assert not np.isfinite(engine.step(bad, lambda group: group["peak"]).grad_norm)
         info = engine.step(tasks, lambda group, step=step: group["peak"] * (1 - step / STEPS))  # type: ignore[misc]  # a default binds the loop's value
         losses.append([distributed.all_sum([info.loss / world])[0], info.grad_norm])
-    weights, moments = engine.weights(), engine.moments()
     if rank == 0:
         Path(f"{folder}/{name}.json").write_text(json.dumps(losses))
-        save_file(weights, f"{folder}/{name}.weights")
-        save_file(moments, f"{folder}/{name}.moments")
+    share = engine.saved(engine.shares(), {"weights": engine.others()}, copied=False)
+    checkpoint_writer.save(Path(folder, name), stop, share, {}, peers)
     distributed.barrier()
 
 
@@ -165,11 +166,14 @@ def test_a_gradient_that_is_not_finite_moves_nothing(folder: Path, zero_stage: i
 
 @pytest.mark.parametrize("zero_stage", STAGES)
 def test_the_state_is_whole_at_every_stage(folder: Path, zero_stage: int) -> None:
-    for kind in ("weights", "moments"):
-        mine, wanted = (load_file(folder / f"{name}.{kind}") for name in (f"whole{zero_stage}", "one"))
-        assert mine.keys() == wanted.keys()
+    whole, one = (
+        checkpoint.load(checkpoint.path_of(folder / name, STEPS))[0] for name in (f"whole{zero_stage}", "one")
+    )
+    assert whole.keys() == one.keys() == {"weights", "moments"}
+    for kind, wanted in one.items():
+        assert whole[kind].keys() == wanted.keys()
         for name, tensor in wanted.items():
-            torch.testing.assert_close(mine[name], tensor, rtol=2e-4, atol=1e-7)
+            torch.testing.assert_close(whole[kind][name], tensor, rtol=2e-4, atol=1e-7)
 
 
 def test_bf16_follows_float32_at_its_own_precision(folder: Path) -> None:

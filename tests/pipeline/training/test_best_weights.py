@@ -28,15 +28,22 @@ def test_it_comes_back_from_a_checkpoint() -> None:
     best = BestWeights()
     best.improved(2.0, 3)
     best.improved(2.5, 6)
-    best.weights = {"w": torch.ones(2)}
     other = BestWeights()
-    other.load(best.values(), best.weights)
+    other.load(best.values())
     assert (other.score, other.step, other.waited) == (2.0, 3, 1)
-    assert torch.equal(other.weights["w"], torch.ones(2))
+
+
+def test_what_it_keeps_does_not_change_with_the_weights() -> None:
+    best, weights, buffer = BestWeights(), torch.ones(2), torch.zeros(1)
+    best.keep([weights], {"b": buffer})
+    weights += 1
+    buffer += 1
+    assert torch.equal(best.share[0], torch.ones(2))
+    assert torch.equal(best.buffers["b"], torch.zeros(1))
 
 
 def test_before_the_first_validation_there_is_nothing_to_keep() -> None:
     best = BestWeights()
     assert best.values() == {}
-    best.load({}, {})
+    best.load({})
     assert (best.score, best.step) == (float("inf"), 0)

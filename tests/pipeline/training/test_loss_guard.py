@@ -121,8 +121,15 @@ def program(folder: str, zero_stage: int) -> None:
         x = torch.full((1, 4), 1.0 + step)
         info = engine.step([lambda net, x=x, scale=scale: net(x).square().sum() * scale], lambda group: 0.1)  # type: ignore[misc]  # a default binds the loop's value
         assert math.isfinite(info.grad_norm) == (step != 1)
-        weights, moments = engine.weights(), engine.moments()
-        states.append({key: value.clone() for key, value in (weights | moments).items()})
+        shards, moments = engine.shards, engine.moments
+        held = {"weight": engine.partitions} | moments
+        states.append(
+            {
+                f"{kind}.{n}": t.clone()
+                for kind, parts in held.items()
+                for n, t in shards.everywhere(parts).items()
+            }
+        )
     steps = [float(engine.base.state[piece]["step"]) for piece in engine.partitions]
     if distributed.rank() == 0:
         same = [all(torch.equal(a[key], b[key]) for key in a) for a, b in pairwise(states)]

@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 import torch
 
-from pelagos.pipeline.engine import checkpoint
+from pelagos.pipeline.engine import checkpoint, checkpoint_writer
+from pelagos.pipeline.engine.saved_tensors import whole_share
 from pelagos.pipeline.tracking.code_version import PACKAGES
 from pelagos.pipeline.training.surroundings import differences, surroundings
 from pelagos.pipeline.training.trainer import Trainer
@@ -46,7 +47,7 @@ def test_a_resumed_run_says_and_keeps_what_differs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = surroundings()
-    checkpoint.save(tmp_path, 5, {}, {**now, "threads": now["threads"] + 1})
+    checkpoint_writer.save(tmp_path, 5, whole_share({}), {**now, "threads": now["threads"] + 1})
     _, values = checkpoint.load(checkpoint.path_of(tmp_path, 5))
     trainer = cast("Any", Trainer).__new__(Trainer)
     trainer._record = now

@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-import math
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,6 +14,8 @@ from pydantic import BaseModel
 
 from pelagos.models.context import Signature
 from pelagos.models.networks.unet import UNetConfig
+from pelagos.pipeline.engine import checkpoint_writer, distributed
+from pelagos.pipeline.engine.engine import EngineConfig
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.runs.run_folder import fingerprint
@@ -23,7 +23,7 @@ from pelagos.pipeline.stages.finetune import FinetuneStage
 from pelagos.pipeline.stages.pretrain import PretrainStage
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training import training_run
-from pelagos.pipeline.training.best_weights import BestWeights
+from pelagos.pipeline.training.trainer import Trainer
 from pelagos.pipeline.training.training_run import TrainingStage, store_input
 from pelagos.preprocessing.config import ChangeableMark
 from pelagos.preprocessing.errors import DataError, StoppedError
@@ -188,11 +188,13 @@ def test_the_last_weights_are_kept_where_no_validation_was_finite(
     unet = UNetConfig(dims=(4, 8), depth=1, kernel=3)
     signature = Signature(("u",), ("u",), shape=(8, 8))
     model = Model(unet, unet.build(signature), signature, {})
-    best = BestWeights()
-    assert not any(best.improved(score, step) for step, score in enumerate([math.inf, math.nan]))
-    trainer: Any = SimpleNamespace(
-        ema=SimpleNamespace(network=lambda: nullcontext(model.network)), best=best, step=2
-    )
+    distributed.start()
+    engine = EngineConfig().build(model.network, torch.optim.AdamW(model.network.parameters()), 1, 1)
+    shares = {"average": {"": engine.shares()["weights"][""]}}
+    checkpoint_writer.save(tmp_path / "checkpoints", 2, engine.saved(shares, {}, copied=False), {})
+    trainer = cast("Any", Trainer).__new__(Trainer)
+    trainer.config, trainer.engine = config.loop, engine
+    trainer.folder, trainer.step = tmp_path / "checkpoints", 2
     training_run._save_model(config, model, trainer, "mine")
     assert "no validation had a finite loss" in capsys.readouterr().err
     saved = load(tmp_path / "model").network.state_dict()

@@ -115,6 +115,10 @@ class CountingStore(dict[str, bytes]):
         self.requests += 1
         return all(key in self for key in keys)
 
+    def delete_key(self, key: str) -> bool:
+        self.requests += 1
+        return self.pop(key, None) is not None
+
 
 def test_heartbeats_ask_a_store_in_proportion_to_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     requests = {}
