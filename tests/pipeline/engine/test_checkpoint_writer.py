@@ -191,7 +191,7 @@ def test_a_checkpoint_takes_no_more_memory_than_a_share_and_one_piece(together: 
 
 
 def test_what_one_process_cannot_write_is_no_checkpoint_on_any(together: Path) -> None:
-    assert "rank-00002.safetensors" in told(together, 2)["error"]
+    assert "Is a directory" in told(together, 2)["error"]
     assert told(together, 0)["error"].startswith("a checkpoint could not be written")
     assert "rank 2: " in told(together, 0)["error"]
     assert "error" not in told(together, 1)
