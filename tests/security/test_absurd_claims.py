@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 import zarr
 from typer.testing import CliRunner
 
@@ -125,13 +126,16 @@ def test_weights_of_a_model(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_weights_of_a_checkpoint(tmp_path: Path) -> None:
-    checkpoint_writer.save(tmp_path, 1, whole_share({}), {})
+@pytest.mark.parametrize("name", ["rank-00000.safetensors", "weights.safetensors"])
+def test_weights_of_a_checkpoint(tmp_path: Path, name: str) -> None:
+    checkpoint_writer.save(tmp_path, 1, whole_share({"weights": {"w": torch.ones(8)}}), {})
     path = checkpoint.path_of(tmp_path, 1)
-    claim(path / "weights.safetensors")
+    claim(path / name)
     state = json.loads((path / "state.json").read_text())
     state.pop("checksum")
-    state["sha256"] = {"weights.safetensors": sha256(path / "weights.safetensors")}
+    if name == "weights.safetensors":  # as earlier versions wrote them
+        state.pop("pieces")
+    state["sha256"] = {name: sha256(path / name)}
     (path / "state.json").write_text(json.dumps({**state, "checksum": json_checksum(state, finite=False)}))
     with pytest.raises(DamagedFileError, match="cannot be read as safetensors"):
         checkpoint.load(path)
