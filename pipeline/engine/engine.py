@@ -240,13 +240,17 @@ class Engine:
             self.base.state[partition]["step"].fill_(step)
 
     def filled(self, saved: SavedTensors, group: str) -> nn.Module:
-        """The hollow network with the weights and buffers of a group of a checkpoint, as views of its files."""
+        """A copy of the network in eval mode on the host; its weights and buffers are views of a checkpoint's files."""
         buffers = self.buffers()
-        for name, tensor in [*self.hollow.named_parameters(), *self.hollow.named_buffers()]:
-            if name in self.shards.names or name in buffers:
-                tensor.data = saved.tensor(group, name)
+        weights = {
+            id(one): nn.Parameter(saved.tensor(group, name), requires_grad=False)
+            for name, one in self.hollow.named_parameters()
+        }
+        network = deepcopy(self.hollow, weights)
+        for name, buffer in network.named_buffers():
+            buffer.data = saved.tensor(group, name) if name in buffers else buffer.data.cpu()
         # It also makes modules drop what they cache of earlier weights.
-        return self.hollow.eval()
+        return network.eval()
 
     def others(self) -> dict[str, Tensor]:
         """Buffers and frozen weights, which every process has whole."""
