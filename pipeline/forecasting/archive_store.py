@@ -20,7 +20,7 @@ from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.fields.select_fields import select_fields
-from pelagos.preprocessing.fields.solar_forcing import ForcingName
+from pelagos.preprocessing.fields.solar_forcing import ForcingName, PlaceName
 from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.quantities.date_axis import DateAxis
 from pelagos.preprocessing.quantities.units import conversion
@@ -108,6 +108,7 @@ def _options(ds: xr.Dataset, domain: Domain, given: FieldOptions) -> FieldOption
     wanted = {one.name: one for one in domain.inputs if back.get(one.name, one.name) in ds}
     clock = set(get_args(ForcingName))
     computed = [one.name for one in domain.inputs if one.name in clock and one.name not in wanted]
+    placed = [one.name for one in domain.inputs if one.name in get_args(PlaceName)]
     dated = dates.is_dated(ds["time"].values) and ds.attrs["grid"] == "latlon"
     levels = list(dict.fromkeys(one.level for one in domain.inputs if one.level is not None))
     arrays = {name: ds[back.get(name, name)] for name in wanted}
@@ -122,6 +123,9 @@ def _options(ds: xr.Dataset, domain: Domain, given: FieldOptions) -> FieldOption
             name: one.transform.model_dump() for name, one in wanted.items() if one.transform is not None
         },
         "forcings": tuple(computed) if dated else (),
+        "places": tuple(name for name in placed if name not in wanted)
+        if ds.attrs["grid"] == "latlon"
+        else (),
         "missing": "keep",
     }
     return FieldOptions.model_validate({**options, **given.model_dump(exclude_unset=True)})

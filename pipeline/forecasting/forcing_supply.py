@@ -6,7 +6,7 @@ where that is asked for.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pelagos.evaluation.forecast_plan import ForecastPlan
 from pelagos.evaluation.truth import scalar_values
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.fields.solar_forcing import FORCINGS, Clock
+from pelagos.preprocessing.fields.solar_forcing import FORCINGS, Clock, PlaceName, place_field, time_between
 from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.quantities.units import conversion
 from pelagos.preprocessing.store.store import Store
@@ -76,7 +76,7 @@ class ForcingSupply:
             if place is None:
                 raise DataError(self._refusal(variable, frame))
             if isinstance(place, str):
-                out[channel] = _CLOCK[variable.name](self._date(frame)[None], self.store.grid)[0]
+                out[channel] = self._clock(variable, frame)
                 continue
             store, position = place
             key = (id(store), *position)
@@ -95,6 +95,10 @@ class ForcingSupply:
         read: dict[int, Fields] = {}
         for channel, variable in enumerate(variables):
             store = self._static_store(variable)
+            if store is None and self._placed(variable):
+                name: Any = variable.name
+                out[channel] = place_field(name, self.store.grid)
+                continue
             if store is None:
                 raise DataError(
                     f"{self.store.path} lacks the static field {variable.key}, which the model has: give"
@@ -121,7 +125,7 @@ class ForcingSupply:
             for found in (*store.variables, *store.static_variables):
                 if found.key == variable.key:
                     return found
-        return variable if self._clocked(variable) else None
+        return variable if self._clocked(variable) or self._placed(variable) else None
 
     def _place(
         self, variable: Variable, trajectory: int, frame: int
@@ -141,6 +145,16 @@ class ForcingSupply:
 
     def _clocked(self, variable: Variable) -> bool:
         return variable.key in _CLOCK and self.store.dates is not None and self.store.grid.kind == "latlon"
+
+    def _placed(self, variable: Variable) -> bool:
+        return variable.key in get_args(PlaceName) and self.store.grid.kind == "latlon"
+
+    def _clock(self, variable: Variable, frame: int) -> Fields:
+        """(H, W) a forcing at the date of a frame, which may lie beyond the store's end."""
+        assert self.store.dates is not None
+        first = self.store.dates.at(np.arange(min(2, self.store.num_times)))
+        made = _CLOCK[variable.name](self._date(frame)[None], self.store.grid, time_between(first))
+        return np.asarray(made[0], np.float32)
 
     def _date(self, frame: int) -> Any:
         assert self.store.dates is not None

@@ -8,7 +8,7 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.fields.accumulation import Accumulation
 from pelagos.preprocessing.fields.regrid import Regrid
-from pelagos.preprocessing.fields.solar_forcing import ForcingName
+from pelagos.preprocessing.fields.solar_forcing import ForcingName, PlaceName
 from pelagos.preprocessing.fields.store_channel import LinearConversion
 from pelagos.preprocessing.quantities.units import conversion
 from pelagos.preprocessing.store.split import AxisRange
@@ -91,7 +91,9 @@ class FieldOptions(Config):
         deaccumulate: fields that are sums since the start of a forecast or a day, to be sums of each step.
         convert: changes of units.
         transforms: functions of the values after the change of units; forecasts and scores undo them.
-        forcings: channels computed from time and place, for dated fields on latitudes and longitudes.
+        forcings: channels computed from time and place, for dated fields on latitudes and longitudes: the sun's hour
+            and season, and its radiation at the top of the atmosphere, at the time and from the frame before.
+        places: static channels computed from latitudes and longitudes.
         subset: the part of trajectories, times, levels and the grid to take.
         regrid: another grid, after `subset`.
         coarsen: side of the blocks of cells to average, instead of `regrid`.
@@ -108,6 +110,7 @@ class FieldOptions(Config):
     convert: dict[str, Conversion] = Field(default_factory=dict)
     transforms: dict[str, Annotated[Transform, BeforeValidator(_kinded)]] = Field(default_factory=dict)
     forcings: tuple[ForcingName, ...] = ()
+    places: tuple[PlaceName, ...] = ()
     subset: Subset = Subset()
     regrid: Regrid | None = None
     coarsen: PositiveInt = 1

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.errors import DamagedFileError, PelagosError
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.mantissa import round_mantissa
-from pelagos.preprocessing.fields.solar_forcing import FORCINGS
+from pelagos.preprocessing.fields.solar_forcing import FORCINGS, place_field, time_between
 from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.fields.target_grid import TargetGrid
 from pelagos.preprocessing.grid import Grid
@@ -71,7 +71,9 @@ class FieldReader:
     @property
     def varying_static(self) -> bool:
         """Whether any static field differs between trajectories."""
-        return any("trajectory" in self.dataset[channel.source].dims for channel in self.static)
+        return any(
+            "trajectory" in self.dataset[channel.source].dims for channel in self.static if channel.source
+        )
 
     def read(self, trajectories: slice, times: slice) -> NDArray[np.float32]:
         """(N, T, C, H, W) stored values, not yet rounded.
@@ -84,8 +86,8 @@ class FieldReader:
         for number, channel in enumerate(self.state):
             if not channel.source:
                 name: Any = channel.variable.name
-                for rows, valid in self._dates(trajectories, times):
-                    out[rows, :, number] = FORCINGS[name](valid, self.grid)
+                for rows, valid, step in self._dates(trajectories, times):
+                    out[rows, :, number] = FORCINGS[name](valid, self.grid, step)
         # Each field of the source once, however many of its levels are channels.
         for source in dict.fromkeys(channel.source for channel in self.state if channel.source):
             array = self.dataset[source]
@@ -94,16 +96,17 @@ class FieldReader:
                 self._store(out[rows, columns], self.state, source, array.isel(where))
         return out
 
-    def _dates(self, trajectories: slice, times: slice) -> Iterator[tuple[slice, NDArray[Any]]]:
-        """The dates at which the frames of trajectories are valid: the same for all, or of each forecast its own."""
+    def _dates(self, trajectories: slice, times: slice) -> Iterator[tuple[slice, NDArray[Any], float]]:
+        """The dates at which the frames of trajectories are valid, of all or of each forecast, and between them [s]."""
         axis = self.axis[times]
         if dates.is_dated(axis):
-            yield slice(None), axis
+            yield slice(None), axis, time_between(self.axis)
             return
         scale, _ = conversion(self.time_units, "s")
         starts = self.dataset["start"].values[trajectories]
         for row, start in enumerate(dates.seconds(starts)):
-            yield slice(row, row + 1), dates.from_seconds(np.rint(start + scale * axis), starts)
+            valid = dates.from_seconds(np.rint(start + scale * axis), starts)
+            yield slice(row, row + 1), valid, scale * float(np.diff(self.axis[:2]).sum())
 
     def read_static(self, trajectories: slice) -> NDArray[np.float32]:
         """(N, C, H, W) stored static fields; N is 1 where no field differs between trajectories.
@@ -113,7 +116,11 @@ class FieldReader:
         """
         num = trajectories.stop - trajectories.start if self.varying_static else 1
         out = np.empty((num, len(self.static), *self.grid.shape), np.float32)
-        for channel in self.static:
+        for number, channel in enumerate(self.static):
+            if not channel.source:
+                name: Any = channel.variable.name
+                out[:, number] = place_field(name, self.grid)
+                continue
             array = self.dataset[channel.source]
             where = {"trajectory": trajectories} if "trajectory" in array.dims else {}
             self._store(out, self.static, channel.source, array.isel(where))
@@ -130,12 +137,12 @@ class FieldReader:
             yield from self._exact(self.state, source, self._load(source, array))
 
     def exact_static(self, trajectory: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """The number of each static channel, and its values (1, H, W) before they become float32.
+        """The number of each static channel but computed ones, and its values (1, H, W) before they become float32.
 
         Raises:
             DamagedFileError: the source cannot be read; the message names its files.
         """
-        for source in dict.fromkeys(channel.source for channel in self.static):
+        for source in dict.fromkeys(channel.source for channel in self.static if channel.source):
             array = self.dataset[source]
             where = {"trajectory": trajectory} if "trajectory" in array.dims else {}
             yield from self._exact(self.static, source, self._load(source, array.isel(where))[None])

@@ -13,7 +13,12 @@ from pelagos.preprocessing.fields.accumulation import say_sums, step_sums
 from pelagos.preprocessing.fields.field_options import FieldOptions, Subset
 from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.fields.marked_values import without_marks
-from pelagos.preprocessing.fields.solar_forcing import ForcingName, forcing_variable
+from pelagos.preprocessing.fields.solar_forcing import (
+    ForcingName,
+    PlaceName,
+    forcing_variable,
+    place_variable,
+)
 from pelagos.preprocessing.fields.store_channel import LinearConversion, StoreChannel
 from pelagos.preprocessing.fields.target_grid import target_grid
 from pelagos.preprocessing.grid import Grid
@@ -48,6 +53,7 @@ def select_fields(ds: xr.Dataset, options: FieldOptions) -> FieldReader:
     channels = [channel for name in names for channel in _channels(ds, name, options)]
     dated = dates.is_dated(axis) or "start" in ds.coords
     channels += [_forcing(name, dated, target.grid) for name in options.forcings]
+    channels += [_place(name, target.grid) for name in options.places]
     state = [channel for role in _ORDER for channel in channels if channel.variable.role == role]
     static = [channel for channel in channels if channel.variable.role == "static"]
     _check_unique([channel.variable for channel in (*state, *static)])
@@ -246,6 +252,12 @@ def _forcing(name: ForcingName, dated: bool, grid: Grid) -> StoreChannel:
     if grid.kind != "latlon":
         raise ConfigError(f"forcings: {name} needs longitudes, but the grid is {grid.kind}")
     return StoreChannel(variable=forcing_variable(name), source="")
+
+
+def _place(name: PlaceName, grid: Grid) -> StoreChannel:
+    if grid.kind != "latlon":
+        raise ConfigError(f"places: {name} needs latitudes and longitudes, but the grid is {grid.kind}")
+    return StoreChannel(variable=place_variable(name), source="")
 
 
 def _check_unique(variables: list[Variable]) -> None:

@@ -29,7 +29,7 @@ class StoreChannel:
 
     Attributes:
         variable: the variable that is stored.
-        source: name of the source's data variable; empty for a computed forcing.
+        source: name of the source's data variable; empty for a computed field.
         level: position on the source's level axis; None for a field without levels.
         conversion: change of units, made before the variable's transform.
         bits: number of mantissa bits to keep; None for all.

@@ -30,4 +30,25 @@ def test_forcings_follow_sun_and_calendar(tmp_path: Path) -> None:
 def test_leap_years_have_their_own_length() -> None:
     grid = Grid("latlon", np.array([0.0]), np.array([0.0]))
     dates = np.array(["2004-01-01", "2004-07-02", "2003-01-01"], "datetime64[s]")
-    assert FORCINGS["cos_year"](dates, grid)[:, 0, 0] == pytest.approx([1, -1, 1], abs=1e-12)
+    assert FORCINGS["cos_year"](dates, grid, 0.0)[:, 0, 0] == pytest.approx([1, -1, 1], abs=1e-12)
+
+
+def test_places_and_insolation_are_channels(tmp_path: Path) -> None:
+    found = analytic_fields(
+        tmp_path,
+        {"dates": True, "latlon": True},
+        forcings=["insolation", "mean_insolation"],
+        places=["sin_latitude", "cos_longitude", "cell_area"],
+    )
+    static = found.read_static(slice(0, 1))[0]
+    assert [channel.variable.role for channel in found.static] == ["static"] * 3
+    assert static[0, :, 0] == pytest.approx(np.sin(np.deg2rad(found.grid.y)), abs=1e-6)
+    assert static[1, 0] == pytest.approx(np.cos(np.deg2rad(found.grid.x)), abs=1e-6)
+    assert static[2].mean() == pytest.approx(1, abs=1e-6)
+    block = found.read(*EVERYTHING)[:, :, -2:]
+    # The mean over the hours before is that of what the sun shines within them.
+    axis = found.axis
+    step = axis[1] - axis[0]
+    within = axis[2] - step * (np.arange(100) + 0.5) / 100
+    sampled = FORCINGS["insolation"](within.astype("datetime64[s]"), found.grid, 0.0).mean(axis=0)
+    assert block[0, 2, 1] == pytest.approx(sampled, abs=5)

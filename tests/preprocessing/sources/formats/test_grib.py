@@ -280,7 +280,7 @@ def test_forcings_follow_the_valid_dates_of_forecasts(tmp_path: Path) -> None:
         valid = np.array([f"2020-01-0{day}T06", f"2020-01-0{day}T12"], "M8[s]")
         names: tuple[ForcingName, ...] = ("cos_local_time", "sin_year")
         for column, name in enumerate(names, start=1):
-            expected = FORCINGS[name](valid, fields.grid).astype(np.float32)
+            expected = FORCINGS[name](valid, fields.grid, 0.0).astype(np.float32)
             np.testing.assert_array_equal(read[row, :, column], expected)
 
 
