@@ -19,7 +19,7 @@ from pelagos.preprocessing.quantities import dates
 Array = NDArray[np.float64]
 LeadTimes = Sequence[float] | Array | xr.DataArray
 BaselineName = Literal[
-    "persistence", "climatology", "seasonal_climatology", "linear_extrapolation", "stencil"
+    "persistence", "climatology", "seasonal_climatology", "linear_extrapolation", "stencil", "regression"
 ]
 DAY = 86400.0  # seconds
 
@@ -131,7 +131,7 @@ class LinearStencil:
         triangle = np.empty((0, split + len(variables)))
         for frames_NCHW in _blocks(training):
             normal = (frames_NCHW - mean[:, None, None]) / std[:, None, None]
-            inputs = _features(normal[:-1], grid, radius)
+            inputs = neighbourhood(normal[:-1], grid, radius)
             targets = np.moveaxis(normal[1:], 1, -1).reshape(len(inputs), -1)
             rows = np.concatenate([inputs, targets], axis=1)[~np.isnan(targets).any(axis=1)]
             # The triangle of a QR of all rows so far: least squares in bounded memory, without squaring the
@@ -175,7 +175,7 @@ class LinearStencil:
 
     def _advance(self, state_NCHW: Array, grid: Grid) -> Array:
         normal = (state_NCHW - self.mean[:, None, None]) / self.std[:, None, None]
-        following = _features(normal, grid, self.radius) @ self.coefficients
+        following = neighbourhood(normal, grid, self.radius) @ self.coefficients
         n, c, h, w = state_NCHW.shape
         physical = following.reshape(n, h, w, c) * self.std + self.mean
         return np.where(np.isnan(state_NCHW), np.nan, np.moveaxis(physical, -1, 1))
@@ -230,7 +230,7 @@ def _blocks(training: xr.Dataset) -> Iterator[Array]:
         yield np.stack([block[name].values.astype(np.float64) for name in variable_names(block)], axis=1)
 
 
-def _features(frames_NCHW: Array, grid: Grid, radius: int) -> Array:
+def neighbourhood(frames_NCHW: Array, grid: Grid, radius: int) -> Array:
     """(N·H·W, C·(2 radius + 1)² + 1) the neighbourhood of every point and a constant; missing is 0."""
     padded = _padded(np.nan_to_num(frames_NCHW, nan=0.0, posinf=np.inf, neginf=-np.inf), grid, radius)
     width = 2 * radius + 1

@@ -17,6 +17,7 @@ from pelagos.evaluation.streaming.chosen_scores import EQUAL, HEADLINE_ALONE, Ch
 from pelagos.evaluation.streaming.evaluator import Evaluator, FrameSink, moments_of
 from pelagos.evaluation.streaming.frame_sources import FrameSource, LabelledFrames, StoredFrames, baseline
 from pelagos.evaluation.streaming.region import WHOLE, Region
+from pelagos.evaluation.streaming.regression_frames import RegressionFrames
 from pelagos.evaluation.streaming.score_archive import labelled, sums_of
 from pelagos.evaluation.streaming.score_chances import score_chances
 from pelagos.evaluation.streaming.score_plan import TRUTH, ScorePlan
@@ -126,11 +127,11 @@ def make_evaluator(
     if TRUTH in sources:
         raise DataError(f"a method cannot be called {TRUTH!r}: that is what it is held against")
     truth = StoredFrames(store, plan, tuple(variables))
-    seasonal = SeasonalFrames(truth, training_split)
+    seasonal, regression = SeasonalFrames(truth, training_split), RegressionFrames(truth, training_split)
     everything = dict(sources)
     for name in baseline_names:
-        is_seasonal = name == "seasonal_climatology"
-        everything[name] = seasonal if is_seasonal else baseline(name, truth, training_split)
+        fitted: dict[str, FrameSource] = {"seasonal_climatology": seasonal, "regression": regression}
+        everything[name] = fitted.get(name) or baseline(name, truth, training_split)
     score_plan = ScorePlan.of(
         plan,
         store,

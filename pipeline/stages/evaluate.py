@@ -22,6 +22,7 @@ from pelagos.evaluation.streaming.evaluator import Evaluator
 from pelagos.evaluation.streaming.frame_sources import FrameSource
 from pelagos.evaluation.streaming.rain_history import RainConfig
 from pelagos.evaluation.streaming.region import RegionChoice, make_regions
+from pelagos.evaluation.streaming.regression_frames import RegressionFrames
 from pelagos.evaluation.streaming.score_archive import labelled, read_attributes, read_scores, write_scores
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation, describe_scores, make_evaluator
@@ -62,7 +63,8 @@ class EvaluateStage(Config):
         baselines: `persistence` repeats the initial frame; `linear_extrapolation` goes on as in the step before it;
             `climatology` is the mean over the training split by hour of the day; `stencil` is a linear map of each
             point's neighbourhood, fitted to the training split; `seasonal_climatology` is the mean by day of the year
-            and time of day over the days around, which needs dates.
+            and time of day over the days around, which needs dates; `regression` is a linear map, for each lead time,
+            of all variables in a point's neighbourhood and a frame before, of forcings and of hour and season.
         solver: the equation that the data obey, solved cheaply as the baseline `solver`.
         convention: the benchmark whose scores are computed and printed as well, as its code has them.
         scores: single scores by name beside these.
@@ -253,6 +255,9 @@ def begin(config: EvaluateStage) -> EvaluationRun:
     facts = {
         name: {"model": config.models[name], "horizon": one.fit.horizon} for name, one in forecasters.items()
     }
+    regression = evaluator.sources.get("regression")
+    if isinstance(regression, RegressionFrames):
+        facts["regression"] = {"model": regression.describe(), "horizon": None}
     if config.solver:
         facts[SOLVER] = {"model": config.solver.describe(store.grid.shape), "horizon": None}
     return EvaluationRun(config, store, evaluator, archive, files, facts)
@@ -390,5 +395,7 @@ def _print_scores(evaluation: Evaluation) -> None:
     for describe in (interval_lines, convention_lines, horizon_lines):
         if lines := describe(evaluation.scores):
             print("\n".join(["", *lines]))
+    if fitted := evaluation.scores["models"].get("regression"):
+        print(f"note: regression: {fitted['model']}")
     for line in describe_left_out(evaluation.scores):
         print(f"note: {line}")
