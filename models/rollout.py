@@ -3,7 +3,8 @@
 Shapes: B samples, P prognostic, S static, F forcing, D diagnostic channels, H rows, W columns.
 """
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -52,6 +53,23 @@ def rollout(
         # Prognostic channels come first in the outputs; diagnostic ones are not fed back.
         state_BPHW = frame_BCHW[:, :num_prognostic]
         yield frame_BCHW
+
+
+class InputHistory:
+    """The inputs of earlier steps that a network of several frames sees, newest first."""
+
+    def __init__(self, earlier: Iterable[Tensor]) -> None:
+        frames = list(earlier)
+        self._earlier = deque(frames, maxlen=len(frames))
+
+    def join(self, fields_BCHW: Tensor) -> Tensor:
+        """The current input, followed by the earlier ones."""
+        # Without history there is nothing to join: `cat` would copy the input at every step.
+        return torch.cat([fields_BCHW, *self._earlier], dim=1) if self._earlier else fields_BCHW
+
+    def push(self, fields_BCHW: Tensor) -> None:
+        """Take the current input in, and let go of the oldest."""
+        self._earlier.appendleft(fields_BCHW)
 
 
 def _zero_missing_points(fields_BCHW: Tensor, mask: Tensor | None) -> Tensor:

@@ -59,6 +59,25 @@ class Variable(Config):
         return self.transform.describe(self.name, self.units) if self.transform else self.units
 
 
+def earlier(variable: Variable, age: int) -> Variable:
+    """A variable a number of frames (of imported networks: steps) before the initial time, as a channel of its own.
+
+    >>> earlier(Variable(name="geopotential", level=500), 6).key
+    'geopotential@500[-6]'
+    """
+    return _marked(variable, f"[-{age}]") if age else variable
+
+
+def at_valid_time(forcing: Variable) -> Variable:
+    """A forcing at the time that is forecast, as a channel of its own."""
+    return _marked(forcing, "[valid]")
+
+
+def _marked(variable: Variable, mark: str) -> Variable:
+    # The key already holds the level; with the level as well it would be there twice.
+    return variable.model_copy(update={"name": f"{variable.key}{mark}", "level": None})
+
+
 def _table(*rows: tuple[str, str, str, str]) -> dict[str, Variable]:
     return {
         name: Variable(name=name, units=units, group=group, long_name=long_name)

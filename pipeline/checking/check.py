@@ -200,13 +200,13 @@ def _describe_data(dataset: Dataset, share: int) -> CheckFinding:
     return CheckFinding(
         "data",
         f"{dataset.store.label}: {dataset.num_samples} samples {where},"
-        f" {share} an epoch, {height} x {width}, {len(layout.inputs)} channels in and {len(layout.outputs)} out",
+        f" {share} an epoch, {height} x {width}, {len(layout.channels)} channels in and {len(layout.outputs)} out",
         {
             "dataset": layout.dataset,
             "samples": dataset.num_samples,
             "samples_per_epoch": share,
             "shape": [height, width],
-            "inputs": list(keys(layout.inputs)),
+            "inputs": list(keys(layout.channels)),
             "outputs": list(keys(layout.outputs)),
         },
     )

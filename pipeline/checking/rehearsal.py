@@ -60,7 +60,7 @@ class RunCost:
 
 
 def _values(layout: Layout) -> int:
-    return (len(layout.inputs) + len(layout.outputs)) * prod(layout.grid.shape)
+    return (len(layout.channels) + len(layout.outputs)) * prod(layout.grid.shape)
 
 
 @dataclass(frozen=True)

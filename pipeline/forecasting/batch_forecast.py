@@ -24,7 +24,7 @@ from pelagos.pipeline.forecasting.ensemble import (
     dropping,
     normal,
 )
-from pelagos.pipeline.forecasting.forecast_inputs import Fields, InputHistory, StoredInputs
+from pelagos.pipeline.forecasting.forecast_inputs import Fields, SeenFrames, StoredInputs
 from pelagos.pipeline.forecasting.strategy import Composite, Mode
 from pelagos.pipeline.runs.domain_fit import DomainFit
 from pelagos.pipeline.runs.model_folder import Domain, context_of
@@ -103,29 +103,38 @@ class BatchForecast:
 
     def _direct(self) -> Iterator[Tensor]:
         """Every lead time from the initial frame."""
-        history = InputHistory(self._inputs.lagged())
-        fields_BCHW = torch.cat([self._state_BCHW, self._inputs.static_BCHW, self._inputs.forcing(0)], dim=1)
-        for step in range(self._steps):
-            lead_B = self._lead_B * (step + 1)
-            frame_BCHW = self._call(history.join(fields_BCHW), lead_B)
-            frame_BCHW = self._obeying(fields_BCHW, frame_BCHW, lead_B)
+        inputs, initial_BCHW = self._inputs, self._inputs.whole(0, self._state_BCHW)
+        known = [initial_BCHW, *inputs.earlier()]
+        for step in range(1, self._steps + 1):
+            lead_B, ahead = self._lead_B * step, inputs.valid_forcing(step * inputs.stride)
+            frame_BCHW = self._call(torch.cat([*known, *ahead], dim=1), lead_B)
+            frame_BCHW = self._obeying(initial_BCHW, frame_BCHW, lead_B)
             yield frame_BCHW.index_fill(1, self._held, 0.0)
 
     def _rollout(self) -> Iterator[Tensor]:
         """Each step from the step before."""
-        history = InputHistory(self._inputs.lagged())
+        inputs, stride, mask = self._inputs, self._inputs.stride, self._output_mask()
+        seen = SeenFrames(inputs)
+
+        def call(fields_BCHW: Tensor, frame: int, frames: int) -> Tensor:
+            ahead = inputs.valid_forcing(frame + frames)
+            return self._call(torch.cat([fields_BCHW, *ahead], dim=1), self._lead_B * (frames / stride))
 
         def advance(fields_BCHW: Tensor) -> Tensor:
-            stirred_BCHW = self._stirred(fields_BCHW)
-            frame_BCHW = self._call(history.join(stirred_BCHW), self._lead_B)
-            history.push(stirred_BCHW)
+            frame, stirred_BCHW = seen.latest, self._stirred(fields_BCHW)
+            known_BCHW = seen.join(stirred_BCHW)
+            # Frames within the step, which later histories reach back to.
+            for within in seen.within:
+                between_BCHW = self._obeying(
+                    fields_BCHW, call(known_BCHW, frame, within), self._lead_B * (within / stride)
+                )
+                state_BCHW = torch.where(mask, between_BCHW, 0.0)[:, : self._state_BCHW.shape[1]]
+                seen.keep(frame + within, state_BCHW)
             # Budgets are those of the frame before: what noise adds to it is no source.
-            return self._obeying(fields_BCHW, frame_BCHW, self._lead_B)
+            return self._obeying(fields_BCHW, call(known_BCHW, frame, stride), self._lead_B)
 
-        forcing = self._inputs.forcing if self._forced else None
-        return rollout(
-            advance, self._state_BCHW, self._inputs.static_BCHW, forcing, self._output_mask(), self._steps
-        )
+        forcing = (lambda step: inputs.forcing(step * stride)) if self._forced else None
+        return rollout(advance, self._state_BCHW, inputs.static_BCHW, forcing, mask, self._steps)
 
     def _composite(self, mode: Composite) -> Iterator[Tensor]:
         """Each lead time by the fewest calls, from the frames on the way there."""
@@ -135,7 +144,7 @@ class BatchForecast:
             path = (0, *mode.path(step))
             before = path[-2]
             fields = [states[before], self._inputs.static_BCHW]
-            fields += [self._inputs.forcing(before)] if self._forced else []
+            fields += [self._inputs.forcing(before * self._inputs.stride)] if self._forced else []
             fields_BCHW, lead_B = torch.cat(fields, dim=1), self._lead_B * (step - before)
             frame_BCHW = self._call(self._stirred(fields_BCHW), lead_B)
             frame_BCHW = torch.where(mask, self._obeying(fields_BCHW, frame_BCHW, lead_B), 0.0)
@@ -209,12 +218,12 @@ class BatchForecast:
         count, movable = state_BCHW.shape[1], self._movable()
         for cycle in range(starts.cycles):
             step = 0 if starts.in_place else cycle - starts.cycles
-            analysis = self._inputs.state(step).nan_to_num(0.0)
-            others = [self._inputs.static_BCHW, self._inputs.forcing(step)]
-            history = InputHistory(self._inputs.lagged(step))
+            inputs, frame = self._inputs, step * self._inputs.stride
+            analysis = inputs.state(frame).nan_to_num(0.0)
+            others = [*inputs.earlier(frame), *inputs.valid_forcing(frame + inputs.stride)]
             control, other = (
                 self._called(
-                    history.join(torch.cat([state, *others], dim=1)), self._lead_B, self._inputs.scalars_BS
+                    torch.cat([inputs.whole(frame, state), *others], dim=1), self._lead_B, inputs.scalars_BS
                 )
                 for state in (analysis, analysis + grown_BCHW)
             )

@@ -1,10 +1,9 @@
-"""What a network is given for a batch of forecasts: fields and parameters of a store, and earlier inputs.
+"""What a network is given for a batch of forecasts: fields and parameters of a store.
 
 Shapes: B samples, C channels, H rows, W columns, S scalars.
 """
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -29,6 +28,8 @@ class StoredInputs:
     Attributes:
         static_BCHW: fields that do not depend on time.
         scalars_BS: parameters of each sample's trajectory.
+        stride: frames of a step.
+        ages: how long before a step's initial frame the others that the network sees lie [frames].
     """
 
     def __init__(
@@ -39,9 +40,11 @@ class StoredInputs:
         stride: int,
         fit: DomainFit | None = None,
         supply: ForcingSupply | None = None,
+        ages: Sequence[int] = (),
     ) -> None:
         self._fit, self._supply = fit or DomainFit(store.grid), supply or ForcingSupply(store)
-        self._store, self._domain, self._samples, self._stride = store, domain, samples, stride
+        self.stride, self.ages = stride, tuple(ages)
+        self._store, self._domain, self._samples = store, domain, samples
         self._prognostic = with_role(domain.inputs, "prognostic")
         self._forcing = with_role(domain.inputs, "forcing")
         static = with_role(domain.inputs, "static")
@@ -50,28 +53,31 @@ class StoredInputs:
         scalars = np.stack([self._supply.scalar_values(domain.scalars, one.trajectory) for one in samples])
         self.scalars_BS = torch.as_tensor(scalars, device=distributed.device())
 
-    def state(self, step: int = 0) -> Tensor:
-        """(B, C, H, W) prognostic fields so many steps after the initial time, NaN where values are missing."""
-        offset = step * self._stride
-        fields = [self._frame(one.trajectory, one.start + offset) for one in self._samples]
+    def state(self, frame: int = 0) -> Tensor:
+        """(B, C, H, W) prognostic fields so many frames after the initial time, NaN where values are missing."""
+        fields = [self._frame(one.trajectory, one.start + frame) for one in self._samples]
         return self._normalised(fields, self._prognostic)
 
-    def forcing(self, step: int) -> Tensor:
-        """(B, C, H, W) forcing fields so many steps after the initial time, or before it where negative."""
-        offset = step * self._stride
+    def forcing(self, frame: int) -> Tensor:
+        """(B, C, H, W) forcing fields so many frames after the initial time, or before it where negative."""
         fields = [
-            self._supply.frame(self._forcing, one.trajectory, one.start + offset) for one in self._samples
+            self._supply.frame(self._forcing, one.trajectory, one.start + frame) for one in self._samples
         ]
         return self._normalised(fields, self._forcing).nan_to_num(0.0)
 
-    def lagged(self, step: int = 0) -> list[Tensor]:
-        """(B, C, H, W) whole inputs of the steps before a step that the network sees, newest first."""
-        return [
-            torch.cat(
-                [self.state(step - age).nan_to_num(0.0), self.static_BCHW, self.forcing(step - age)], dim=1
-            )
-            for age in range(1, self._domain.frames)
-        ]
+    def whole(self, frame: int, state_BCHW: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) all input variables at a frame, with a forecast state in place of the store's."""
+        if state_BCHW is None:
+            state_BCHW = self.state(frame).nan_to_num(0.0)
+        return torch.cat([state_BCHW, self.static_BCHW, self.forcing(frame)], dim=1)
+
+    def earlier(self, frame: int = 0) -> list[Tensor]:
+        """(B, C, H, W) whole inputs before a frame that the network sees, newest first, all from the store."""
+        return [self.whole(frame - age) for age in self.ages]
+
+    def valid_forcing(self, frame: int) -> list[Tensor]:
+        """The forcing at a frame that is forecast, where the network sees it."""
+        return [self.forcing(frame)] if self._domain.sees_valid_forcing else []
 
     def _frame(self, trajectory: int, frame: int) -> Fields:
         """(C, H, W) prognostic fields as stored."""
@@ -88,18 +94,34 @@ class StoredInputs:
         return torch.as_tensor(normalised, device=distributed.device())
 
 
-class InputHistory:
-    """The inputs of earlier steps that a network of several frames sees, newest first."""
+class SeenFrames:
+    """The inputs of a rollout by frame, as far as later steps see them: the store's up to the start, then forecasts.
 
-    def __init__(self, earlier: Iterable[Tensor]) -> None:
-        frames = list(earlier)
-        self._earlier = deque(frames, maxlen=len(frames))
+    Attributes:
+        latest: the frame that the coming step starts from, counted from the start of the forecast.
+        within: frames of a step that have to be forecast as well, since a history reaches back to them.
+    """
+
+    def __init__(self, inputs: StoredInputs) -> None:
+        self._inputs, self._fields = inputs, dict[int, Tensor]()
+        self.latest = 0
+        self.within = sorted({-age % inputs.stride for age in inputs.ages} - {0})
 
     def join(self, fields_BCHW: Tensor) -> Tensor:
-        """The current input, followed by the earlier ones."""
-        # Without history there is nothing to join: `cat` would copy the input at every step.
-        return torch.cat([fields_BCHW, *self._earlier], dim=1) if self._earlier else fields_BCHW
+        """The input of the coming step, followed by the earlier ones; the step after it comes next."""
+        frame, self._fields[self.latest] = self.latest, fields_BCHW
+        earlier = [self._at(frame - age) for age in self._inputs.ages]
+        self.latest += self._inputs.stride
+        oldest = self.latest - max(self._inputs.ages, default=0)
+        self._fields = {one: fields for one, fields in self._fields.items() if one >= oldest}
+        return torch.cat([fields_BCHW, *earlier], dim=1) if earlier else fields_BCHW
 
-    def push(self, fields_BCHW: Tensor) -> None:
-        """Take the current input in, and let go of the oldest."""
-        self._earlier.appendleft(fields_BCHW)
+    def keep(self, frame: int, state_BCHW: Tensor) -> None:
+        """Take in a frame within the step."""
+        self._fields[frame] = self._inputs.whole(frame, state_BCHW)
+
+    def _at(self, frame: int) -> Tensor:
+        if frame not in self._fields:
+            assert frame < 0, f"frame {frame} of the forecast is not there"
+            self._fields[frame] = self._inputs.whole(frame)
+        return self._fields[frame]

@@ -20,7 +20,7 @@ from pelagos.pipeline.forecasting.forcing_supply import ForcingSupply
 from pelagos.pipeline.forecasting.forecast_inputs import Fields, StoredInputs
 from pelagos.pipeline.forecasting.strategy import Composite, Mode
 from pelagos.pipeline.runs.domain_fit import DomainFit, fit, lead_warnings, reach_notes
-from pelagos.pipeline.runs.model_folder import Domain, Model, constrained_step, lagged
+from pelagos.pipeline.runs.model_folder import Domain, Model, constrained_step
 from pelagos.pipeline.runs.remarks import say
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Grid
@@ -108,7 +108,9 @@ class Forecaster:
         facts = self.signature, self.layout, self.domain, self.fit
         call = NetworkCall(self.network, *facts, lead, self._constrained)
         sources = self._sources(batch.samples, plan)
-        inputs = StoredInputs(self.store, self.domain, sources, plan.stride, self.fit, self.supply)
+        inputs = StoredInputs(
+            self.store, self.domain, sources, plan.stride, self.fit, self.supply, self._ages(plan)
+        )
         return BatchForecast(call, inputs, batch.samples, self.mode, plan.steps, self.ensemble)
 
     def _sources(self, samples: Sequence[ForecastStart], plan: ForecastPlan) -> Sequence[ForecastStart]:
@@ -129,6 +131,8 @@ class Forecaster:
         self._check_history(plan)
         self._check_step(plan)
         last = 0 if self.mode == "direct" else plan.steps - 1
+        if self.domain.sees_valid_forcing:
+            last = plan.steps
         sources = self._sources(plan.samples_at(plan.starts[0]), plan)
         rows = tuple(sorted({one.trajectory for one in sources}))
         self.supply.check(self.domain.inputs, replace(plan, trajectories=rows), last * plan.stride)
@@ -149,9 +153,10 @@ class Forecaster:
     def _check_history(self, plan: ForecastPlan) -> None:
         starts = None if self.ensemble is None else self.ensemble.starts
         bred = starts.cycles if isinstance(starts, BredStarts) and not starts.in_place else 0
-        first = (self.domain.frames - 1 + bred) * plan.stride
+        first = max(self._ages(plan), default=0) + bred * plan.stride
         if min(plan.starts) < first:
-            why = f"the model sees {self.domain.frames} frames, {plan.stride} apart"
+            reach = max(self._ages(plan), default=0)
+            why = f"the model sees frames from {reach} before the start on"
             if bred:
                 why += f", and {bred} cycles of breeding go before, unless ensemble.starts.in_place is set"
             raise DataError(
@@ -159,12 +164,31 @@ class Forecaster:
                 " see starts.first"
             )
 
+    def _ages(self, plan: ForecastPlan) -> tuple[int, ...]:
+        """How long before the initial frame the other frames that the network sees lie [frames of the store].
+
+        Raises:
+            DataError: the store has no frames there.
+        """
+        if not self.domain.history:
+            return tuple(age * plan.stride for age in self.domain.ages)
+        step = self.domain.frame_time / (self.store.dt * self.fit.time)
+        ages = [age * step for age in self.domain.history]
+        if any(abs(age - round(age)) > 1e-3 or round(age) < 1 for age in ages):
+            before = ", ".join(f"{age * self.domain.frame_time:g}" for age in self.domain.history)
+            raise DataError(
+                f"the model sees frames {before} {self.domain.time_units or self.store.time_units} before the start;"
+                f" {self.store.path} has frames {self.store.dt:g} {self.store.time_units} apart, of which none lie"
+                " there: build the store with the time step of the training"
+            )
+        return tuple(round(age) for age in ages)
+
     def _check_step(self, plan: ForecastPlan) -> None:
         step, other = self.step_lead(plan), self.mode != "rollout"
-        if isinstance(self.mode, Composite) and self.domain.frames > 1:
+        if isinstance(self.mode, Composite) and (self.domain.ages or self.domain.sees_valid_forcing):
             raise DataError(
-                f"mode composite: the model sees {self.domain.frames} frames, one step apart, which steps of several"
-                " lengths do not have: choose mode rollout or direct"
+                "mode composite: the model sees earlier frames or forcings at the valid time, which it is not given"
+                " for steps of several lengths: choose mode rollout or direct"
             )
         if getattr(self.network, "one_step", False) and (other or abs(step - 1) > 1e-6):
             scale = self.domain.time_scale
@@ -210,8 +234,16 @@ def _longest(plan: ForecastPlan, mode: Mode) -> int:
 
 
 def _layout(domain: Domain, store: Store, grid: Grid) -> Layout:
-    inputs = tuple(lagged(variable, age) for age in range(domain.frames) for variable in domain.inputs)
-    return Layout(store.dataset, inputs, domain.outputs, grid, domain.scalars, domain.time_scale)
+    return Layout(
+        store.dataset,
+        domain.inputs,
+        domain.outputs,
+        grid,
+        domain.scalars,
+        domain.time_scale,
+        history=domain.ages,
+        sees_valid_forcing=domain.sees_valid_forcing,
+    )
 
 
 def _held_warnings(domain: Domain, store: Store) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, TypeAdapter
+from pydantic import Field, PositiveInt, TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.files.durable import PARTIAL, give_usual_mode, sha256, sync_tree, write_bytes
-from pelagos.preprocessing.layout import Layout
+from pelagos.preprocessing.layout import Layout, input_channels
 from pelagos.preprocessing.safety.credentials import redacted_tree
 from pelagos.preprocessing.safety.trust import require_trust
 from pelagos.preprocessing.samples.normalize import Normalizer
@@ -64,8 +64,12 @@ class Domain(Config):
         level_units: the unit of levels, empty where there are none.
         grid: what the store's grid was; None in folders that earlier versions wrote.
         held: keys of outputs that were constant and that the loss left out: forecasts hold them at their mean.
-        frames: the number of input frames, one step apart, the last at the initial time; only imported networks have
-            more than one.
+        frames: the number of input frames, one step of a forecast apart, the last at the initial time; only imported
+            networks have more than one.
+        history: how long before the initial frame the other frames that are input lie, the latest first [frames of the
+            training's store].
+        frame_time: from one of these frames to the next, in the store's unit of time; 0 where there is no history.
+        sees_valid_forcing: whether the network sees forcings at the time that it forecasts as well.
     """
 
     inputs: tuple[Variable, ...]
@@ -81,6 +85,19 @@ class Domain(Config):
     grid: TrainedGrid | None = None
     held: tuple[str, ...] = ()
     frames: int = Field(default=1, gt=0)
+    history: tuple[PositiveInt, ...] = ()
+    frame_time: float = Field(default=0.0, ge=0)
+    sees_valid_forcing: bool = False
+
+    @property
+    def ages(self) -> tuple[int, ...]:
+        """How long before the initial frame the other frames lie: in frames of training, or steps where `frames` is."""
+        return self.history or tuple(range(1, self.frames))
+
+    @property
+    def channels(self) -> tuple[Variable, ...]:
+        """What the network is given: whole frames, then forcings at the valid time."""
+        return input_channels(self.inputs, self.ages, sees_valid_forcing=self.sees_valid_forcing)
 
     def normalizer(self, variables: Iterable[Variable]) -> Normalizer:
         """The normaliser of some of the variables."""
@@ -234,13 +251,6 @@ def constrained_step(constraints: Sequence[Constraint], domain: Domain, layout: 
     return ConstrainedStep(constraints, ConstrainedDataset(layout, domain.scales, *units))
 
 
-def lagged(variable: Variable, steps: int) -> Variable:
-    """A variable a number of steps before the initial time, as an input channel of its own."""
-    name = f"{variable.key}[-{steps}]"
-    # The key already holds the level; with the level as well it would be there twice.
-    return variable.model_copy(update={"name": name, "level": None}) if steps else variable
-
-
 def _description(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -273,7 +283,7 @@ def signature_of(layouts: Iterable[Layout], conditions: tuple[DerivedScalar, ...
     """The union of variables and scalars of several datasets, in order of appearance, with conditions added."""
     return union(
         *(
-            Signature(keys(layout.inputs), keys(layout.outputs), layout.scalars, layout.grid.shape)
+            Signature(keys(layout.channels), keys(layout.outputs), layout.scalars, layout.grid.shape)
             for layout in layouts
         ),
         Signature((), (), conditions),
@@ -304,7 +314,7 @@ def context_of(
     Raises:
         DataError: the network has no weights for one of the variables.
     """
-    given, wanted = keys(layout.inputs), keys(layout.outputs)
+    given, wanted = keys(layout.channels), keys(layout.outputs)
     for kind, names, known in (("input", given, signature.inputs), ("output", wanted, signature.outputs)):
         unknown = [name for name in names if name not in known]
         if unknown:

@@ -22,11 +22,11 @@ from pelagos.models.networks.compat import load_crossformer, load_fuxi, load_sco
 from pelagos.models.networks.network import NetworkConfig
 from pelagos.models.networks.scot.compat import scot_arguments
 from pelagos.pipeline.runs import configuration
-from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, lagged
+from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError, MissingFileError
 from pelagos.preprocessing.files.durable import sha256
-from pelagos.preprocessing.variables import Variable, keys, known_variable, with_role
+from pelagos.preprocessing.variables import Variable, earlier, keys, known_variable, with_role
 
 POSEIDON_FILES = ("model.safetensors", "pytorch_model.bin")
 CREDIT_FILES = ("model_state_dict.safetensors", "checkpoint.pt", "model_checkpoint.pt")
@@ -75,7 +75,7 @@ class ChannelFacts(Config):
         """What the network is built for; the frames of a variable are neighbouring channels, the oldest first."""
         variables = [channel.variable() for channel in self.channels]
         inputs = [
-            lagged(variable, age)
+            earlier(variable, age)
             for variable in with_role(variables, "prognostic", "static", "forcing")
             for age in reversed(range(num_frames))
         ]

@@ -82,8 +82,8 @@ def _write_yaml(file: Path, values: dict[str, Any]) -> None:
 def _write_example(folder: Path, model: Model) -> dict[str, Any] | None:
     """An input that the model takes: its means, which are nothing of anybody's data. None where it takes no arrays."""
     domain = _served_domain(model)
-    if domain is None or domain.grid is None:
-        return None
+    if domain is None or domain.grid is None or domain.ages:
+        return None  # an array holds a single frame
     shape = (1, len(domain.inputs), domain.grid.y.points, domain.grid.x.points)
     means = np.array([domain.scales[variable.key].mean for variable in domain.inputs], np.float32)
     values = np.broadcast_to(means[None, :, None, None], shape).tolist()

@@ -71,7 +71,7 @@ def _operations(network: nn.Module, signature: Signature, layout: Layout, sample
     # One real call: counting on shapes alone (FakeTensor) leaves fake tensors in the tables that networks cache.
     network.eval()  # drops what earlier calls have cached, so that making it is counted
     device = next(network.parameters()).device
-    inputs = torch.zeros(samples, len(layout.inputs), *layout.grid.shape, device=device)
+    inputs = torch.zeros(samples, len(layout.channels), *layout.grid.shape, device=device)
     lead_time = torch.ones(samples, device=device)
     context = context_of(
         signature, layout, torch.ones(samples, len(layout.scalars), device=device), lead_time

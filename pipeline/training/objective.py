@@ -14,7 +14,7 @@ from pelagos.models.constraints.constrained_step import ConstrainedStep
 from pelagos.models.context import Signature
 from pelagos.models.layers.device_constants import constant
 from pelagos.models.losses import Loss
-from pelagos.models.rollout import rollout
+from pelagos.models.rollout import InputHistory, rollout
 from pelagos.pipeline.runs.model_folder import context_of
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.samples.batch import Batch, Kind
@@ -103,18 +103,21 @@ class Objective:
         lead, repeats = batch.lead_time.reshape(-1), batch.lead_time[0].numel()
         # Frames of a window go through the network as samples of their own, in one call.
         context = context_of(self.signature, batch.layout, batch.scalars.repeat_interleave(repeats, 0), lead)
-        inputs = inputs.repeat_interleave(repeats, 0)
+        initial = inputs[:, : len(batch.layout.inputs)].repeat_interleave(repeats, 0)
+        fields = inputs.repeat_interleave(repeats, 0)
+        if batch.layout.sees_valid_forcing:
+            fields = torch.cat([fields, batch.forcings.flatten(0, 1)], 1)
         mask = batch.mask.reshape(-1, *batch.mask.shape[-3:])
-        return self._constrained(batch, inputs, network(inputs, lead, context), lead, mask)
+        return self._constrained(batch, initial, network(fields, lead, context), lead, mask)
 
     def _constrained(
-        self, batch: Batch, inputs: Tensor, frame_BCHW: Tensor, lead_B: Tensor, mask_BCHW: Tensor
+        self, batch: Batch, initial_BCHW: Tensor, frame_BCHW: Tensor, lead_B: Tensor, mask_BCHW: Tensor
     ) -> Tensor:
         """The network's output, made to obey the constraints of its dataset."""
         step = self.constraints.get(batch.layout.dataset)
         if step is None or step.is_empty:
             return frame_BCHW
-        return step(inputs, frame_BCHW, lead_B, mask_BCHW)
+        return step(initial_BCHW, frame_BCHW, lead_B, mask_BCHW)
 
     def _rollout(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> Iterator[Tensor]:
         """(B, C, H, W) forecasts of steps 1, 2, ..., with gradients through the last ones."""
@@ -122,11 +125,15 @@ class Objective:
         num_prognostic, num_forcing = (
             len(with_role(batch.layout.inputs, role)) for role in ("prognostic", "forcing")
         )
-        state, static, forcing = inputs.tensor_split((num_prognostic, inputs.shape[1] - num_forcing), dim=1)
+        initial, *before = inputs.split(len(batch.layout.inputs), dim=1)
+        state, static, forcing = initial.tensor_split((num_prognostic, initial.shape[1] - num_forcing), dim=1)
         mask = _moving(batch.mask.any(1), self.losses[batch.layout.dataset])
+        history, valid = InputHistory(before), iter(batch.forcings.unbind(1))
 
         def advance(fields: Tensor) -> Tensor:
-            frame = network(fields, batch.lead_time, context)
+            ahead = [next(valid)] if batch.layout.sees_valid_forcing else []
+            frame = network(torch.cat([history.join(fields), *ahead], 1), batch.lead_time, context)
+            history.push(fields)
             return self._constrained(batch, fields, frame, batch.lead_time, mask)
 
         return rollout(
@@ -142,11 +149,14 @@ class Objective:
     def _noisy(self, batch: Batch) -> Tensor:
         if not self.config.noise:
             return batch.inputs
-        num = len(with_role(batch.layout.inputs, "prognostic"))
+        num, each = len(with_role(batch.layout.inputs, "prognostic")), len(batch.layout.inputs)
         # Where a value is always missing, the input is zero, and noise would look like a value.
         present = (batch.mask if batch.kind == "pairs" else batch.mask.any(1))[:, :num]
-        noise = torch.randn_like(batch.inputs[:, :num]) * self.config.noise
-        return torch.cat([batch.inputs[:, :num] + noise * present, batch.inputs[:, num:]], 1)
+        frames = []
+        for frame in batch.inputs.split(each, 1):
+            noise = torch.randn_like(frame[:, :num]) * self.config.noise
+            frames += [frame[:, :num] + noise * present, frame[:, num:]]
+        return torch.cat(frames, 1)
 
 
 def _moving(mask_BCHW: Tensor, loss: Loss) -> Tensor:

@@ -111,6 +111,9 @@ def domain_of(dataset: Dataset, steps: int | None = None, loss: LossConfig | Non
         level_units=level_units(dataset.store),
         grid=TrainedGrid.of(layout.grid),
         **_leads(dataset, steps),
+        history=layout.history,
+        frame_time=dataset.store.dt if layout.history else 0.0,
+        sees_valid_forcing=layout.sees_valid_forcing,
         held=() if loss is None else tuple(layout.outputs[n].key for n in loss.left_out(layout)),
     )
 

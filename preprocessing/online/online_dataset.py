@@ -255,7 +255,8 @@ class OnlineDataset(Dataset):
     def _make_index(self) -> SampleIndex:
         """Of one trajectory: all have the same frames."""
         try:
-            return index_samples(np.ones((1, self.store.num_times), bool), self.sampling)
+            frames = np.ones((1, self.store.num_times), bool)
+            return index_samples(frames, self.sampling, reach=self.config.reach)
         except ConfigError as error:
             raise ConfigError(f"{self.store.label}: {error}") from error
 

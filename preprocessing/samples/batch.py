@@ -1,6 +1,7 @@
 """Batch: what crosses from data to training.
 
-Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W columns, S scalars.
+Shapes: B samples, A frames that are input, K forecast steps, C channels, F of them forcing, H rows, W columns,
+S scalars.
 """
 
 from dataclasses import dataclass, replace
@@ -43,9 +44,12 @@ class BatchScaling:
         if device not in self._tensors:
             self._tensors[device] = tuple(torch.from_numpy(scale).to(device) for scale in self.scales)
         # Difference times inverse, as in the kernels: any other order would round differently.
+        of_inputs, *others = self._tensors[device]
+        # Earlier frames have the scales of the initial one.
+        of_inputs = of_inputs.repeat(1, inputs.shape[1] // of_inputs.shape[1])
         inputs, targets, forcings = (
             (fields - scale[0, :, None, None]).mul_(scale[1, :, None, None])
-            for fields, scale in zip((inputs, targets, forcings), self._tensors[device], strict=True)
+            for fields, scale in zip((inputs, targets, forcings), (of_inputs, *others), strict=True)
         )
         if self.complete:
             return inputs, targets, torch.ones_like(targets, dtype=torch.bool), forcings
@@ -71,11 +75,12 @@ class Batch:
 
     Attributes:
         layout: what the channels are.
-        inputs: (B, C_in, H, W) fields at the initial time.
+        inputs: (B, A C_in, H, W) fields at the initial time, then those of the layout's history.
         targets: (B, C_out, H, W) fields at the valid time; of windows and rollouts (B, K, C_out, H, W), at all
             valid times.
         mask: bool in the shape of the targets, True where the target exists.
-        forcings: (B, K - 1, F, H, W) forcing at the times that a rollout's later steps start from.
+        forcings: (B, K - 1, F, H, W) forcing at the times that a rollout's later steps start from; (B, K, F, H, W), to
+            the last valid time, where networks see it.
         lead_time: in units of the layout's time scale: (B,) of one forecast step; of windows (B, K), from the
             initial time.
         scalars: (B, S) parameters, NaN where a trajectory has none.
@@ -118,9 +123,9 @@ class UnscaledBatch:
 
     Attributes:
         layout: what the channels are.
-        inputs: (B, C_in, H, W) fields at the initial time, in physical units.
+        inputs: (B, A C_in, H, W) fields at the initial time and before, in physical units.
         targets: (B, C_out, H, W), or (B, K, C_out, H, W), fields at the valid times, in physical units.
-        forcings: (B, K - 1, F, H, W) forcing at the later initial times, in physical units.
+        forcings: (B, K - 1, F, H, W), or (B, K, F, H, W), forcing at the later times, in physical units.
         lead_time: (B,), or (B, K) of windows, in units of the layout's time scale.
         scalars: (B, S) parameters, NaN where a trajectory has none.
         index: (B, 3) int64 trajectory, initial frame and (last) valid frame in the store.

@@ -3,11 +3,12 @@
 Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W columns, S scalars.
 """
 
-from typing import TYPE_CHECKING, Literal, TypedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Self, TypedDict
 
 import numpy as np
 import torch
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from pelagos.preprocessing.array_types import Flags, Float32s, Ints
@@ -30,7 +31,7 @@ from pelagos.preprocessing.store.frame_reader import FrameReader
 from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.store.shard_checks import Verify
 from pelagos.preprocessing.store.store import Store, open_store
-from pelagos.preprocessing.variables import keys, with_role
+from pelagos.preprocessing.variables import Variable, keys, with_role
 
 if TYPE_CHECKING:  # only simulations have lanes
     from pelagos.preprocessing.samples.lanes import Lanes
@@ -44,13 +45,29 @@ class SamplesConfig(Config):
             sample with lead time 1, whatever the sampling.
         time_scale: duration of lead time 1; the time from one frame to the next by default.
         time_unit: of `time_scale`: the data's unit of time, or frames.
+        history: how long before the initial frame further frames lie that the network sees, such as [1, 6]; of
+            rollouts, 1, 2, ... times their lead [frames].
+        valid_forcing: whether the network sees forcings at the time that it forecasts, too.
         weight: how often a mixture takes a sample of this dataset, relative to the others.
     """
 
     sampling: Sampling = PairSampling()
     time_scale: PositiveFloat | None = None
     time_unit: Literal["physical", "frames"] = "physical"
+    history: tuple[PositiveInt, ...] = ()
+    valid_forcing: bool = False
     weight: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _history_goes_back(self) -> Self:
+        if sorted(set(self.history)) != list(self.history):
+            raise ValueError(f"history {list(self.history)} must go further back each time, such as [1, 6]")
+        return self
+
+    @property
+    def reach(self) -> int:
+        """How far before its initial frame a sample begins [frames]."""
+        return max(self.history, default=0)
 
     def normalizer(self, store: SampleStore) -> Normalizer:
         """The scales of the opened store's own training frames."""
@@ -160,6 +177,8 @@ class Dataset:
             scalars=store.params,
             time_scale=_time_scale(store, config),
             at_rest=constant_outputs(store, normalizer, outputs),
+            history=config.history,
+            sees_valid_forcing=config.valid_forcing,
         )
         if not self.layout.inputs or not self.layout.outputs:
             raise ConfigError(f"{store.label}: no variables to predict from, or none to predict")
@@ -170,6 +189,7 @@ class Dataset:
             raise ConfigError(
                 f"{store.label}: a rollout needs prognostic variables, which are input and output"
             )
+        self._check_inputs(forcing)
         self.input_normalizer = normalizer.select(keys(self.layout.inputs))
         self.output_normalizer = normalizer.select(keys(self.layout.outputs))
         self.shapes = self._make_shapes(len(forcing))
@@ -190,19 +210,42 @@ class Dataset:
         self._index = self._make_index()
         self.num_samples = min(self._index.num_samples, config.limit or self._index.num_samples)
 
+    def _check_inputs(self, forcing: Sequence[Variable]) -> None:
+        """Check that the frames and forcings that networks are to see exist.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        history, label = self.config.history, self.store.label
+        if self._steady and (history or self.config.valid_forcing):
+            raise ConfigError(f"{label}: history and valid_forcing are of fields that evolve in time")
+        if self.config.valid_forcing and not forcing:
+            raise ConfigError(
+                f"{label} has no forcing for valid_forcing to show; build it with forcings: [cos_local_time,"
+                " sin_local_time]"
+            )
+        lead = self.sampling.spacing
+        needed = tuple(lead * step for step in range(1, len(history) + 1))
+        # What a rollout has behind it after some steps are its own frames.
+        if self.sampling.kind == "rollouts" and history != needed:
+            raise ConfigError(
+                f"{label}: history {list(history)}: rollouts in steps of {lead} frames need frames as far apart,"
+                f" {list(needed)}"
+            )
+
     def _make_shapes(self, num_forcing: int) -> SampleShapes:
         grid = self.layout.grid.shape
         frame = (len(self.layout.outputs), *grid)
         return SampleShapes(
-            inputs=(len(self.layout.inputs), *grid),
+            inputs=((1 + len(self.config.history)) * len(self.layout.inputs), *grid),
             targets=frame if self.sampling.kind == "pairs" else (self.steps, *frame),
-            forcings=(self.steps - 1, num_forcing, *grid),
+            forcings=(self.steps - 1 + self.config.valid_forcing, num_forcing, *grid),
         )
 
     def _make_index(self) -> SampleIndex:
         frames = self.store.splits[self.config.split]
         try:
-            return index_samples(frames, self.sampling, self.config.num_trajectories)
+            return index_samples(frames, self.sampling, self.config.num_trajectories, self.config.reach)
         except ConfigError as error:
             raise ConfigError(f"{self.store.label}, split {self.config.split}: {error}") from error
 
@@ -253,7 +296,7 @@ class Dataset:
         leads = (index[:, 2] - index[:, 1]) // self.steps
         times = index[:, 1, None] + leads[:, None] * np.arange(steps + 1)
         index[:, 2] = times[:, -1]
-        return SampleFrames(index, leads, times)
+        return SampleFrames(index, leads, times, times[:, :1] - np.array(self.config.history, np.int64))
 
     def read(
         self, frames: SampleFrames, buffers: BatchBuffers, *, scaled: bool = True, warm: bool = False
@@ -294,7 +337,7 @@ class Dataset:
             "layout": self.layout,
             "inputs": torch.from_numpy(buffers.inputs[:num]),
             "targets": torch.from_numpy(buffers.targets[self._targets_of(frames)]),
-            "forcings": torch.from_numpy(buffers.forcings[:num, : steps - 1]),
+            "forcings": torch.from_numpy(buffers.forcings[:num, : steps - 1 + self.config.valid_forcing]),
             "lead_time": torch.from_numpy(self._lead_times(frames.leads, steps)),
             "scalars": torch.from_numpy(self._scalars(frames.index[:, 0])),
             "index": torch.from_numpy(frames.index),

@@ -27,10 +27,10 @@ class FlatBuffers(NamedTuple):
     """Memory for a batch, with each field flattened to a row of points.
 
     Attributes:
-        inputs: (B, C_in, P).
+        inputs: (B, A C_in, P): the initial frame, then A - 1 earlier ones.
         targets: (B, K, C_out, P).
         mask: which targets exist, in the shape of the targets.
-        forcings: (B, K - 1, F, P).
+        forcings: (B, K - 1, F, P), or (B, K, F, P) where networks see those of the valid time.
     """
 
     inputs: Float32s
@@ -88,8 +88,8 @@ def fill_samples(
 
     Args:
         rows: the batch's rows to fill: the first, and the one after the last.
-        locations: of its frames, whose number of steps is that of the steps filled. A frame is prognostic, then
-            forcing, then diagnostic channels.
+        locations: of its frames: the initial one, that of each step to be filled, and the earlier ones. A frame is
+            prognostic, then forcing, then diagnostic channels.
         buffers: the memory to fill.
         num_prognostic: channels that are both inputs and targets.
         scales: the scales of all channels.
@@ -98,25 +98,34 @@ def fill_samples(
     Returns:
         The first sample whose frames could not be read whole, or the end of `rows`.
     """
-    steps, num_forcing = locations.files.shape[1] - 1, scales.forcings.shape[1]
-    first_forcing = buffers.inputs.shape[1] - num_forcing
+    num_inputs, num_forcing = scales.inputs.shape[1], scales.forcings.shape[1]
+    first_forcing = num_inputs - num_forcing
+    num_earlier = buffers.inputs.shape[1] // num_inputs - 1
+    steps = locations.files.shape[1] - 1 - num_earlier
+    # Those that later steps start from; and that of the last valid time, where there is room for it.
+    num_forced = steps - 1 + buffers.forcings.shape[1] - (buffers.targets.shape[1] - 1)
     field_bytes = 4 * buffers.inputs.shape[2]
     scale_only, no_mask = FillTask(False, task.scaled, task.complete), np.empty((0, 0), np.bool_)
     prognostic, diagnostic = slice(0, num_prognostic), slice(num_prognostic, None)
     static, forcing = slice(num_prognostic, first_forcing), slice(first_forcing, None)
     for n in range(*rows):
-        file, start = locations.files[n, 0], locations.starts[n, 0]
-        x_CP, scale = buffers.inputs[n], scales.inputs
-        whole = _fill(file, start, x_CP[prognostic], no_mask, scale[:, prognostic], task)
-        whole &= _fill(file, start, x_CP[static], no_mask, scale[:, static], scale_only)
-        start += num_prognostic * field_bytes
-        whole &= _fill(file, start, x_CP[forcing], no_mask, scale[:, forcing], task)
+        scale = scales.inputs
+        whole = _fill(0, 0, buffers.inputs[n, static], no_mask, scale[:, static], scale_only)
+        for age in range(num_earlier + 1):
+            column = steps + age if age else 0
+            file, start = locations.files[n, column], locations.starts[n, column]
+            x_CP = buffers.inputs[n, age * num_inputs : (age + 1) * num_inputs]
+            whole &= _fill(file, start, x_CP[prognostic], no_mask, scale[:, prognostic], task)
+            start += num_prognostic * field_bytes
+            whole &= _fill(file, start, x_CP[forcing], no_mask, scale[:, forcing], task)
+            if age:
+                x_CP[static] = buffers.inputs[n, static]
         for k in range(steps):
             file, start = locations.files[n, k + 1], locations.starts[n, k + 1]
             y_CP, mask_CP, scale = buffers.targets[n, k], buffers.mask[n, k], scales.outputs
             whole &= _fill(file, start, y_CP[prognostic], mask_CP[prognostic], scale[:, prognostic], task)
             start += num_prognostic * field_bytes
-            if k < steps - 1:
+            if k < num_forced:
                 whole &= _fill(file, start, buffers.forcings[n, k], no_mask, scales.forcings, task)
             start += num_forcing * field_bytes
             whole &= _fill(file, start, y_CP[diagnostic], mask_CP[diagnostic], scale[:, diagnostic], task)

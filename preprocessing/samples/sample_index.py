@@ -54,14 +54,21 @@ class PairSampling(Config):
         """The smallest lead [strides]."""
         return 0 if self.identity else 1
 
-    def counts(self, first: int, num: int) -> Ints:
-        """(num,) how many samples begin at each of the usable frames of a run, the first of which is `first`."""
+    def counts(self, first: int, num: int, reach: int = 0) -> Ints:
+        """(num,) how many samples begin at each of the usable frames of a run.
+
+        Args:
+            first: the first of them.
+            num: how many there are.
+            reach: how far before the initial frame a sample begins [frames].
+        """
         position = np.arange(num)
         leads = num - 1 - position
         if self.max_lead is not None:
             # A sample for each lead up to the last frame: early frames begin more of them.
             leads = np.minimum(leads, self.max_lead // self.stride)
         allowed = allowed_starts(first + position * self.stride, self.min_start, self.max_start)
+        allowed &= position * self.stride >= reach
         return np.where(allowed, leads + int(self.identity), 0)
 
 
@@ -76,20 +83,27 @@ class SampleFrames:
         index: (B, 3) trajectory, initial frame and (last) valid frame.
         leads: (B,) frames of one forecast step.
         times: (B, K + 1) the initial frame, then that of each step.
+        earlier: (B, A - 1) frames before the initial one that are input as well, the latest first.
     """
 
     index: Ints
     leads: Ints
     times: Ints
+    earlier: Ints
 
     @property
     def steps(self) -> int:
         """K, the steps that are forecast."""
         return int(self.times.shape[1]) - 1
 
+    @property
+    def all_times(self) -> Ints:
+        """(B, K + A) `times`, then `earlier`."""
+        return np.concatenate([self.times, self.earlier], axis=1) if self.earlier.size else self.times
+
     def positions(self) -> Iterator[tuple[int, int]]:
         """Trajectory and time of each frame, sample by sample."""
-        for trajectory, times in zip(self.index[:, 0].tolist(), self.times.tolist(), strict=True):
+        for trajectory, times in zip(self.index[:, 0].tolist(), self.all_times.tolist(), strict=True):
             for time in times:
                 yield trajectory, time
 
@@ -151,13 +165,16 @@ class SampleIndex:
         return out
 
 
-def index_samples(frames: Flags, sampling: Sampling, num_trajectories: int | None = None) -> SampleIndex:
+def index_samples(
+    frames: Flags, sampling: Sampling, num_trajectories: int | None = None, reach: int = 0
+) -> SampleIndex:
     """The samples of the frames (N, T) of a split.
 
     Args:
         frames: which frames are in the split.
         sampling: which pairs or windows of them are samples.
         num_trajectories: only the first so many trajectories of the split.
+        reach: how far before its initial frame a sample begins, in the split as well [frames].
 
     Raises:
         ConfigError: there are no such samples, or fewer trajectories.
@@ -174,7 +191,7 @@ def index_samples(frames: Flags, sampling: Sampling, num_trajectories: int | Non
     # Runs of equal first frame and length have their samples at the same places, so they share a table of counts.
     base = frames.shape[1] + 1
     kinds, tables = np.unique(first * base + lengths, return_inverse=True)
-    counts = (sampling.counts(kind // base, kind % base) for kind in kinds.tolist())
+    counts = (sampling.counts(kind // base, kind % base, reach) for kind in kinds.tolist())
     cumulative = tuple(np.concatenate([[0], np.cumsum(count)]) for count in counts)
     totals = np.array([before[-1] for before in cumulative], np.int64)
     index = SampleIndex(
@@ -190,6 +207,7 @@ def index_samples(frames: Flags, sampling: Sampling, num_trajectories: int | Non
         raise ConfigError(
             f"no samples: the split has {int(frames.any(axis=1).sum())} trajectories "
             f"of {frames.shape[1]} frames, and sampling asks for {sampling}"
+            + (f", with history from {reach} frames before" if reach else "")
         )
     return index
 

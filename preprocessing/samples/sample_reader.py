@@ -22,10 +22,10 @@ class BatchBuffers:
     """Memory for B samples of one dataset, which is filled again and again.
 
     Attributes:
-        inputs: (B, C_in, H, W).
+        inputs: (B, A C_in, H, W) A frames that are input, the initial one first.
         targets: (B, C_out, H, W), of windows and rollouts (B, K, C_out, H, W).
         mask: which targets exist, in the shape of the targets.
-        forcings: (B, K - 1, F, H, W).
+        forcings: (B, K - 1, F, H, W), or (B, K, F, H, W) where networks see those of the valid time.
     """
 
     inputs: Float32s
@@ -37,12 +37,13 @@ class BatchBuffers:
     def flat(self) -> FlatBuffers:
         """The same memory for kernels, to which pairs are rollouts of one step."""
         num, fields, points = len(self.inputs), self.inputs.shape[1], prod(self.inputs.shape[2:])
-        steps, outputs = self.forcings.shape[1] + 1, self.targets.shape[-3]
+        outputs, forced = self.targets.shape[-3], self.forcings.shape[1]
+        steps = 1 if self.targets.ndim == 4 else self.targets.shape[1]
         return FlatBuffers(
             inputs=self.inputs.reshape(num, fields, points),
             targets=self.targets.reshape(num, steps, outputs, points),
             mask=self.mask.reshape(num, steps, outputs, points),
-            forcings=self.forcings.reshape(num, steps - 1, self.forcings.shape[2], points),
+            forcings=self.forcings.reshape(num, forced, self.forcings.shape[2], points),
         )
 
     @property
@@ -56,9 +57,9 @@ class SampleShapes:
     """The shapes of the parts of a sample.
 
     Attributes:
-        inputs: (C_in, H, W).
+        inputs: (A C_in, H, W).
         targets: (C_out, H, W), of windows and rollouts (K, C_out, H, W).
-        forcings: (K - 1, F, H, W).
+        forcings: (K - 1, F, H, W) or (K, F, H, W).
     """
 
     inputs: tuple[int, int, int]
@@ -115,7 +116,7 @@ class SampleReader:
         trajectories, num, done = frames.index[:, 0], len(frames.index), 0
         state = self.state.prepare(frames.positions(), warm=warm)
         static = self.static.prepare(((i,) for i in trajectories.tolist()), warm=warm)
-        if located := state.locate(trajectories, frames.times):
+        if located := state.locate(trajectories, frames.all_times):
             if self.num_static:
                 for inputs, trajectory in zip(buffers.inputs, trajectories.tolist(), strict=False):
                     self._read_static(static, trajectory, inputs)
@@ -124,13 +125,15 @@ class SampleReader:
             return
         # Frames that lie in several chunks, are encoded or are not in files. Those that the kernel could not read
         # come here too: reading them again says what is wrong.
-        nowhere = FrameLocations(frames.times, frames.times)
+        nowhere = FrameLocations(frames.all_times, frames.all_times)
         group = max(1, _GROUP_BYTES // buffers.sample_bytes)
         for start in range(done, num, group):
             rows = start, min(start + group, num)
             for n in range(*rows):
                 trajectory, times = int(trajectories[n]), frames.times[n].tolist()
-                self._read_initial(state, trajectory, times[0], buffers.inputs[n])
+                self._read_inputs(
+                    state, trajectory, [times[0], *frames.earlier[n].tolist()], buffers.inputs[n]
+                )
                 self._read_static(static, trajectory, buffers.inputs[n])
                 self._read_later(state, trajectory, times[1:], buffers, n)
             self._fill(rows, buffers, nowhere, read=False, scaled=scaled)
@@ -154,19 +157,22 @@ class SampleReader:
         if self.num_static:
             static.read_frame((trajectory,), [inputs_CHW[self.num_prognostic :][: self.num_static]])
 
-    def _read_initial(self, state: FrameReader, trajectory: int, time: int, inputs_CHW: Float32s) -> None:
-        """Read the initial frame of a sample into its place in the inputs."""
-        first_forcing = len(inputs_CHW) - self.num_forcing
-        _read(state, (trajectory, time), inputs_CHW[: self.num_prognostic], inputs_CHW[first_forcing:])
+    def _read_inputs(
+        self, state: FrameReader, trajectory: int, times: list[int], inputs_CHW: Float32s
+    ) -> None:
+        """Read the frames that a sample begins with into their places in the inputs."""
+        for time, frame in zip(times, np.split(inputs_CHW, len(times)), strict=True):
+            first_forcing = len(frame) - self.num_forcing
+            _read(state, (trajectory, time), frame[: self.num_prognostic], frame[first_forcing:])
 
     def _read_later(
         self, state: FrameReader, trajectory: int, times: list[int], buffers: BatchBuffers, n: int
     ) -> None:
         """Read the frames that sample n forecasts into its targets and forcings."""
         targets = buffers.targets[n].reshape(-1, *buffers.targets.shape[-3:])
-        # Buffers are filled one after the other, so the forcing of the last step, which no sample has, needs a place.
+        # Buffers are filled one after the other: the forcing of the last step needs a place in any case.
         unused = np.empty((self.num_forcing, *targets.shape[-2:]), np.float32)
-        forcings = [*buffers.forcings[n, : len(times) - 1], unused]
+        forcings = [*buffers.forcings[n, : len(times)], unused]
         before = self.num_prognostic
         for time, target, forcing in zip(times, targets, forcings, strict=False):
             _read(state, (trajectory, time), target[:before], forcing, target[before:])

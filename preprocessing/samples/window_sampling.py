@@ -73,15 +73,15 @@ class FrameWindows(Config):
         reached = [number for first, number in self.curriculum if first <= training_step]
         return reached[-1] if reached else self.steps
 
-    def counts(self, first: int, num: int) -> Ints:
-        """(num,) how many samples begin at each of the usable frames of a run, the first of which is `first`."""
+    def counts(self, first: int, num: int, reach: int = 0) -> Ints:
+        """(num,) how many samples begin at each of the usable frames of a run, see `PairSampling.counts`."""
         position = np.arange(num)
         initial = first + position
         allowed = allowed_starts(initial, self.min_start, self.max_start)
         # Counted from `start`, not from the run's first frame: all trajectories begin their windows at the same
         # times.
         allowed &= (initial - self.start) % self.every == 0
-        return (allowed & (position + self.shortest < num)).astype(np.int64)
+        return (allowed & (position >= reach) & (position + self.shortest < num)).astype(np.int64)
 
 
 def allowed_starts(initial: Ints, first: int, last: int | None) -> Flags:

@@ -17,11 +17,11 @@ Position = tuple[int, ...]
 
 
 class FrameLocations(NamedTuple):
-    """Where the frames of B samples lie: of each the initial frame, then one for each of its K steps.
+    """Where the M frames of each of B samples lie.
 
     Attributes:
-        files: (B, K + 1) file descriptors, or -1 for frames in memory.
-        starts: (B, K + 1) offset in the file [bytes], or address in memory.
+        files: (B, M) file descriptors, or -1 for frames in memory.
+        starts: (B, M) offset in the file [bytes], or address in memory.
     """
 
     files: Ints
@@ -94,7 +94,7 @@ class FrameReader(ABC):
 
         Args:
             trajectories: (B,) position along the first leading axis.
-            times: (B, K + 1) positions along the second.
+            times: (B, M) positions along the second.
 
         Raises:
             DamagedFileError: a shard is missing or torn.

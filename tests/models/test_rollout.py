@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pelagos.models.rollout import Gradient, rollout
+from pelagos.models.rollout import Gradient, InputHistory, rollout
 
 BATCH, PROGNOSTIC, STATIC, FORCING, DIAGNOSTIC, SHAPE = 2, 2, 1, 1, 1, (4, 5)
 
@@ -144,3 +144,26 @@ def test_the_callers_gradient_mode_is_respected_and_left_alone(network: nn.Conv2
         )
     for _ in rollout(network, INITIAL, FIXED, forcings, num_steps=3, gradient="pushforward"):
         assert torch.is_grad_enabled()
+
+
+def plane(value: float) -> torch.Tensor:
+    return torch.full((1, 2, 3, 3), value)
+
+
+def test_earlier_inputs_follow_the_current_one_and_the_oldest_is_forgotten() -> None:
+    history = InputHistory([plane(-1), plane(-2)])
+    seen = []
+    for step in range(4):
+        joined = history.join(plane(step))
+        seen.append(joined[0, ::2, 0, 0].tolist())
+        history.push(plane(step))
+    assert seen == [[0, -1, -2], [1, 0, -1], [2, 1, 0], [3, 2, 1]]
+
+
+@pytest.mark.parametrize("pushes", [0, 3])
+def test_without_history_the_input_is_passed_on_as_it_is(pushes: int) -> None:
+    history = InputHistory([])
+    for step in range(pushes):
+        history.push(plane(step))
+    current = plane(7)
+    assert history.join(current) is current

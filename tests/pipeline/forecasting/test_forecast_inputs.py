@@ -1,29 +1,90 @@
-"""A network of several frames sees them newest first, and they move on with the rollout."""
+"""Networks that see earlier frames, and forcings at the valid time, are given them in rollouts."""
 
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 import pytest
-import torch
+from torch import Tensor, nn
 
-from pelagos.pipeline.forecasting.forecast_inputs import InputHistory
-
-
-def frame(value: float) -> torch.Tensor:
-    return torch.full((1, 2, 3, 3), value)
-
-
-def test_earlier_inputs_follow_the_current_one_and_the_oldest_is_forgotten() -> None:
-    history = InputHistory([frame(-1), frame(-2)])
-    seen = []
-    for step in range(4):
-        joined = history.join(frame(step))
-        seen.append(joined[0, ::2, 0, 0].tolist())
-        history.push(frame(step))
-    assert seen == [[0, -1, -2], [1, 0, -1], [2, 1, 0], [3, 2, 1]]
+from pelagos.evaluation.forecast_plan import StartsConfig
+from pelagos.pipeline.forecasting.forecaster import Forecaster
+from pelagos.pipeline.runs.model_folder import Model
+from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.store.store import Store
+from pelagos.preprocessing.variables import keys
 
 
-@pytest.mark.parametrize("pushes", [0, 3])
-def test_without_history_the_input_is_passed_on_as_it_is(pushes: int) -> None:
-    history = InputHistory([])
-    for step in range(pushes):
-        history.push(frame(step))
-    current = frame(7)
-    assert history.join(current) is current
+class Linear(nn.Module):
+    """T - 10 f goes on as it did between two frames, f being the forcing; lead times are in frames."""
+
+    def __init__(self, places: list[int], apart: int) -> None:
+        super().__init__()
+        self.places, self.apart = places, apart
+        self.leads: list[float] = []
+
+    def forward(self, fields_BCHW: Tensor, lead_B: Tensor, told: Any) -> Tensor:
+        now, before, forced, forced_before, ahead = (fields_BCHW[:, [place]] for place in self.places)
+        self.leads.append(float(lead_B[0]))
+        change = (now - 10 * forced - (before - 10 * forced_before)) / self.apart
+        return now + lead_B[:, None, None, None] * change + 10 * (ahead - forced)
+
+
+def with_history(model: Model, store: Store, history: tuple[int, ...]) -> tuple[Model, Linear]:
+    domain = model.domain(store.dataset).model_copy(
+        update={"history": history, "frame_time": store.dt, "sees_valid_forcing": True, "min_lead": 0.0}
+    )
+    names = keys(domain.channels)
+    age = history[-1]
+    wanted = ("temperature", f"temperature[-{age}]", "ice", f"ice[-{age}]", "ice[valid]")
+    network = Linear([names.index(name) for name in wanted], age)
+    signature = replace(model.signature, inputs=names)
+    return replace(model, network=network, signature=signature, domains={store.dataset: domain}), network
+
+
+def expected_fields(store: Store, start: int, age: int, strides: list[int]) -> np.ndarray:
+    """What `Linear` forecasts from the frames of a store, in steps of so many frames."""
+    frames, names = store.read(0, 0, store.num_times).astype(np.float64), keys(store.variables)
+    forced = 10 * frames[:, names.index("ice")]
+    rest, ends = frames[:, names.index("temperature")] - forced, start + np.cumsum(strides)
+    for base, stride in zip((start, *ends), strides, strict=False):
+        change = (rest[base] - rest[base - age]) / age
+        for n in range(1, stride + 1):
+            rest[base + n] = rest[base] + n * change
+    return np.asarray((rest + forced)[ends])
+
+
+@pytest.mark.parametrize(
+    ("history", "stride", "leads"),
+    [
+        ((1,), 1, [1, 1, 1]),
+        ((2,), 1, [1, 1, 1]),
+        ((1,), 2, [1, 2] * 3),
+        ((1, 3), 2, [1, 2] * 3),
+        ((2,), 2, [2] * 3),
+    ],
+)
+def test_a_rollout_sees_earlier_frames_of_the_store_then_its_own(
+    weather: Store, model_of: Any, history: tuple[int, ...], stride: int, leads: list[float]
+) -> None:
+    model, network = with_history(model_of(weather), weather, history)
+    start = 4
+    plan = StartsConfig(at=(start,), steps=3, stride=stride).plan(weather)
+    made = Forecaster(model, weather).forecast(plan)["temperature"].values[0, 0]
+    expected = expected_fields(weather, start, history[-1], [stride] * 3)
+    assert made == pytest.approx(expected, abs=1e-3)
+    assert network.leads == leads
+
+
+def test_starts_that_lack_earlier_frames_are_refused(weather: Store, model_of: Any) -> None:
+    model, _ = with_history(model_of(weather), weather, (1, 3))
+    plan = StartsConfig(at=(2,), steps=1).plan(weather)
+    with pytest.raises(DataError, match=r"frames from 3 before the start.*is 3, not 2"):
+        Forecaster(model, weather).forecast(plan)
+
+
+def test_direct_forecasts_see_the_forcing_of_each_valid_time(weather: Store, model_of: Any) -> None:
+    model, _ = with_history(model_of(weather), weather, (1,))
+    plan = StartsConfig(at=(2,), steps=2).plan(weather)
+    made = Forecaster(model, weather, "direct").forecast(plan)["temperature"].values[0, 0]
+    assert made == pytest.approx(expected_fields(weather, 2, 1, [1, 1]), abs=1e-3)

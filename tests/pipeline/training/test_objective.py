@@ -144,6 +144,30 @@ def test_every_step_starts_from_the_forcing_of_its_time() -> None:
         assert torch.equal(network.seen[k][:, 1:2], batch.inputs[:, 1:2])
 
 
+def test_a_rollout_sees_its_own_frames_as_history_and_the_forcing_of_each_valid_time() -> None:
+    batch = make(3, forced=True)
+    layout = replace(batch.layout, history=(1, 2), sees_valid_forcing=True)
+    inputs, forcings = torch.randn(2, 9, 4, 4), torch.randn(2, 3, 1, 4, 4)
+    batch, network = replace(batch, layout=layout, inputs=inputs, forcings=forcings), Growth()
+    objective(batch).validation(network, batch)
+    frames = [*inputs.split(3, 1)]  # the newest first, as in each input
+    for k, seen in enumerate(network.seen):
+        assert torch.equal(seen, torch.cat([*frames[:3], forcings[:, k]], 1))
+        following = torch.cat([1.5 * frames[0][:, :1], frames[0][:, 1:2], forcings[:, k]], 1)
+        frames = [following, *frames]
+
+
+def test_a_window_sees_the_forcing_of_each_valid_time() -> None:
+    batch = make(2, forced=True)
+    layout, forcings = replace(batch.layout, sees_valid_forcing=True), torch.randn(2, 2, 1, 4, 4)
+    lead_time = torch.tensor([[1.0, 2.0], [1.0, 2.0]])
+    batch = replace(batch, layout=layout, forcings=forcings, kind="windows", lead_time=lead_time)
+    network = Growth()
+    objective(batch).validation(network, batch)
+    assert torch.equal(network.seen[0][:, :3], batch.inputs.repeat_interleave(2, 0))
+    assert torch.equal(network.seen[0][:, 3:], forcings.flatten(0, 1))
+
+
 @pytest.mark.parametrize("kind", ["mse", "poseidon"])
 @pytest.mark.parametrize("form", ["pairs", "windows", "rollouts"])
 def test_the_sample_whose_loss_is_no_number_can_be_told(kind: Any, form: Any) -> None:

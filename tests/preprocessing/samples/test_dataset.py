@@ -11,7 +11,7 @@ from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.sample_index import PairSampling
-from pelagos.preprocessing.samples.window_sampling import RolloutSampling
+from pelagos.preprocessing.samples.window_sampling import RolloutSampling, WindowSampling
 from pelagos.preprocessing.variables import keys
 
 RICH = {"names": ["heating", "density", "velocity_x", "velocity_y"], "static": "varying", "scalars": True}
@@ -105,6 +105,52 @@ def test_a_rollout_has_the_fields_and_forcings_of_every_step(tmp_path: Path) -> 
         assert torch.equal(batch.targets[n], steps.targets)
         assert torch.equal(batch.forcings[n], steps.inputs[1:, -num_forcing:])
     assert torch.equal(batch.lead_time, torch.ones(len(batch)))
+
+
+@pytest.mark.parametrize("codec", ["none", "blosc-lz4"])
+@pytest.mark.parametrize("kind", ["pairs", "windows", "rollouts"])
+def test_samples_hold_earlier_frames_and_forcings_at_valid_times(
+    tmp_path: Path, codec: str, kind: str
+) -> None:
+    sampling = {
+        "pairs": PairSampling(max_lead=2),
+        "windows": WindowSampling(steps=2),
+        "rollouts": RolloutSampling(steps=2),
+    }
+    seen = make(tmp_path, codec=codec, sampling=sampling[kind], history=(1, 2), valid_forcing=True)
+    plain = DatasetConfig(path=seen.config.path, sampling=PairSampling(identity=True)).open()
+    at = {
+        (i, a): n for n, (i, a, b) in enumerate(plain.index(np.arange(plain.num_samples)).tolist()) if a == b
+    }
+    batch = seen.batch(np.arange(seen.num_samples))
+    width = len(seen.layout.inputs)
+    assert keys(seen.layout.channels)[width : width + 2] == ("velocity_x[-1]", "velocity_y[-1]")
+    assert keys(seen.layout.channels)[-1] == "heating[valid]"
+    assert batch.index[:, 1].min() == 2
+    for n, (i, a, b) in enumerate(batch.index.tolist()):
+        frames = plain.batch(np.array([at[i, a - age] for age in (0, 1, 2)]))
+        assert torch.equal(batch.inputs[n], frames.inputs.flatten(0, 1))
+        valid = [b] if kind == "pairs" else [a + 1, a + 2]
+        later = plain.batch(np.array([at[i, frame] for frame in valid]))
+        assert torch.equal(batch.forcings[n], later.inputs[:, -1:])
+        assert torch.equal(batch.targets[n].reshape(later.targets.shape), later.targets)
+    which = seen.frames_of(np.arange(seen.num_samples))
+    buffers = seen.shapes.buffers(seen.num_samples)
+    seen.read(which, buffers, scaled=False)
+    assert torch.equal(seen.wrap_unscaled(which, buffers).to("cpu").inputs, batch.inputs)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"history": (1, 3), "sampling": RolloutSampling(steps=2)}, r"frames as far apart, \[1, 2\]"),
+        ({"history": (7,), "sampling": PairSampling()}, "history from 7 frames before"),
+        ({"valid_forcing": True}, "no forcing for valid_forcing"),
+    ],
+)
+def test_what_no_sample_can_show_is_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make(tmp_path, {}, **options)
 
 
 def test_a_split_shorter_than_a_rollout_is_an_error(tmp_path: Path) -> None:

@@ -54,6 +54,14 @@ def test_a_pair_and_all_between_are_in_the_split() -> None:
     assert all_pairs(frames, start=1, stride=2, max_lead=6, identity=True) == expected
 
 
+def test_samples_begin_as_far_into_a_run_as_their_history_reaches() -> None:
+    frames = np.ones((1, 9), bool)
+    frames[0, 4] = False
+    index = index_samples(frames, PairSampling(), reach=2)
+    found = [tuple(row[1:]) for row in index.lookup(np.arange(index.num_samples)).tolist()]
+    assert found == [(2, 3), (7, 8)]
+
+
 def test_few_shots_are_the_first_trajectories_of_the_split() -> None:
     frames = np.ones((6, 3), bool)
     frames[[0, 2]] = False
