@@ -156,7 +156,7 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     if not config.scratch:
         _check_grid(source, store)
     timed = config.model_copy(update={"data": _timed(config.data, source, store)})
-    mixture = build_mixture(timed, [store], _normalizer(config, source, store))
+    mixture = build_mixture(timed, [store], [_normalizer(config, source, store)])
     [dataset] = mixture.datasets
     _warn(list(foreign_scales(store, dataset.normalizer)))
     built = config.network or source.config

@@ -1,5 +1,6 @@
 """Pretraining: one network on a mixture of stores and simulations, over any number of processes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -18,7 +19,9 @@ from pelagos.pipeline.training.training_data import (
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.online.online_dataset import DataConfig
 from pelagos.preprocessing.samples.mixture import Mixture
+from pelagos.preprocessing.samples.normalize import Normalizer, scaled_by_increments
 from pelagos.preprocessing.samples.pooled_scales import pooled_normalizer
+from pelagos.preprocessing.store.sample_store import SampleStore
 
 
 class PretrainStage(TrainingStage):
@@ -29,6 +32,8 @@ class PretrainStage(TrainingStage):
         data: stores, or simulations that run beside training, with weights and what makes a sample.
         temperature: a dataset's share is its weight times its number of samples to the power 1 / temperature.
         normalization: whether every dataset has its own scales, or all share one scale a variable.
+        scaling: `deviation` scales fields to unit deviation; `increment` scales prognostic ones further, so that all
+            change as much from frame to frame, and errors of slow variables count more.
         conditions: scalars that the network gets with each sample, beside the stores' own.
         constraints: what each forecast step is made to obey, in training and wherever the model is used.
     """
@@ -38,6 +43,7 @@ class PretrainStage(TrainingStage):
     data: tuple[DataConfig, ...] = Field(min_length=1)
     temperature: float = Field(default=1.0, gt=0)
     normalization: Literal["dataset", "pooled"] = "pooled"
+    scaling: Literal["deviation", "increment"] = "deviation"
     conditions: tuple[DerivedScalar, ...] = ()
     constraints: tuple[Constraint, ...] = ()
 
@@ -65,15 +71,28 @@ class PretrainStage(TrainingStage):
     def assemble(self) -> tuple[Model, Mixture]:
         """See TrainingStage; the network has fresh weights, on torch's default device."""
         stores = open_stores(self)
-        chosen = [data.some_frames(store) for data, store in zip(self.data, stores, strict=True)]
-        normalizer = pooled_normalizer(stores, chosen) if self.normalization == "pooled" else None
-        mixture = build_mixture(self, stores, normalizer, self.temperature)
+        mixture = build_mixture(self, stores, self._normalizers(stores), self.temperature)
         signature = signature_of([dataset.layout for dataset in mixture.datasets], self.conditions)
         network = self.network.build(signature)
         domains = domains_of(mixture.datasets, self.loop.steps, self.loss)
         history = {"pretrained": self.model_dump(mode="json")}
         check_constraints(self.constraints, domains, mixture)
         return Model(self.network, network, signature, domains, history, self.constraints), mixture
+
+    def _normalizers(self, stores: Sequence[SampleStore]) -> list[Normalizer]:
+        """The scales of each store's samples."""
+        together = self.normalization == "pooled"
+        if together:
+            chosen = [data.some_frames(store) for data, store in zip(self.data, stores, strict=True)]
+            found = [pooled_normalizer(stores, chosen)] * len(stores)
+        else:
+            found = [data.normalizer(store) for data, store in zip(self.data, stores, strict=True)]
+        if self.scaling == "deviation":
+            return found
+        return [
+            scaled_by_increments(normalizer, stores if together else [store])
+            for normalizer, store in zip(found, stores, strict=True)
+        ]
 
     def available(self) -> tuple[Self | None, list[str]]:
         """See TrainingStage; the run on those of its stores that are built."""

@@ -40,15 +40,15 @@ def open_stores(config: TrainingStage) -> list[SampleStore]:
 def build_mixture(
     config: TrainingStage,
     stores: Sequence[SampleStore],
-    normalizer: Normalizer | None,
+    normalizers: Sequence[Normalizer],
     temperature: float = 1.0,
 ) -> Mixture:
-    """The order of the training samples of opened stores, by their own statistics without a normaliser."""
+    """The order of the training samples of opened stores, each scaled by its normaliser."""
     loop = config.loop
     return Mixture(
         [
-            data.samples(store, normalizer or data.normalizer(store))
-            for data, store in zip(config.data_configs, stores, strict=True)
+            data.samples(store, normalizer)
+            for data, store, normalizer in zip(config.data_configs, stores, normalizers, strict=True)
         ],
         weights=[data.weight for data in config.data_configs],
         batch_size=loop.batch_size,

@@ -39,14 +39,21 @@ def _wave(function: Callable[[Floats], Floats], clock: Clock) -> Clock:
     return values
 
 
+def _days(times: Times) -> Floats:
+    """(T,) days after 2000-01-01 12:00; in a calendar of other years, those into the season of 2001."""
+    if dates.calendar_of(times) in ("standard", "gregorian", dates.STANDARD):
+        return dates.seconds(times) / 86400 - 10957.5
+    return 365.5 + 365.2422 * dates.year_fraction(times)
+
+
 def _insolation(times: Times, grid: Grid, _step: float) -> Floats:
-    return insolation(dates.year_fraction(times), dates.day_fraction(times), grid.y, grid.x)
+    return insolation(_days(times), dates.day_fraction(times), grid.y, grid.x)
 
 
 def _mean_insolation(times: Times, grid: Grid, step: float) -> Floats:
     if not step:
         return _insolation(times, grid, step)
-    return mean_insolation(dates.year_fraction(times), dates.day_fraction(times), grid.y, grid.x, step)
+    return mean_insolation(_days(times), dates.day_fraction(times), grid.y, grid.x, step)
 
 
 FORCINGS: dict[ForcingName, Clock] = {

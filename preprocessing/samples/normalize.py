@@ -90,6 +90,41 @@ class Normalizer:
         return cls(tuple(values["keys"]), np.array(values["mean"]), np.array(values["std"]))
 
 
+def scaled_by_increments(normalizer: Normalizer, stores: Sequence[SampleStore]) -> Normalizer:
+    """The normaliser with prognostic variables scaled so that all change as much from frame to frame.
+
+    Each deviation is multiplied by r / g, where r is the deviation of the normalised increments of the variable at its
+    level, and g the geometric mean of all r: slow variables get larger values, and squared errors the weight g² / r²
+    (residual scaling as in CREDIT: Schreck et al. 2024, arXiv 2411.07814).
+
+    Args:
+        normalizer: the scales by mean and deviation.
+        stores: whose increments count; those of a variable that several have are pooled.
+    """
+    sums: dict[str, list[float]] = {}
+    for store in stores:
+        for number, variable in enumerate(store.variables):
+            # What is constant has 1 for its deviations, and says nothing of others.
+            if (
+                variable.role == "prognostic"
+                and not store.stats.constant[number]
+                and store.stats.count[number]
+            ):
+                count, square = float(store.stats.count[number]), float(store.stats.tendency_std[number]) ** 2
+                total = sums.setdefault(variable.key, [0.0, 0.0])
+                sums[variable.key] = [total[0] + count, total[1] + count * square]
+    ratios = {
+        key: np.sqrt(square / count) / normalizer.std[normalizer.keys.index(key)]
+        for key, (count, square) in sums.items()
+    }
+    ratios = {key: float(ratio) for key, ratio in ratios.items() if ratio > 0}
+    if not ratios:
+        return normalizer
+    mean = float(np.exp(np.mean(np.log(list(ratios.values())))))
+    factors = np.array([ratios.get(key, mean) / mean for key in normalizer.keys])
+    return Normalizer(normalizer.keys, normalizer.mean, normalizer.std * factors)
+
+
 def constant_outputs(
     store: SampleStore, normalizer: Normalizer, outputs: Sequence[Variable]
 ) -> frozenset[str]:

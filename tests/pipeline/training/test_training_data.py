@@ -33,16 +33,17 @@ def test_samples_are_scaled_by_the_stores_own_statistics_or_by_given_ones(waves:
     stores = open_stores(run)
     own = Normalizer.of(stores[0])
     assert np.array_equal(
-        build_mixture(run, stores, None).datasets[0].input_normalizer.mean[:2], own.mean[:2]
+        build_mixture(run, stores, [own]).datasets[0].input_normalizer.mean[:2], own.mean[:2]
     )
     shifted = Normalizer(own.keys, own.mean + 1, own.std)
-    [dataset] = build_mixture(run, stores, shifted).datasets
+    [dataset] = build_mixture(run, stores, [shifted]).datasets
     assert np.array_equal(dataset.input_normalizer.mean[:2], own.mean[:2] + 1)
 
 
 def test_a_domain_remembers_variables_scales_and_the_unit_of_lead_time(waves: Path) -> None:
     run = config(waves)
-    [dataset] = build_mixture(run, open_stores(run), None).datasets
+    stores = open_stores(run)
+    [dataset] = build_mixture(run, stores, [Normalizer.of(one) for one in stores]).datasets
     domain = domain_of(dataset)
     assert [variable.key for variable in domain.inputs] == ["displacement", "displacement_rate", "wave_speed"]
     assert [variable.key for variable in domain.outputs] == ["displacement", "displacement_rate"]
@@ -66,7 +67,8 @@ def test_a_batch_that_cannot_be_dealt_is_refused_before_anything_is_opened(tmp_p
 def trained(waves: Path, sampling: dict[str, Any], steps: int = 100) -> tuple[float, float, float]:
     """The shortest and longest lead time and the horizon of a run, in frames."""
     run = config(waves, data=[{"path": waves, "sampling": sampling}])
-    [dataset] = build_mixture(run, open_stores(run), None).datasets
+    stores = open_stores(run)
+    [dataset] = build_mixture(run, stores, [Normalizer.of(one) for one in stores]).datasets
     domain = domains_of([dataset], steps, LossConfig())["waves"]
     assert domain.time_units == dataset.store.time_units
     assert domain.grid is not None

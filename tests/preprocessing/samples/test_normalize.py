@@ -8,7 +8,7 @@ from analytic_source import configuration
 
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.samples.normalize import Normalizer, scaled_by_increments
 from pelagos.preprocessing.store.store import Store, open_store
 
 
@@ -53,3 +53,20 @@ def test_a_store_without_training_frames_has_nothing_to_normalise_by(tmp_path: P
     store = open_store(build(configuration(tmp_path, splits=splits)))
     with pytest.raises(DataError, match="no frame trains"):
         Normalizer.of(store)
+
+
+def test_scaling_by_increments_makes_all_variables_change_as_much(store: Store) -> None:
+    plain = Normalizer.of(store)
+    scaled = scaled_by_increments(plain, [store])
+    names = ["velocity_x", "velocity_y"]
+    frames = np.stack([store.read(i, 0, 5) for i in range(4)]).astype(np.float64)
+    before, after = (
+        np.diff(one.select(names).normalize(frames), axis=1).std((0, 1, 3, 4)) for one in (plain, scaled)
+    )
+    assert abs(before[0] / before[1] - 1) > 0.01
+    assert after[0] == pytest.approx(after[1], rel=1e-6)
+    # The geometric mean of the scales of what is forecast stays, and so do all others.
+    ratio = scaled.std / plain.std
+    assert np.prod([ratio[plain.keys.index(name)] for name in names]) == pytest.approx(1)
+    assert ratio[plain.keys.index("depth")] == 1
+    assert np.array_equal(scaled.mean, plain.mean)
