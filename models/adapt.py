@@ -5,17 +5,14 @@ Each variable and each scalar owns one slice of some weights; slices are copied 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from pelagos.models.context import Signature
-from pelagos.models.layers.conditioning import condition_names
+from pelagos.models.layers.conditioning import AxisKind, condition_names
 from pelagos.preprocessing.errors import DataError
-
-AxisKind = Literal["input", "output", "condition"]
-"""What an axis of a weight runs over."""
 
 
 class Adaptable(Protocol):
@@ -58,6 +55,9 @@ def adapt(
     state: Mapping[str, Tensor], old: Signature, network: Adaptable
 ) -> tuple[dict[str, Tensor], Adaptation]:
     """Fits the weights `state` of a network built for `old` to `network`; new slices keep the values there.
+
+    Those of earlier frames, and of forcings at the valid time, of variables that were input are zero: the network
+    starts as one that does not look at them.
 
     Raises:
         DataError: the networks differ in more than their variables and scalars.
@@ -106,9 +106,17 @@ def _adapt_weight(
         targets.append(target.view(shape))
     # The new network's initial weights fill the slices that have no source.
     fitted = own.detach().clone()
+    for axis, kind in enumerate(kinds):
+        if kind == "input" and (unseen := _other_times(old.inputs, new.inputs)):
+            fitted.index_fill_(axis, torch.tensor(unseen), 0.0)
     fitted[tuple(targets)] = weight[tuple(sources)].to(fitted)
     assert torch.isfinite(fitted).all(), f"{name} is not finite"
     return fitted
+
+
+def _other_times(old: tuple[str, ...], new: tuple[str, ...]) -> list[int]:
+    """The positions of new inputs that are known ones at another time."""
+    return [n for n, name in enumerate(new) if name not in old and name.partition("[")[0] in old]
 
 
 def _shared_positions(old: tuple[str, ...], new: tuple[str, ...]) -> list[tuple[int, int]]:

@@ -122,6 +122,11 @@ class RegressionFrames:
                 counts[hour] += known
         mean = sums / np.where(counts > 0, counts, np.nan)
         overall = sums.sum(axis=0) / np.where(counts.sum(axis=0) > 0, counts.sum(axis=0), np.nan)
+        if not self._dated:
+            # The same everywhere: a mean that varies in space is no linear function of the fields around a point.
+            points = np.maximum(counts.sum(axis=(0, 2, 3)), 1)
+            overall = np.broadcast_to((sums.sum(axis=(0, 2, 3)) / points)[:, None, None], overall.shape)
+            mean[:] = overall
         # An hour that never trained has the mean of all.
         mean = np.where(np.isnan(mean), overall, mean)
         spread = np.nansum(squares - counts * np.nan_to_num(mean) ** 2, axis=(0, 2, 3))

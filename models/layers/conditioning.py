@@ -7,6 +7,7 @@ Shapes: B batch, S scalars, K conditions, D channels; * any axes between.
 """
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from pelagos.models.layers.precision import full_precision
 from pelagos.models.layers.weight_cache import cache_tensors
 
+AxisKind = Literal["input", "output", "condition"]
+"""What an axis of a weight runs over."""
 LINEAR_BELOW = 1e-6
 """The magnitude below which `signed_log` is about linear."""
 
@@ -78,6 +81,15 @@ def _affine(part: nn.Linear, conditions_BK: Tensor, num_axes: int) -> Tensor:
     with full_precision(conditions_BK):
         out_BD: Tensor = part(conditions_BK)
     return out_BD.view(len(out_BD), *[1] * (num_axes - 2), -1)
+
+
+def conditional_axes(network: nn.Module) -> dict[str, tuple[AxisKind | None, ...]]:
+    """What the axes of the weights of a network's conditional normalisations run over, see `adapt`."""
+    axes: dict[str, tuple[AxisKind | None, ...]] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, ConditionalLayerNorm):
+            axes |= {f"{name}.{part}.weight": (None, "condition") for part in ("weight", "bias")}
+    return axes
 
 
 class UnconditionalLayerNorm(nn.LayerNorm):

@@ -18,7 +18,12 @@ from torch.utils.checkpoint import checkpoint
 
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
-from pelagos.models.layers.conditioning import conditional_norm, encode_conditions
+from pelagos.models.layers.conditioning import (
+    AxisKind,
+    conditional_axes,
+    conditional_norm,
+    encode_conditions,
+)
 from pelagos.models.layers.network_layers import LayerNames
 from pelagos.models.layers.padding import Periodic, convolve, pad
 from pelagos.preprocessing.config import Config
@@ -141,6 +146,15 @@ class UNet(nn.Module):
         down = ((f"down.{n}.", f"encoder.{n + 1}.") for n in steps)
         up = ((f"up.{n}.", f"join.{n}.", f"decoder.{n}.") for n in reversed(steps))
         return ("stem.",), ("encoder.0.",), *down, *up, ("head.",)
+
+    def named_axes(self) -> dict[str, tuple[AxisKind | None, ...]]:
+        """What each axis runs over, for weights with slices of variables or conditions; see `adapt`."""
+        axes: dict[str, tuple[AxisKind | None, ...]] = {
+            "stem.weight": (None, "input", None, None),
+            "head.weight": ("output", None, None, None),
+            "head.bias": ("output",),
+        }
+        return axes | conditional_axes(self)
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).

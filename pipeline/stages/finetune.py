@@ -130,8 +130,14 @@ class FinetuneStage(TrainingStage):
 
     def _source(self) -> Model:
         source = load(model_registry.resolve(self._pinned(), self.tracking))
-        if any(domain.frames > 1 for domain in source.domains.values()):
-            raise DataError(f"{self.model} is of a network of several frames; samples for training have one")
+        needed = {domain.ages for domain in source.domains.values() if domain.frames > 1} - {
+            self.data.history
+        }
+        if needed:
+            raise DataError(
+                f"{self.model} is of a network of several frames, one step apart: give data.history:"
+                f" {list(min(needed))} and a store whose frames are the steps"
+            )
         return source
 
 
@@ -155,7 +161,8 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     [store] = open_stores(config)
     if not config.scratch:
         _check_grid(source, store)
-    timed = config.model_copy(update={"data": _timed(config.data, source, store)})
+    data = _seeing(_timed(config.data, source, store), source, store)
+    timed = config.model_copy(update={"data": data})
     mixture = build_mixture(timed, [store], [_normalizer(config, source, store)])
     [dataset] = mixture.datasets
     _warn(list(foreign_scales(store, dataset.normalizer)))
@@ -196,6 +203,25 @@ def _timed(data: DataConfig, source: Model, store: SampleStore) -> DataConfig:
     if distributed.rank() == 0:
         say(f"note: fine-tuning: lead time 1 is {known[0]:g}{unit}, as in the model's training")
     return data.model_copy(update={"time_scale": known[0], "time_unit": "physical"})
+
+
+def _seeing(data: DataConfig, source: Model, store: SampleStore) -> DataConfig:
+    """The data with the history and valid forcing of the model's dataset of this name, where they state neither."""
+    domain = source.domains.get(store.dataset)
+    if domain is None or {"history", "valid_forcing"} & data.model_fields_set:
+        return data
+    seen = {"history": domain.history, "valid_forcing": domain.sees_valid_forcing}
+    if seen == {"history": data.history, "valid_forcing": data.valid_forcing}:
+        return data
+    if domain.history and not math.isclose(domain.frame_time, store.dt, rel_tol=1e-6):
+        _warn(["frames are another time apart than in the model's training: choose data.history"])
+        return data
+    if distributed.rank() == 0:
+        say(
+            f"note: fine-tuning: the network sees frames {list(domain.history)} before the initial one"
+            f"{', and forcings at the valid time' if domain.sees_valid_forcing else ''}, as in the model's training"
+        )
+    return data.model_copy(update=seen)
 
 
 def _signature(config: FinetuneStage, source: Model, dataset: Dataset) -> Signature:

@@ -104,15 +104,11 @@ def scaled_by_increments(normalizer: Normalizer, stores: Sequence[SampleStore]) 
     sums: dict[str, list[float]] = {}
     for store in stores:
         for number, variable in enumerate(store.variables):
-            # What is constant has 1 for its deviations, and says nothing of others.
-            if (
-                variable.role == "prognostic"
-                and not store.stats.constant[number]
-                and store.stats.count[number]
-            ):
-                count, square = float(store.stats.count[number]), float(store.stats.tendency_std[number]) ** 2
+            increment, count = float(store.stats.tendency_std[number]), float(store.stats.count[number])
+            # Statistics have 1 for a deviation that would be 0: what does not change says nothing of others.
+            if variable.role == "prognostic" and count and increment != 1.0:
                 total = sums.setdefault(variable.key, [0.0, 0.0])
-                sums[variable.key] = [total[0] + count, total[1] + count * square]
+                sums[variable.key] = [total[0] + count, total[1] + count * increment**2]
     ratios = {
         key: np.sqrt(square / count) / normalizer.std[normalizer.keys.index(key)]
         for key, (count, square) in sums.items()

@@ -14,6 +14,7 @@ from pelagos.models.adapt import adapt
 from pelagos.models.context import Context, Signature
 from pelagos.models.networks.scot.compat import load_scot
 from pelagos.models.networks.scot.scot import ScOT, ScOTConfig
+from pelagos.models.networks.unet import UNetConfig
 from pelagos.preprocessing.errors import DataError
 
 CONFIG = ScOTConfig(
@@ -128,3 +129,24 @@ def test_published_weights_in_a_network_of_other_channels_learn_from_the_first_s
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
         torch.optim.AdamW(net.parameters(), lr=1e-4).step()
         assert all(torch.isfinite(p).all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("kind", ["scot", "unet"])
+def test_a_network_that_learns_to_see_earlier_frames_starts_as_it_was(kind: str) -> None:
+    config = CONFIG if kind == "scot" else UNetConfig(dims=(4, 8), depth=1, kernel=3)
+    old = Signature(("density", "heating"), ("density",))
+    earlier = ("density[-1]", "heating[-1]", "heating[valid]")
+    new = Signature((*old.inputs, *earlier), old.outputs)
+    torch.manual_seed(0)
+    before, after = (config.build(one).double().eval() for one in (old, new))
+    state, adaptation = adapt(before.state_dict(), old, after)
+    after.load_state_dict(state)
+    x_BCHW = torch.randn(2, 5, 8, 12, dtype=torch.float64)
+    lead_B = torch.tensor([0.5, 1.0], dtype=torch.float64)
+    with torch.no_grad():
+        assert_close(after(x_BCHW, lead_B), before(x_BCHW[:, :2], lead_B), rtol=0, atol=1e-12)
+    assert adaptation.fresh == tuple(f"input {name}" for name in earlier)
+    after(x_BCHW, lead_B).square().sum().backward()
+    names = [name for name, kinds in after.named_axes().items() if "input" in kinds]
+    gradients = {name: weight.grad for name, weight in after.named_parameters() if weight.grad is not None}
+    assert all((gradients[name][:, 2:] != 0).any() for name in names)  # and learns to

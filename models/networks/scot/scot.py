@@ -15,10 +15,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pelagos.models.adapt import AxisKind
 from pelagos.models.call_selection import select_variables
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
-from pelagos.models.layers.conditioning import ConditionalLayerNorm, condition_names, encode_conditions
+from pelagos.models.layers.conditioning import AxisKind, condition_names, conditional_axes, encode_conditions
 from pelagos.models.layers.device_constants import constant
 from pelagos.models.layers.fourier_resample import fourier_resample
 from pelagos.models.layers.lead_time import lead_time_factor
@@ -219,10 +218,7 @@ class ScOT(nn.Module):
             "patch_recovery.projection.bias": ("output",),
             "patch_recovery.mixup.weight": ("output", "output", None, None),
         }
-        for name, module in self.named_modules():
-            if isinstance(module, ConditionalLayerNorm):
-                axes |= {f"{name}.{part}.weight": (None, "condition") for part in ("weight", "bias")}
-        return axes
+        return axes | conditional_axes(self)
 
     def layer_names(self) -> LayerNames:
         """See `Layered`: a stage is a layer, a skip connection belongs to the stage of the decoder that takes it."""

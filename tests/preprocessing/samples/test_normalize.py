@@ -1,5 +1,8 @@
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from analytic_source import configuration
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.samples.normalize import Normalizer, scaled_by_increments
+from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.store.store import Store, open_store
 
 
@@ -57,16 +61,20 @@ def test_a_store_without_training_frames_has_nothing_to_normalise_by(tmp_path: P
 
 def test_scaling_by_increments_makes_all_variables_change_as_much(store: Store) -> None:
     plain = Normalizer.of(store)
-    scaled = scaled_by_increments(plain, [store])
-    names = ["velocity_x", "velocity_y"]
-    frames = np.stack([store.read(i, 0, 5) for i in range(4)]).astype(np.float64)
-    before, after = (
-        np.diff(one.select(names).normalize(frames), axis=1).std((0, 1, 3, 4)) for one in (plain, scaled)
-    )
-    assert abs(before[0] / before[1] - 1) > 0.01
-    assert after[0] == pytest.approx(after[1], rel=1e-6)
+    stats = replace(store.stats, tendency_std=np.array([0.5, 0.02]))
+    changing = cast(SampleStore, SimpleNamespace(variables=store.variables, stats=stats))
+    scaled = scaled_by_increments(plain, [changing, changing])
+    places = [plain.keys.index(name) for name in ("velocity_x", "velocity_y")]
+    assert scaled.std[places[0]] / scaled.std[places[1]] == pytest.approx(0.5 / 0.02)
     # The geometric mean of the scales of what is forecast stays, and so do all others.
     ratio = scaled.std / plain.std
-    assert np.prod([ratio[plain.keys.index(name)] for name in names]) == pytest.approx(1)
+    assert np.prod(ratio[places]) == pytest.approx(1)
     assert ratio[plain.keys.index("depth")] == 1
     assert np.array_equal(scaled.mean, plain.mean)
+
+
+def test_what_changes_by_the_same_everywhere_keeps_its_scale(store: Store) -> None:
+    plain = Normalizer.of(store)
+    stats = replace(store.stats, tendency_std=np.array([1.0, 1.0]))  # what stands for no deviation
+    still = cast(SampleStore, SimpleNamespace(variables=store.variables, stats=stats))
+    assert scaled_by_increments(plain, [still]) is plain
