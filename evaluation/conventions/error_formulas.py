@@ -75,6 +75,13 @@ def _correlation(terms: Terms, _: Parameters) -> Floats:
     return np.asarray(np.where(np.isfinite(pp) | ~(tt > 0), found, -np.inf))
 
 
+def _skill(terms: Terms, _: Parameters) -> Floats:
+    pp, pt, tt = terms["squared_forecast"], terms["product"], terms["squared_truth"]
+    with np.errstate(invalid="ignore"):
+        found = 1 - ratio(pp - 2 * pt + tt, tt)
+    return np.asarray(np.where(np.isfinite(pp) | ~(tt > 0), found, -np.inf))
+
+
 def _largest(terms: Terms, _: Parameters) -> Floats:
     return np.asarray(np.where(terms["weight"] > 0, terms["above"], np.nan))
 
@@ -142,6 +149,13 @@ ERROR_FORMULAS: dict[str, Formula] = {
         _products("anomaly_"),
         _correlation_terms("anomaly_"),
         _correlation,
+        "higher",
+    ),
+    "anomaly_skill": Formula(
+        "1 − Σ(p − t)² / Σt′²: the share of the climatology's squared error that the forecast removes",
+        _products("anomaly_"),
+        _correlation_terms("anomaly_"),
+        _skill,
         "higher",
     ),
 }

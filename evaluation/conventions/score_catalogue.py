@@ -11,7 +11,7 @@ from pelagos.evaluation.frame_sums.spectral_sums import BANDS
 PointScore = Literal[
     "relative_l1", "relative_l2", "nrmse", "vrmse", "rmse", "mae", "bias", "max_error", "cosine", "pearson"
 ]
-AnomalyScore = Literal["acc", "pooled_acc"]
+AnomalyScore = Literal["acc", "pooled_acc", "skill"]
 FieldScore = Literal[
     "log_spectrum_error", "band_rmse", "top_octave_ratio", "checkerboard", "checkerboard_ratio"
 ]
@@ -50,7 +50,8 @@ def definitions(
     if name in get_args(PointScore):
         return (_point(name),)
     if name in get_args(AnomalyScore):
-        return (_apart(name, "anomaly_cosine", pool=name == "pooled_acc"),)
+        formula = "anomaly_skill" if name == "skill" else "anomaly_cosine"
+        return (_apart(name, formula, pool=name != "acc"),)
     if name in get_args(EnsembleScore):
         return (_apart(name, name, members=members),)
     if name == "band_rmse":

@@ -156,7 +156,11 @@ class Forecaster:
         first = max(self._ages(plan), default=0) + bred * plan.stride
         if min(plan.starts) < first:
             reach = max(self._ages(plan), default=0)
-            why = f"the model sees frames from {reach} before the start on"
+            why = (
+                f"the model sees {self.domain.frames} frames, {plan.stride} apart"
+                if self.domain.frames > 1
+                else f"the model sees frames from {reach} before the start on"
+            )
             if bred:
                 why += f", and {bred} cycles of breeding go before, unless ensemble.starts.in_place is set"
             raise DataError(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from pelagos.evaluation.conventions.score_catalogue import ScoreName
 from pelagos.evaluation.forecast_plan import ForecastPlan
 from pelagos.evaluation.streaming.chosen_scores import ChosenScores
 from pelagos.evaluation.streaming.frame_sources import StoredFrames
@@ -76,6 +77,28 @@ def test_anomalies_reach_the_score_and_the_baseline_has_none(dated: Store) -> No
     assert curve == [None, None]
     rmse = methods["seasonal_climatology"]["scores"]["rmse"]["groups"][key]["by_lead_time"]["value"]
     np.testing.assert_allclose(rmse, 1.5, rtol=0.2)
+
+
+def test_skill_is_one_minus_the_share_of_the_climatologys_squared_error(dated: Store) -> None:
+    names: tuple[ScoreName, ...] = ("skill", "rmse")
+    found = evaluate_forecasts(
+        {},
+        dated,
+        plan_of(dated),
+        dated.variables,
+        ("persistence", "seasonal_climatology"),
+        chosen=ChosenScores(None, names),
+    ).scores
+    curves = {}
+    for method, values in found["methods"].items():
+        (key,) = values["scores"]["skill"]["groups"]
+        for name in names:
+            curves[method, name] = np.array(
+                values["scores"][name]["groups"][key]["by_lead_time"]["value"], float
+            )
+    share = curves["persistence", "rmse"] / curves["seasonal_climatology", "rmse"]
+    np.testing.assert_allclose(curves["persistence", "skill"], 1 - share**2, atol=1e-6)
+    np.testing.assert_allclose(curves["seasonal_climatology", "skill"], 0, atol=1e-6)
 
 
 def test_a_store_without_dates_has_no_anomalies_and_says_which_scores_are_missing(store: Store) -> None:

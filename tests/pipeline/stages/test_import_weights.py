@@ -211,7 +211,9 @@ def test_a_network_of_two_frames_sees_the_last_two_of_a_rollout(shared: Path, tm
     with pytest.raises(ValueError, match="sees 2 frames, 1 apart, so the first frame it can start from is 1"):
         forecasts(tmp_path, said, trained, data)
     values = {"model": str(trained), "output": tmp_path / "run", "data": {"path": data}, "loop": {"steps": 1}}
-    with pytest.raises(ValueError, match="network of several frames; samples for training have one"):
+    with pytest.raises(
+        ValueError, match=r"network of several frames, one step apart: give data.history: \[1\]"
+    ):
         finetune.run(finetune.FinetuneStage.model_validate(values))
 
 
