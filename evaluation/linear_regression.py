@@ -15,8 +15,8 @@ import numpy as np
 from pelagos.evaluation.baselines import Array, neighbourhood
 from pelagos.preprocessing.grid import Grid
 
-RIDGE = 1e-8
-"""The penalty on coefficients, in units of a feature's mean square; features have deviations of about 1."""
+PENALTIES = (1e-8, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+"""Penalties on coefficients to choose from; features have deviations of about 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,20 +67,42 @@ class LeastSquares:
 
     products: Array = field(default_factory=lambda: np.zeros((0, 0)))
     answers: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    squares: Array = field(default_factory=lambda: np.zeros(0))
     rows: int = 0
 
     def add(self, features_RF: Array, targets_RV: Array) -> None:
         """Count rows in; those whose target is missing anywhere are left out."""
         there = np.isfinite(targets_RV).all(axis=1)
         given, wanted = features_RF[there], targets_RV[there]
-        if not self.rows:
-            self.products = np.zeros((given.shape[1], given.shape[1]))
-            self.answers = np.zeros((given.shape[1], wanted.shape[1]))
-        self.products += given.T @ given
-        self.answers += given.T @ wanted
-        self.rows += len(given)
+        more = LeastSquares(given.T @ given, given.T @ wanted, (wanted**2).sum(axis=0), len(given))
+        self.merge(more)
 
-    def coefficients(self, penalty: float = RIDGE) -> Array:
+    def merge(self, other: "LeastSquares") -> None:
+        """Count the rows of another in."""
+        first = not self.rows
+        self.products = other.products if first else self.products + other.products
+        self.answers = other.answers if first else self.answers + other.answers
+        self.squares = other.squares if first else self.squares + other.squares
+        self.rows += other.rows
+
+    def coefficients(self, penalty: float) -> Array:
         """(F, V) the map of least squares, with a penalty on all coefficients."""
         identity = penalty * self.rows * np.eye(len(self.products))
         return np.asarray(np.linalg.solve(self.products + identity, self.answers), np.float64)
+
+    def share_left(self, map_FV: Array) -> float:
+        """The mean over targets of the share of their squares that a map leaves."""
+        left = (map_FV * (self.products @ map_FV - 2 * self.answers)).sum(axis=0) + self.squares
+        return float(np.mean(left / np.where(self.squares > 0, self.squares, 1.0)))
+
+
+def chosen_map(early: LeastSquares, late: LeastSquares) -> tuple[Array, float]:
+    """(F, V) the map of all rows, and its penalty: that whose map of the early rows leaves least of the late ones."""
+    best = PENALTIES[0]
+    if early.rows and late.rows:
+        best = min(PENALTIES, key=lambda one: late.share_left(early.coefficients(one)))
+    everything = LeastSquares()
+    for part in (early, late):
+        if part.rows:
+            everything.merge(part)
+    return everything.coefficients(best), best

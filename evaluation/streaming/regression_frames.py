@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pelagos.evaluation.baselines import Array
 from pelagos.evaluation.forecast_plan import StartBatch, frames_in_split, is_steady
-from pelagos.evaluation.linear_regression import HourlyMeans, LeastSquares, features
+from pelagos.evaluation.linear_regression import HourlyMeans, LeastSquares, chosen_map, features
 from pelagos.evaluation.streaming.frame_sources import Fields, StoredFrames, physical
 from pelagos.evaluation.truth import channel_positions
 from pelagos.preprocessing.errors import DataError
@@ -20,7 +20,7 @@ from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.variables import with_role
 
 RADIUS = 1
-_BLOCK = 1 << 15  # rows that are in memory at a time
+_BLOCK = 1 << 14  # rows that are in memory at a time
 _ROWS = 1 << 22  # rows that a map is fitted to at most; frames are then taken at even distances
 _DAY = 24  # hours
 _YEAR = 366 * 86400.0  # s
@@ -49,10 +49,11 @@ class RegressionFrames:
         hours = "anomalies from the mean of each hour" if self._dated else "anomalies from the mean"
         waves = ", harmonics of the local hour" if self._dated else ""
         year = " and of the year" if self._spans_years else ""
-        count = self._maps[0].shape[0]
+        penalties = " ".join(dict.fromkeys(f"{penalty:g}" for _, penalty in self._fits))
         return (
-            f"ridge regression on {count} features: {hours} of all inputs in {2 * RADIUS + 1} x {2 * RADIUS + 1} points"
-            f"{before}, forcings at the valid time{waves}{year}"
+            f"ridge regression on {self._fits[0][0].shape[0]} features: {hours} of all prognostic fields in"
+            f" {2 * RADIUS + 1} x {2 * RADIUS + 1} points{before}, forcings at the start and at the valid time"
+            f"{waves}{year}; penalty {penalties}"
         )
 
     @property
@@ -73,9 +74,9 @@ class RegressionFrames:
 
     @cached_property
     def _inputs(self) -> list[int]:
-        """Channels that are known at the start; a diagnostic one is not."""
+        """Channels of the state that is known at the start; a diagnostic field is not."""
         store = self.stored.store
-        return channel_positions(store, with_role(store.variables, "prognostic", "forcing"))
+        return channel_positions(store, with_role(store.variables, "prognostic"))
 
     @cached_property
     def _forcings(self) -> list[int]:
@@ -153,31 +154,35 @@ class RegressionFrames:
                 yield trajectory, initial[start : start + size]
 
     @cached_property
-    def _maps(self) -> list[Array]:
-        """(F, V) the map of each lead time."""
-        plan, found = self.stored.plan, []
-        for step in range(1, plan.steps + 1):
-            ahead, squares = step * plan.stride, LeastSquares()
-            for trajectory, initial in self._blocks(ahead):
-                targets = self._read(trajectory, initial + ahead)[:, self._outputs]
-                rows = np.moveaxis(targets, 1, -1).reshape(-1, len(self._outputs))
-                squares.add(self._features(trajectory, initial, ahead), rows)
-            if not squares.rows:
-                raise DataError(
-                    f"baselines: regression: split {self.split} of {self.stored.store.path} has no frames {ahead} apart"
-                )
-            found.append(squares.coefficients())
-        return found
+    def _fits(self) -> list[tuple[Array, float]]:
+        """(F, V) the map of each lead time, and its penalty."""
+        return [self._fit(step * self.stored.plan.stride) for step in range(1, self.stored.plan.steps + 1)]
+
+    def _fit(self, ahead: int) -> tuple[Array, float]:
+        blocks = list(self._blocks(ahead))
+        early, late = LeastSquares(), LeastSquares()
+        for number, (trajectory, initial) in enumerate(blocks):
+            targets = self._read(trajectory, initial + ahead)[:, self._outputs]
+            rows = np.moveaxis(targets, 1, -1).reshape(-1, len(self._outputs))
+            # Which penalty serves what comes later is seen on the last fifth.
+            part = late if 5 * number >= 4 * len(blocks) else early
+            part.add(self._features(trajectory, initial, ahead), rows)
+        if not early.rows + late.rows:
+            raise DataError(
+                f"baselines: regression: split {self.split} of {self.stored.store.path} has no frames {ahead} apart"
+            )
+        return chosen_map(early, late)
 
     def _features(self, trajectory: int, initial: NDArray[np.int64], ahead: int) -> Array:
         now = self._read(trajectory, initial)[:, self._inputs]
         before = self._read(trajectory, initial - 1)[:, self._inputs] if self._before else None
         known = self._waves(initial + ahead)
         if self._forcings:
-            store = self.stored.store
-            fields = store.take(trajectory, (initial + ahead).tolist())[:, self._forcings]
-            scale, mean = store.stats.std[self._forcings], store.stats.mean[self._forcings]
-            known.append((fields - mean[:, None, None]) / np.where(scale > 0, scale, 1.0)[:, None, None])
+            stats = self.stored.store.stats
+            scale, mean = (one[self._forcings, None, None] for one in (stats.std, stats.mean))
+            for frames in (initial, initial + ahead):
+                fields = self.stored.store.take(trajectory, frames.tolist())[:, self._forcings]
+                known.append((fields - mean) / scale)
         shape = (len(initial), 0, *self.stored.store.grid.shape)
         joined = np.concatenate(known, axis=1) if known else np.empty(shape)
         return features(now, before, joined, self.stored.store.grid, RADIUS)
@@ -200,7 +205,7 @@ class RegressionFrames:
     def frames(self, batch: StartBatch) -> Iterator[Fields]:
         """What the maps give at each lead time; missing where the start is."""
         plan, store = self.stored.plan, self.stored.store
-        for step, coefficients in enumerate(self._maps, 1):
+        for step, (coefficients, _) in enumerate(self._fits, 1):
             made = []
             for one in batch.samples:
                 initial, ahead = np.array([one.start]), step * plan.stride
