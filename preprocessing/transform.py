@@ -44,6 +44,37 @@ class Log1p(Config):
         return "1"
 
 
+class Asinh(Config):
+    """arsinh(x / scale), for fields of either sign with heavy tails, such as vertical velocity and divergence.
+
+    Attributes:
+        scale: the magnitude below which the function is nearly linear, in the field's units.
+    """
+
+    kind: Literal["asinh"] = "asinh"
+    scale: float = Field(1.0, gt=0)
+
+    def forward(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Physical to stored values."""
+        return np.arcsinh(values / self.scale)
+
+    def inverse(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Stored to physical values."""
+        return np.asarray(np.sinh(values.astype(np.float64)) * self.scale)
+
+    def describe(self, name: str, units: str) -> str:
+        """The function applied to a field, as text.
+
+        >>> Asinh(scale=0.1).describe("omega", "Pa s-1")
+        'arsinh(omega / 0.1 Pa s-1)'
+        """
+        return f"arsinh({name} / {self.scale:g}{'' if units == '1' else ' ' + units})"
+
+    def stored_units(self, units: str) -> str:
+        """Units of the stored values: there are none."""
+        return "1"
+
+
 class Shift(Config):
     """x - offset, for fields that vary too little about a large value for float32: 101325 Pa +- 0.004 Pa.
 
@@ -77,15 +108,17 @@ class Shift(Config):
         return units
 
 
-Transform = Annotated[Log1p | Shift, Field(discriminator="kind")]
+Transform = Annotated[Log1p | Asinh | Shift, Field(discriminator="kind")]
 
 
-def physical_type(transform: Log1p | Shift | None) -> np.dtype[Any]:
+def physical_type(transform: Log1p | Asinh | Shift | None) -> np.dtype[Any]:
     """The type of the physical values: float32, but float64 where float32 is what the shift was made to avoid."""
     return np.dtype(np.float64 if isinstance(transform, Shift) else np.float32)
 
 
-def to_physical(x_CHW: NDArray[np.float32], transforms: Sequence[Log1p | Shift | None]) -> NDArray[Any]:
+def to_physical(
+    x_CHW: NDArray[np.float32], transforms: Sequence[Log1p | Asinh | Shift | None]
+) -> NDArray[Any]:
     """Stored to physical values (..., C, H, W): in place, or in float64 where any channel needs that."""
     physical: NDArray[Any] = x_CHW
     if any(physical_type(transform) == np.float64 for transform in transforms):

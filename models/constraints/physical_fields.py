@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.quantities.units import conversion
-from pelagos.preprocessing.transform import Log1p, Shift
+from pelagos.preprocessing.transform import Asinh, Log1p, Shift
 from pelagos.preprocessing.variables import Variable
 
 
@@ -54,6 +54,8 @@ class Channel:
         match self.variable.transform:
             case Log1p(scale=scale):
                 return torch.expm1(stored_BHW) * scale
+            case Asinh(scale=scale):
+                return torch.sinh(stored_BHW) * scale
             case Shift(offset=offset):
                 return stored_BHW + offset
             case _:
@@ -64,6 +66,8 @@ class Channel:
         match self.variable.transform:
             case Log1p(scale=scale):
                 physical_BHW = torch.log1p(physical_BHW / scale)
+            case Asinh(scale=scale):
+                physical_BHW = torch.asinh(physical_BHW / scale)
             case Shift(offset=offset):
                 physical_BHW = physical_BHW - offset
         return (physical_BHW - self.mean) / self.std

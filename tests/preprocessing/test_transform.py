@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pelagos.preprocessing.transform import Log1p, Shift, to_physical
+from pelagos.preprocessing.transform import Asinh, Log1p, Shift, to_physical
 from pelagos.preprocessing.variables import Variable
 
 
@@ -11,6 +11,17 @@ def test_the_inverse_undoes_the_transform(scale: float) -> None:
     values = np.concatenate([np.geomspace(1e-12, 1e6, 50), [0.0, -0.5 * scale]])
     transform = Log1p(scale=scale)
     assert transform.inverse(transform.forward(values)) == pytest.approx(values, rel=1e-10, abs=1e-13)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 300.0])
+def test_heavy_tails_of_either_sign_come_back(scale: float) -> None:
+    positive = np.geomspace(1e-12, 1e6, 50)
+    values = np.concatenate([-positive[::-1], [0.0], positive])
+    transform = Asinh(scale=scale)
+    stored = transform.forward(values)
+    assert transform.inverse(stored) == pytest.approx(values, rel=1e-10)
+    assert stored == pytest.approx(-stored[::-1], rel=1e-12)
+    assert stored.max() == pytest.approx(np.log(2e6 / scale), rel=1e-3)
 
 
 def test_small_values_stay_nearly_linear_and_large_ones_logarithmic() -> None:
