@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
+from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.engine import checkpoint
 from pelagos.pipeline.runs import run_inputs
-from pelagos.pipeline.runs.model_folder import Model, load, signature_of
+from pelagos.pipeline.runs.model_folder import Model, context_of, load, signature_of
 from pelagos.pipeline.stages.finetune import FinetuneStage, run
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
@@ -300,3 +301,29 @@ def test_a_run_does_not_go_on_with_a_folder_that_holds_another_model_by_now(
     replace(load(copy), history={}).save(copy)
     with pytest.raises(ConfigError, match=r"the model .* had the checksum .* then and has .* now"):
         run_inputs.claim(config.output, config, config.inputs())
+
+
+def test_a_model_learns_to_see_earlier_frames_and_goes_on_seeing_them(waves: Path, tmp_path: Path) -> None:
+    dataset = DatasetConfig(path=waves).open()
+    config, signature = UNetConfig(dims=(4, 8), depth=1, kernel=3), signature_of([dataset.layout])
+    single = Model(config, config.build(signature).eval(), signature, {"waves": domain_of(dataset)})
+    single.save(tmp_path / "single")
+    widened = stage(waves, tmp_path / "single", data={"path": waves, "history": [1]}, output=tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    model, mixture = widened.assemble()
+    batch = mixture.datasets[0].batch(np.arange(4))
+    mixture.close()
+    given = context_of(model.signature, batch.layout, batch.scalars, batch.lead_time)
+    before = context_of(signature, dataset.layout, batch.scalars, batch.lead_time)
+    with torch.no_grad():
+        # What it has not learnt to use changes nothing yet.
+        torch.testing.assert_close(
+            model.network.eval()(batch.inputs, batch.lead_time, given),
+            single.network(batch.inputs[:, :3], batch.lead_time, before),
+        )
+    model.save(tmp_path / "several")
+    model, mixture = stage(waves, tmp_path / "several", output=tmp_path / "run").assemble()
+    mixture.close()
+    assert mixture.datasets[0].layout.history == (1,)
+    assert model.domains["waves"].history == (1,)
+    assert model.domains["waves"].frame_time == pytest.approx(dataset.store.dt)
