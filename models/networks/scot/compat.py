@@ -105,6 +105,11 @@ def save_scot(net: ScOT) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"scalars are {net.signature.scalars} and position_bias_dim is {config.position_bias_dim}, but "
             "Poseidon's code has no scalars, and position biases of 512 hidden channels only"
         )
+    if config.upsampling not in ("transposed", "pixel_shuffle") or config.patch_overlap:
+        raise ConfigError(
+            f"upsampling is {config.upsampling} and patch_overlap {config.patch_overlap}, but Poseidon's code has"
+            " transposed convolutions of patches that do not overlap only"
+        )
     arguments = ScOTArguments(
         image_size=net.image_size,
         num_channels=len(net.signature.inputs),

@@ -12,6 +12,7 @@ from torch import nn
 from pelagos.models.layers.conditioning import ConditionalLayerNorm
 from pelagos.models.networks.scot.attention import OffsetNetwork
 from pelagos.models.networks.scot.patches import PatchRecovery
+from pelagos.models.networks.scot.upsampling import InterpolatedRecovery
 
 InitialWeights = Literal["pelagos", "poseidon"]
 LAYER_SCALE: dict[InitialWeights, float] = {"pelagos": 1.0, "poseidon": 1e-6}
@@ -54,6 +55,8 @@ def _apply_pelagos_style(module: nn.Module, deviation: float) -> None:
         for layer in module:
             if isinstance(layer, nn.Linear):
                 _draw_normal(layer, deviation)
+    elif isinstance(module, InterpolatedRecovery):
+        _draw_normal(module.projection, 0.1 * module.projection.weight[0].numel() ** -0.5)
     elif isinstance(module, PatchRecovery):
         # A tenth of the usual deviation: a fresh network predicts small changes.
         nn.init.normal_(module.projection.weight, std=0.1 * module.projection.in_channels**-0.5)

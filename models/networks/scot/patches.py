@@ -8,10 +8,11 @@ p side of a patch, K conditions.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pelagos.models.layers.conditioning import layer_norm
-from pelagos.models.layers.padding import Fill, GridSize, Periodic, convolve, pad
+from pelagos.models.layers.padding import NOT_PERIODIC, Fill, GridSize, Periodic, convolve, pad
 from pelagos.models.layers.precision import Linear, mixed_precision_linear
 
 Positions = tuple[int, ...] | None
@@ -26,15 +27,21 @@ def select_slices(weight: Tensor, positions: Positions, axis: int) -> Tensor:
 
 
 class PatchProjection(nn.Module):
-    """The strided convolution that turns each patch into a token."""
+    """The strided convolution that turns each patch, and what it overlaps with, into a token."""
 
-    def __init__(self, num_inputs: int, dim: int, patch: int) -> None:
+    def __init__(self, num_inputs: int, dim: int, patch: int, overlap: int = 0) -> None:
         super().__init__()
-        self.projection = nn.Conv2d(num_inputs, dim, patch, patch)
+        self.overlap = overlap
+        self.projection = nn.Conv2d(num_inputs, dim, patch + 2 * overlap, patch)
 
-    def forward(self, x_BCHW: Tensor, inputs: Positions) -> Tensor:
+    def forward(self, x_BCHW: Tensor, inputs: Positions, periodic: Periodic = NOT_PERIODIC) -> Tensor:
         """(B, C, H, W) to (B, h, w, D)."""
         weight_DCpp = select_slices(self.projection.weight, inputs, 1)
+        if self.overlap:
+            margin = (self.overlap, self.overlap)
+            x_BCHW = pad(x_BCHW, margin, margin, periodic, "edge")
+            stride = self.projection.stride
+            return F.conv2d(x_BCHW, weight_DCpp, self.projection.bias, stride).permute(0, 2, 3, 1)
         # Patches do not overlap: the convolution is a matrix product, for which bf16 can pay.
         p = weight_DCpp.shape[-1]
         x_BChpwp = torch.unflatten(torch.unflatten(x_BCHW, 3, (-1, p)), 2, (-1, p))
@@ -56,18 +63,21 @@ class PatchEmbedding(nn.Module):
         num_conditions: int,
         eps: float,
         grid: GridSize | None = None,
+        overlap: int = 0,
     ) -> None:
         super().__init__()
-        self.patch_embeddings = PatchProjection(num_inputs, dim, patch)
+        self.patch_embeddings = PatchProjection(num_inputs, dim, patch, overlap)
         self.norm = layer_norm(dim, num_conditions, eps)
         if grid:
             self.position_embeddings = nn.Parameter(torch.zeros(1, grid[0] * grid[1], dim))
         else:
             self.register_parameter("position_embeddings", None)
 
-    def forward(self, x_BCHW: Tensor, conditions_BK: Tensor, inputs: Positions) -> Tensor:
+    def forward(
+        self, x_BCHW: Tensor, conditions_BK: Tensor, inputs: Positions, periodic: Periodic = NOT_PERIODIC
+    ) -> Tensor:
         """(B, C, H, W) to (B, h, w, D)."""
-        x_BhwD: Tensor = self.norm(self.patch_embeddings(x_BCHW, inputs), conditions_BK)
+        x_BhwD: Tensor = self.norm(self.patch_embeddings(x_BCHW, inputs, periodic), conditions_BK)
         if self.position_embeddings is not None:
             x_BhwD = x_BhwD + self.position_embeddings.view(x_BhwD.shape[1:])
         return x_BhwD

@@ -41,6 +41,7 @@ from pelagos.models.networks.scot.stages import (
     Stages,
     apply_blocks,
 )
+from pelagos.models.networks.scot.upsampling import InterpolatedRecovery, icnr_
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 
@@ -95,6 +96,10 @@ class ScOTConfig(Config):
         layer_norm_eps: added to variances by the normalisations.
         initializer_range: the `deviation` of `initialize`.
         image_size: the side of the square fields of a network of fixed size; by default that of the signature.
+        upsampling: how tokens become pixels: `transposed`, a patch of its own from each token, smoothed by a 5 x 5
+            convolution; `pixel_shuffle`, the same from weights that begin each patch constant (ICNR); `nearest` and
+            `bilinear`, interpolation of the tokens and one 5 x 5 convolution, without seams between patches.
+        patch_overlap: pixels by which a token also sees its neighbours' patches, on each side.
         learn_residual: with the preset poseidon, whether the input is added to the output.
         checkpointing: whether blocks are recomputed in the backward pass instead of stored.
     """
@@ -116,6 +121,8 @@ class ScOTConfig(Config):
     layer_norm_eps: float = Field(1e-5, gt=0)
     initializer_range: float = Field(0.02, gt=0)
     image_size: int | None = Field(None, gt=0)
+    upsampling: Literal["transposed", "pixel_shuffle", "nearest", "bilinear"] = "transposed"
+    patch_overlap: int = Field(0, ge=0)
     learn_residual: bool = False
     checkpointing: bool = False
 
@@ -162,13 +169,18 @@ class ScOT(nn.Module):
             config.patch_size,
             *self._norm,
             grid=self._grid(0) if config.use_absolute_embeddings else None,
+            overlap=config.patch_overlap,
         )
         levels = range(len(config.depths))
         self.encoder = Stages(self._encoder_stage(level) for level in levels)
         self.decoder = Stages(self._decoder_stage(level) for level in reversed(levels))
         self.residual_blocks = nn.ModuleList(nn.ModuleList(self._skip_blocks(level)) for level in levels)
-        self.patch_recovery = PatchRecovery(config.embed_dim, len(signature.outputs), config.patch_size)
+        self.patch_recovery = _recovery(config, len(signature.outputs))
         initialize(self, variant.initialization, config.initializer_range)
+        if config.upsampling == "pixel_shuffle":
+            weight = self.patch_recovery.projection.weight
+            assert isinstance(weight, nn.Parameter)
+            icnr_(weight, float(weight.detach().std()))
 
     @property
     def _norm(self) -> tuple[int, float]:
@@ -214,10 +226,13 @@ class ScOT(nn.Module):
         """What each axis runs over, for weights with slices of variables or conditions; see `adapt`."""
         axes: dict[str, tuple[AxisKind | None, ...]] = {
             "embeddings.patch_embeddings.projection.weight": (None, "input", None, None),
-            "patch_recovery.projection.weight": (None, "output", None, None),
             "patch_recovery.projection.bias": ("output",),
-            "patch_recovery.mixup.weight": ("output", "output", None, None),
         }
+        if isinstance(self.patch_recovery, PatchRecovery):
+            axes["patch_recovery.projection.weight"] = (None, "output", None, None)
+            axes["patch_recovery.mixup.weight"] = ("output", "output", None, None)
+        else:
+            axes["patch_recovery.projection.weight"] = ("output", None, None, None)
         return axes | conditional_axes(self)
 
     def layer_names(self) -> LayerNames:
@@ -245,7 +260,7 @@ class ScOT(nn.Module):
         periodic = context.periodic if self.variant.boundaries else NOT_PERIODIC
         fields_BCHW = self._resize_input(x_BCHW, periodic)
         conditions_BK = encode_conditions(lead_time_B, call.scalars)
-        tokens_BhwD = self.embeddings(fields_BCHW, conditions_BK, call.inputs)
+        tokens_BhwD = self.embeddings(fields_BCHW, conditions_BK, call.inputs, periodic)
         tokens_BhwD = self._encode_decode(tokens_BhwD, conditions_BK, periodic)
         size = (x_BCHW.shape[2], x_BCHW.shape[3])
         y_BCHW: Tensor = self.patch_recovery(
@@ -293,6 +308,12 @@ class ScOT(nn.Module):
             if skips:
                 x_BhwD = x_BhwD + skips.pop()
         return x_BhwD
+
+
+def _recovery(config: ScOTConfig, num_outputs: int) -> PatchRecovery | InterpolatedRecovery:
+    if config.upsampling in ("nearest", "bilinear"):
+        return InterpolatedRecovery(config.embed_dim, num_outputs, config.patch_size, config.upsampling)
+    return PatchRecovery(config.embed_dim, num_outputs, config.patch_size)
 
 
 def add_input(
