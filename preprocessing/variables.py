@@ -9,6 +9,8 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.transform import Transform
 
 Role = Literal["prognostic", "static", "forcing", "diagnostic"]
+TensorKind = Literal["scalar", "pseudoscalar", "vector_x", "vector_y"]
+"""How a field goes with a reflection of the plane: unchanged, with the other sign, or as a component of a vector."""
 
 
 class Variable(Config):
@@ -117,6 +119,24 @@ KNOWN = _table(
     ("surface_downwelling_shortwave_flux_in_air", "W m-2", "", "downwelling shortwave radiation"),
 )
 """Names that mean the same in all datasets; the units are those of a dataset that states none."""
+
+
+_PSEUDOSCALARS = ("vorticity", "clockwise_vorticity", "stream_function", "vorticity_source")
+_COMPONENTS: dict[str, TensorKind] = {"_x": "vector_x", "_y": "vector_y"}
+_AMBIGUOUS = ("source",)  # of heat it is a scalar, of vorticity not
+
+
+def tensor_kind(name: str) -> TensorKind | None:
+    """How the field of this name goes with reflections; None where its name does not tell.
+
+    >>> tensor_kind("force_x"), tensor_kind("vorticity"), tensor_kind("phase"), tensor_kind("B")
+    ('vector_x', 'pseudoscalar', 'scalar', None)
+    """
+    if name in _PSEUDOSCALARS:
+        return "pseudoscalar"
+    if name not in KNOWN or name in _AMBIGUOUS:
+        return None
+    return _COMPONENTS.get(name[-2:], "scalar")
 
 
 def known_variable(name: str) -> Variable:

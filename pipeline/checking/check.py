@@ -163,6 +163,7 @@ def _describe_run(
 ) -> Iterator[CheckFinding]:
     for dataset, share in zip(mixture.datasets, mixture.shares, strict=True):
         yield _describe_data(dataset, int(share))
+    yield from (_describe_augmentation(dataset) for dataset in mixture.datasets)
     for dataset in mixture.datasets:
         outputs = dataset.layout.outputs
         left_out = frozenset(outputs[channel].key for channel in config.loss.left_out(dataset.layout))
@@ -209,6 +210,16 @@ def _describe_data(dataset: Dataset, share: int) -> CheckFinding:
             "inputs": list(keys(layout.channels)),
             "outputs": list(keys(layout.outputs)),
         },
+    )
+
+
+def _describe_augmentation(dataset: Dataset) -> CheckFinding:
+    found, name = dataset.augmentation, dataset.layout.dataset
+    names = list(found.names) if found else []
+    return CheckFinding(
+        "augmentation",
+        f"{name}: {found.describe() if found else 'none'}",
+        {"dataset": name, "transformations": names},
     )
 
 

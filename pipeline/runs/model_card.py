@@ -102,6 +102,8 @@ def _data_lines(domains: Mapping[str, Domain], stores: Mapping[str, str]) -> Ite
         yield f"- **{name}**: from {', '.join(keys(domain.inputs))} to {', '.join(keys(domain.outputs))}"
         if domain.scalars:
             yield f"    - parameters: {', '.join(domain.scalars)}"
+        if domain.augmentation:
+            yield f"    - samples transformed by {', '.join(domain.augmentation)}"
         if (grid := domain.grid) is not None:
             yield (
                 f"    - grid: {grid.kind}, {grid.y.points} x {grid.x.points} points, y from {grid.y.first:g} to"

@@ -70,6 +70,7 @@ class Domain(Config):
             training's store].
         frame_time: from one of these frames to the next, in the store's unit of time; 0 where there is no history.
         sees_valid_forcing: whether the network sees forcings at the time that it forecasts as well.
+        augmentation: the transformations of the samples of training, in words.
     """
 
     inputs: tuple[Variable, ...]
@@ -88,6 +89,7 @@ class Domain(Config):
     history: tuple[PositiveInt, ...] = ()
     frame_time: float = Field(default=0.0, ge=0)
     sees_valid_forcing: bool = False
+    augmentation: tuple[str, ...] = ()
 
     @property
     def ages(self) -> tuple[int, ...]:

@@ -114,6 +114,7 @@ def domain_of(dataset: Dataset, steps: int | None = None, loss: LossConfig | Non
         history=layout.history,
         frame_time=dataset.store.dt if layout.history else 0.0,
         sees_valid_forcing=layout.sees_valid_forcing,
+        augmentation=dataset.augmentation.names if dataset.augmentation else (),
         held=() if loss is None else tuple(layout.outputs[n].key for n in loss.left_out(layout)),
     )
 

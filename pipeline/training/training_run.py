@@ -20,6 +20,7 @@ from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.engine import EngineConfig
 from pelagos.pipeline.runs import model_folder, run_folder, run_inputs
 from pelagos.pipeline.runs.model_folder import Model
+from pelagos.pipeline.runs.remarks import say
 from pelagos.pipeline.runs.run_inputs import RunInput
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training.held_out import held_out_orders
@@ -203,6 +204,9 @@ def _train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, t
         tracker.params(config.model_dump(mode="json"))
         if distributed.rank() == 0:
             tracker.datasets(run_inputs.recorded_stores(config.output), "training")
+            for dataset in mixture.datasets:
+                if dataset.augmentation:
+                    say(f"note: augmentation: {dataset.layout.dataset}: {dataset.augmentation.describe()}")
         meter = _meter(config, model, mixture)
     tracker.params({"peak_flops": meter.peak, "peak_flops_from": "matmul" if meter.measured else "given"})
     trainer = build_trainer(config, model, mixture, meter, tracker)

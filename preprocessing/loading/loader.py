@@ -242,7 +242,7 @@ class _ReadAhead:
             slot.copied.synchronize()
         dataset = self._order.datasets[block.dataset]
         buffers = slot.buffers(block.dataset, dataset, self._order.micro_batch, self._present)
-        frames = dataset.frames_of(block.samples, block.steps)
+        frames = dataset.frames_of(block.samples, block.steps, block.key)
         if reader is None:
             with meter:
                 dataset.read(frames, buffers, scaled=self._scaled, warm=not meter.waited)

@@ -40,6 +40,7 @@ class ReadingProcess:
             # A few numbers; the fields themselves go through the shared memory.
             "samples": block.samples.tolist(),
             "steps": block.steps,
+            "key": block.key,
             "scaled": scaled,
         }
         self._process.ask(task)
@@ -61,7 +62,7 @@ def _start(setup: Message, memory: NDArray[np.uint8]) -> Callable[[Message], Mes
     def answer(task: Message) -> Message:
         number, samples = task["dataset"], np.array(task["samples"])
         buffers = slots[task["slot"]].buffers(number, datasets[number], shape.micro_batch, present)
-        frames = datasets[number].frames_of(samples, task["steps"])
+        frames = datasets[number].frames_of(samples, task["steps"], task["key"])
         with meter:
             datasets[number].read(frames, buffers, scaled=task["scaled"], warm=not meter.waited)
         return {}

@@ -26,6 +26,8 @@ from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.online.producer import Trajectory
 from pelagos.preprocessing.online.simulation import Simulation, template
 from pelagos.preprocessing.online.trajectory_supply import TrajectorySupply
+from pelagos.preprocessing.physics.equation import declared
+from pelagos.preprocessing.physics.symmetry import DeclaredSymmetries
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig, SamplesConfig
 from pelagos.preprocessing.samples.lanes import Lanes
 from pelagos.preprocessing.samples.normalize import Normalizer
@@ -114,8 +116,10 @@ class OnlineStore:
         static_frames: reads their static fields at (trajectory,).
         scalar_values: (N, S) their parameters.
         supply: simulates trajectories by their numbers.
+        symmetries: of the equation that is simulated.
         num_missing: none.
         assumptions: none, since it is simulated here.
+        archive: none either.
     """
 
     dataset: str
@@ -131,8 +135,10 @@ class OnlineStore:
     static_frames: FrameReader
     scalar_values: Floats
     supply: TrajectorySupply
+    symmetries: DeclaredSymmetries
     num_missing: int = 0
     assumptions: tuple[Assumption, ...] = ()
+    archive: str = ""
 
     @property
     def label(self) -> str:
@@ -180,6 +186,7 @@ def _store(
         static_frames=MemoryReader(static_NCHW[:num].copy()),
         scalar_values=scalars_NS[:num],
         supply=supply,
+        symmetries=declared(config.simulation.equation.build()),
     )
 
 

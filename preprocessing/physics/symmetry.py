@@ -48,3 +48,16 @@ class Symmetries:
 
 VELOCITIES: Mapping[AxisName, str] = {"y": "velocity_y", "x": "velocity_x"}
 """The velocity along each axis."""
+
+
+@dataclass(frozen=True)
+class DeclaredSymmetries:
+    """The symmetries of the equation that data are said to obey.
+
+    Attributes:
+        symmetries: of the equation.
+        names: the keys of its fields and static fields, and its scalars.
+    """
+
+    symmetries: Symmetries
+    names: tuple[str, ...]

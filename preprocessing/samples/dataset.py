@@ -4,6 +4,7 @@ Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W co
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self, TypedDict
 
 import numpy as np
@@ -16,6 +17,7 @@ from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.files.location import Location
 from pelagos.preprocessing.layout import Layout
+from pelagos.preprocessing.samples.augment_config import AugmentConfig
 from pelagos.preprocessing.samples.batch import Batch, BatchScaling, Kind, UnscaledBatch
 from pelagos.preprocessing.samples.normalize import Normalizer, constant_outputs
 from pelagos.preprocessing.samples.sample_index import (
@@ -49,6 +51,7 @@ class SamplesConfig(Config):
             rollouts, 1, 2, ... times their lead [frames].
         valid_forcing: whether the network sees forcings at the time that it forecasts, too.
         weight: how often a mixture takes a sample of this dataset, relative to the others.
+        augment: symmetries by which samples of training are transformed; never those of validation and evaluation.
     """
 
     sampling: Sampling = PairSampling()
@@ -57,6 +60,7 @@ class SamplesConfig(Config):
     history: tuple[PositiveInt, ...] = ()
     valid_forcing: bool = False
     weight: PositiveFloat = 1.0
+    augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")
     def _history_goes_back(self) -> Self:
@@ -157,6 +161,7 @@ class Dataset:
         sampling: which frames are samples.
         steps: K, the forecast steps of a sample, of which a curriculum may use fewer.
         num_samples: how many samples there are.
+        augmentation: what transforms samples of training; None of another split.
         shapes: shapes of a sample's parts.
         input_normalizer: scales of the input channels.
         output_normalizer: scales of the output channels.
@@ -207,6 +212,7 @@ class Dataset:
             num_forcing=len(forcing),
             scaling=self._scaling,
         )
+        self.augmentation = config.augment.build(store) if config.split == "train" else None
         self._index = self._make_index()
         self.num_samples = min(self._index.num_samples, config.limit or self._index.num_samples)
 
@@ -223,6 +229,10 @@ class Dataset:
             raise ConfigError(
                 f"{label} has no forcing for valid_forcing to show; build it with forcings: [cos_local_time,"
                 " sin_local_time]"
+            )
+        if history and self.config.augment.galilean and self.sampling.kind != "rollouts":
+            raise ConfigError(
+                f"{label}: augment.galilean needs frames of history that are steps of a rollout apart"
             )
         lead = self.sampling.spacing
         needed = tuple(lead * step for step in range(1, len(history) + 1))
@@ -280,23 +290,34 @@ class Dataset:
         """Whether no value is missing anywhere, so that masks are true throughout."""
         return self.store.num_missing == 0
 
-    def batch(self, samples: Ints, steps: int | None = None) -> Batch:
-        """The samples (B,) in new memory, with all or only their first steps.
+    def batch(self, samples: Ints, steps: int | None = None, key: tuple[int, ...] | None = None) -> Batch:
+        """The samples (B,) in new memory; the arguments are those of `frames_of`.
 
         Raises:
             DamagedFileError: a shard is missing or damaged.
         """
-        frames, buffers = self.frames_of(samples, steps), self.shapes.buffers(len(samples))
+        frames, buffers = self.frames_of(samples, steps, key), self.shapes.buffers(len(samples))
         self.read(frames, buffers)
         return self.wrap(frames, buffers)
 
-    def frames_of(self, samples: Ints, steps: int | None = None) -> SampleFrames:
-        """Which frames make the samples (B,), with all or only their first steps."""
+    def frames_of(
+        self, samples: Ints, steps: int | None = None, key: tuple[int, ...] | None = None
+    ) -> SampleFrames:
+        """Which frames make the samples (B,), with all or only their first steps.
+
+        Args:
+            samples: their numbers.
+            steps: how many.
+            key: decides how the samples are transformed; without one they stay as they are.
+        """
         index, steps = self.index(samples), steps or self.steps
         leads = (index[:, 2] - index[:, 1]) // self.steps
         times = index[:, 1, None] + leads[:, None] * np.arange(steps + 1)
         index[:, 2] = times[:, -1]
-        return SampleFrames(index, leads, times, times[:, :1] - np.array(self.config.history, np.int64))
+        frames = SampleFrames(index, leads, times, times[:, :1] - np.array(self.config.history, np.int64))
+        if key is None or not self.augmentation:
+            return frames
+        return replace(frames, transformation=self.augmentation.draw(key, frames, self.store.dt))
 
     def read(
         self, frames: SampleFrames, buffers: BatchBuffers, *, scaled: bool = True, warm: bool = False
@@ -338,8 +359,8 @@ class Dataset:
             "inputs": torch.from_numpy(buffers.inputs[:num]),
             "targets": torch.from_numpy(buffers.targets[self._targets_of(frames)]),
             "forcings": torch.from_numpy(buffers.forcings[:num, : steps - 1 + self.config.valid_forcing]),
-            "lead_time": torch.from_numpy(self._lead_times(frames.leads, steps)),
-            "scalars": torch.from_numpy(self._scalars(frames.index[:, 0])),
+            "lead_time": torch.from_numpy(self._lead_times(frames)),
+            "scalars": torch.from_numpy(self._transformed_scalars(frames)),
             "index": torch.from_numpy(frames.index),
             "kind": self.sampling.kind,
         }
@@ -372,12 +393,23 @@ class Dataset:
     def close(self) -> None:
         """End what works for this dataset, which is not read again."""
 
-    def _lead_times(self, leads: Ints, steps: int) -> Float32s:
+    def _lead_times(self, frames: SampleFrames) -> Float32s:
         """(B,), or (B, K) of windows."""
+        leads = frames.leads
         if self._steady:
             return np.ones(len(leads), np.float32)
-        frames = leads[:, None] * np.arange(1, steps + 1) if self.sampling.kind == "windows" else leads
-        return (frames * (self.store.dt / self.layout.time_scale)).astype(np.float32)
+        if self.sampling.kind == "windows":
+            leads = leads[:, None] * np.arange(1, frames.steps + 1)
+        times = leads * (self.store.dt / self.layout.time_scale)
+        if frames.transformation is not None:
+            times = (times.T * frames.transformation.time_factors).T
+        return times.astype(np.float32)
+
+    def _transformed_scalars(self, frames: SampleFrames) -> Float32s:
+        scalars = self._scalars(frames.index[:, 0])
+        if frames.transformation is None:
+            return scalars
+        return (scalars * frames.transformation.gains(self.layout.scalars)).astype(np.float32)
 
     def _scalars(self, trajectories: Ints) -> Float32s:
         return self.store.scalar_values[trajectories].astype(np.float32)

@@ -35,12 +35,14 @@ class Block:
         samples: (B,) numbers in that dataset.
         steps: forecast steps of each sample.
         request: keeps the samples at hand for as long as the block exists.
+        key: decides how samples are transformed; none of validation and evaluation, which stay as they are.
     """
 
     dataset: int
     samples: Ints
     steps: int = 1
     request: object = None
+    key: tuple[int, ...] | None = None
 
 
 class Order(Protocol):
@@ -150,7 +152,7 @@ class Mixture:
         datasets, samples = self._group(group)
         dataset = int(datasets[place])
         steps = self.datasets[dataset].sampling.steps_at(number // self.blocks_per_step)
-        return Block(dataset, samples[place], steps)
+        return Block(dataset, samples[place], steps, key=(self._seed, 4, number))
 
     def blocks(self, rank: int, world: int, start_step: int, num_steps: int | None) -> Iterator[Block]:
         """The blocks of one rank, dealt round robin; without end where `num_steps` is None.
@@ -278,7 +280,8 @@ class Mixture:
             samples[turns == turn] = self._round_order(dataset, int(turn))(within[turns == turn])
         return samples
 
-    # The second number of a key keeps random streams apart: 0 orders blocks, 1 the samples of a round, 3 fills lanes.
+    # The second number of a key keeps random streams apart: 0 orders blocks, 1 the samples of a round, 3 fills lanes,
+    # 4 transforms samples.
 
     def _epoch_order(self, epoch: int, num_blocks: int) -> Permutation:
         return Permutation(max(1, num_blocks), (self._seed, 0, epoch))

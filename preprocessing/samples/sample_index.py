@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -11,6 +11,9 @@ from pelagos.preprocessing.array_types import Flags, Ints
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.samples.window_sampling import RolloutSampling, WindowSampling, allowed_starts
+
+if TYPE_CHECKING:  # only training transforms samples
+    from pelagos.preprocessing.samples.augmentation import Transformation
 
 
 class PairSampling(Config):
@@ -84,12 +87,14 @@ class SampleFrames:
         leads: (B,) frames of one forecast step.
         times: (B, K + 1) the initial frame, then that of each step.
         earlier: (B, A - 1) frames before the initial one that are input as well, the latest first.
+        transformation: what the samples become on their way into a batch; None where they stay as they are.
     """
 
     index: Ints
     leads: Ints
     times: Ints
     earlier: Ints
+    transformation: "Transformation | None" = None
 
     @property
     def steps(self) -> int:

@@ -3,6 +3,7 @@
 Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W columns.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -120,15 +121,12 @@ class SampleReader:
             if self.num_static:
                 for inputs, trajectory in zip(buffers.inputs, trajectories.tolist(), strict=False):
                     self._read_static(static, trajectory, inputs)
-            done = self._fill((0, num), buffers, located.locations, read=True, scaled=scaled)
+            done = self._read_located(frames, located.locations, buffers, scaled=scaled)
         if done == num:
             return
         # Frames that lie in several chunks, are encoded or are not in files. Those that the kernel could not read
         # come here too: reading them again says what is wrong.
-        nowhere = FrameLocations(frames.all_times, frames.all_times)
-        group = max(1, _GROUP_BYTES // buffers.sample_bytes)
-        for start in range(done, num, group):
-            rows = start, min(start + group, num)
+        for rows in _groups(done, num, buffers):
             for n in range(*rows):
                 trajectory, times = int(trajectories[n]), frames.times[n].tolist()
                 self._read_inputs(
@@ -136,7 +134,31 @@ class SampleReader:
                 )
                 self._read_static(static, trajectory, buffers.inputs[n])
                 self._read_later(state, trajectory, times[1:], buffers, n)
-            self._fill(rows, buffers, nowhere, read=False, scaled=scaled)
+            self._finish(rows, buffers, frames, scaled=scaled)
+
+    def _read_located(
+        self, frames: SampleFrames, locations: FrameLocations, buffers: BatchBuffers, *, scaled: bool
+    ) -> int:
+        """Read and finish samples whose static fields are there; returns the first that could not be read whole."""
+        num = len(frames.index)
+        if frames.transformation is None:
+            return self._fill((0, num), buffers, locations, read=True, scaled=scaled)
+        for start, stop in _groups(0, num, buffers):
+            # Transformed before they are normalised: a sign has no meaning about a mean.
+            whole = self._fill((start, stop), buffers, locations, read=True, scaled=False)
+            self._finish((start, whole), buffers, frames, scaled=scaled)
+            if whole < stop:
+                return whole
+        return num
+
+    def _finish(
+        self, rows: tuple[int, int], buffers: BatchBuffers, frames: SampleFrames, *, scaled: bool
+    ) -> None:
+        """Transform and normalise samples that have been read as they are stored."""
+        if frames.transformation is not None:
+            frames.transformation.apply(rows, buffers.flat)
+        nowhere = FrameLocations(frames.all_times, frames.all_times)
+        self._fill(rows, buffers, nowhere, read=False, scaled=scaled)
 
     def _fill(
         self,
@@ -176,6 +198,12 @@ class SampleReader:
         before = self.num_prognostic
         for time, target, forcing in zip(times, targets, forcings, strict=False):
             _read(state, (trajectory, time), target[:before], forcing, target[before:])
+
+
+def _groups(start: int, stop: int, buffers: BatchBuffers) -> Iterator[tuple[int, int]]:
+    """The first sample of each group, and the one after its last."""
+    size = max(1, _GROUP_BYTES // buffers.sample_bytes)
+    return ((first, min(first + size, stop)) for first in range(start, stop, size))
 
 
 def _read(reader: FrameReader, position: Position, *buffers: Float32s) -> None:

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pelagos.preprocessing.array_types import Flags, Floats
 from pelagos.preprocessing.assumptions import Assumption
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.store.frame_reader import FrameReader
 from pelagos.preprocessing.variables import Variable
+
+if TYPE_CHECKING:  # of equations, of which training alone asks
+    from pelagos.preprocessing.physics.symmetry import DeclaredSymmetries
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +108,14 @@ class SampleStore(Protocol):
     @property
     def assumptions(self) -> tuple[Assumption, ...] | None:
         """What was assumed when it was built; None where that is not known."""
+
+    @property
+    def archive(self) -> str:
+        """The format of what it was built from; empty where it is simulated."""
+
+    @property
+    def symmetries(self) -> "DeclaredSymmetries | None":
+        """Those of the equation that it obeys, where that is known."""
 
     @property
     def num_missing(self) -> int:

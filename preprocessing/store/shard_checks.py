@@ -4,14 +4,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import google_crc32c
 import numpy as np
 
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.files.durable import Checksum
-from pelagos.preprocessing.store.store_lease import StoreLease
+
+if TYPE_CHECKING:  # only folders have one
+    from pelagos.preprocessing.store.store_lease import StoreLease
 
 Verify = Literal["opening", "frames", "none"]
 """What of a store is compared with its checksums: all but the shards' contents when it is opened, these too before they
@@ -31,7 +33,7 @@ class ShardChecks:
 
     files: Mapping[str, Checksum]
     contents: bool = False
-    lease: StoreLease | None = None
+    lease: "StoreLease | None" = None
 
     def check(self, path: Path, key: str, descriptor: int) -> None:
         """Compare an open shard with the manifest.

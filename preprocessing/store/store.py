@@ -30,11 +30,12 @@ from pelagos.preprocessing.store.small_files import (
     read_small_files,
     shard_files,
 )
-from pelagos.preprocessing.store.store_lease import StoreLease
 from pelagos.preprocessing.variables import Variable
 
 if TYPE_CHECKING:
+    from pelagos.preprocessing.physics.symmetry import DeclaredSymmetries
     from pelagos.preprocessing.quantities.date_axis import DateAxis
+    from pelagos.preprocessing.store.store_lease import StoreLease
 
 _STATISTICS = tuple(field.name for field in fields(Statistics))
 _log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Store:
         present: (N, T) which frames exist; None where all trajectories have the same length.
         assumptions: what the build assumed; None in older stores, which do not record it.
         dates: of the frames; None for times without dates.
+        archive: the format of what it was built from.
     """
 
     path: Path | Url
@@ -87,11 +89,17 @@ class Store:
     present: Flags | None
     assumptions: tuple[Assumption, ...] | None = None
     dates: "DateAxis | None" = None
+    archive: str = ""
 
     @property
     def label(self) -> str:
         """Where it lies, for messages."""
         return str(self.path)
+
+    @property
+    def symmetries(self) -> "DeclaredSymmetries | None":
+        """None: archives do not tell which equation they obey."""
+        return None
 
     @property
     def num_trajectories(self) -> int:
@@ -223,6 +231,7 @@ def open_store(path: Path | Url | str, verify: Verify = "opening") -> Store:
         present=None if np.all(present) else present,
         assumptions=recorded(attributes.get(ASSUMPTIONS)),
         dates=_date_axis(values[dated], axis, calendar, about["time_units"]) if dated else None,
+        archive=str(attributes.get("source", "")),
     )
 
 
@@ -244,16 +253,20 @@ def _date_axis(seconds: Floats, axis: Floats, calendar: str, units: str) -> "Dat
     return DateAxis(seconds.astype(np.float64), calendar, months)
 
 
-def _lease(path: Path | Url) -> StoreLease | None:
+def _lease(path: Path | Url) -> "StoreLease | None":
     """What keeps a store from being replaced; None on a server, where none is, and for a copy without a manifest."""
+    if not isinstance(path, Path):
+        return None
+    from pelagos.preprocessing.store.store_lease import StoreLease  # for folders alone
+
     try:
-        return StoreLease(path) if isinstance(path, Path) else None
+        return StoreLease(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
 def _checks(
-    path: Path | Url, array: str, manifest: Manifest | None, verify: Verify, lease: StoreLease | None
+    path: Path | Url, array: str, manifest: Manifest | None, verify: Verify, lease: "StoreLease | None"
 ) -> ShardChecks:
     if verify == "frames" and isinstance(path, Url):
         raise ConfigError(

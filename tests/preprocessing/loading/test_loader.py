@@ -38,7 +38,7 @@ def test_batches_are_the_samples_of_the_order(datasets: list[Dataset], threads: 
     num = 0
     loader = Loader(order, rank=1, world=2, start_step=5, num_steps=30, threads=threads, depth=depth)
     for block, batch in zip(blocks, loader, strict=True):
-        expected = order.datasets[block.dataset].batch(block.samples)
+        expected = order.datasets[block.dataset].batch(block.samples, key=block.key)
         assert isinstance(batch, Batch)
         assert batch.layout is expected.layout
         assert np.array_equal(batch.index, expected.index)
