@@ -278,7 +278,7 @@ def submit(
     partition: Annotated[str | None, typer.Option(help="To run in.")] = None,
     account: Annotated[str | None, typer.Option(help="To charge.")] = None,
     parts: Annotated[
-        int | None, typer.Option(help="Tasks of an array that share a build or an evaluation.")
+        int | None, typer.Option(help="Tasks of an array that share a build, an evaluation or a sweep.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job, submit nothing.")] = False,
     trust: TrustOption = None,

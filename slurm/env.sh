@@ -54,8 +54,11 @@ alone() {
   local code=0
   trap : TERM
   pelagos "$@" || code=$?
-  # Only what passes by itself: these commands have no checkpoint that tells one death from another.
-  [ "$code" != 74 ] || leave "${PELAGOS_RUN:-$PWD/$SLURM_JOB_NAME}" "$code"
+  # Only what passes by itself, and a sweep that was asked to stop: these commands have no checkpoint that tells one death
+  # from another.
+  case $code in
+    74 | 75) leave "${PELAGOS_RUN:-$PWD/$SLURM_JOB_NAME}" "$code" ;;
+  esac
   exit "$code"
 }
 

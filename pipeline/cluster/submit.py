@@ -26,9 +26,9 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, PelagosError
 
 SCRIPTS = SHIPPED / "slurm"
-WITH_SCRIPT = ("build", *PARALLEL, "evaluate")
+WITH_SCRIPT = ("build", *PARALLEL, "evaluate", "sweep")
 """Commands that have a job script in `slurm/`."""
-SHARED = ("build", "evaluate")
+SHARED = ("build", "evaluate", "sweep")
 """Commands that the tasks of an array can share."""
 
 
@@ -49,7 +49,7 @@ class SlurmConfig(Config):
         partition: the partition to run in.
         account: the account to charge.
         grace: time before the limit at which training is asked to write a checkpoint and stop [s].
-        parts: the number of array tasks that share a build or an evaluation.
+        parts: the number of array tasks that share a build, an evaluation or a sweep.
         chain: the number of training jobs queued one after the other, for clusters that do not requeue.
         options: any other options of sbatch by their long names; null for a flag.
         env: the shell file that prepares a job for the cluster, instead of `slurm/env.sh`.

@@ -24,6 +24,7 @@ STAGES = {
     "build": Stage("build", "BuildStage", "Turn an archive into a sharded Zarr store."),
     "pretrain": Stage("pretrain", "PretrainStage", "Train a network on a mixture of stores."),
     "finetune": Stage("finetune", "FinetuneStage", "Adapt a model to a store with little data."),
+    "sweep": Stage("sweep", "SweepStage", "Measure what a model is worth after few trajectories."),
     "refine": Stage("refine", "RefineStage", "Refine forecasts with the residual of their equation."),
     "forecast": Stage(
         "forecast", "ForecastStage", "Forecast from a store or an archive, beyond the data too."

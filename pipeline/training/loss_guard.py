@@ -21,6 +21,10 @@ MEMORY = 0.98
 """Decay of the moving averages of losses per step: a memory of about 50 steps."""
 
 
+class BadStepError(DataError):
+    """A loss was not finite, or a spike, and training is not to go on."""
+
+
 class GuardConfig(Config):
     """When a step is bad, and what is done about it.
 
@@ -114,7 +118,7 @@ class LossGuard:
         """Whether the step was taken; if not, the samples at fault are reported.
 
         Raises:
-            DataError: it was not, and training is to stop.
+            BadStepError: it was not, and training is to stop.
         """
         if math.isfinite(grad_norm):
             self._in_a_row = 0
@@ -126,7 +130,7 @@ class LossGuard:
         message = self._message(step, culprits, known > 0, judged)
         if self._config.bad == "stop" or self._in_a_row >= self._config.patience:
             often = f" ({self._in_a_row} steps in a row)" if self._config.bad == "skip" else ""
-            raise DataError(message + often)
+            raise BadStepError(message + often)
         if culprits or not known:
             self._record(step, message)
         return False
