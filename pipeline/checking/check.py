@@ -95,8 +95,11 @@ def findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[C
     )
     if present is None:
         return
-    mixture, counted, groups = assembled_cost(present)
+    mixture, counted, groups, opening = assembled_cost(present)
     with closing(mixture):
+        for line in opening:
+            about, _, text = line.partition(": ")
+            yield CheckFinding(about, text)
         if not missing:
             # Fails now where the run would at its first validation.
             held_out_orders(mixture, config.loop)
@@ -109,8 +112,8 @@ def findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[C
         yield from _describe_production(config, mixture, processes, found)
 
 
-def assembled_cost(config: TrainingStage) -> tuple[Mixture, NetworkCost, list[str]]:
-    """The samples of a run, the cost of its network on each dataset, and the optimiser's groups.
+def assembled_cost(config: TrainingStage) -> tuple[Mixture, NetworkCost, list[str], list[str]]:
+    """The samples of a run, the cost of its network on each dataset, the optimiser's groups, and what the run says.
 
     Raises:
         PelagosError: there is no such network, or no such samples.
@@ -123,16 +126,18 @@ def assembled_cost(config: TrainingStage) -> tuple[Mixture, NetworkCost, list[st
         return _assembled_cost(config, "cpu")
 
 
-def _assembled_cost(config: TrainingStage, device: str) -> tuple[Mixture, NetworkCost, list[str]]:
+def _assembled_cost(config: TrainingStage, device: str) -> tuple[Mixture, NetworkCost, list[str], list[str]]:
     # On the meta device weights have shapes and no memory, so that a network of any size can be counted anywhere.
     with TemporaryDirectory(prefix="pelagos-check-") as folder, torch.device(device):
-        model, mixture = config.model_copy(update={"output": Path(folder)}).assemble()
+        elsewhere = config.model_copy(update={"output": Path(folder)})
+        model, mixture = elsewhere.assemble()
+        opening = elsewhere.opening_lines()
     # The caller closes the mixture, once it has it.
     with ExitStack() as unless_done:
         unless_done.callback(mixture.close)
         counted = _counted_cost(config, model, mixture, device)
         unless_done.pop_all()
-    return mixture, counted, list(map(str, config.optimizer.parameter_groups(model.network)))
+    return mixture, counted, list(map(str, config.optimizer.parameter_groups(model.network))), opening
 
 
 def _counted_cost(config: TrainingStage, model: Model, mixture: Mixture, device: str) -> NetworkCost:

@@ -67,6 +67,9 @@ def _adapted(config: Any) -> Iterator[str]:
         yield f"all weights were copied from {config.model}"
         return
     adapted = json.loads(file.read_text(encoding="utf-8"))
+    if not adapted.get("fresh") and not adapted.get("dropped"):
+        yield f"all weights were copied from {config.model}"
+        return
     yield f"copied from {config.model}: all weights but those below"
     yield f"  started afresh: {', '.join(adapted['fresh']) or 'none'}"
     if adapted["dropped"]:

@@ -311,7 +311,9 @@ def _model_facts(folder: EvaluationFolder, name: str) -> Iterator[tuple[str, str
     yield "network", str(about.get("network", {}).get("kind", "unknown"))
     yield "made with", f"Pelagos {about.get('pelagos', 'unknown')}"
     yield "trained on", ", ".join(about.get("domains", {})) or "not recorded"
-    yield "stages", " → ".join(about.get("history", {})) or "not recorded"
+    history = about.get("history", {})
+    yield "stages", " → ".join(history) or "not recorded"
+    yield from history.get("finetuned", {}).get("adapted", {}).items()
 
 
 def _model_folder(folder: EvaluationFolder, name: str) -> Path:

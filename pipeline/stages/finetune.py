@@ -1,8 +1,8 @@
 """Fine-tuning: a model is adapted to a dataset, which may have new variables and few trajectories."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self, cast
 
@@ -22,6 +22,7 @@ from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, loa
 from pelagos.pipeline.runs.remarks import say
 from pelagos.pipeline.runs.run_inputs import RunInput
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
+from pelagos.pipeline.stages.adaptation_facts import adaptation_facts, record_lines, write_record
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
 from pelagos.pipeline.training.lora import LoraConfig
@@ -33,7 +34,6 @@ from pelagos.pipeline.training.training_data import (
 )
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.errors import DataError, MissingFileError
-from pelagos.preprocessing.files.durable import write_json
 from pelagos.preprocessing.online.online_dataset import DataConfig
 from pelagos.preprocessing.samples.data_concerns import foreign_scales
 from pelagos.preprocessing.samples.dataset import Dataset
@@ -118,6 +118,10 @@ class FinetuneStage(TrainingStage):
                 source = self._source()
             return _adapted(self, source)
 
+    def opening_lines(self) -> list[str]:
+        """See TrainingStage: what is copied, what is new and what differs."""
+        return [f"adapted: {line}" for line in record_lines(self.output)]
+
     def available(self) -> tuple[Self | None, list[str]]:
         """See TrainingStage; all of the run, or nothing."""
         missing, config = self.missing_stores(), self
@@ -169,9 +173,11 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     built = config.network or source.config
     signature = _signature(config, source, dataset)
     network = built.build(signature)
+    facts: dict[str, str] = {}
     if not config.scratch:
         _warn(_differences(source, dataset))
-        _inherit(config, source, network, signature)
+        facts = adaptation_facts(source, dataset, signature)
+        _inherit(config, source, network, signature, facts)
     if config.lora is not None:
         config.lora.apply(network)
     domains = domains_of([dataset], config.loop.steps, config.loss)
@@ -180,6 +186,8 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     constraints = source.constraints if config.constraints is None else config.constraints
     check_constraints(constraints, domains, mixture)
     history = {**({} if config.scratch else source.history), "finetuned": config.model_dump(mode="json")}
+    if facts:
+        history["finetuned"] |= {"adapted": facts}
     return Model(built, network, signature, domains, history, constraints), mixture
 
 
@@ -330,7 +338,9 @@ def _known_scales(domains: Iterable[Domain], key: str) -> set[tuple[float, float
     return {(scale.mean, scale.std) for scale in scales}
 
 
-def _inherit(config: FinetuneStage, source: Model, network: nn.Module, signature: Signature) -> None:
+def _inherit(
+    config: FinetuneStage, source: Model, network: nn.Module, signature: Signature, facts: Mapping[str, str]
+) -> None:
     """Give the wider network the model's weights, and record in `adapted.json` which ones are new.
 
     Raises:
@@ -338,6 +348,8 @@ def _inherit(config: FinetuneStage, source: Model, network: nn.Module, signature
     """
     if signature == source.signature:
         network.load_state_dict(source.network.state_dict())
+        if distributed.rank() == 0:
+            write_record(config.output, None, facts)
         return
     if not hasattr(network, "named_axes"):
         new = {*signature.inputs, *signature.outputs, *signature.scalars}
@@ -349,4 +361,4 @@ def _inherit(config: FinetuneStage, source: Model, network: nn.Module, signature
     state, adaptation = adapt(source.network.state_dict(), source.signature, cast(Adaptable, network))
     network.load_state_dict(state)
     if distributed.rank() == 0:
-        write_json(config.output / "adapted.json", asdict(adaptation))
+        write_record(config.output, adaptation, facts)

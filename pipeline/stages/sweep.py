@@ -73,7 +73,7 @@ class SweepStage(Config):
     command: Literal["sweep"] = "sweep"
     output: Folder
     finetune: dict[str, Any]
-    tasks: dict[str, TaskConfig] = Field(default={"task": TaskConfig()}, min_length=1)
+    tasks: dict[str, TaskConfig] = Field(default_factory=dict)
     pretrained: MethodConfig = MethodConfig()
     baselines: dict[str, MethodConfig] = Field(min_length=1)
     trajectories: tuple[PositiveInt, ...] = Field(min_length=1)
@@ -118,6 +118,11 @@ class SweepStage(Config):
         return number - 1, count
 
     @property
+    def data_by_task(self) -> dict[str, TaskConfig]:
+        """The tasks, of which there is always one."""
+        return self.tasks or {"task": TaskConfig()}
+
+    @property
     def methods(self) -> dict[str, MethodConfig]:
         """All methods by name, the pretrained model first."""
         return {PRETRAINED: self.pretrained, **self.baselines}
@@ -130,7 +135,7 @@ class SweepStage(Config):
         """
         planned = plan_runs(
             self.finetune,
-            self.tasks,
+            self.data_by_task,
             self.methods,
             self.trajectories,
             self.seeds,
@@ -325,7 +330,7 @@ def _conclude_if_last(work: SweepWork) -> Path | None:
 def _conclude(work: SweepWork) -> Path:
     """Write the figures of all runs, and the report."""
     config, firsts = work.config, {one.task: one for one in reversed(work.runs)}
-    persistence = {task: _persistence(config, firsts[task]) for task in config.tasks}
+    persistence = {task: _persistence(config, firsts[task]) for task in config.data_by_task}
     kept = [(one, work.result(one) or {}) for one in work.runs]
     results = gather(kept, _facts(config), persistence)
     values = {"configuration": config.model_dump(mode="json"), **results.to_json()}
@@ -340,7 +345,7 @@ def _facts(config: SweepStage) -> SweepFacts:
     eighth = min(config.trajectories, key=lambda number: abs(number * 8 - most))
     return SweepFacts(
         score=("normalised_" if config.normalised else "") + config.score,
-        splits={name: (task.starts or config.starts).split for name, task in config.tasks.items()},
+        splits={name: (task.starts or config.starts).split for name, task in config.data_by_task.items()},
         select=config.select if config.tunes else None,
         accuracy_at=config.accuracy_at or eighth,
         efficiency_at=config.efficiency_at or most,

@@ -103,6 +103,10 @@ class TrainingStage(Config):
             PelagosError: a store, a simulation or a model cannot be used.
         """
 
+    def opening_lines(self) -> list[str]:
+        """What a run says before its first step, once it is assembled."""
+        return []
+
     @abstractmethod
     def available(self) -> tuple[Self | None, list[str]]:
         """The part of the run whose inputs exist already, None where that is not enough, and what is missing."""
@@ -127,6 +131,9 @@ def run(config: TrainingStage) -> Path:
     with _sole_run(config.output):
         digest = prepare(config)
         model, mixture = config.assemble()
+        if distributed.rank() == 0:
+            for line in config.opening_lines():
+                print(line, flush=True)
         with closing(mixture):
             return train(config, model, mixture, digest)
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.models.networks.unet import UNetConfig
+from pelagos.pipeline.checking import check
 from pelagos.pipeline.engine import checkpoint
 from pelagos.pipeline.runs import run_inputs
 from pelagos.pipeline.runs.model_folder import Model, context_of, load, signature_of
@@ -43,7 +44,13 @@ def source(waves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stage(waves: Path, source: Path, **values: Any) -> FinetuneStage:
     loop = {"steps": 4, "batch_size": 4, "micro_batch": 2}
     return FinetuneStage.model_validate(
-        {"output": "run", "model": str(source), "data": {"path": waves}, "loop": loop, **values}
+        {
+            "output": source.parent / "run",
+            "model": str(source),
+            "data": {"path": waves},
+            "loop": loop,
+            **values,
+        }
     )
 
 
@@ -197,6 +204,50 @@ def transformer(waves: Path, folder: Path) -> Path:
     signature = signature_of([dataset.layout])
     Model(config, config.build(signature), signature, {"waves": domain_of(dataset)}).save(folder)
     return folder
+
+
+def test_what_is_copied_new_and_different_is_told_and_kept(waves: Path, tmp_path: Path) -> None:
+    known = load(transformer(waves, tmp_path / "source"))
+    inputs, outputs = known.signature.inputs, known.signature.outputs
+    other = replace(known.signature, inputs=(*inputs[1:], "tracer"))
+    grid = known.domains["waves"].grid
+    assert grid is not None
+    walls = grid.model_copy(
+        update={"x": grid.x.model_copy(update={"periodic": False, "last": 2 * grid.x.last})}
+    )
+    domain = known.domains["waves"].model_copy(update={"grid": walls, "time_scale": 0.04})
+    network = known.config.build(other)
+    Model(known.config, network, other, {"waves": domain}).save(tmp_path / "narrow")
+    config = stage(
+        waves, tmp_path / "narrow", output=tmp_path / "run", data={"path": waves, "time_scale": 0.02}
+    )
+    config.output.mkdir()
+    model, mixture = config.assemble()
+    mixture.close()
+    facts = model.history["finetuned"]["adapted"]
+    assert facts["inputs copied"] == ", ".join(inputs[1:])
+    assert facts["inputs new, from fresh weights"] == inputs[0]
+    assert facts["inputs known to the model, not in the data"] == "tracer"
+    assert facts["outputs copied"] == ", ".join(outputs)
+    assert facts["boundary"].endswith("in training periodic along y, walls or open along x")
+    assert "8 x 8" in facts["grid"]
+    assert "; in training cartesian" in facts["grid"]
+    assert facts["lead time 1"] == "0.02; in training 0.04"
+    assert facts["scales"].startswith("the model's of ")
+    said = config.opening_lines()
+    assert said == [f"adapted: {name}: {text}" for name, text in facts.items()]
+    found = [one for one in check.findings(config, 1, deep=False) if one.about == "adapted"]
+    assert [str(one) for one in found] == said
+
+
+def test_a_dataset_as_in_training_is_told_to_be_the_same(waves: Path, source: Path, tmp_path: Path) -> None:
+    config = stage(waves, source, output=tmp_path / "run")
+    config.output.mkdir()
+    config.assemble()[1].close()
+    lines = dict(line.removeprefix("adapted: ").split(": ", 1) for line in config.opening_lines())
+    same = {name for name, text in lines.items() if text.endswith(", as in training")}
+    assert same == {"grid", "boundary", "lead time 1"}
+    assert not any("new" in name or "dropped" in name for name in lines)
 
 
 def test_adapters_are_trained_resumed_and_merged_into_ordinary_weights(
