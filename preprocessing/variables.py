@@ -101,6 +101,8 @@ KNOWN = _table(
     ("activator", "1", "", "concentration of the activator"),
     ("inhibitor", "1", "", "concentration of the inhibitor"),
     ("phase", "1", "", "phase field"),
+    ("elevation", "1", "", "elevation of a surface"),
+    ("front", "1", "", "position of a front"),
     ("displacement", "1", "", "displacement of a wave"),
     ("displacement_rate", "1", "", "rate of change of the displacement"),
     ("wave_speed", "1", "", "speed of propagation"),

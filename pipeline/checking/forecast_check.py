@@ -44,6 +44,8 @@ def check_forecasts(config: Config) -> Iterator[CheckFinding]:
     yield _describe(store, plan, list(models))
     if isinstance(config, RefineStage):
         check_fit(config.equation.build(), store)
+    if isinstance(config, EvaluateStage) and config.solver is not None:
+        check_fit(config.solver.equation.build(), store)
     for label, folder in folders.items():
         yield from _fitting(config, label, folder, store, plan)
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartBatch
 from pelagos.evaluation.streaming.frame_sources import StoredFrames
-from pelagos.evaluation.truth import scalar_values, static_fields
 from pelagos.models.layers.fourier_resample import fourier_resample
+from pelagos.pipeline.forecasting.equation_inputs import EquationInputs
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
@@ -113,11 +113,19 @@ def _refined(coarse_BCHW: Tensor, shape: tuple[int, int], equation: PDE) -> Tens
 
 @dataclass(frozen=True, eq=False)
 class SolverFrames:
-    """The coarse solver's forecasts of a plan, frame by frame, as an evaluation takes them."""
+    """The coarse solver's forecasts of a plan, frame by frame, as an evaluation takes them.
+
+    Attributes:
+        config: how cheaply the equation is solved.
+        equation: what the data obey.
+        stored: the store's frames of the plan.
+        time: the store's unit of time in the equation's.
+    """
 
     config: SolverConfig
     equation: PDE
     stored: StoredFrames
+    time: float
 
     @classmethod
     def of(cls, config: SolverConfig, store: Store, plan: ForecastPlan) -> "SolverFrames":
@@ -128,7 +136,7 @@ class SolverFrames:
             DataError: the store's fields are not what the equation takes them for.
         """
         equation = config.equation.build()
-        check_fit(equation, store)
+        fit = check_fit(equation, store)
         config.coarse_shape(store.grid.shape)
         own = {variable.key: variable for variable in store.variables}
         if missing := [key for key in keys(equation.variables) if key not in own]:
@@ -136,7 +144,7 @@ class SolverFrames:
                 f"solver: {store.path} lacks {', '.join(missing)}, which the {equation.kind} equation needs"
             )
         channels = tuple(own[key] for key in keys(equation.variables))
-        return cls(config, equation, StoredFrames(store, plan, channels))
+        return cls(config, equation, StoredFrames(store, plan, channels), fit.time)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -147,22 +155,12 @@ class SolverFrames:
         """(B, V, H, W) fields at one lead time after the other, in float64."""
         store, plan = self.stored.store, self.stored.plan
         trajectories = [one.trajectory for one in batch.samples]
-        static = [static_fields(store, number, self.equation.static_variables) for number in trajectories]
-        scalars = [self._scalars(number) for number in trajectories]
+        inputs = EquationInputs.of(self.config.equation, self.equation, store, trajectories)
         return solve_coarsely(
             self.config,
             self.stored.at(batch, 0),
-            np.stack(static),
-            np.stack(scalars),
-            plan.stride * store.dt,
+            inputs.static,
+            inputs.scalars,
+            plan.stride * store.dt * self.time,
             plan.steps,
         )
-
-    def _scalars(self, trajectory: int) -> Floats:
-        store, names = self.stored.store, self.equation.scalars
-        values = scalar_values(store, trajectory, names)
-        if missing := [name for name, value in zip(names, values, strict=True) if not np.isfinite(value)]:
-            raise DataError(
-                f"solver: {store.path}: trajectory {trajectory} has no value of {', '.join(missing)}"
-            )
-        return values

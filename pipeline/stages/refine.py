@@ -1,10 +1,9 @@
-"""Refinement: forecasts drawn towards their equation by a last, spectral layer fitted to each of them.
+"""Refinement: forecasts drawn towards their equation, every Fourier coefficient of every frame being free.
 
-Shapes: M frames, C channels, H rows, W columns.
+Shapes: N forecasts of a batch, M frames, C channels, H rows, W columns.
 """
 
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,10 +17,12 @@ from torch import Tensor
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
 from pelagos.evaluation.forecast_zarr import write_forecast
 from pelagos.evaluation.score_summary import json_values
-from pelagos.evaluation.truth import read_initial, read_truth, scalar_values, static_fields
-from pelagos.models.losses import channel_groups
-from pelagos.models.spectral_head import Propagator, Refinement, refine
+from pelagos.evaluation.truth import read_initial, read_truth
+from pelagos.models.refinement.refine import Refinement, refine
+from pelagos.models.refinement.step_problem import SobolevWeight, StepProblem
+from pelagos.pipeline.forecasting.equation_inputs import EquationInputs
 from pelagos.pipeline.forecasting.forecaster import Forecaster
+from pelagos.pipeline.forecasting.plain_solver import solve
 from pelagos.pipeline.forecasting.strategy import Mode
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.model_folder import Model, load
@@ -30,18 +31,14 @@ from pelagos.pipeline.runs.run_inputs import store_checksum
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.files.durable import sole_writer, write_json
 from pelagos.preprocessing.files.location import Folder, Location
-from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.physics.equation import Equation
-from pelagos.preprocessing.physics.equation_fit import check_fit
+from pelagos.preprocessing.physics.equation_fit import EquationFit, check_fit
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import Variable, keys
-
-SOLENOIDAL = ("navier_stokes", "kolmogorov")
-"""Equations whose velocity has no divergence, which refinement preserves."""
 
 
 class RefineStage(Config):
@@ -50,7 +47,7 @@ class RefineStage(Config):
     Attributes:
         model: a folder, or models:/NAME@ALIAS of the registry.
         store: holds the frames that forecasts start from, and the truth where there is one.
-        equation: what the data obey; its parameters are needed where the store has no scalars of those names.
+        equation: what the data obey; numbers that it sets stand in for scalars that the store lacks.
         output: folder of `forecast.zarr`, `refined.zarr` and `refinement.json`.
         starts: which forecasts are made.
         truth: whether the store holds the frames that are forecast, by which errors are then told; without them
@@ -59,8 +56,11 @@ class RefineStage(Config):
         mode: `rollout` feeds each step's forecast into the next; `direct` asks for every lead time
             from the initial frame.
         dt: longest time step of the propagator; by default the equation chooses.
-        window: frames that are refined together, all where null; short windows converge much sooner.
+        weight: the norm of residuals; L2 by default, `{exponent: -1}` for H^-1.
+        window: frames that are refined together, all where null; short windows converge sooner.
         evaluations: the most calls of the propagator for each window.
+        tolerance: the relative residual at which a window is done.
+        batch: forecasts refined together.
         threads: of the CPU; results are bit-identical only for the same number.
         tracking: where the registry is, and where the run is logged.
     """
@@ -75,8 +75,11 @@ class RefineStage(Config):
     name: str = ""
     mode: Mode = "rollout"
     dt: float | None = Field(default=None, gt=0)
-    window: int | None = Field(default=4, gt=0)
-    evaluations: int = Field(default=25, gt=0)
+    weight: SobolevWeight = SobolevWeight()
+    window: int | None = Field(default=5, gt=0)
+    evaluations: int = Field(default=12, gt=0)
+    tolerance: float = Field(default=1e-5, ge=0)
+    batch: int = Field(default=16, gt=0)
     threads: int = Field(default=2, gt=0)
     tracking: TrackingConfig = TrackingConfig()
 
@@ -85,8 +88,9 @@ def run(config: RefineStage) -> dict[str, Any]:
     """Refine the forecasts of a configuration, and say what the plain solver would have cost.
 
     Raises:
-        ConfigError: the output folder holds another refinement, or the equation lacks a parameter.
-        DataError: model and equation have different fields, or the store's grid or units are not the equation's.
+        ConfigError: the output folder holds another refinement.
+        DataError: model and equation have different fields, the store's grid or units are not the equation's, or a
+            parameter is not known.
         LockedError: another process writes to the output folder.
     """
     with sole_writer(config.output):
@@ -98,13 +102,13 @@ def _refine(config: RefineStage) -> dict[str, Any]:
     _check_interval(store)
     plan = config.starts.plan(store, verified=config.truth)
     model = load(model_registry.resolve(config.model, config.tracking))
-    _check_fields(model.domain(store.dataset).outputs, equation, store)
-    check_fit(equation, store)
+    _check_fields(model.domain(store.dataset).outputs, equation)
+    work = _Work(config, store, equation, check_fit(equation, store), plan)
     run_folder.claim(config.output, config, run_folder.fingerprint(config))
     tracker = config.tracking.build(config.name or config.output.name, config.output)
     try:
         tracker.params(config.model_dump(mode="json"))
-        costs = _write_refined(config, model, store, equation, plan)
+        costs = _write_refined(work, model)
         tracker.datasets({str(store.path): store_checksum(store)}, "refinement")
         tracker.metrics({f"refine/{name}": costs[name] for name in costs if name != "forecasts"}, 0)
         tracker.files(config.output / "refinement.json")
@@ -124,13 +128,19 @@ def _check_interval(store: Store) -> None:
         )
 
 
-def _write_refined(
-    config: RefineStage, model: Model, store: Store, equation: PDE, plan: ForecastPlan
-) -> dict[str, Any]:
+def _check_fields(outputs: Sequence[Variable], equation: PDE) -> None:
+    missing = [key for key in keys(equation.variables) if key not in keys(outputs)]
+    if missing:
+        raise DataError(
+            f"the model does not forecast {', '.join(missing)}, which the {equation.kind} equation needs"
+        )
+
+
+def _write_refined(work: "_Work", model: Model) -> dict[str, Any]:
+    config, names = work.config, list(keys(work.equation.variables))
     torch.set_num_threads(config.threads)
-    forecast = Forecaster(model, store, config.mode, threads=config.threads).forecast(plan)
-    forecast = forecast[list(keys(equation.variables))]
-    refined, records = _refine_all(config, store, equation, plan, forecast)
+    forecast = Forecaster(model, work.store, config.mode, threads=config.threads).forecast(work.plan)[names]
+    refined, records = _refine_all(work, forecast)
     write_forecast(forecast, config.output / "forecast.zarr")
     write_forecast(refined, config.output / "refined.zarr")
     costs = _summarise_records(records)
@@ -139,155 +149,146 @@ def _write_refined(
     return costs
 
 
-def _check_fields(outputs: Sequence[Variable], equation: PDE, store: Store) -> None:
-    missing = [key for key in keys(equation.variables) if key not in keys(outputs)]
-    if missing:
-        raise DataError(
-            f"the model does not forecast {', '.join(missing)}, which the {equation.kind} equation needs"
-        )
-    absent = [key for key in keys(equation.static_variables) if key not in keys(store.static_variables)]
-    if absent:
-        raise DataError(
-            f"{store.path} lacks the static fields {', '.join(absent)} of the {equation.kind} equation"
-        )
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What is refined.
+
+    Attributes:
+        config: how.
+        store: holds initial frames, truth and parameters.
+        equation: what the data obey.
+        fit: the store's grid and times as the equation takes them.
+        plan: the forecasts.
+    """
+
+    config: RefineStage
+    store: Store
+    equation: PDE
+    fit: EquationFit
+    plan: ForecastPlan
+
+    @property
+    def interval(self) -> float:
+        """Between frames, in the equation's unit of time."""
+        return self.plan.stride * self.store.dt * self.fit.time
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """One forecast to refine, in float64.
+class _Batch:
+    """Some forecasts, in float64.
 
     Attributes:
-        index: position among trajectories and starts.
-        forecast: (M, C, H, W) frames of the network.
-        initial: (C, H, W) the frame that the forecast starts from.
-        truth: (M, C, H, W) frames; None where it is not known.
-        propagate: the equation over one step, with the trajectory's parameters.
+        places: of each, its positions among trajectories and starts.
+        forecast: (N, M, C, H, W) frames of the network.
+        initial: (N, C, H, W) the frames that the forecasts start from.
+        truth: (N, M, C, H, W) frames; None where they are not known.
+        problem: the equation between frames.
     """
 
-    index: dict[str, int]
+    places: list[dict[str, int]]
     forecast: Tensor
     initial: Tensor
     truth: Tensor | None
-    propagate: Propagator
+    problem: StepProblem
 
 
-def _refine_all(
-    config: RefineStage, store: Store, equation: PDE, plan: ForecastPlan, forecast: xr.Dataset
-) -> tuple[xr.Dataset, list[dict[str, Any]]]:
+def _batches(work: _Work, forecast: xr.Dataset) -> Iterator[_Batch]:
+    plan, equation = work.plan, work.equation
+    truth = read_truth(work.store, plan, equation.variables) if work.config.truth else None
+    initial = read_initial(work.store, plan, equation.variables)
+    names = list(keys(equation.variables))
+    places = [
+        {"trajectory": number, "start": start}
+        for number in range(len(plan.trajectories))
+        for start in range(len(plan.starts))
+    ]
+    for first in range(0, len(places), work.config.batch):
+        some = places[first : first + work.config.batch]
+        frames, known = _tensor(forecast, names, some), _tensor(initial, names, some)
+        exact = None if truth is None else _tensor(truth, names, some)
+        yield _Batch(some, frames, known, exact, _problem(work, some, frames))
+
+
+def _problem(work: _Work, places: list[dict[str, int]], frames_NMCHW: Tensor) -> StepProblem:
+    trajectories = [work.plan.trajectories[place["trajectory"]] for place in places]
+    inputs = EquationInputs.of(work.config.equation, work.equation, work.store, trajectories)
+    # In float32 the residual would drown in rounding: a step changes a frame by little.
+    static, scalars = torch.from_numpy(inputs.static), torch.from_numpy(inputs.scalars)
+    config = work.config
+    return StepProblem.of(
+        work.equation, work.fit.grid, frames_NMCHW, static, scalars, work.interval, config.dt, config.weight
+    )
+
+
+def _refine_all(work: _Work, forecast: xr.Dataset) -> tuple[xr.Dataset, list[dict[str, Any]]]:
     """The refined forecasts, and errors and costs of each."""
-    interval = plan.stride * store.dt
-    refined, records = forecast.copy(deep=True).astype(np.float64), []
+    refined, records = forecast.copy(deep=True).astype(np.float64), list[dict[str, Any]]()
+    config, plan = work.config, work.plan
     with bar("refine", len(plan.trajectories) * len(plan.starts)) as show:
-        for sample in _samples(config, store, equation, plan, forecast):
-            result = _refine_one(config, equation, store.grid, sample, interval)
-            records.append(_record(sample, result))
-            for channel, name in enumerate(keys(equation.variables)):
-                refined[name][sample.index] = result.frames[:, channel].numpy()
+        for batch in _batches(work, forecast):
+            result = refine(
+                batch.forecast,
+                batch.initial,
+                batch.problem,
+                window=config.window,
+                max_evaluations=config.evaluations,
+                tolerance=config.tolerance,
+            )
+            records += _records(batch, result)
+            for place, frames in zip(batch.places, result.frames, strict=True):
+                for channel, name in enumerate(keys(work.equation.variables)):
+                    refined[name][place] = frames[:, channel].numpy()
             told = "error" if config.truth else "residual"
             note = f"{told} {records[-1][f'{told}_before']:.2e} -> {records[-1][f'{told}_after']:.2e}"
             show(len(records), note)
     return refined, records
 
 
-def _samples(
-    config: RefineStage, store: Store, equation: PDE, plan: ForecastPlan, forecast: xr.Dataset
-) -> Iterator[Sample]:
-    truth = read_truth(store, plan, equation.variables) if config.truth else None
-    initial = read_initial(store, plan, equation.variables)
-    names = list(keys(equation.variables))
-    for number, trajectory in enumerate(plan.trajectories):
-        for start in range(len(plan.starts)):
-            index = {"trajectory": number, "start": start}
-            frames, known = (_tensor(data.isel(index), names) for data in (forecast, initial))
-            exact = None if truth is None else _tensor(truth.isel(index), names)
-            propagate = _propagator(equation, store, trajectory, plan.stride * store.dt, config.dt)
-            yield Sample(index, frames, known, exact, propagate)
-
-
-def _propagator(
-    equation: PDE, store: Store, trajectory: int, interval: float, dt: float | None
-) -> Propagator:
-    """The equation with this trajectory's static fields and scalars."""
-    static = static_fields(store, trajectory, equation.static_variables)
-    values = scalar_values(store, trajectory, equation.scalars)
-    missing = [name for name, value in zip(equation.scalars, values, strict=True) if not np.isfinite(value)]
-    if missing:
-        raise ConfigError(f"{store.path}: trajectory {trajectory} has no value of {', '.join(missing)}")
-    # In float32 the residual would drown in rounding: the solver's step divides a small difference by dt.
-    static_1CHW, scalars_1S = torch.from_numpy(static).double()[None], torch.from_numpy(values)[None]
-    return lambda fields: equation.propagate(fields, static_1CHW, scalars_1S, interval, dt)
-
-
-def _refine_one(
-    config: RefineStage, equation: PDE, grid: Grid, sample: Sample, interval: float
-) -> Refinement:
-    names = keys(equation.variables)
-    solenoidal = equation.kind in SOLENOIDAL
-    velocity = ((names.index("velocity_x"), names.index("velocity_y")),) if solenoidal else ()
-    return refine(
-        sample.forecast,
-        sample.initial,
-        sample.propagate,
-        interval,
-        grid,
-        groups=channel_groups(equation.variables),
-        window=config.window,
-        max_evaluations=config.evaluations,
-        velocity=velocity,
-    )
-
-
-def _record(sample: Sample, result: Refinement) -> dict[str, Any]:
-    """Costs of one refined forecast, and of the plain solver from the same frame; errors where the truth is known."""
-    solved, solver_seconds = _solve(sample.propagate, sample.initial, len(sample.forecast))
-    errors = {}
-    if sample.truth is not None:
-        errors = {
-            "error_before": _relative_l2(sample.forecast, sample.truth),
-            "error_after": _relative_l2(result.frames, sample.truth),
-            "solver_error": _relative_l2(solved, sample.truth),
-        }
-    return {
-        **errors,
-        "residual_before": result.residual_before,
-        "residual_after": result.residual_after,
-        "accepted": result.accepted,
+def _records(batch: _Batch, result: Refinement) -> list[dict[str, Any]]:
+    """Costs of each forecast, and of the plain solver from the same frame; errors where the truth is known."""
+    solved, solver_seconds = solve(batch.problem, batch.initial, batch.forecast.shape[1])
+    values = {"residual_before": result.residual_before, "residual_after": result.residual_after}
+    if batch.truth is not None:
+        named = {"error_before": batch.forecast, "error_after": result.frames, "solver_error": solved}
+        values |= {name: _relative_l2(frames, batch.truth) for name, frames in named.items()}
+        values["residual_of_truth"] = batch.problem.relative_residual(batch.truth, batch.initial)
+    count = len(batch.places)
+    shared = {
         "evaluations": result.evaluations,
-        "refine_seconds": result.seconds,
-        "solver_seconds": solver_seconds,
+        "refine_seconds": result.cpu_seconds / count,
+        "solver_seconds": solver_seconds / count,
     }
+    return [
+        {name: float(of_all[n]) for name, of_all in values.items()}
+        | {"accepted": bool(result.accepted[n]), **shared}
+        for n in range(count)
+    ]
 
 
-def _solve(propagate: Propagator, initial_CHW: Tensor, steps: int) -> tuple[Tensor, float]:
-    """(M, C, H, W) the plain solver's frames from the initial one, and the seconds they take."""
-    started = time.perf_counter()
-    frames, state = [], initial_CHW[None]
-    with torch.inference_mode():
-        for _ in range(steps):
-            state = propagate(state)
-            frames.append(state[0])
-    return torch.stack(frames), time.perf_counter() - started
-
-
-def _relative_l2(frames_MCHW: Tensor, exact_MCHW: Tensor) -> float:
-    """Over all frames and fields of one forecast."""
-    return float((frames_MCHW.double() - exact_MCHW).norm() / exact_MCHW.norm())
+def _relative_l2(frames_NMCHW: Tensor, exact_NMCHW: Tensor) -> Tensor:
+    """(N,) over all frames and fields of a forecast."""
+    error, size = (values.flatten(1).norm(dim=1) for values in (frames_NMCHW - exact_NMCHW, exact_NMCHW))
+    relative_N: Tensor = error / size
+    return relative_N
 
 
 def _summarise_records(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over forecasts of relative L2 errors, and mean seconds for each forecast."""
-    medians = ("error_before", "error_after", "residual_before", "residual_after", "solver_error")
-    known = [name for name in medians if name in records[0]]
-    summary: dict[str, Any] = {name: statistics.median(r[name] for r in records) for name in known}
-    for name in ("refine_seconds", "solver_seconds"):
-        summary[name] = statistics.fmean(r[name] for r in records)
+    """Medians over forecasts of relative L2 errors and residuals, and mean seconds for each forecast."""
+    means = ("refine_seconds", "solver_seconds")
+    medians = [name for name, value in records[0].items() if isinstance(value, float) and name not in means]
+    summary: dict[str, Any] = {name: statistics.median(r[name] for r in records) for name in medians}
+    summary |= {name: statistics.fmean(r[name] for r in records) for name in means}
     return {**summary, "accepted": sum(r["accepted"] for r in records), "forecasts": records}
 
 
-def _tensor(dataset: xr.Dataset, names: list[str]) -> Tensor:
-    """([M,] C, H, W) float64."""
-    arrays = [torch.from_numpy(np.ascontiguousarray(dataset[name].values)).double() for name in names]
-    return torch.stack(arrays, dim=-3)
+def _tensor(dataset: xr.Dataset, names: list[str], places: list[dict[str, int]]) -> Tensor:
+    """(N, [M,] C, H, W) float64."""
+
+    def one(place: dict[str, int]) -> Tensor:
+        arrays = [np.ascontiguousarray(dataset[name].isel(place).values) for name in names]
+        return torch.stack([torch.from_numpy(array).double() for array in arrays], dim=-3)
+
+    return torch.stack([one(place) for place in places])
 
 
 def _print_costs(costs: dict[str, Any]) -> None:
@@ -296,6 +297,12 @@ def _print_costs(costs: dict[str, Any]) -> None:
     solver = f" and has error {costs['solver_error']:.3g}" if known else ""
     print(
         f"refinement: {what} {costs[f'{told}_before']:.3g} -> {costs[f'{told}_after']:.3g}"
-        f" in {costs['refine_seconds']:.2f} s a forecast; the plain solver takes"
-        f" {costs['solver_seconds']:.2f} s{solver}"
+        f" in {costs['refine_seconds']:.2f} CPU s a forecast; the plain solver takes"
+        f" {costs['solver_seconds']:.2f} CPU s{solver}"
     )
+    if known:
+        print(
+            f"residual: {costs['residual_before']:.3g} -> {costs['residual_after']:.3g}; of the truth itself"
+            f" {costs['residual_of_truth']:.3g}, below which refinement fits the solver rather than the data"
+        )
+    print(f"accepted: {costs['accepted']} of {len(costs['forecasts'])}; the others' residual did not fall")

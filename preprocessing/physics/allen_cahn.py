@@ -94,3 +94,11 @@ class AllenCahn(SpectralPDE):
             return -mask * modes.forward(rate * phase**3)
 
         return term
+
+    def tangent(self, frames_NTCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> Tensor:
+        """See PDE.tangent: the reaction's slope r (1 - 3 u^2) by its mean."""
+        modes = Modes.of(frames_NTCHW, self.length)
+        diffusivity, rate = scalars_NS[:, :, None, None].unbind(1)
+        slope = 1 - 3 * frames_NTCHW.square().mean((1, 2, 3, 4))[:, None, None]
+        rates = rate * slope - diffusivity * modes.square
+        return torch.complex(rates, torch.zeros_like(rates))[:, None, None]

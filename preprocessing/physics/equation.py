@@ -6,9 +6,12 @@ from pydantic import Field
 
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.physics.allen_cahn import AllenCahnConfig
+from pelagos.preprocessing.physics.burgers import BurgersConfig
 from pelagos.preprocessing.physics.euler import EulerConfig
 from pelagos.preprocessing.physics.gray_scott import GrayScottConfig
 from pelagos.preprocessing.physics.kolmogorov import KolmogorovConfig
+from pelagos.preprocessing.physics.korteweg_de_vries import KortewegDeVriesConfig
+from pelagos.preprocessing.physics.kuramoto_sivashinsky import KuramotoSivashinskyConfig
 from pelagos.preprocessing.physics.navier_stokes import NavierStokesConfig
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.physics.symmetry import DeclaredSymmetries
@@ -16,7 +19,15 @@ from pelagos.preprocessing.physics.wave_equation import WaveConfig
 from pelagos.preprocessing.variables import keys
 
 Equation = Annotated[
-    NavierStokesConfig | KolmogorovConfig | GrayScottConfig | AllenCahnConfig | WaveConfig | EulerConfig,
+    NavierStokesConfig
+    | KolmogorovConfig
+    | BurgersConfig
+    | KortewegDeVriesConfig
+    | KuramotoSivashinskyConfig
+    | GrayScottConfig
+    | AllenCahnConfig
+    | WaveConfig
+    | EulerConfig,
     Field(discriminator="kind"),
 ]
 """The configuration of an equation; each has `build() -> PDE`."""

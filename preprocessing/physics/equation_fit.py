@@ -1,6 +1,7 @@
 """Equation fit: whether a store's fields are what an equation's propagator takes them for."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,27 +15,55 @@ from pelagos.preprocessing.store.sample_store import SampleStore
 _TOLERANCE = 1e-3
 
 
-def check_fit(equation: PDE, store: SampleStore) -> None:
+@dataclass(frozen=True, eq=False)
+class EquationFit:
+    """A store's grid and times as the equation takes them: without units or in SI base units.
+
+    Attributes:
+        grid: the store's grid with positions in metres, or without units.
+        time: the store's unit of time in seconds; 1 without units.
+    """
+
+    grid: Grid
+    time: float
+
+
+def check_fit(equation: PDE, store: SampleStore) -> EquationFit:
     """Refuse a store on which the equation's propagator would solve another problem than the data's.
 
-    Fields that are missing are not looked for here.
+    Positions and times in other units than SI base units, such as kilometres and milliseconds, are converted. Fields
+    that are missing are not looked for here.
 
     Raises:
         DataError: grid, length, boundary, units or transforms differ from the equation's; names both sides of each.
     """
-    found = [*_grid_misfits(equation, store.grid), *_value_misfits(equation, store)]
+    found = list(_value_misfits(equation, store))
+    length, time = (
+        _in_base_units(unit, base) for unit, base in ((store.grid.units, "m"), (store.time_units, "s"))
+    )
+    if length is None:
+        found.append(f"its y and x are in {store.grid.units!r}, which is no length")
+    if time is None:
+        found.append(f"its times are in {store.time_units!r}, which is no time")
+    grid = replace(store.grid, y=store.grid.y * (length or 1), x=store.grid.x * (length or 1))
+    found = [*_grid_misfits(equation, grid, store.grid.units), *found]
     if found:
         raise DataError(f"{store.label} does not fit the equation {equation.kind}: {'; '.join(found)}")
+    return EquationFit(grid, time or 1)
 
 
-def _grid_misfits(equation: PDE, grid: Grid) -> Iterator[str]:
+def _grid_misfits(equation: PDE, grid: Grid, units: str) -> Iterator[str]:
     if grid.kind != "cartesian":
         yield f"its grid is {grid.kind}, the equation's is cartesian"
         return
+    metres = "" if units in ("1", "m") else f" m ({units} converted)"
     sides = (grid.boundary_y, grid.boundary_x)
     for name, values, spacing, even, boundary in zip(
         "yx", (grid.y, grid.x), grid.spacing, grid.even, sides, strict=True
     ):
+        if len(values) == 1:
+            # Nothing varies along an axis of one point, whatever lies beyond it.
+            continue
         if boundary != equation.boundary:
             yield (
                 f"its boundary_{name} is {','.join(boundary)}, the equation's is {','.join(equation.boundary)}"
@@ -44,13 +73,13 @@ def _grid_misfits(equation: PDE, grid: Grid) -> Iterator[str]:
             yield f"its points along {name} are uneven, the equation's have one spacing"
             continue
         # Derivatives along the axis would have the wrong sign.
-        if len(values) > 1 and values[-1] < values[0]:
+        if values[-1] < values[0]:
             yield f"its {name} descends, the equation's ascends: build it in ascending order (regrid)"
         length = spacing * len(values)
         if not np.isclose(length, equation.length, rtol=_TOLERANCE, atol=0):
             yield (
-                f"its {len(values)} points {spacing:g} apart along {name} make a length of {length:g}, the equation's"
-                f" length is {equation.length:g}: equation.length={length:.10g} if that is the data's"
+                f"its {len(values)} points {spacing:g} apart along {name} make a length of {length:g}{metres}, the"
+                f" equation's length is {equation.length:g}: equation.length={length:.10g} if that is the data's"
             )
 
 
@@ -58,11 +87,10 @@ def _value_misfits(equation: PDE, store: SampleStore) -> Iterator[str]:
     """What differs in units: an equation's numbers are without any, or in SI units, all alike."""
     there = {variable.key: variable for variable in (*store.variables, *store.static_variables)}
     needed = [there[v.key] for v in (*equation.variables, *equation.static_variables) if v.key in there]
-    units = {"y and x": store.grid.units, "times": store.time_units} | {v.key: v.units for v in needed}
     yield from (
-        f"its {name} are in {unit!r}, the equation's without units or in SI base units: build it in these"
-        for name, unit in units.items()
-        if not _coherent(unit)
+        f"its {v.key} is in {v.units!r}, the equation's without units or in SI base units{_advice(v.key, v.units)}"
+        for v in needed
+        if not _coherent(v.units)
     )
     # Static fields reach the propagator as stored.
     yield from (
@@ -79,3 +107,21 @@ def _coherent(text: str) -> bool:
     except ConfigError:
         return False
     return unit.factor == 1 and unit.offset == 0
+
+
+def _advice(key: str, units: str) -> str:
+    """How to build a field in base units, where its unit is known."""
+    try:
+        base = str(parse_unit(units))
+    except ConfigError:
+        return ", and this one is not known"
+    return f": build it with convert: {{{key}: {base}}}"
+
+
+def _in_base_units(text: str, base: str) -> float | None:
+    """The factor of a unit of length or time, or of none; None where it is another, or not known."""
+    try:
+        unit = parse_unit(text)
+    except ConfigError:
+        return None
+    return unit.factor if str(unit) in ("1", base) else None

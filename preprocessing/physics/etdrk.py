@@ -1,6 +1,6 @@
 """ETDRK4: exponential time differencing with a fourth-order Runge-Kutta rule, for stiff linear parts.
 
-du/dt = L u + N(u) with L a real diagonal operator (Cox and Matthews, J. Comput. Phys. 176, 2002).
+du/dt = L u + N(u) with L a diagonal operator (Cox and Matthews, J. Comput. Phys. 176, 2002).
 Everything is exact where N is constant, and classical RK4 where L = 0.
 """
 
@@ -14,7 +14,7 @@ _TERMS = 18  # of the Taylor series: where |z| < 1 the first one left out is bel
 
 
 def phi_1(z: Tensor) -> Tensor:
-    """(exp(z) - 1) / z at real z, 1 at zero."""
+    """(exp(z) - 1) / z, 1 at zero."""
     zero = z == 0
     # `where` has gradients of both branches, and that of 0 / 0 would be NaN.
     safe = torch.where(zero, torch.ones_like(z), z)
@@ -22,7 +22,7 @@ def phi_1(z: Tensor) -> Tensor:
 
 
 def phi_functions(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """phi_1, phi_2, phi_3 at real z: phi_0 = exp and phi_{j+1}(z) = (phi_j(z) - 1/j!) / z.
+    """phi_1, phi_2, phi_3 at z: phi_0 = exp and phi_{j+1}(z) = (phi_j(z) - 1/j!) / z.
 
     The recurrence loses all digits near zero. There the series of phi_3 is summed, and phi_2 follows
     from it.
@@ -82,7 +82,7 @@ class StepCoefficients:
 
 
 def etdrk4_step(u: Tensor, nonlinear: Callable[[Tensor], Tensor], c: StepCoefficients) -> Tensor:
-    """The state after one step; `u` and what `nonlinear` returns are real tensors."""
+    """The state after one step; `u` and what `nonlinear` returns are real, or complex where the coefficients are."""
     # Stages a, b and c of equations (26) to (29) of Cox and Matthews.
     n_u = nonlinear(u)
     linear = c.half * u

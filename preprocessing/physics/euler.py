@@ -17,6 +17,7 @@ from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.physics.godunov import advance, conservative, primitive
 from pelagos.preprocessing.physics.initial_gas import GaussianBlobs, InitialGas, KelvinHelmholtz, Riemann
 from pelagos.preprocessing.physics.pde import PDE, State
+from pelagos.preprocessing.physics.spectral import Modes
 from pelagos.preprocessing.physics.symmetry import VELOCITIES, Scaling, Symmetries
 from pelagos.preprocessing.variables import known_variable
 
@@ -56,6 +57,7 @@ class Euler(PDE):
 
     kind: ClassVar[str] = "euler"
     first_point: ClassVar[float] = 0.5
+    conserved_means = ("density",)
     symmetries = Symmetries(
         galilean=VELOCITIES,
         scalings=(
@@ -94,6 +96,18 @@ class Euler(PDE):
         q = conservative(fields_NCHW.permute(1, 2, 3, 0).contiguous(), gamma)
         q = advance(q, gamma, spacing, duration, self.config.courant, dt or math.inf)
         return primitive(q, gamma).permute(3, 0, 1, 2)
+
+    def tangent(self, frames_NTCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> Tensor:
+        """See PDE.tangent: sound and what the mean flow carries."""
+        modes = Modes.of(frames_NTCHW, self.length)
+        density, u, v, pressure = frames_NTCHW.mean((1, 3, 4))[..., None, None].unbind(1)
+        rates = modes.ddx.new_zeros(len(frames_NTCHW), 4, 4, *modes.square.shape)
+        rates[:, range(4), range(4)] = -(u * modes.ddx + v * modes.ddy)[:, None]
+        for velocity, derivative in ((1, modes.ddx), (2, modes.ddy)):
+            rates[:, 0, velocity] = -density * derivative
+            rates[:, velocity, 3] = -derivative / density
+            rates[:, 3, velocity] = -self.config.gamma * pressure * derivative
+        return rates
 
     def conserved(self, fields_NCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> dict[str, Tensor]:
         """Mass, momentum and energy."""

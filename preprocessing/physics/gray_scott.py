@@ -148,3 +148,18 @@ class GrayScott(SpectralPDE):
             return sign * reaction[:, None] + supply
 
         return term
+
+    def tangent(self, frames_NTCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> Tensor:
+        """See PDE.tangent: the slopes 2 a b and a^2 of the reaction by their means."""
+        modes = Modes.of(frames_NTCHW, self.length)
+        feed, kill, of_activator, of_inhibitor = scalars_NS[:, :, None, None].unbind(1)
+        activator, inhibitor = frames_NTCHW.unbind(2)
+        with_activator = 2 * (activator * inhibitor).mean((1, 2, 3))[:, None, None]
+        with_inhibitor = activator.square().mean((1, 2, 3))[:, None, None]
+        nothing = torch.zeros_like(modes.square)
+        rows = (
+            (with_activator - feed - kill - of_activator * modes.square, with_inhibitor + nothing),
+            (-with_activator + nothing, -with_inhibitor - feed - of_inhibitor * modes.square),
+        )
+        rates = torch.stack([torch.stack(torch.broadcast_tensors(*row), 1) for row in rows], 1)
+        return torch.complex(rates, torch.zeros_like(rates))

@@ -79,6 +79,7 @@ class NavierStokes(SpectralPDE):
     """
 
     kind: ClassVar[str] = "navier_stokes"
+    solenoidal = True
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__(config.length)
@@ -89,6 +90,7 @@ class NavierStokes(SpectralPDE):
         # Force and drag act in a frame of rest.
         at_rest = self.static_variables or bounds(config.drag)[1] > 0
         tracer = ("tracer",) if config.tracer else ()
+        self.conserved_means = tracer if at_rest else ("velocity_x", "velocity_y", *tracer)
         self.symmetries = Symmetries(
             galilean={} if at_rest else VELOCITIES,
             negations=(tracer,) if tracer else (),
@@ -204,6 +206,18 @@ class NavierStokes(SpectralPDE):
             return torch.stack(rates, dim=1)
 
         return term
+
+    def tangent(self, frames_NTCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> Tensor:
+        """See PDE.tangent: viscosity and drag, or the tracer's diffusion, and the mean flow that carries everything."""
+        modes = Modes.of(frames_NTCHW, self.length)
+        u, v = frames_NTCHW[:, :, :2].mean((1, 3, 4))[..., None, None].unbind(1)
+        decay, *of_tracer = self.symbol(modes, scalars_NS).unbind(1)
+        carried = -(u * modes.ddx + v * modes.ddy)
+        if not of_tracer:
+            return (carried + decay)[:, None, None]
+        return torch.diag_embed(
+            torch.stack([carried + rate for rate in (decay, decay, *of_tracer)], -1)
+        ).permute(0, 3, 4, 1, 2)
 
     def conserved(self, fields_NCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> dict[str, Tensor]:
         """Momentum, where there is neither drag nor a mean force, and the tracer's mass."""

@@ -48,6 +48,8 @@ class PDE(ABC):
         static_variables: fields that do not change in time, such as a force or a wave speed.
         scalars: names of the parameters that the propagator takes, in the order of S.
         boundary: what lies beyond the edges along each axis.
+        conserved_means: prognostic fields whose mean over the square stays as it is.
+        solenoidal: whether the velocity (velocity_x, velocity_y) has no divergence.
         symmetries: the changes of fields under which trajectories stay trajectories.
         first_point: distance of the first grid point from the edge in spacings: 0 for nodes, 0.5 for cell centres.
     """
@@ -56,6 +58,8 @@ class PDE(ABC):
     variables: tuple[Variable, ...]
     static_variables: tuple[Variable, ...] = ()
     scalars: tuple[str, ...] = ()
+    conserved_means: tuple[str, ...] = ()
+    solenoidal: ClassVar[bool] = False
     symmetries: Symmetries
     boundary: ClassVar[Sides] = ("periodic", "periodic")
     first_point: ClassVar[float] = 0.0
@@ -93,6 +97,25 @@ class PDE(ABC):
     @abstractmethod
     def coarsen_static(self, static_NCHW: Tensor, shape: tuple[int, int]) -> Tensor:
         """The same static fields on a coarser grid."""
+
+    @abstractmethod
+    def tangent(self, frames_NTCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> Tensor:
+        """The rates at which the fields' modes of a small change act on each other: A in dc/dt = A c.
+
+        Linearised about the means of the frames, where it is one complex matrix for each mode: (N, C, C, H, K), or
+        (N, 1, 1, H, K) where it is the same factor for all fields.
+        """
+
+    @final
+    def mode_propagator(
+        self, frames_NTCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor, duration: float
+    ) -> Tensor:
+        """What becomes of each mode of a small change after `duration`, approximately: exp(A duration) of `tangent`."""
+        rates = duration * self.tangent(frames_NTCHW, static_NCHW, scalars_NS)
+        if rates.shape[1] == 1:
+            return rates.exp()
+        matrices: Tensor = torch.linalg.matrix_exp(rates.permute(0, 3, 4, 1, 2).contiguous())
+        return matrices.permute(0, 3, 4, 1, 2)
 
     def conserved(self, fields_NCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> dict[str, Tensor]:
         """Integrals (N,) over the square that do not change in time."""

@@ -132,7 +132,7 @@ class SpectralPDE(PDE):
 
     @abstractmethod
     def symbol(self, modes: Modes, scalars_NS: Tensor) -> Tensor:
-        """L: real, (N or 1, C, H, K)."""
+        """L: (N or 1, C, H, K); real, or complex where waves disperse."""
 
     @abstractmethod
     def nonlinear(self, modes: Modes, static_NCHW: Tensor, scalars_NS: Tensor) -> Callable[[Tensor], Tensor]:
@@ -172,24 +172,34 @@ class SpectralPDE(PDE):
         symbol = self.symbol(Modes.of(fields_NCHW, self.length, torch.float64), scalars_NS.double())
         term = self.nonlinear(modes, static_NCHW, scalars_NS.to(fields_NCHW.dtype))
 
+        dispersive = symbol.is_complex()
+
+        def as_state(values: Tensor) -> Tensor:
+            # Real factors act on pairs of real numbers, complex ones on complex numbers.
+            return values if dispersive else torch.view_as_real(values)
+
+        def as_complex(state: Tensor) -> Tensor:
+            return state if dispersive else torch.view_as_complex(state)
+
+        def as_factor(factor: Tensor) -> Tensor:
+            real = fields_NCHW.dtype
+            return factor.to(real.to_complex()) if dispersive else paired(factor.to(real))
+
         @lru_cache(maxsize=_STRETCH)
         def coefficients(lengths: tuple[float, ...]) -> StepCoefficients:
-            lengths_N111 = symbol.new_tensor(lengths)[:, None, None, None]
-            return StepCoefficients.of(symbol, lengths_N111).map(
-                lambda factor: paired(factor.to(fields_NCHW.dtype))
-            )
+            lengths_N111 = torch.tensor(lengths, dtype=torch.float64, device=symbol.device)[
+                :, None, None, None
+            ]
+            return StepCoefficients.of(symbol, lengths_N111).map(as_factor)
 
-        def real_term(u: Tensor) -> Tensor:
-            return torch.view_as_real(term(torch.view_as_complex(u)))
-
-        u = torch.view_as_real(self.encode(modes, fields_NCHW))
+        u = as_state(self.encode(modes, fields_NCHW))
         while num_steps:
-            stable_N = self.stable_step(modes, torch.view_as_complex(u.detach()))
+            stable_N = self.stable_step(modes, as_complex(u.detach()))
             stretch = num_steps if stable_N is None else min(_STRETCH, num_steps)
             for lengths in step_lengths(length, stretch, stable_N):
-                u = etdrk4_step(u, real_term, coefficients(lengths))
+                u = etdrk4_step(u, lambda v: as_state(term(as_complex(v))), coefficients(lengths))
             num_steps -= stretch
-        return self.decode(modes, torch.view_as_complex(u))
+        return self.decode(modes, as_complex(u))
 
     @final
     def coarsen(self, fields_NCHW: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -118,6 +118,15 @@ class Wave(PDE):
             fields_NCHW = etdrk4_step(fields_NCHW, rate, no_linear_part)
         return fields_NCHW
 
+    def tangent(self, frames_NTCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> Tensor:
+        """See PDE.tangent: displacement and rate of a wave in a medium with the mean of c^2."""
+        modes = Modes.of(frames_NTCHW, self.length)
+        squares = static_NCHW[:, 0].square().mean((1, 2))
+        rates = modes.ddx.new_zeros(len(squares), 2, 2, *modes.square.shape)
+        rates[:, 0, 1] = 1
+        rates[:, 1, 0] = -squares[:, None, None] * modes.square
+        return rates
+
     def conserved(self, fields_NCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> dict[str, Tensor]:
         """The energy (rate^2 / c^2 + |grad u|^2) / 2 and the momentum rate / c^2."""
         u, rate = fields_NCHW.unbind(1)

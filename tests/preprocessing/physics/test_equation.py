@@ -6,12 +6,22 @@ from pydantic import TypeAdapter, ValidationError
 from pelagos.preprocessing.physics.equation import Equation
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(Equation)
-KINDS = ("navier_stokes", "kolmogorov", "gray_scott", "allen_cahn", "wave", "euler")
+KINDS = (
+    "navier_stokes",
+    "kolmogorov",
+    "burgers",
+    "korteweg_de_vries",
+    "kuramoto_sivashinsky",
+    "gray_scott",
+    "allen_cahn",
+    "wave",
+    "euler",
+)
 
 
 def test_an_unknown_equation_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValidationError, match="'navier_stokes', 'kolmogorov', 'gray_scott'"):
-        ADAPTER.validate_python({"kind": "burgers"})
+    with pytest.raises(ValidationError, match="'navier_stokes', 'kolmogorov', 'burgers'"):
+        ADAPTER.validate_python({"kind": "burger"})
 
 
 def test_a_misspelt_parameter_is_refused() -> None:

@@ -47,6 +47,19 @@ def test_si_units_fit_equations_whose_parameters_are_in_si_units() -> None:
     check_fit(FLOW, store(replace(GRID, units="m"), "s", velocity_x=speed, velocity_y=speed))
 
 
+def test_kilometres_and_milliseconds_are_converted() -> None:
+    flow = KolmogorovConfig(length=2000.0).build()
+    found = check_fit(flow, store(replace(stretched(2.0), units="km"), "ms"))
+    assert found.time == pytest.approx(1e-3)
+    np.testing.assert_allclose(found.grid.x, GRID.x * 2000)
+    assert check_fit(FLOW, store(time_units="days")).time == 86400
+
+
+def test_along_an_axis_of_one_point_nothing_has_to_fit() -> None:
+    row = replace(GRID, y=np.zeros(1), boundary_y=("unknown", "unknown"))
+    assert check_fit(FLOW, store(row)).grid.shape == (1, 12)
+
+
 def test_another_length_is_named_beside_the_equations() -> None:
     with pytest.raises(DataError, match=r"data.zarr .*length of 6.28319, the equation's length is 1"):
         check_fit(FLOW, store(stretched(2 * math.pi)))
@@ -58,9 +71,20 @@ REFUSED = {
     "uneven": (store(replace(GRID, y=GRID.y**2)), "along y are uneven"),
     "descending": (store(replace(GRID, y=GRID.y[::-1])), "y descends"),
     "a sphere": (store(replace(GRID, kind="latlon")), "grid is latlon, the equation's is cartesian"),
-    "kilometres": (store(replace(GRID, units="km")), "y and x are in 'km'"),
-    "days": (store(time_units="days"), "times are in 'days'"),
-    "other speeds": (store(velocity_x={"units": "km h-1"}), "velocity_x are in 'km h-1'"),
+    "kilometres": (
+        store(replace(GRID, units="km")),
+        r"length of 1000 m \(km converted\), the equation's length is 1",
+    ),
+    "positions in kelvins": (store(replace(GRID, units="K")), "y and x are in 'K', which is no length"),
+    "times in metres": (store(time_units="m"), "times are in 'm', which is no time"),
+    "other speeds": (
+        store(velocity_x={"units": "km h-1"}),
+        r"velocity_x is in 'km h-1'.*convert: \{velocity_x: m s-1\}",
+    ),
+    "no speeds": (
+        store(velocity_x={"units": "furlongs"}),
+        "velocity_x is in 'furlongs'.* this one is not known",
+    ),
     "logarithms": (store(force_x={"transform": Log1p()}), "force_x is stored as"),
 }
 

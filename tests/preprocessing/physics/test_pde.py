@@ -15,6 +15,9 @@ ADAPTER: TypeAdapter[Any] = TypeAdapter(Equation)
 DURATION = {
     "navier_stokes": 0.05,
     "kolmogorov": 0.05,
+    "burgers": 0.05,
+    "korteweg_de_vries": 0.05,
+    "kuramoto_sivashinsky": 0.5,
     "gray_scott": 20.0,
     "allen_cahn": 0.05,
     "wave": 0.03,
@@ -196,6 +199,47 @@ def test_gradients_descend_the_residual(kind: str) -> None:
 
     optimizer.step(closure)
     assert loss().item() < 0.01 * before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_modes_of_a_small_change_of_a_uniform_state_follow_the_tangent(kind: str) -> None:
+    pde, state = state_of(kind, shape=(24, 20))
+    duration = DURATION[kind] / 4
+    uniform = state.fields.mean((-2, -1), keepdim=True)
+    # A force would make a flow of its own; a medium is of one speed here.
+    medium = state.static.mean((-2, -1), keepdim=True).expand_as(state.static)
+    start = uniform + 1e-7 * (state.fields - uniform)
+    frames = torch.stack([uniform.expand_as(start), start], 1)
+
+    def advance(fields: Tensor) -> Tensor:
+        return pde.propagate(fields, medium, state.scalars, duration, duration / 8)
+
+    found = advance(start) - advance(uniform.expand_as(start))
+    modes = pde.mode_propagator(frames, medium, state.scalars, duration)
+    expected = apply_to_modes(modes, start - uniform)
+    # Gray-Scott's uniform state moves meanwhile; Euler's scheme damps sound.
+    tolerance = {"gray_scott": 1e-2, "euler": 0.1}.get(kind, 1e-5)
+    assert (found - expected).norm() < tolerance * found.norm()
+    assert (found - (start - uniform)).norm() > 2 * tolerance * found.norm()
+
+
+def apply_to_modes(modes: Tensor, fields: Tensor) -> Tensor:
+    spectrum = torch.fft.rfft2(fields)
+    mixed = (
+        torch.einsum("ncdhk,ndhk->nchk", modes, spectrum) if modes.shape[1] > 1 else modes[:, 0] * spectrum
+    )
+    back: Tensor = torch.fft.irfft2(mixed, s=fields.shape[-2:])
+    return back
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_declared_means_are_conserved(kind: str) -> None:
+    pde, state = state_of(kind)
+    end = pde.propagate(state.fields, state.static, state.scalars, DURATION[kind])
+    for key in pde.conserved_means:
+        channel = [variable.key for variable in pde.variables].index(key)
+        before, after = (fields[:, channel].mean((-2, -1)) for fields in (state.fields, end))
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "euler"])

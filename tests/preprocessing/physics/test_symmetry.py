@@ -18,6 +18,9 @@ from pelagos.preprocessing.variables import keys
 CASES: dict[str, tuple[dict[str, Any], float]] = {
     "navier_stokes": ({"tracer": True}, 0.05),
     "kolmogorov": ({"drag": 0.1}, 0.05),
+    "burgers": ({}, 0.05),
+    "korteweg_de_vries": ({}, 0.05),
+    "kuramoto_sivashinsky": ({}, 1.0),
     "gray_scott": ({}, 10.0),
     "allen_cahn": ({}, 0.05),
     "wave": ({}, 0.03),

@@ -1,0 +1,1 @@
+"""Refinement of forecasts by the residual of their equation."""
