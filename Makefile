@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH ?= .venv-bench
 
-.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io bench-online bench-scale bench-eval bench-baselines check docs install clean
+.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io bench-online bench-scale bench-eval bench-baselines bench-refinement check docs install clean
 
 install: $(INSTALLED)
 
@@ -90,6 +90,10 @@ bench-online: $(INSTALLED)
 # Our FNO and U-Net beside neuraloperator's and the_well's at equal data, steps and weights; goes on where it stopped.
 bench-baselines: $(BENCH)/.installed
 	OMP_NUM_THREADS=1 $(BENCH)/bin/python -m benchmarks.baselines $(ARGS)
+
+# What refinement gains and costs by every equation, beside the plain solver.
+bench-refinement: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.refinement $(ARGS)
 
 # What grows with the number of shards: time before the first task, memory of completion, time to go on.
 bench-scale: $(INSTALLED)

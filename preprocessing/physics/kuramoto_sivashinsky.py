@@ -38,7 +38,7 @@ class KuramotoSivashinskyConfig(Config):
     length: float = Field(default=60.0, gt=0)
     amplitude: Positive = Range(low=0.5, high=1.5)
     modes: int = Field(default=6, ge=1)
-    step: float = Field(default=0.2, gt=0)
+    step: float = Field(default=0.1, gt=0)
 
     def build(self) -> "KuramotoSivashinsky":
         """The equation."""

@@ -30,6 +30,7 @@ class FlowConfig(Config):
 
     Attributes:
         length: side of the square.
+        state: what the fields are: the velocity, or the vorticity of a flow without a mean.
         viscosity: kinematic viscosity.
         drag: rate of linear friction.
         speed: root mean square of the initial velocity without its mean.
@@ -42,6 +43,7 @@ class FlowConfig(Config):
     """
 
     length: float = Field(default=1.0, gt=0)
+    state: Literal["velocity", "vorticity"] = "velocity"
     viscosity: Positive = Range(low=5e-4, high=2e-3, scale="log")
     drag: NotNegative = 0.0
     speed: Positive = Range(low=0.4, high=0.8)
@@ -68,7 +70,7 @@ class NavierStokesConfig(FlowConfig):
 class NavierStokes(SpectralPDE):
     """du/dt + (u . grad) u = -grad p + nu Lap u - mu u + f,  div u = 0,  and dc/dt + u . grad c = D Lap c.
 
-    The fields are the velocity (u, v) and, if wanted, the tracer c. Time stepping works on the
+    The fields are the velocity (u, v), or the vorticity, and, if wanted, the tracer c. Time stepping works on the
     vorticity w = dv/dx - du/dy, whose nonlinear term needs four transforms in the form of Basdevant
     (J. Comput. Phys. 50, 1983):
 
@@ -79,28 +81,25 @@ class NavierStokes(SpectralPDE):
     """
 
     kind: ClassVar[str] = "navier_stokes"
-    solenoidal = True
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__(config.length)
         self.config = config
-        names = ("velocity_x", "velocity_y", "tracer") if config.tracer else ("velocity_x", "velocity_y")
-        self.variables = tuple(known_variable(name) for name in names)
-        self.scalars = ("viscosity", "drag", "diffusivity") if config.tracer else ("viscosity", "drag")
-        # Force and drag act in a frame of rest.
-        at_rest = self.static_variables or bounds(config.drag)[1] > 0
+        self.solenoidal = config.state == "velocity"
+        flow = ("velocity_x", "velocity_y") if self.solenoidal else ("vorticity",)
         tracer = ("tracer",) if config.tracer else ()
-        self.conserved_means = tracer if at_rest else ("velocity_x", "velocity_y", *tracer)
+        self.variables = tuple(known_variable(name) for name in (*flow, *tracer))
+        self.scalars = ("viscosity", "drag", "diffusivity") if config.tracer else ("viscosity", "drag")
+        # Force and drag act in a frame of rest; a vorticity is taken to have no mean flow.
+        at_rest = self.static_variables or bounds(config.drag)[1] > 0
+        self.conserved_means = tracer if at_rest and self.solenoidal else (*flow, *tracer)
+        forces = {variable.key: 2.0 for variable in self.static_variables}
         self.symmetries = Symmetries(
-            galilean={} if at_rest else VELOCITIES,
+            galilean={} if at_rest or not self.solenoidal else VELOCITIES,
             negations=(tracer,) if tracer else (),
             offsets=tracer,
             scalings=(
-                Scaling(
-                    dict.fromkeys(("velocity_x", "velocity_y", *self.scalars), 1.0)
-                    | {variable.key: 2.0 for variable in self.static_variables},
-                    time=-1,
-                ),
+                Scaling(dict.fromkeys((*flow, *self.scalars), 1.0) | forces, time=-1),
                 *(Scaling({key: 1.0}) for key in tracer),
             ),
         )
@@ -119,7 +118,9 @@ class NavierStokes(SpectralPDE):
         # Scaled after the projection onto the grid, so that every grid has the speed asked for.
         velocity = velocity * (speed / velocity.square().sum(1).mean().sqrt())
         mean = torch.tensor([np.cos(angle), np.sin(angle)]) * mean_speed
-        fields = velocity + mean[None, :, None, None]
+        fields = (
+            velocity + mean[None, :, None, None] if self.solenoidal else self.vorticity(velocity)[:, None]
+        )
         if config.tracer:
             scalars.append(draw(config.diffusivity, rng))
             blend = random_functions.spectrum(rng, y, x, peak=2.0, slope=3.0, largest=8)
@@ -166,11 +167,18 @@ class NavierStokes(SpectralPDE):
     def encode(self, modes: Modes, fields_NCHW: Tensor) -> Tensor:
         """The coefficients of the vorticity, with the mean flow at k = 0, and of the tracer."""
         coefficients = modes.forward(fields_NCHW)
+        if not self.solenoidal:
+            # There a vorticity has zero, but for rounding, which is not to drive a flow.
+            return torch.cat([coefficients[:, :1] * (1 - modes.mean), coefficients[:, 1:]], dim=1)
         vorticity = (curl(modes) * coefficients[:, :2]).sum(dim=1, keepdim=True)
         return torch.cat([vorticity, coefficients[:, 2:]], dim=1)
 
     def decode(self, modes: Modes, coefficients_NCHK: Tensor) -> Tensor:
-        """The velocity and the tracer."""
+        """The velocity or the vorticity, and the tracer."""
+        if not self.solenoidal:
+            return modes.backward(
+                torch.cat([coefficients_NCHK[:, :1] * (1 - modes.mean), coefficients_NCHK[:, 1:]], dim=1)
+            )
         velocity = biot_savart(modes) * coefficients_NCHK[:, :1]
         return modes.backward(torch.cat([velocity, coefficients_NCHK[:, 1:]], dim=1))
 
@@ -210,19 +218,21 @@ class NavierStokes(SpectralPDE):
     def tangent(self, frames_NTCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> Tensor:
         """See PDE.tangent: viscosity and drag, or the tracer's diffusion, and the mean flow that carries everything."""
         modes = Modes.of(frames_NTCHW, self.length)
-        u, v = frames_NTCHW[:, :, :2].mean((1, 3, 4))[..., None, None].unbind(1)
         decay, *of_tracer = self.symbol(modes, scalars_NS).unbind(1)
-        carried = -(u * modes.ddx + v * modes.ddy)
+        carried: Tensor = torch.zeros_like(modes.ddx)[None]
+        if self.solenoidal:
+            u, v = frames_NTCHW[:, :, :2].mean((1, 3, 4))[..., None, None].unbind(1)
+            carried = -(u * modes.ddx + v * modes.ddy)
         if not of_tracer:
             return (carried + decay)[:, None, None]
-        return torch.diag_embed(
-            torch.stack([carried + rate for rate in (decay, decay, *of_tracer)], -1)
-        ).permute(0, 3, 4, 1, 2)
+        flow = [decay] * (len(self.variables) - 1)
+        rates = torch.stack([carried + rate for rate in (*flow, *of_tracer)], -1)
+        return torch.diag_embed(rates).permute(0, 3, 4, 1, 2)
 
     def conserved(self, fields_NCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> dict[str, Tensor]:
         """Momentum, where there is neither drag nor a mean force, and the tracer's mass."""
-        integrals = {"tracer": self.integral(fields_NCHW[:, 2])} if self.config.tracer else {}
-        if self.config.drag != 0:
+        integrals = {"tracer": self.integral(fields_NCHW[:, -1])} if self.config.tracer else {}
+        if self.config.drag != 0 or not self.solenoidal:
             return integrals
         momentum = ("momentum_x", "momentum_y")
         return integrals | {name: self.integral(fields_NCHW[:, i]) for i, name in enumerate(momentum)}

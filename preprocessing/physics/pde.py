@@ -59,7 +59,7 @@ class PDE(ABC):
     static_variables: tuple[Variable, ...] = ()
     scalars: tuple[str, ...] = ()
     conserved_means: tuple[str, ...] = ()
-    solenoidal: ClassVar[bool] = False
+    solenoidal: bool = False
     symmetries: Symmetries
     boundary: ClassVar[Sides] = ("periodic", "periodic")
     first_point: ClassVar[float] = 0.0

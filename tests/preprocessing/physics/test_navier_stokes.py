@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pelagos.preprocessing.physics.initial_flow import Gaussians, InitialFlow, RandomFlow, ShearLayer, Sines
+from pelagos.preprocessing.physics.kolmogorov import KolmogorovConfig
 from pelagos.preprocessing.physics.navier_stokes import NavierStokes, NavierStokesConfig
 
 NO_STATIC = torch.empty(1, 0, 1, 1)
@@ -286,3 +287,20 @@ def test_a_mixture_draws_every_kind_of_flow() -> None:
     # A shear layer that is hardly disturbed has one vanishing component.
     parallel = velocity.abs().amax(dim=(-2, -1)).amin(dim=1) < 1e-3
     assert 3 < int(parallel.sum()) < 17
+
+
+@pytest.mark.parametrize(
+    "config", [NavierStokesConfig(state="vorticity", tracer=True), KolmogorovConfig(state="vorticity")]
+)
+def test_a_vorticity_moves_as_that_of_the_velocity_does(
+    config: NavierStokesConfig | KolmogorovConfig,
+) -> None:
+    vorticity, velocity = config.build(), config.model_copy(update={"state": "velocity"}).build()
+    start, other = (pde.initial(0, range(2), (24, 24)) for pde in (vorticity, velocity))
+    torch.testing.assert_close(start.fields[:, 0], velocity.vorticity(other.fields[:, :2]))
+    found = vorticity.propagate(start.fields, start.static, start.scalars, 0.2)
+    expected = velocity.propagate(other.fields, other.static, other.scalars, 0.2)
+    torch.testing.assert_close(found[:, 0], velocity.vorticity(expected[:, :2]), rtol=0, atol=1e-11)
+    torch.testing.assert_close(found[:, 1:], expected[:, 2:], rtol=0, atol=1e-11)
+    assert vorticity.variables[0].key == "vorticity"
+    assert not vorticity.symmetries.galilean

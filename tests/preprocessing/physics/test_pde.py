@@ -209,18 +209,17 @@ def test_modes_of_a_small_change_of_a_uniform_state_follow_the_tangent(kind: str
     # A force would make a flow of its own; a medium is of one speed here.
     medium = state.static.mean((-2, -1), keepdim=True).expand_as(state.static)
     start = uniform + 1e-7 * (state.fields - uniform)
-    frames = torch.stack([uniform.expand_as(start), start], 1)
 
     def advance(fields: Tensor) -> Tensor:
         return pde.propagate(fields, medium, state.scalars, duration, duration / 8)
 
-    found = advance(start) - advance(uniform.expand_as(start))
+    end = advance(uniform.expand_as(start))
+    found, frames = advance(start) - end, torch.stack([start, end], 1)
     modes = pde.mode_propagator(frames, medium, state.scalars, duration)
     expected = apply_to_modes(modes, start - uniform)
-    # Gray-Scott's uniform state moves meanwhile; Euler's scheme damps sound.
-    tolerance = {"gray_scott": 1e-2, "euler": 0.1}.get(kind, 1e-5)
-    assert (found - expected).norm() < tolerance * found.norm()
-    assert (found - (start - uniform)).norm() > 2 * tolerance * found.norm()
+    # Gray-Scott's uniform state moves meanwhile; Euler's scheme damps sound. Both relative to what happens.
+    tolerance = {"gray_scott": 0.1, "euler": 0.3}.get(kind, 1e-4)
+    assert (found - expected).norm() < tolerance * (found - (start - uniform)).norm()
 
 
 def apply_to_modes(modes: Tensor, fields: Tensor) -> Tensor:
