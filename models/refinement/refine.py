@@ -51,6 +51,7 @@ def refine(
     anchor_NCHW: Tensor,
     problem: StepProblem,
     *,
+    start_NMCHW: Tensor | None = None,
     window: int | None = None,
     max_evaluations: int = 12,
     tolerance: float = 1e-6,
@@ -61,6 +62,7 @@ def refine(
         frames_NMCHW: the forecasts at interval, 2 interval, ..., in physical units.
         anchor_NCHW: the known states at time 0.
         problem: the equation between frames.
+        start_NMCHW: frames that the search starts from, by default the forecasts themselves.
         window: number of frames refined together, by default all; the last one is the anchor of the next window.
             Short windows need fewer passes. A window of 1 is the plain solver.
         max_evaluations: the most passes over the frames of a window.
@@ -71,8 +73,9 @@ def refine(
     with torch.inference_mode(mode=False), torch.no_grad():
         original, known = frames_NMCHW.detach().double().clone(), anchor_NCHW.detach().double().clone()
         before = problem.relative_residual(original, known)
+        start = original if start_NMCHW is None else start_NMCHW.double()
         refined, anchor, evaluations = list[Tensor](), known, 2
-        for part in torch.split(original, window or original.shape[1], dim=1):
+        for part in torch.split(start, window or original.shape[1], dim=1):
             search = _Search(problem, part, anchor)
             evaluations += search.run(max_evaluations, tolerance)
             refined.append(search.best)

@@ -4,8 +4,7 @@ Shapes: N forecasts of a batch, M frames, C channels, H rows, W columns.
 """
 
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,12 +16,17 @@ from torch import Tensor
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
 from pelagos.evaluation.forecast_zarr import write_forecast
 from pelagos.evaluation.score_summary import json_values
-from pelagos.evaluation.truth import read_initial, read_truth
+from pelagos.models.refinement.amortised_head import apply_head, train_head
 from pelagos.models.refinement.refine import Refinement, refine
-from pelagos.models.refinement.step_problem import SobolevWeight, StepProblem
-from pelagos.pipeline.forecasting.equation_inputs import EquationInputs
+from pelagos.models.refinement.spectral_head import SpectralHead
+from pelagos.models.refinement.step_problem import SobolevWeight
 from pelagos.pipeline.forecasting.forecaster import Forecaster
 from pelagos.pipeline.forecasting.plain_solver import solve
+from pelagos.pipeline.forecasting.refinement_batches import (
+    EquationOfStore,
+    RefinementBatch,
+    refinement_batches,
+)
 from pelagos.pipeline.forecasting.strategy import Mode
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.model_folder import Model, load
@@ -35,10 +39,24 @@ from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.files.durable import sole_writer, write_json
 from pelagos.preprocessing.files.location import Folder, Location
 from pelagos.preprocessing.physics.equation import Equation
-from pelagos.preprocessing.physics.equation_fit import EquationFit, check_fit
+from pelagos.preprocessing.physics.equation_fit import check_fit
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import Variable, keys
+
+
+class HeadConfig(Config):
+    """A filter of Fourier coefficients for all forecasts, trained on some of another split without their truth.
+
+    Attributes:
+        split: of the training forecasts.
+        trajectories: how many of them.
+        passes: of Gauss and Newton; training ends before where the residual no longer falls.
+    """
+
+    split: str = "train"
+    trajectories: int = Field(default=8, gt=0)
+    passes: int = Field(default=4, gt=0)
 
 
 class RefineStage(Config):
@@ -57,8 +75,9 @@ class RefineStage(Config):
             from the initial frame.
         dt: longest time step of the propagator; by default the equation chooses.
         weight: the norm of residuals; L2 by default, `{exponent: -1}` for H^-1.
+        head: a filter that forecasts go through first, with settings of its own; none where null.
         window: frames that are refined together, all where null; short windows converge sooner.
-        evaluations: the most calls of the propagator for each window.
+        evaluations: the most calls of the propagator for each window; 0 leaves it at the head.
         tolerance: the relative residual at which a window is done.
         batch: forecasts refined together.
         threads: of the CPU; results are bit-identical only for the same number.
@@ -76,8 +95,9 @@ class RefineStage(Config):
     mode: Mode = "rollout"
     dt: float | None = Field(default=None, gt=0)
     weight: SobolevWeight = SobolevWeight()
+    head: HeadConfig | None = None
     window: int | None = Field(default=5, gt=0)
-    evaluations: int = Field(default=12, gt=0)
+    evaluations: int = Field(default=12, ge=0)
     tolerance: float = Field(default=1e-5, ge=0)
     batch: int = Field(default=16, gt=0)
     threads: int = Field(default=2, gt=0)
@@ -103,12 +123,13 @@ def _refine(config: RefineStage) -> dict[str, Any]:
     plan = config.starts.plan(store, verified=config.truth)
     model = load(model_registry.resolve(config.model, config.tracking))
     _check_fields(model.domain(store.dataset).outputs, equation)
-    work = _Work(config, store, equation, check_fit(equation, store), plan)
+    fit = check_fit(equation, store)
+    work = EquationOfStore(config.equation, equation, store, fit, config.dt, config.weight)
     run_folder.claim(config.output, config, run_folder.fingerprint(config))
     tracker = config.tracking.build(config.name or config.output.name, config.output)
     try:
         tracker.params(config.model_dump(mode="json"))
-        costs = _write_refined(work, model)
+        costs = _write_refined(config, work, plan, model)
         tracker.datasets({str(store.path): store_checksum(store)}, "refinement")
         tracker.metrics({f"refine/{name}": costs[name] for name in costs if name != "forecasts"}, 0)
         tracker.files(config.output / "refinement.json")
@@ -136,11 +157,14 @@ def _check_fields(outputs: Sequence[Variable], equation: PDE) -> None:
         )
 
 
-def _write_refined(work: "_Work", model: Model) -> dict[str, Any]:
-    config, names = work.config, list(keys(work.equation.variables))
+def _write_refined(
+    config: RefineStage, work: EquationOfStore, plan: ForecastPlan, model: Model
+) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
-    forecast = Forecaster(model, work.store, config.mode, threads=config.threads).forecast(work.plan)[names]
-    refined, records = _refine_all(work, forecast)
+    forecaster = Forecaster(model, work.store, config.mode, threads=config.threads)
+    head = None if config.head is None else _train_head(config, config.head, work, plan, forecaster)
+    forecast = _forecast(work, forecaster, plan)
+    refined, records = _refine_all(config, work, plan, forecast, head)
     write_forecast(forecast, config.output / "forecast.zarr")
     write_forecast(refined, config.output / "refined.zarr")
     costs = _summarise_records(records)
@@ -149,92 +173,49 @@ def _write_refined(work: "_Work", model: Model) -> dict[str, Any]:
     return costs
 
 
-@dataclass(frozen=True, eq=False)
-class _Work:
-    """What is refined.
-
-    Attributes:
-        config: how.
-        store: holds initial frames, truth and parameters.
-        equation: what the data obey.
-        fit: the store's grid and times as the equation takes them.
-        plan: the forecasts.
-    """
-
-    config: RefineStage
-    store: Store
-    equation: PDE
-    fit: EquationFit
-    plan: ForecastPlan
-
-    @property
-    def interval(self) -> float:
-        """Between frames, in the equation's unit of time."""
-        return self.plan.stride * self.store.dt * self.fit.time
+def _forecast(work: EquationOfStore, forecaster: Forecaster, plan: ForecastPlan) -> xr.Dataset:
+    return forecaster.forecast(plan)[list(keys(work.equation.variables))]
 
 
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """Some forecasts, in float64.
-
-    Attributes:
-        places: of each, its positions among trajectories and starts.
-        forecast: (N, M, C, H, W) frames of the network.
-        initial: (N, C, H, W) the frames that the forecasts start from.
-        truth: (N, M, C, H, W) frames; None where they are not known.
-        problem: the equation between frames.
-    """
-
-    places: list[dict[str, int]]
-    forecast: Tensor
-    initial: Tensor
-    truth: Tensor | None
-    problem: StepProblem
-
-
-def _batches(work: _Work, forecast: xr.Dataset) -> Iterator[_Batch]:
-    plan, equation = work.plan, work.equation
-    truth = read_truth(work.store, plan, equation.variables) if work.config.truth else None
-    initial = read_initial(work.store, plan, equation.variables)
-    names = list(keys(equation.variables))
-    places = [
-        {"trajectory": number, "start": start}
-        for number in range(len(plan.trajectories))
-        for start in range(len(plan.starts))
-    ]
-    for first in range(0, len(places), work.config.batch):
-        some = places[first : first + work.config.batch]
-        frames, known = _tensor(forecast, names, some), _tensor(initial, names, some)
-        exact = None if truth is None else _tensor(truth, names, some)
-        yield _Batch(some, frames, known, exact, _problem(work, some, frames))
-
-
-def _problem(work: _Work, places: list[dict[str, int]], frames_NMCHW: Tensor) -> StepProblem:
-    trajectories = [work.plan.trajectories[place["trajectory"]] for place in places]
-    inputs = EquationInputs.of(work.config.equation, work.equation, work.store, trajectories)
-    # In float32 the residual would drown in rounding: a step changes a frame by little.
-    static, scalars = torch.from_numpy(inputs.static), torch.from_numpy(inputs.scalars)
-    config = work.config
-    return StepProblem.of(
-        work.equation, work.fit.grid, frames_NMCHW, static, scalars, work.interval, config.dt, config.weight
+def _train_head(
+    config: RefineStage, head: HeadConfig, work: EquationOfStore, plan: ForecastPlan, forecaster: Forecaster
+) -> SpectralHead:
+    """A head trained on forecasts of as many steps from another split."""
+    starts = config.starts.model_copy(update={"split": head.split, "trajectories": head.trajectories})
+    others = starts.plan(work.store, verified=False)
+    batches = refinement_batches(
+        work, others, _forecast(work, forecaster, others), config.batch, with_truth=False
     )
+    trained, history = train_head([batch.forecasts for batch in batches], head.passes)
+    print(
+        f"head: residual of {head.split} {history[0]:.3g} -> {history[-1]:.3g} in {len(history) - 1} passes"
+    )
+    return trained
 
 
-def _refine_all(work: _Work, forecast: xr.Dataset) -> tuple[xr.Dataset, list[dict[str, Any]]]:
+def _refine_all(
+    config: RefineStage,
+    work: EquationOfStore,
+    plan: ForecastPlan,
+    forecast: xr.Dataset,
+    head: SpectralHead | None,
+) -> tuple[xr.Dataset, list[dict[str, Any]]]:
     """The refined forecasts, and errors and costs of each."""
     refined, records = forecast.copy(deep=True).astype(np.float64), list[dict[str, Any]]()
-    config, plan = work.config, work.plan
     with bar("refine", len(plan.trajectories) * len(plan.starts)) as show:
-        for batch in _batches(work, forecast):
+        for batch in refinement_batches(work, plan, forecast, config.batch, config.truth):
+            given = batch.forecasts
+            filtered = None if head is None else apply_head(head, given)
             result = refine(
-                batch.forecast,
-                batch.initial,
-                batch.problem,
+                given.frames,
+                given.anchor,
+                given.problem,
+                start_NMCHW=filtered,
                 window=config.window,
                 max_evaluations=config.evaluations,
                 tolerance=config.tolerance,
             )
-            records += _records(batch, result)
+            records += _records(batch, result, filtered)
             for place, frames in zip(batch.places, result.frames, strict=True):
                 for channel, name in enumerate(keys(work.equation.variables)):
                     refined[name][place] = frames[:, channel].numpy()
@@ -244,14 +225,18 @@ def _refine_all(work: _Work, forecast: xr.Dataset) -> tuple[xr.Dataset, list[dic
     return refined, records
 
 
-def _records(batch: _Batch, result: Refinement) -> list[dict[str, Any]]:
+def _records(batch: RefinementBatch, result: Refinement, filtered: Tensor | None) -> list[dict[str, Any]]:
     """Costs of each forecast, and of the plain solver from the same frame; errors where the truth is known."""
-    solved, solver_seconds = solve(batch.problem, batch.initial, batch.forecast.shape[1])
+    given = batch.forecasts
+    solved, solver_seconds = solve(given.problem, given.anchor, given.frames.shape[1])
     values = {"residual_before": result.residual_before, "residual_after": result.residual_after}
+    if filtered is not None:
+        values["residual_of_head"] = given.problem.relative_residual(filtered, given.anchor)
     if batch.truth is not None:
-        named = {"error_before": batch.forecast, "error_after": result.frames, "solver_error": solved}
+        named = {"error_before": given.frames, "error_after": result.frames, "solver_error": solved}
+        named |= {} if filtered is None else {"error_of_head": filtered}
         values |= {name: _relative_l2(frames, batch.truth) for name, frames in named.items()}
-        values["residual_of_truth"] = batch.problem.relative_residual(batch.truth, batch.initial)
+        values["residual_of_truth"] = given.problem.relative_residual(batch.truth, given.anchor)
     count = len(batch.places)
     shared = {
         "evaluations": result.evaluations,
@@ -281,16 +266,6 @@ def _summarise_records(records: list[dict[str, Any]]) -> dict[str, Any]:
     return {**summary, "accepted": sum(r["accepted"] for r in records), "forecasts": records}
 
 
-def _tensor(dataset: xr.Dataset, names: list[str], places: list[dict[str, int]]) -> Tensor:
-    """(N, [M,] C, H, W) float64."""
-
-    def one(place: dict[str, int]) -> Tensor:
-        arrays = [np.ascontiguousarray(dataset[name].isel(place).values) for name in names]
-        return torch.stack([torch.from_numpy(array).double() for array in arrays], dim=-3)
-
-    return torch.stack([one(place) for place in places])
-
-
 def _print_costs(costs: dict[str, Any]) -> None:
     known = "error_before" in costs
     told, what = ("error", "relative L2 error") if known else ("residual", "relative residual")
@@ -305,4 +280,7 @@ def _print_costs(costs: dict[str, Any]) -> None:
             f"residual: {costs['residual_before']:.3g} -> {costs['residual_after']:.3g}; of the truth itself"
             f" {costs['residual_of_truth']:.3g}, below which refinement fits the solver rather than the data"
         )
+    if "residual_of_head" in costs:
+        error = f", error {costs['error_of_head']:.3g}" if known else ""
+        print(f"after the head alone: residual {costs['residual_of_head']:.3g}{error}")
     print(f"accepted: {costs['accepted']} of {len(costs['forecasts'])}; the others' residual did not fall")

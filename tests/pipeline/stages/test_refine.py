@@ -100,6 +100,20 @@ def test_forecasts_beyond_the_last_frame_are_refined_without_truth_and_logged(
     assert told["metrics"]["refine/residual_after"] == costs["residual_after"]
 
 
+def test_a_head_trained_on_other_trajectories_comes_first(
+    waves: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = {"trajectories": 2, "passes": 2}
+    costs = run(stage(waves, model, tmp_path, head=head, weight={"exponent": -1}, window=None, batch=1))
+    said = capsys.readouterr().out
+    assert costs["residual_after"] < costs["residual_of_head"] < costs["residual_before"]
+    assert "head: residual of train" in said
+    assert f"of the truth itself {costs['residual_of_truth']:.3g}" in said
+    alone = run(stage(waves, model, tmp_path, head=head, evaluations=0, output=tmp_path / "alone"))
+    assert alone["residual_after"] <= alone["residual_before"]
+    assert alone["forecasts"][0]["evaluations"] == 2
+
+
 def test_with_truth_errors_are_told_and_a_failed_run_is_logged_as_such(
     waves: Path, model: Path, tmp_path: Path, tracker: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
