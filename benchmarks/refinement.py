@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from benchmarks.harness import heading
-from pelagos.models.refinement.refine import refine
+from pelagos.models.refinement.minimal_residual import refine
 from pelagos.models.refinement.step_problem import StepProblem
 from pelagos.pipeline.forecasting.plain_solver import solve
 from pelagos.pipeline.stages.refine import RefineStage

@@ -17,7 +17,7 @@ from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
 from pelagos.evaluation.forecast_zarr import write_forecast
 from pelagos.evaluation.score_summary import json_values
 from pelagos.models.refinement.amortised_head import apply_head, train_head
-from pelagos.models.refinement.refine import Refinement, refine
+from pelagos.models.refinement.minimal_residual import Refinement, refine
 from pelagos.models.refinement.spectral_head import SpectralHead
 from pelagos.models.refinement.step_problem import SobolevWeight
 from pelagos.pipeline.forecasting.forecaster import Forecaster

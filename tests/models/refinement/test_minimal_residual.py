@@ -9,7 +9,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from pelagos.models.refinement.refine import Refinement, refine
+from pelagos.models.refinement.minimal_residual import Refinement, refine
 from pelagos.models.refinement.spectral_modes import project_solenoidal
 from pelagos.models.refinement.step_problem import SobolevWeight, StepProblem
 from pelagos.preprocessing.physics.equation import Equation
