@@ -20,6 +20,7 @@ from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.loading.loader import Loader
+from pelagos.preprocessing.samples.augment_config import AugmentConfig
 from pelagos.preprocessing.samples.batch import Batch
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture, Order, Sweep
@@ -186,8 +187,10 @@ def _sample(batch: Batch, position: int) -> TorchSample:
 def _dataset_config(
     store: str | Path | Url, split: str, sampling: Sampling | Mapping[str, Any] | None, limit: int | None
 ) -> DatasetConfig:
-    values = {"path": store, "split": split, "limit": limit}
-    values["sampling"] = PairSampling() if sampling is None else sampling  # type: ignore[assignment]
+    # As they are stored: what a loop of one's own transforms, it should know of.
+    augment = AugmentConfig(auto=False)
+    values: dict[str, Any] = {"path": store, "split": split, "limit": limit, "augment": augment}
+    values["sampling"] = PairSampling() if sampling is None else sampling
     try:
         return _CONFIG.validate_python(values)
     except ValidationError as error:

@@ -65,6 +65,13 @@ def test_a_batch_of_a_stream_can_be_kept_and_one_that_shares_memory_is_asked_for
     assert len(set(places)) < 30
 
 
+def test_a_stream_gives_samples_as_they_are_stored(paths: list[Path]) -> None:
+    by_index = {tuple(sample["index"].tolist()): sample["inputs"] for sample in Samples(paths[0])}
+    for batch in SampleStream(paths[0], 5, seed=3, steps=4):
+        for index, inputs in zip(batch.index.tolist(), batch.inputs, strict=True):
+            assert torch.equal(inputs, by_index[tuple(index)])
+
+
 def test_a_stream_without_a_seed_is_every_sample_once(paths: list[Path]) -> None:
     [stream] = [SampleStream(paths[1], 8, seed=None)]
     found = torch.cat([batch.index for batch in stream])
