@@ -24,7 +24,8 @@ class SimulateStage(Config):
 
     Attributes:
         simulation: the trajectories.
-        format: the file format: PDEGym's netCDF-4, PDEBench's HDF5 of flow or of diffusion-reaction, The Well's HDF5.
+        format: the file format: PDEGym's netCDF-4, PDEBench's HDF5 of flow or of diffusion-reaction, The Well's HDF5,
+            or netCDF-4 by CF, which alone holds fields on the sphere.
         output: the file.
         drop: variables to leave out, such as scalars that the format cannot hold.
         workers: the number of processes that simulate in parallel.
@@ -33,7 +34,7 @@ class SimulateStage(Config):
 
     command: Literal["simulate"] = "simulate"
     simulation: SimulateConfig
-    format: Literal["pdegym", "pdebench_flow", "pdebench_diffusion_reaction", "the_well"]
+    format: Literal["pdegym", "pdebench_flow", "pdebench_diffusion_reaction", "the_well", "cf"]
     output: Folder
     drop: tuple[str, ...] = ()
     workers: int = Field(default=1, gt=0)

@@ -30,7 +30,7 @@ class Simulation(Config):
         equation: what is simulated; its docstring names a good `interval`.
         shape: (H, W) of the fields.
         num_frames: frames of each trajectory.
-        interval: physical time between frames.
+        interval: physical time between frames; of shallow water in hours.
         warmup: physical time before the first frame, which is at time 0 all the same.
         seed: seeds all random numbers.
         batch: trajectories solved at once; 4 to 16 fit a processor's cache at 64 x 64.
@@ -195,11 +195,13 @@ def _dataset(
         source_format="simulation",
         sources=(),
         num_trajectories=len(numbers),
+        time_units=equation.time_units,
         simulation=config.model_dump_json(),
     )
     return ds.assign_coords(trajectory=np.array(numbers, np.int64))
 
 
 def _variable(variable: Variable, dims: tuple[str, ...], values: Tensor) -> xr.Variable:
-    attrs = convention.attrs(variable.name, variable.role, long_name=variable.long_name)
+    facts = {"long_name": variable.long_name, "group": variable.group, "units": variable.units}
+    attrs = convention.attrs(variable.name, variable.role, **facts)
     return xr.Variable(dims, np.ascontiguousarray(values.numpy()), attrs)

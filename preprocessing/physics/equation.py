@@ -14,6 +14,7 @@ from pelagos.preprocessing.physics.korteweg_de_vries import KortewegDeVriesConfi
 from pelagos.preprocessing.physics.kuramoto_sivashinsky import KuramotoSivashinskyConfig
 from pelagos.preprocessing.physics.navier_stokes import NavierStokesConfig
 from pelagos.preprocessing.physics.pde import PDE
+from pelagos.preprocessing.physics.shallow_water import ShallowWaterConfig
 from pelagos.preprocessing.physics.symmetry import DeclaredSymmetries
 from pelagos.preprocessing.physics.wave_equation import WaveConfig
 from pelagos.preprocessing.variables import keys
@@ -27,7 +28,8 @@ Equation = Annotated[
     | GrayScottConfig
     | AllenCahnConfig
     | WaveConfig
-    | EulerConfig,
+    | EulerConfig
+    | ShallowWaterConfig,
     Field(discriminator="kind"),
 ]
 """The configuration of an equation; each has `build() -> PDE`."""

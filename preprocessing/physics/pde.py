@@ -35,7 +35,7 @@ class State:
 
 
 class PDE(ABC):
-    """An evolution equation on a periodic square, with a differentiable propagator.
+    """An evolution equation on a periodic square, or on the sphere, with a differentiable propagator.
 
     Everything is batched over trajectories, each with its own scalars and static fields, and runs
     in the dtype and on the device of the fields. Grids may have any H and W; the spacings are
@@ -52,6 +52,7 @@ class PDE(ABC):
         solenoidal: whether the velocity (velocity_x, velocity_y) has no divergence.
         symmetries: the changes of fields under which trajectories stay trajectories.
         first_point: distance of the first grid point from the edge in spacings: 0 for nodes, 0.5 for cell centres.
+        time_units: of durations; "1" where the equation has none.
     """
 
     kind: ClassVar[str]
@@ -63,6 +64,7 @@ class PDE(ABC):
     symmetries: Symmetries
     boundary: ClassVar[Sides] = ("periodic", "periodic")
     first_point: ClassVar[float] = 0.0
+    time_units: ClassVar[str] = "1"
 
     def __init__(self, length: float) -> None:
         self.length = length
@@ -166,9 +168,8 @@ class PDE(ABC):
         later = frames_NTCHW[:, 1:]
         return (later - advanced.reshape(later.shape)) / interval
 
-    @final
     def grid(self, shape: tuple[int, int]) -> Grid:
-        """The grid on which the equation's fields have their values."""
+        """The grid on which the equation's fields have their values: that of the square, or one of its own."""
         y, x = self.unit_axes(shape)
         return Grid("cartesian", y * self.length, x * self.length, self.boundary, self.boundary)
 

@@ -8,6 +8,7 @@ from pelagos.preprocessing.sources.file_source import FileSource
 from pelagos.preprocessing.sources.formats.anemoi import Anemoi
 from pelagos.preprocessing.sources.formats.apebench import APEBench
 from pelagos.preprocessing.sources.formats.cf import CF
+from pelagos.preprocessing.sources.formats.cf_writer import CFWriter
 from pelagos.preprocessing.sources.formats.cfdbench import CFDBench
 from pelagos.preprocessing.sources.formats.credit import CREDIT
 from pelagos.preprocessing.sources.formats.external import ExternalSource
@@ -71,5 +72,6 @@ WRITERS: dict[str, type[BlockWriter]] = {
     "pdebench_flow": FlowWriter,
     "pdebench_diffusion_reaction": DiffusionReactionWriter,
     "the_well": WellWriter,
+    "cf": CFWriter,
 }
 """Writers, by the name that a `simulate` configuration gives the format."""

@@ -16,6 +16,7 @@ KINDS = (
     "allen_cahn",
     "wave",
     "euler",
+    "shallow_water",
 )
 
 
