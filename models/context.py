@@ -22,6 +22,29 @@ class Signature:
     shape: tuple[int, int] | None = None
 
 
+@dataclass(frozen=True)
+class Sphere:
+    """Where on the Earth the points of a call are.
+
+    Attributes:
+        latitude: (H,) of the rows [degrees].
+        longitude: (W,) of the columns [degrees].
+        signs: of each input channel beyond a pole: -1 for components of vectors, otherwise 1.
+        whole: whether the grid goes round and reaches both poles.
+    """
+
+    latitude: tuple[float, ...]
+    longitude: tuple[float, ...]
+    signs: tuple[int, ...]
+    whole: bool
+
+    @property
+    def on_pole(self) -> tuple[bool, bool]:
+        """Whether the first, and the last, row lies on a pole itself."""
+        first, last = (abs(abs(self.latitude[place]) - 90) < 1e-6 for place in (0, -1))
+        return first, last
+
+
 @dataclass(frozen=True, eq=False)
 class Context:
     """What the channels of one call are, the same for all of its samples.
@@ -32,6 +55,7 @@ class Context:
         residual: the input channel of the same variable for each output channel, -1 for none; None: by name.
         periodic: whether rows, and columns, wrap around.
         scalars: (B, S) in the signature's order, NaN where missing; None if all are missing.
+        sphere: where the points are on the Earth; None where the grid is of no sphere, or nobody says.
     """
 
     # Positions, not keys, so that a compiled graph is specialised on plain integers.
@@ -40,6 +64,7 @@ class Context:
     residual: tuple[int, ...] | None = None
     periodic: tuple[bool, bool] = (False, False)
     scalars: Tensor | None = None
+    sphere: Sphere | None = None
 
 
 ALL_VARIABLES = Context()

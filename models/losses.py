@@ -35,15 +35,20 @@ class Loss(Protocol):
     pooled: ClassVar[bool]
 
     @property
+    def members(self) -> int:
+        """Forecasts of each sample that are scored together: (B, members, C, H, W) where there are several."""
+        ...
+
+    @property
     def left_out(self) -> tuple[int, ...]:
         """Channels whose errors do not count."""
         ...
 
-    def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
+    def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor, /) -> Tensor:
         """The loss of the batch, a scalar."""
         ...
 
-    def per_sample(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
+    def per_sample(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor, /) -> Tensor:
         """(B,) the loss of each sample by itself."""
         ...
 
@@ -52,21 +57,39 @@ class LossConfig(Config):
     """The choice of a loss and its weights.
 
     Attributes:
-        kind: `relative` per sample and variable group; `mse`; or `poseidon`, relative but pooled
-            over the batch, the loss that Poseidon was trained with, which has no weights.
+        kind: `relative` per sample and variable group; `mse`; `poseidon`, relative but pooled
+            over the batch, the loss that Poseidon was trained with, which has no weights; or `crps`, of an
+            ensemble whose members differ by the noise that conditions the network.
         p: 1 for absolute, 2 for squared errors; `mse` is always squared.
         epsilon: added to a target's mean magnitude in `relative`, in normalised units, so that
             a group at rest does not dominate all others.
         area_weights: whether points are weighted by the area of their cell.
         variable_weights: factors on the errors of variables, by key; 1 for those not named. A
             variable that a dataset lacks is ignored.
+        members: of `crps`: forecasts of each sample; memory and time grow with them.
+        noise: of `crps`: how many random numbers condition the network.
+        fairness: of `crps`: the share of the fair score, whose ensembles may agree on what is wrong, against the
+            plain one, which asks small ensembles for too little spread.
     """
 
-    kind: Literal["relative", "mse", "poseidon"] = "relative"
+    kind: Literal["relative", "mse", "poseidon", "crps"] = "relative"
     p: Literal[1, 2] = 1
     epsilon: float = Field(default=1e-2, gt=0)
     area_weights: bool = True
     variable_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    members: int = Field(default=4, ge=2, le=64)
+    noise: int = Field(default=16, gt=0)
+    fairness: float = Field(default=0.95, ge=0, le=1)
+
+    @property
+    def num_members(self) -> int:
+        """Forecasts of each sample in training."""
+        return self.members if self.kind == "crps" else 1
+
+    @property
+    def num_noise(self) -> int:
+        """Random numbers that the network is trained with."""
+        return self.noise if self.kind == "crps" else 0
 
     @model_validator(mode="after")
     def _poseidon_is_unweighted(self) -> Self:
@@ -85,13 +108,15 @@ class LossConfig(Config):
         area = torch.from_numpy(layout.grid.area_weights()) if self.area_weights else 1.0
         if self.kind == "mse":
             return MeanSquaredLoss(area, weights)
+        if self.kind == "crps":
+            return EnsembleLoss(self.members, self.fairness, area, weights)
         return RelativeLoss(groups, self.p, self.epsilon, area, weights, left_out)
 
     def left_out(self, layout: Layout) -> tuple[int, ...]:
         """Channels at rest, where errors count relative to the target: theirs is 0 and would outweigh all others."""
         found = tuple(n for n, variable in enumerate(layout.outputs) if variable.key in layout.at_rest)
         # Where nothing moves there is nothing to outweigh, and a loss needs a channel.
-        return () if self.kind == "mse" or len(found) == len(layout.outputs) else found
+        return () if self.kind in ("mse", "crps") or len(found) == len(layout.outputs) else found
 
 
 def channel_groups(variables: Iterable[Variable]) -> ChannelGroups:
@@ -125,6 +150,7 @@ class RelativeLoss:
     """
 
     pooled: ClassVar[bool] = False
+    members: ClassVar[int] = 1
     groups: ChannelGroups
     p: Literal[1, 2] = 1
     epsilon: float = 1e-2
@@ -179,6 +205,7 @@ class MeanSquaredLoss:
     """
 
     pooled: ClassVar[bool] = False
+    members: ClassVar[int] = 1
     left_out: ClassVar[tuple[int, ...]] = ()
     area: Tensor | float = 1.0
     weights: Tensor | float = 1.0
@@ -198,6 +225,56 @@ class MeanSquaredLoss:
 
 
 @dataclass(frozen=True, eq=False)
+class EnsembleLoss:
+    """The almost fair CRPS of M members, a weighted mean over the valid points of a sample.
+
+    With e = (1 - fairness) / M it is the mean over pairs of members j, k of
+    (|x_j - y| + |x_k - y| - (1 - e) |x_j - x_k|) / 2: the fair score for a fairness of 1, the plain one for 0.
+
+    Source: Lang et al., AIFS-CRPS (2024, arXiv:2412.15832), equation 4, in the form whose terms are never negative.
+
+    Attributes:
+        members: M.
+        fairness: alpha in the paper.
+        area: (H, W) relative sizes of the cells.
+        weights: (C,) weights of channels.
+    """
+
+    pooled: ClassVar[bool] = False
+    left_out: ClassVar[tuple[int, ...]] = ()
+    members: int
+    fairness: float
+    area: Tensor | float = 1.0
+    weights: Tensor | float = 1.0
+
+    def __call__(self, prediction_BMCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
+        """The mean over samples of `per_sample`."""
+        return self.per_sample(prediction_BMCHW, target_BCHW, mask_BCHW).mean()
+
+    def per_sample(self, prediction_BMCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
+        """(B,) losses; a sample without valid points counts as 0."""
+        score_BCHW = _zero_where_masked(self._scores(prediction_BMCHW, target_BCHW), mask_BCHW)
+        area, weights = _as_tensor_like(self.area, score_BCHW), _as_tensor_like(self.weights, score_BCHW)
+        total_B = ((score_BCHW * area).sum((2, 3)) * weights).sum(1)
+        extent_B = ((mask_BCHW * area).sum((2, 3)) * weights).sum(1)
+        return total_B / extent_B.where(extent_B > 0, 1)
+
+    def _scores(self, prediction_BMCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) the score of each point."""
+        members = prediction_BMCHW.unbind(1)
+        assert len(members) == self.members, (len(members), self.members)
+        number, closeness = self.members, 1 - (1 - self.fairness) / self.members
+        errors = [(member - target_BCHW).abs() for member in members]
+        # Pair by pair: all differences at once would take M times the memory of the forecasts.
+        pairs = [
+            errors[j] + errors[k] - closeness * (members[j] - members[k]).abs()
+            for j in range(number)
+            for k in range(j)
+        ]
+        return torch.stack(pairs).sum(0) / (number * (number - 1))
+
+
+@dataclass(frozen=True, eq=False)
 class PooledRelativeLoss:
     """Poseidon's training loss: mean |e|^p / (mean |t|^p + 1e-10) per group, pooled over the batch.
 
@@ -213,6 +290,7 @@ class PooledRelativeLoss:
     """
 
     pooled: ClassVar[bool] = True
+    members: ClassVar[int] = 1
     groups: ChannelGroups
     p: Literal[1, 2] = 1
     left_out: tuple[int, ...] = ()

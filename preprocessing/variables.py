@@ -1,5 +1,6 @@
 """Variable: one physical field, identified by its key wherever networks, stores and scores refer to it."""
 
+import re
 from collections.abc import Iterable
 from typing import Literal
 
@@ -154,3 +155,19 @@ def keys(variables: Iterable[Variable]) -> tuple[str, ...]:
 def with_role(variables: Iterable[Variable], *roles: Role) -> tuple[Variable, ...]:
     """The variables that have one of the roles, in order."""
     return tuple(variable for variable in variables if variable.role in roles)
+
+
+# ERA5's long and short names, CF's standard names, CREDIT's, and the names in KNOWN; with a level or without.
+_COMPONENT = re.compile(
+    r"(\w+_)?[uv]_component_of_\w+|(\w+_)?(east|north)ward_\w+|[uv](\d+m?|a|as|o|wnd)?|[UV](\d+m?)?|\w+_[xy]"
+)
+
+
+def is_vector_component(variable: Variable) -> bool:
+    """Whether a field is eastward or northward part of a vector by its name, so that its sign changes beyond a pole.
+
+    >>> [is_vector_component(Variable(name=name)) for name in ("10m_u_component_of_wind", "velocity_x", "vorticity")]
+    [True, True, False]
+    """
+    name = variable.name.split("[")[0].split("@")[0]  # of an earlier frame, the key with its age
+    return _COMPONENT.fullmatch(name) is not None

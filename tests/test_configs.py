@@ -4,9 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from pelagos.models.context import Signature
 from pelagos.pipeline.runs import configuration
 from pelagos.pipeline.runs.commands import STAGES, config_class
+from pelagos.pipeline.stages.pretrain import PretrainStage
+from pelagos.preprocessing.variables import Variable, keys
 
 FILES = sorted(configuration.SHIPPED.rglob("*.yaml"))
 
@@ -52,3 +56,23 @@ def test_the_stages_of_the_demo_are_checked_before_anything_runs() -> None:
     assert all(
         "seed-3" in str(step.config.output) for step in demo_steps(demo) if hasattr(step.config, "output")
     )
+
+
+def test_the_configuration_of_credit_has_the_names_and_shapes_of_its_published_weights(shared: Path) -> None:
+    lines = (shared / "fixtures/credit/keys_wxformer_6h_npj_crossformer.txt").read_text().splitlines()
+    listing = dict(line.split(" ", 1) for line in lines if not line.startswith("#"))
+    # Sixteen levels of four fields, seven single ones, two static ones and a forcing: its channels are variables.
+    levels = (10, 30, 40, 50, 60, 70, 80, 90, 95, 100, 105, 110, 120, 130, 136, 137)
+    names = ("SP", "t2m", *(f"{name}500" for name in "UVTZQ"))
+    state = [Variable(name=name, level=level) for name in "UVTQ" for level in levels]
+    state += [Variable(name=name) for name in names]
+    fixed = [Variable(name=name, role="static") for name in ("Z_GDS4_SFC", "LSM")]
+    signature = Signature(
+        keys([*state, *fixed, Variable(name="tsi", role="forcing")]), keys(state), shape=(640, 1280)
+    )
+    config = configuration.load("pretrain/credit", [], PretrainStage)
+    with torch.device("meta"):
+        weights = config.network.build(signature).state_dict()
+    found = {name.removeprefix("body."): str(list(weight.shape)) for name, weight in weights.items()}
+    # Left out are what the reference allocates and never calls.
+    assert found == {name: shape for name, shape in listing.items() if not name.startswith("cube_embedding.")}

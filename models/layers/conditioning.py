@@ -35,6 +35,11 @@ def signed_log(x: Tensor) -> Tensor:
     return x.sign() * torch.log1p(x.abs() / LINEAR_BELOW) / math.log1p(1 / LINEAR_BELOW)
 
 
+def scalar_encoded_as(values: Tensor) -> Tensor:
+    """The inverse of `signed_log`: scalars whose encoding is these values."""
+    return values.sign() * torch.expm1(values.abs() * math.log1p(1 / LINEAR_BELOW)) * LINEAR_BELOW
+
+
 def encode_conditions(lead_time_B: Tensor, scalars_BS: Tensor) -> Tensor:
     """(B, K), K = 1 + 2S: lead time, `signed_log` of the scalars, and whether each is known.
 

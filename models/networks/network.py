@@ -15,6 +15,7 @@ from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.models.networks.unet import UNetConfig
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.grid import Grid
 
 
 class ExternalConfig(Config):
@@ -44,6 +45,16 @@ class ExternalConfig(Config):
         if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
             raise ConfigError(f"network.path {self.path!r} is {cls!r}, not a subclass of torch.nn.Module")
         return cls(signature, **self.args)
+
+
+def check_grid(config: "NetworkConfig", grid: Grid, dataset: str) -> None:
+    """Refuse a grid that a network's padding cannot be continued on.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if isinstance(config, WXFormerConfig | FuXiConfig):
+        config.padding.check_grid(grid, dataset)
 
 
 NetworkConfig = Annotated[

@@ -147,7 +147,8 @@ def _counted_cost(config: TrainingStage, model: Model, mixture: Mixture, device:
         layout = dataset.layout
         config.loss.build(layout)  # raises where a loss does not suit the dataset
         try:
-            counted = network_cost(network, model.signature, [layout], config.loop.micro_batch)
+            sizes = config.loop.micro_batch, config.loss.num_members
+            counted = network_cost(network, model.signature, [layout], *sizes)
         except _GRID_ERRORS as error:
             height, width = layout.grid.shape
             raise DataError(

@@ -4,7 +4,7 @@ Shapes: B samples, C channels, H rows, W columns.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from pelagos.evaluation.forecast_plan import ForecastStart
 from pelagos.models.constraints.constrained_step import ConstrainedStep
-from pelagos.models.context import Signature
+from pelagos.models.context import Context, Signature
+from pelagos.models.noise import noise_columns, with_noise
 from pelagos.models.rollout import rollout
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.forecasting.ensemble import (
@@ -156,7 +157,7 @@ class BatchForecast:
         self._calls += 1
         if self._ensemble is not None and self._ensemble.dropout:
             return self._dropped(self._ensemble, fields_BCHW, lead_B)
-        return self._called(fields_BCHW, lead_B, self._inputs.scalars_BS)
+        return self._called(fields_BCHW, lead_B, self._inputs.scalars_BS, self._samples)
 
     def _obeying(self, before_BCHW: Tensor, frame_BCHW: Tensor, lead_B: Tensor) -> Tensor:
         """The network's output, made to obey the model's constraints."""
@@ -164,18 +165,32 @@ class BatchForecast:
             return frame_BCHW
         return self._call_facts.constrained(before_BCHW, frame_BCHW, lead_B, self._output_mask())
 
-    def _called(self, fields_BCHW: Tensor, lead_B: Tensor, scalars_BS: Tensor) -> Tensor:
+    def _called(
+        self, fields_BCHW: Tensor, lead_B: Tensor, scalars_BS: Tensor, samples: Sequence[ForecastStart]
+    ) -> Tensor:
         facts = self._call_facts
         given = context_of(facts.signature, facts.layout, scalars_BS, lead_B)
-        frame_BCHW: Tensor = facts.network(fields_BCHW, lead_B, given)
+        frame_BCHW: Tensor = facts.network(fields_BCHW, lead_B, self._sampled(given, samples))
         return frame_BCHW
+
+    def _sampled(self, given: Context, samples: Sequence[ForecastStart]) -> Context:
+        """The context with each perturbed member's own noise; without any for the control."""
+        if self._ensemble is None or not self._ensemble.sampled:
+            return given
+        signature = self._call_facts.signature
+        noise_BZ = torch.zeros(len(samples), len(noise_columns(signature)))
+        for number, one in enumerate(samples):
+            if self._ensemble.is_perturbed(one.member):
+                generator = draws(self._ensemble.seed, one, "network", self._calls)
+                noise_BZ[number] = normal(generator, noise_BZ[number])
+        return replace(given, scalars=with_noise(given.scalars, noise_BZ, signature))
 
     def _dropped(self, ensemble: EnsembleConfig, fields_BCHW: Tensor, lead_B: Tensor) -> Tensor:
         """The network's answer with dropout, sample by sample: what is dropped must not depend on the batch."""
         answers = []
         for number, one in enumerate(self._samples):
             part = slice(number, number + 1)
-            arguments = fields_BCHW[part], lead_B[part], self._inputs.scalars_BS[part]
+            arguments = fields_BCHW[part], lead_B[part], self._inputs.scalars_BS[part], [one]
             if not ensemble.is_perturbed(one.member):
                 answers.append(self._called(*arguments))
                 continue
@@ -223,7 +238,10 @@ class BatchForecast:
             others = [*inputs.earlier(frame), *inputs.valid_forcing(frame + inputs.stride)]
             control, other = (
                 self._called(
-                    torch.cat([inputs.whole(frame, state), *others], dim=1), self._lead_B, inputs.scalars_BS
+                    torch.cat([inputs.whole(frame, state), *others], dim=1),
+                    self._lead_B,
+                    inputs.scalars_BS,
+                    self._samples,
                 )
                 for state in (analysis, analysis + grown_BCHW)
             )

@@ -74,6 +74,7 @@ class EnsembleConfig(Config):
         seed: of all that is drawn.
         starts: how starts are perturbed: `noise`, `bred`, or `given` by other trajectories.
         control: whether member 0 starts from the frame as it is, and its network draws nothing.
+        sampled: whether the network draws the noise that it was trained with (loss.kind crps).
         dropout: whether the network's dropout stays on as in training (Gal & Ghahramani, 2016).
         noise: standard deviation of noise that is added to the state before every step, in those of each variable.
     """
@@ -82,6 +83,7 @@ class EnsembleConfig(Config):
     seed: int = Field(default=0, ge=0)
     starts: Starts | None = None
     control: bool = True
+    sampled: bool = False
     dropout: bool = False
     noise: float = Field(default=0.0, ge=0)
 
@@ -100,10 +102,11 @@ class EnsembleConfig(Config):
         """
         given = len(self.starts.trajectories) if isinstance(self.starts, OtherStarts) else 0
         count = self.members or given or models
-        if count > models and self.starts is None and not self.dropout and not self.noise:
+        differ = self.starts is not None or self.sampled or self.dropout or self.noise
+        if count > models and not differ:
             raise ConfigError(
                 f"ensemble: {count} members of {models} model(s) would be the same: perturb their starts by"
-                " ensemble.starts, or set ensemble.dropout or ensemble.noise"
+                " ensemble.starts, or set ensemble.sampled, ensemble.dropout or ensemble.noise"
             )
         return count
 

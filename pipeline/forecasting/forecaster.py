@@ -13,6 +13,8 @@ import xarray as xr
 
 from pelagos.evaluation.forecast_plan import ForecastPlan, ForecastStart, StartBatch, is_steady, lead_times
 from pelagos.evaluation.truth import as_forecast
+from pelagos.models.networks.network import check_grid
+from pelagos.models.noise import noise_columns
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.forecasting.batch_forecast import BatchForecast, NetworkCall
 from pelagos.pipeline.forecasting.ensemble import BredStarts, EnsembleConfig, dropout_modules
@@ -69,6 +71,7 @@ class Forecaster:
         self.signature = model.signature
         self.network = model.network.to(distributed.device())
         self.layout = _layout(self.domain, store, self.fit.grid)
+        check_grid(model.config, self.fit.grid, store.dataset)
         self._constrained = constrained_step(model.constraints, self.domain, self.layout)
         self._said: set[str] = set()
         self._checked: ForecastPlan | None = None
@@ -262,6 +265,10 @@ def _held_warnings(domain: Domain, store: Store) -> list[str]:
 
 
 def _check_ensemble(ensemble: EnsembleConfig, model: Model, mode: Mode) -> None:
+    if ensemble.sampled and not noise_columns(model.signature):
+        raise ConfigError(
+            "ensemble.sampled: the network was trained without noise (loss.kind crps), so that it has nothing to draw"
+        )
     if ensemble.dropout:
         dropout_modules(model.network)
     if ensemble.noise and mode == "direct":

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 import pelagos
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constrained_step import ConstrainedStep, Constraint
-from pelagos.models.context import Context, Signature
+from pelagos.models.context import Context, Signature, Sphere
 from pelagos.models.networks.network import NetworkConfig
+from pelagos.models.noise import noise_names
 from pelagos.pipeline.runs.model_checksum import DESCRIPTION, WEIGHTS, check_without_list
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.preprocessing.config import Config
@@ -31,7 +32,7 @@ from pelagos.preprocessing.safety.trust import require_trust
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.store import checksum_list
 from pelagos.preprocessing.store.checksum_list import CHECKSUM_LIST
-from pelagos.preprocessing.variables import Variable, keys
+from pelagos.preprocessing.variables import Variable, is_vector_component, keys
 
 MODEL_FORMAT = 1
 DerivedScalar = Literal["spacing_y", "spacing_x", "duration"]
@@ -281,7 +282,7 @@ def signature_from(values: dict[str, Any]) -> Signature:
     )
 
 
-def signature_of(layouts: Iterable[Layout], conditions: tuple[DerivedScalar, ...] = ()) -> Signature:
+def signature_of(layouts: Iterable[Layout], conditions: tuple[str, ...] = ()) -> Signature:
     """The union of variables and scalars of several datasets, in order of appearance, with conditions added."""
     return union(
         *(
@@ -330,7 +331,17 @@ def context_of(
         residual=tuple(given.index(name) if name in given else -1 for name in wanted),
         periodic=layout.grid.periodic,
         scalars=_scalars(signature, layout, scalars_BS, lead_time_B),
+        sphere=_sphere(layout),
     )
+
+
+def _sphere(layout: Layout) -> Sphere | None:
+    """Where the points of a grid of latitudes and longitudes are."""
+    grid = layout.grid
+    if grid.kind != "latlon":
+        return None
+    signs = tuple(-1 if is_vector_component(one) else 1 for one in layout.channels)
+    return Sphere(tuple(grid.y.tolist()), tuple(grid.x.tolist()), signs, grid.whole_sphere)
 
 
 def _scalars(
@@ -344,6 +355,8 @@ def _scalars(
         "spacing_y": spacing_y,
         "spacing_x": spacing_x,
         "duration": lead_time_B * layout.time_scale,
+        # The middle of what noise can be, where nobody draws it.
+        **dict.fromkeys(noise_names(len(signature.scalars)), 0.0),
     }
     if scalars_BS is not None:
         known |= dict(zip(layout.scalars, scalars_BS.unbind(1), strict=True))

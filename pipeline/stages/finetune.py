@@ -13,7 +13,8 @@ from torch import nn
 from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.constraints.constrained_step import Constraint, check_order
 from pelagos.models.context import Signature
-from pelagos.models.networks.network import NetworkConfig
+from pelagos.models.networks.network import NetworkConfig, check_grid
+from pelagos.models.noise import noise_names
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs import run_inputs
 from pelagos.pipeline.runs.domain_fit import fit, learnt_time_scales, unit_text
@@ -169,6 +170,7 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     timed = config.model_copy(update={"data": data})
     mixture = build_mixture(timed, [store], [_normalizer(config, source, store)])
     [dataset] = mixture.datasets
+    check_grid(config.network or source.config, dataset.layout.grid, dataset.layout.dataset)
     _warn(list(foreign_scales(store, dataset.normalizer)))
     built = config.network or source.config
     signature = _signature(config, source, dataset)
@@ -233,8 +235,9 @@ def _seeing(data: DataConfig, source: Model, store: SampleStore) -> DataConfig:
 
 
 def _signature(config: FinetuneStage, source: Model, dataset: Dataset) -> Signature:
-    """What the network is built for: the model's variables and scalars, and the data's."""
-    built, own = config.network or source.config, signature_of([dataset.layout])
+    """What the network is built for: the model's variables and scalars, the data's, and the noise of the loss."""
+    noise = noise_names(config.loss.num_noise)
+    built, own = config.network or source.config, signature_of([dataset.layout], noise)
     signature = union(source.signature, own) if config.network is None else own
     # scOT says so by a switch; WXFormer and FuXi in the form of miles-credit have no input for scalars.
     plain = getattr(built, "form", "pelagos") == "credit"

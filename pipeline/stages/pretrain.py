@@ -7,7 +7,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pelagos.models.constraints.constrained_step import Constraint, check_order
-from pelagos.models.networks.network import NetworkConfig
+from pelagos.models.networks.network import NetworkConfig, check_grid
+from pelagos.models.noise import noise_names
 from pelagos.pipeline.runs.model_folder import DerivedScalar, Model, signature_of
 from pelagos.pipeline.training import training_run
 from pelagos.pipeline.training.training_data import (
@@ -72,7 +73,10 @@ class PretrainStage(TrainingStage):
         """See TrainingStage; the network has fresh weights, on torch's default device."""
         stores = open_stores(self)
         mixture = build_mixture(self, stores, self._normalizers(stores), self.temperature)
-        signature = signature_of([dataset.layout for dataset in mixture.datasets], self.conditions)
+        for dataset in mixture.datasets:
+            check_grid(self.network, dataset.layout.grid, dataset.layout.dataset)
+        conditions = (*self.conditions, *noise_names(self.loss.num_noise))
+        signature = signature_of([dataset.layout for dataset in mixture.datasets], conditions)
         network = self.network.build(signature)
         domains = domains_of(mixture.datasets, self.loop.steps, self.loss)
         history = {"pretrained": self.model_dump(mode="json")}

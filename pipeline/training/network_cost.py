@@ -44,7 +44,7 @@ class NetworkCost(NamedTuple):
 
 
 def network_cost(
-    network: nn.Module, signature: Signature, layouts: Iterable[Layout], samples: int
+    network: nn.Module, signature: Signature, layouts: Iterable[Layout], samples: int, members: int = 1
 ) -> NetworkCost:
     """The cost of a network on the grids of some datasets; draws no random numbers.
 
@@ -53,6 +53,7 @@ def network_cost(
         signature: the network's.
         layouts: one for each dataset.
         samples: the size of a micro-batch.
+        members: forecasts of each sample.
 
     Raises:
         PelagosError: the network cannot take one of the grids.
@@ -61,7 +62,7 @@ def network_cost(
     for layout in layouts:
         one, two = (_operations(network, signature, layout, number) for number in (1, 2))
         # Twice the batch is not twice the work: what samples share, such as position biases, is computed once.
-        flops[layout.dataset] = two - one + (2 * one - two) / samples
+        flops[layout.dataset] = members * (two - one) + (2 * one - two) / samples
     network.train(training)
     return NetworkCost(sum(parameter.numel() for parameter in network.parameters()), flops)
 

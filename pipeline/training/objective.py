@@ -4,6 +4,7 @@ Shapes: B samples, K forecast steps, P prognostic, S static, F forcing, C output
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -11,9 +12,10 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from pelagos.models.constraints.constrained_step import ConstrainedStep
-from pelagos.models.context import Signature
+from pelagos.models.context import Context, Signature
 from pelagos.models.layers.device_constants import constant
 from pelagos.models.losses import Loss
+from pelagos.models.noise import draw_noise, with_noise
 from pelagos.models.rollout import InputHistory, rollout
 from pelagos.pipeline.runs.model_folder import context_of
 from pelagos.preprocessing.config import Config
@@ -76,26 +78,32 @@ class Objective:
         return self._mean(network, batch, self._noisy(batch), tracked)
 
     def validation(self, network: nn.Module, batch: Batch) -> Tensor:
-        """The scalar loss without noise, over all steps of a rollout."""
-        # All steps, even where training counts the last alone: scores of different objectives can be compared.
-        return self._mean(network, batch, batch.inputs, batch.steps)[0]
+        """The scalar loss without noise on the inputs, over all steps of a rollout; members are the same each time."""
+        with torch.random.fork_rng([batch.inputs.device] if batch.inputs.is_cuda else []):
+            torch.manual_seed(0)
+            # All steps, even where training counts the last alone: scores of different objectives can be compared.
+            return self._mean(network, batch, batch.inputs, batch.steps)[0]
 
     def _mean(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> tuple[Tensor, Tensor]:
         loss = self.losses[batch.layout.dataset]
+        members = _repeated(replace(batch, inputs=inputs), loss.members)
         if batch.kind == "rollouts":
-            frames = enumerate(self._rollout(network, batch, inputs, tracked))
+            frames = enumerate(self._rollout(network, members, members.inputs, tracked))
             first = batch.steps - tracked
             terms = [
-                _losses(loss, f.float(), batch.targets[:, k], batch.mask[:, k])
+                _losses(loss, self._members(loss, f.float(), 1), batch.targets[:, k], batch.mask[:, k])
                 for k, f in frames
                 if k >= first
             ]
             # The mean over steps, so that a longer rollout does not take larger updates.
             totals, samples = zip(*terms, strict=True)
             return torch.stack(totals).mean(), torch.stack(samples).mean(0)
-        frame = self._direct(network, batch, inputs)
-        shape = frame.shape
-        total, each = _losses(loss, frame.float(), batch.targets.reshape(shape), batch.mask.reshape(shape))
+        frame = self._direct(network, members, members.inputs)
+        shape = (-1, *batch.targets.shape[-3:])
+        targets, mask = batch.targets.reshape(shape), batch.mask.reshape(shape)
+        total, each = _losses(
+            loss, self._members(loss, frame.float(), len(targets) // len(batch)), targets, mask
+        )
         return total, each.reshape(len(batch), -1).mean(1)
 
     def _direct(self, network: nn.Module, batch: Batch, inputs: Tensor) -> Tensor:
@@ -108,7 +116,22 @@ class Objective:
         if batch.layout.sees_valid_forcing:
             fields = torch.cat([fields, batch.forcings.flatten(0, 1)], 1)
         mask = batch.mask.reshape(-1, *batch.mask.shape[-3:])
-        return self._constrained(batch, initial, network(fields, lead, context), lead, mask)
+        frame = network(fields, lead, self._drawn(context, batch))
+        return self._constrained(batch, initial, frame, lead, mask)
+
+    def _drawn(self, context: Context, batch: Batch) -> Context:
+        """The context with noise, new for each call, where members of an ensemble are to differ."""
+        if self.losses[batch.layout.dataset].members == 1 or context.scalars is None:
+            return context
+        noise_BZ = draw_noise(len(context.scalars), self.signature, context.scalars.device)
+        return replace(context, scalars=with_noise(context.scalars, noise_BZ, self.signature))
+
+    @staticmethod
+    def _members(loss: Loss, frame: Tensor, frames: int) -> Tensor:
+        """(B F, M, C, H, W) of members' forecasts (B M F, C, H, W), F frames each; of a single one as they are."""
+        if loss.members == 1:
+            return frame
+        return torch.unflatten(frame, 0, (-1, loss.members, frames)).transpose(1, 2).flatten(0, 1)
 
     def _constrained(
         self, batch: Batch, initial_BCHW: Tensor, frame_BCHW: Tensor, lead_B: Tensor, mask_BCHW: Tensor
@@ -132,7 +155,8 @@ class Objective:
 
         def advance(fields: Tensor) -> Tensor:
             ahead = [next(valid)] if batch.layout.sees_valid_forcing else []
-            frame = network(torch.cat([history.join(fields), *ahead], 1), batch.lead_time, context)
+            drawn = self._drawn(context, batch)
+            frame = network(torch.cat([history.join(fields), *ahead], 1), batch.lead_time, drawn)
             history.push(fields)
             return self._constrained(batch, fields, frame, batch.lead_time, mask)
 
@@ -157,6 +181,14 @@ class Objective:
             noise = torch.randn_like(frame[:, :num]) * self.config.noise
             frames += [frame[:, :num] + noise * present, frame[:, num:]]
         return torch.cat(frames, 1)
+
+
+def _repeated(batch: Batch, times: int) -> Batch:
+    """The batch with each sample so many times in a row; targets, which all of them share, are left as they are."""
+    if times == 1:
+        return batch
+    names = ("inputs", "mask", "forcings", "lead_time", "scalars")
+    return replace(batch, **{name: getattr(batch, name).repeat_interleave(times, 0) for name in names})
 
 
 def _moving(mask_BCHW: Tensor, loss: Loss) -> Tensor:

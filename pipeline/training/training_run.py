@@ -287,7 +287,8 @@ def _meter(config: TrainingStage, model: Model, mixture: Mixture) -> ThroughputM
     if distributed.rank() != 0:
         return ThroughputMeter({}, config.objective, peak=1.0)  # only rank 0 reports
     layouts = [dataset.layout for dataset in mixture.datasets]
-    flops = network_cost(model.network, model.signature, layouts, config.loop.micro_batch).flops
+    sizes = config.loop.micro_batch, config.loss.num_members
+    flops = network_cost(model.network, model.signature, layouts, *sizes).flops
     return ThroughputMeter(flops, config.objective, peak=config.loop.peak_flops, dtype=config.engine.dtype)
 
 

@@ -4,24 +4,25 @@ Shapes: N trajectories, H Gaussian latitudes from north to south, W longitudes, 
 """
 
 from functools import lru_cache
+from importlib import import_module
 from types import ModuleType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pelagos.preprocessing.errors import ConfigError
 
 
 def _torch_harmonics() -> ModuleType:
     try:
-        import torch_harmonics
+        # By name: it has no types, and whoever checks them need not have it.
+        return import_module("torch_harmonics")
     except ImportError as error:
         raise ConfigError(
             f"equations on the sphere need torch-harmonics: pip install 'pelagos[sphere]' ({error})"
         ) from error
-    return torch_harmonics
 
 
 class SphericalModes:
@@ -64,17 +65,19 @@ class SphericalModes:
             library.RealVectorSHT,
             library.InverseRealVectorSHT,
         )
-        self._forward, self._backward, self._vector_forward, self._vector_backward = (
-            kind(*shape, **size).to(device=device, dtype=dtype) for kind in kinds
-        )
-        colatitude, weights = library.quadrature.precompute_latitudes(shape[0], grid="legendre-gauss")
-        self.latitude = np.asarray(np.pi / 2 - colatitude.numpy(), dtype=np.float64)
-        self.area = (weights / weights.sum()).to(device=device, dtype=dtype)[:, None]
+        transforms = [kind(*shape, **size) for kind in kinds]
         degree = torch.arange(self.degrees, dtype=torch.float64)[:, None]
         eigenvalues = -degree * (degree + 1) / radius**2
         inverse = torch.where(degree > 0, 1 / torch.where(degree > 0, eigenvalues, 1.0), 0.0)
-        self.eigenvalues, self.inverse = (
-            part.to(device=device, dtype=dtype) for part in (eigenvalues, inverse)
+        scale = _vector_scale(transforms[2], transforms[3], inverse / radius)
+        colatitude, weights = library.quadrature.precompute_latitudes(shape[0], grid="legendre-gauss")
+        self.latitude = np.asarray(np.pi / 2 - colatitude.numpy(), dtype=np.float64)
+        self._forward, self._backward, self._vector_forward, self._vector_backward = (
+            one.to(device=device, dtype=dtype) for one in transforms
+        )
+        self.area, self.eigenvalues, self.inverse, self._scale = (
+            part.to(device=device, dtype=dtype)
+            for part in ((weights / weights.sum())[:, None], eigenvalues, inverse, scale)
         )
 
     @staticmethod
@@ -101,7 +104,7 @@ class SphericalModes:
     def curl_and_divergence(self, wind: Tensor) -> tuple[Tensor, Tensor]:
         """(..., L, L) coefficients of the vorticity and the divergence of (..., 2, H, W) wind to the east and north."""
         # As the library has it for a vector turned by a quarter: its spheroidal part is then the curl.
-        pair = self.radius * self.eigenvalues * self._vector_forward(wind)
+        pair = self._scale * self._vector_forward(wind)
         return pair[..., 0, :, :], pair[..., 1, :, :]
 
     def wind(self, vorticity: Tensor, divergence: Tensor) -> Tensor:
@@ -112,7 +115,22 @@ class SphericalModes:
 
     def mean(self, field: Tensor) -> Tensor:
         """(...,) the mean of (..., H, W) over the sphere, exact for products of resolved fields."""
-        return (field.mean(-1, keepdim=True) * self.area).sum((-2, -1))
+        mean: Tensor = (field.mean(-1, keepdim=True) * self.area).sum((-2, -1))
+        return mean
+
+
+def _vector_scale(forward: nn.Module, backward: nn.Module, inverse: Tensor) -> Tensor:
+    """(L, 1) what each degree of the vector transform is multiplied by so that it undoes the inverse transform exactly.
+
+    It is l (l + 1), which torch-harmonics 0.9 divides by in single precision: winds would lose 3e-8 of themselves at
+    each transform there and back.
+    """
+    degrees, scale = len(inverse), torch.zeros_like(inverse)
+    for degree in range(1, degrees):
+        one = torch.zeros(2, degrees, degrees, dtype=torch.complex128)
+        one[0, degree, 0] = 1
+        scale[degree] = 1 / forward(backward(inverse * one))[0, degree, 0].real
+    return scale
 
 
 @lru_cache(16)

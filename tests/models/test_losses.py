@@ -289,3 +289,68 @@ def test_a_group_of_constants_alone_is_no_group_and_constants_alone_keep_their_l
 
 def test_the_mean_squared_loss_keeps_constants() -> None:
     assert LossConfig(kind="mse").build(replace(layout(), at_rest=frozenset({"density"}))).left_out == ()
+
+
+def ensemble(members: int, seed: int = 0, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    made = torch.randn(batch, members + 1, 4, 6, 8, generator=generator, dtype=torch.float64)
+    return made[:, 1:], made[:, 0], torch.rand(batch, 4, 6, 8, generator=generator) > 0.3
+
+
+@pytest.mark.parametrize("fairness", [0.0, 0.95, 1.0])
+@pytest.mark.parametrize("members", [2, 3, 8])
+def test_the_ensemble_loss_is_the_mean_error_less_half_the_mean_difference(
+    members: int, fairness: float
+) -> None:
+    prediction, target, mask = ensemble(members)
+    loss = LossConfig(
+        kind="crps", members=members, fairness=fairness, variable_weights={"pressure": 3.0}
+    ).build(layout())
+    assert loss.members == members
+    error = (prediction - target[:, None]).abs().mean(1)
+    # Lang et al. (2024), equation 4: alpha times the fair score and 1 - alpha times the plain one.
+    apart = (prediction[:, :, None] - prediction[:, None]).abs().sum((1, 2))
+    spread = fairness * apart / (members * (members - 1)) + (1 - fairness) * apart / members**2
+    weights = (
+        torch.from_numpy(latlon(6, 8).area_weights()) * torch.tensor([1.0, 1, 1, 3])[:, None, None] * mask
+    )
+    wanted = ((error - spread / 2) * weights).sum((1, 2, 3)) / weights.sum((1, 2, 3))
+    torch.testing.assert_close(loss.per_sample(prediction, target, mask), wanted)
+    torch.testing.assert_close(loss(prediction, target, mask), wanted.mean())
+
+
+def test_the_fair_score_does_not_depend_on_the_number_of_members() -> None:
+    grid = Grid("cartesian", np.arange(200.0), np.arange(200.0))
+    one = (known_variable("density"),)
+    scores = []
+    for members in (2, 8):
+        made = torch.randn(1, members + 1, 1, 200, 200, generator=torch.Generator().manual_seed(members))
+        loss = LossConfig(kind="crps", members=members, fairness=1.0).build(layout(one, grid))
+        scores.append(float(loss(made[:, 1:], made[:, 0], torch.ones(1, 1, 200, 200, dtype=torch.bool))))
+    # E|X - Y| - E|X - X'| / 2 with standard normal X, X', Y: half of 2 / sqrt(pi).
+    assert scores == pytest.approx([1 / math.sqrt(math.pi)] * 2, rel=0.02)
+
+
+def test_equal_members_score_their_absolute_error_whatever_the_fairness() -> None:
+    prediction, target, mask = ensemble(1)
+    same = prediction.expand(-1, 4, -1, -1, -1)
+    losses = [
+        LossConfig(kind="crps", members=4, fairness=fairness).build(layout())(same, target, mask)
+        for fairness in (0.5, 1.0)
+    ]
+    area = torch.from_numpy(latlon(6, 8).area_weights())
+    error = ((prediction[:, 0] - target).abs() * area * mask).sum((1, 2, 3)) / (area * mask).sum((1, 2, 3))
+    torch.testing.assert_close(torch.stack(losses), error.mean().expand(2))
+
+
+def test_values_under_the_mask_change_no_ensemble_loss_and_no_gradient() -> None:
+    prediction, target, mask = ensemble(3)
+    loss = LossConfig(kind="crps", members=3).build(layout())
+    dirty = torch.where(mask, target, torch.nan)
+    clean, other = (p.clone().requires_grad_() for p in (prediction, prediction))
+    loss(clean, target, mask).backward()
+    loss(other, dirty, mask).backward()
+    assert clean.grad is not None
+    assert other.grad is not None
+    torch.testing.assert_close(other.grad, clean.grad)
+    assert (clean.grad[~mask[:, None].expand_as(clean.grad)] == 0).all()

@@ -371,6 +371,10 @@ def _arguments_of(
     padding = config.padding
     if padding.mode == "boundary" and (padding.lat, padding.lon) != (0, 0):
         raise ConfigError("miles-credit's code pads as `earth` or `mirror`, not as `boundary`")
+    if padding.mode == "sphere":
+        raise ConfigError(
+            "miles-credit's code leaves vectors their signs beyond a pole: mode `earth`, not `sphere`"
+        )
     conf = {"activate": True, "mode": padding.mode, "pad_lat": padding.lat, "pad_lon": padding.lon}
     common = {
         "image_height": shape[0],

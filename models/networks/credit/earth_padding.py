@@ -12,19 +12,24 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
+from pelagos.models.context import Sphere
 from pelagos.models.layers.padding import NOT_PERIODIC, GridSize, Periodic, Widths, pad
+from pelagos.models.layers.pole_padding import over_poles
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.grid import Grid
 
-PaddingMode = Literal["earth", "mirror", "boundary"]
+PaddingMode = Literal["earth", "sphere", "mirror", "boundary"]
 
 
 class PaddingConfig(Config):
     """How fields are extended beyond their grid.
 
     Attributes:
-        mode: `earth` continues over the poles on the opposite meridian, `mirror` reflects at the poles, and both
-            wrap in longitude; `boundary` wraps axes that are periodic in the call and adds zeros to others.
+        mode: `earth` continues over the poles on the opposite meridian as CREDIT does, which repeats a row on the pole
+            and leaves vectors their signs; `sphere` does it right, `mirror` reflects at the poles, and all three
+            wrap in longitude and need a grid that does; `boundary` wraps axes that are periodic in the call and adds
+            zeros to others.
         lat: rows added before and after; one number stands for both.
         lon: columns added before and after; one number stands for both.
     """
@@ -39,6 +44,23 @@ class PaddingConfig(Config):
             if min(_pair(widths)) < 0:
                 raise ConfigError(f"padding.{name} is {widths}, but the number of cells cannot be negative")
         return self
+
+    def check_grid(self, grid: Grid, dataset: str) -> None:
+        """Refuse a grid on which the added cells would be made up.
+
+        Raises:
+            ConfigError: the mode continues over poles or round the Earth, and the grid does not.
+        """
+        if self.mode in ("earth", "sphere") and not grid.whole_sphere:
+            raise ConfigError(
+                f"network.padding.mode {self.mode} takes what lies beyond a pole from the opposite meridian, but the"
+                f" grid of {dataset} does not go round the Earth from pole to pole: use mode boundary"
+            )
+        if self.mode == "mirror" and not grid.periodic[1]:
+            raise ConfigError(
+                f"network.padding.mode mirror wraps in longitude, but the columns of {dataset} do not go round:"
+                " use mode boundary"
+            )
 
     def build(self, multiple: GridSize = (1, 1)) -> "GridPadding":
         """The padding, extended so that rows and columns become multiples of these two numbers."""
@@ -76,19 +98,28 @@ class GridPadding:
         lat = _extended(height, self.lat, self.multiple[0])
         return lat, _extended(width, self.lon, self.multiple[1])
 
-    def pad(self, x_BCHW: Tensor, periodic: Periodic = NOT_PERIODIC) -> Tensor:
-        """(B, C, H, W) to the padded fields; only the mode `boundary` depends on `periodic`.
+    def pad(self, x_BCHW: Tensor, periodic: Periodic = NOT_PERIODIC, sphere: Sphere | None = None) -> Tensor:
+        """(B, C, H, W) to the padded fields; `boundary` depends on `periodic`, `sphere` on where the points are.
 
         Raises:
             DataError: the padding is wider than the fields, or beyond the pole there is no opposite meridian.
+            ConfigError: the mode is `sphere`, and nobody says where the points are.
         """
         lat, lon = self.widths(*x_BCHW.shape[-2:])
         if self.mode == "boundary":
             return pad(x_BCHW, lat, lon, periodic)
         # Latitude first: rows beyond the poles must be wrapped in longitude, too.
-        over_poles = _over_poles if self.mode == "earth" else _mirror
-        x_BCNW = over_poles(x_BCHW, lat) if any(lat) else x_BCHW
+        x_BCNW = self._pad_rows(x_BCHW, lat, sphere) if any(lat) else x_BCHW
         return pad(x_BCNW, (0, 0), lon, (False, True))
+
+    def _pad_rows(self, x_BCHW: Tensor, lat: Widths, sphere: Sphere | None) -> Tensor:
+        if self.mode == "mirror":
+            return _mirror(x_BCHW, lat)
+        if self.mode == "earth":
+            return over_poles(x_BCHW, lat)
+        if sphere is None:
+            raise ConfigError("padding.mode sphere needs latitudes and longitudes, and this grid has none")
+        return over_poles(x_BCHW, lat, on_pole=sphere.on_pole, signs=sphere.signs)
 
     def crop(self, x_BCHW: Tensor, height: int, width: int, scale: GridSize = (1, 1)) -> Tensor:
         """Removes what `pad` added to fields of (height, width), on a grid coarser by `scale`.
@@ -106,22 +137,6 @@ class GridPadding:
         north, south = lat[0] // scale[0], rows - lat[1] // scale[0]
         west, east = lon[0] // scale[1], columns - lon[1] // scale[1]
         return x_BCHW[..., north:south, west:east]
-
-
-def _over_poles(x_BCHW: Tensor, lat: Widths) -> Tensor:
-    """Rows ... 1 0 | 0 1 ..., where those beyond the pole are shifted by half a circle, as in CREDIT."""
-    height, width = x_BCHW.shape[-2:]
-    north, south = lat
-    # Half a circle must be a whole number of columns.
-    if width % 2:
-        raise DataError(f"earth padding needs an even number of columns, found {width}: e.g. {width + 1}")
-    if max(lat) > height:
-        raise DataError(
-            f"earth padding of {lat} rows needs a grid of at least {max(lat)} rows, found {height}"
-        )
-    strips = (x_BCHW[..., :north, :], x_BCHW[..., height - south :, :])
-    top, bottom = (strip.flip(-2).roll(width // 2, -1) for strip in strips)
-    return torch.cat([top, x_BCHW, bottom], -2)
 
 
 def _mirror(x_BCHW: Tensor, lat: Widths) -> Tensor:

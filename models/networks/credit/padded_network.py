@@ -3,11 +3,14 @@
 Shapes: B batch, C channels, H rows, W columns.
 """
 
+from dataclasses import replace
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pelagos.models.call_selection import CallSelection
 from pelagos.models.channel_fields import ChannelFields
-from pelagos.models.context import ALL_VARIABLES, Context, Signature
+from pelagos.models.context import ALL_VARIABLES, Context, Signature, Sphere
 from pelagos.models.layers.network_layers import LayerNames, layers_of, within
 from pelagos.models.networks.credit.earth_padding import GridPadding
 from pelagos.models.networks.credit.spectral_norm import update_spectral_norms
@@ -73,17 +76,29 @@ class PaddedNetwork(nn.Module):
         call = self.channel_fields.select(x_BCHW, lead_time_B, context)
         if self.predicts_change:
             fields_BCHW = self.channel_fields.inputs_and_conditions(x_BCHW, lead_time_B, call)
-            change_BCHW = self._run_body(fields_BCHW, context.periodic)
+            change_BCHW = self._run_body(fields_BCHW, context, call)
             y_BCHW = self.channel_fields.persistence(x_BCHW, call) + change_BCHW
         else:
-            y_BCHW = self._run_body(self.channel_fields.all_inputs(x_BCHW, call), context.periodic)
+            y_BCHW = self._run_body(self.channel_fields.all_inputs(x_BCHW, call), context, call)
         return self.channel_fields.requested_outputs(y_BCHW, call)
 
-    def _run_body(self, x_BCHW: Tensor, periodic: tuple[bool, bool]) -> Tensor:
+    def _run_body(self, x_BCHW: Tensor, context: Context, call: CallSelection) -> Tensor:
         height, width = x_BCHW.shape[-2:]
-        y_BCHW: Tensor = self.body(self.padding.pad(x_BCHW, periodic))
+        sphere = _sphere_of_all(context.sphere, call, x_BCHW.shape[1])
+        y_BCHW: Tensor = self.body(self.padding.pad(x_BCHW, context.periodic, sphere))
         y_BCHW = self.padding.crop(y_BCHW, height, width, self.scale)
         if self.interpolate and y_BCHW.shape[-2:] != (height, width):
             # As the published networks do where their strides leave an output that is coarser than the input.
             y_BCHW = F.interpolate(y_BCHW, (height, width), mode="bilinear", align_corners=False)
         return y_BCHW
+
+
+def _sphere_of_all(sphere: Sphere | None, call: CallSelection, num_channels: int) -> Sphere | None:
+    """The same places with the signs of the network's own channels, of which a call may give some."""
+    if sphere is None:
+        return None
+    # Conditions are constant channels, which have no direction.
+    signs = [1] * num_channels
+    for place, sign in zip(call.inputs, sphere.signs, strict=True):
+        signs[place] = sign
+    return replace(sphere, signs=tuple(signs))

@@ -16,13 +16,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pelagos.models.call_selection import select_variables
-from pelagos.models.context import ALL_VARIABLES, Context, Signature
+from pelagos.models.context import ALL_VARIABLES, Context, Signature, Sphere
 from pelagos.models.layers.conditioning import AxisKind, condition_names, conditional_axes, encode_conditions
 from pelagos.models.layers.device_constants import constant
 from pelagos.models.layers.fourier_resample import fourier_resample
 from pelagos.models.layers.lead_time import lead_time_factor
 from pelagos.models.layers.network_layers import LayerNames
-from pelagos.models.layers.padding import NOT_PERIODIC, GridSize, Periodic, pad
+from pelagos.models.layers.padding import NOT_PERIODIC, GridSize, Periodic, Widths, pad
+from pelagos.models.layers.pole_padding import over_poles
+from pelagos.models.layers.spherical_encoding import Degrees, SphericalEncoding
 from pelagos.models.networks.scot.attention import Tiling
 from pelagos.models.networks.scot.initialization import LAYER_SCALE, initialize
 from pelagos.models.networks.scot.patches import (
@@ -101,6 +103,10 @@ class ScOTConfig(Config):
             `bilinear`, interpolation of the tokens and one 5 x 5 convolution, without seams between patches.
         patch_overlap: pixels by which a token also sees its neighbours' patches, on each side.
         learn_residual: with the preset poseidon, whether the input is added to the output.
+        pole_patches: rows of patches that are added beyond each pole, from the opposite meridian, on grids that reach
+            both poles and go round; components of vectors change their sign there.
+        location_degrees: degrees of the spherical harmonics by which tokens know where on the Earth they are (10 is a
+            good number), on grids of latitudes and longitudes; 0 for no location.
         checkpointing: whether blocks are recomputed in the backward pass instead of stored.
     """
 
@@ -124,6 +130,8 @@ class ScOTConfig(Config):
     upsampling: Literal["transposed", "pixel_shuffle", "nearest", "bilinear"] = "transposed"
     patch_overlap: int = Field(0, ge=0)
     learn_residual: bool = False
+    pole_patches: int = Field(0, ge=0)
+    location_degrees: int = Field(0, ge=0)
     checkpointing: bool = False
 
     def build(self, signature: Signature) -> "ScOT":
@@ -181,6 +189,10 @@ class ScOT(nn.Module):
             weight = self.patch_recovery.projection.weight
             assert isinstance(weight, nn.Parameter)
             icnr_(weight, float(weight.detach().std()))
+        # Last: it has an initialisation of its own, and other weights are drawn as without it.
+        self.location = (
+            SphericalEncoding(config.location_degrees, config.embed_dim) if config.location_degrees else None
+        )
 
     @property
     def _norm(self) -> tuple[int, float]:
@@ -240,7 +252,8 @@ class ScOT(nn.Module):
         levels = range(len(self.config.depths))
         decoder = ((f"decoder.layers.{n}.", f"residual_blocks.{levels[-1] - n}.") for n in levels)
         encoder = ((f"encoder.layers.{level}.",) for level in levels)
-        return ("embeddings.",), *encoder, *decoder, ("patch_recovery.",)
+        reading = ("embeddings.",) if self.location is None else ("embeddings.", "location.")
+        return reading, *encoder, *decoder, ("patch_recovery.",)
 
     def forward(
         self, x_BCHW: Tensor, lead_time_B: Tensor | None = None, context: Context = ALL_VARIABLES
@@ -258,18 +271,25 @@ class ScOT(nn.Module):
             lead_time_B = x_BCHW.new_zeros(len(x_BCHW))
         call = select_variables(self.signature, x_BCHW, lead_time_B, context)
         periodic = context.periodic if self.variant.boundaries else NOT_PERIODIC
-        fields_BCHW = self._resize_input(x_BCHW, periodic)
+        added = self._rows_beyond_poles(x_BCHW, context.sphere)
+        fields_BCHW = self._resize_input(_beyond_poles(x_BCHW, added, context.sphere), periodic)
         conditions_BK = encode_conditions(lead_time_B, call.scalars)
         tokens_BhwD = self.embeddings(fields_BCHW, conditions_BK, call.inputs, periodic)
+        if self.location is not None and context.sphere is not None:
+            places = _token_places(context.sphere, added, self.config.patch_size)
+            tokens_BhwD = tokens_BhwD + self.location(*places)
         tokens_BhwD = self._encode_decode(tokens_BhwD, conditions_BK, periodic)
         size = (x_BCHW.shape[2], x_BCHW.shape[3])
+        padded = (size[0] + sum(added), size[1])
         y_BCHW: Tensor = self.patch_recovery(
             tokens_BhwD,
-            size if self.image_size is None else (self.image_size, self.image_size),
+            padded if self.image_size is None else (self.image_size, self.image_size),
             call.outputs,
             periodic,
             "edge" if self.variant.boundaries else "zeros",
         )
+        if any(added):
+            y_BCHW = y_BCHW[:, :, added[0] : added[0] + size[0]]
         if self.variant.residual == "input":
             y_BCHW = add_input(y_BCHW, fields_BCHW, call.residual)
         # As in the reference the input is added on the network's own grid, before resampling.
@@ -278,6 +298,14 @@ class ScOT(nn.Module):
         if self.variant.residual == "lead_time":
             y_BCHW = add_input(y_BCHW, x_BCHW, call.residual, lead_time_factor(lead_time_B))
         return y_BCHW
+
+    def _rows_beyond_poles(self, x_BCHW: Tensor, sphere: Sphere | None) -> Widths:
+        """How many rows are added before the first and after the last: whole patches, and what the last one lacks."""
+        if sphere is None or not sphere.whole or not self.config.pole_patches:
+            return 0, 0
+        patch, height = self.config.patch_size, x_BCHW.shape[2]
+        rows = patch * self.config.pole_patches
+        return rows, rows + -height % patch
 
     def _resize_input(self, x_BCHW: Tensor, periodic: Periodic) -> Tensor:
         height, width = x_BCHW.shape[2:]
@@ -328,6 +356,30 @@ def add_input(
     return y_BCHW + torch.where(known_C, base_BCHW, 0)
 
 
+def _beyond_poles(x_BCHW: Tensor, added: Widths, sphere: Sphere | None) -> Tensor:
+    if sphere is None or not any(added):
+        return x_BCHW
+    return over_poles(x_BCHW, added, on_pole=sphere.on_pole, signs=sphere.signs)
+
+
+def _token_places(sphere: Sphere, added: Widths, patch: int) -> tuple[Degrees, Degrees]:
+    """Latitudes and longitudes of the centres of patches, those beyond the poles and beyond the last column too."""
+    rows, columns = _continued(sphere.latitude, added), _continued(sphere.longitude, (0, 0))
+    return _centres(rows, patch), _centres(columns, patch)
+
+
+def _continued(values: Degrees, added: Widths) -> Degrees:
+    """The values with evenly spaced ones before and after: beyond a pole, latitudes grow on."""
+    first, last = (values[1] - values[0], values[-1] - values[-2]) if len(values) > 1 else (0.0, 0.0)
+    before = tuple(values[0] - first * step for step in range(added[0], 0, -1))
+    return (*before, *values, *(values[-1] + last * step for step in range(1, added[1] + 1)))
+
+
+def _centres(values: Degrees, patch: int) -> Degrees:
+    values = _continued(values, (0, -len(values) % patch))
+    return tuple(sum(values[start : start + patch]) / patch for start in range(0, len(values), patch))
+
+
 def _image_size(signature: Signature, config: ScOTConfig) -> int:
     size = config.image_size or (signature.shape[0] if signature.shape else None)
     if size is None:
@@ -349,5 +401,7 @@ def _check(signature: Signature, config: ScOTConfig, variant: ScOTVariant) -> No
         raise ConfigError(
             "image_size and use_absolute_embeddings are for networks of fixed size: preset poseidon"
         )
+    if not variant.any_size and (config.pole_patches or config.location_degrees):
+        raise ConfigError("pole_patches and location_degrees are for preset pelagos")
     if variant.residual == "lead_time" and config.learn_residual:
         raise ConfigError("learn_residual is for preset poseidon; preset pelagos always adds the input")

@@ -12,6 +12,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from pelagos.evaluation.forecast_plan import ForecastPlan, ForecastStart, StartsConfig
+from pelagos.models.context import Context
+from pelagos.models.layers.conditioning import signed_log
+from pelagos.models.noise import noise_names
 from pelagos.pipeline.forecasting.ensemble import (
     BredStarts,
     EnsembleConfig,
@@ -55,6 +58,20 @@ class Dropping(nn.Module):
         return dropped
 
 
+class Drawing(nn.Module):
+    """The input and what conditions the call, which is noise alone."""
+
+    def forward(self, fields_BCHW: Tensor, lead_B: Tensor, told: Context) -> Tensor:
+        assert told.scalars is not None
+        noise_BZ = signed_log(told.scalars)
+        return fields_BCHW[:, :1] + noise_BZ.mean(1)[:, None, None, None]
+
+
+def drawing(model: Model) -> Model:
+    """A model whose network draws four numbers."""
+    return replace(model, signature=replace(model.signature, scalars=noise_names(4)))
+
+
 def forecast(
     store: Store, model: Model, ensemble: EnsembleConfig, at: tuple[int, ...] = (5, 6), batch: int = 16
 ) -> xr.DataArray:
@@ -72,12 +89,14 @@ def forecast(
         NOISE.model_copy(update={"starts": BredStarts(scale=0.5, cycles=2)}),
         EnsembleConfig(members=4, noise=0.5),
         EnsembleConfig(members=4, dropout=True),
+        EnsembleConfig(members=4, sampled=True),
     ],
 )
 def test_what_is_drawn_does_not_depend_on_the_batch(
     ensemble: EnsembleConfig, weather: Store, model_of: ModelOf
 ) -> None:
     model = model_of(weather, Dropping().eval() if ensemble.dropout else Growing())
+    model = drawing(model_of(weather, Drawing())) if ensemble.sampled else model
     whole = forecast(weather, model, ensemble)
     assert whole.dims == ("trajectory", "start", "member", "lead_time", "y", "x")
     for batch in (1, 3):
@@ -101,6 +120,20 @@ def test_noise_has_the_size_that_is_asked_for(weather: Store, model_of: ModelOf)
     made = forecast(weather, model_of(weather, Persist()), ensemble, at=(5,))
     spread = made.isel(lead_time=0).std("member")
     assert float(spread.mean()) == pytest.approx(0.5, rel=0.02)
+
+
+def test_a_network_draws_anew_at_each_step_and_not_for_the_control(weather: Store, model_of: ModelOf) -> None:
+    model = drawing(model_of(weather, Drawing()))
+    made = forecast(weather, model, EnsembleConfig(members=400, sampled=True), at=(5,))
+    spread = made.isel(member=slice(1, None)).std("member").mean(["y", "x"]).values.reshape(-1)
+    # The mean of four normal numbers, and the sum of one such mean a step.
+    assert spread == pytest.approx(0.5 * np.sqrt([1, 2, 3]), rel=0.1)
+    plan = StartsConfig(at=(5,), steps=3).plan(weather, verified=False)
+    alone = Forecaster(model, weather, supply=ForcingSupply(weather, hold=("ice",))).forecast(plan)[
+        "temperature"
+    ]
+    np.testing.assert_array_equal(made.isel(member=0), alone)
+    np.testing.assert_allclose(alone.isel(lead_time=2), alone.isel(lead_time=0))
 
 
 def test_noise_at_every_step_adds_up(weather: Store, model_of: ModelOf) -> None:
@@ -142,6 +175,7 @@ def test_dropout_leaves_other_modules_in_eval_mode(weather: Store, model_of: Mod
     [
         (EnsembleConfig(members=3), "would be the same"),
         (EnsembleConfig(members=3, dropout=True), "the network has no dropout"),
+        (EnsembleConfig(members=3, sampled=True), "trained without noise"),
     ],
 )
 def test_members_that_would_not_differ_are_refused(

@@ -23,8 +23,13 @@ U, V, MASK = known_variable("velocity_x"), known_variable("velocity_y"), known_v
 
 def layout(**changes: object) -> Layout:
     grid = Grid("cartesian", np.arange(8) / 4, np.arange(16) / 16, ("wall", "wall"), ("periodic", "periodic"))
-    values: dict[str, object] = {"scalars": ("viscosity",), "time_scale": 0.5}
-    return Layout("flow", (U, V, MASK), (U, V), grid, **(values | changes))  # type: ignore[arg-type]
+    values: dict[str, object] = {
+        "scalars": ("viscosity",),
+        "time_scale": 0.5,
+        "grid": grid,
+        "outputs": (U, V),
+    }
+    return Layout("flow", (U, V, MASK), **(values | changes))  # type: ignore[arg-type]
 
 
 LEADS = torch.tensor([1.0, 3.0])
@@ -57,6 +62,22 @@ def test_a_stores_own_scalar_goes_before_one_that_follows_from_its_grid() -> Non
     context = context_of(signature_of([own], ("spacing_x",)), own, torch.tensor([[7.0], [8.0]]), LEADS)
     assert context.scalars is not None
     assert context.scalars.tolist() == [[7.0], [8.0]]
+
+
+def test_a_network_is_told_where_on_the_earth_its_points_are() -> None:
+    assert (
+        context_of(Signature((U.key, V.key, "mask"), (U.key,)), layout(outputs=(U,)), None, LEADS).sphere
+        is None
+    )
+    y, x = np.linspace(80, -80, 9), np.arange(0, 360, 22.5)
+    globe = Grid("latlon", y, x, ("pole", "pole"), ("periodic", "periodic"), "degrees")
+    signature = Signature(("mask", U.key, V.key), (U.key,))
+    sphere = context_of(signature, layout(grid=globe, outputs=(U,)), None, LEADS).sphere
+    assert sphere is not None
+    assert (sphere.latitude, sphere.longitude) == (tuple(y), tuple(x))
+    assert sphere.signs == (-1, -1, 1)  # as the call orders its channels
+    assert sphere.whole
+    assert sphere.on_pole == (False, False)
 
 
 def test_variables_that_the_network_has_no_weights_for_are_an_error() -> None:

@@ -12,7 +12,9 @@ from pelagos.models.constraints.conserved_mean import ConservedMean
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constrained_step import ConstrainedStep
 from pelagos.models.context import Context
+from pelagos.models.layers.conditioning import signed_log
 from pelagos.models.losses import LossConfig
+from pelagos.models.noise import noise_names
 from pelagos.pipeline.runs.model_folder import VariableScale, signature_of
 from pelagos.pipeline.training.objective import Objective, ObjectiveConfig
 from pelagos.preprocessing.grid import Grid
@@ -221,3 +223,73 @@ def test_forecasts_obey_before_they_are_scored_and_fed_back(kind: Any) -> None:
     torch.testing.assert_close(
         wanted.training(Growth(), batch)[0], objective(batch).training(Centred(), batch)[0]
     )
+
+
+class Spreading(nn.Module):
+    """A normal distribution at every point: a learnt centre and a learnt spread, times the noise of the call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor, self.spread = (nn.Parameter(torch.tensor(value)) for value in (0.0, 0.1))
+
+    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context) -> Tensor:
+        assert context.scalars is not None
+        noise_BZ = signed_log(context.scalars)
+        return self.factor * x_BCHW[:, :1] + self.spread * noise_BZ.reshape(len(x_BCHW), 1, 4, 4)
+
+
+def crps(batch: Batch, members: int, fairness: float = 1.0) -> Objective:
+    config = LossConfig(kind="crps", members=members, noise=16, fairness=fairness, area_weights=False)
+    signature = signature_of([batch.layout], noise_names(config.num_noise))
+    return ObjectiveConfig().build(signature, {"d": config.build(batch.layout)})
+
+
+@pytest.mark.parametrize("members", [2, 4])
+def test_a_network_that_draws_learns_the_spread_of_a_stochastic_process(members: int) -> None:
+    """u' = 0.8 u + 0.5 w with normal w: what the almost fair score has to find, of few members too."""
+    torch.manual_seed(0)
+    network, batch = Spreading(), replace(make(1, samples=64), kind="pairs", lead_time=torch.ones(64))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    found = []
+    for step in range(400):
+        state = torch.randn(64, 1, 4, 4)
+        batch = replace(
+            batch,
+            inputs=torch.cat([state, torch.zeros_like(state)], 1),
+            targets=0.8 * state + 0.5 * torch.randn(64, 1, 4, 4),
+            mask=torch.ones(64, 1, 4, 4, dtype=torch.bool),
+        )
+        optimizer.zero_grad()
+        crps(batch, members).training(network, batch)[0].backward()
+        optimizer.step()
+        if step >= 200:
+            found.append([float(one.detach().abs()) for one in network.parameters()])
+    factor, spread = torch.tensor(found).mean(0).tolist()
+    assert factor == pytest.approx(0.8, abs=0.02)
+    assert spread == pytest.approx(0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["rollouts", "windows"])
+def test_members_go_their_own_ways_and_are_scored_with_their_own_sample(kind: Any) -> None:
+    batch = make(3)
+    if kind == "windows":
+        batch = replace(batch, kind=kind, lead_time=torch.tensor([[1.0, 2.0, 3.0]]).expand(2, 3))
+    torch.manual_seed(0)
+    network = Spreading()
+    network.factor.data.fill_(0.7)
+    network.spread.data.zero_()
+    # Without spread the score is the absolute error of each sample's frames.
+    state, error = batch.inputs[:, :1], []
+    for k in range(3):
+        state = 0.7 * (state if kind == "rollouts" else batch.inputs[:, :1])
+        error.append((state - batch.targets[:, k]).abs().mean((1, 2, 3)))
+    loss, samples = crps(batch, 3).training(network, batch)
+    torch.testing.assert_close(samples, torch.stack(error).mean(0))
+    torch.testing.assert_close(loss.detach(), samples.mean())
+    # A sample's members differ, from step to step and from one another; validations draw the same each time.
+    network.spread.data.fill_(1.0)
+    assert float(crps(batch, 3).training(network, batch)[0].detach()) != float(
+        crps(batch, 3).training(network, batch)[0].detach()
+    )
+    one, two = (crps(batch, 3).validation(network, batch).detach() for _ in range(2))
+    assert torch.equal(one, two)

@@ -7,6 +7,7 @@ from torch.testing import assert_close
 
 from pelagos.preprocessing.physics.shallow_water import ShallowWaterConfig
 from pelagos.preprocessing.physics.sphere_start import GalewskyJet, RandomFlow
+from pelagos.preprocessing.physics.spherical_modes import SphericalModes
 
 
 def test_the_jet_has_the_speed_and_the_edges_of_its_paper() -> None:
@@ -51,8 +52,6 @@ def test_random_flows_have_the_speed_that_was_drawn_on_every_grid() -> None:
     speeds = [float(equation.conserved(one, one, one)["energy"]) for one in (coarse, fine)]
     assert speeds[0] == pytest.approx(speeds[1], rel=1e-12)
     assert_close(equation.coarsen(fine, (48, 96)), coarse, rtol=1e-9, atol=1e-7)
-    from pelagos.preprocessing.physics.spherical_modes import SphericalModes
-
     wind = SphericalModes.of(fine, equation.config.radius).mean(fine[:, 1:].square().sum(1)).sqrt()
     assert float(wind) == pytest.approx(20.0, rel=1e-9)
 

@@ -1,5 +1,7 @@
 import itertools
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -7,6 +9,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from pelagos.models.networks.credit.earth_padding import GridPadding, PaddingConfig, PaddingMode
+from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.grid import Grid
 
 WIDTHS = ((0, 0), (3, 0), (0, 2), (1, 4))
 
@@ -96,3 +100,20 @@ def test_sizes_that_cannot_be_served_are_errors(
 def test_negative_widths_are_errors() -> None:
     with pytest.raises(ValidationError, match=r"padding.lon is \(0, -1\)"):
         PaddingConfig(lon=(0, -1))
+
+
+@pytest.mark.parametrize("mode", ["earth", "sphere", "mirror", "boundary"])
+def test_poles_and_seams_are_not_made_up_on_regional_grids(mode: PaddingMode) -> None:
+    padding = PaddingConfig(mode=mode, lat=2)
+    y, x = np.linspace(80, -80, 9), np.arange(0, 360, 22.5)
+    globe = Grid("latlon", y, x, ("pole", "pole"), ("periodic", "periodic"), "degrees")
+    padding.check_grid(globe, "globe")
+    region = Grid(
+        "latlon", np.linspace(50, 60, 5), np.arange(-6.0, 2.0), ("open", "open"), ("open", "open"), "degrees"
+    )
+    with (
+        nullcontext()
+        if mode == "boundary"
+        else pytest.raises(ConfigError, match=r"britain do(es)? not go round")
+    ):
+        padding.check_grid(region, "britain")

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from pelagos.models.context import Context, Signature
+from pelagos.models.context import Context, Signature, Sphere
 from pelagos.models.networks.credit.earth_padding import GridPadding
 from pelagos.models.networks.credit.padded_network import PaddedNetwork
 from pelagos.models.networks.credit.spectral_norm import SpectralNorm, add_spectral_norms
@@ -87,3 +87,18 @@ def test_spectral_norms_are_updated_by_calls_in_training_alone(training: bool) -
     before = body.weight_u.clone()
     net(fields(), TIMES_B)
     assert torch.equal(body.weight_u, before) is not training
+
+
+def test_vectors_change_their_sign_beyond_the_poles_whatever_the_order_of_the_call() -> None:
+    body = Recording()
+    signature = Signature(("a", "u"), ("a", "u"), ("viscosity",))
+    net = PaddedNetwork(signature, body, GridPadding("sphere", (1, 0)), predicts_change=True)
+    latitude, longitude = tuple(range(75, -76, -30)), tuple(range(0, 360, 45))
+    sphere = Sphere(latitude, longitude, signs=(-1, 1), whole=True)
+    net(fields(), TIMES_B, Context(inputs=(1, 0), outputs=(1, 0), sphere=sphere))
+    across = fields()[:, :, 0].roll(4, -1)
+    assert_close(body.seen[:, 1, 0], -across[:, 0], rtol=0, atol=0)
+    assert_close(body.seen[:, 0, 0], across[:, 1], rtol=0, atol=0)
+    assert_close(body.seen[:, 2, 0], body.seen[:, 2, 1], rtol=0, atol=0)
+    with pytest.raises(ConfigError, match="needs latitudes and longitudes"):
+        net(fields(), TIMES_B)

@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from pelagos.models.context import Context, Signature
+from pelagos.models.context import Context, Signature, Sphere
 from pelagos.models.networks.scot.compat import load_scot
-from pelagos.models.networks.scot.scot import PELAGOS, POSEIDON, ScOT, ScOTConfig, ScOTVariant
+from pelagos.models.networks.scot.scot import PELAGOS, POSEIDON, ScOT, ScOTConfig, ScOTVariant, _token_places
 from pelagos.preprocessing.errors import ConfigError
 from tests.models.contracts import NetworkContract
 
@@ -337,3 +337,67 @@ def test_settings_that_contradict_each_other_are_errors(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         ScOTConfig(**{**SMALL, **options}).build(Signature(FOUR, FOUR, scalars))
+
+
+def on_the_sphere(height: int, width: int, channels: int) -> Context:
+    """A grid of cells that goes round, whose second and third channels are components of a vector."""
+    latitude = tuple((90 - (np.arange(height) + 0.5) * 180 / height).tolist())
+    signs = tuple(-1 if channel in (1, 2) else 1 for channel in range(channels))
+    sphere = Sphere(latitude, tuple((np.arange(width) * 360 / width).tolist()), signs, whole=True)
+    return Context(periodic=(False, True), sphere=sphere)
+
+
+@pytest.mark.parametrize("location", [0, 4])
+def test_a_network_with_poles_turns_with_the_earth(location: int) -> None:
+    torch.manual_seed(0)
+    signature = Signature(("a", "u", "v"), ("a", "u", "v"))
+    config = ScOTConfig(**SMALL, pole_patches=1, location_degrees=location)
+    network = config.build(signature).double().eval()
+    x_BCHW, lead_B, context = (
+        torch.randn(1, 3, 11, 32).double(),
+        torch.ones(1).double(),
+        on_the_sphere(11, 32, 3),
+    )
+    # By whole windows of the coarsest grid of tokens, which lie as before; by half a turn, which is one of them too.
+    for shift in (16, 32):
+        turned, still = network(x_BCHW.roll(shift, -1), lead_B, context), network(x_BCHW, lead_B, context)
+        if location and shift == 16:
+            assert (turned - still.roll(shift, -1)).abs().max() > 1e-3, "places are told apart"
+        else:
+            assert_close(turned, still.roll(shift, -1), rtol=0, atol=1e-12)
+
+
+def test_what_happens_beyond_the_pole_is_seen_there_and_nowhere_else() -> None:
+    torch.manual_seed(0)
+    signature = Signature(("a", "u", "v"), ("a", "u", "v"))
+    x_BCHW, lead_B, context = torch.randn(1, 3, 16, 32), torch.ones(1), on_the_sphere(16, 32, 3)
+    changed = x_BCHW.clone()
+    changed[:, :, 0, 20] += 1.0
+    for patches in (0, 1):
+        config = ScOTConfig(**{**SMALL, **ONE_LEVEL, "skip_connections": (0,)}, pole_patches=patches)
+        network = config.build(signature).eval()
+        moved = (network(changed, lead_B, context) - network(x_BCHW, lead_B, context)).abs().amax((0, 1))
+        # Column 20 - 16 = 4 is across the pole from the change; windows of four tokens do not reach it round the Earth.
+        assert (moved[0, 4] > 1e-6) == bool(patches)
+
+
+def test_a_grid_without_poles_has_no_rows_beyond_them() -> None:
+    signature = Signature(("a",), ("a",))
+    x_BCHW, lead_B = torch.randn(1, 1, 12, 16), torch.ones(1)
+    torch.manual_seed(0)
+    plain = ScOTConfig(**SMALL).build(signature).eval()
+    torch.manual_seed(0)
+    padded = ScOTConfig(**SMALL, pole_patches=2).build(signature).eval()
+    assert torch.equal(plain(x_BCHW, lead_B), padded(x_BCHW, lead_B))
+    region = on_the_sphere(12, 16, 1)
+    assert region.sphere is not None
+    region = replace(region, sphere=replace(region.sphere, whole=False))
+    assert torch.equal(plain(x_BCHW, lead_B, region), padded(x_BCHW, lead_B, region))
+
+
+def test_tokens_are_placed_at_the_centres_of_their_patches() -> None:
+    sphere = on_the_sphere(6, 5, 1).sphere
+    assert sphere is not None
+    rows, columns = _token_places(sphere, (2, 2), 2)
+    assert rows == pytest.approx((120.0, 60.0, 0.0, -60.0, -120.0))
+    assert columns == pytest.approx((36.0, 180.0, 324.0))

@@ -20,7 +20,7 @@ def globe() -> xr.Dataset:
     """Three trajectories of two fields on Gaussian latitudes."""
     rng = np.random.default_rng(0)
     nodes = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(6)[0]))[::-1].copy()
-    x = np.arange(8) * 45.0
+    x = np.arange(0.0, 360.0, 45.0)
     grid = Grid("latlon", nodes, x, ("pole", "pole"), ("periodic", "periodic"), "degrees")
     fields = {
         name: xr.Variable(
