@@ -13,6 +13,7 @@ from torch import Tensor
 from pelagos.models.constraints.conserved_mean import ConservedMean
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constraint import PointWeights
+from pelagos.models.constraints.driven_sides import DrivenSides
 from pelagos.models.constraints.dry_mass import DryMass
 from pelagos.models.constraints.energy_budget import EnergyBudget
 from pelagos.models.constraints.non_negative import NonNegative
@@ -22,10 +23,11 @@ from pelagos.models.layers.device_constants import constant
 from pelagos.preprocessing.errors import ConfigError
 
 Constraint = Annotated[
-    NonNegative | ConservedMean | DryMass | WaterBudget | EnergyBudget, Field(discriminator="kind")
+    NonNegative | ConservedMean | DryMass | WaterBudget | EnergyBudget | DrivenSides,
+    Field(discriminator="kind"),
 ]
-"""What forecasts obey; each has `build(dataset) -> Correction`."""
-ORDER = (NonNegative, ConservedMean, DryMass, WaterBudget, EnergyBudget)
+"""What forecasts obey."""
+ORDER = (NonNegative, ConservedMean, DryMass, WaterBudget, EnergyBudget, DrivenSides)
 """Each leaves alone what those before it have settled."""
 
 
@@ -64,8 +66,10 @@ class ConstrainedStep:
 
     def __init__(self, constraints: Sequence[Constraint], dataset: ConstrainedDataset) -> None:
         self.dataset = dataset
-        chosen = [one for one in constraints if dataset.has(*one.needs)]
-        self._corrections = [one.build(dataset) for one in chosen]
+        chosen = [one for one in constraints if _applies(one, dataset)]
+        self._corrections = [one.build(dataset) for one in chosen if not isinstance(one, DrivenSides)]
+        driven = [one.shares(dataset.layout.grid) for one in chosen if isinstance(one, DrivenSides)]
+        self._shares = torch.stack(driven).amax(0) if driven else None
         self._floors = [
             (channel, one)
             for one in chosen
@@ -75,11 +79,21 @@ class ConstrainedStep:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the dataset has none of the constrained fields."""
-        return not self._corrections
+        """Whether the dataset has none of the constrained fields, and no side that is driven."""
+        return not self._corrections and self._shares is None
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether steps need the fields from outside."""
+        return self._shares is not None
 
     def __call__(
-        self, before_BCHW: Tensor, after_BCHW: Tensor, lead_time_B: Tensor, mask: Tensor | None = None
+        self,
+        before_BCHW: Tensor,
+        after_BCHW: Tensor,
+        lead_time_B: Tensor,
+        mask: Tensor | None = None,
+        outside_BPHW: Tensor | None = None,
     ) -> Tensor:
         """(B, C', H, W) the normalised fields after a step, corrected; float32 at least.
 
@@ -88,6 +102,7 @@ class ConstrainedStep:
             after_BCHW: the network's output.
             lead_time_B: of the step.
             mask: (B, C', H, W), False at points without values, whose area does not count.
+            outside_BPHW: the prognostic fields that are given at the sides, normalised; NaN where they are missing.
         """
         if self.is_empty:
             return after_BCHW
@@ -99,7 +114,17 @@ class ConstrainedStep:
         weights = PointWeights(constant(self.dataset.area, after_BCHW.device, torch.float64), mask)
         for correct in self._corrections:
             correct(before, after, duration_B, weights)
-        return self._above_floors(after.normalized())
+        return self._driven(self._above_floors(after.normalized()), outside_BPHW)
+
+    def _driven(self, y_BCHW: Tensor, outside_BPHW: Tensor | None) -> Tensor:
+        """The fields with what is given at the sides; prognostic channels come first."""
+        if self._shares is None:
+            return y_BCHW
+        assert outside_BPHW is not None, "driven sides need fields from outside"
+        own_BPHW, rest = y_BCHW.tensor_split((outside_BPHW.shape[1],), 1)
+        shares_HW = constant(self._shares, y_BCHW.device, y_BCHW.dtype)
+        given_BPHW = torch.where(outside_BPHW.isfinite(), outside_BPHW, own_BPHW)
+        return torch.cat([torch.lerp(own_BPHW, given_BPHW, shares_HW), rest], 1)
 
     def _above_floors(self, y_BCHW: Tensor) -> Tensor:
         """Values that rounding has brought below their threshold, by the last digit, lifted to it."""
@@ -118,9 +143,21 @@ def check_use(constraints: Sequence[Constraint], datasets: Sequence[ConstrainedD
         ConfigError: one of them would do nothing.
     """
     for one in constraints:
-        if not any(dataset.has(*one.needs) for dataset in datasets):
-            known = sorted({key for dataset in datasets for key in dataset.outputs})
+        if any(_applies(one, dataset) for dataset in datasets):
+            continue
+        if isinstance(one, DrivenSides):
             raise ConfigError(
-                f"constraints: {one.kind}: no dataset forecasts {' or '.join(one.needs)}; there are"
-                f" {', '.join(known)}"
+                "constraints: driven_sides: no dataset has an open side; poles, walls and sides that go round are not"
             )
+        known = sorted({key for dataset in datasets for key in dataset.outputs})
+        raise ConfigError(
+            f"constraints: {one.kind}: no dataset forecasts {' or '.join(one.needs)}; there are"
+            f" {', '.join(known)}"
+        )
+
+
+def _applies(one: Constraint, dataset: ConstrainedDataset) -> bool:
+    """Whether a dataset has something that the constraint is about."""
+    if isinstance(one, DrivenSides):
+        return bool(one.shares(dataset.layout.grid).any())
+    return dataset.has(*one.needs)

@@ -109,7 +109,7 @@ class BatchForecast:
         for step in range(1, self._steps + 1):
             lead_B, ahead = self._lead_B * step, inputs.valid_forcing(step * inputs.stride)
             frame_BCHW = self._call(torch.cat([*known, *ahead], dim=1), lead_B)
-            frame_BCHW = self._obeying(initial_BCHW, frame_BCHW, lead_B)
+            frame_BCHW = self._obeying(initial_BCHW, frame_BCHW, lead_B, step * inputs.stride)
             yield frame_BCHW.index_fill(1, self._held, 0.0)
 
     def _rollout(self) -> Iterator[Tensor]:
@@ -126,13 +126,15 @@ class BatchForecast:
             known_BCHW = seen.join(stirred_BCHW)
             # Frames within the step, which later histories reach back to.
             for within in seen.within:
+                lead_B = self._lead_B * (within / stride)
                 between_BCHW = self._obeying(
-                    fields_BCHW, call(known_BCHW, frame, within), self._lead_B * (within / stride)
+                    fields_BCHW, call(known_BCHW, frame, within), lead_B, frame + within
                 )
                 state_BCHW = torch.where(mask, between_BCHW, 0.0)[:, : self._state_BCHW.shape[1]]
                 seen.keep(frame + within, state_BCHW)
             # Budgets are those of the frame before: what noise adds to it is no source.
-            return self._obeying(fields_BCHW, call(known_BCHW, frame, stride), self._lead_B)
+            frame_BCHW = call(known_BCHW, frame, stride)
+            return self._obeying(fields_BCHW, frame_BCHW, self._lead_B, frame + stride)
 
         forcing = (lambda step: inputs.forcing(step * stride)) if self._forced else None
         return rollout(advance, self._state_BCHW, inputs.static_BCHW, forcing, mask, self._steps)
@@ -148,7 +150,8 @@ class BatchForecast:
             fields += [self._inputs.forcing(before * self._inputs.stride)] if self._forced else []
             fields_BCHW, lead_B = torch.cat(fields, dim=1), self._lead_B * (step - before)
             frame_BCHW = self._call(self._stirred(fields_BCHW), lead_B)
-            frame_BCHW = torch.where(mask, self._obeying(fields_BCHW, frame_BCHW, lead_B), 0.0)
+            frame = step * self._inputs.stride
+            frame_BCHW = torch.where(mask, self._obeying(fields_BCHW, frame_BCHW, lead_B, frame), 0.0)
             # Whatever a later step begins from is on the way to this one, so nothing else is kept.
             states = {one: states[one] for one in path[:-1]} | {step: frame_BCHW[:, :prognostic]}
             yield frame_BCHW
@@ -159,11 +162,13 @@ class BatchForecast:
             return self._dropped(self._ensemble, fields_BCHW, lead_B)
         return self._called(fields_BCHW, lead_B, self._inputs.scalars_BS, self._samples)
 
-    def _obeying(self, before_BCHW: Tensor, frame_BCHW: Tensor, lead_B: Tensor) -> Tensor:
-        """The network's output, made to obey the model's constraints."""
-        if self._call_facts.constrained.is_empty:
+    def _obeying(self, before_BCHW: Tensor, frame_BCHW: Tensor, lead_B: Tensor, frame: int) -> Tensor:
+        """The network's output at a frame after the start, made to obey the model's constraints."""
+        constrained = self._call_facts.constrained
+        if constrained.is_empty:
             return frame_BCHW
-        return self._call_facts.constrained(before_BCHW, frame_BCHW, lead_B, self._output_mask())
+        outside = self._inputs.outside(frame) if constrained.is_driven else None
+        return constrained(before_BCHW, frame_BCHW, lead_B, self._output_mask(), outside)
 
     def _called(
         self, fields_BCHW: Tensor, lead_B: Tensor, scalars_BS: Tensor, samples: Sequence[ForecastStart]

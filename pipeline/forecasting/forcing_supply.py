@@ -85,6 +85,29 @@ class ForcingSupply:
             out[channel] = read[key][keys(store.variables).index(variable.key)]
         return out
 
+    def outside(self, variables: Sequence[Variable], trajectory: int, frame: int) -> Fields:
+        """(C, H, W) fields that drive the sides of a region at a frame: the other store's; this one's without one."""
+        if self.other is None:
+            store, row, found = self.store, trajectory, frame
+            known = has_frame(store, trajectory, frame)
+        else:
+            other = self._other_frame(frame)
+            store, row, found = self.other, self._row(self.other, trajectory), -1 if other is None else other
+            known = has_frame(store, row, found)
+        if not known:
+            raise DataError(
+                f"the model's sides are driven from outside, and {store.path} holds nothing for {self._moment(frame)}:"
+                " give forcings.store=STORE_OR_FILE that does, such as the forecast of a wider model, or fewer"
+                " starts.steps"
+            )
+        order = keys(store.variables)
+        if missing := [key for key in keys(variables) if key not in order]:
+            raise DataError(
+                f"{store.path} lacks {', '.join(missing)}, which drive the sides of the model's region"
+            )
+        fields = store.read(row, found, found + 1)[0]
+        return np.asarray(fields[[order.index(key) for key in keys(variables)]])
+
     def static(self, variables: Sequence[Variable], trajectory: int) -> Fields:
         """(C, H, W) static fields of a trajectory as stored.
 

@@ -58,6 +58,13 @@ class StoredInputs:
         fields = [self._frame(one.trajectory, one.start + frame) for one in self._samples]
         return self._normalised(fields, self._prognostic)
 
+    def outside(self, frame: int) -> Tensor:
+        """(B, C, H, W) fields that drive a region's sides so many frames after the initial time, NaN where missing."""
+        fields = [
+            self._supply.outside(self._prognostic, one.trajectory, one.start + frame) for one in self._samples
+        ]
+        return self._normalised(fields, self._prognostic)
+
     def forcing(self, frame: int) -> Tensor:
         """(B, C, H, W) forcing fields so many frames after the initial time, or before it where negative."""
         fields = [

@@ -28,7 +28,7 @@ from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.store.store import Store
-from pelagos.preprocessing.variables import Variable, keys
+from pelagos.preprocessing.variables import Variable, keys, with_role
 
 
 class Forecaster:
@@ -139,6 +139,10 @@ class Forecaster:
         sources = self._sources(plan.samples_at(plan.starts[0]), plan)
         rows = tuple(sorted({one.trajectory for one in sources}))
         self.supply.check(self.domain.inputs, replace(plan, trajectories=rows), last * plan.stride)
+        if self._constrained.is_driven:
+            prognostic, longest = with_role(self.domain.inputs, "prognostic"), plan.steps * plan.stride
+            for row in rows:
+                self.supply.outside(prognostic, row, max(plan.starts) + longest)
         self._checked = plan
 
     def warn(self, plan: ForecastPlan) -> None:

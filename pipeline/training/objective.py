@@ -117,7 +117,7 @@ class Objective:
             fields = torch.cat([fields, batch.forcings.flatten(0, 1)], 1)
         mask = batch.mask.reshape(-1, *batch.mask.shape[-3:])
         frame = network(fields, lead, self._drawn(context, batch))
-        return self._constrained(batch, initial, frame, lead, mask)
+        return self._constrained(batch, initial, frame, lead, mask, batch.targets.reshape(mask.shape))
 
     def _drawn(self, context: Context, batch: Batch) -> Context:
         """The context with noise, new for each call, where members of an ensemble are to differ."""
@@ -134,13 +134,23 @@ class Objective:
         return torch.unflatten(frame, 0, (-1, loss.members, frames)).transpose(1, 2).flatten(0, 1)
 
     def _constrained(
-        self, batch: Batch, initial_BCHW: Tensor, frame_BCHW: Tensor, lead_B: Tensor, mask_BCHW: Tensor
+        self,
+        batch: Batch,
+        initial_BCHW: Tensor,
+        frame_BCHW: Tensor,
+        lead_B: Tensor,
+        mask_BCHW: Tensor,
+        target_BCHW: Tensor,
     ) -> Tensor:
-        """The network's output, made to obey the constraints of its dataset."""
+        """The network's output, made to obey the constraints of its dataset; the target drives the sides of regions."""
         step = self.constraints.get(batch.layout.dataset)
         if step is None or step.is_empty:
             return frame_BCHW
-        return step(initial_BCHW, frame_BCHW, lead_B, mask_BCHW)
+        outside = None
+        if step.is_driven:
+            prognostic = len(with_role(batch.layout.outputs, "prognostic"))
+            outside = torch.where(mask_BCHW, target_BCHW, torch.nan)[:, :prognostic]
+        return step(initial_BCHW, frame_BCHW, lead_B, mask_BCHW, outside)
 
     def _rollout(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> Iterator[Tensor]:
         """(B, C, H, W) forecasts of steps 1, 2, ..., with gradients through the last ones."""
@@ -153,12 +163,14 @@ class Objective:
         mask = _moving(batch.mask.any(1), self.losses[batch.layout.dataset])
         history, valid = InputHistory(before), iter(batch.forcings.unbind(1))
 
+        targets = iter(batch.targets.unbind(1))
+
         def advance(fields: Tensor) -> Tensor:
             ahead = [next(valid)] if batch.layout.sees_valid_forcing else []
             drawn = self._drawn(context, batch)
             frame = network(torch.cat([history.join(fields), *ahead], 1), batch.lead_time, drawn)
             history.push(fields)
-            return self._constrained(batch, fields, frame, batch.lead_time, mask)
+            return self._constrained(batch, fields, frame, batch.lead_time, mask, next(targets))
 
         return rollout(
             advance,
@@ -184,10 +196,10 @@ class Objective:
 
 
 def _repeated(batch: Batch, times: int) -> Batch:
-    """The batch with each sample so many times in a row; targets, which all of them share, are left as they are."""
+    """The batch with each sample so many times in a row."""
     if times == 1:
         return batch
-    names = ("inputs", "mask", "forcings", "lead_time", "scalars")
+    names = ("inputs", "targets", "mask", "forcings", "lead_time", "scalars")
     return replace(batch, **{name: getattr(batch, name).repeat_interleave(times, 0) for name in names})
 
 

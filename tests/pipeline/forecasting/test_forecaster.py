@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,8 +14,10 @@ from pelagos.evaluation import baselines, scores
 from pelagos.evaluation.forecast_plan import StartsConfig
 from pelagos.evaluation.truth import read_initial, read_training, read_truth
 from pelagos.models.constraints.conserved_mean import ConservedMean
+from pelagos.models.constraints.driven_sides import DrivenSides
 from pelagos.models.context import Signature
 from pelagos.models.networks.unet import UNetConfig
+from pelagos.pipeline.forecasting.forcing_supply import ForcingSupply
 from pelagos.pipeline.forecasting.forecaster import Forecaster
 from pelagos.pipeline.forecasting.strategy import Composite
 from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale
@@ -248,3 +250,42 @@ def test_a_models_constraints_hold_at_every_lead_time(plain: Store, mode: Any) -
     for step in range(made.sizes["lead_time"]):
         assert means["density"][step].values == pytest.approx(start["density"].values, rel=1e-6)
         assert (abs(means["pressure"][step].values - start["pressure"].values) > 1e-3).all()
+
+
+def test_the_sides_of_a_region_come_from_a_wider_model_or_from_the_store(
+    plain: Store, logarithmic: Store
+) -> None:
+    open_grid = replace(plain.grid, boundary_y=("open", "open"), boundary_x=("open", "open"))
+    region = replace(plain, grid=open_grid)
+    model = replace(persisting(region), constraints=(DrivenSides(width=1),))
+    plan = STARTS.plan(region)
+    made = Forecaster(model, region).forecast(plan)
+    truth = read_truth(region, plan, region.variables)
+    for name in ("density", "pressure"):
+        found, wanted = (one[name].transpose("lead_time", ..., "y", "x").values for one in (made, truth))
+        assert found[..., 0, :] == pytest.approx(wanted[..., 0, :], rel=1e-5)
+        assert found[..., :, -1] == pytest.approx(wanted[..., :, -1], rel=1e-5)
+        assert found[0, ..., 1:-1, 1:-1] == pytest.approx(found[1, ..., 1:-1, 1:-1])  # it persists
+
+    class Wider:
+        """What a wider model says: the store's fields plus one."""
+
+        def __init__(self) -> None:
+            self.path, self.num_trajectories, self.num_times = (
+                region.path,
+                region.num_trajectories,
+                region.num_times,
+            )
+            self.variables, self.present, self.dates = region.variables, None, region.dates
+            self.times, self.dt, self.time_units = region.times, region.dt, region.time_units
+
+        def read(self, *place: int) -> Any:
+            return region.read(*place) + 1
+
+    wider = Forecaster(model, region, supply=ForcingSupply(region, cast(Store, Wider()))).forecast(plan)
+    assert wider["density"].values[..., 0, :] == pytest.approx(
+        made["density"].values[..., 0, :] + 1, rel=1e-4
+    )
+    late = replace(plan, starts=(region.num_times - 1,))
+    with pytest.raises(DataError, match=r"sides are driven from outside, and .* holds nothing for frame"):
+        Forecaster(model, region).forecast(late)

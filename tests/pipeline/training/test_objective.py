@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pelagos.models.constraints.conserved_mean import ConservedMean
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constrained_step import ConstrainedStep
+from pelagos.models.constraints.driven_sides import DrivenSides
 from pelagos.models.context import Context
 from pelagos.models.layers.conditioning import signed_log
 from pelagos.models.losses import LossConfig
@@ -293,3 +294,27 @@ def test_members_go_their_own_ways_and_are_scored_with_their_own_sample(kind: An
     )
     one, two = (crps(batch, 3).validation(network, batch).detach() for _ in range(2))
     assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("kind", ["rollouts", "windows"])
+def test_the_sides_of_a_region_are_those_of_the_target(kind: Any) -> None:
+    batch = make(3)
+    grid = replace(GRID, boundary_y=("open", "open"), boundary_x=("open", "open"))
+    batch = replace(batch, layout=replace(batch.layout, grid=grid), kind=kind)
+    if kind == "windows":
+        batch = replace(batch, lead_time=torch.tensor([[1.0, 2.0, 3.0]]).expand(2, 3))
+    driven = objective(batch)
+    driven.constraints = {
+        "d": ConstrainedStep(
+            [DrivenSides(width=1)], ConstrainedDataset(batch.layout, {"u": VariableScale(mean=0.0, std=1.0)})
+        )
+    }
+    middle = torch.zeros(4, 4)
+    middle[1:3, 1:3] = 1
+    state, wanted = batch.inputs[:, :1], []
+    for k in range(3):
+        grown = 1.5 * (state if kind == "rollouts" else (k + 1) * batch.inputs[:, :1])
+        state = torch.where(middle > 0, grown, batch.targets[:, k])
+        wanted.append((state - batch.targets[:, k]).square().mean())
+    loss, _ = driven.training(Growth(), batch)
+    torch.testing.assert_close(loss, torch.stack(wanted).mean())
