@@ -14,7 +14,7 @@ from torch import Tensor
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.physics.pde import PDE, State
-from pelagos.preprocessing.physics.sphere_start import RandomFlow, SphereStart
+from pelagos.preprocessing.physics.sphere_start import RandomWinds, SphereStart
 from pelagos.preprocessing.physics.spherical_modes import SphericalModes, cached_modes, truncated
 from pelagos.preprocessing.physics.symmetry import Symmetries
 from pelagos.preprocessing.variables import Variable, known_variable
@@ -40,7 +40,7 @@ class ShallowWaterConfig(Config):
     """
 
     kind: Literal["shallow_water"] = "shallow_water"
-    start: SphereStart = RandomFlow()
+    start: SphereStart = RandomWinds()
     depth: float = Field(default=1e4, gt=0)
     radius: float = Field(default=6.37122e6, gt=0)
     rotation: float = Field(default=7.292e-5, ge=0)

@@ -17,7 +17,7 @@ from pelagos.preprocessing.physics.parameter import Positive, Range, draw
 from pelagos.preprocessing.physics.spherical_modes import SphericalModes
 
 
-class RandomFlow(Config):
+class RandomWinds(Config):
     """A random rotational flow: jets and eddies.
 
     Attributes:
@@ -97,4 +97,4 @@ class GalewskyJet(Config):
         return np.asarray(np.where(inside, self.speed / largest * np.exp(1 / width), 0.0))
 
 
-SphereStart = Annotated[RandomFlow | GalewskyJet, Field(discriminator="kind")]
+SphereStart = Annotated[RandomWinds | GalewskyJet, Field(discriminator="kind")]

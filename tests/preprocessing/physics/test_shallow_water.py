@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from pelagos.preprocessing.physics.pde import State
 from pelagos.preprocessing.physics.shallow_water import ShallowWater, ShallowWaterConfig
-from pelagos.preprocessing.physics.sphere_start import GalewskyJet, RandomFlow
+from pelagos.preprocessing.physics.sphere_start import GalewskyJet, RandomWinds
 from pelagos.preprocessing.physics.spherical_modes import SphericalModes
 
 SHAPE = (24, 48)
@@ -16,7 +16,7 @@ SHAPE = (24, 48)
 
 def random_flow(**options: float) -> tuple[ShallowWater, State]:
     equation = ShallowWaterConfig.model_validate(
-        {"start": RandomFlow(largest=3, speed=20.0), **options}
+        {"start": RandomWinds(largest=3, speed=20.0), **options}
     ).build()
     return equation, equation.initial(1, [0, 1], SHAPE)
 
