@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pelagos.evaluation.forecast_plan import ForecastStart
 from pelagos.models.constraints.constrained_step import ConstrainedStep
 from pelagos.models.context import Context, Signature
-from pelagos.models.noise import noise_columns, with_noise
+from pelagos.models.layers.noise import noise_columns, with_noise
 from pelagos.models.rollout import rollout
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.forecasting.ensemble import (

@@ -13,8 +13,8 @@ import xarray as xr
 
 from pelagos.evaluation.forecast_plan import ForecastPlan, ForecastStart, StartBatch, is_steady, lead_times
 from pelagos.evaluation.truth import as_forecast
+from pelagos.models.layers.noise import noise_columns
 from pelagos.models.networks.network import check_grid
-from pelagos.models.noise import noise_columns
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.forecasting.batch_forecast import BatchForecast, NetworkCall
 from pelagos.pipeline.forecasting.ensemble import BredStarts, EnsembleConfig, dropout_modules

@@ -19,8 +19,8 @@ import pelagos
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constrained_step import ConstrainedStep, Constraint
 from pelagos.models.context import Context, Signature, Sphere
+from pelagos.models.layers.noise import noise_names
 from pelagos.models.networks.network import NetworkConfig
-from pelagos.models.noise import noise_names
 from pelagos.pipeline.runs.model_checksum import DESCRIPTION, WEIGHTS, check_without_list
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.preprocessing.config import Config

@@ -13,8 +13,8 @@ from torch import nn
 from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.constraints.constrained_step import Constraint, check_order
 from pelagos.models.context import Signature
+from pelagos.models.layers.noise import noise_names
 from pelagos.models.networks.network import NetworkConfig, check_grid
-from pelagos.models.noise import noise_names
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs import run_inputs
 from pelagos.pipeline.runs.domain_fit import fit, learnt_time_scales, unit_text

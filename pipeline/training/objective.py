@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from pelagos.models.constraints.constrained_step import ConstrainedStep
 from pelagos.models.context import Context, Signature
 from pelagos.models.layers.device_constants import constant
+from pelagos.models.layers.noise import draw_noise, with_noise
 from pelagos.models.losses import Loss
-from pelagos.models.noise import draw_noise, with_noise
 from pelagos.models.rollout import InputHistory, rollout
 from pelagos.pipeline.runs.model_folder import context_of
 from pelagos.preprocessing.config import Config

@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from pelagos.models.context import Signature
 from pelagos.models.layers.conditioning import encode_conditions
-from pelagos.models.noise import draw_noise, noise_names, with_noise
+from pelagos.models.layers.noise import draw_noise, noise_names, with_noise
 
 SIGNATURE = Signature(("u",), ("u",), ("viscosity", *noise_names(3)))
 
