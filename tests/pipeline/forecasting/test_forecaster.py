@@ -263,21 +263,16 @@ def test_the_sides_of_a_region_come_from_a_wider_model_or_from_the_store(
     truth = read_truth(region, plan, region.variables)
     for name in ("density", "pressure"):
         found, wanted = (one[name].transpose("lead_time", ..., "y", "x").values for one in (made, truth))
-        assert found[..., 0, :] == pytest.approx(wanted[..., 0, :], rel=1e-5)
-        assert found[..., :, -1] == pytest.approx(wanted[..., :, -1], rel=1e-5)
+        # Scaling adds and takes away means of about 10 in single precision.
+        assert found[..., 0, :] == pytest.approx(wanted[..., 0, :], rel=1e-5, abs=2e-6)
+        assert found[..., :, -1] == pytest.approx(wanted[..., :, -1], rel=1e-5, abs=2e-6)
         assert found[0, ..., 1:-1, 1:-1] == pytest.approx(found[1, ..., 1:-1, 1:-1])  # it persists
 
     class Wider:
         """What a wider model says: the store's fields plus one."""
 
-        def __init__(self) -> None:
-            self.path, self.num_trajectories, self.num_times = (
-                region.path,
-                region.num_trajectories,
-                region.num_times,
-            )
-            self.variables, self.present, self.dates = region.variables, None, region.dates
-            self.times, self.dt, self.time_units = region.times, region.dt, region.time_units
+        def __getattr__(self, name: str) -> Any:
+            return getattr(region, name)
 
         def read(self, *place: int) -> Any:
             return region.read(*place) + 1
