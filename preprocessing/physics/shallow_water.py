@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.physics.pde import PDE, State
 from pelagos.preprocessing.physics.sphere_start import RandomWinds, SphereStart
@@ -155,6 +156,16 @@ class ShallowWater(PDE):
         if not math.isfinite(fastest + wind):
             return HOUR  # the simulation says that it is not finite
         return self.config.courant * self.config.radius / ((fastest + wind) * modes.degrees * HOUR)
+
+    def tangent(self, frames_NTCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor) -> Tensor:
+        """See PDE.tangent: modes of a square, of which a sphere has none.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            f"equation {self.kind}: refinement works in the modes of a periodic square, not on the sphere"
+        )
 
     def coarsen(self, fields_NCHW: Tensor, shape: tuple[int, int]) -> Tensor:
         """See PDE.coarsen: the harmonics that the coarser grid has."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.physics.pde import State
 from pelagos.preprocessing.physics.shallow_water import ShallowWater, ShallowWaterConfig
 from pelagos.preprocessing.physics.sphere_start import GalewskyJet, RandomWinds
@@ -100,3 +101,9 @@ def test_its_grid_is_the_whole_sphere(dtype: torch.dtype) -> None:
     assert grid.y[0] > 80
     state = equation.initial(0, [0], SHAPE, dtype)
     assert equation.propagate(state.fields, state.static, state.scalars, 1.0).dtype == dtype
+
+
+def test_modes_of_a_square_are_refused() -> None:
+    equation, state = random_flow()
+    with pytest.raises(ConfigError, match="modes of a periodic square, not on the sphere"):
+        equation.tangent(state.fields[:, None], state.static, state.scalars)
