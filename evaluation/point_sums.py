@@ -42,6 +42,8 @@ MOMENTS = (
 )
 """As `centred_moments` defines them; their weight is that of the sums."""
 STATISTICS = (*SUMS, *MAXIMA, *MOMENTS)
+_LINE = 1024
+"""Points of a line at most. Adding up the lanes of vector registers at its end takes as long as 50 points do."""
 
 
 def point_sums(forecast_NHW: Fields, truth_NHW: Fields, weights_HW: Floats, scales_N2: Floats) -> Floats:
@@ -54,8 +56,15 @@ def point_sums(forecast_NHW: Fields, truth_NHW: Fields, weights_HW: Floats, scal
         scales_N2: mean and deviation of each field, for the normalised errors.
     """
     out_NK = np.empty((len(forecast_NHW), len(STATISTICS)))
-    _reduce_fields(forecast_NHW, truth_NHW, np.ascontiguousarray(weights_HW), scales_N2, out_NK)
+    lines = len(weights_HW) // _rows_together(*weights_HW.shape)
+    fields = (one.reshape(len(one), lines, -1) for one in (forecast_NHW, truth_NHW))
+    _reduce_fields(*fields, np.ascontiguousarray(weights_HW.reshape(lines, -1)), scales_N2, out_NK)
     return out_NK
+
+
+def _rows_together(rows: int, columns: int) -> int:
+    """How many rows are summed as one line: several where they are short."""
+    return max(one for one in range(1, rows + 1) if rows % one == 0 and (one * columns <= _LINE or one == 1))
 
 
 def _compiled(function: Any) -> Any:
@@ -68,20 +77,23 @@ def _reduce_fields(
 ) -> None:
     num_rows, num_columns = weights_HW.shape
     error_W, largest = np.empty(num_columns), np.zeros(1)
+    p_W, t_W, w_W = np.empty(num_columns), np.empty(num_columns), np.empty(num_columns)
     # The bits of numbers that aren't negative are in the order of the numbers: a maximum of integers is compiled to
     # vector instructions, one of floats, which NaN puts in no order, is not.
     bits_W = error_W.view(np.int64)
     for n in range(len(p_NHW)):
         p_HW, t_HW, out_K = p_NHW[n], t_NHW[n], out_NK[n]
         out_K[:] = 0.0
-        # Sums are taken row by row: that of a million points would lose four digits to rounding.
+        # Sums are taken line by line: that of a million points would lose four digits to rounding.
         for y in range(num_rows):
-            _add(out_K, 0, _means(p_HW[y], t_HW[y], weights_HW[y]))
+            _clean(p_HW[y], t_HW[y], weights_HW[y], p_W, t_W, w_W)
+            _add(out_K, 0, _means(p_W, t_W, w_W))
         total = out_K[0] if out_K[0] > 0.0 else 1.0
         reference_p, reference_t = out_K[1] / total, out_K[2] / total
         most = np.int64(0)
         for y in range(num_rows):
-            p_W, t_W, w_W = p_HW[y], t_HW[y], weights_HW[y]
+            # Once for all loops over the line, which each would spend as long on it as on their sums.
+            _clean(p_HW[y], t_HW[y], weights_HW[y], p_W, t_W, w_W)
             _add(out_K, 3, _errors(p_W, t_W, w_W, error_W))
             most = max(most, _largest(bits_W))
             _add(out_K, 6, _products(p_W, t_W, w_W, scales_N2[n, 0]))
@@ -99,31 +111,34 @@ def _add(out_K: Floats, first: int, sums: tuple[float, ...]) -> None:
 
 
 @_compiled
-def _clean(p: float, t: float, w: float) -> tuple[float, float, float]:
-    """Forecast, truth and weight of a point: all zero where it doesn't count, NaN where the forecast failed."""
-    p, t = np.float64(p), np.float64(t)
-    valid = (t == t) & (w != 0.0)
-    p = p if abs(p) < np.inf else np.nan
-    return (p if valid else 0.0), (t if valid else 0.0), (w if valid else 0.0)
+def _clean(
+    from_p_W: Fields, from_t_W: Fields, from_w_W: Floats, p_W: Floats, t_W: Floats, w_W: Floats
+) -> None:
+    """Forecast, truth and weight of points: all zero where one doesn't count, NaN where the forecast failed."""
+    for x in range(len(w_W)):
+        p, t, w = np.float64(from_p_W[x]), np.float64(from_t_W[x]), from_w_W[x]
+        valid = (t == t) & (w != 0.0)
+        known = p if abs(p) < np.inf else np.nan
+        p_W[x] = known if valid else 0.0
+        t_W[x] = t if valid else 0.0
+        w_W[x] = w if valid else 0.0
 
 
 @_compiled
-def _means(p_W: Fields, t_W: Fields, w_W: Floats) -> tuple[float, ...]:
+def _means(p_W: Floats, t_W: Floats, w_W: Floats) -> tuple[float, ...]:
     total = sum_p = sum_t = 0.0
     for x in range(len(w_W)):
-        p, t, w = _clean(p_W[x], t_W[x], w_W[x])
-        total += w
-        sum_p += w * p
-        sum_t += w * t
+        total += w_W[x]
+        sum_p += w_W[x] * p_W[x]
+        sum_t += w_W[x] * t_W[x]
     return total, sum_p, sum_t
 
 
 @_compiled
-def _errors(p_W: Fields, t_W: Fields, w_W: Floats, error_W: Floats) -> tuple[float, ...]:
+def _errors(p_W: Floats, t_W: Floats, w_W: Floats, error_W: Floats) -> tuple[float, ...]:
     error = absolute = squared = 0.0
     for x in range(len(w_W)):
-        p, t, w = _clean(p_W[x], t_W[x], w_W[x])
-        e = p - t
+        w, e = w_W[x], p_W[x] - t_W[x]
         size, square = abs(e), e * e
         size = size if size == size else np.inf
         square = square if square == square else np.inf
@@ -143,10 +158,10 @@ def _largest(bits_W: Ints) -> np.int64:
 
 
 @_compiled
-def _products(p_W: Fields, t_W: Fields, w_W: Floats, mean: float) -> tuple[float, ...]:
+def _products(p_W: Floats, t_W: Floats, w_W: Floats, mean: float) -> tuple[float, ...]:
     size = pp = tt = pt = normalised = 0.0
     for x in range(len(w_W)):
-        p, t, w = _clean(p_W[x], t_W[x], w_W[x])
+        p, t, w = p_W[x], t_W[x], w_W[x]
         size += w * abs(t)
         pp += w * (p * p)
         tt += w * (t * t)
@@ -156,11 +171,10 @@ def _products(p_W: Fields, t_W: Fields, w_W: Floats, mean: float) -> tuple[float
 
 
 @_compiled
-def _deviations(p_W: Fields, t_W: Fields, w_W: Floats, mean_p: float, mean_t: float) -> tuple[float, ...]:
+def _deviations(p_W: Floats, t_W: Floats, w_W: Floats, mean_p: float, mean_t: float) -> tuple[float, ...]:
     sum_p = sum_t = pp = tt = pt = 0.0
     for x in range(len(w_W)):
-        p, t, w = _clean(p_W[x], t_W[x], w_W[x])
-        p, t = p - mean_p, t - mean_t
+        p, t, w = p_W[x] - mean_p, t_W[x] - mean_t, w_W[x]
         sum_p += w * p
         sum_t += w * t
         pp += w * (p * p)
