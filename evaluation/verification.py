@@ -68,7 +68,8 @@ class Evaluation:
         found = {}
         for name, kept in self.kept.items():
             if kept.sizes["quantity"]:
-                found[name] = ((kept["quantities"] - first) / scale.where(scale > 0)).to_dataset("quantity")
+                change = (kept["quantities"] - first) / scale.where(scale > 0)
+                found[name] = change.rename(thinned="lead_time").to_dataset("quantity")
         return found
 
     def spectra(self, group: str) -> dict[str, xr.DataArray]:

@@ -100,9 +100,12 @@ class ConventionScores:
         """Group -> the curves of `score_summary` over lead times, with intervals."""
         found: dict[str, dict[str, Any]] = {group: {} for group in self.statistics[method].groups}
         for definition in GROUP_SCORES:
-            score = compute_score(definition, self.statistics[method], self.counts)
-            for group, values in score.to_json()["groups"].items():
-                found[group][definition.name] = values["by_lead_time"]
+            for window in self.statistics[method].windows():
+                score = compute_score(definition, window, self.counts)
+                for group, values in score.to_json()["groups"].items():
+                    curve = found[group].setdefault(definition.name, {})
+                    for part, line in values["by_lead_time"].items():
+                        curve.setdefault(part, []).extend(line)
         return found
 
     def scores(self, method: str, definitions: Iterable[ScoreDefinition]) -> dict[str, Any]:

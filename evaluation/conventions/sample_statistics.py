@@ -1,6 +1,6 @@
 """Sample statistics: what is known of every forecast at every lead time, of which scores are functions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,9 @@ import numpy as np
 from pelagos.evaluation.forecast_schema import variables_by_group
 from pelagos.preprocessing.array_types import Flags, Floats
 from pelagos.preprocessing.errors import DataError
+
+WINDOW = 64
+"""Lead times of a window."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +52,13 @@ class SampleStatistics:
         if name not in self.arrays:
             raise DataError(f"the statistic {name!r} was not gathered; there are {', '.join(self.arrays)}")
         return self.arrays[name]
+
+    def windows(self) -> "Iterator[SampleStatistics]":
+        """The same in windows of lead times, since a thousand drawings of all would fill the memory."""
+        for first in range(0, len(self.lead_times), WINDOW):
+            leads = slice(first, first + WINDOW)
+            arrays = {name: array[:, leads] for name, array in self.arrays.items()}
+            yield SampleStatistics(arrays, self.group, self.lead_times[leads])
 
     def has(self, names: tuple[str, ...]) -> bool:
         """Whether all of these were gathered."""

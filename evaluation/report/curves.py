@@ -8,8 +8,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from pelagos.evaluation.conventions.score_reduction import over_samples
 from pelagos.evaluation.forecast_schema import LEAD_TIME
+from pelagos.evaluation.inference.estimate import interval
 from pelagos.evaluation.report.chart import Curve, Panel
+from pelagos.preprocessing.array_types import Floats
 
 Array = NDArray[np.float64]
 Methods = Mapping[str, xr.DataArray]
@@ -22,8 +25,11 @@ def lead_time_panels(
     log: bool,
     least_span: float = 0.0,
     horizons: Mapping[str, float] = MappingProxyType({}),
+    counts_BS: Floats | None = None,
 ) -> list[Panel]:
-    """One panel a group of (*samples, lead_time, [group]) arrays: median and middle half over samples.
+    """One panel a group of (*samples, lead_time, [group]) arrays: the median over samples and its interval.
+
+    Without counts of how often each sample is drawn, the middle half of the samples takes the interval's place.
 
     With log=True, the axes of all panels are logarithmic where all values are positive and those of one span more
     than a factor of 20. At its horizon, in the coordinate's units, a method gets an upright line.
@@ -34,7 +40,11 @@ def lead_time_panels(
     panels = []
     for group in _groups(methods):
         chosen = {name: _one_group(array, group) for name, array in methods.items()}
-        curves = [_median_curve(name, times, array) for name, array in chosen.items() if array is not None]
+        curves = [
+            _median_curve(name, times, array, counts_BS)
+            for name, array in chosen.items()
+            if array is not None
+        ]
         # Times may be shown in another unit than the coordinate's.
         factor = times[-1] / float(first[LEAD_TIME].values[-1])
         marks = {name: time * factor for name, time in horizons.items() if chosen.get(name) is not None}
@@ -48,15 +58,20 @@ def alike(panels: Sequence[Panel]) -> list[Panel]:
     return [replace(panel, log_y=can and any(_wide(one.curves) for one in panels)) for panel in panels]
 
 
-def spectrum_panels(methods: Methods, lead_times: Sequence[float] | None, x_label: str) -> list[Panel]:
-    """One panel a lead time of (*samples, lead_time, wavenumber) spectra: medians, without k = 0."""
+def spectrum_panels(
+    methods: Methods, lead_times: Sequence[float] | None, x_label: str, counts_BS: Floats | None = None
+) -> list[Panel]:
+    """One panel a lead time of (*samples, lead_time, wavenumber) spectra: medians, without k = 0.
+
+    With counts of how often each sample is drawn, medians have intervals.
+    """
     first = next(iter(methods.values()))
     positions = choose(first[LEAD_TIME].values, lead_times, 3)
     times, unit = readable_times(first)
     panels = []
     for position in positions:
         arrays = {name: array.isel({LEAD_TIME: position}) for name, array in methods.items()}
-        curves = [_spectrum(name, array) for name, array in arrays.items()]
+        curves = [_spectrum(name, array, counts_BS) for name, array in arrays.items()]
         # Ten orders of magnitude below the peak there is only rounding.
         floor = 1e-10 * max(float(np.nanmax(curve.y, initial=0.0)) for curve in curves)
         title = f"lead time {quantity(times[position], unit)}"
@@ -116,14 +131,25 @@ def _one_group(array: xr.DataArray, group: str) -> xr.DataArray | None:
     return array.sel(group=group) if group in array["group"].values else None
 
 
+def drawn_curve(name: str, x: Array, drawn_BX: Array) -> Curve:
+    """A curve of numbers that were drawn again and again, the first of all samples as they are."""
+    low, high = interval(drawn_BX[1:])
+    known = np.isfinite(drawn_BX[0])
+    # Where nothing can be drawn there is no interval, and half a ribbon would say that there is none elsewhere.
+    missing = bool(np.isnan(low[known]).any()) or not known.any()
+    return Curve(name, x, drawn_BX[0], *((None, None) if missing else (low, high)))
+
+
 def _samples(array: xr.DataArray, last: str) -> Array:
-    """(samples, last) values; a sample without any is left out."""
-    values = array.transpose(..., last).values.reshape(-1, array.sizes[last]).astype(np.float64)
-    return values[~np.isnan(values).all(axis=1)]
+    """(samples, last) values."""
+    return array.transpose(..., last).values.reshape(-1, array.sizes[last]).astype(np.float64)
 
 
-def _median_curve(name: str, times: Array, array: xr.DataArray) -> Curve:
+def _median_curve(name: str, times: Array, array: xr.DataArray, counts_BS: Floats | None) -> Curve:
     values = _samples(array, LEAD_TIME)
+    if counts_BS is not None:
+        return drawn_curve(name, times, over_samples(values, counts_BS, "median"))
+    values = values[~np.isnan(values).all(axis=1)]
     if len(values) == 0:
         return Curve(name, times, np.full(len(times), np.nan))
     # Order statistics: interpolating between a number and infinity is undefined.
@@ -133,11 +159,11 @@ def _median_curve(name: str, times: Array, array: xr.DataArray) -> Curve:
     return Curve(name, times, middle, *((low, high) if len(values) > 3 else (None, None)))
 
 
-def _spectrum(name: str, array: xr.DataArray) -> Curve:
+def _spectrum(name: str, array: xr.DataArray, counts_BS: Floats | None) -> Curve:
     values = _samples(array, "wavenumber")[:, 1:]
     wavenumber = array["wavenumber"].values[1:].astype(np.float64)
-    middle = np.median(values, axis=0) if len(values) else np.full(len(wavenumber), np.nan)
-    return Curve(name, wavenumber, middle)
+    once = np.ones((1, len(values))) if counts_BS is None else counts_BS
+    return drawn_curve(name, wavenumber, over_samples(values, once, "median"))
 
 
 def _binned(steps: NDArray[np.generic], losses: NDArray[np.generic], bins: int = 100) -> tuple[Array, Array]:

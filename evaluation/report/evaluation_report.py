@@ -22,25 +22,28 @@ from pelagos.evaluation.report.spectral_sections import band_panels, octave_pane
 from pelagos.evaluation.score_summary import describe_failures, describe_left_out
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation
+from pelagos.preprocessing.array_types import Floats
 
 _EMBEDDED = 1_000_000
 """Bytes of numbers up to which they are embedded in the page."""
 
 
-def evaluation_report(title: str, evaluation: Evaluation, facts: ReportFacts = NO_FACTS) -> Report:
-    """The report of one evaluation."""
+def evaluation_report(
+    title: str, evaluation: Evaluation, facts: ReportFacts = NO_FACTS, numbers: ScoreNumbers | None = None
+) -> Report:
+    """The report of one evaluation, whose numbers may have been made already."""
     about = evaluation.scores
     subtitle = (
         f"{about['dataset']}: {about['trajectories']} trajectories of split {about['split']},"
         f" {about['starts']} start(s) each, {len(about['lead_times'])} lead time(s)"
     )
     report = Report(title, subtitle, footer="Made by Pelagos.")
-    numbers = numbers_of(evaluation, facts.reach)
+    numbers = numbers or numbers_of(evaluation, facts.reach)
     add_scores(report, evaluation, numbers)
     if tests := run_tests(numbers):
         add_tests(report, tests)
     add_chosen(report, about)
-    add_physics(report, evaluation)
+    add_physics(report, evaluation, numbers)
     add_pictures(report, evaluation, numbers, facts)
     add_error_maps(report, evaluation)
     add_training(report, facts.training)
@@ -77,7 +80,7 @@ def add_scores(report: Report, evaluation: Evaluation, numbers: ScoreNumbers | N
 
 
 def _add_error_curves(report: Report, about: Mapping[str, Any], numbers: ScoreNumbers) -> None:
-    times, unit = readable_times(numbers.evaluation.truth["spectrum_sum"])
+    times, unit = readable_times(numbers.evaluation.truth["count"])
     horizons = {name: facts["horizon"] for name, facts in about["models"].items() if facts.get("horizon")}
     factor = times[-1] / about["lead_times"][-1]
     beyond = {name: time * factor for name, time in horizons.items() if time < about["lead_times"][-1]}
@@ -190,43 +193,54 @@ def _add_headline(report: Report, methods: Mapping[str, Mapping[str, Any]], numb
     report.table(["method", *columns, "failed forecasts"], rows, caption, lowest=columns)
 
 
-def add_physics(report: Report, evaluation: Evaluation) -> None:
+def add_physics(report: Report, evaluation: Evaluation, numbers: ScoreNumbers | None = None) -> None:
     """Add spectra of the fields and the drift of conserved quantities, where both are defined."""
     truth, grid = evaluation.truth, grid_of(evaluation.truth)
     # Neither a transform nor a mean over the domain makes sense of fields with holes,
     # and wavenumbers on a sphere need whole circles of latitude.
     if not bool(truth["complete"].all()) or (grid.kind == "latlon" and not grid.periodic[1]):
         return
-    report.section("Spectra and conservation")
+    report.section("Spectra and conservation", *_thinning(truth))
     if grid.kind == "cartesian" and not all(grid.even):
         report.text("There are no spectra: they need evenly spaced points, which regrid gives a store.")
+    counts = (numbers or numbers_of(evaluation)).scores.counts
     for group in dict.fromkeys(truth["group"].values.tolist()):
         if curves := _time_dependent(evaluation.spectra(group)):
-            caption = f"Energy spectrum of {group}; a blurred forecast lacks energy at high wavenumbers."
-            report.spectra(curves, caption)
-            _add_bands(report, evaluation, group)
+            caption = (
+                f"Energy spectrum of {group}: the median over forecasts, and its {100 * LEVEL:.0f} % interval. A"
+                " blurred forecast lacks energy at high wavenumbers."
+            )
+            report.spectra(curves, caption, counts_BS=counts)
+            _add_bands(report, evaluation, group, counts)
     if drifts := _time_dependent(evaluation.drifts):
         report.drift_curves(
             drifts,
-            "Change of domain means since the initial frame: the median over forecasts, and the middle half of them."
-            " What the equation conserves should stay at zero; what it dissipates or forces should follow the truth.",
+            "Change of domain means since the initial frame: the median over forecasts, and its"
+            f" {100 * LEVEL:.0f} % interval. What the equation conserves should stay at zero; what it dissipates or"
+            " forces should follow the truth.",
+            counts,
         )
 
 
-def _add_bands(report: Report, evaluation: Evaluation, group: str) -> None:
+def _thinning(truth: xr.Dataset) -> Iterator[str]:
+    taken, every = truth.sizes["thinned"], truth.sizes["lead_time"]
+    if taken < every:
+        yield f"Spectra and domain means were taken at {taken} of {every} lead times, spread evenly."
+
+
+def _add_bands(report: Report, evaluation: Evaluation, group: str, counts_BS: Floats) -> None:
     if evaluation.truth.sizes["lead_time"] < 2:
         return
-    grid = grid_of(evaluation.truth)
+    level = f"{100 * LEVEL:.0f} %"
     report.panels(
-        band_panels(evaluation.kept, group),
-        f"Error of {group} by band of wavenumbers, relative to the truth's root mean square there; at 1 nothing of the"
-        " band is forecast. Failed forecasts are left out.",
+        band_panels(evaluation.kept, group, counts_BS),
+        f"Error of {group} by band of wavenumbers, relative to the truth's root mean square there, with {level}"
+        " intervals; at 1 nothing of the band is forecast. Failed forecasts are left out.",
     )
-    resolved = min(grid.shape) // 2 if grid.kind == "cartesian" else grid.shape[1] // 2
     report.panels(
-        [octave_panel({TRUTH: evaluation.truth} | _time_dependent(evaluation.kept), group, resolved)],
-        f"Energy of {group} in the last resolved octave over that of the truth: below 1 a forecast is blurred, above 1"
-        " it is noisy. Failed forecasts are left out.",
+        [octave_panel({TRUTH: evaluation.truth} | _time_dependent(evaluation.kept), group, counts_BS)],
+        f"Energy of {group} in the last resolved octave over that of the truth, with {level} intervals: below 1 a"
+        " forecast is blurred, above 1 it is noisy. Failed forecasts are left out.",
     )
 
 
@@ -362,14 +376,25 @@ def add_numbers(report: Report, numbers: ScoreNumbers, files: Sequence[str] = ()
     """Add links to all numbers: to files beside the report, and in the page where they are not too many."""
     texts = {"csv": ("text/csv", numbers.csv()), "json": ("application/json", numbers.json())}
     links = {}
-    for kind, (media, content) in texts.items():
-        if len(content) <= _EMBEDDED:
+    for kind, (media, pieces) in texts.items():
+        content = _short(pieces)
+        if content is not None:
             data = base64.b64encode(content.encode()).decode()
             links[f"{kind.upper()}, in this page"] = f"data:{media};base64,{data}"
     report.section(
         "Numbers", "Every number with its interval, by method, region, field, score and lead time."
     )
     report.links({**links, **{f"`{name}`, beside this page": name for name in files}}, "numbers")
+
+
+def _short(pieces: Iterable[str]) -> str | None:
+    """The text of all pieces; None as soon as they are too long to embed."""
+    found = ""
+    for piece in pieces:
+        found += piece
+        if len(found) > _EMBEDDED:
+            return None
+    return found
 
 
 def _time_dependent(methods: Mapping[str, Any]) -> dict[str, Any]:

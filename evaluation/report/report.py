@@ -18,6 +18,7 @@ from pelagos.evaluation.report.chart import Panel, Styles, chart
 from pelagos.evaluation.report.field_grid import FieldFigure, map_row, northward
 from pelagos.evaluation.report.graticule import Canvas
 from pelagos.evaluation.report.stylesheet import STYLE
+from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.files.durable import write_bytes
 from pelagos.preprocessing.grid import Grid
 
@@ -102,10 +103,17 @@ class Report:
         """Add panels of curves side by side."""
         self._charts(panels, caption)
 
-    def drift_curves(self, drifts: Mapping[str, xr.Dataset], caption: str) -> None:
-        """Add conservation.drift over lead time, one panel a quantity, of the truth and of forecasts."""
+    def drift_curves(
+        self, drifts: Mapping[str, xr.Dataset], caption: str, counts_BS: Floats | None = None
+    ) -> None:
+        """Add conservation.drift over lead time, one panel a quantity, of the truth and of forecasts.
+
+        Medians with the middle half of the samples, or with intervals where it is known how often each is drawn.
+        """
         arrays = {name: drift.to_dataarray("group") for name, drift in drifts.items()}
-        panels = curves.lead_time_panels(arrays, "relative change", log=False, least_span=1e-4)
+        panels = curves.lead_time_panels(
+            arrays, "relative change", log=False, least_span=1e-4, counts_BS=counts_BS
+        )
         self._charts(panels, caption)
 
     def training_curves(
@@ -124,6 +132,7 @@ class Report:
         caption: str,
         lead_times: Sequence[float] | None = None,
         x_label: str = "wavenumber",
+        counts_BS: Floats | None = None,
     ) -> None:
         """Add energy spectra, one panel a lead time (by default the first, a middle one and the last).
 
@@ -132,8 +141,9 @@ class Report:
             caption: what to see.
             lead_times: those to show, in the coordinate's units.
             x_label: of the wavenumbers, with units.
+            counts_BS: how often each sample is drawn, for intervals of the medians.
         """
-        self._charts(curves.spectrum_panels(spectra, lead_times, x_label), caption)
+        self._charts(curves.spectrum_panels(spectra, lead_times, x_label, counts_BS), caption)
 
     def fields(
         self,

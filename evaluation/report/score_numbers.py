@@ -6,9 +6,10 @@ Shapes: S samples, L lead times, V variables, G variable groups, B drawings of s
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from pelagos.evaluation.streaming.kept_statistics import sample_axes, sample_sta
 from pelagos.evaluation.streaming.region import WHOLE
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation
+from pelagos.preprocessing.array_types import Floats
 
 CURVES = (
     RELATIVE_CURVE,
@@ -104,46 +106,39 @@ class ScoreNumbers:
                 found.setdefault(one.field, []).append(estimate)
         return found
 
-    def numbers(self, method: str) -> list[ScoreNumber]:
+    def numbers(self, method: str) -> Iterator[ScoreNumber]:
         """All numbers of a method."""
-        return self._numbers[method]
+        for lines in self._lines[method]:
+            yield from lines.numbers(method)
 
     @cached_property
-    def _numbers(self) -> dict[str, list[ScoreNumber]]:
-        found: dict[str, list[ScoreNumber]] = {method: [] for method in self.evaluation.methods}
+    def _lines(self) -> dict[str, list["_Lines"]]:
+        found: dict[str, list[_Lines]] = {method: [] for method in self.evaluation.methods}
         for region in self.evaluation.kept[self.evaluation.methods[0]]["region"].values.tolist():
             if region == EQUAL:  # of a convention alone, whose scores stand in scores.json
                 continue
             scores = self.scores if region == WHOLE else self._over(region)
             for method in found:
-                found[method] += list(self._of(scores, method, region))
+                found[method] += self._of(scores, method, region)
         return found
 
-    def _of(self, scores: ConventionScores, method: str, region: str) -> Iterator[ScoreNumber]:
+    def _of(self, scores: ConventionScores, method: str, region: str) -> Iterator["_Lines"]:
         statistics = scores.statistics[method]
         for one in HEADLINE:
             estimate = compute_score(one, statistics, scores.counts).estimate()
             shown = (estimate.value, estimate.low, estimate.high, estimate.n, estimate.failed)
-            yield ScoreNumber(method, region, "all", one.name, "1", None, *shown)
+            yield _Lines(region, one.name, ("all",), ("1",), (None,), np.array(shown).reshape(1, 1, 5))
         for one in CURVES:
-            score = compute_score(one, statistics, scores.counts)
-            low, high = interval(score.by_group[1:])
-            for place, group in enumerate(score.groups):
-                units = self.units(group) if one.name in ("rmse", "bias") else "1"
-                for lead, time in enumerate(score.lead_times.tolist()):
-                    yield ScoreNumber(
-                        method,
-                        region,
-                        group,
-                        one.name,
-                        units,
-                        time,
-                        float(score.by_group[0, lead, place]),
-                        float(low[lead, place]),
-                        float(high[lead, place]),
-                        int(score.defined[:, lead, place].sum()),
-                        int(score.failed[:, lead, place].sum()),
-                    )
+            parts = []
+            for window in statistics.windows():
+                score = compute_score(one, window, scores.counts)
+                low, high = interval(score.by_group[1:])
+                counts = score.defined.sum(axis=0), score.failed.sum(axis=0)
+                parts.append(np.stack([score.by_group[0], low, high, *counts], axis=-1))
+            groups, scaled = score.groups, one.name in ("rmse", "bias")
+            units = tuple(self.units(group) if scaled else "1" for group in groups)
+            times = tuple(statistics.lead_times.tolist())
+            yield _Lines(region, one.name, groups, units, times, np.concatenate(parts))
 
     def units(self, group: str) -> str:
         """The units of a variable group."""
@@ -156,16 +151,56 @@ class ScoreNumbers:
         statistics = {name: sample_statistics(kept[name], region) for name in self.evaluation.methods}
         return ConventionScores.of(statistics, *sample_axes(kept[TRUTH]), self.reach)
 
-    def csv(self) -> str:
-        """All numbers as comma-separated values, a line each."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(ScoreNumber.__annotations__)
-        for method in self.evaluation.methods:
-            writer.writerows(list(asdict(one).values()) for one in self.numbers(method))
-        return buffer.getvalue()
+    def csv(self) -> Iterator[str]:
+        """All numbers as comma-separated values, in pieces of many lines."""
+        for rows in self._pieces(header=True):
+            buffer = io.StringIO()
+            csv.writer(buffer, lineterminator="\n").writerows(rows)
+            yield buffer.getvalue()
 
-    def json(self) -> str:
-        """All numbers as JSON, null for those that it has none for."""
-        rows = [asdict(one) for method in self.evaluation.methods for one in self.numbers(method)]
-        return json.dumps(json_values(rows), indent=1, allow_nan=False)
+    def json(self) -> Iterator[str]:
+        """All numbers as JSON in pieces, null for those that it has none for."""
+        opening = "["
+        for rows in self._pieces():
+            records = (dict(zip(ScoreNumber.__annotations__, json_values(row), strict=True)) for row in rows)
+            texts = [json.dumps(one, indent=1, allow_nan=False).replace("\n", "\n ") for one in records]
+            yield opening + "\n " + ",\n ".join(texts)
+            opening = ","
+        yield "\n]" if opening == "," else "[]"
+
+    def _pieces(self, *, header: bool = False) -> Iterator[list[Sequence[Any]]]:
+        """Rows, of which no more are in memory at a time than one score has."""
+        if header:
+            yield [list(ScoreNumber.__annotations__)]
+        for method, several in self._lines.items():
+            for lines in several:
+                yield [list(asdict(one).values()) for one in lines.numbers(method)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Lines:
+    """One score of some groups and lead times: a long forecast has so many numbers that each cannot be an object.
+
+    Attributes:
+        region: that it is taken over.
+        score: its name.
+        groups: the variable groups.
+        units: of each group.
+        lead_times: None for the mean over them.
+        values: (L, G, 5) value, low, high, forecasts, failed.
+    """
+
+    region: str
+    score: str
+    groups: tuple[str, ...]
+    units: tuple[str, ...]
+    lead_times: tuple[float | None, ...]
+    values: Floats
+
+    def numbers(self, method: str) -> Iterator[ScoreNumber]:
+        """The numbers, lead time by lead time of each group."""
+        for place, (group, units) in enumerate(zip(self.groups, self.units, strict=True)):
+            for time, row in zip(self.lead_times, self.values[:, place].tolist(), strict=True):
+                value, low, high, number, failed = row
+                about = method, self.region, group, self.score, units, time
+                yield ScoreNumber(*about, value, low, high, int(number), int(failed))

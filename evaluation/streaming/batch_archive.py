@@ -20,7 +20,7 @@ from pelagos.evaluation.streaming.score_plan import PlanPart, ScorePlan
 from pelagos.evaluation.streaming.score_state import ScoreState, arrays_of
 from pelagos.preprocessing.files import durable
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class BatchArchive:
             found = json.loads(record.read_bytes())
         except ValueError:
             return False  # damaged: the batch is scored again
-        if not isinstance(found, dict) or found.get("digest") != self.digest:
+        if not isinstance(found, dict) or (found.get("digest"), found.get("format")) != (self.digest, FORMAT):
             return False
         return all(self._is_whole(name, crc) for name, crc in found["files"].items())
 
@@ -65,7 +65,7 @@ class BatchArchive:
             file = self.path / f"{batch.number:05d}-{number:05d}.safetensors"
             durable.write_bytes(file, _content(states))
             files[file.name] = durable.crc32c(file)
-        durable.write_json(record, {"digest": self.digest, "files": files})
+        durable.write_json(record, {"format": FORMAT, "digest": self.digest, "files": files})
 
     def merged(self, method: str) -> ScoreState:
         """The scores of all batches together.

@@ -5,7 +5,7 @@ What each number means, and how scores are made of them: `point_sums`, `frame_sp
 Shapes: B forecasts of a batch, V variables, H rows, W columns, R regions, K statistics.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from pelagos.evaluation.conservation import density_arrays, domain_means
 from pelagos.evaluation.frame_sums.extra_sums import Spectra
 from pelagos.evaluation.frame_sums.spectral_sums import STATISTICS as SPECTRAL
 from pelagos.evaluation.point_sums import point_sums
-from pelagos.evaluation.streaming.frame_spectra import FrameSpectra, Modes
+from pelagos.evaluation.streaming.frame_spectra import Modes
 from pelagos.evaluation.streaming.score_plan import BINS, REACH, TRUTH, PlanPart, ScorePlan
 from pelagos.evaluation.streaming.score_state import ScoreState
 from pelagos.preprocessing.array_types import Flags, Floats, Ints
@@ -38,12 +38,24 @@ class BatchScores:
         self._started_BVHW = None if self._complete_B.all() else _forecastable(plan, holes)
         self.states: dict[str, ScoreState] = {}
         # Persistence gives the same frame at every lead time.
-        self._known_quantities: dict[str, tuple[Fields, Floats]] = {}
-        self._known_modes: dict[str, tuple[Fields, Modes]] = {}
+        self._known: dict[tuple[str, str], tuple[Fields, NDArray[Any]]] = {}
+        self._positions = {method: plan.positions(method) for method in plan.methods}
+        count = samples.stop - samples.start
+        self._scales = {
+            method: np.tile(plan.scales[positions], (count, 1))
+            for method, positions in self._positions.items()
+        }
+        # Of the part's lead times, the places among those shown and those thinned.
+        self._shown: dict[int, int] = {}
+        self._thinned: dict[int, int] = {}
 
     def begin(self, leads: slice) -> None:
         """Allocate the states for a part of the lead times."""
         part = PlanPart(self._samples, leads)
+        self._shown, self._thinned = (
+            {lead: place for place, lead in enumerate(positions.tolist())}
+            for positions in (self._plan.shown_in(part), self._plan.thinned_in(part))
+        )
         self.states = {
             name: ScoreState.empty(self._plan, name, part) for name in (TRUTH, *self._plan.methods)
         }
@@ -76,7 +88,7 @@ class BatchScores:
         state = self.states[TRUTH]
         row = lead - state.part.leads.start
         state.arrays["count"][:, row] = _count(truth_BVHW)
-        modes = None if self._plan.spectra is None else self._plan.spectra.modes(_flat(truth_BVHW))
+        modes = self._modes(TRUTH, lead, truth_BVHW)
         self._add_any(TRUTH, lead, truth_BVHW, truth_BVHW, modes)
         return modes
 
@@ -90,7 +102,7 @@ class BatchScores:
         truth_modes: Modes | None,
         climatology_BVHW: Fields | None,
     ) -> None:
-        state, positions = self.states[method], self._plan.positions(method)
+        state, positions = self.states[method], self._positions[method]
         row = lead - state.part.leads.start
         t_BVHW = _chosen(scored_BVHW, positions)
         if method in NEVER_FORECAST:
@@ -99,17 +111,17 @@ class BatchScores:
             state.arrays["left_out"][:, row] = _count(truth_BVHW)[:, positions] - _count(t_BVHW)
         self._add_points(state, row, p_BVHW, t_BVHW)
         self._add_maps(state, lead, p_BVHW, t_BVHW)
-        modes, spectra = None, None
-        if self._plan.spectra is not None and truth_modes is not None:
-            modes = self._modes(method, self._plan.spectra, p_BVHW)
+        modes, spectra = self._modes(method, lead, p_BVHW), None
+        if self._plan.spectra is not None and modes is not None and truth_modes is not None:
             shape = (len(p_BVHW), -1, *truth_modes.shape[1:])
             own_modes = _flat(_chosen(truth_modes.reshape(shape), positions))
-            energies = self._plan.spectra.energy(modes - own_modes)
-            energy = energies.reshape(*p_BVHW.shape[:2], -1)
+            energies = self._plan.spectra.energy(modes, own_modes)
             if self._plan.extra.wants(SPECTRAL):
                 own, of_truth = (self._plan.spectra.energy(one) for one in (modes, own_modes))
                 spectra = Spectra(own, of_truth, energies)
-            _add_spectra(state, row, "error_spectrum", energy)
+            if lead in self._thinned:
+                energy = energies.reshape(*p_BVHW.shape[:2], -1)
+                self._add_spectra(state, self._thinned[lead], "error_", energy)
         if self._plan.extra.width:
             normal = None if climatology_BVHW is None else _chosen(climatology_BVHW, positions)
             state.arrays["extra"][:, row] = self._plan.extra.gather(
@@ -118,7 +130,7 @@ class BatchScores:
         self._add_any(method, lead, p_BVHW, t_BVHW, modes)
 
     def _add_points(self, state: ScoreState, row: int, p_BVHW: Fields, t_BVHW: Fields) -> None:
-        scales = np.tile(self._plan.scales[self._plan.positions(state.method)], (len(p_BVHW), 1))
+        scales = self._scales[state.method]
         for number, region in enumerate(self._plan.regions):
             box = (slice(None), region.rows, region.columns)
             p, t = (np.ascontiguousarray(_flat(fields)[box]) for fields in (p_BVHW, t_BVHW))
@@ -126,53 +138,70 @@ class BatchScores:
             state.arrays["points"][:, row, number] = sums.reshape(*p_BVHW.shape[:2], -1)
 
     def _add_maps(self, state: ScoreState, lead: int, p_BVHW: Fields, t_BVHW: Fields) -> None:
-        for number in np.flatnonzero(self._plan.shown_in(state.part) == lead).tolist():
-            valid = ~np.isnan(t_BVHW)
-            error = np.where(np.isfinite(p_BVHW), p_BVHW, np.nan).astype(np.float64) - t_BVHW
-            square = np.where(np.isnan(error), np.inf, error**2)
-            for which, values in enumerate((np.ones(1), error, square)):
-                state.arrays["maps"][number, :, which] = np.where(valid, values, 0.0).sum(axis=0)
+        if lead not in self._shown:
+            return
+        valid = ~np.isnan(t_BVHW)
+        error = np.where(np.isfinite(p_BVHW), p_BVHW, np.nan).astype(np.float64) - t_BVHW
+        square = np.where(np.isnan(error), np.inf, error**2)
+        for which, values in enumerate((np.ones(1), error, square)):
+            state.arrays["maps"][self._shown[lead], :, which] = np.where(valid, values, 0.0).sum(axis=0)
 
     def _add_any(self, method: str, lead: int, fields: Fields, t_BVHW: Fields, modes: Modes | None) -> None:
         """What is kept of the truth and of forecasts alike."""
         state = self.states[method]
-        row = lead - state.part.leads.start
-        shown = np.flatnonzero(self._plan.shown_in(state.part) == lead).tolist()
-        state.arrays["quantities"][:, row] = self._quantities(method, fields)
+        state.done[:, lead - state.part.leads.start] = True
+        if lead in self._shown:
+            for picture in state.arrays["pictures"]:
+                picture[self._shown[lead]] = fields[self._plan.pictured - state.part.samples.start]
+        if lead not in self._thinned:
+            return
+        row = self._thinned[lead]
+        state.arrays["quantities"][:, row] = self._once(
+            "quantities", method, fields, lambda: self._quantities(method, fields)
+        )
         scales = self._plan.scales[self._plan.positions(method)]
         _count_bins(
             fields, t_BVHW, scales[:, 0], BINS / (2 * REACH * scales[:, 1]), state.arrays["histogram"][row]
         )
-        if self._plan.spectra is not None and modes is not None:
-            energy = self._plan.spectra.energy(modes).reshape(*fields.shape[:2], -1)
-            _add_spectra(state, row, "spectrum", energy)
-            for number in shown:
-                state.arrays["spectra"][:, number] = energy
-        for number in shown:
-            for picture in state.arrays["pictures"]:
-                picture[number] = fields[self._plan.pictured - state.part.samples.start]
-        state.done[:, row] = True
+        if (transform := self._plan.spectra) is not None and modes is not None:
+            energy = self._once("energy", method, fields, lambda: transform.energy(modes))
+            energy = energy.reshape(*fields.shape[:2], -1)
+            self._add_spectra(state, row, "", energy)
+            if lead in self._shown:
+                state.arrays["spectra"][:, self._shown[lead]] = energy
+
+    def _add_spectra(self, state: ScoreState, row: int, prefix: str, energy_BVK: Floats) -> None:
+        """Keep the energy of each band, and add up and count those spectra that are of numbers."""
+        whole = np.asarray(np.isfinite(energy_BVK).all(axis=-1, keepdims=True))
+        for place, (first, behind) in enumerate(self._plan.bands):
+            energy_BV = energy_BVK[..., first:behind].sum(axis=-1)
+            state.arrays[f"{prefix}bands"][:, row, :, place] = np.where(whole[..., 0], energy_BV, np.nan)
+        state.arrays[f"{prefix}spectrum_sum"][row] = np.where(whole, energy_BVK, 0.0).sum(axis=0)
+        state.arrays[f"{prefix}spectrum_count"][row] = whole[..., 0].sum(axis=0)
 
     def _quantities(self, method: str, fields: Fields) -> Floats:
-        """(B, Q) the domain's means; of a frame that is given again, those of the last time."""
-        known = self._known_quantities.get(method)
-        if known is not None and known[0] is fields:
-            return known[1]
+        """(B, Q) the domain's means."""
         densities = self._densities(method, fields)
         means = np.empty((len(fields), len(densities)))
         for number, density_BHW in enumerate(densities):
             means[:, number] = self._means(density_BHW)
-        self._known_quantities[method] = fields, means
         return means
 
-    def _modes(self, method: str, transform: FrameSpectra, fields: Fields) -> Modes:
-        """The modes of a frame; of one that is given again, those of the last time."""
-        known = self._known_modes.get(method)
+    def _modes(self, method: str, lead: int, fields: Fields) -> Modes | None:
+        """The modes of a frame, where anything is made of them at this lead time."""
+        transform = self._plan.spectra
+        if transform is None or not (lead in self._thinned or self._plan.extra.wants(SPECTRAL)):
+            return None
+        return self._once("modes", method, fields, lambda: transform.modes(_flat(fields)))
+
+    def _once(self, what: str, method: str, fields: Fields, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """What is made of a frame; of one that is given again, what was made the last time."""
+        known = self._known.get((what, method))
         if known is not None and known[0] is fields:
             return known[1]
-        modes = transform.modes(_flat(fields))
-        self._known_modes[method] = fields, modes
-        return modes
+        made = make()
+        self._known[what, method] = fields, made
+        return made
 
     def _densities(self, method: str, fields: Fields) -> list[Fields]:
         names = self._plan.variables_of(method)
@@ -206,15 +235,21 @@ def _flat(values: NDArray[Any]) -> NDArray[Any]:
 
 def _count(fields_BVHW: Fields) -> Ints:
     """(B, V) how many points have a value."""
-    counts: Ints = (~np.isnan(fields_BVHW)).sum(axis=(-2, -1))
+    counts = np.zeros(fields_BVHW.shape[:2], np.int64)
+    _count_values(fields_BVHW, counts)
     return counts
 
 
-def _add_spectra(state: ScoreState, row: int, name: str, energy_BVK: Floats) -> None:
-    """Add those spectra that are of numbers, and count them."""
-    whole = np.asarray(np.isfinite(energy_BVK).all(axis=-1, keepdims=True))
-    state.arrays[f"{name}_sum"][row] = np.where(whole, energy_BVK, 0.0).sum(axis=0)
-    state.arrays[f"{name}_count"][row] = whole[..., 0].sum(axis=0)
+@compiled
+def _count_values(fields_BVHW: Fields, out_BV: Ints) -> None:
+    batch, variables, rows, columns = fields_BVHW.shape
+    for b in range(batch):
+        for v in range(variables):
+            for y in range(rows):
+                row, there = fields_BVHW[b, v, y], np.int64(0)
+                for x in range(columns):
+                    there += np.int64(row[x] == row[x])
+                out_BV[b, v] += there
 
 
 @compiled

@@ -53,12 +53,16 @@ class FrameSpectra:
             modes = fft.dct(modes, type=2, norm="ortho", axis=axis) / np.sqrt(modes.shape[axis])
         return fft.rfftn(modes, axes=self.fourier, norm="forward") if self.fourier else modes
 
-    def energy(self, modes: Modes) -> Floats:
-        """(N, K) energy of each field; NaN where a value is missing or isn't a number."""
+    def energy(self, modes: Modes, others: Modes | None = None) -> Floats:
+        """(N, K) energy of each field, or of its difference from another; NaN where a value isn't a number."""
         out_NK = np.zeros((len(modes), len(self.wavenumbers)))
-        parts = np.ascontiguousarray(modes).view(np.float64).reshape(len(modes), self.shells.size, -1)
-        _add_energy(parts, self.shells.ravel(), self.factors.ravel(), out_NK)
+        parts, less = (self._parts(one) for one in (modes, modes if others is None else others))
+        _add_energy(parts, less, others is not None, self.shells.ravel(), self.factors.ravel(), out_NK)
         return out_NK
+
+    def _parts(self, modes: Modes) -> Floats:
+        """(N, modes, real and imaginary part)."""
+        return np.ascontiguousarray(modes).view(np.float64).reshape(len(modes), self.shells.size, -1)
 
 
 def has_spectra(grid: Grid) -> bool:
@@ -104,11 +108,19 @@ def _along(values: Floats, axis: int) -> Floats:
 
 
 @compiled
-def _add_energy(parts_NMP: Floats, shells_M: NDArray[np.intp], factors_M: Floats, out_NK: Floats) -> None:
-    """Add the squares of each mode's real and imaginary parts to its shell."""
+def _add_energy(
+    parts_NMP: Floats,
+    less_NMP: Floats,
+    apart: bool,
+    shells_M: NDArray[np.intp],
+    factors_M: Floats,
+    out_NK: Floats,
+) -> None:
+    """Add the squares of each mode's parts to its shell, of differences where other modes are taken away."""
     for n in range(len(parts_NMP)):
         for m in range(len(shells_M)):
             square = 0.0
             for part in range(parts_NMP.shape[2]):
-                square += parts_NMP[n, m, part] ** 2
+                value = parts_NMP[n, m, part] - less_NMP[n, m, part] if apart else parts_NMP[n, m, part]
+                square += value**2
             out_NK[n, shells_M[m]] += factors_M[m] * square

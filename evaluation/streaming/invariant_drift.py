@@ -31,7 +31,7 @@ def invariant_drift(
             name: _by_sample(abs(kept[name]["quantities"].sel(quantity=quantity) - start))
             for name in (method, TRUTH)
         }
-        sizes_S1 = _by_sample(size.expand_dims(lead_time=1))
+        sizes_S1 = _by_sample(size.expand_dims(thinned=1))
         relative = changes[method] / np.where(sizes_S1 > 0, sizes_S1, np.nan)
         found[quantity] = {
             "units": quantity_units(quantity, units, plan.grid.units),
@@ -54,5 +54,5 @@ def _estimate(changes_SL: Floats, counts_BS: Floats, failed_S: Flags) -> dict[st
 def _by_sample(array: xr.DataArray) -> Floats:
     """(S, L)."""
     dims = [dim for dim in SAMPLES if dim in array.dims]
-    values = array.transpose(*dims, "lead_time").values
+    values = array.transpose(*dims, "thinned").values
     return np.asarray(values.reshape(-1, values.shape[-1]), np.float64)

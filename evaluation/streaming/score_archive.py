@@ -24,7 +24,8 @@ from pelagos.preprocessing.errors import MissingFileError
 from pelagos.preprocessing.files.durable import sync_directory, sync_tree
 from pelagos.preprocessing.store import checksum_list
 
-FORMAT = 1
+FORMAT = 2
+"""1 had spectra, invariants and histograms at all lead times."""
 
 
 def labelled(state: ScoreState, time_units: str) -> xr.Dataset:
@@ -62,6 +63,7 @@ def _coordinates(state: ScoreState, time_units: str) -> dict[str, Any]:
         **samples,
         LEAD_TIME: (LEAD_TIME, plan.lead_times, time),
         "shown": ("shown", plan.lead_times[plan.shown], time),
+        "thinned": ("thinned", plan.lead_times[plan.thinned], time),
         "variable": [variable.key for variable in variables],
         "group": ("variable", np.array([variable.score_group for variable in variables], dtype=str)),
         "units": ("variable", np.array([variable.units for variable in variables], dtype=str)),
@@ -69,6 +71,8 @@ def _coordinates(state: ScoreState, time_units: str) -> dict[str, Any]:
         "std": ("variable", plan.scales[positions, 1]),
         "bin_low": ("bin", edges[:-1], {"units": "std", "long_name": "beyond the mean"}),
         "bin_high": ("bin", edges[1:], {"units": "std", "long_name": "beyond the mean"}),
+        "band_first": ("band", np.array([first for first, _ in plan.bands], np.int64)),
+        "band_last": ("band", np.array([behind - 1 for _, behind in plan.bands], np.int64)),
         "wavenumber": plan.spectra.wavenumbers if plan.spectra else np.empty(0),
         "quantity": np.array(plan.quantities_of(method), dtype=str),
         "y": ("y", grid.y, {"units": grid.units}),
@@ -115,10 +119,11 @@ def write_scores(
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
-    """The attributes of an archive; empty where there is none."""
+    """The attributes of an archive; empty where there is none, or one of another format."""
     if not path.is_dir():
         return {}
-    return dict(zarr.open_group(path, mode="r").attrs)
+    found = dict(zarr.open_group(path, mode="r").attrs)
+    return found if found.get("format") == FORMAT else {}
 
 
 def read_scores(path: Path) -> dict[str, xr.Dataset]:
@@ -126,15 +131,16 @@ def read_scores(path: Path) -> dict[str, xr.Dataset]:
 
     Raises:
         DamagedFileError: a file is not as it was written.
-        MissingFileError: there is no archive.
+        MissingFileError: there is no archive, or one of another format.
     """
     if not path.is_dir():
         raise MissingFileError(f"{path}: no scores; `pelagos evaluate` writes them")
     checksum_list.verify_list(path, closed=True)
-    methods = read_attributes(path)["methods"]
+    if not (about := read_attributes(path)):
+        raise MissingFileError(f"{path}: scores in the format of another version of Pelagos; evaluate again")
     return {
         name: _with_texts(xr.open_zarr(path, group=name, chunks=None, decode_timedelta=False))
-        for name in methods
+        for name in about["methods"]
     }
 
 

@@ -7,13 +7,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from pelagos.evaluation.conservation import quantity_names
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartBatch, lead_times
-from pelagos.evaluation.frame_sums.extra_sums import ExtraSums
+from pelagos.evaluation.frame_sums.extra_sums import ExtraSums, resolved
 from pelagos.evaluation.frame_sums.rain_sums import RainSums
 from pelagos.evaluation.point_sums import STATISTICS
 from pelagos.evaluation.streaming.chosen_scores import HEADLINE_ALONE, ChosenScores
@@ -31,6 +32,10 @@ BINS = 64
 REACH = 8.0
 SHOWN = 5
 """Lead times at most of which maps, pictures and the spectra of each sample are kept."""
+THINNED = 64
+"""Lead times at most at which spectra, invariants and histograms are taken: they cost more than all errors together."""
+BAND_EDGES = (1, 4, 12)
+"""PDEBench's bands of wavenumbers: from 1, from 4 and from 12 on."""
 MAPS = ("weight", "error", "squared_error")
 
 
@@ -133,9 +138,33 @@ class ScorePlan:
         return np.unique(np.rint(np.linspace(0, count - 1, min(SHOWN, count))).astype(np.int64))
 
     @cached_property
+    def thinned(self) -> Ints:
+        """Positions of the lead times of which there are spectra, invariants and histograms: all, or spread evenly.
+
+        Those shown are among them.
+        """
+        count = len(self.lead_times)
+        # The first and the last are shown as well, so that this many and the others shown are `THINNED` at most.
+        spread = THINNED - SHOWN + 2 if count > THINNED else count
+        evenly = np.rint(np.linspace(0, count - 1, spread)).astype(np.int64)
+        return np.union1d(evenly, self.shown)
+
+    @cached_property
     def spectra(self) -> FrameSpectra | None:
         """The transform of the grid; None where it has no wavenumbers."""
-        return FrameSpectra.of(self.grid)
+        return (
+            SphereSpectra.on(self.grid) if self.chosen.spectra == "spherical" else FrameSpectra.of(self.grid)
+        )
+
+    @cached_property
+    def bands(self) -> tuple[tuple[int, int], ...]:
+        """First wavenumber of each band and the one behind its last; at the end the last octave of all axes."""
+        if self.spectra is None:
+            return ()
+        count = len(self.spectra.wavenumbers)
+        last = min(resolved(self.grid), count - 1)
+        bounds = [*(edge for edge in BAND_EDGES if edge < count), count]
+        return *pairwise(bounds), (last // 2 + 1, last + 1)
 
     @cached_property
     def extra(self) -> ExtraSums:
@@ -165,12 +194,14 @@ class ScorePlan:
             "sample": part.samples.stop - part.samples.start,
             "lead_time": part.leads.stop - part.leads.start,
             "shown": len(self.shown_in(part)),
+            "thinned": len(self.thinned_in(part)),
             "picture": int(part.samples.start <= self.pictured < part.samples.stop),
             "region": len(self.regions),
             "variable": len(self.variables_of(method)),
             "statistic": len(STATISTICS),
             "entry": self.extra.width,
             "wavenumber": len(self.spectra.wavenumbers) if self.spectra else 0,
+            "band": len(self.bands),
             "quantity": len(self.quantities_of(method)),
             "bin": BINS + 2,
             "map": len(MAPS),
@@ -180,5 +211,13 @@ class ScorePlan:
 
     def shown_in(self, part: PlanPart) -> Ints:
         """Those of the shown lead times that are in a part."""
-        inside: Ints = self.shown[(self.shown >= part.leads.start) & (self.shown < part.leads.stop)]
-        return inside
+        return _inside(self.shown, part.leads)
+
+    def thinned_in(self, part: PlanPart) -> Ints:
+        """Those of the thinned lead times that are in a part."""
+        return _inside(self.thinned, part.leads)
+
+
+def _inside(positions: Ints, leads: slice) -> Ints:
+    inside: Ints = positions[(positions >= leads.start) & (positions < leads.stop)]
+    return inside

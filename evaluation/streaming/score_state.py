@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pelagos.evaluation.streaming.score_plan import TRUTH, PlanPart, ScorePlan
-from pelagos.preprocessing.array_types import Flags
+from pelagos.preprocessing.array_types import Flags, Ints
 from pelagos.preprocessing.errors import DataError
 
 
@@ -26,13 +26,16 @@ class Kept(NamedTuple):
 BOTH: Mapping[str, Kept] = {
     # Which forecasts are in it.
     "done": Kept(("sample", "lead_time"), np.bool_),
-    "quantities": Kept(("sample", "lead_time", "quantity"), np.float64),
-    # Of each sample at a few lead times, and at all of them summed over those samples that have one.
+    # At no more lead times than curves need: see `ScorePlan.thinned`.
+    "quantities": Kept(("sample", "thinned", "quantity"), np.float64),
+    # Of each sample at a few lead times, and at more of them summed over those samples that have one.
     "spectra": Kept(("sample", "shown", "variable", "wavenumber"), np.float64),
-    "spectrum_sum": Kept(("lead_time", "variable", "wavenumber"), np.float64),
-    "spectrum_count": Kept(("lead_time", "variable"), np.int64),
+    "spectrum_sum": Kept(("thinned", "variable", "wavenumber"), np.float64),
+    "spectrum_count": Kept(("thinned", "variable"), np.int64),
+    # Energy of each band, NaN of a frame with missing values; the last is the last resolved octave.
+    "bands": Kept(("sample", "thinned", "variable", "band"), np.float64),
     # How many points have values in each bin.
-    "histogram": Kept(("lead_time", "variable", "bin"), np.int64),
+    "histogram": Kept(("thinned", "variable", "bin"), np.int64),
     "pictures": Kept(("picture", "shown", "variable", "y", "x"), np.float32),
 }
 OF_TRUTH: Mapping[str, Kept] = {
@@ -50,8 +53,9 @@ OF_METHODS: Mapping[str, Kept] = {
     "extra": Kept(("sample", "lead_time", "variable", "entry"), np.float64),
     # How many points have a truth, but nothing to forecast it from.
     "left_out": Kept(("sample", "lead_time", "variable"), np.int64),
-    "error_spectrum_sum": Kept(("lead_time", "variable", "wavenumber"), np.float64),
-    "error_spectrum_count": Kept(("lead_time", "variable"), np.int64),
+    "error_spectrum_sum": Kept(("thinned", "variable", "wavenumber"), np.float64),
+    "error_spectrum_count": Kept(("thinned", "variable"), np.int64),
+    "error_bands": Kept(("sample", "thinned", "variable", "band"), np.float64),
     # Sums over samples at a few lead times.
     "maps": Kept(("shown", "variable", "map", "y", "x"), np.float64),
 }
@@ -116,13 +120,20 @@ class ScoreState:
 
     def _places(self, part: PlanPart) -> dict[str, slice]:
         """Where another part's entries are along the dimensions that differ."""
-        before = int(np.searchsorted(self.plan.shown_in(self.part), part.leads.start))
+        plan = self.plan
         return {
             "sample": _within(self.part.samples, part.samples),
             "lead_time": _within(self.part.leads, part.leads),
-            "shown": slice(before, before + len(self.plan.shown_in(part))),
-            "picture": slice(0, self.plan.sizes(self.method, part)["picture"]),
+            "shown": _consecutive(plan.shown_in(self.part), plan.shown_in(part)),
+            "thinned": _consecutive(plan.thinned_in(self.part), plan.thinned_in(part)),
+            "picture": slice(0, plan.sizes(self.method, part)["picture"]),
         }
+
+
+def _consecutive(whole: Ints, part: Ints) -> slice:
+    """Where some of the chosen lead times are among all of them."""
+    before = int(np.searchsorted(whole, part[0])) if len(part) else 0
+    return slice(before, before + len(part))
 
 
 def _within(whole: slice, part: slice) -> slice:

@@ -31,7 +31,7 @@ from pelagos.preprocessing.errors import (
     MissingFileError,
     PelagosError,
 )
-from pelagos.preprocessing.files.durable import write_bytes, write_json
+from pelagos.preprocessing.files.durable import write_json, write_pieces
 from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.safety.credentials import redacted
 from pelagos.preprocessing.store.manifest import read_manifest
@@ -106,9 +106,9 @@ def draw(folder: Path) -> Path:
     found = EvaluationFolder(folder)
     facts, evaluation = gather_facts(found), found.evaluation
     numbers = numbers_of(evaluation, facts.reach)
-    for name, content in zip(NUMBERS, (numbers.csv(), numbers.json()), strict=True):
-        write_bytes(folder / name, content.encode())
-    return evaluation_report(found.title, evaluation, facts).write(folder / REPORT)
+    for name, pieces in zip(NUMBERS, (numbers.csv(), numbers.json()), strict=True):
+        write_pieces(folder / name, (piece.encode() for piece in pieces))
+    return evaluation_report(found.title, evaluation, facts, numbers).write(folder / REPORT)
 
 
 def draw_comparison(folders: Sequence[Path], file: Path) -> Path:
@@ -127,7 +127,7 @@ def draw_comparison(folders: Sequence[Path], file: Path) -> Path:
     facts = {name: gather_facts(one) for name, one in found.items()}
     runs = {name: one.evaluation for name, one in found.items()}
     report, numbers, tests = comparison_report(runs, stride * steps, facts)
-    content = {"tests": tests, "numbers": json.loads(numbers.json())}
+    content = {"tests": tests, "numbers": json.loads("".join(numbers.json()))}
     write_json(file.with_suffix(".json"), content)
     return report.write(file)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from pelagos.evaluation.inference.resampling import Blocks, draw_counts
 from pelagos.evaluation.report.curves import (
     choose,
     lead_time_panels,
@@ -31,6 +32,22 @@ def test_a_curve_is_the_median_with_the_middle_half() -> None:
     np.testing.assert_array_equal(curve.y, [3, 30])
     np.testing.assert_array_equal([curve.low, curve.high], [[2, 20], [4, 40]])
     assert panel.x_label == "lead time [s]"
+
+
+def test_with_drawings_a_curve_has_the_interval_of_its_median() -> None:
+    values = np.arange(20.0)[:, None] * [1.0, 10.0]
+    counts = draw_counts(Blocks(np.arange(20), "trajectory"))
+    [panel] = lead_time_panels({"net": errors(values.tolist())}, "RMSE", log=False, counts_BS=counts)
+    [curve] = panel.curves
+    assert curve.low is not None
+    assert curve.high is not None
+    np.testing.assert_array_equal(curve.y, [9.5, 95])
+    # By the order statistics that hold the median of 20 with 95 %: the sixth and the fifteenth.
+    assert abs(curve.low[0] - 5) <= 1
+    assert abs(curve.high[0] - 14) <= 1
+    np.testing.assert_array_equal(curve.low[1], 10 * curve.low[0])
+    alone = lead_time_panels({"net": errors([[1.0, 2.0]])}, "e", log=False, counts_BS=np.ones((1, 1)))[0]
+    assert alone.curves[0].low is None
 
 
 def test_few_samples_have_no_band_and_infinite_ones_no_undefined_median() -> None:

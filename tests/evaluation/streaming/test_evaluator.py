@@ -8,12 +8,12 @@ import xarray as xr
 
 from pelagos.evaluation import conservation, scores, spectra
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
-from pelagos.evaluation.streaming import evaluator
+from pelagos.evaluation.streaming import evaluator, score_plan
 from pelagos.evaluation.streaming.evaluator import Evaluator, moments_of
 from pelagos.evaluation.streaming.frame_sources import LabelledFrames, StoredFrames
 from pelagos.evaluation.streaming.region import RegionConfig, make_regions
 from pelagos.evaluation.streaming.score_archive import labelled, sums_of
-from pelagos.evaluation.streaming.score_state import ScoreState
+from pelagos.evaluation.streaming.score_state import ScoreState, arrays_of
 from pelagos.evaluation.truth import read_initial, read_truth
 from pelagos.evaluation.verification import make_evaluator
 from pelagos.preprocessing.errors import DataError
@@ -61,6 +61,27 @@ def test_batches_and_windows_change_nothing(
     for name, state in whole.items():
         compare(cut[name], state)
         np.testing.assert_array_equal(cut[name].done, True)
+
+
+def test_long_forecasts_have_spectra_and_invariants_at_some_lead_times(
+    store: Store, plan: ForecastPlan, forecast: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = made(store, plan, forecast).score_all(100)
+    for name in ("THINNED", "SHOWN"):
+        monkeypatch.setattr(score_plan, name, 2)
+    # The second of three lead times is left out, and a window of its own has nothing of it.
+    monkeypatch.setattr(evaluator, "WINDOW", 1)
+    thinned = made(store, plan, forecast).score_all(5)
+    for method, state in every.items():
+        for name, kept in arrays_of(method).items():
+            expected = state.arrays[name]
+            for dim in {"thinned", "shown"} & set(kept.dims):
+                expected = expected.take([0, 2], kept.dims.index(dim))
+            np.testing.assert_allclose(
+                thinned[method].arrays[name], expected, rtol=1e-12, atol=1e-13, err_msg=name
+            )
+    kept_truth = labelled(thinned["truth"], store.time_units)
+    np.testing.assert_array_equal(kept_truth["thinned"], kept_truth["lead_time"][[0, 2]])
 
 
 def test_parts_merge_in_any_order_and_only_once(

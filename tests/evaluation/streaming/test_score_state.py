@@ -1,10 +1,12 @@
 """States cover parts of a plan: whatever overlaps or belongs elsewhere is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pelagos.evaluation.forecast_plan import StartsConfig
-from pelagos.evaluation.streaming.score_plan import PlanPart, ScorePlan
+from pelagos.evaluation.streaming.score_plan import THINNED, PlanPart, ScorePlan
 from pelagos.evaluation.streaming.score_state import ScoreState
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.store.store import Store
@@ -35,6 +37,16 @@ def test_samples_take_their_places_and_pools_are_added(plan: ScorePlan) -> None:
     np.testing.assert_array_equal(whole.arrays["histogram"], 3)
     np.testing.assert_array_equal(whole.arrays["maps"], 3)
     np.testing.assert_array_equal(whole.arrays["pictures"], 2)
+
+
+@pytest.mark.parametrize("count", [1, 5, 64, 65, 300, 2000])
+def test_thinned_lead_times_are_spread_evenly_and_hold_those_shown(plan: ScorePlan, count: int) -> None:
+    other = replace(plan, lead_times=np.arange(1.0, count + 1, dtype=np.float64))
+    thinned = other.thinned
+    assert len(thinned) == min(count, len(thinned)) <= THINNED
+    assert (len(thinned) == count) == (count <= THINNED)
+    assert set(other.shown) <= set(thinned)
+    assert np.diff(thinned).max(initial=1) <= max(1, -(-count // (THINNED - 5)))
 
 
 def test_an_overlap_is_refused_and_changes_nothing(plan: ScorePlan) -> None:
