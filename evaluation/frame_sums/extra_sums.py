@@ -139,7 +139,9 @@ class ExtraSums:
         if self.wants(tail_counts.QUANTILES):
             found |= tail_counts.frame_quantiles(p, t, self.shares)
         if self.wants(spectral_sums.STATISTICS) and spectra is not None:
-            found |= spectral_sums.spectral_sums(*spectra, resolved(self.grid))
+            found |= spectral_sums.spectral_sums(
+                *spectra, min(resolved(self.grid), spectra.error.shape[-1] - 1)
+            )
             if self.grid.kind == "latlon":
                 # Zonal spectra are per circle of latitude: their sums are no errors in a field's units.
                 found = {name: one for name, one in found.items() if name not in _BANDS}

@@ -14,6 +14,7 @@ from pelagos.evaluation.frame_sums.extra_sums import ANOMALIES, ExtraSums
 from pelagos.evaluation.frame_sums.rain_sums import RainSums
 from pelagos.evaluation.streaming.rain_history import RainConfig
 from pelagos.evaluation.streaming.region import WHOLE, Region
+from pelagos.evaluation.streaming.sphere_spectra import SpectraName
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.store.store import Store
@@ -32,12 +33,14 @@ class ChosenScores:
         names: of single scores.
         members: of the ensemble.
         rain: how SEEPS and FSS see it, where one of them is among the names.
+        spectra: of fields on latitudes.
     """
 
     convention: ConventionName | None = None
     names: tuple[ScoreName, ...] = ()
     members: int = 1
     rain: RainConfig | None = None
+    spectra: SpectraName = "zonal"
 
     @cached_property
     def definitions(self) -> tuple[ScoreDefinition, ...]:

@@ -20,6 +20,7 @@ from pelagos.evaluation.point_sums import STATISTICS
 from pelagos.evaluation.streaming.chosen_scores import HEADLINE_ALONE, ChosenScores
 from pelagos.evaluation.streaming.frame_spectra import FrameSpectra
 from pelagos.evaluation.streaming.region import Region, whole
+from pelagos.evaluation.streaming.sphere_spectra import SphereSpectra
 from pelagos.preprocessing.array_types import Floats, Ints
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.store.store import Store

@@ -25,7 +25,9 @@ from pelagos.evaluation.streaming.region import RegionChoice, make_regions
 from pelagos.evaluation.streaming.regression_frames import RegressionFrames
 from pelagos.evaluation.streaming.score_archive import labelled, read_attributes, read_scores, write_scores
 from pelagos.evaluation.streaming.score_plan import TRUTH
+from pelagos.evaluation.streaming.sphere_spectra import SpectraName
 from pelagos.evaluation.verification import Evaluation, describe_scores, make_evaluator
+from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.forecasting.coarse_solver import SolverConfig, SolverFrames
 from pelagos.pipeline.forecasting.ensemble import EnsembleConfig, OtherStarts
 from pelagos.pipeline.forecasting.forecast_data import with_members
@@ -69,6 +71,8 @@ class EvaluateStage(Config):
         convention: the benchmark whose scores are computed and printed as well, as its code has them.
         scores: single scores by name beside these.
         ensemble: how the members differ that each model makes from each start; probabilistic scores need them.
+        spectra: of fields on latitudes, `zonal` along their circles, or `spherical` by degree of spherical harmonics,
+            which needs the whole sphere and the extra `sphere`.
         rain: which variable the scores `seeps` and `fss` are of, and how they see it.
         training: the split that baselines, and the climate of rain, are fitted to.
         mode: `rollout` feeds each step's forecast into the next; `direct` asks for every lead time
@@ -80,7 +84,7 @@ class EvaluateStage(Config):
         title: of the report.
         pictures: which sample the report shows.
         part: `i/n` makes and scores only this share of the forecasts, for arrays of jobs; the last one to end completes
-            the evaluation.
+            the evaluation. Under a launcher such as torchrun each process takes its share of the part.
         log: whether the evaluation is logged as a run of MLflow, with its scores, the store and the report.
         tracking: where the registry is, and where the run is logged.
     """
@@ -95,6 +99,7 @@ class EvaluateStage(Config):
     convention: ConventionName | None = None
     scores: tuple[ScoreName, ...] = ()
     ensemble: EnsembleConfig | None = None
+    spectra: SpectraName = "zonal"
     rain: RainConfig | None = None
     training: str = "train"
     mode: Mode = "rollout"
@@ -126,9 +131,10 @@ class EvaluateStage(Config):
 
     @property
     def share(self) -> tuple[int, int]:
-        """The share of the forecasts as a position, counted from 0, and the number of shares."""
+        """The share of this process as a position, counted from 0, and the number of shares: parts, cut among ranks."""
         number, count = map(int, self.part.split("/"))
-        return number - 1, count
+        world = distributed.world()
+        return (number - 1) * world + distributed.rank(), count * world
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,8 +255,11 @@ def begin(config: EvaluateStage) -> EvaluationRun:
         pictured=config.pictures,
         sinks=files,
         size=config.batch,
-        chosen=ChosenScores(config.convention, config.scores, len(plan.members) or 1, config.rain),
+        chosen=ChosenScores(
+            config.convention, config.scores, len(plan.members) or 1, config.rain, config.spectra
+        ),
     )
+    _ = evaluator.plan.spectra  # what it refuses is refused before the first forecast is made
     archive = BatchArchive(config.output / "batches", evaluator.plan, plan.batches(config.batch), digest)
     facts = {
         name: {"model": config.models[name], "horizon": one.fit.horizon} for name, one in forecasters.items()

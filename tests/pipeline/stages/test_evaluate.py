@@ -127,6 +127,20 @@ def test_parts_give_what_one_process_gives(
         configuration.validate({**values, "part": "4/3"}, EvaluateStage, "evaluate.yaml")
 
 
+def test_processes_of_a_launcher_give_what_one_process_gives(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluate(values)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        found = evaluate(values, output=tmp_path / "dealt")
+    assert found.scores == whole.scores
+    assert contents(tmp_path / "whole") == contents(tmp_path / "dealt")
+    second = configuration.validate({**values, "part": "2/3"}, EvaluateStage, "evaluate.yaml")
+    assert second.share == (2, 6)
+
+
 class KilledError(Exception):
     """Stands for a process that ends."""
 
