@@ -112,8 +112,8 @@ class ScoreNumbers:
             yield from lines.numbers(method)
 
     @cached_property
-    def _lines(self) -> dict[str, list["_Lines"]]:
-        found: dict[str, list[_Lines]] = {method: [] for method in self.evaluation.methods}
+    def _lines(self) -> dict[str, list["_ScoreLines"]]:
+        found: dict[str, list[_ScoreLines]] = {method: [] for method in self.evaluation.methods}
         for region in self.evaluation.kept[self.evaluation.methods[0]]["region"].values.tolist():
             if region == EQUAL:  # of a convention alone, whose scores stand in scores.json
                 continue
@@ -122,12 +122,12 @@ class ScoreNumbers:
                 found[method] += self._of(scores, method, region)
         return found
 
-    def _of(self, scores: ConventionScores, method: str, region: str) -> Iterator["_Lines"]:
+    def _of(self, scores: ConventionScores, method: str, region: str) -> Iterator["_ScoreLines"]:
         statistics = scores.statistics[method]
         for one in HEADLINE:
             estimate = compute_score(one, statistics, scores.counts).estimate()
             shown = (estimate.value, estimate.low, estimate.high, estimate.n, estimate.failed)
-            yield _Lines(region, one.name, ("all",), ("1",), (None,), np.array(shown).reshape(1, 1, 5))
+            yield _ScoreLines(region, one.name, ("all",), ("1",), (None,), np.array(shown).reshape(1, 1, 5))
         for one in CURVES:
             parts = []
             for window in statistics.windows():
@@ -138,7 +138,7 @@ class ScoreNumbers:
             groups, scaled = score.groups, one.name in ("rmse", "bias")
             units = tuple(self.units(group) if scaled else "1" for group in groups)
             times = tuple(statistics.lead_times.tolist())
-            yield _Lines(region, one.name, groups, units, times, np.concatenate(parts))
+            yield _ScoreLines(region, one.name, groups, units, times, np.concatenate(parts))
 
     def units(self, group: str) -> str:
         """The units of a variable group."""
@@ -178,7 +178,7 @@ class ScoreNumbers:
 
 
 @dataclass(frozen=True, eq=False)
-class _Lines:
+class _ScoreLines:
     """One score of some groups and lead times: a long forecast has so many numbers that each cannot be an object.
 
     Attributes:
