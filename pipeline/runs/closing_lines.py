@@ -96,6 +96,9 @@ def _evaluate(config: Any) -> Iterator[str]:
 
 
 def _register(config: Any) -> Iterator[str]:
+    if config.alias is None:
+        yield "next: pelagos models promote CONFIG points an alias to it, once it passes the gates"
+        return
     yield f"next: models:/{config.name}@{config.alias} stands for it wherever a configuration names a model"
 
 

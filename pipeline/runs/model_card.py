@@ -52,7 +52,8 @@ class CardFacts:
         scores: of evaluations.
         stores: the digest of each store that it was trained on, by the store's name.
         parent: the model that it continues, empty where it continues none.
-        commit: of the code, empty where it is not known.
+        parent_checksum: of that model's files, empty where it is not known.
+        commit: of the code that trained it, empty where it is not known.
     """
 
     title: str
@@ -61,6 +62,7 @@ class CardFacts:
     scores: Sequence[ScoreLine] = ()
     stores: Mapping[str, str] = field(default_factory=dict)
     parent: str = ""
+    parent_checksum: str = ""
     commit: str = ""
 
 
@@ -78,7 +80,7 @@ def model_card(folder: Path, facts: CardFacts) -> str:
         f"A network of the kind `{kind}` with {_parameters(folder):,} parameters, made with Pelagos"
         f" {values['pelagos']}{f' (commit {facts.commit})' if facts.commit else ''}.\nChecksum of its files:"
         f" `{model_checksum(folder)}`.",
-        *([f"It continues {facts.parent}."] if facts.parent else []),
+        *([_parent_line(facts)] if facts.parent else []),
         "## Data\n\n" + "\n".join(_data_lines(domains, facts.stores)),
         "## Scores\n\n" + "\n".join(_score_lines(facts.scores)),
         "## Licence\n\n"
@@ -87,6 +89,11 @@ def model_card(folder: Path, facts: CardFacts) -> str:
         "## Stages\n\n" + ("\n".join(f"- {stage}" for stage in values["history"]) or "Not recorded."),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _parent_line(facts: CardFacts) -> str:
+    known = f", whose files have the checksum `{facts.parent_checksum}`" if facts.parent_checksum else ""
+    return f"It continues {facts.parent}{known}."
 
 
 def _parameters(folder: Path) -> int:

@@ -106,6 +106,14 @@ def record(folder: Path) -> dict[str, Any]:
         ) from error
 
 
+def note_code(folder: Path, version: Mapping[str, Any]) -> None:
+    """Record the code that is about to work on the run in a folder, after the code that has."""
+    held = record(folder)
+    known = held.get("code", [])
+    if held and known[-1:] != [dict(version)]:
+        write_json(folder / CLAIM, {**held, "code": [*known, dict(version)]})
+
+
 def _read(file: Path) -> dict[str, Any]:
     """A record of this module.
 

@@ -22,8 +22,10 @@ from pelagos.evaluation.truth import read_truth
 from pelagos.evaluation.verification import Evaluation
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.configuration import read_yaml
+from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.code_version import code_version
-from pelagos.pipeline.tracking.tracker import read_metrics
+from pelagos.pipeline.tracking.lineage import Lineage, lineage_of
+from pelagos.pipeline.tracking.tracker import TrackingConfig, read_metrics
 from pelagos.preprocessing.errors import (
     ConfigError,
     DamagedFileError,
@@ -40,6 +42,8 @@ from pelagos.preprocessing.store.xarray_view import xarray_view
 
 REPORT, SCORES, ARCHIVE = "report.html", "scores.json", "scores.zarr"
 NUMBERS = ("numbers.csv", "numbers.json")
+_SOURCES = 4
+"""Sources of a store that are named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +161,7 @@ def gather_facts(folder: EvaluationFolder) -> ReportFacts:
     return ReportFacts(
         data=dict(_store_facts(folder, store)),
         models=models,
-        code=dict(_code_facts()),
+        code=dict(_code_facts(run_folder.record(folder.path).get("code", []))),
         configuration=_content(folder.config),
         training={name: records for name in models if (records := read_metrics(_run_of(folder, name)))},
         case=case,
@@ -278,13 +282,18 @@ def _store_facts(folder: EvaluationFolder, store: Store | None) -> Iterator[tupl
         manifest = read_manifest(store.path)
     except MissingFileError:
         return
-    sources = [str(one.get("path", one)) for one in manifest.sources]
-    shown = ", ".join(Path(one).name for one in sources[:4]) + (
-        f" and {len(sources) - 4} more" if len(sources) > 4 else ""
-    )
-    yield "made from", redacted(shown)
+    shown = "; ".join(map(_source_text, manifest.sources[:_SOURCES]))
+    more = len(manifest.sources) - _SOURCES
+    yield "made from", shown + (f"; and {more} more, all fixed by the store's checksum" if more > 0 else "")
+    if licence := manifest.config.get("license"):
+        yield "licence of the data", str(licence)
     if manifest.assumptions:
         yield "assumed while building", f"{len(manifest.assumptions)} thing(s); `pelagos inspect` lists them"
+
+
+def _source_text(source: Mapping[str, Any]) -> str:
+    name = redacted(Path(str(source["path"])).name) if "path" in source else redacted(str(dict(source)))
+    return f"{name}, SHA-256 `{source['sha256']}`" if source.get("sha256") else name
 
 
 def _dates_of_splits(folder: EvaluationFolder, store: Store) -> Iterator[tuple[str, str]]:
@@ -314,11 +323,30 @@ def _model_facts(folder: EvaluationFolder, name: str) -> Iterator[tuple[str, str
     history = about.get("history", {})
     yield "stages", " → ".join(history) or "not recorded"
     yield from history.get("finetuned", {}).get("adapted", {}).items()
+    yield from _lineage_facts(lineage_of(file.parent, history))
+
+
+def _lineage_facts(lineage: Lineage) -> Iterator[tuple[str, str]]:
+    yield "licence", lineage.licence or "not stated"
+    if lineage.parent:
+        yield "continues", f"{redacted(lineage.parent)}, checksum `{lineage.parent_checksum}`"
+    for store, checksum in lineage.stores.items():
+        yield f"learnt from {Path(store).name}", f"{redacted(store)}, checksum `{checksum}`"
+    yield "trained by the code", f"`{lineage.commit}`" if lineage.commit else "not recorded"
 
 
 def _model_folder(folder: EvaluationFolder, name: str) -> Path:
     found = folder.inputs.get(f"model {name}", {}).get("found")
-    return Path(found or folder.evaluation.scores["models"][name]["model"])
+    reference = str(found or folder.evaluation.scores["models"][name]["model"])
+    if not model_registry.is_registered(reference):
+        return Path(reference)
+    try:
+        return model_registry.resolve(
+            reference, TrackingConfig.model_validate(folder.config.get("tracking", {}))
+        )
+    except PelagosError:
+        # What is missing is said of the model: its registry may be away while a report is drawn anew.
+        return Path(reference)
 
 
 def _run_of(folder: EvaluationFolder, name: str) -> Path:
@@ -326,13 +354,17 @@ def _run_of(folder: EvaluationFolder, name: str) -> Path:
     return _model_folder(folder, name).parent
 
 
-def _code_facts() -> Iterator[tuple[str, str]]:
-    known = code_version()
-    yield "drawn by", f"Pelagos {known['versions']['pelagos']}"
-    if known["revision"]:
-        yield "revision", f"`{known['revision']}`"
-    others = {name: number for name, number in known["versions"].items() if name != "pelagos"}
-    yield "with", ", ".join(f"{name} {number}" for name, number in others.items())
+def _code_facts(scored_by: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    # One that is killed may go on with other code, which then has scored the rest.
+    yield "scored by", ", then ".join(map(_code_text, scored_by)) or "not recorded"
+    yield "drawn by", _code_text(code_version())
+
+
+def _code_text(code: Mapping[str, Any]) -> str:
+    versions = dict(code["versions"])
+    own = f"Pelagos {versions.pop('pelagos')}"
+    commit = f", commit `{code['revision']}`" if code["revision"] else ""
+    return f"{own}{commit}, with {', '.join(f'{name} {number}' for name, number in versions.items())}"
 
 
 def _content(config: Mapping[str, Any]) -> str:

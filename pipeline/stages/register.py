@@ -6,7 +6,7 @@ The version is a model of MLflow as well, with a card, and says what it was made
 import re
 import tempfile
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +15,9 @@ from pydantic import AfterValidator, Field, field_validator
 from pelagos.pipeline.runs import model_folder
 from pelagos.pipeline.runs.model_card import CardFacts, model_card
 from pelagos.pipeline.runs.model_checksum import model_checksum
+from pelagos.pipeline.runs.remarks import say
 from pelagos.pipeline.tracking import model_registry
+from pelagos.pipeline.tracking.code_version import code_version
 from pelagos.pipeline.tracking.evaluation_record import read_evaluation
 from pelagos.pipeline.tracking.lineage import lineage_of
 from pelagos.pipeline.tracking.mlflow_model import write_wrapping
@@ -97,6 +99,8 @@ def _register(config: RegisterStage) -> model_registry.ModelVersion:
     version = known or _new_version(config, model)
     if config.output is not None:
         write_json(config.output, asdict(version))
+    if known is not None and (config.licence or config.description or config.evaluations):
+        say("note: the version keeps the card and the licence that it was registered with")
     how = "registered" if known is None else "registered already, with the same files"
     print(
         f"{how}: models:/{version.name}{f'@{version.alias}' if version.alias else ''} is version {version.version}"
@@ -105,7 +109,11 @@ def _register(config: RegisterStage) -> model_registry.ModelVersion:
 
 
 def _new_version(config: RegisterStage, model: model_folder.Model) -> model_registry.ModelVersion:
-    made_from = lineage_of(model, config.model)
+    made_from = replace(
+        lineage_of(config.model, model.history),
+        licence=config.licence,
+        registered_by=code_version()["revision"] or "",
+    )
     checksum = model_checksum(config.model)
     facts = CardFacts(
         title=config.name,
@@ -114,18 +122,19 @@ def _new_version(config: RegisterStage, model: model_folder.Model) -> model_regi
         scores=[line for folder in config.evaluations for line in read_evaluation(folder).lines(checksum)],
         stores=made_from.stores,
         parent=made_from.parent,
+        parent_checksum=made_from.parent_checksum,
         commit=made_from.commit,
     )
     card = model_card(config.model, facts)
-    tags = made_from.tags() | ({"pelagos.licence": config.licence} if config.licence else {})
     with tempfile.TemporaryDirectory(prefix="pelagos-") as scratch:
         write_wrapping(Path(scratch), model, card)
+        made_from.write(Path(scratch))
         with server_errors(config.tracking.uri):
             run_id = _run_id(config)
             if made_from.stores:
                 config.tracking.client().log_inputs(run_id, made_from.dataset_inputs("training"))
         return model_registry.register(
-            config.tracking, config.model, config.name, config.alias, run_id, Path(scratch), tags
+            config.tracking, config.model, config.name, config.alias, run_id, Path(scratch), made_from.tags()
         )
 
 

@@ -22,6 +22,7 @@ from pelagos.pipeline.runs import model_folder, run_folder, run_inputs
 from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.runs.remarks import say
 from pelagos.pipeline.runs.run_inputs import RunInput
+from pelagos.pipeline.tracking.code_version import code_version
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training.held_out import held_out_orders
 from pelagos.pipeline.training.loss_guard import GuardConfig, LossGuard
@@ -211,6 +212,7 @@ def _train(config: TrainingStage, model: Model, mixture: Mixture, digest: str, t
         tracker.params(config.model_dump(mode="json"))
         if distributed.rank() == 0:
             tracker.datasets(run_inputs.recorded_stores(config.output), "training")
+            run_folder.note_code(config.output, code_version())
             for dataset in mixture.datasets:
                 if dataset.augmentation:
                     say(f"note: augmentation: {dataset.layout.dataset}: {dataset.augmentation.describe()}")

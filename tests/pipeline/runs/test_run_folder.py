@@ -6,7 +6,7 @@ import pytest
 import yaml
 from pydantic import Field
 
-from pelagos.pipeline.runs.run_folder import claim, fingerprint, finish, finished
+from pelagos.pipeline.runs.run_folder import claim, fingerprint, finish, finished, note_code, record
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError
 
@@ -74,6 +74,16 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="holds a run of another configuration"):
         claim(tmp_path, Stage(steps=5), "other")
     assert (tmp_path / "config.yaml").read_bytes() == before
+
+
+def test_a_folder_records_each_code_that_worked_on_its_run(tmp_path: Path) -> None:
+    first, second = {"revision": "a"}, {"revision": "b"}
+    note_code(tmp_path, first)
+    assert not list(tmp_path.iterdir())  # a folder that no run has claimed
+    claim(tmp_path, Stage(), "digest")
+    for code in (first, first, second):
+        note_code(tmp_path, code)
+    assert record(tmp_path) == {"fingerprint": "digest", "code": [first, second]}
 
 
 def test_a_folder_whose_run_never_began_is_free(tmp_path: Path) -> None:

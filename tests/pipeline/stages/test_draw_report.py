@@ -102,6 +102,7 @@ def test_the_page_says_what_was_scored_and_shows_single_forecasts(page: str) -> 
         "What was scored",
         "command: evaluate",
         "drawn by",
+        "scored by",
         "Upright lines mark the longest lead time",
     ):
         assert text in page, text

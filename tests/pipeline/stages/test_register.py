@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pelagos.models.context import Signature
 from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.pipeline.runs.closing_lines import closing_lines
 from pelagos.pipeline.runs.model_checksum import model_checksum
 from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.stages.register import RegisterStage, run
@@ -110,3 +111,18 @@ def test_a_process_killed_before_the_alias_leaves_a_version_that_the_next_one_fi
     assert config.tracking.client().get_registered_model("river").aliases == {}
     assert run(config).version == 1
     assert dict(config.tracking.client().get_registered_model("river").aliases) == {"champion": 1}
+
+
+def test_a_version_without_an_alias_is_not_said_to_have_one(model: Path) -> None:
+    [line] = closing_lines("register", stage(model, alias=None))
+    assert "None" not in line
+    assert "pelagos models promote" in line
+
+
+def test_a_version_keeps_the_card_that_it_was_registered_with(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(stage(model, name="pond", licence="MIT"))
+    assert "keeps the card" not in capsys.readouterr().err
+    run(stage(model, name="pond", licence="CC-BY-4.0"))
+    assert "keeps the card and the licence" in capsys.readouterr().err
