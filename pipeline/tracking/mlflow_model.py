@@ -18,8 +18,10 @@ import yaml
 import pelagos
 from pelagos.pipeline.runs.model_card import CARD
 from pelagos.pipeline.runs.model_folder import Domain, Model
+from pelagos.pipeline.tracking.external_code import carry_module
 from pelagos.pipeline.tracking.version_files import MODEL_PART
 from pelagos.preprocessing.files.durable import write_bytes
+from pelagos.preprocessing.safety.trust import class_paths
 
 INFERENCE = (
     "cftime", "einops", "fsspec", "google-crc32c", "h5netcdf", "h5py", "mlflow", "numpy", "pandas", "pydantic",
@@ -34,7 +36,7 @@ from mlflow.models import set_model
 
 from pelagos.pipeline.forecasting.served_model import ServedModel
 
-set_model(ServedModel())
+set_model(ServedModel({trusted}))
 '''
 _EXAMPLE = "input_example.json"
 _SERVED_EXAMPLE = "serving_input_example.json"
@@ -43,9 +45,13 @@ _SERVED_EXAMPLE = "serving_input_example.json"
 def write_wrapping(folder: Path, model: Model, card: str) -> None:
     """Write what stands beside a model in its version into an empty folder."""
     write_bytes(folder / CARD, card.encode())
-    write_bytes(folder / PROGRAM, _PROGRAM.encode())
+    own_classes = class_paths(model.config.model_dump(mode="json"))
+    write_bytes(folder / PROGRAM, _PROGRAM.format(trusted=own_classes or "").encode())
     _copy_code(folder / "code" / "pelagos")
     requirements = [f"{name}=={version(name)}" for name in INFERENCE]
+    for path in own_classes:
+        more = carry_module(path, folder / "code")
+        requirements += [one for one in more if one.partition("==")[0] not in INFERENCE]
     write_bytes(folder / "requirements.txt", ("\n".join(requirements) + "\n").encode())
     environment = {
         "name": "mlflow-env",

@@ -1,7 +1,9 @@
 """A model is loaded from wherever it is kept, and makes the same forecasts of datasets, arrays and through MLflow."""
 
 import json
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import xarray as xr
 import pelagos
 from pelagos.models.context import Signature
 from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.models.networks.network import ExternalConfig
 from pelagos.pipeline.forecasting.loaded_model import as_dataset
 from pelagos.pipeline.runs import published_folder
 from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale
@@ -20,9 +23,20 @@ from pelagos.pipeline.runs.trained_grid import TrainedAxis, TrainedGrid
 from pelagos.pipeline.stages.register import RegisterStage, run
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
-from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError, UntrustedCodeError
+from pelagos.preprocessing.safety.trust import trusting
 from pelagos.preprocessing.variables import Variable
 
+OWN_NETWORK = """
+from torch import nn
+
+class Half(nn.Module):
+    def __init__(self, signature):
+        super().__init__()
+
+    def forward(self, fields_BCHW, lead_B, told):
+        return fields_BCHW[:, :1] / 2
+"""
 START = np.random.default_rng(0).normal(size=(3, 2, 8, 8)).astype(np.float32)
 
 
@@ -119,6 +133,40 @@ def test_mlflow_serves_the_same_bits(folder: Path, tracking: TrackingConfig, ser
     assert np.array_equal(np.array(answer, np.float32), expected)
     made = served.predict(dataset(model), params={"steps": 3})
     assert np.array_equal(made["u"].isel(start=0).values[:, :, None], expected)
+
+
+def test_mlflow_serves_a_network_of_ones_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    name = "network_of_this_test"
+    (tmp_path / f"{name}.py").write_text(OWN_NETWORK)
+    path = f"{name}:Half"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    known = pelagos.load(folder).model
+    config = ExternalConfig(path=path)
+    replace(known, config=config, network=config.build(known.signature)).save(tmp_path / "model")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    stage = RegisterStage.model_validate(
+        {"model": tmp_path / "model", "name": "own", "tracking": {"uri": uri}}
+    )
+    with trusting([path]):
+        run(stage)
+    # As in another place, where nobody has the module and nobody says whom to trust.
+    (tmp_path / f"{name}.py").unlink()
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one != str(tmp_path)])
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        model = mlflow.pyfunc.load_model("models:/own@champion")
+    finally:
+        mlflow.set_tracking_uri(before)
+    made = model.predict(START, params={"scalars": [0.1]})
+    np.testing.assert_allclose(made[:, 0, 0], (START[:, 0] - 0.5) / 2 + 0.5, rtol=1e-5)
+    with pytest.raises(UntrustedCodeError):
+        pelagos.load("models:/own@champion", uri)
 
 
 def version_folder(tracking: TrackingConfig) -> Path:
