@@ -41,21 +41,19 @@ def push(
         api.create_repo(repository, private=not public, exist_ok=True)
         if revision != "main":
             api.create_branch(repository, branch=revision, exist_ok=True)
-        # One commit, so that no reader sees new weights beside an old description.
-        commit = api.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            revision=revision,
-            commit_message=f"Publish {reference}",
+        # One commit, so that no reader sees new weights beside an old description; `upload_folder` may make several.
+        files = [hub.CommitOperationAdd(name, folder / name) for name in FILES]
+        commit = api.create_commit(
+            repository, files, commit_message=f"Publish {reference}", revision=revision
         )
     return str(commit.commit_url)
 
 
 def pull(repository: str, folder: Path, revision: str = "main") -> Path:
-    """Write the folder of a model that was published on Hugging Face; returns it.
+    """Write the folder of a model that was published on Hugging Face, or in its layout; returns it.
 
     Args:
-        repository: OWNER/NAME.
+        repository: OWNER/NAME, or a published folder on this machine.
         folder: to write; it must not hold anything.
         revision: a branch, tag or commit.
 
@@ -67,6 +65,9 @@ def pull(repository: str, folder: Path, revision: str = "main") -> Path:
         TemporaryError: it does not answer.
     """
     published_folder.require_new(folder)
+    if published_folder.is_published(Path(repository)):
+        published_folder.restore(Path(repository), folder)
+        return folder
     hub = _hub()
     with tempfile.TemporaryDirectory() as scratch:
         with _hub_errors(hub, repository):
@@ -90,12 +91,12 @@ def _hub_errors(hub: ModuleType, repository: str) -> Iterator[None]:
     """Turn what the hub's client raises into errors that say whether trying again helps."""
     try:
         yield
-    except hub.errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", 500)
+    except (hub.errors.HFValidationError, hub.errors.LocalTokenNotFoundError) as error:
+        raise DataError(f"Hugging Face refuses {repository}: {error}") from error
+    except (hub.errors.HfHubHTTPError, hub.errors.LocalEntryNotFoundError) as error:
+        # A refusal by the server comes as the cause of a file that is not in the client's cache.
+        answer = error if isinstance(error, hub.errors.HfHubHTTPError) else error.__cause__
+        status = getattr(getattr(answer, "response", None), "status_code", 500)
         if status >= 500 or status == 429:
             raise TemporaryError(f"Hugging Face does not answer: {error}") from error
         raise DataError(f"Hugging Face refuses {repository}: {error}") from error
-    except (hub.errors.HFValidationError, hub.errors.LocalTokenNotFoundError) as error:
-        raise DataError(f"Hugging Face refuses {repository}: {error}") from error
-    except hub.errors.LocalEntryNotFoundError as error:
-        raise TemporaryError(f"Hugging Face does not answer: {error}") from error

@@ -1,11 +1,9 @@
 """A model that is published comes back with its checksum; whatever the hub says is a message."""
 
-import shutil
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import huggingface_hub
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -14,35 +12,15 @@ from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.pipeline.cli import app
 from pelagos.pipeline.runs.model_checksum import model_checksum
 from pelagos.pipeline.runs.model_folder import Model
-
-
-class Hub:
-    """A hub in a folder, with the calls of `huggingface_hub` that are used."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.private = root, {}  # type: ignore[var-annotated]
-
-    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> None:
-        self.private.setdefault(repo_id, private)
-
-    def upload_folder(self, *, repo_id: str, folder_path: Path, revision: str, commit_message: str) -> Any:
-        shutil.copytree(folder_path, self.root / repo_id / revision)
-        return SimpleNamespace(commit_url=f"https://hub/{repo_id}/commit/1")
-
-    def snapshot_download(
-        self, repo_id: str, *, revision: str, local_dir: str, allow_patterns: list[str]
-    ) -> None:
-        for file in (self.root / repo_id / revision).iterdir():
-            if file.name in allow_patterns:
-                shutil.copy(file, local_dir)
+from tests.pipeline.hub_server import HubServer, serve_hub
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    found = Hub(tmp_path / "hub")
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: found)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", found.snapshot_download)
-    return found
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serve_hub(tmp_path / "hub") as found:
+        yield found
 
 
 @pytest.fixture
@@ -59,14 +37,17 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["models", *map(str, arguments)])
 
 
-def test_a_published_model_comes_back_with_its_checksum(hub: Hub, model: Path, tmp_path: Path) -> None:
+def test_a_published_model_comes_back_with_its_checksum(hub: HubServer, model: Path, tmp_path: Path) -> None:
     pushed = run("push", model, "ocean/waves")
-    assert pushed.stdout == "published: https://hub/ocean/waves/commit/1\n"
-    assert hub.private == {"ocean/waves": True}
+    assert pushed.exit_code == 0, pushed.output
+    assert re.fullmatch(r"published: http://127.0.0.1:\d+/ocean/waves/commit/1\n", pushed.stdout)
+    assert hub.created["ocean/waves"]["visibility"] == "private"
+    # In one commit: no reader sees new weights beside an old description.
+    assert hub.commits == [["README.md", "SHA256SUMS", "config.json", "model.safetensors"]]
     # What others add to a repository is not fetched.
     (hub.root / "ocean/waves/main/setup.py").write_text("raise SystemExit\n")
     pulled = run("pull", "ocean/waves", tmp_path / "again")
-    assert pulled.stdout == f"model: {tmp_path}/again\n"
+    assert pulled.stdout.startswith(f"model: {tmp_path}/again\n")
     assert model_checksum(tmp_path / "again") == model_checksum(model)
     assert sorted(file.name for file in (tmp_path / "again").iterdir()) == [
         "SHA256SUMS",
@@ -75,7 +56,7 @@ def test_a_published_model_comes_back_with_its_checksum(hub: Hub, model: Path, t
     ]
 
 
-def test_a_model_that_was_changed_on_the_hub_is_refused(hub: Hub, model: Path, tmp_path: Path) -> None:
+def test_a_model_that_was_changed_on_the_hub_is_refused(hub: HubServer, model: Path, tmp_path: Path) -> None:
     run("push", model, "ocean/waves")
     weights = hub.root / "ocean/waves/main/model.safetensors"
     content = weights.read_bytes()
@@ -88,17 +69,19 @@ def test_a_model_that_was_changed_on_the_hub_is_refused(hub: Hub, model: Path, t
 
 @pytest.mark.parametrize(("status", "code"), [(403, 1), (503, 74)])
 def test_what_the_hub_answers_says_whether_trying_again_helps(
-    hub: Hub, model: Path, monkeypatch: pytest.MonkeyPatch, status: int, code: int
+    hub: HubServer, model: Path, tmp_path: Path, status: int, code: int
 ) -> None:
-    class Refusal(huggingface_hub.errors.HfHubHTTPError):
-        def __init__(self) -> None:
-            Exception.__init__(self, "no")
-            self.response = SimpleNamespace(status_code=status)  # type: ignore[assignment]
+    hub.refusal = status
+    for command in (("push", model, "ocean/waves"), ("pull", "ocean/waves", tmp_path / "again")):
+        result = run(*command)
+        assert result.exit_code == code, result.output
+        assert "Hugging Face" in result.stderr
 
-    def refuse(*arguments: Any, **options: Any) -> None:
-        raise Refusal
 
-    monkeypatch.setattr(hub, "create_repo", refuse)
-    result = run("push", model, "ocean/waves")
-    assert result.exit_code == code
-    assert "Hugging Face" in result.stderr
+def test_a_published_folder_is_pulled_and_inspected_without_a_hub(model: Path, tmp_path: Path) -> None:
+    run("export", model, tmp_path / "published")
+    told = CliRunner().invoke(app, ["inspect", str(tmp_path / "published")])
+    assert model_checksum(model)[:16] in told.stdout
+    assert f"pelagos models pull {tmp_path}/published FOLDER" in told.stdout
+    assert run("pull", tmp_path / "published", tmp_path / "again").exit_code == 0
+    assert model_checksum(tmp_path / "again") == model_checksum(model)
