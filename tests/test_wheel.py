@@ -34,7 +34,7 @@ def test_a_wheel_holds_every_module_configuration_and_job_script(wheel: Path) ->
     files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.*") if path.is_file()]
     wanted = {f"pelagos/{path.relative_to(ROOT)}" for path in files if path.suffix in (".py", ".yaml")}
     scripts = {f"pelagos/configs/slurm/{path.name}" for path in (ROOT / "slurm").iterdir() if path.is_file()}
-    assert held == wanted | scripts | {"pelagos/__init__.py"}
+    assert held == wanted | scripts | {"pelagos/__init__.py", "pelagos/py.typed"}
 
 
 def test_the_commands_find_what_is_shipped_in_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
