@@ -31,16 +31,12 @@ from pelagos.evaluation.streaming.score_plan import PlanPart
 from pelagos.evaluation.streaming.score_state import ScoreState
 from pelagos.models.networks.network import NetworkConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
-from pelagos.models.networks.unet import UNetConfig
-from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, signature_of
-from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.stages import evaluate
 from pelagos.pipeline.stages.evaluate import EvaluateStage, EvaluationRun
 from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.safety.trust import trusting
 from pelagos.preprocessing.store.store import Store, open_store
-from pelagos.preprocessing.variables import keys
+from tests.fresh_model import SMALL, fresh_model
 
 TRAJECTORIES, LEADS, SIDE = 32, 20, 128
 FRAMES, CHANNELS, SIZE = 2020, 4, 64
@@ -168,27 +164,9 @@ def long_store() -> Store:
 def save_model(store: Store, network: str) -> Path:
     """A network with fresh weights that knows the store."""
     folder = ROOT / network
-    configs: dict[str, NetworkConfig] = {
-        "demo": ScOTConfig.model_validate(DEMO),
-        "small": UNetConfig(dims=(8, 16), depth=1, kernel=3),
-    }
-    layout = Layout(store.dataset, store.variables, store.variables, store.grid, (), store.dt)
-    signature = signature_of([layout])
-    scales = {key: VariableScale(mean=0.0, std=1.0) for key in keys(store.variables)}
-    domain = Domain(
-        inputs=store.variables,
-        outputs=store.variables,
-        scales=scales,
-        time_scale=store.dt,
-        time_units=store.time_units,
-        grid=TrainedGrid.of(store.grid),
-        min_lead=store.dt,
-        max_lead=store.dt,
-        horizon=store.dt * FRAMES,
-    )
-    config = configs[network]
-    torch.manual_seed(0)
-    Model(config, config.build(signature), signature, {store.dataset: domain}).save(folder)
+    configs: dict[str, NetworkConfig] = {"demo": ScOTConfig.model_validate(DEMO), "small": SMALL}
+    leads = {"min_lead": store.dt, "max_lead": store.dt, "horizon": store.dt * FRAMES}
+    fresh_model(store, configs[network], leads=leads).save(folder)
     return folder
 
 

@@ -14,24 +14,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
-
 from benchmarks.harness import Timings, heading, interleave, line, load, resident_kibibytes
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
-from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.forecasting.forecast_file import write_forecasts
 from pelagos.pipeline.forecasting.forecaster import Forecaster
-from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, signature_of
 from pelagos.pipeline.runs.model_folder import load as load_model
-from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
-from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.store import Store, open_store
-from pelagos.preprocessing.variables import keys
+from tests.fresh_model import SMALL, fresh_model
 
 DEMO = ScOTConfig(
     kind="scot",
@@ -42,7 +36,6 @@ DEMO = ScOTConfig(
     window_size=8,
     patch_size=4,
 )
-TINY = UNetConfig(dims=(8, 16), depth=1, kernel=3)
 LENGTHS = (50, 2000)
 STEPS = 300
 
@@ -56,23 +49,6 @@ def make_store(folder: Path, points: int) -> Store:
     return open_store(
         build(BuildConfig.model_validate({"dataset": "waves", "source": source, "root": folder}))
     )
-
-
-def make_model(store: Store, network: ScOTConfig | UNetConfig) -> Model:
-    """A network with fresh weights that knows a store."""
-    inputs, outputs = (*store.variables, *store.static_variables), store.variables
-    layout = Layout(store.dataset, inputs, outputs, store.grid, (), store.dt)
-    domain = Domain(
-        inputs=inputs,
-        outputs=outputs,
-        scales={key: VariableScale(mean=0.0, std=1.0) for key in keys(inputs)},
-        time_scale=store.dt,
-        time_units=store.time_units,
-        grid=TrainedGrid.of(store.grid),
-    )
-    torch.manual_seed(0)
-    signature = signature_of([layout])
-    return Model(network, network.build(signature).eval(), signature, {store.dataset: domain})
 
 
 def forecast_plan(store: Store, steps: int) -> ForecastPlan:
@@ -96,7 +72,7 @@ def peaks(rounds: int) -> dict[int, list[int]]:
     with tempfile.TemporaryDirectory() as folder:
         # Made here: what a build takes would hide what a forecast does.
         store = make_store(Path(folder), 32)
-        make_model(store, TINY).save(Path(folder, "model"))
+        fresh_model(store, SMALL).save(Path(folder, "model"))
         Path(folder, "store.json").write_text(json.dumps(str(store.path)))
         for _ in range(rounds):
             for steps in LENGTHS:
@@ -110,7 +86,7 @@ def writing(rounds: int, steps: int) -> Timings:
     """Forecasts that are written, and the same that are dropped."""
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder), 64)
-        forecaster, plan = Forecaster(make_model(store, DEMO), store, threads=1), forecast_plan(store, steps)
+        forecaster, plan = Forecaster(fresh_model(store, DEMO), store, threads=1), forecast_plan(store, steps)
         output = Path(folder, "forecast.zarr")
 
         def write() -> None:

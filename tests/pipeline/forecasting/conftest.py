@@ -9,14 +9,12 @@ import pytest
 import xarray as xr
 from torch import Tensor, nn
 
-from pelagos.models.context import Signature
 from pelagos.models.networks.unet import UNetConfig
-from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale
-from pelagos.pipeline.runs.trained_grid import TrainedGrid
+from pelagos.pipeline.runs.model_folder import Model
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.store.store import Store, open_store
-from pelagos.preprocessing.variables import keys
+from tests.fresh_model import fresh_model
 
 MakeWeather = Callable[..., xr.Dataset]
 BuildWeather = Callable[..., Store]
@@ -95,22 +93,5 @@ class Forced(nn.Module):
 
 def _model_of(store: Store, network: nn.Module | None = None) -> Model:
     """A model that was trained on a store, one frame ahead, in unscaled values."""
-    inputs = (
-        *[one for one in store.variables if one.role == "prognostic"],
-        *store.static_variables,
-        *[one for one in store.variables if one.role == "forcing"],
-    )
-    outputs = tuple(one for one in store.variables if one.role == "prognostic")
-    domain = Domain(
-        inputs=inputs,
-        outputs=outputs,
-        scales={key: VariableScale(mean=0.0, std=1.0) for key in keys(inputs)},
-        time_units=store.time_units,
-        time_scale=store.dt,
-        grid=TrainedGrid.of(store.grid),
-        min_lead=store.dt,
-        max_lead=store.dt,
-        horizon=store.dt,
-    )
-    signature = Signature(keys(inputs), keys(outputs))
-    return Model(UNetConfig(kind="unet"), network or Forced(), signature, {store.dataset: domain})
+    leads = dict.fromkeys(("min_lead", "max_lead", "horizon"), store.dt)
+    return fresh_model(store, UNetConfig(kind="unet"), network or Forced(), leads=leads)

@@ -9,19 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import xarray as xr
 import yaml
 from processes import Team
 
 from pelagos.evaluation.forecast_zarr import read_forecasts
-from pelagos.models.networks.unet import UNetConfig
-from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, signature_of
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
-from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.store.store import open_store
-from pelagos.preprocessing.variables import keys
+from tests.fresh_model import SMALL, fresh_model
 
 KILLS, EVALUATIONS = 8, 20
 pytestmark = pytest.mark.crash
@@ -78,15 +74,8 @@ def torment(
 @pytest.fixture(scope="module")
 def model(waves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network with fresh weights that knows the waves."""
-    store, folder = open_store(waves), tmp_path_factory.mktemp("model") / "model"
-    inputs, outputs = (*store.variables, *store.static_variables), store.variables
-    layout = Layout(store.dataset, inputs, outputs, store.grid, (), 0.02)
-    scales = {key: VariableScale(mean=0.0, std=1.0) for key in keys(inputs)}
-    domain = Domain(inputs=inputs, outputs=outputs, scales=scales, time_scale=0.02, max_lead=0.1)
-    torch.manual_seed(0)
-    config = UNetConfig(dims=(8, 16), depth=1, kernel=3)
-    signature = signature_of([layout])
-    Model(config, config.build(signature), signature, {store.dataset: domain}).save(folder)
+    folder = tmp_path_factory.mktemp("model") / "model"
+    fresh_model(open_store(waves), SMALL, leads={"max_lead": 0.1}).save(folder)
     return folder
 
 

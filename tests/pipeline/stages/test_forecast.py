@@ -11,40 +11,22 @@ import xarray as xr
 
 from pelagos.evaluation.forecast_writer import ForecastWriter
 from pelagos.evaluation.forecast_zarr import read_forecasts
-from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.forecasting.forecaster import Forecaster
 from pelagos.pipeline.runs import configuration
 from pelagos.pipeline.runs.model_checksum import model_checksum
-from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale, load, signature_of
-from pelagos.pipeline.runs.trained_grid import TrainedGrid
+from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.stages import forecast
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.store.manifest import read_manifest
 from pelagos.preprocessing.store.store import open_store
-from pelagos.preprocessing.variables import keys
+from tests.fresh_model import SMALL, fresh_model
 
 
 @pytest.fixture(scope="module")
 def model(waves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network with fresh weights that knows the waves."""
-    store, folder = open_store(waves), tmp_path_factory.mktemp("model") / "model"
-    inputs, outputs = (*store.variables, *store.static_variables), store.variables
-    layout = Layout(store.dataset, inputs, outputs, store.grid, (), store.dt)
-    domain = Domain(
-        inputs=inputs,
-        outputs=outputs,
-        scales={key: VariableScale(mean=0.0, std=1.0) for key in keys(inputs)},
-        time_scale=store.dt,
-        time_units=store.time_units,
-        grid=TrainedGrid.of(store.grid),
-        min_lead=store.dt,
-        max_lead=4 * store.dt,
-    )
-    torch.manual_seed(0)
-    config = UNetConfig(dims=(8, 16), depth=1, kernel=3)
-    signature = signature_of([layout])
-    Model(config, config.build(signature), signature, {store.dataset: domain}).save(folder)
+    folder, store = tmp_path_factory.mktemp("model") / "model", open_store(waves)
+    fresh_model(store, SMALL, leads={"min_lead": store.dt, "max_lead": 4 * store.dt}).save(folder)
     return folder
 
 
