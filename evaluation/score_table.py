@@ -61,6 +61,20 @@ def convention_lines(scores: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def chosen_lines(scores: Mapping[str, Any]) -> list[str]:
+    """The scores that were asked for by name, what they mean, and what is not to be had; nothing where none was."""
+    methods = {name: values for name, values in scores["methods"].items() if "scores" in values}
+    lines = ["scores that were asked for"]
+    for score in dict.fromkeys(one for values in methods.values() for one in values["scores"]):
+        lines += _headline(score, methods, scores["units"])
+    lines += [
+        f"  {name} has no {', '.join(values['without'])}"
+        for name, values in methods.items()
+        if values["without"]
+    ]
+    return lines if len(lines) > 1 else []
+
+
 def _headline(score: str, methods: Mapping[str, Any], units: Mapping[str, str]) -> Iterator[str]:
     known = {name: values["scores"][score] for name, values in methods.items() if score in values["scores"]}
     if not known:

@@ -3,7 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from pelagos.evaluation.inference.estimate import Estimate
+from pelagos.evaluation.report.chart import Curve, Panel
 from pelagos.evaluation.report.curves import quantity
 from pelagos.evaluation.report.markup import Cell
 from pelagos.evaluation.report.report import Report
@@ -21,6 +24,13 @@ def add_chosen(report: Report, about: Mapping[str, Any]) -> None:
         report, horizons, "" if about["time_units"] == "1" else about["time_units"], about["lead_times"][-1]
     )
     _add_scores(report, chosen, "Scores that were asked for.")
+    _add_ranks(report, about["methods"])
+    if lines := [
+        f"{name}: {', '.join(map(_words, values['without']))}"
+        for name, values in about["methods"].items()
+        if values.get("without")
+    ]:
+        report.text(f"Scores that cannot be had of these forecasts: {'; '.join(lines)}.")
     if convention is not None:
         kind = f"{convention['fields']} fields, points weigh {convention['points']}"
         own = {name: values["scores"] for name, values in convention["methods"].items()}
@@ -43,15 +53,41 @@ def _add_horizons(report: Report, horizons: Mapping[str, Any], unit: str, last: 
 
 
 def _add_scores(report: Report, methods: Mapping[str, Mapping[str, Any]], caption: str) -> None:
-    rows: list[list[Cell]] = [
-        [_words(score), name, field, shown]
-        for score in dict.fromkeys(one for scores in methods.values() for one in scores)
-        for name, scores in methods.items()
-        if score in scores
-        for field, shown in _estimates(scores[score])
-    ]
-    if rows:
-        report.table(["score", "method", "field", "value"], rows, caption)
+    names = dict.fromkeys(one for scores in methods.values() for one in scores)
+    rows: dict[str, list[list[Cell]]] = {
+        score: [
+            [_words(score), name, field, shown]
+            for name, scores in methods.items()
+            if score in scores
+            for field, shown in _estimates(scores[score])
+            if not np.isnan(shown.value) or shown.failed
+        ]
+        for score in names
+    }
+    if known := [row for some in rows.values() for row in some]:
+        meanings = {
+            score: scores[score]["meaning"] for scores in methods.values() for score in scores if rows[score]
+        }
+        told = "".join(f" {_words(score)}: {meaning}." for score, meaning in meanings.items())
+        report.table(["score", "method", "field", "value"], known, caption + told)
+    if lost := [_words(score) for score in names if not rows[score]]:
+        report.text(f"These forecasts are too short, or too few, for {', '.join(lost)}.")
+
+
+def _add_ranks(report: Report, methods: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add how often the truth had each rank among the members of an ensemble."""
+    known = {name: values["rank_histogram"] for name, values in methods.items() if "rank_histogram" in values}
+    panels = []
+    for field in dict.fromkeys(field for fields in known.values() for field in fields):
+        shares = {name: np.array(fields[field]) for name, fields in known.items() if field in fields}
+        curves = [Curve(name, np.arange(1.0, len(one) + 1), one) for name, one in shares.items()]
+        panels.append(Panel(field, curves, "rank of the truth", "share", least_span=1e-3))
+    if panels:
+        report.panels(
+            panels,
+            "How often the truth had each rank among the members: even where they are spread as they err; high at both"
+            " ends where they are spread too little.",
+        )
 
 
 def _estimates(score: Mapping[str, Any]) -> Iterator[tuple[str, Estimate]]:

@@ -62,7 +62,7 @@ def add_scores(report: Report, evaluation: Evaluation, numbers: ScoreNumbers | N
     """Add what was scored, tables of errors with their intervals, and the errors' curves over lead time."""
     about, numbers = evaluation.scores, numbers or numbers_of(evaluation)
     report.section("Scores", *_explanations(about, numbers))
-    _add_models(report, about)
+    _add_models(report, about, numbers)
     _add_headline(report, about["methods"], numbers)
     rmse = {name: numbers.curve(name, "rmse") for name in evaluation.methods}
     report.table(
@@ -164,14 +164,16 @@ def _origin(about: Mapping[str, Any]) -> str:
     return f"{split} of {about['dataset']}, version {about['version']}"
 
 
-def _add_models(report: Report, about: Mapping[str, Any]) -> None:
+def _add_models(report: Report, about: Mapping[str, Any], numbers: ScoreNumbers) -> None:
     if not about["models"]:
         return
-    unit = "" if about["time_units"] == "1" else f" [{about['time_units']}]"
+    times, unit = readable_times(numbers.evaluation.truth["spectrum_sum"])
+    factor = times[-1] / about["lead_times"][-1]
+    horizons = {name: facts.get("horizon") for name, facts in about["models"].items()}
     report.table(
-        ["method", "model", f"trained up to lead time{unit}"],
+        ["method", "model", f"trained up to lead time{f' [{unit}]' if unit else ''}"],
         [
-            [name, facts["model"], facts.get("horizon") or "not recorded"]
+            [name, facts["model"], horizon * factor if (horizon := horizons[name]) else "not recorded"]
             for name, facts in about["models"].items()
         ],
         f"The models. Baselines are fitted to split {about['training_split']}.",
@@ -382,7 +384,9 @@ def add_numbers(report: Report, numbers: ScoreNumbers, files: Sequence[str] = ()
             data = base64.b64encode(content.encode()).decode()
             links[f"{kind.upper()}, in this page"] = f"data:{media};base64,{data}"
     report.section(
-        "Numbers", "Every number with its interval, by method, region, field, score and lead time."
+        "Numbers",
+        "Every score with its interval, by method, region, field and lead time. Spectra, maps and what the equation"
+        " conserves lie in `scores.zarr`.",
     )
     report.links({**links, **{f"`{name}`, beside this page": name for name in files}}, "numbers")
 

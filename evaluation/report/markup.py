@@ -81,13 +81,17 @@ def cards(entries: Sequence[tuple[str, Plain, str]]) -> str:
     return f'<div class="cards">{"".join(parts)}</div>'
 
 
+_CLASSES = {"units": "unit", "model": "path"}
+"""Of the cells of columns that are no numbers, by the column's name."""
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], lowest: Sequence[str]) -> str:
     """A table, columns of numbers on the right with as many decimals each; the lowest of some in bold."""
     assert all(len(row) == len(columns) for row in rows), "as many cells as columns"
     by_column = [_column([row[i] for row in rows], name in lowest) for i, name in enumerate(columns)]
     numeric = [_is_numeric([row[i] for row in rows]) for i in range(len(columns))]
     classes = [
-        "number" if one else "unit" * (name == "units") for name, one in zip(columns, numeric, strict=True)
+        "number" if one else _CLASSES.get(name, "") for name, one in zip(columns, numeric, strict=True)
     ]
     kinds = [f' class="{one}"' if one else "" for one in classes]
     head = "".join(f"<th{kind}>{text(name)}</th>" for name, kind in zip(columns, kinds, strict=True))

@@ -6,7 +6,8 @@ Shapes: S samples, L lead times, V variables, G variable groups, B drawings of s
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -48,7 +49,7 @@ class ScoreNumber:
         region: that it is taken over.
         field: the variable group; `all` for the mean over groups.
         score: its name.
-        units: of it.
+        units: of it; empty for a chosen score, whose meaning stands in scores.json.
         lead_time: in the store's units of time; None for the mean over lead times.
         value: of all forecasts.
         low: end of its 95 % interval.
@@ -110,6 +111,7 @@ class ScoreNumbers:
         """All numbers of a method."""
         for lines in self._lines[method]:
             yield from lines.numbers(method)
+        yield from chosen_numbers(self.evaluation.scores, method)
 
     @cached_property
     def _lines(self) -> dict[str, list["_ScoreLines"]]:
@@ -175,6 +177,8 @@ class ScoreNumbers:
         for method, several in self._lines.items():
             for lines in several:
                 yield [list(asdict(one).values()) for one in lines.numbers(method)]
+            if chosen := list(chosen_numbers(self.evaluation.scores, method)):
+                yield [list(asdict(one).values()) for one in chosen]
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,3 +208,42 @@ class _ScoreLines:
                 value, low, high, number, failed = row
                 about = method, self.region, group, self.score, units, time
                 yield ScoreNumber(*about, value, low, high, int(number), int(failed))
+
+
+def chosen_numbers(about: Mapping[str, Any], method: str) -> Iterator[ScoreNumber]:
+    """The scores that were asked for, those of the convention and the horizons of a method, from scores.json."""
+    own, convention = about["methods"].get(method, {}), about.get("convention")
+    # Named by the key that asked for them: a score may be called like one of the curves.
+    scores = {f"scores: {name}": one for name, one in own.get("scores", {}).items()}
+    if convention is not None:
+        known = convention["methods"].get(method, {}).get("scores", {})
+        scores |= {f"{convention['name']}: {name}": one for name, one in known.items()}
+    for name, one in scores.items():
+        for field, values in (("all", one), *one.get("groups", {}).items()):
+            yield from _numbers_of(method, field, name, values, one.get("lead_times", []))
+    for name, one in own.get("horizons", {}).items():
+        yield _number(method, "all", name, about["time_units"], None, one["median"])
+        yield _number(method, "all", f"{name}, share that reached it", "1", None, one["share"])
+
+
+def _numbers_of(
+    method: str, field: str, name: str, values: Mapping[str, Any], times: Sequence[float]
+) -> Iterator[ScoreNumber]:
+    """One number over all lead times, where there is one, and those at each of them."""
+    if "value" in values:
+        yield _number(method, field, name, "", None, values)
+    if curve := values.get("by_lead_time"):
+        for place, time in enumerate(times):
+            yield _number(method, field, name, "", time, {key: curve[key][place] for key in _PARTS})
+
+
+_PARTS = ("value", "low", "high", "n", "failed")
+
+
+def _number(
+    method: str, field: str, name: str, units: str, time: float | None, values: Mapping[str, Any]
+) -> ScoreNumber:
+    # Null in scores.json is infinite or undefined, and neither is a number here.
+    value, low, high = (math.nan if values[key] is None else float(values[key]) for key in _PARTS[:3])
+    number, failed = (int(values[key]) for key in _PARTS[3:])
+    return ScoreNumber(method, WHOLE, field, name, units, time, value, low, high, number, failed)

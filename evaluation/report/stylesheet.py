@@ -64,7 +64,8 @@ figcaption b { color: var(--ink); font-weight: 600; }
 table { border-collapse: collapse; font-size: 0.93rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.42rem 0 0.42rem 1.7rem; text-align: left; border-bottom: 1px solid var(--rule); }
 th:first-child, td:first-child { padding-left: 0; white-space: nowrap; }
-td:not(.number) { min-width: 7rem; overflow-wrap: anywhere; }
+td:not(.number) { min-width: 7rem; overflow-wrap: break-word; }
+td.path { overflow-wrap: anywhere; }
 td.unit { white-space: nowrap; min-width: 0; }
 th { font-weight: 500; color: var(--muted); vertical-align: bottom; line-height: 1.3; }
 thead th { border-bottom: 1.5px solid var(--muted); }

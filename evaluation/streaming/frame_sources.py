@@ -110,9 +110,22 @@ class PersistenceFrames:
 
 @dataclass(frozen=True, eq=False)
 class ExtrapolationFrames:
-    """The initial frame, changing on as it did in the step before it."""
+    """The initial frame, changing on as it did in the step before it.
+
+    Raises:
+        DataError: the store has no frame a step before each start.
+    """
 
     stored: StoredFrames
+
+    def __post_init__(self) -> None:
+        plan = self.stored.plan
+        # Before anything is forecast: the earliest start may be in the last batch.
+        if is_steady(self.stored.store) or min(plan.starts) < plan.stride:
+            raise DataError(
+                f"baselines: linear_extrapolation needs the frame {plan.stride} before each start, which"
+                f" {self.stored.store.path} has not: leave it out, or see starts.first"
+            )
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -122,12 +135,6 @@ class ExtrapolationFrames:
     def frames(self, batch: StartBatch) -> Iterator[Fields]:
         """x(0) + n (x(0) − x(−1)) after n steps, in float64."""
         plan = self.stored.plan
-        early = min(one.start for one in batch.samples) - plan.stride
-        if is_steady(self.stored.store) or early < 0:
-            raise DataError(
-                f"baselines: linear_extrapolation needs the frame {plan.stride} before each start, which"
-                f" {self.stored.store.path} has not: leave it out, or see starts.first"
-            )
         initial_BVHW = self.stored.at(batch, 0).astype(np.float64)
         change_BVHW = initial_BVHW - self.stored.at(batch, -plan.stride)
         for step in range(1, plan.steps + 1):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,12 @@ from pelagos.evaluation.conventions.score_catalogue import ScoreName
 from pelagos.evaluation.conventions.score_convention import ConventionName
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartBatch, StartsConfig
 from pelagos.evaluation.score_summary import describe_failures, describe_left_out, groups_of, json_values
-from pelagos.evaluation.score_table import convention_lines, horizon_lines, interval_lines
+from pelagos.evaluation.score_table import (
+    chosen_lines,
+    convention_lines,
+    horizon_lines,
+    interval_lines,
+)
 from pelagos.evaluation.streaming.batch_archive import BatchArchive
 from pelagos.evaluation.streaming.chosen_scores import ChosenScores
 from pelagos.evaluation.streaming.evaluator import Evaluator
@@ -42,6 +47,7 @@ from pelagos.pipeline.runs.run_inputs import RunInput, store_checksum
 from pelagos.pipeline.stages import draw_report
 from pelagos.pipeline.stages.scored_forecasts import ForecastFiles, ModelFrames
 from pelagos.pipeline.tracking import model_registry
+from pelagos.pipeline.tracking.code_version import code_version
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import ConfigError
@@ -233,11 +239,6 @@ def begin(config: EvaluateStage) -> EvaluationRun:
     for forecaster in forecasters.values():
         forecaster.check(plan)
         forecaster.warn(plan)
-    files = {
-        name: ForecastFiles(forecast_path(config, name), one, plan, digest, alone=config.share[1] == 1)
-        for name, one in forecasters.items()
-        if config.keep_forecasts
-    }
     sources: dict[str, FrameSource] = {name: ModelFrames(one, plan) for name, one in forecasters.items()}
     variables = {variable.key: variable for variable in _variables(forecasters.values())}
     if config.solver:
@@ -253,13 +254,19 @@ def begin(config: EvaluateStage) -> EvaluationRun:
         config.training,
         regions=make_regions(config.regions, store),
         pictured=config.pictures,
-        sinks=files,
         size=config.batch,
         chosen=ChosenScores(
             config.convention, config.scores, len(plan.members) or 1, config.rain, config.spectra
         ),
     )
     _ = evaluator.plan.spectra  # what it refuses is refused before the first forecast is made
+    # After all that may refuse the configuration: a folder with nothing written in it is free for the corrected one.
+    files = {
+        name: ForecastFiles(forecast_path(config, name), one, plan, digest, alone=config.share[1] == 1)
+        for name, one in forecasters.items()
+        if config.keep_forecasts
+    }
+    evaluator = replace(evaluator, sinks=files)
     archive = BatchArchive(config.output / "batches", evaluator.plan, plan.batches(config.batch), digest)
     facts = {
         name: {"model": config.models[name], "horizon": one.fit.horizon} for name, one in forecasters.items()
@@ -274,7 +281,12 @@ def begin(config: EvaluateStage) -> EvaluationRun:
 
 def _inputs(config: EvaluateStage, store: Store, folders: Mapping[str, Path]) -> list[RunInput]:
     models = [
-        RunInput(f"model {name}", config.models[name], str(folder), model_checksum(folder))
+        RunInput(
+            f"model {name}",
+            config.models[name],
+            model_registry.pinned(config.models[name], config.tracking),
+            model_checksum(folder),
+        )
         for name, folder in folders.items()
     ]
     path = str(config.store)
@@ -313,6 +325,8 @@ def forecast_path(config: EvaluateStage, name: str) -> Path:
 
 def _score(work: EvaluationRun, batches: Sequence[StartBatch]) -> None:
     """Make, score and write the forecasts of those batches that are not finished."""
+    if not all(map(work.is_finished, batches)):
+        run_folder.note_code(work.config.output, code_version())
     forecasts, before, done = sum(len(batch.samples) for batch in batches), torch.get_num_threads(), 0
     try:
         with bar("evaluate", forecasts) as show:
@@ -401,7 +415,7 @@ def _print_scores(evaluation: Evaluation) -> None:
         errors = [values["groups"].get(group) for values in methods.values()]
         cells = ["-" if error is None else f"{error['rmse'][0]:.4g}" for error in errors]
         print(f"  {group}  {'  '.join(cells)}")
-    for describe in (interval_lines, convention_lines, horizon_lines):
+    for describe in (interval_lines, convention_lines, chosen_lines, horizon_lines):
         if lines := describe(evaluation.scores):
             print("\n".join(["", *lines]))
     if fitted := evaluation.scores["models"].get("regression"):

@@ -1,6 +1,6 @@
 from typing import Any
 
-from pelagos.evaluation.score_table import convention_lines, horizon_lines, interval_lines
+from pelagos.evaluation.score_table import chosen_lines, convention_lines, horizon_lines, interval_lines
 
 NUMBER = {"value": 0.5, "low": 0.4, "high": 0.625, "n": 20, "failed": 0}
 INTERVALS = {"one_step": NUMBER, "rollout": NUMBER, "pooled_relative_l2": NUMBER}
@@ -81,3 +81,15 @@ def test_a_horizon_beyond_the_last_lead_time_is_said() -> None:
         "horizons, medians over forecasts",
         "  unet: valid_time - [3, -] s (beyond the last lead time), reached by 50 [40, 62.5] % of the forecasts",
     ]
+
+
+def test_scores_asked_for_by_name_are_printed_and_those_not_to_be_had_named() -> None:
+    found = {"meaning": "largest |e|", "groups": {"t2m": {"by_lead_time": CURVE}}}
+    methods = {"unet": {"scores": {"max_error": found}, "without": ["crps"]}, "persistence": {}}
+    assert chosen_lines(scores(methods=methods)) == [
+        "scores that were asked for",
+        "  max_error: largest |e|",
+        "  unet  first to last lead time: t2m 0.1 [0.05, 0.2] to -  3 failed",
+        "  unet has no crps",
+    ]
+    assert chosen_lines(scores(methods={"persistence": {}})) == []

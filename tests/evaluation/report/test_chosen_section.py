@@ -7,6 +7,15 @@ from pelagos.evaluation.report.chosen_section import add_chosen, estimate
 from pelagos.evaluation.report.report import Report
 
 BARE: dict[str, Any] = {"methods": {"net": {}}, "time_units": "s", "lead_times": [1.0, 8.0]}
+LOST: dict[str, Any] = {
+    "value": None,
+    "low": None,
+    "high": None,
+    "n": 0,
+    "failed": 0,
+    "groups": {},
+    "meaning": "later",
+}
 NUMBER = {"value": 0.25, "low": 0.2, "high": 0.3, "n": 9, "failed": 0}
 
 
@@ -24,14 +33,16 @@ def test_horizons_conventions_and_single_scores_are_shown_with_intervals() -> No
     median = {"value": None, "low": 4.0, "high": None, "n": 9, "failed": 0}
     net = {
         "horizons": {"valid_time": {"meaning": "until 0.4", "median": median, "share": NUMBER}},
-        "scores": {"max_error": {"value": None, "groups": {"velocity": NUMBER}}},
+        "scores": {"max_error": {"value": None, "meaning": "largest |e|", "groups": {"velocity": NUMBER}}},
+        "rank_histogram": {"velocity": [0.2, 0.5, 0.3]},
+        "without": ["seeps"],
     }
     about = {**BARE, "methods": {"net": net}}
     about["convention"] = {
         "name": "the_well",
         "fields": "physical",
         "points": "equal",
-        "methods": {"net": {"scores": {"vrmse": NUMBER}}},
+        "methods": {"net": {"scores": {"vrmse": {**NUMBER, "meaning": "root"}, "vrmse_6_12": LOST}}},
     }
     found = page(about)
     for text in (
@@ -41,9 +52,14 @@ def test_horizons_conventions_and_single_scores_are_shown_with_intervals() -> No
         "max error",
         "velocity",
         "the_well",
-        "vrmse",
+        "vrmse: root.",
+        "max error: largest |e|.",
+        "rank of the truth",
+        "cannot be had of these forecasts: net: seeps",
+        "too short, or too few, for vrmse 6 12",
     ):
         assert text in found, text
+    assert "<td>vrmse 6 12" not in found
 
 
 @pytest.mark.parametrize(

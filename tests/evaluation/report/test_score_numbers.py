@@ -8,7 +8,7 @@ import pytest
 from pelagos.evaluation.forecast_plan import StartsConfig
 from pelagos.evaluation.report.cases import ranked_cases
 from pelagos.evaluation.report.evaluation_report import numbers_of
-from pelagos.evaluation.report.score_numbers import ScoreNumbers
+from pelagos.evaluation.report.score_numbers import ScoreNumbers, chosen_numbers
 from pelagos.evaluation.report.spectral_sections import band_panels, octave_panel
 from pelagos.evaluation.streaming.kept_statistics import sample_axes
 from pelagos.evaluation.truth import read_truth
@@ -88,3 +88,22 @@ def test_bands_and_the_last_octave_see_a_forecast_that_is_too_large(
     octave = octave_panel(evaluation.kept, group, counts)
     [line] = [curve for curve in octave.curves if curve.name == "a"]
     np.testing.assert_allclose(line.y, 1.21, rtol=1e-3)
+
+
+def test_scores_by_name_of_a_convention_and_horizons_are_among_the_numbers() -> None:
+    whole = {"value": 0.5, "low": None, "high": None, "n": 2, "failed": 0}
+    curve = {"value": [0.1, None], "low": [None] * 2, "high": [None] * 2, "n": [2, 2], "failed": [0, 1]}
+    crps = {"lead_times": [1.0, 2.0], "groups": {"velocity": {**whole, "by_lead_time": curve}}}
+    about = {
+        "time_units": "s",
+        "methods": {
+            "net": {"scores": {"crps": crps}, "horizons": {"valid_time": {"median": whole, "share": whole}}}
+        },
+        "convention": {"name": "mpp", "methods": {"net": {"scores": {"nrmse": {**whole, "groups": {}}}}}},
+    }
+    found = {(one.score, one.field, one.lead_time): one for one in chosen_numbers(about, "net")}
+    assert found["scores: crps", "velocity", 1.0].value == 0.1
+    assert np.isnan(found["scores: crps", "velocity", 2.0].value)
+    assert found["mpp: nrmse", "all", None].value == 0.5
+    assert found["valid_time", "all", None].units == "s"
+    assert not list(chosen_numbers(about, "persistence"))

@@ -10,15 +10,14 @@ import xarray as xr
 from pelagos.evaluation.forecast_plan import StartsConfig
 from pelagos.evaluation.streaming.batch_archive import BatchArchive
 from pelagos.evaluation.truth import read_truth
-from pelagos.models.context import Signature
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.pipeline.runs import configuration
-from pelagos.pipeline.runs.model_folder import Domain, Model, VariableScale
-from pelagos.pipeline.runs.trained_grid import TrainedGrid
+from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.stages.evaluate import EvaluateStage, forecast_path, run
 from pelagos.pipeline.tracking.tracker import TrackingConfig
-from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.errors import ConfigError, PelagosError
 from pelagos.preprocessing.store.store import Store, open_store
+from tests.fresh_model import fresh_model
 
 VALUES = {"models": {"net": "model"}, "store": "store.zarr", "output": "runs/evaluation"}
 
@@ -39,20 +38,8 @@ def test_forecasts_of_different_models_have_different_places() -> None:
 
 def model(store: Store, names: tuple[str, ...]) -> Model:
     """A network with fresh weights for some of the waves' variables, trained for one frame."""
-    variables = tuple(variable for variable in store.variables if variable.key in names)
-    config, signature = FNOConfig(width=4, modes=(2, 2), num_layers=1), Signature(names, names, shape=(8, 8))
-    domain = Domain(
-        inputs=variables,
-        outputs=variables,
-        scales={name: VariableScale(mean=0, std=1) for name in names},
-        time_scale=store.dt,
-        time_units=store.time_units,
-        grid=TrainedGrid.of(store.grid),
-        min_lead=store.dt,
-        max_lead=store.dt,
-        horizon=store.dt,
-    )
-    return Model(config, config.build(signature), signature, {"waves": domain})
+    leads = dict.fromkeys(("min_lead", "max_lead", "horizon"), store.dt)
+    return fresh_model(store, FNOConfig(width=4, modes=(2, 2), num_layers=1), names=names, leads=leads)
 
 
 def refused(constant: str) -> None:
@@ -82,7 +69,9 @@ def test_models_of_different_variables_are_scored_side_by_side(
     found = json.loads((tmp_path / "scores" / "scores.json").read_text(), parse_constant=refused)
     assert list(found["methods"]["narrow"]["groups"]) == ["displacement"]
     assert found["models"]["wide"] == {"model": str(tmp_path / "wide"), "horizon": pytest.approx(0.02)}
-    assert (tmp_path / "scores" / "report.html").is_file()
+    page = (tmp_path / "scores" / "report.html").read_text()
+    for text in ("scored by", "licence", "not stated", "trained by the code"):
+        assert text in page
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -139,6 +128,12 @@ def test_processes_of_a_launcher_give_what_one_process_gives(
     assert contents(tmp_path / "whole") == contents(tmp_path / "dealt")
     second = configuration.validate({**values, "part": "2/3"}, EvaluateStage, "evaluate.yaml")
     assert second.share == (2, 6)
+
+
+def test_a_refused_evaluation_leaves_its_folder_to_the_corrected_one(values: dict[str, Any]) -> None:
+    with pytest.raises(PelagosError, match="linear_extrapolation needs the frame 1 before each start"):
+        evaluate(values, baselines=("linear_extrapolation",))
+    assert evaluate(values) is not None
 
 
 class KilledError(Exception):
