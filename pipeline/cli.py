@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 import pelagos
 from pelagos.pipeline.runs.commands import (
@@ -62,7 +64,7 @@ ConfigArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A YAML file or the name of a shipped one.")
 ]
 OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Values to set, keys with dots.")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values to set, keys with dots.")
 ]
 TrustOption = Annotated[
     list[str] | None,
@@ -221,10 +223,14 @@ def _command(name: str) -> Callable[..., None]:
 
 for _name, _stage in STAGES.items():
     # A promotion is about versions, and stands among what else is done with them.
-    (models if _name == "promote" else app).command(_name, help=_stage.help)(_command(_name))
+    (models if _name == "promote" else app).command(
+        _name, help=_stage.help, epilog=f"What the keys of its configuration mean: pelagos help {_name}"
+    )(_command(_name))
+# Where people look for it first, though it is listed among what is done with versions.
+app.command("promote", hidden=True, help=STAGES["promote"].help)(_command("promote"))
 
 
-@app.command()
+@app.command(short_help="Print a configuration as it is understood, or all errors in it.")
 def check(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
@@ -251,22 +257,35 @@ def check(
         checks.report(loaded, check_forecasts(loaded), as_json=as_json)
 
 
-@app.command("help")
+def _help_page(command: str) -> str:
+    """What `pelagos COMMAND --help` says, empty where there is no such command."""
+    root = get_command(app)
+    assert isinstance(root, TyperGroup), "an app of several commands is a group"
+    context = root.make_context("pelagos", [], resilient_parsing=True)
+    found = root.commands.get(command)
+    return found.get_help(found.make_context(command, [], context, resilient_parsing=True)) if found else ""
+
+
+@app.command("help", short_help="Say what the keys of a configuration mean.")
 def help_(
-    command: Annotated[str, typer.Argument(metavar="[COMMAND]", help="One that takes a configuration.")] = "",
-    key: Annotated[str, typer.Argument(metavar="[KEY]", help="Of the configuration, with dots.")] = "",
+    command: Annotated[str, typer.Argument(metavar="COMMAND", help="Whose configuration.")] = "",
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Of the configuration, with dots.")] = "",
 ) -> None:
     """Say what the keys of a command's configuration mean, or one of them."""
     with reported():
         if not command:
             print("".join(f"pelagos help {name:10} {stage.help}\n" for name, stage in STAGES.items()), end="")
+            print("\nThese take a configuration; pelagos --help lists the others.")
+            return
+        if command not in STAGES and not key and (page := _help_page(command)):
+            print(page)
             return
         from pelagos.pipeline.runs.key_help import describe_keys
 
         print(describe_keys(command, config_class(known_command(command)), key))
 
 
-@app.command()
+@app.command(short_help="Submit a stage to SLURM.")
 def submit(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
@@ -324,6 +343,7 @@ def import_(
         from pelagos.pipeline.stages.import_weights import convert
 
         print(f"model: {convert(source, folder, facts)}")
+        print(f"next: pelagos forecast CONFIG model={folder}, or pelagos finetune CONFIG model={folder}")
 
 
 def _require_store(path: str) -> None:
@@ -349,12 +369,12 @@ UriOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(short_help="Say what a store, model, run, forecast or archive is.")
 def inspect(
     path: ArchiveArgument,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE ...]", help="Of the configuration to build an archive."),
+        typer.Argument(metavar="KEY=VALUE", help="Of the configuration to build an archive."),
     ] = None,
     as_json: JsonOption = False,
     uri: UriOption = "",
@@ -366,7 +386,7 @@ def inspect(
         print(inspected(path, overrides or [], _tracking(uri), as_json=as_json))
 
 
-@app.command()
+@app.command(short_help="Write configurations to train on a store and to score.")
 def init(
     store: StoreArgument,
     model: Annotated[
@@ -475,7 +495,7 @@ def repair(
         )
 
 
-@app.command()
+@app.command(short_help="Say how two stores differ.")
 def compare(
     store: StoreArgument,
     other: Annotated[str, typer.Argument(metavar="OTHER", help="Another store.")],
@@ -493,11 +513,14 @@ def compare(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(short_help="Draw reports anew, or compare evaluations by paired tests.")
 def report(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="[compare] RUN [RUN ...]", help="Folders that `pelagos evaluate` wrote."),
+        typer.Argument(
+            metavar="RUN",
+            help="Folders that `pelagos evaluate` wrote; before them `compare`, to hold them side by side.",
+        ),
     ],
     output: Annotated[Path, typer.Option(metavar="FILE", help="The page of a comparison.")] = Path(
         "comparison.html"
@@ -508,10 +531,13 @@ def report(
         from pelagos.pipeline.stages.draw_report import draw, draw_comparison
 
         if runs[0] == "compare":
-            print(f"report: {draw_comparison([Path(run) for run in runs[1:]], output)}")
+            print(
+                f"wrote {draw_comparison([Path(run) for run in runs[1:]], output)}, and its numbers and tests"
+            )
+            print(f"      as {output.with_suffix('.json')}")
             return
         for run in runs:
-            print(f"report: {draw(Path(run))}")
+            print(f"wrote {draw(Path(run))}")
 
 
 ModelArgument = Annotated[
@@ -528,7 +554,7 @@ def _tracking(uri: str) -> "TrackingConfig":
 
 @models.command("list")
 def list_models(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="One model; all by default.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One model; all by default.")] = "",
     uri: UriOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -540,7 +566,7 @@ def list_models(
         print(json.dumps(list(map(model_versions.facts, found))) if as_json else model_versions.table(found))
 
 
-@models.command("show")
+@models.command("show", short_help="Say what a model is.")
 def show_model(model: ModelArgument, uri: UriOption = "", as_json: JsonOption = False) -> None:
     """Say what a model is: network, variables, lead times, history; and what the registry knows of it."""
     with reported():
@@ -552,7 +578,7 @@ def show_model(model: ModelArgument, uri: UriOption = "", as_json: JsonOption = 
         print(json.dumps(known) if as_json else yaml.safe_dump(known, sort_keys=False, allow_unicode=True))
 
 
-@models.command("diff")
+@models.command("diff", short_help="Say how two models differ.")
 def diff_models(
     model: ModelArgument,
     other: Annotated[str, typer.Argument(metavar="OTHER", help="Another model.")],
@@ -585,7 +611,7 @@ def verify_models(
             print(f"{reference}: every file is as it was written")
 
 
-@models.command("export")
+@models.command("export", short_help="Write a model in the layout of others.")
 def export_model(
     model: ModelArgument,
     target: Annotated[
@@ -601,14 +627,24 @@ def export_model(
     with reported(), _trusted(trust):
         from pelagos.pipeline.stages.export_weights import export, layout_of
 
-        print(f"{to}: {export(model, target, layout_of(to), _tracking(uri))}")
+        print(f"wrote {export(model, target, layout_of(to), _tracking(uri))}, in the layout of {to}")
+        if to == "huggingface":
+            print(f"next: pelagos models pull {target} FOLDER, or in Python pelagos.load({str(target)!r})")
+        elif to != "safetensors":
+            print(
+                f"next: pelagos import {target} FOLDER --facts {target / 'facts.yaml'} makes a model of it again"
+            )
 
 
 RepositoryArgument = Annotated[str, typer.Argument(metavar="REPOSITORY", help="On Hugging Face: OWNER/NAME.")]
+PublishedArgument = Annotated[
+    str,
+    typer.Argument(metavar="REPOSITORY", help="On Hugging Face, OWNER/NAME; or a folder in that layout."),
+]
 RevisionOption = Annotated[str, typer.Option(metavar="NAME", help="A branch, tag or commit.")]
 
 
-@models.command("push")
+@models.command("push", short_help="Publish a model on Hugging Face.")
 def push_model(
     model: ModelArgument,
     repository: RepositoryArgument,
@@ -625,9 +661,9 @@ def push_model(
         print(f"published: {push(model, repository, revision, _tracking(uri), public=public)}")
 
 
-@models.command("pull")
+@models.command("pull", short_help="Fetch a published model of Pelagos.")
 def pull_model(
-    repository: RepositoryArgument,
+    repository: PublishedArgument,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the model shall be.")],
     revision: RevisionOption = "main",
 ) -> None:
@@ -636,6 +672,9 @@ def pull_model(
         from pelagos.pipeline.stages.model_hub import pull
 
         print(f"model: {pull(repository, folder, revision)}")
+        print(
+            f"next: pelagos inspect {folder} says what it is, pelagos forecast CONFIG model={folder} uses it"
+        )
 
 
 @app.callback(invoke_without_command=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pelagos.evaluation.forecast_plan import ForecastPlan
-from pelagos.pipeline.checking.check_finding import CheckFinding
+from pelagos.pipeline.checking.check_finding import CheckFinding, warning
 from pelagos.pipeline.forecasting.forcing_supply import ForcingSupply
 from pelagos.pipeline.forecasting.forecaster import check_variables, concerns
 from pelagos.pipeline.runs.domain_fit import fit
@@ -42,6 +42,11 @@ def check_forecasts(config: Config) -> Iterator[CheckFinding]:
     store = open_store(config.store)
     plan = config.starts.plan(store, verified=_verified(config))
     yield _describe(store, plan, list(models))
+    if isinstance(config, EvaluateStage) and plan.split == "train":
+        yield warning(
+            "starts.split: train: models that were trained on this store have seen these frames, which flatters their"
+            " scores; build a store with splits: {test: ...}"
+        )
     if isinstance(config, RefineStage):
         check_fit(config.equation.build(), store)
     if isinstance(config, EvaluateStage) and config.solver is not None:

@@ -14,8 +14,8 @@ from pelagos.preprocessing.inspection import inspect_path
 from pelagos.preprocessing.inspection.proposal import proposal_of
 from pelagos.preprocessing.store.store import store_location
 
-_OF_OUTPUTS = ("model.json", "state.json", "run.json", "lead_time", "latest.json")
-"""Names in the folders of a model, a checkpoint, a run, a forecast, and a run's checkpoints."""
+_OF_OUTPUTS = ("model.json", "state.json", "run.json", "lead_time", "latest.json", "config.json")
+"""Names in the folders of a model, a checkpoint, a run, a forecast, a run's checkpoints, and a published model."""
 
 
 def inspected(path: str, overrides: Sequence[str], tracking: TrackingConfig, *, as_json: bool) -> str:

@@ -1,6 +1,7 @@
 """Output facts: what a model, a training run or a forecast on disk is, without loading a network."""
 
 import json
+import tempfile
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from safetensors import safe_open
 from pelagos.evaluation.forecast_schema import LEAD_TIME, sample_dims
 from pelagos.evaluation.forecast_zarr import read_forecasts
 from pelagos.pipeline.engine import checkpoint
-from pelagos.pipeline.runs import run_folder
+from pelagos.pipeline.runs import published_folder, run_folder
 from pelagos.pipeline.runs.configuration import read_yaml
 from pelagos.pipeline.runs.model_checksum import DESCRIPTION, WEIGHTS
 from pelagos.pipeline.stages import model_versions
@@ -40,6 +41,11 @@ def output_facts(path: str, tracking: TrackingConfig) -> dict[str, Any] | None:
     folder = Path(path).expanduser()
     if (folder / DESCRIPTION).is_file():
         return _model(path, folder, tracking)
+    if published_folder.is_published(folder):
+        with tempfile.TemporaryDirectory(prefix="pelagos-") as scratch:
+            published_folder.restore(folder, Path(scratch), link=True)
+            known = _model(scratch, Path(scratch), tracking)
+        return {**known, "reference": path, "published": True}
     if (folder / "state.json").is_file():
         return {"type": "checkpoint", "path": path, **_checkpoint(folder)}
     # Of a run whose folder of checkpoints is named, the run is told.

@@ -23,6 +23,9 @@ def _model_lines(known: Mapping[str, Any]) -> Iterator[str]:
     for name, domain in known["domains"].items():
         yield from ("", f"dataset {name}", *_domain_lines(domain))
     yield ""
+    if known.get("published"):
+        yield f"pelagos models pull {reference} FOLDER      makes it a model's folder, which the commands take"
+        return
     yield f"pelagos evaluate CONFIG models.NAME={reference}      score it beside others"
     yield f"pelagos forecast CONFIG model={reference}            forecasts from the frames of a store"
     yield f"pelagos finetune CONFIG model={reference}            adapt it to another store"
@@ -56,7 +59,8 @@ def _run_lines(known: Mapping[str, Any]) -> Iterator[str]:
         state = f"finished {known['finished']}" if known["finished"] else "not finished"
         yield f"state       {state}, newest checkpoint {reached} of {steps} steps"
     for name, found in known["inputs"].items():
-        yield f"began with  {name}: {found['found']}"
+        reference = "" if name.endswith(f" {found['found']}") else f" ({found['found']})"
+        yield f"began with  {name}{reference}, checksum {found['checksum'][:12]}"
     for name, score in known.get("scores", {}).items():
         yield f"{name}: {score['value']:.4g} at step {score['step']}"
     yield f"holds       {', '.join(known['files'])}"
@@ -87,6 +91,8 @@ def _forecast_lines(known: Mapping[str, Any]) -> Iterator[str]:
     yield f"samples     {samples}"
     yield f"lead times  {leads['number']} from {leads['first']:g} to {leads['last']:g}{units}"
     yield f"grid        {height} x {width}"
+    if model := known["attributes"].get("model"):
+        yield f"made by     {model}, checksum {known['attributes'].get('model_checksum', 'not recorded')[:16]}"
     for name, one in known["variables"].items():
         yield f"  {name} [{one['units']}]"
     yield ""

@@ -97,7 +97,8 @@ def evaluate_choices(store: Store, name: str, models: dict[str, str]) -> list[Ch
         Choice("title", f"Forecasts of {store.dataset}"),
         Choice("models", models),
         Choice("store", str(store.path)),
-        Choice("output", f"runs/{name}/evaluation"),
+        # Apart from the first one, which may hold scores of the pretrained model already.
+        Choice("output", f"runs/{name}/{'evaluation' if len(models) == 1 else 'comparison'}"),
         Choice("starts", starts, why),
         Choice("baselines", baselines),
     ]

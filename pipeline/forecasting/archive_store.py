@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from pelagos.pipeline.runs.domain_fit import unit_text
 from pelagos.pipeline.runs.model_folder import Domain
 from pelagos.pipeline.runs.remarks import say
 from pelagos.preprocessing.assumptions import Assumptions, collect, describe
@@ -186,7 +187,8 @@ def _step(step: float | None, domain: Domain, units: str, where: Path) -> float:
         )
     if step is None:
         say(
-            f"note: {where} has one frame: steps are of {length:g} {known}, the shortest lead time trained; see step"
+            f"note: {where} has one frame: steps are of {length:g}{unit_text(known)}, the shortest lead time trained;"
+            " see step"
         )
     return length * conversion(known, units)[0]
 

@@ -9,7 +9,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from pelagos.pipeline.runs.key_reference import form_of, keys_of
+from pelagos.pipeline.runs.key_reference import dotted_keys, form_of, keys_of
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, MissingFileError
 from pelagos.preprocessing.files.yaml_text import read_yaml_text
@@ -222,10 +222,8 @@ def _fault(detail: ErrorDetails, cls: type[Config]) -> str:
             name = str(detail["loc"][-1])
             # Of the section first: a key of another one may be nearer by its letters alone.
             near = difflib.get_close_matches(name, _section_keys(cls, detail["loc"]), n=1)
-            near = near or difflib.get_close_matches(name, _known_keys(cls), n=1)
-            # The key exists, in another section: to suggest the very same word would help nobody.
-            elsewhere = bool(near) and near[0] == detail["loc"][-1]
-            return f"unknown key; did you mean {near[0]!r}?" if near and not elsewhere else "unknown key"
+            near = near or _elsewhere(cls, name)
+            return f"unknown key; did you mean {' or '.join(map(repr, near))}?" if near else "unknown key"
         case "union_tag_not_found":
             return "missing; it selects the form of the section"
         case "missing":
@@ -249,10 +247,15 @@ def _section_keys(cls: type[Config], location: tuple[int | str, ...]) -> list[st
     return sorted({key for one in classes for key in one.model_fields})
 
 
-def _known_keys(cls: type[Config]) -> list[str]:
-    schema = TypeAdapter(cls).json_schema()
-    definitions = [schema, *schema.get("$defs", {}).values()]
-    return sorted({key for definition in definitions for key in definition.get("properties", {})})
+def _elsewhere(cls: type[Config], name: str) -> list[str]:
+    """The dotted keys of other sections that have the name, three at most, or else one that is like it."""
+    # Those of the least depth first: `kind` and others stand in many sections.
+    keys = sorted(dict.fromkeys(dotted_keys(cls)), key=lambda key: key.count("."))
+    if same := [key for key in keys if key.rpartition(".")[2] == name]:
+        return same[:3]
+    last = {key.rpartition(".")[2]: key for key in reversed(keys)}
+    # Above difflib's own 0.6: among all keys of a command some have a few letters in common with anything.
+    return [last[near] for near in difflib.get_close_matches(name, last, n=1, cutoff=0.75)]
 
 
 def dump(config: Config) -> str:

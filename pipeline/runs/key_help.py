@@ -5,7 +5,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from pelagos.pipeline.runs.key_reference import Key, form_of, keys_of, purpose
+from pelagos.pipeline.runs.key_reference import Key, dotted_keys, form_of, keys_of, purpose
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 
@@ -88,7 +88,7 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 
 def _unknown(command: str, cls: type[Config], path: str) -> str:
-    known = dict.fromkeys(_paths(cls))
+    known = dict.fromkeys(dotted_keys(cls))
     last = path.rpartition(".")[2]
     # The right word in the wrong section is the commonest mistake.
     same = [one for one in known if one.rpartition(".")[2] == last]
@@ -100,13 +100,3 @@ def _unknown(command: str, cls: type[Config], path: str) -> str:
 def _near_names(known: dict[str, None], last: str) -> list[str]:
     names = {one.rpartition(".")[2]: one for one in reversed(known)}
     return [names[name] for name in difflib.get_close_matches(last, names, n=2)]
-
-
-def _paths(cls: type[Config], above: tuple[type[Config], ...] = ()) -> Iterator[str]:
-    """The dotted keys of a class and of all sections below it."""
-    for key in keys_of(cls):
-        yield key.name
-        for section in key.sections:
-            # A derived field may be derived from others of its kind.
-            if section not in (*above, cls):
-                yield from (f"{key.name}.{path}" for path in _paths(section, (*above, cls)))

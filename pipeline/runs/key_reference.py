@@ -69,6 +69,16 @@ def purpose(cls: type[Config]) -> str:
     return inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].replace("\n", " ")
 
 
+def dotted_keys(cls: type[Config], above: tuple[type[Config], ...] = ()) -> Iterator[str]:
+    """The dotted keys of a class and of all sections below it."""
+    for key in keys_of(cls):
+        yield key.name
+        for section in key.sections:
+            # A derived field may be derived from others of its kind.
+            if section not in (*above, cls):
+                yield from (f"{key.name}.{path}" for path in dotted_keys(section, (*above, cls)))
+
+
 def sections_below(cls: type[Config]) -> list[type[Config]]:
     """A class and all that its keys lead to, each once, in reading order."""
     found: dict[type[Config], None] = {}

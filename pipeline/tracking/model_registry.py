@@ -229,7 +229,10 @@ def fetch(reference: str, tracking: TrackingConfig) -> Path:
         client = tracking.client()
         version = _found(lambda: client.get_model_version(name, label))
         if version is None:
-            raise MissingFileError(f"model {name!r} has no version {label!r} in {tracking.uri}")
+            numbers = ", ".join(sorted((str(one.version) for one in _versions(client, name)), key=int))
+            raise MissingFileError(
+                f"model {name!r} has no version {label!r} in {tracking.uri}; it has: {numbers or 'none'}"
+            )
         folder = Path(download_artifacts(artifact_uri=version.source, tracking_uri=tracking.uri))
     check_version(folder, f"models:/{name}/{label}", version.tags)
     return folder

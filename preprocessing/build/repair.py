@@ -105,8 +105,8 @@ def _moved(path: Path, source: Any, moved: Mapping[str, str]) -> Any:
     followed = follow(source)
     if unused := [old for old in moved if old not in used]:
         raise ConfigError(
-            f"{path} was not built from {unused[0]}: its source is {source}; --source takes OLD=NEW, where OLD is a"
-            " path in it or the beginning of one"
+            f"{path} was not built from {unused[0]}, but from {source.get('paths', source)}; --source takes OLD=NEW,"
+            " where OLD is a path in it or the beginning of one"
         )
     return followed
 

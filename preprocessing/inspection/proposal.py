@@ -89,6 +89,8 @@ def proposal_of(path: str | Path, given: Mapping[str, Any] | None = None) -> Pro
     """
     given = dict(given or {})
     source = dict(given.pop("source", {}))
+    # Shares of splits whose kind is left to the proposal.
+    shares = given.pop("splits") if "kind" not in given.get("splits", {"kind": ""}) else {}
     seen, findings = recognise(path)
     if kind := source.get("kind"):
         own = [one for one in findings if one.kind == kind]
@@ -111,8 +113,9 @@ def proposal_of(path: str | Path, given: Mapping[str, Any] | None = None) -> Pro
     if ask:
         asked = [f"  source.{option}: {question}" for option, question in ask.items()]
         head += ["", "before it can be built, say below or as KEY=VALUE:", *asked]
+        values |= {"splits": shares} if shares else {}
     else:
-        described, more = _tried(values)
+        described, more = _tried(values, shares)
         head, values = head + described, {**values, **more, **given}
     return Proposal(best, tuple(findings[1:]), values, ask, head)
 
@@ -127,12 +130,12 @@ def _yaml(values: Mapping[str, Any], ask: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
-def _tried(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+def _tried(values: Mapping[str, Any], shares: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     """What the archive holds, whether it can be built, and further options; opens it and reads some frames."""
     try:
         with collect():  # the plan below opens it again, and collects the same
             ds = _validated(values).source.open()
-        more: dict[str, Any] = {} if "splits" in values else {"splits": _splits(ds)}
+        more: dict[str, Any] = {} if "splits" in values else {"splits": {**_splits(ds), **shares}}
         # Before any value is read: it refuses fields without frames where others have some.
         plan = with_survey(make_plan(_validated({**values, **more})))
         assert plan.survey is not None

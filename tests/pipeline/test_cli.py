@@ -84,6 +84,15 @@ def test_help_lists_every_stage_with_what_it_does() -> None:
         assert stage.help in shown
 
 
+def test_help_of_a_command_without_a_configuration_is_its_page() -> None:
+    runner = CliRunner()
+    page = runner.invoke(app, ["help", "inspect"]).output
+    assert "--json" in page
+    assert "Say what is in a store" in page
+    assert "pelagos help evaluate" in runner.invoke(app, ["evaluate", "--help"]).output
+    assert "did you mean pretrain?" in runner.invoke(app, ["help", "pretrian"]).output
+
+
 def test_the_version_is_told() -> None:
     assert CliRunner().invoke(app, ["--version"]).output == f"pelagos {pelagos.__version__}\n"
 

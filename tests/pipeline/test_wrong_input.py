@@ -105,7 +105,7 @@ def fails(arguments: list[str], code: int, *parts: str) -> None:
         ("simulate", "drop=[nothing]", 2, "drop: no variable 'nothing'; there are displacement"),
         ("simulate", "output=build.yaml/x.hdf5", 1, "build.yaml: File exists"),
         ("simulate", "simulation.equation.speed=9", 2, "speed: unknown key; did you mean 'wave_speed'?"),
-        ("pretrain", "warmup=9", 2, "warmup: unknown key\n"),
+        ("pretrain", "warmup=9", 2, "did you mean 'schedule.warmup' or 'guard.warmup'?\n"),
         ("build", "root=build.yaml", 2, "root: cannot create build.yaml/waves: Not a directory"),
         ("build", "variables=[]", 2, "variables: "),
         ("build", "variables=displacement", 2, "variables: Input should be a list (found 'displacement')"),

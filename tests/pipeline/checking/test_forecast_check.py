@@ -127,3 +127,8 @@ def test_a_check_says_where_a_model_is_not_at_home(
     found = [line for line in result.output.splitlines() if re.search("note:|WARNING:|error:", line)]
     assert len(found) == bool(said), found
     assert all(re.search(said, line) for line in found), found
+
+
+def test_scores_on_frames_of_the_training_are_warned_of(tmp_path: Path, waves: Path) -> None:
+    assert "WARNING: starts.split: train: models" in checked(tmp_path, waves, split="train").output
+    assert "WARNING: starts.split" not in checked(tmp_path, waves).output

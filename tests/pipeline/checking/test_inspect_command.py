@@ -86,7 +86,7 @@ def test_a_run_tells_how_far_it_came(run: Path) -> None:
     assert known["checkpoints"] == [2, 4]
     assert known["finished"]
     [name] = known["inputs"]
-    assert f"began with  {name}: " in shown(run)
+    assert f"began with  {name}, checksum {known['inputs'][name]['checksum'][:12]}" in shown(run)
     assert told(run / "checkpoints") == known
 
 
@@ -116,11 +116,13 @@ def test_an_archive_takes_what_it_does_not_say(tmp_path: Path) -> None:
     np.save(file, np.random.default_rng(0).normal(size=(4, 5, 1, 8, 8)).astype("f4"))
     asked = told(file)
     assert {"dt", "length"} <= set(asked["ask"])
-    answers = ("source.dt=0.1", "source.length=2.0")
-    known = told(file, *answers, *(f"source.{key}=[u]" for key in asked["ask"] if key == "variables"))
+    answers: tuple[str, ...] = ("source.dt=0.1", "source.length=2.0")
+    answers += tuple(f"source.{key}=[u]" for key in asked["ask"] if key == "variables")
+    known = told(file, *answers, "splits.valid=2")
     assert known["ask"] == {}
+    assert known["configuration"]["splits"] == {"kind": "trajectories", "valid": 2, "test": 1}
+    assert told(file, "splits.valid=2")["configuration"]["splits"] == {"valid": 2}
     assert known["configuration"]["source"]["dt"] == 0.1
-    assert "splits" in known["configuration"]
 
 
 def test_what_takes_no_values_or_not_these_says_so(waves: Path, tmp_path: Path) -> None:

@@ -102,3 +102,16 @@ def test_a_misspelt_key_is_taken_for_one_of_its_own_section() -> None:
     values = {"command": "pretrain", "loop": {"stesp": 3}}
     with pytest.raises(ConfigError, match=r"loop\.stesp: unknown key; did you mean 'steps'\?"):
         configuration.validate(values, config_class("pretrain"), "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("seeds", "did you mean 'seed'"),
+        ("growth", "did you mean 'schedule.growth'"),
+        ("nonsense", "unknown key$"),
+    ],
+)
+def test_a_key_of_another_section_is_named_with_that_section(key: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=rf"(?m){key}: .*{meant}"):
+        configuration.validate({"command": "pretrain", key: 3}, config_class("pretrain"), "a.yaml")
