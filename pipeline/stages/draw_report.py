@@ -87,6 +87,23 @@ class EvaluationFolder:
         """What the evaluation started from: name -> reference, what it stood for, checksum."""
         return dict(run_folder.record(self.path).get("inputs", {}))
 
+    @cached_property
+    def model_folders(self) -> dict[str, Path]:
+        """Where each model is now, by its name; a path where there is nothing for one that cannot be had."""
+        return {name: self._model_folder(name) for name in self.evaluation.scores["models"]}
+
+    def _model_folder(self, name: str) -> Path:
+        found = self.inputs.get(f"model {name}", {}).get("found")
+        reference = str(found or self.evaluation.scores["models"][name]["model"])
+        if not model_registry.is_registered(reference):
+            return Path(reference)
+        tracking = TrackingConfig.model_validate(self.config.get("tracking", {}))
+        try:
+            return model_registry.resolve(reference, tracking)
+        except PelagosError:
+            # Its registry may be away while a report is drawn anew: what is missing is said of the model.
+            return Path(reference)
+
     @property
     def store_checksum(self) -> str:
         """Of the store that was scored; empty where it was not recorded."""
@@ -312,7 +329,7 @@ def _model_facts(folder: EvaluationFolder, name: str) -> Iterator[tuple[str, str
         if one["found"] != one["reference"]:
             yield "found as", one["found"]
         yield "checksum", f"`{one['checksum']}`"
-    file = _model_folder(folder, name) / "model.json"
+    file = folder.model_folders[name] / "model.json"
     if not file.is_file():
         yield "description", "the model is no longer where it was"
         return
@@ -335,23 +352,9 @@ def _lineage_facts(lineage: Lineage) -> Iterator[tuple[str, str]]:
     yield "trained by the code", f"`{lineage.commit}`" if lineage.commit else "not recorded"
 
 
-def _model_folder(folder: EvaluationFolder, name: str) -> Path:
-    found = folder.inputs.get(f"model {name}", {}).get("found")
-    reference = str(found or folder.evaluation.scores["models"][name]["model"])
-    if not model_registry.is_registered(reference):
-        return Path(reference)
-    try:
-        return model_registry.resolve(
-            reference, TrackingConfig.model_validate(folder.config.get("tracking", {}))
-        )
-    except PelagosError:
-        # What is missing is said of the model: its registry may be away while a report is drawn anew.
-        return Path(reference)
-
-
 def _run_of(folder: EvaluationFolder, name: str) -> Path:
     """The folder of the run that trained a model, which is where its records are."""
-    return _model_folder(folder, name).parent
+    return folder.model_folders[name].parent
 
 
 def _code_facts(scored_by: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
