@@ -113,9 +113,9 @@ LOADS = [
 ]
 
 
-def test_the_namespace_holds_one_file_and_five_relative_links() -> None:
+def test_the_namespace_holds_its_root_and_five_relative_links() -> None:
     entries = {path.name: path for path in (ROOT / "pelagos").iterdir() if path.name != "__pycache__"}
-    assert set(entries) == {"__init__.py", *PACKAGES}
+    assert set(entries) == {"__init__.py", "py.typed", *PACKAGES}
     for package in PACKAGES:
         assert entries[package].is_symlink()
         assert str(entries[package].readlink()) == f"../{package}"

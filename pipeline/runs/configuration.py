@@ -248,11 +248,11 @@ def _section_keys(cls: type[Config], location: tuple[int | str, ...]) -> list[st
 
 
 def _elsewhere(cls: type[Config], name: str) -> list[str]:
-    """The dotted keys of other sections that have the name, three at most, or else one that is like it."""
-    # Those of the least depth first: `kind` and others stand in many sections.
+    """The dotted keys of the sections nearest to the top that have the name, or else one that is like it."""
+    # `kind` and others stand in many sections.
     keys = sorted(dict.fromkeys(dotted_keys(cls)), key=lambda key: key.count("."))
     if same := [key for key in keys if key.rpartition(".")[2] == name]:
-        return same[:3]
+        return [key for key in same if key.count(".") == same[0].count(".")][:3]
     last = {key.rpartition(".")[2]: key for key in reversed(keys)}
     # Above difflib's own 0.6: among all keys of a command some have a few letters in common with anything.
     return [last[near] for near in difflib.get_close_matches(name, last, n=1, cutoff=0.75)]
