@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pelagos.evaluation.forecast_plan import ForecastPlan
 from pelagos.pipeline.checking.check_finding import CheckFinding, warning
+from pelagos.pipeline.checking.sweep_check import check_sweep
 from pelagos.pipeline.forecasting.forcing_supply import ForcingSupply
 from pelagos.pipeline.forecasting.forecaster import check_variables, concerns
 from pelagos.pipeline.runs.domain_fit import fit
@@ -12,6 +13,7 @@ from pelagos.pipeline.runs.model_folder import described, domain_of_dataset
 from pelagos.pipeline.stages.evaluate import EvaluateStage
 from pelagos.pipeline.stages.forecast import ForecastStage
 from pelagos.pipeline.stages.refine import RefineStage
+from pelagos.pipeline.stages.sweep import SweepStage
 from pelagos.pipeline.tracking import model_registry
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import MissingFileError
@@ -20,11 +22,13 @@ from pelagos.preprocessing.store.store import Store, open_store
 
 
 def check_forecasts(config: Config) -> Iterator[CheckFinding]:
-    """What is known of the forecasts of a configuration; nothing where it makes none.
+    """What is known of the forecasts of a configuration, or of the runs of a sweep; nothing where it makes none.
 
     Raises:
         PelagosError: the store cannot be opened, or no forecast fits into it.
     """
+    if isinstance(config, SweepStage):
+        yield from check_sweep(config)
     if not isinstance(config, EvaluateStage | RefineStage | ForecastStage):
         return
     models, folders = _labelled(config), {}

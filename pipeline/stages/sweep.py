@@ -21,7 +21,7 @@ from pelagos.pipeline.runs.configuration import dump
 from pelagos.pipeline.runs.model_checksum import model_checksum
 from pelagos.pipeline.runs.model_folder import load
 from pelagos.pipeline.runs.progress import console
-from pelagos.pipeline.runs.remarks import say
+from pelagos.pipeline.runs.remarks import once, say
 from pelagos.pipeline.stages import finetune
 from pelagos.pipeline.stages.scored_forecasts import ModelFrames
 from pelagos.pipeline.stages.sweep_plan import MethodConfig, SweepRun, TaskConfig, plan_runs
@@ -210,7 +210,8 @@ def run(config: SweepStage) -> Path | None:
     position, count = config.share
     work = SweepWork.of(config)
     own = work.runs[position::count]
-    with sole_writer(config.output, shared=count > 1), _sole_share(config):
+    # What all runs of a task have in common is said once.
+    with once(), sole_writer(config.output, shared=count > 1), _sole_share(config):
         for number, one in enumerate(own, start=1):
             if work.result(one) is None:
                 _run_one(work, one, f"{number}/{len(own)}")

@@ -134,7 +134,7 @@ def run(config: TrainingStage) -> Path:
         model, mixture = config.assemble()
         if distributed.rank() == 0:
             for line in config.opening_lines():
-                print(line, flush=True)
+                say(line)
         with closing(mixture):
             return train(config, model, mixture, digest)
 

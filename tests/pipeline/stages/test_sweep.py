@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.pipeline.checking.forecast_check import check_forecasts
 from pelagos.pipeline.runs.model_folder import Model, load, signature_of
 from pelagos.pipeline.stages import sweep
 from pelagos.pipeline.stages.sweep import SweepStage, SweepWork, run
@@ -16,7 +17,7 @@ from pelagos.pipeline.stages.sweep_plan import SweepRun
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training.loss_guard import BadStepError
 from pelagos.pipeline.training.training_data import domain_of
-from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.samples.dataset import DatasetConfig
 
 ALPHA = {"pretrained": 0.5, "unet": 0.5, "linear": 0.25}
@@ -188,6 +189,17 @@ def test_models_are_trained_from_the_model_and_from_scratch(
 def test_what_makes_no_sweep_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         stage(Path("store"), Path("model"), Path("sweep"), **changes)
+
+
+def test_a_check_counts_the_runs_and_trains_none(waves: Path, source: Path, tmp_path: Path) -> None:
+    config = stage(waves, source, tmp_path / "sweep", select="test", starts={"split": "valid", "steps": 2})
+    with pytest.raises(DataError, match="test"):
+        list(check_forecasts(config))
+    found = {one.about: one for one in check_forecasts(stage(waves, source, tmp_path / "sweep"))}
+    assert found["runs"].values == {"runs": 48, "steps": 6 * (2 + 3 * (2 + 3) + 2)}
+    assert found["done"].values == {"runs": 0}
+    assert "linear" in found["WARNING"].text
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_errors_are_found_before_anything_is_trained(waves: Path, source: Path, tmp_path: Path) -> None:
