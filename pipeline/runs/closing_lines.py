@@ -95,6 +95,12 @@ def _evaluate(config: Any) -> Iterator[str]:
     yield f"next: open the report; pelagos register CONFIG model={model} keeps a model under a name"
 
 
+def _sweep(config: Any) -> Iterator[str]:
+    report = config.output / "report.html"
+    if report.is_file():  # of a sweep in parts, only the last writes it
+        yield f"wrote {report}, and every number in it as {config.output / 'efficiency.json'}"
+
+
 def _register(config: Any) -> Iterator[str]:
     if config.alias is None:
         yield "next: pelagos models promote CONFIG points an alias to it, once it passes the gates"
@@ -107,6 +113,7 @@ _LINES: dict[str, Callable[[Any], Iterator[str]]] = {
     "build": _build,
     "pretrain": _pretrain,
     "finetune": _finetune,
+    "sweep": _sweep,
     "refine": _refine,
     "forecast": _forecast,
     "evaluate": _evaluate,
