@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.array_types import Bytes, Float32s, Ints
 
 Position = tuple[int, ...]
+TABLE_BYTES = 64 << 20
+"""What the indices that a reader keeps may take: a store of a million shards has gigabytes of them."""
 
 
 class FrameLocations(NamedTuple):

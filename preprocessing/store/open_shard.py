@@ -37,6 +37,11 @@ class ChunkTable(NamedTuple):
     entries: Entries
     offsets: Ints
 
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        return self.entries.nbytes + self.offsets.nbytes
+
 
 class OpenShard:
     """A shard's file; it closes with the last reference to the object.

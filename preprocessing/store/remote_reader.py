@@ -15,10 +15,18 @@ from numpy.typing import NDArray
 from pelagos.preprocessing.array_types import Bytes, Float32s
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.files.location import ByteRange, Url, fetch, fetch_existing
-from pelagos.preprocessing.store.frame_reader import FrameReader, Position, as_bytes, byte_range, scatter
+from pelagos.preprocessing.store.frame_reader import (
+    TABLE_BYTES,
+    FrameReader,
+    Position,
+    as_bytes,
+    byte_range,
+    scatter,
+)
 from pelagos.preprocessing.store.shard_layout import (
     MISSING,
     Cell,
+    Entries,
     ShardLayout,
     decode_index,
     decompress,
@@ -41,12 +49,13 @@ class _Chunk(NamedTuple):
 
 
 class RemoteReader(FrameReader):
-    """Reads frames of a sharded array on a server; indices are read once and kept."""
+    """Reads frames of a sharded array on a server; the indices read last are kept, within 64 MiB."""
 
-    def __init__(self, path: Url, layout: ShardLayout) -> None:
+    def __init__(self, path: Url, layout: ShardLayout, table_bytes: int = TABLE_BYTES) -> None:
         self.path, self.layout = path, layout
+        self._kept = max(1, table_bytes // index_bytes(layout))
         self.splits_trajectories = layout.splits_trajectories
-        self._indices: dict[Cell, list[list[int]]] = {}
+        self._indices: dict[Cell, Entries] = {}
         self._lock = Lock()
 
     def read_frame(self, position: Position, buffers: Sequence[NDArray[Any]]) -> None:
@@ -66,8 +75,10 @@ class RemoteReader(FrameReader):
         """
         # Each once: samples of one trajectory share frames.
         frames = {position: self._locate(position) for position in dict.fromkeys(positions)}
-        self._read_indices({cell for cell, _ in frames.values()})
-        chunks = {position: self._chunks(*frame) for position, frame in frames.items()}
+        indices = self._read_indices({cell for cell, _ in frames.values()})
+        chunks = {
+            position: self._chunks(indices[cell], cell, number) for position, (cell, number) in frames.items()
+        }
         contents = _fetch_chunks(
             self.path, self.layout, {chunk for some in chunks.values() for chunk in some}
         )
@@ -85,16 +96,18 @@ class RemoteReader(FrameReader):
             number = number * per_shard + value % per_shard
         return (*cell, 0, 0, 0), number
 
-    def _chunks(self, cell: Cell, number: int) -> list[_Chunk]:
+    def _chunks(self, index: Entries, cell: Cell, number: int) -> list[_Chunk]:
         """The chunks of a frame."""
         num = len(self.layout.chunk_ranges)
-        entries = self._indices[cell][number * num : (number + 1) * num]
+        entries: list[list[int]] = index[number * num : (number + 1) * num].tolist()
         if any(offset == MISSING for offset, _ in entries):
             raise DamagedFileError(f"{self.path / self.layout.key(cell)}: a chunk was never written")
         return [_Chunk(cell, offset, length) for offset, length in entries]
 
-    def _read_indices(self, cells: set[Cell]) -> None:
-        wanted = sorted(cells - self._indices.keys())
+    def _read_indices(self, cells: set[Cell]) -> dict[Cell, Entries]:
+        with self._lock:
+            known = {cell: self._indices[cell] for cell in cells if cell in self._indices}
+        wanted = sorted(cells - known.keys())
         # Counted from the end of the file, since its length is not known yet.
         ranges = [ByteRange(self.path / self.layout.key(cell), -index_bytes(self.layout)) for cell in wanted]
         contents = fetch_existing(ranges)
@@ -105,16 +118,18 @@ class RemoteReader(FrameReader):
         }
         with self._lock:
             self._indices.update(found)
+            while len(self._indices) > self._kept:
+                del self._indices[next(iter(self._indices))]
+        return known | found
 
 
-def _index(url: Url, content: bytes | None) -> list[list[int]]:
+def _index(url: Url, content: bytes | None) -> Entries:
     if content is None:
         raise DamagedFileError(f"{url}: the shard is missing; `pelagos verify` lists all")
     try:
-        entries: list[list[int]] = decode_index(content).tolist()
+        return decode_index(content)
     except ValueError as error:
         raise DamagedFileError(f"{url}: {error}; copy the store there again") from error
-    return entries
 
 
 def _fetch_chunks(path: Url, layout: ShardLayout, chunks: set[_Chunk]) -> dict[_Chunk, Bytes]:

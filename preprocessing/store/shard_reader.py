@@ -16,6 +16,7 @@ import numpy as np
 from pelagos.preprocessing.array_types import Bytes, Float32s, Ints
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.store.frame_reader import (
+    TABLE_BYTES,
     Buffer,
     FrameLocations,
     FrameReader,
@@ -35,16 +36,25 @@ _advise = getattr(os, "posix_fadvise", None)  # which macOS lacks
 class ShardReader(FrameReader):
     """Reads frames of a sharded array in a folder.
 
-    Indices are read once and kept; of the files, about the `max_open` used last stay open.
+    Of the files, about the `max_open` used last stay open; of the indices, the newest within 64 MiB are kept.
     """
 
     def __init__(
-        self, path: Path, layout: ShardLayout, checks: ShardChecks = NO_CHECKS, max_open: int = 256
+        self,
+        path: Path,
+        layout: ShardLayout,
+        checks: ShardChecks = NO_CHECKS,
+        max_open: int = 256,
+        table_bytes: int = TABLE_BYTES,
     ) -> None:
         self.path, self.layout, self._checks = path, layout, checks
-        self._max_open = max_open
+        self._max_open, self._table_bytes = max_open, table_bytes
         self._shards: dict[Cell, OpenShard] = {}
         self._tables: dict[Cell, ChunkTable] = {}
+        # One byte a shard: of a million they fit into a megabyte, where a set would take a hundred.
+        self._checked = bytearray(
+            prod(-(-n // per) for n, per in zip(layout.shape, layout.shard, strict=True))
+        )
         self._lock = Lock()
         self._scratch = local()
         self._chunk_bytes = 4 * prod(layout.chunk)
@@ -150,11 +160,17 @@ class ShardReader(FrameReader):
 
     def _open(self, cell: Cell) -> OpenShard:
         shard = OpenShard(self._file(cell), self.layout, self._tables.get(cell))
+        (_, _), (size, per_shard) = self._leading
+        place = cell[0] * -(-size // per_shard) + cell[1]
         # Once, not again where a shard was closed meanwhile: checking takes longer than reading a few frames.
-        if cell not in self._tables:
+        if not self._checked[place]:
             self._checks.check(self._file(cell), self._key(cell), shard.descriptor)
+            self._checked[place] = 1
         with self._lock:
             self._tables[cell] = shard.table
+            # Shards of a store have indices of one size.
+            while len(self._tables) > 1 and len(self._tables) * shard.table.bytes > self._table_bytes:
+                del self._tables[next(iter(self._tables))]
             self._shards[cell] = shard
             while len(self._shards) > self._max_open:
                 # The oldest gets a second chance if it was read since (the clock algorithm). It is dropped, not closed:

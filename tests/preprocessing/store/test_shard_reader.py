@@ -2,6 +2,7 @@ import os
 import struct
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import google_crc32c
@@ -137,3 +138,20 @@ def test_an_index_with_lengths_of_no_chunk_is_no_reason_to_read_beyond_it(
     for one in (reader, reader.mapped):
         with pytest.raises(DamagedFileError, match="c/0/0/0/0/0: the shard ends before its index says so"):
             one.read_frame((0, 6), [out])
+
+
+def test_few_indices_are_kept_and_each_file_is_checked_once(tmp_path: Path, values: Float32s) -> None:
+    keys: list[str] = []
+    checks: Any = SimpleNamespace(check=lambda file, key, descriptor: keys.append(key))
+    make_array(tmp_path / "a", "none", (1, 2))
+    layout = write_array(tmp_path / "a", values)
+    # Of 5 x 4 shards with indices of 48 bytes each.
+    reader = ShardReader(tmp_path / "a", layout, checks, max_open=1, table_bytes=150)
+    out = np.empty(SHAPE[2:], np.float32)
+    for _ in range(2):
+        for i in range(SHAPE[0]):
+            for t in range(SHAPE[1]):
+                reader.read_frame((i, t), [out])
+                assert np.array_equal(out, values[i, t])
+                assert sum(table.bytes for table in reader._tables.values()) <= 150
+    assert len(keys) == len(set(keys)) == 20
