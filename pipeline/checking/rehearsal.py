@@ -182,3 +182,7 @@ class _WorstCase:
         """See Order."""
         assert num_steps is not None
         return repeat(self._block, num_steps * self._blocks_per_step // world)
+
+    def numbers(self, step: int, rank: int, world: int) -> list[int]:
+        """See TrainingOrder."""
+        return list(range(step * self._blocks_per_step + rank, (step + 1) * self._blocks_per_step, world))

@@ -31,7 +31,7 @@ from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import DataError, PelagosError, StoppedError
 from pelagos.preprocessing.loading.loader import Loader, LoaderConfig
 from pelagos.preprocessing.samples.batch import Batch, LoadedBatch
-from pelagos.preprocessing.samples.mixture import Order
+from pelagos.preprocessing.samples.mixture import Order, TrainingOrder
 
 
 class LoopConfig(Config):
@@ -211,7 +211,7 @@ class Trainer:
                 flush=True,
             )
 
-    def run(self, order: Order, held_out: Mapping[str, Order], digest: str, title: str) -> None:
+    def run(self, order: TrainingOrder, held_out: Mapping[str, Order], digest: str, title: str) -> None:
         """Train to the last step. However this ends, all checkpoints that were begun are on disk.
 
         Args:
@@ -239,9 +239,7 @@ class Trainer:
             self._writer,
         ):
             while not self._finished():
-                numbers = range(
-                    self.step * self.config.blocks + rank, (self.step + 1) * self.config.blocks, world
-                )
+                numbers = order.numbers(self.step, rank, world)
                 micro = _MicroBatches(stream, loader.awaited, numbers, self._seed, self._mark)
                 judged: list[MicroBatchLosses] = []
                 info = self.engine.step(

@@ -20,10 +20,12 @@ from pelagos.preprocessing.array_types import Ints
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
+from pelagos.preprocessing.samples.dealing import dealt_by_cost
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.samples.permutation import GroupedPermutation, Permutation
 
 _GROUP = 64  # blocks that are drawn together
+_STRETCH = 1 << 16  # blocks whose datasets are counted together
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,14 @@ class Order(Protocol):
 
     def blocks(self, rank: int, world: int, start_step: int, num_steps: int | None) -> Iterator[Block]:
         """The blocks of one rank for some steps, in order."""
+        ...
+
+
+class TrainingOrder(Order, Protocol):
+    """An order of which each step has as many blocks, numbered since the beginning of training."""
+
+    def numbers(self, step: int, rank: int, world: int) -> list[int]:
+        """The numbers of one rank's blocks of a step, in order."""
         ...
 
 
@@ -126,7 +136,8 @@ class Mixture:
         self._seed = seed
         self._group = lru_cache(maxsize=4)(self._draw_group)
         self._pooled = np.array([dataset.config.pool > 0 for dataset in self.datasets])
-        self._turns = lru_cache(maxsize=2)(self._draw_turns)
+        self._turns = lru_cache(maxsize=4)(self._draw_turns)
+        self._counts: dict[int, list[Ints]] = {}
         self._round_order = lru_cache(maxsize=2 * len(self.datasets))(self._draw_round)
         dealt = [
             dataset.lanes(self.blocks_per_step, micro_batch, (seed, 3, position))
@@ -154,8 +165,33 @@ class Mixture:
         steps = self.datasets[dataset].sampling.steps_at(number // self.blocks_per_step)
         return Block(dataset, samples[place], steps, key=(self._seed, 4, number))
 
+    def numbers(self, step: int, rank: int, world: int) -> list[int]:
+        """The numbers of one rank's blocks of a step, in order.
+
+        They are dealt round robin where all cost the same, and else so that ranks have about the same to do. Either way
+        a step has the same blocks on any number of ranks.
+        """
+        first, last = step * self.blocks_per_step, (step + 1) * self.blocks_per_step
+        # A simulation's trajectories are with the rank whose lane they are in.
+        if world > 1 and not self._lanes:
+            costs = self._costs_of(step)
+            if min(costs) < max(costs):
+                return [first + position for position in dealt_by_cost(costs, world)[rank]]
+        return list(range(first + rank, last, world))
+
+    def _costs_of(self, step: int) -> list[float]:
+        """What the network has to compute for each block of a step: points and forecast steps."""
+        numbers = np.arange(step * self.blocks_per_step, (step + 1) * self.blocks_per_step)
+        epochs = range(self._epoch_of(int(numbers[0])), self._epoch_of(int(numbers[-1])) + 1)
+        datasets = np.concatenate([self._draw(numbers, epoch)[0] for epoch in epochs])
+        costs = [
+            float(np.prod(dataset.layout.grid.shape)) * dataset.sampling.steps_at(step)
+            for dataset in self.datasets
+        ]
+        return [costs[dataset] for dataset in datasets]
+
     def blocks(self, rank: int, world: int, start_step: int, num_steps: int | None) -> Iterator[Block]:
-        """The blocks of one rank, dealt round robin; without end where `num_steps` is None.
+        """The blocks of one rank, see `numbers`; without end where `num_steps` is None.
 
         Raises:
             ConfigError: the blocks of a global batch cannot be dealt evenly.
@@ -181,8 +217,8 @@ class Mixture:
                     held, coming = self._lanes[position].wanted(lane, replaced, len(lanes))
                     self.datasets[position].follow(lane, held, coming)
                     followed[position, lane] = replaced
-            for lane in lanes:
-                block = self.block(first + lane)
+            for number in self.numbers(step, rank, world):
+                block = self.block(number)
                 yield replace(block, request=self.datasets[block.dataset].request(block.samples))
 
     def _turn(self, dataset: int, number: int) -> int:
@@ -249,17 +285,40 @@ class Mixture:
         if self._pooled.any():
             # A pool holds one group of trajectories after the other, so its blocks keep their order.
             rows = self._pooled[datasets]
-            places[rows] = self._turns(epoch)[within[rows]]
+            places[rows] = self._turns_of(epoch, within[rows])
         return datasets, starts[datasets] + places
 
-    def _draw_turns(self, epoch: int) -> Ints:
-        """For each block of an epoch, how many of those before it are of the same dataset."""
-        counts = self._first_blocks(epoch + 1) - self._first_blocks(epoch)
-        datasets, ends = self._datasets_of(epoch), np.cumsum(counts)
-        sorted_blocks = np.argsort(datasets, kind="stable")
-        turns = np.empty_like(datasets)
-        turns[sorted_blocks] = np.arange(ends[-1]) - (ends - counts)[datasets[sorted_blocks]]
+    def _turns_of(self, epoch: int, blocks: Ints) -> Ints:
+        """For some blocks of an epoch, how many of those before each are of the same dataset."""
+        if len(self.datasets) == 1:
+            return blocks
+        turns = np.empty_like(blocks)
+        for stretch in np.unique(blocks // _STRETCH).tolist():
+            rows = blocks // _STRETCH == stretch
+            turns[rows] = self._turns(epoch, stretch)[blocks[rows] - stretch * _STRETCH]
         return turns
+
+    def _draw_turns(self, epoch: int, stretch: int) -> Ints:
+        """The same for one stretch of blocks."""
+        counts = self._counts.setdefault(epoch, [np.zeros(len(self.datasets), np.int64)])
+        # Counted as far as training has come: of a whole epoch of 1e9 samples this would take half a minute and 5 GB.
+        while len(counts) <= stretch:
+            earlier = self._stretch(epoch, len(counts) - 1)
+            counts.append(counts[-1] + np.bincount(earlier, minlength=len(self.datasets)))
+        for old in [known for known in self._counts if known < epoch - 1]:
+            del self._counts[old]
+        datasets = self._stretch(epoch, stretch)
+        turns = np.empty_like(datasets)
+        for dataset in np.unique(datasets):
+            rows = datasets == dataset
+            turns[rows] = counts[stretch][dataset] + np.arange(rows.sum())
+        return turns
+
+    def _stretch(self, epoch: int, stretch: int) -> Ints:
+        """The datasets of a stretch of blocks."""
+        ends = np.cumsum(self._first_blocks(epoch + 1) - self._first_blocks(epoch))
+        blocks = np.arange(stretch * _STRETCH, min((stretch + 1) * _STRETCH, int(ends[-1])))
+        return np.searchsorted(ends, self._epoch_order(epoch, int(ends[-1]))(blocks), side="right")
 
     def _datasets_of(self, epoch: int) -> Ints:
         """Of all blocks of an epoch."""

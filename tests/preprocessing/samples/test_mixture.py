@@ -1,6 +1,7 @@
 """Mixtures and sweeps: which samples are drawn when, the same for any number of ranks."""
 
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from two_stores import build_stores, mixture
 
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.loading.loader import Loader
+from pelagos.preprocessing.samples import mixture as mixture_module
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.lanes import Lanes
 from pelagos.preprocessing.samples.mixture import Mixture, MixtureConfig, Sweep
@@ -170,3 +172,54 @@ def test_a_dataset_with_lanes_is_followed_and_asked_for_each_block(
     expected = [lanes.samples(lane, step).tolist() for step in range(3) for lane in (1, 3)]
     assert [block.samples.tolist() for block in blocks] == expected
     assert [block.request for block in blocks] == [tuple(samples) for samples in expected]
+
+
+def test_ranks_have_about_as_much_to_do_where_datasets_differ_in_cost(datasets: list[Dataset]) -> None:
+    order, world = mixture(datasets, batch_size=160), 4
+    assert order.blocks_per_step == 32
+    shares, before = [], []
+    for step in range(12):
+        dealt = [order.numbers(step, rank, world) for rank in range(world)]
+        assert sorted(chain.from_iterable(dealt)) == list(range(32 * step, 32 * (step + 1)))
+        assert {len(numbers) for numbers in dealt} == {8}
+        cost = {n: [64, 16][order.block(n).dataset] for numbers in dealt for n in numbers}
+        loads = [sum(cost[n] for n in numbers) for numbers in dealt]
+        shares.append(sum(loads) / (world * max(loads)))
+        # Dear ones come first, so that ranks which meet after each block wait little.
+        assert all(
+            [cost[n] for n in numbers] == sorted((cost[n] for n in numbers), reverse=True)
+            for numbers in dealt
+        )
+        robin = [
+            sum(cost[n] for n in range(32 * step + rank, 32 * (step + 1), world)) for rank in range(world)
+        ]
+        before.append(sum(robin) / (world * max(robin)))
+    # A step lasts as long as the rank that has most to do.
+    assert np.mean(shares) > 0.93
+    assert np.mean(before) < 0.85
+
+
+def test_what_is_dealt_by_cost_is_what_is_read_and_depends_on_the_step_alone(datasets: list[Dataset]) -> None:
+    order = mixture(datasets, batch_size=40)
+    read = [(b.dataset, b.samples.tolist()) for b in order.blocks(1, 2, 5, 3)]
+    again = mixture(datasets, batch_size=40)
+    numbers = [n for step in (5, 6, 7) for n in again.numbers(step, 1, 2)]
+    assert read == [(again.block(n).dataset, again.block(n).samples.tolist()) for n in numbers]
+    assert numbers != [n for step in (5, 6, 7) for n in range(8 * step + 1, 8 * (step + 1), 2)]
+
+
+def test_datasets_of_one_cost_are_dealt_round_robin(datasets: list[Dataset]) -> None:
+    order = mixture(datasets[:1], batch_size=40)
+    assert order.numbers(3, 1, 4) == [25, 29]
+
+
+@pytest.mark.parametrize("pools", [(2, 2), (2, 0)])
+def test_a_pool_counts_blocks_stretch_by_stretch_and_from_anywhere(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch, pools: tuple[int, int]
+) -> None:
+    opened = [DatasetConfig(path=path, pool=pool).open() for path, pool in zip(paths, pools, strict=True)]
+    whole = [(b.dataset, b.samples.tolist()) for b in mixture(opened).blocks(0, 1, 0, 16)]
+    # Two epochs of 22 blocks in stretches of 4.
+    monkeypatch.setattr(mixture_module, "_STRETCH", 4)
+    assert [(b.dataset, b.samples.tolist()) for b in mixture(opened).blocks(0, 1, 0, 16)] == whole
+    assert [(b.dataset, b.samples.tolist()) for b in mixture(opened).blocks(0, 1, 9, 7)] == whole[9 * 4 :]
