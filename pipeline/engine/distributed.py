@@ -1,7 +1,7 @@
 """Rank, world, barriers and sums over processes: the only user of torch.distributed."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -158,13 +158,29 @@ def device_sum(value: float) -> Tensor:
     return total
 
 
-def all_mean(tensors: Iterable[Tensor]) -> None:
-    """Replace tensors by their mean over all processes, in place."""
-    if world() > 1:
-        # All at once: each waits for the network, not for the one before.
-        works = [dist.all_reduce(tensor.div_(world()), async_op=True) for tensor in tensors]
-        for work in works:
+def reduced(tensor: Tensor, root: int | None = None) -> Callable[[], None]:
+    """Begin to replace a tensor by its sum over all processes, in place; returns what waits for it.
+
+    Args:
+        tensor: of the same size on all processes.
+        root: the process that gets the sum, elsewhere the tensor is lost; None for all.
+    """
+    if world() == 1:
+        return _nothing
+    whole = root is None
+    work: dist.Work | None = (
+        dist.all_reduce(tensor, async_op=True) if whole else dist.reduce(tensor, dst=root, async_op=True)
+    )
+
+    def wait() -> None:
+        if work is not None:
             work.wait()
+
+    return wait
+
+
+def _nothing() -> None:
+    """Wait for nothing."""
 
 
 @contextmanager
@@ -184,6 +200,13 @@ def fail_together() -> Iterator[None]:
     [failed] = all_sum([0.0])
     if failed:
         raise PeerError("another process has failed; its message says why")
+
+
+def from_root(tensors: Iterable[Tensor]) -> None:
+    """Replace tensors by those of rank 0, in place, one after the other."""
+    if world() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
 
 
 def broadcast(value: int) -> int:

@@ -1,7 +1,6 @@
 """EMA: the exponential moving average of a network's weights, sharded over processes as the weights are."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
@@ -41,25 +40,9 @@ class WeightAverage:
         if self._decay:
             self._engine.shards.fill(self._pieces, partial(saved.read, "average"))
 
-    @contextmanager
-    def network(self) -> Iterator[nn.Module]:
-        """The network in eval mode with averaged weights, whole on every process. All processes call it.
+    def network(self) -> AbstractContextManager[nn.Module]:
+        """The context of the network in eval mode with averaged weights; see `Engine.lent`. All processes call it.
 
-        Where weights are sharded, this takes 4 bytes per weight for as long as the context lasts.
+        At ZeRO 1 and 2 this takes 4 bytes per weight for as long as the context lasts.
         """
-        network, source = self._engine.hollow, self._engine.network
-        whole = self._engine.shards.everywhere(self._pieces)
-        empty = {name: parameter.data for name, parameter in network.named_parameters() if name in whole}
-        for name, parameter in network.named_parameters():
-            if name in whole:
-                parameter.data = whole[name]
-        for mine, theirs in zip(network.buffers(), source.buffers(), strict=True):
-            mine.copy_(theirs)
-        # eval() also makes modules drop what they cache of earlier weights.
-        network.eval()
-        try:
-            yield network
-        finally:
-            for name, parameter in network.named_parameters():
-                if name in empty:
-                    parameter.data = empty[name]
+        return self._engine.lent(self._pieces)

@@ -1,8 +1,8 @@
 """Engine: one optimiser step over all processes, and its state as named tensors."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.engine.collective_network import CollectiveNetwork
 from pelagos.pipeline.engine.precision_check import PrecisionCheck
 from pelagos.pipeline.engine.saved_tensors import PieceMap, SavedTensors, Share, TensorGroups
 from pelagos.pipeline.engine.zero import ZeroOne, ZeroStage, ZeroThree, ZeroTwo
@@ -22,6 +23,7 @@ from pelagos.preprocessing.errors import ConfigError
 ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
 LARGEST_BUCKET = 50_000_000
 """Elements that are reduced over processes at a time: 200 MB, more than it takes to fill an interconnect."""
+_EXCHANGED = 1 << 22  # elements that change places at a time
 
 
 class EngineConfig(Config):
@@ -33,11 +35,17 @@ class EngineConfig(Config):
             same weights in the same order: a network whose datasets use different weights needs 0 or 1.
         precision: `bf16` runs the forward pass under autocast; weights and moments stay float32.
         clip: the largest norm of the gradient; 0 for no limit.
+        overlap: whether gradients are averaged over processes in buckets while the backward pass goes on, up to ZeRO 2,
+            or after it.
+        reduction: the type that gradients are sent and added in over processes; `bf16` halves what is sent, and each
+            sum keeps three digits.
     """
 
     zero_stage: Changeable[Literal[0, 1, 2, 3]] = 1
     precision: Literal["float32", "bf16"] = "float32"
     clip: float = Field(default=1.0, ge=0)
+    overlap: Changeable[bool] = True
+    reduction: Literal["float32", "bf16"] = "float32"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -50,7 +58,7 @@ class EngineConfig(Config):
         """An engine over the processes of the started group.
 
         Raises:
-            ConfigError: the network has batch norms, and there are several processes.
+            ConfigError: the network has batch norms, and there are several processes, or frozen weights at ZeRO 3.
         """
         norms = [name for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d)]
         if norms and distributed.world() > 1:
@@ -58,6 +66,12 @@ class EngineConfig(Config):
             raise ConfigError(
                 f"network: {len(norms)} batch norms ({norms[0]}, ...) would differ between {distributed.world()} "
                 "processes; train in one process, or without them (scot: residual_model: convnext)"
+            )
+        frozen = sum(not parameter.requires_grad for parameter in network.parameters())
+        if frozen and self.stage(distributed.world()) == 3:
+            # DeepSpeed shards them, too, and a checkpoint would hold none.
+            raise ConfigError(
+                f"engine.zero_stage: 3 cannot train a network with {frozen} frozen weights; take 2"
             )
         return Engine(self, network, optimizer, micro_batch, accumulation)
 
@@ -84,7 +98,9 @@ class EngineConfig(Config):
                 "stage3_param_persistence_threshold": min(100_000, elements // 1000),
                 # Up to stage 1 gradients are slices of one tensor, and contiguous already.
                 "contiguous_gradients": stage > 1,
+                "overlap_comm": self.overlap,
             },
+            "communication_data_type": "bfp16" if self.reduction == "bf16" else "fp32",
             # torch's AdamW: DeepSpeed's own is compiled at the first use, and users may have no compiler.
             "zero_allow_untested_optimizer": True,
             "steps_per_print": 2**62,
@@ -131,15 +147,15 @@ class Engine:
         accumulation: int,
     ) -> None:
         self.config, self.base = config, optimizer
-        self.network = network.to(distributed.device())
-        self.hollow = _hollow_copy(self.network)
         stage = config.stage(distributed.world())
+        self.network = _buffers_to_device(network) if stage == 3 else network.to(distributed.device())
+        self.hollow = _hollow_copy(self.network)
+        self._collective = stage == 3
         if stage == 3:
             _autocast_within(self.network, self.autocast)
         elements = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
         values = config.deepspeed(micro_batch, accumulation, distributed.world(), elements)
-        cls = (ZeroOne, ZeroOne, ZeroTwo, ZeroThree)[stage]
-        self._zero: ZeroStage = cls(self.network, optimizer, values, config.clip)
+        self._zero = _zero_stage(stage, config, self.network, optimizer, values)
         self._accumulation = accumulation
         self._check: PrecisionCheck | None = PrecisionCheck(
             self.network, config.dtype, distributed.device().type
@@ -165,11 +181,11 @@ class Engine:
         for group in self.base.param_groups:
             group["lr"] = rate(group)
         found = []
-        for loss_function in losses:
+        for number, loss_function in enumerate(losses, start=1):
             with self._zero.computing():
                 with self.autocast():
                     loss = loss_function(self._zero.model)
-                self._zero.backward(loss / self._accumulation)
+                self._zero.backward(loss / self._accumulation, last=number == self._accumulation)
             found.append(loss.detach().float())
             if self._check:
                 self._check.conclude()
@@ -239,6 +255,57 @@ class Engine:
         for partition in self.partitions:
             self.base.state[partition]["step"].fill_(step)
 
+    @contextmanager
+    def lent(self, partitions: list[Tensor]) -> Iterator[nn.Module]:
+        """The network in eval mode with other weights, for forward passes without gradients. All processes call it.
+
+        Partitions are like the weights'. At ZeRO 3 the passes gather weights as in training: each process calls the
+        network at least once, and `finish` of what it was given at the end. Up to ZeRO 2 the network is whole.
+        """
+        if not self._collective:
+            with self._filled_hollow(self.shards.everywhere(partitions)) as network:
+                yield network
+            return
+        modes = [(module, module.training) for module in self.network.modules()]
+        self._exchange(partitions)
+        try:
+            yield CollectiveNetwork(self._zero.model).eval()
+        finally:
+            self._exchange(partitions)
+            self._zero.model.train()
+            for module, training in modes:
+                module.training = training
+
+    @torch.no_grad()
+    def _exchange(self, partitions: list[Tensor]) -> None:
+        """Let the network have other weights, and partitions those that it had."""
+        if partitions is self.partitions:
+            return
+        with self._zero.rewriting():
+            for mine, theirs in zip(self.partitions, partitions, strict=True):
+                for one, other in zip(mine.split(_EXCHANGED), theirs.split(_EXCHANGED), strict=True):
+                    kept = one.clone()
+                    one.copy_(other)
+                    other.copy_(kept)
+
+    @contextmanager
+    def _filled_hollow(self, whole: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+        network = self.hollow
+        empty = {name: parameter.data for name, parameter in network.named_parameters() if name in whole}
+        for name, parameter in network.named_parameters():
+            if name in whole:
+                parameter.data = whole[name]
+        for mine, theirs in zip(network.buffers(), self.network.buffers(), strict=True):
+            mine.copy_(theirs)
+        # eval() also makes modules drop what they cache of earlier weights.
+        network.eval()
+        try:
+            yield network
+        finally:
+            for name, parameter in network.named_parameters():
+                if name in empty:
+                    parameter.data = empty[name]
+
     def filled(self, saved: SavedTensors, group: str) -> nn.Module:
         """A copy of the network in eval mode on the host; its weights and buffers are views of a checkpoint's files."""
         buffers = self.buffers()
@@ -265,6 +332,26 @@ class Engine:
         """Those of the network's buffers that its state holds."""
         kept = self.network.state_dict()
         return {name: buffer for name, buffer in self.network.named_buffers() if name in kept}
+
+
+def _buffers_to_device(network: nn.Module) -> nn.Module:
+    """Move a network's buffers to the device, and leave its weights, for which there may be no room."""
+    for buffer in network.buffers():
+        buffer.data = buffer.data.to(distributed.device())
+    return network
+
+
+def _zero_stage(
+    stage: int,
+    config: EngineConfig,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    values: dict[str, Any],
+) -> ZeroStage:
+    if stage > 1:
+        return (ZeroTwo, ZeroThree)[stage - 2](network, optimizer, values)
+    dtype = torch.bfloat16 if config.reduction == "bf16" else torch.float32
+    return ZeroOne(network, optimizer, values, config.clip, overlap=config.overlap, dtype=dtype)
 
 
 def _autocast_within(network: nn.Module, autocast: Callable[[], AbstractContextManager[Any]]) -> None:

@@ -25,6 +25,9 @@ class ParameterPacking(nn.Module):
     Attributes:
         flats: the flat parameters, in the groups' order.
         vectors: the network's parameters in each of them.
+        parameters_of: these parameters themselves.
+        ordered: all of them in the network's order.
+        gradients: one tensor for each flat parameter, once gradients are linked.
     """
 
     def __init__(
@@ -42,14 +45,15 @@ class ParameterPacking(nn.Module):
         """
         super().__init__()
         names = {parameter: name for name, parameter in network.named_parameters()}
-        self._parameters_of: list[list[nn.Parameter]] = []
+        self.ordered = tuple(names)
+        self.parameters_of: list[list[nn.Parameter]] = []
         self.vectors: list[list[PackedTensor]] = []
         self.flats = nn.ParameterList()
         for group in groups:
             packs = list(_packs(group["params"], largest))
             vectors = [_members(pack, names) for pack in packs]
             group["params"] = list(map(_flat, packs, vectors))
-            self._parameters_of += packs
+            self.parameters_of += packs
             self.vectors += vectors
             self.flats += group["params"]
         # A parameter that modules share has several places.
@@ -58,31 +62,31 @@ class ParameterPacking(nn.Module):
             for key, parameter in module._parameters.items():
                 if parameter is not None:
                     self._places.setdefault(parameter, []).append((module, key))
-        self._gradients: list[Tensor] = []
+        self.gradients: list[Tensor] = []
 
     def link(self) -> None:
         """Make the network's parameters slices of the flat ones, which DeepSpeed may have moved."""
-        for parameters, slices in zip(self._parameters_of, self._slices(self.flats), strict=True):
+        for parameters, slices in zip(self.parameters_of, self._slices(self.flats), strict=True):
             for parameter, part in zip(parameters, slices, strict=True):
                 parameter.data = part
 
     def link_gradients(self) -> None:
         """Make their gradients slices of one tensor per flat parameter, which backward passes add to."""
-        self._gradients = [torch.zeros_like(flat) for flat in self.flats]
-        for parameters, slices in zip(self._parameters_of, self._slices(self._gradients), strict=True):
+        self.gradients = [torch.zeros_like(flat) for flat in self.flats]
+        for parameters, slices in zip(self.parameters_of, self._slices(self.gradients), strict=True):
             for parameter, part in zip(parameters, slices, strict=True):
                 parameter.grad = part
 
     def clear(self) -> None:
         """Set all gradients to zero, in place."""
-        torch._foreach_zero_(self._gradients)
+        torch._foreach_zero_(self.gradients)
 
     def publish(self) -> list[Tensor]:
         """Give the flat parameters their gradients, and return these."""
-        for flat, gradient in zip(self.flats, self._gradients, strict=True):
+        for flat, gradient in zip(self.flats, self.gradients, strict=True):
             # A new tensor over the same memory: DeepSpeed may point the one that it is given elsewhere.
             flat.grad = gradient.detach()
-        return self._gradients
+        return self.gradients
 
     @contextmanager
     def unpacked(self) -> Iterator[None]:
@@ -91,7 +95,7 @@ class ParameterPacking(nn.Module):
         Each gets its whole gradient at once, when the backward pass has that of its last slice.
         """
         try:
-            for parameters, flat, members in zip(self._parameters_of, self.flats, self.vectors, strict=True):
+            for parameters, flat, members in zip(self.parameters_of, self.flats, self.vectors, strict=True):
                 shapes = [parameter.shape for parameter in parameters]
                 parts: tuple[Tensor, ...] = _Unpack.apply(flat, members, shapes)
                 for parameter, part in zip(parameters, parts, strict=True):
@@ -106,7 +110,7 @@ class ParameterPacking(nn.Module):
             module._parameters[key] = tensor  # type: ignore[assignment]
 
     def _slices(self, flats: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-        for parameters, members, flat in zip(self._parameters_of, self.vectors, flats, strict=True):
+        for parameters, members, flat in zip(self.parameters_of, self.vectors, flats, strict=True):
             yield _slices(flat.data, members, [parameter.shape for parameter in parameters])
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.engine.gradient_reduction import GradientReduction
 from pelagos.pipeline.engine.parameter_packing import ParameterPacking
 from pelagos.pipeline.engine.tensor_shards import PackedTensor, TensorShards, consecutive, interleaved
 
@@ -33,8 +34,8 @@ class ZeroStage(Protocol):
         """The context of a micro-batch's forward and backward pass."""
         ...
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of one micro-batch's share of the step's mean loss."""
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Add the gradients of one micro-batch's share of the step's mean loss; the last completes the step's."""
         ...
 
     def reduce(self) -> Tensor:
@@ -57,8 +58,25 @@ class ZeroOne:
     """
 
     def __init__(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any], clip: float
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        values: dict[str, Any],
+        clip: float,
+        *,
+        overlap: bool,
+        dtype: torch.dtype,
     ) -> None:
+        """Pack the network's weights.
+
+        Args:
+            network: in training.
+            optimizer: of its weights.
+            values: DeepSpeed's configuration.
+            clip: the largest norm of the gradient; 0 for no limit.
+            overlap: whether gradients are averaged while the backward pass goes on.
+            dtype: that they are averaged in.
+        """
         self.model, self._clip = network, clip
         self._packing = ParameterPacking(network, optimizer.param_groups)
         self._engine = _initialize(self._packing, optimizer, values)
@@ -70,6 +88,8 @@ class ZeroOne:
         else:
             self.partitions = list(self._packing.flats)
         sizes = [partition.numel() for partition in self.partitions]
+        self._overlap = overlap and distributed.world() > 1
+        self._reduction = GradientReduction(self._packing, sizes if self._sharded else None, dtype)
         self.shards = TensorShards(
             _shapes(network),
             lambda rank: consecutive(self._packing.vectors, sizes, rank if self._sharded else 0),
@@ -81,17 +101,19 @@ class ZeroOne:
         """See ZeroStage."""
         return nullcontext()
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, *, last: bool) -> None:
         """See ZeroStage."""
+        if last and self._overlap:
+            self._reduction.arm()
         loss.backward()
 
     def reduce(self) -> Tensor:
         """See ZeroStage."""
-        gradients = self._packing.publish()
         # Summed, measured and clipped in place. At stage 1 DeepSpeed 0.19 would copy them into buckets and take the
         # norm in float64: 88 ms more per step of Poseidon-T than at stage 0.
-        distributed.all_mean(gradients)
-        self._norm = torch.nn.utils.get_total_norm(gradients)
+        self._reduction.finish()
+        self._packing.publish()
+        self._norm = self._reduction.norm()
         return self._norm
 
     def update(self, *, finite: bool) -> None:
@@ -122,9 +144,7 @@ class ZeroTwo:
     the processor's time, these cost 11 %.
     """
 
-    def __init__(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any], clip: float
-    ) -> None:
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any]) -> None:
         shapes = _shapes(network)
         # Two to a bucket: one is reduced while the backward pass fills the other.
         largest = values["zero_optimization"]["reduce_bucket_size"] // 2
@@ -149,7 +169,7 @@ class ZeroTwo:
         """See ZeroStage."""
         return self._packing.unpacked()
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, *, last: bool) -> None:
         """See ZeroStage."""
         self._engine.backward(loss, scale_wrt_gas=False)
         self._engine.step()
@@ -174,11 +194,10 @@ class ZeroThree:
     Parameters are not packed: slices would keep gathered weights alive until the backward pass.
     """
 
-    def __init__(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any], clip: float
-    ) -> None:
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any]) -> None:
         shapes = _shapes(network)
         names = {id(parameter): name for name, parameter in network.named_parameters()}
+        _partition(network, values)
         self._engine = self.model = _initialize(network, optimizer, values, _layers(network))
         zero = self._engine.optimizer
         self.partitions = list(zero.fp32_partitioned_groups_flat)
@@ -198,7 +217,7 @@ class ZeroThree:
         """See ZeroStage."""
         return nullcontext()
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, *, last: bool) -> None:
         """See ZeroStage."""
         self._engine.backward(loss, scale_wrt_gas=False)
         self._engine.step()
@@ -245,6 +264,21 @@ def _layers(network: nn.Module) -> Iterator[nn.Module]:
                     yield layer
 
 
+def _partition(network: nn.Module, values: dict[str, Any]) -> None:
+    """Give each process its part of the weights that rank 0 has; one at a time is whole on the device."""
+    deepspeed, device = _deepspeed(), distributed.device()
+    parameters: list[Any] = list(network.parameters())  # which DeepSpeed gives methods
+    for parameter in parameters:
+        # Where a weight is not on the device, or hollow (see hollow_build), there is room for it only now.
+        parameter.data = parameter.data.to(device).contiguous()
+        if parameter is parameters[0]:
+            holder = nn.ParameterList([parameter])
+            deepspeed.zero.Init(module=holder, config_dict_or_path=values, dtype=torch.float32)
+        else:
+            parameters[0].convert_to_zero_parameters(param_list=[parameter])
+    distributed.from_root(network.buffers())
+
+
 def _norm(engine: Any) -> Tensor:
     """The norm of the last step's gradient before DeepSpeed clipped it; infinite where it skipped the step."""
     return torch.as_tensor(float("inf") if engine.optimizer.overflow else engine.get_global_grad_norm())
@@ -257,10 +291,24 @@ def _initialize(
     layers: Iterable[nn.Module] = (),
 ) -> Any:
     """DeepSpeed's engine; ZeRO 3 gathers the weights of each of the layers at once, not module by module."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    import deepspeed
+    deepspeed = _deepspeed()
     from deepspeed.utils.z3_leaf_module import set_z3_leaf_module
+
+    for layer in layers:
+        set_z3_leaf_module(layer, True)
+    engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer, config=values)
+    return engine
+
+
+def _deepspeed() -> Any:
+    """The package, told what it would otherwise do by itself."""
+    device = distributed.device()
+    if device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    else:
+        # It takes the device of this number, even where each process sees one alone (--gpus-per-task=1).
+        os.environ["LOCAL_RANK"] = str(device.index)
+    import deepspeed
 
     deepspeed.logger.setLevel("ERROR")
     # DeepSpeed 0.19 calls collectives by names that torch 2.14 deprecates.
@@ -270,7 +318,4 @@ def _initialize(
     # An operator that only inference uses. DeepSpeed would compile it for 57 s, with a C++ compiler that the machine
     # may not have; training's collectives go through gloo or NCCL.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    for layer in layers:
-        set_z3_leaf_module(layer, True)
-    engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer, config=values)
-    return engine
+    return deepspeed

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pelagos.pipeline.engine import checkpoint, distributed
 from pelagos.pipeline.engine.checkpoint_writer import CheckpointWriter
+from pelagos.pipeline.engine.collective_network import CollectiveNetwork
 from pelagos.pipeline.engine.ema import WeightAverage
 from pelagos.pipeline.engine.engine import Engine, StepInfo
 from pelagos.pipeline.runs.progress import bar
@@ -284,7 +285,8 @@ class Trainer:
     def _loader(self, order: Order, **options: Any) -> Loader:
         # A GPU normalises without taking time from the cores that read the next batches.
         scaled = distributed.device().type == "cpu"
-        return Loader(order, rank=distributed.rank(), world=distributed.world(), scaled=scaled, **options)
+        places = {"rank": distributed.rank(), "world": distributed.world(), "scaled": scaled}
+        return Loader(order, **{**places, **options})
 
     def _mark(self, activity: str, of: Callable[[], str] = str) -> None:
         self._watchdog.mark(self.step + 1, activity, of)
@@ -339,16 +341,27 @@ class Trainer:
     def _mean_losses(self, network: nn.Module, order: Order) -> dict[str, float]:
         """The mean loss over the samples of each dataset."""
         sums = {dataset.layout.dataset: [0.0, 0.0] for dataset in order.datasets}
-        for loaded in self._loader(order):
-            self._mark("validates")
-            batch = loaded.to(distributed.device())
-            with self.engine.autocast():
+        needed = isinstance(network, CollectiveNetwork)
+        with self.engine.autocast():
+            for loaded, counted in self._validated(order, needed=needed):
+                self._mark("validates")
+                batch = loaded.to(distributed.device())
                 error = self.objective.validation(network, batch)
-            sums[batch.layout.dataset][0] += float(error) * len(batch)
-            sums[batch.layout.dataset][1] += len(batch)
+                sums[batch.layout.dataset][0] += counted * float(error) * len(batch)
+                sums[batch.layout.dataset][1] += counted * len(batch)
+            if isinstance(network, CollectiveNetwork):
+                network.finish()
         # Sums and counts, not means: processes validate different numbers of samples.
         totals = distributed.all_sum([value for pair in sums.values() for value in pair])
         return {name: totals[2 * i] / totals[2 * i + 1] for i, name in enumerate(sums)}
+
+    def _validated(self, order: Order, *, needed: bool) -> Iterator[tuple[LoadedBatch, bool]]:
+        """This process's batches, which count; one of rank 0's, which does not, where it has none but needs one."""
+        for batch in self._loader(order):
+            yield batch, True
+            needed = False
+        if needed:
+            yield next(iter(self._loader(order, rank=0))), False
 
     def _save(self, digest: str) -> None:
         self._mark("writes a checkpoint")

@@ -18,6 +18,7 @@ from pelagos.models.layers.low_rank import merged
 from pelagos.models.losses import LossConfig
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.engine import EngineConfig
+from pelagos.pipeline.engine.hollow_build import hollow_build, on_host
 from pelagos.pipeline.runs import model_folder, run_folder, run_inputs
 from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.runs.remarks import say
@@ -131,12 +132,32 @@ def run(config: TrainingStage) -> Path:
     """Train, or continue where an interrupted run of the same folder was; returns the model's folder."""
     with _sole_run(config.output):
         digest = prepare(config)
-        model, mixture = config.assemble()
+        model, mixture = _assembled(config)
         if distributed.rank() == 0:
             for line in config.opening_lines():
                 say(line)
         with closing(mixture):
             return train(config, model, mixture, digest)
+
+
+def _assembled(config: TrainingStage) -> tuple[Model, Mixture]:
+    """The network and its samples; where weights are sharded, the network has some on rank 0 alone."""
+    if config.engine.stage(distributed.world()) < 3 or distributed.rank() == 0:
+        return config.assemble()
+    try:
+        with hollow_build():
+            model, mixture = config.assemble()
+    except NotImplementedError as error:  # from torch, which has no values on the meta device
+        print(
+            f"WARNING: rank {distributed.rank()} builds the whole network on its host: while it is built, it asks for"
+            f" values of its weights ({error})",
+            file=sys.stderr,
+            flush=True,
+        )
+        torch.manual_seed(config.seed)
+        return config.assemble()
+    on_host(model.network)
+    return model, mixture
 
 
 @contextmanager

@@ -99,11 +99,13 @@ def exchange(folder: str) -> None:
     distributed.start()
     rank = distributed.rank()
     tensors = [torch.full((2,), float(rank)), torch.full((1,), 10.0 * rank)]
-    distributed.all_mean(tensors)
+    # Begun together, and each waited for.
+    for wait in [distributed.reduced(tensor) for tensor in tensors]:
+        wait()
     own = torch.tensor([rank, rank * rank])
     found = {
         "sum": distributed.all_sum([1.0, float(rank)]),
-        "mean": [tensor.tolist() for tensor in tensors],
+        "sums": [tensor.tolist() for tensor in tensors],
         "root": distributed.broadcast(40 + rank),
         "gathered": [part.tolist() for part in distributed.all_gather(own)],
     }
@@ -122,7 +124,7 @@ def test_three_processes_exchange_values_and_fail_together(tmp_path: Path) -> No
     found = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(3)]
     for values in found:
         assert values["sum"] == [3.0, 3.0]
-        assert values["mean"] == [[1.0, 1.0], [10.0]]
+        assert values["sums"] == [[3.0, 3.0], [30.0]]
         assert values["root"] == 40
         assert values["gathered"] == [[0, 0], [1, 1], [2, 4]]
     errors = [values["error"].split(":")[0] for values in found]

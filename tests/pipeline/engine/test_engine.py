@@ -13,7 +13,8 @@ from torch.overrides import TorchFunctionMode
 from pelagos.models.losses import LossConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.pipeline.engine import checkpoint, checkpoint_writer, distributed
-from pelagos.pipeline.engine.engine import EngineConfig
+from pelagos.pipeline.engine.collective_network import CollectiveNetwork
+from pelagos.pipeline.engine.engine import Engine, EngineConfig
 from pelagos.pipeline.runs.model_folder import signature_of
 from pelagos.pipeline.training.objective import ObjectiveConfig
 from pelagos.preprocessing.errors import ConfigError
@@ -60,6 +61,7 @@ def train(
     precision: str = "float32",
     poison: bool = False,
     like_gpu: bool = False,
+    lend: bool = False,
     *,
     peers: checkpoint_writer.Peers,
 ) -> None:
@@ -95,11 +97,31 @@ def train(
             assert not np.isfinite(engine.step(bad, lambda group: group["peak"]).grad_norm)
         info = engine.step(tasks, lambda group, step=step: group["peak"] * (1 - step / STEPS))  # type: ignore[misc]  # a default binds the loop's value
         losses.append([distributed.all_sum([info.loss / world])[0], info.grad_norm])
+        if lend:
+            losses[-1] += outputs_of_a_third(engine, step)
     if rank == 0:
         Path(f"{folder}/{name}.json").write_text(json.dumps(losses))
     share = engine.saved(engine.shares(), {"weights": engine.others()}, copied=False)
     checkpoint_writer.save(Path(folder, name), stop, share, {}, peers)
     distributed.barrier()
+
+
+@torch.no_grad()
+def outputs_of_a_third(engine: Engine, step: int) -> list[float]:
+    """Sums of what the network gives with a third of its weights; the last process calls it once more."""
+    weights = [partition.detach() / 3 for partition in engine.partitions]
+    kept = [weight.clone() for weight in weights]
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(step))
+    with engine.lent(weights) as network:
+        assert not any(m.training for m in network.modules() if isinstance(m, torch.nn.Linear))
+        found = [float(network(x, step % 2 == 0).sum())]
+        if distributed.rank() == distributed.world() - 1:
+            found.append(float(network(x, step % 2 == 0).sum()))
+        if isinstance(network, CollectiveNetwork):
+            network.finish()
+    assert len(set(found)) == 1
+    assert all(torch.equal(a, b) for a, b in zip(weights, kept, strict=True))
+    return found[:1]
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +144,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     two += [run(f"again{stage}", stage, 3, STEPS, after=f"head{stage}") for stage in STAGES]
     two += [run(f"tail{stage}", (stage + 1) % 4, 3, STEPS, after=f"head{stage}") for stage in STAGES]
     two += [run(f"whole{stage}", stage, 0, STEPS) for stage in STAGES]
+    two += [run(f"lent{stage}", stage, 0, STEPS, lend=True) for stage in STAGES]
     two += [run(f"poisoned{stage}", stage, 0, STEPS, poison=True) for stage in STAGES]
     # The last run of its processes: what it pretends stays.
     two += [run("bf16_three", 3, 0, STEPS, precision="bf16", like_gpu=True)]
@@ -156,6 +179,13 @@ def test_training_continues_on_other_processes_and_another_zero_stage(
 def test_the_same_layout_continues_with_identical_losses(folder: Path, zero_stage: int) -> None:
     continued = losses(folder, f"head{zero_stage}", f"again{zero_stage}")
     np.testing.assert_array_equal(continued, losses(folder, f"whole{zero_stage}"))
+
+
+@pytest.mark.parametrize("zero_stage", STAGES)
+def test_lending_the_network_other_weights_leaves_training_as_it_was(folder: Path, zero_stage: int) -> None:
+    lent = losses(folder, f"lent{zero_stage}")
+    np.testing.assert_array_equal(lent[:, :2], losses(folder, f"whole{zero_stage}"))
+    np.testing.assert_allclose(lent[:, 2], losses(folder, "lent0")[:, 2], rtol=2e-5)
 
 
 @pytest.mark.parametrize("zero_stage", STAGES)
@@ -194,6 +224,15 @@ def test_batch_norms_that_would_differ_between_processes_are_refused(monkeypatch
     optimizer = torch.optim.AdamW(network.parameters())
     with pytest.raises(ConfigError, match=r"1 batch norms \(1, \.\.\.\) would differ between 2 processes"):
         EngineConfig().build(network, optimizer, 1, 1)
+
+
+def test_frozen_weights_that_zero_three_would_lose_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    network = Branched()
+    network.first.requires_grad_(False)
+    optimizer = torch.optim.AdamW(network.last.parameters())
+    with pytest.raises(ConfigError, match=r"zero_stage: 3 cannot train a network with 2 frozen weights"):
+        EngineConfig(zero_stage=3).build(network, optimizer, 1, 1)
 
 
 class HostWaits(TorchFunctionMode):
