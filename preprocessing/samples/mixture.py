@@ -20,7 +20,6 @@ from pelagos.preprocessing.array_types import Ints
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
-from pelagos.preprocessing.samples.dealing import dealt_by_cost
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.samples.permutation import GroupedPermutation, Permutation
 
@@ -176,6 +175,9 @@ class Mixture:
         if world > 1 and not self._lanes:
             costs = self._costs_of(step)
             if min(costs) < max(costs):
+                # Loaded where it is asked for: datasets of most mixtures cost the same.
+                from pelagos.preprocessing.samples.dealing import dealt_by_cost
+
                 return [first + position for position in dealt_by_cost(costs, world)[rank]]
         return list(range(first + rank, last, world))
 
