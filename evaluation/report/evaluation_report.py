@@ -167,7 +167,7 @@ def _origin(about: Mapping[str, Any]) -> str:
 def _add_models(report: Report, about: Mapping[str, Any], numbers: ScoreNumbers) -> None:
     if not about["models"]:
         return
-    times, unit = readable_times(numbers.evaluation.truth["spectrum_sum"])
+    times, unit = readable_times(numbers.evaluation.truth["count"])
     factor = times[-1] / about["lead_times"][-1]
     horizons = {name: facts.get("horizon") for name, facts in about["models"].items()}
     report.table(
