@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from pelagos.evaluation.report.evaluation_report import add_numbers, add_physics, add_scores, numbers_of
+from pelagos.evaluation.report.evaluation_report import add_numbers, add_scores
 from pelagos.evaluation.report.paired_section import add_tests, run_tests
+from pelagos.evaluation.report.physics_section import add_physics
 from pelagos.evaluation.report.report import Report
 from pelagos.evaluation.report.report_facts import ReportFacts
-from pelagos.evaluation.report.score_numbers import ScoreNumbers
+from pelagos.evaluation.report.score_numbers import ScoreNumbers, numbers_of
 from pelagos.evaluation.streaming.kept_statistics import SAMPLES
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation

@@ -15,14 +15,13 @@ from pelagos.evaluation.report.chosen_section import add_chosen
 from pelagos.evaluation.report.curves import alike, quantity, readable_times
 from pelagos.evaluation.report.markup import unit_name
 from pelagos.evaluation.report.paired_section import add_tests, run_tests
+from pelagos.evaluation.report.physics_section import add_physics
 from pelagos.evaluation.report.report import Report
 from pelagos.evaluation.report.report_facts import NO_FACTS, Case, ReportFacts
-from pelagos.evaluation.report.score_numbers import ScoreNumbers
-from pelagos.evaluation.report.spectral_sections import band_panels, octave_panel
+from pelagos.evaluation.report.score_numbers import ScoreNumbers, numbers_of
 from pelagos.evaluation.score_summary import describe_failures, describe_left_out
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation
-from pelagos.preprocessing.array_types import Floats
 
 _EMBEDDED = 1_000_000
 """Bytes of numbers up to which they are embedded in the page."""
@@ -50,12 +49,6 @@ def evaluation_report(
     add_sources(report, evaluation, facts)
     add_numbers(report, numbers, facts.files)
     return report
-
-
-def numbers_of(evaluation: Evaluation, reach: int = 0) -> ScoreNumbers:
-    """All numbers of an evaluation; where the reach is not known, forecasts of one trajectory are drawn together."""
-    starts = evaluation.truth["start"].values
-    return ScoreNumbers(evaluation, reach or int(starts.max() - starts.min()) + 1)
 
 
 def add_scores(report: Report, evaluation: Evaluation, numbers: ScoreNumbers | None = None) -> None:
@@ -193,57 +186,6 @@ def _add_headline(report: Report, methods: Mapping[str, Mapping[str, Any]], numb
         rows.append([name + fields, *shown, describe_failures(methods[name])])
     caption = "Median relative L1 error; the best value of each column is bold."
     report.table(["method", *columns, "failed forecasts"], rows, caption, lowest=columns)
-
-
-def add_physics(report: Report, evaluation: Evaluation, numbers: ScoreNumbers | None = None) -> None:
-    """Add spectra of the fields and the drift of conserved quantities, where both are defined."""
-    truth, grid = evaluation.truth, grid_of(evaluation.truth)
-    # Neither a transform nor a mean over the domain makes sense of fields with holes,
-    # and wavenumbers on a sphere need whole circles of latitude.
-    if not bool(truth["complete"].all()) or (grid.kind == "latlon" and not grid.periodic[1]):
-        return
-    report.section("Spectra and conservation", *_thinning(truth))
-    if grid.kind == "cartesian" and not all(grid.even):
-        report.text("There are no spectra: they need evenly spaced points, which regrid gives a store.")
-    counts = (numbers or numbers_of(evaluation)).scores.counts
-    for group in dict.fromkeys(truth["group"].values.tolist()):
-        if curves := _time_dependent(evaluation.spectra(group)):
-            caption = (
-                f"Energy spectrum of {group}: the median over forecasts, and its {100 * LEVEL:.0f} % interval. A"
-                " blurred forecast lacks energy at high wavenumbers."
-            )
-            report.spectra(curves, caption, counts_BS=counts)
-            _add_bands(report, evaluation, group, counts)
-    if drifts := _time_dependent(evaluation.drifts):
-        report.drift_curves(
-            drifts,
-            "Change of domain means since the initial frame: the median over forecasts, and its"
-            f" {100 * LEVEL:.0f} % interval. What the equation conserves should stay at zero; what it dissipates or"
-            " forces should follow the truth.",
-            counts,
-        )
-
-
-def _thinning(truth: xr.Dataset) -> Iterator[str]:
-    taken, every = truth.sizes["thinned"], truth.sizes["lead_time"]
-    if taken < every:
-        yield f"Spectra and domain means were taken at {taken} of {every} lead times, spread evenly."
-
-
-def _add_bands(report: Report, evaluation: Evaluation, group: str, counts_BS: Floats) -> None:
-    if evaluation.truth.sizes["lead_time"] < 2:
-        return
-    level = f"{100 * LEVEL:.0f} %"
-    report.panels(
-        band_panels(evaluation.kept, group, counts_BS),
-        f"Error of {group} by band of wavenumbers, relative to the truth's root mean square there, with {level}"
-        " intervals; at 1 nothing of the band is forecast. Failed forecasts are left out.",
-    )
-    report.panels(
-        [octave_panel({TRUTH: evaluation.truth} | _time_dependent(evaluation.kept), group, counts_BS)],
-        f"Energy of {group} in the last resolved octave over that of the truth, with {level} intervals: below 1 a"
-        " forecast is blurred, above 1 it is noisy. Failed forecasts are left out.",
-    )
 
 
 def add_pictures(
@@ -399,12 +341,6 @@ def _short(pieces: Iterable[str]) -> str | None:
         if len(found) > _EMBEDDED:
             return None
     return found
-
-
-def _time_dependent(methods: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that have spectra and drifts of their own: persistence and climatology repeat old frames."""
-    constant = ("persistence", "climatology")
-    return {name: data for name, data in methods.items() if name not in constant}
 
 
 def _kind(split: str) -> str:

@@ -247,3 +247,9 @@ def _number(
     value, low, high = (math.nan if values[key] is None else float(values[key]) for key in _PARTS[:3])
     number, failed = (int(values[key]) for key in _PARTS[3:])
     return ScoreNumber(method, WHOLE, field, name, units, time, value, low, high, number, failed)
+
+
+def numbers_of(evaluation: Evaluation, reach: int = 0) -> ScoreNumbers:
+    """All numbers of an evaluation; where the reach is not known, forecasts of one trajectory are drawn together."""
+    starts = evaluation.truth["start"].values
+    return ScoreNumbers(evaluation, reach or int(starts.max() - starts.min()) + 1)

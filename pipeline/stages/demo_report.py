@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pelagos.evaluation.forecast_zarr import read_forecasts
-from pelagos.evaluation.report.evaluation_report import add_physics, add_pictures, add_scores
+from pelagos.evaluation.report.evaluation_report import add_pictures, add_scores
+from pelagos.evaluation.report.physics_section import add_physics
 from pelagos.evaluation.report.report import Report
 from pelagos.evaluation.verification import Evaluation
 from pelagos.pipeline.stages.demo_contract import DemoContract

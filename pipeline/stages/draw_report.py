@@ -14,8 +14,9 @@ import yaml
 from pelagos.evaluation.forecast_plan import ForecastPlan, ForecastStart
 from pelagos.evaluation.forecast_zarr import read_forecasts
 from pelagos.evaluation.report.comparison_report import comparison_report
-from pelagos.evaluation.report.evaluation_report import evaluation_report, numbers_of
+from pelagos.evaluation.report.evaluation_report import evaluation_report
 from pelagos.evaluation.report.report_facts import Case, ReportFacts
+from pelagos.evaluation.report.score_numbers import numbers_of
 from pelagos.evaluation.streaming.score_archive import read_scores
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.truth import read_truth

@@ -7,8 +7,7 @@ import pytest
 
 from pelagos.evaluation.forecast_plan import StartsConfig
 from pelagos.evaluation.report.cases import ranked_cases
-from pelagos.evaluation.report.evaluation_report import numbers_of
-from pelagos.evaluation.report.score_numbers import ScoreNumbers, chosen_numbers
+from pelagos.evaluation.report.score_numbers import ScoreNumbers, chosen_numbers, numbers_of
 from pelagos.evaluation.report.spectral_sections import band_panels, octave_panel
 from pelagos.evaluation.streaming.kept_statistics import sample_axes
 from pelagos.evaluation.truth import read_truth
