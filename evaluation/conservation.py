@@ -164,5 +164,6 @@ def _spectral_derivative(values: Array, step: float, axis: int) -> Array:
     k = 2 * np.pi * fft.rfftfreq(size, step)
     shape = [1] * values.ndim
     shape[axis] = len(k)
+    # Of an even number of points the last mode has no derivative at them; what is imaginary there irfft leaves out.
     modes = 1j * k.reshape(shape) * fft.rfft(values, axis=axis)
     return np.asarray(fft.irfft(modes, n=size, axis=axis), dtype=np.float64)

@@ -233,6 +233,7 @@ class _FieldStream:
 
     def _write_chunks(self) -> None:
         frames, chunks = self._layout.chunk[-3], self._layout.counts[-3]
+        # The last chunk is whole on disk as well; beyond the forecast's end nothing reads it.
         self._buffer[:, self._held :] = np.nan
         shard, place = divmod((self._written - 1) // frames, chunks)
         key = "/".join(("c", *map(str, (*self._cell, shard, 0, 0))))

@@ -98,6 +98,7 @@ def _bootstrap_p(drawn: Floats) -> float:
     drawn = drawn[~np.isnan(drawn)]
     if len(drawn) == 0:
         return float("nan")
+    # One more than were counted, so that no p-value is zero (Davison and Hinkley, 1997, chapter 4).
     rarer = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     return min(1.0, 2 * (rarer + 1) / (len(drawn) + 1))
 

@@ -81,5 +81,6 @@ def draw_counts(blocks: Blocks, replicates: int = 1000, seed: int = 0) -> Floats
     whole, number = np.ones((1, len(blocks.of_sample))), blocks.count
     if number < 2:
         return whole
+    # How often each block comes up in so many draws with replacement is multinomial: no draw is needed itself.
     drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=replicates)
     return np.concatenate([whole, drawn[:, blocks.of_sample].astype(np.float64)])

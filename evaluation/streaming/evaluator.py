@@ -55,6 +55,7 @@ class Evaluator:
         last = len(self.plan.lead_times)
         with ExitStack() as blocks:
             takers = {method: blocks.enter_context(sink.block(batch)) for method, sink in self.sinks.items()}
+            # Compiled sums and hashes run without Python's lock: with a core to spare they cost the network no time.
             # One frame is scored and written while the networks make the next one; in order, by a single thread.
             beside = blocks.enter_context(ThreadPoolExecutor(1, "scoring"))
             taken: Future[None] | None = None

@@ -37,7 +37,7 @@ class BatchScores:
         self._complete_B = np.asarray(~holes.any(axis=(1, 2, 3)))
         self._started_BVHW = None if self._complete_B.all() else _forecastable(plan, holes)
         self.states: dict[str, ScoreState] = {}
-        # Persistence gives the same frame at every lead time.
+        # By identity: persistence gives the same array at every lead time, and comparing values would cost as much.
         self._known: dict[tuple[str, str], tuple[Fields, NDArray[Any]]] = {}
         self._positions = {method: plan.positions(method) for method in plan.methods}
         count = samples.stop - samples.start

@@ -53,6 +53,7 @@ class SphereSpectra(FrameSpectra):
 
     def modes(self, fields_NHW: NDArray[Any]) -> Modes:
         """(N, modes) the coefficients of fields, order by order."""
+        # Fast along circles, then a sum over latitudes for each order.
         circles_NHM = fft.rfft(fields_NHW.astype(np.float64), axis=-1, norm="forward")
         parts = [circles_NHM[..., m] @ matrix.T for m, matrix in enumerate(self.legendre)]
         return np.concatenate(parts, axis=-1)
