@@ -163,15 +163,16 @@ class _Search:
         self, passes: _Passes, trial: Tensor, defect: Tensor, measured: Tensor, finite_N: Tensor
     ) -> Tensor:
         """The frames of the next pass."""
-        keep = _spread(finite_N)
+        keep, borne = _spread(finite_N), trial
         if not finite_N.all():
             # A step that the propagator cannot bear counts as the pass before it: its differences vanish.
             shape = trial.shape
-            defect, measured = (
+            before = (passes.frames, passes.defects, passes.measured)
+            borne, defect, measured = (
                 new.where(keep, old[-1].reshape(shape))
-                for new, old in ((defect, passes.defects), (measured, passes.measured))
+                for new, old in zip((trial, defect, measured), before, strict=True)
             )
-        passes.add(trial.where(keep, self.best), defect, measured)
+        passes.add(borne, defect, measured)
         frames, remaining = (values.reshape(trial.shape) for values in passes.combined())
         moved = self.problem.constrained(frames - self.problem.carried(remaining), self.anchor)
         # Back towards the best frames where the step was too long.

@@ -49,7 +49,10 @@ def check_fit(equation: PDE, store: SampleStore) -> EquationFit:
     found = [*_grid_misfits(equation, grid, store.grid.units), *found]
     if found:
         raise DataError(f"{store.label} does not fit the equation {equation.kind}: {'; '.join(found)}")
-    return EquationFit(grid, time or 1)
+    # Nothing varies along an axis of one point, which is as good as periodic.
+    boundary_y = equation.boundary if len(grid.y) == 1 else grid.boundary_y
+    boundary_x = equation.boundary if len(grid.x) == 1 else grid.boundary_x
+    return EquationFit(replace(grid, boundary_y=boundary_y, boundary_x=boundary_x), time or 1)
 
 
 def _grid_misfits(equation: PDE, grid: Grid, units: str) -> Iterator[str]:
@@ -62,7 +65,6 @@ def _grid_misfits(equation: PDE, grid: Grid, units: str) -> Iterator[str]:
         "yx", (grid.y, grid.x), grid.spacing, grid.even, sides, strict=True
     ):
         if len(values) == 1:
-            # Nothing varies along an axis of one point, whatever lies beyond it.
             continue
         if boundary != equation.boundary:
             yield (

@@ -57,7 +57,8 @@ def test_kilometres_and_milliseconds_are_converted() -> None:
 
 def test_along_an_axis_of_one_point_nothing_has_to_fit() -> None:
     row = replace(GRID, y=np.zeros(1), boundary_y=("unknown", "unknown"))
-    assert check_fit(FLOW, store(row)).grid.shape == (1, 12)
+    found = check_fit(FLOW, store(row)).grid
+    assert (found.shape, found.periodic) == ((1, 12), (True, True))
 
 
 def test_another_length_is_named_beside_the_equations() -> None:
