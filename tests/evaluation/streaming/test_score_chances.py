@@ -70,6 +70,7 @@ def test_all_that_is_asked_for_is_there_or_said_to_be_missing_in_valid_json(eval
     assert values["without"] == [
         "acc",
         "pooled_acc",
+        "skill",
         "crps",
         "fair_crps",
         "energy_score",

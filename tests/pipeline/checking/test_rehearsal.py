@@ -17,7 +17,7 @@ from pelagos.preprocessing.samples.window_sampling import RolloutSampling
 def test_a_run_costs_what_its_datasets_do_by_their_shares() -> None:
     curriculum = RolloutSampling(steps=4, curriculum=((0, 1), (50, 2), (200, 4)))
     layouts = {
-        name: SimpleNamespace(dataset=name, inputs=(1,), outputs=(1,), grid=SimpleNamespace(shape=(8, 8)))
+        name: SimpleNamespace(dataset=name, channels=(1,), outputs=(1,), grid=SimpleNamespace(shape=(8, 8)))
         for name in "ab"
     }
     datasets = [

@@ -223,7 +223,7 @@ def test_the_globe_turns_about_its_axis_where_it_is_asked_to() -> None:
         ({"galilean": 1.0, "equation": "allen_cahn"}, "not the same in a moving frame"),
         ({"scale": 2.0}, "state augment.equation"),
         ({"scale": 2.0, "equation": "navier_stokes"}, "do not say drag, viscosity"),
-        ({"equation": "flux"}, "'flux' is none of allen_cahn, euler"),
+        ({"equation": "flux"}, "'flux' is none of allen_cahn, burgers, euler"),
     ],
 )
 def test_what_is_not_allowed_is_refused(asked: dict[str, Any], reason: str) -> None:
