@@ -327,8 +327,8 @@ def add_numbers(report: Report, numbers: ScoreNumbers, files: Sequence[str] = ()
             links[f"{kind.upper()}, in this page"] = f"data:{media};base64,{data}"
     report.section(
         "Numbers",
-        "Every score with its interval, by method, region, field and lead time. Spectra, maps and what the equation"
-        " conserves lie in `scores.zarr`.",
+        "Every score with its interval, by method, region, field and lead time; energies by wavenumber, errors by band"
+        " and changes of domain means, too. Maps lie in `scores.zarr`.",
     )
     report.links({**links, **{f"`{name}`, beside this page": name for name in files}}, "numbers")
 

@@ -7,6 +7,7 @@ import xarray as xr
 
 from pelagos.evaluation.forecast_schema import grid_of
 from pelagos.evaluation.inference.estimate import LEVEL
+from pelagos.evaluation.report.physics_numbers import has_physics
 from pelagos.evaluation.report.report import Report
 from pelagos.evaluation.report.score_numbers import ScoreNumbers, numbers_of
 from pelagos.evaluation.report.spectral_sections import band_panels, octave_panel
@@ -18,9 +19,7 @@ from pelagos.preprocessing.array_types import Floats
 def add_physics(report: Report, evaluation: Evaluation, numbers: ScoreNumbers | None = None) -> None:
     """Add spectra of the fields and the drift of conserved quantities, where both are defined."""
     truth, grid = evaluation.truth, grid_of(evaluation.truth)
-    # Neither a transform nor a mean over the domain makes sense of fields with holes,
-    # and wavenumbers on a sphere need whole circles of latitude.
-    if not bool(truth["complete"].all()) or (grid.kind == "latlon" and not grid.periodic[1]):
+    if not has_physics(truth):
         return
     report.section("Spectra and conservation", *_thinning(truth))
     if grid.kind == "cartesian" and not all(grid.even):

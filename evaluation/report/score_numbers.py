@@ -23,13 +23,14 @@ from pelagos.evaluation.conventions.convention_scores import (
 )
 from pelagos.evaluation.conventions.score_reduction import compute_score
 from pelagos.evaluation.inference.estimate import Estimate, interval
+from pelagos.evaluation.report.physics_numbers import physics_lines
+from pelagos.evaluation.report.score_number import ScoreLines, ScoreNumber
 from pelagos.evaluation.score_summary import json_values
 from pelagos.evaluation.streaming.chosen_scores import EQUAL
 from pelagos.evaluation.streaming.kept_statistics import sample_axes, sample_statistics
 from pelagos.evaluation.streaming.region import WHOLE
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation
-from pelagos.preprocessing.array_types import Floats
 
 CURVES = (
     RELATIVE_CURVE,
@@ -38,37 +39,6 @@ CURVES = (
     BIAS_CURVE,
 )
 """What is shown of each variable group at each lead time."""
-
-
-@dataclass(frozen=True)
-class ScoreNumber:
-    """One number.
-
-    Attributes:
-        method: whose forecasts.
-        region: that it is taken over.
-        field: the variable group; `all` for the mean over groups.
-        score: its name.
-        units: of it; empty for a chosen score, whose meaning stands in scores.json.
-        lead_time: in the store's units of time; None for the mean over lead times.
-        value: of all forecasts.
-        low: end of its 95 % interval.
-        high: end of the interval.
-        forecasts: that have a value.
-        failed: of these, how many are not numbers somewhere.
-    """
-
-    method: str
-    region: str
-    field: str
-    score: str
-    units: str
-    lead_time: float | None
-    value: float
-    low: float
-    high: float
-    forecasts: int
-    failed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +84,8 @@ class ScoreNumbers:
         yield from chosen_numbers(self.evaluation.scores, method)
 
     @cached_property
-    def _lines(self) -> dict[str, list["_ScoreLines"]]:
-        found: dict[str, list[_ScoreLines]] = {method: [] for method in self.evaluation.methods}
+    def _lines(self) -> dict[str, list["ScoreLines"]]:
+        found: dict[str, list[ScoreLines]] = {method: [] for method in self.evaluation.methods}
         for region in self.evaluation.kept[self.evaluation.methods[0]]["region"].values.tolist():
             if region == EQUAL:  # of a convention alone, whose scores stand in scores.json
                 continue
@@ -124,12 +94,12 @@ class ScoreNumbers:
                 found[method] += self._of(scores, method, region)
         return found
 
-    def _of(self, scores: ConventionScores, method: str, region: str) -> Iterator["_ScoreLines"]:
+    def _of(self, scores: ConventionScores, method: str, region: str) -> Iterator["ScoreLines"]:
         statistics = scores.statistics[method]
         for one in HEADLINE:
             estimate = compute_score(one, statistics, scores.counts).estimate()
             shown = (estimate.value, estimate.low, estimate.high, estimate.n, estimate.failed)
-            yield _ScoreLines(region, one.name, ("all",), ("1",), (None,), np.array(shown).reshape(1, 1, 5))
+            yield ScoreLines(region, one.name, ("all",), ("1",), (None,), np.array(shown).reshape(1, 1, 5))
         for one in CURVES:
             parts = []
             for window in statistics.windows():
@@ -140,7 +110,7 @@ class ScoreNumbers:
             groups, scaled = score.groups, one.name in ("rmse", "bias")
             units = tuple(self.units(group) if scaled else "1" for group in groups)
             times = tuple(statistics.lead_times.tolist())
-            yield _ScoreLines(region, one.name, groups, units, times, np.concatenate(parts))
+            yield ScoreLines(region, one.name, groups, units, times, np.concatenate(parts))
 
     def units(self, group: str) -> str:
         """The units of a variable group."""
@@ -179,35 +149,9 @@ class ScoreNumbers:
                 yield [list(asdict(one).values()) for one in lines.numbers(method)]
             if chosen := list(chosen_numbers(self.evaluation.scores, method)):
                 yield [list(asdict(one).values()) for one in chosen]
-
-
-@dataclass(frozen=True, eq=False)
-class _ScoreLines:
-    """One score of some groups and lead times: a long forecast has so many numbers that each cannot be an object.
-
-    Attributes:
-        region: that it is taken over.
-        score: its name.
-        groups: the variable groups.
-        units: of each group.
-        lead_times: None for the mean over them.
-        values: (L, G, 5) value, low, high, forecasts, failed.
-    """
-
-    region: str
-    score: str
-    groups: tuple[str, ...]
-    units: tuple[str, ...]
-    lead_times: tuple[float | None, ...]
-    values: Floats
-
-    def numbers(self, method: str) -> Iterator[ScoreNumber]:
-        """The numbers, lead time by lead time of each group."""
-        for place, (group, units) in enumerate(zip(self.groups, self.units, strict=True)):
-            for time, row in zip(self.lead_times, self.values[:, place].tolist(), strict=True):
-                value, low, high, number, failed = row
-                about = method, self.region, group, self.score, units, time
-                yield ScoreNumber(*about, value, low, high, int(number), int(failed))
+        for method in self.evaluation.kept:
+            for lines in physics_lines(self.evaluation, method, self.scores.counts):
+                yield [list(asdict(one).values()) for one in lines.numbers(method)]
 
 
 def chosen_numbers(about: Mapping[str, Any], method: str) -> Iterator[ScoreNumber]:

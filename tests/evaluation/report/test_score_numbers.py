@@ -89,6 +89,25 @@ def test_bands_and_the_last_octave_see_a_forecast_that_is_too_large(
     np.testing.assert_allclose(line.y, 1.21, rtol=1e-3)
 
 
+def test_the_numbers_of_spectra_and_bands_are_those_of_the_figures(
+    evaluation: Evaluation, numbers: ScoreNumbers
+) -> None:
+    rows = list(csv.DictReader(io.StringIO("".join(numbers.csv()))))
+    group, counts = str(evaluation.truth["group"].values[0]), numbers.scores.counts
+    own = [row for row in rows if row["method"] == "a"]
+    ours = [row for row in own if row["field"] == group]
+    for panel in band_panels(evaluation.kept, group, counts):
+        [line] = [curve for curve in panel.curves if curve.name == "a"]
+        found = [float(row["value"]) for row in ours if row["score"] == f"error / truth, {panel.title}"]
+        np.testing.assert_array_equal(found, line.y)
+    energy = evaluation.spectra(group)["a"].isel(wavenumber=1)
+    name = f"energy at wavenumber {float(energy['wavenumber']):g}"
+    first = next(float(row["value"]) for row in ours if row["score"] == name)
+    assert first == pytest.approx(np.median(energy.isel(lead_time=0)), rel=1e-6)
+    # The truth has energies of its own, and no error.
+    assert {row["score"].split(" ")[0] for row in rows if row["method"] == "truth"} == {"energy"}
+
+
 def test_scores_by_name_of_a_convention_and_horizons_are_among_the_numbers() -> None:
     whole = {"value": 0.5, "low": None, "high": None, "n": 2, "failed": 0}
     curve = {"value": [0.1, None], "low": [None] * 2, "high": [None] * 2, "n": [2, 2], "failed": [0, 1]}
