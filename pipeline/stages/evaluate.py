@@ -1,11 +1,10 @@
 """Evaluation: forecasts of several models on one store, scored beside baselines, frame by frame."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -44,6 +43,7 @@ from pelagos.pipeline.runs.model_folder import load
 from pelagos.pipeline.runs.progress import bar
 from pelagos.pipeline.runs.remarks import say
 from pelagos.pipeline.runs.run_inputs import RunInput, store_checksum
+from pelagos.pipeline.runs.work_share import Part, share_of, working_share
 from pelagos.pipeline.stages import draw_report
 from pelagos.pipeline.stages.scored_forecasts import ForecastFiles, ModelFrames
 from pelagos.pipeline.tracking import model_registry
@@ -115,7 +115,7 @@ class EvaluateStage(Config):
     keep_forecasts: bool = True
     title: str = "Evaluation"
     pictures: int = Field(default=0, ge=0)
-    part: Changeable[Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")]] = "1/1"
+    part: Part = "1/1"
     log: Changeable[bool] = True
     tracking: TrackingConfig = TrackingConfig()
 
@@ -130,17 +130,14 @@ class EvaluateStage(Config):
             raise ValueError("scores: seeps and fss need `rain: {variable: KEY}`, which says what rain is")
         if "fss" in self.scores and self.rain and not self.rain.thresholds:
             raise ValueError("rain.thresholds: fss needs one amount or more, in the units of the variable")
-        position, count = self.share
-        if position >= count:
-            raise ValueError(f"part: {self.part} must be one of 1/{count} to {count}/{count}")
+        share_of(self.part)
         return self
 
     @property
     def share(self) -> tuple[int, int]:
         """The share of this process as a position, counted from 0, and the number of shares: parts, cut among ranks."""
-        number, count = map(int, self.part.split("/"))
-        world = distributed.world()
-        return (number - 1) * world + distributed.rank(), count * world
+        (position, count), world = share_of(self.part), distributed.world()
+        return position * world + distributed.rank(), count * world
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,23 +187,13 @@ def run(config: EvaluateStage) -> Evaluation | None:
         LockedError: another process writes to the output folder.
     """
     position, count = config.share
-    # Shares of one evaluation work side by side; an evaluation on its own excludes all others.
-    with sole_writer(config.output, shared=count > 1), _sole_share(config):
+    with working_share(config.output, config.share):
         work = begin(config)
         if not work.is_scored:
             _score(work, work.archive.batches[position::count])
         if count == 1:
             return conclude(work)
     return _conclude_if_last(work)
-
-
-@contextmanager
-def _sole_share(config: EvaluateStage) -> Iterator[None]:
-    """Keep out a second start of the same share."""
-    position, count = config.share
-    share = config.output.with_name(f"{config.output.name}-part-{position + 1}-of-{count}")
-    with sole_writer(share) if count > 1 else nullcontext():
-        yield
 
 
 def begin(config: EvaluateStage) -> EvaluationRun:

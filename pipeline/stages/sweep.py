@@ -1,11 +1,10 @@
 """Sweep: what a pretrained model is worth, by its errors after few and more trajectories beside those of baselines."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -22,6 +21,7 @@ from pelagos.pipeline.runs.model_checksum import model_checksum
 from pelagos.pipeline.runs.model_folder import load
 from pelagos.pipeline.runs.progress import console
 from pelagos.pipeline.runs.remarks import once, say
+from pelagos.pipeline.runs.work_share import Part, share_of, working_share
 from pelagos.pipeline.stages import finetune
 from pelagos.pipeline.stages.scored_forecasts import ModelFrames
 from pelagos.pipeline.stages.sweep_plan import MethodConfig, SweepRun, TaskConfig, plan_runs
@@ -88,7 +88,7 @@ class SweepStage(Config):
     batch: int = Field(default=16, gt=0)
     threads: Changeable[int] = Field(default=2, gt=0)
     processes: Changeable[int] = Field(default=1, gt=0)
-    part: Changeable[Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")]] = "1/1"
+    part: Part = "1/1"
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
@@ -106,16 +106,13 @@ class SweepStage(Config):
         for key in ("output", "seed"):
             if key in self.finetune:
                 raise ValueError(f"finetune.{key}: each run of a sweep has its own; leave it out")
-        position, count = self.share
-        if position >= count:
-            raise ValueError(f"part: {self.part} must be one of 1/{count} to {count}/{count}")
+        share_of(self.part)
         return self
 
     @property
     def share(self) -> tuple[int, int]:
         """The share of the runs as a position, counted from 0, and the number of shares."""
-        number, count = map(int, self.part.split("/"))
-        return number - 1, count
+        return share_of(self.part)
 
     @property
     def data_by_task(self) -> dict[str, TaskConfig]:
@@ -211,22 +208,13 @@ def run(config: SweepStage) -> Path | None:
     work = SweepWork.of(config)
     own = work.runs[position::count]
     # What all runs of a task have in common is said once.
-    with once(), sole_writer(config.output, shared=count > 1), _sole_share(config):
+    with once(), working_share(config.output, config.share):
         for number, one in enumerate(own, start=1):
             if work.result(one) is None:
                 _run_one(work, one, f"{number}/{len(own)}")
         if count == 1:
             return _conclude(work)
     return _conclude_if_last(work)
-
-
-@contextmanager
-def _sole_share(config: SweepStage) -> Iterator[None]:
-    """Keep out a second start of the same share."""
-    position, count = config.share
-    share = config.output.with_name(f"{config.output.name}-part-{position + 1}-of-{count}")
-    with sole_writer(share) if count > 1 else nullcontext():
-        yield
 
 
 def _check_store(config: SweepStage, one: SweepRun) -> None:
