@@ -82,11 +82,10 @@ class Evaluation:
                 found[name] = energy.rename(shown="lead_time")
         return found
 
-    def squared_units(self, group: str) -> str:
-        """The units of a variable group's energy."""
+    def units(self, group: str) -> str:
+        """The units of a variable group."""
         members = self.truth["group"].values == group
-        units = ", ".join(np.unique(self.truth["units"].values[members]))
-        return units if units == "1" else f"({units})^2"
+        return ", ".join(np.unique(self.truth["units"].values[members]))
 
     def pictures(self, variable: str) -> dict[str, xr.DataArray]:
         """Truth and methods -> (lead_time, y, x) frames of one forecast at some lead times."""

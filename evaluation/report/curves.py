@@ -140,13 +140,13 @@ def drawn_curve(name: str, x: Array, drawn_BX: Array) -> Curve:
     return Curve(name, x, drawn_BX[0], *((None, None) if missing else (low, high)))
 
 
-def _samples(array: xr.DataArray, last: str) -> Array:
-    """(samples, last) values."""
+def by_sample(array: xr.DataArray, last: str) -> Array:
+    """(samples, last) values of an array (*samples, last)."""
     return array.transpose(..., last).values.reshape(-1, array.sizes[last]).astype(np.float64)
 
 
 def _median_curve(name: str, times: Array, array: xr.DataArray, counts_BS: Floats | None) -> Curve:
-    values = _samples(array, LEAD_TIME)
+    values = by_sample(array, LEAD_TIME)
     if counts_BS is not None:
         return drawn_curve(name, times, over_samples(values, counts_BS, "median"))
     values = values[~np.isnan(values).all(axis=1)]
@@ -160,7 +160,7 @@ def _median_curve(name: str, times: Array, array: xr.DataArray, counts_BS: Float
 
 
 def _spectrum(name: str, array: xr.DataArray, counts_BS: Floats | None) -> Curve:
-    values = _samples(array, "wavenumber")[:, 1:]
+    values = by_sample(array, "wavenumber")[:, 1:]
     wavenumber = array["wavenumber"].values[1:].astype(np.float64)
     once = np.ones((1, len(values))) if counts_BS is None else counts_BS
     return drawn_curve(name, wavenumber, over_samples(values, once, "median"))

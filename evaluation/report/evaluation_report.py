@@ -61,7 +61,7 @@ def add_scores(report: Report, evaluation: Evaluation, numbers: ScoreNumbers | N
     report.table(
         ["method", "field", "RMSE at the first lead time", "at the last", "units", "failed"],
         [
-            [name, group, line[0], line[-1], unit_name(numbers.units(group)), line[-1].failed]
+            [name, group, line[0], line[-1], unit_name(numbers.evaluation.units(group)), line[-1].failed]
             for name, groups in rmse.items()
             for group, line in groups.items()
         ],

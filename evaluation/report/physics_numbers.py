@@ -11,6 +11,7 @@ import xarray as xr
 from pelagos.evaluation.conventions.score_reduction import over_samples
 from pelagos.evaluation.forecast_schema import grid_of
 from pelagos.evaluation.inference.estimate import interval
+from pelagos.evaluation.report.curves import by_sample
 from pelagos.evaluation.report.score_number import ScoreLines
 from pelagos.evaluation.report.spectral_sections import band_energy, band_title, energy_ratio
 from pelagos.evaluation.streaming.region import WHOLE
@@ -25,33 +26,34 @@ def has_physics(truth: xr.Dataset) -> bool:
     return bool(truth["complete"].all()) and (grid.kind != "latlon" or grid.periodic[1])
 
 
-def physics_lines(evaluation: Evaluation, method: str, counts_BS: Floats) -> Iterator[ScoreLines]:
-    """What the figures of the report's physics show of a method, or of the truth, number by number."""
-    if not has_physics(evaluation.truth):
+def physics_lines(evaluation: Evaluation, counts_BS: Floats) -> Iterator[tuple[str, ScoreLines]]:
+    """What the figures of the report's physics show of each method, and of the truth, number by number."""
+    truth = evaluation.truth
+    if not has_physics(truth):
         return
-    for group in dict.fromkeys(evaluation.kept[method]["group"].values.tolist()):
-        if method in (spectra := evaluation.spectra(group)):
-            yield from _energies(spectra[method], group, evaluation.squared_units(group), counts_BS)
-            if method != TRUTH and evaluation.truth.sizes["lead_time"] > 1:
-                yield from _bands(evaluation, method, group, counts_BS)
-    if method in evaluation.drifts:
-        for quantity, change in evaluation.drifts[method].items():
-            values_SL = _by_sample(change)
-            drawn = over_samples(values_SL, counts_BS, "median")
-            yield _lines("relative change", str(quantity), "1", _times(change), drawn, values_SL)
+    for group in dict.fromkeys(truth["group"].values.tolist()):
+        unit = evaluation.units(group)
+        squared = unit if unit == "1" else f"({unit})^2"
+        for method, spectrum in evaluation.spectra(group).items():
+            # The first wavenumber is the mean of the field, which the figures leave out, too.
+            for place, wavenumber in enumerate(spectrum["wavenumber"].values[1:], start=1):
+                score = f"energy at wavenumber {wavenumber:g}"
+                yield method, _medians(score, group, squared, spectrum.isel(wavenumber=place), counts_BS)
+            if method != TRUTH and truth.sizes["lead_time"] > 1:
+                for lines in _bands(truth, evaluation.kept[method], group, counts_BS):
+                    yield method, lines
+    for method, drift in evaluation.drifts.items():
+        for quantity, change in drift.items():
+            yield method, _medians("relative change", str(quantity), "1", change, counts_BS)
 
 
-def _energies(spectrum: xr.DataArray, group: str, units: str, counts_BS: Floats) -> Iterator[ScoreLines]:
-    # The first is the mean of the field, which the figures leave out, too.
-    for place, wavenumber in enumerate(spectrum["wavenumber"].values[1:], start=1):
-        energy = spectrum.isel(wavenumber=place)
-        values_SL = _by_sample(energy)
-        drawn = over_samples(values_SL, counts_BS, "median")
-        yield _lines(f"energy at wavenumber {wavenumber:g}", group, units, _times(spectrum), drawn, values_SL)
+def _medians(score: str, field: str, units: str, array: xr.DataArray, counts_BS: Floats) -> ScoreLines:
+    values_SL = by_sample(array, "lead_time")
+    drawn_BL = over_samples(values_SL, counts_BS, "median")
+    return _lines(score, field, units, array["lead_time"].values.tolist(), drawn_BL, values_SL)
 
 
-def _bands(evaluation: Evaluation, method: str, group: str, counts_BS: Floats) -> Iterator[ScoreLines]:
-    truth, own = evaluation.truth, evaluation.kept[method]
+def _bands(truth: xr.Dataset, own: xr.Dataset, group: str, counts_BS: Floats) -> Iterator[ScoreLines]:
     times = truth["thinned"].values.tolist()
     last = truth.sizes["band"] - 1
     for place in range(last):
@@ -69,15 +71,3 @@ def _lines(
     defined, infinite = (~np.isnan(values_SL)).sum(axis=0), np.isinf(values_SL).sum(axis=0)
     columns = [drawn_BL[0], *interval(drawn_BL[1:]), defined, infinite]
     return ScoreLines(WHOLE, score, (group,), (units,), tuple(times), np.stack(columns, axis=-1)[:, None])
-
-
-def _times(array: xr.DataArray) -> list[float]:
-    times: list[float] = array["lead_time"].values.tolist()
-    return times
-
-
-def _by_sample(array: xr.DataArray) -> Floats:
-    """(S, L) values."""
-    return np.asarray(
-        array.transpose(..., "lead_time").values.reshape(-1, array.sizes["lead_time"]), np.float64
-    )

@@ -94,6 +94,11 @@ class ScoreNumbers:
                 found[method] += self._of(scores, method, region)
         return found
 
+    @cached_property
+    def _physics(self) -> list[tuple[str, ScoreLines]]:
+        found, order = physics_lines(self.evaluation, self.scores.counts), list(self.evaluation.kept)
+        return sorted(found, key=lambda one: order.index(one[0]))
+
     def _of(self, scores: ConventionScores, method: str, region: str) -> Iterator["ScoreLines"]:
         statistics = scores.statistics[method]
         for one in HEADLINE:
@@ -108,15 +113,9 @@ class ScoreNumbers:
                 counts = score.defined.sum(axis=0), score.failed.sum(axis=0)
                 parts.append(np.stack([score.by_group[0], low, high, *counts], axis=-1))
             groups, scaled = score.groups, one.name in ("rmse", "bias")
-            units = tuple(self.units(group) if scaled else "1" for group in groups)
+            units = tuple(self.evaluation.units(group) if scaled else "1" for group in groups)
             times = tuple(statistics.lead_times.tolist())
             yield ScoreLines(region, one.name, groups, units, times, np.concatenate(parts))
-
-    def units(self, group: str) -> str:
-        """The units of a variable group."""
-        truth = self.evaluation.truth
-        members = truth["group"].values == group
-        return ", ".join(np.unique(truth["units"].values[members]))
 
     def _over(self, region: str) -> ConventionScores:
         kept = self.evaluation.kept
@@ -149,9 +148,8 @@ class ScoreNumbers:
                 yield [list(asdict(one).values()) for one in lines.numbers(method)]
             if chosen := list(chosen_numbers(self.evaluation.scores, method)):
                 yield [list(asdict(one).values()) for one in chosen]
-        for method in self.evaluation.kept:
-            for lines in physics_lines(self.evaluation, method, self.scores.counts):
-                yield [list(asdict(one).values()) for one in lines.numbers(method)]
+        for method, lines in self._physics:
+            yield [list(asdict(one).values()) for one in lines.numbers(method)]
 
 
 def chosen_numbers(about: Mapping[str, Any], method: str) -> Iterator[ScoreNumber]:
