@@ -84,8 +84,15 @@ def _affine(part: nn.Linear, conditions_BK: Tensor, num_axes: int) -> Tensor:
     conditions_BK = conditions_BK.to(part.weight.dtype)
     # bf16 has 8 significant bits: nearby lead times would become equal.
     with full_precision(conditions_BK):
-        out_BD: Tensor = part(conditions_BK)
+        # TF32, in which GPUs may multiply matrices, has 11; the sum of a few columns is exact.
+        exact = conditions_BK.device.type != "cpu" and torch.backends.cuda.matmul.allow_tf32
+        out_BD: Tensor = _columns(part, conditions_BK) if exact else part(conditions_BK)
     return out_BD.view(len(out_BD), *[1] * (num_axes - 2), -1)
+
+
+def _columns(part: nn.Linear, conditions_BK: Tensor) -> Tensor:
+    """(B, D): what the linear layer gives, by products of numbers, which are never rounded to TF32."""
+    return part.bias + (conditions_BK[:, None] * part.weight).sum(-1)
 
 
 def conditional_axes(network: nn.Module) -> dict[str, tuple[AxisKind | None, ...]]:

@@ -1,6 +1,6 @@
 """Network layers: which weights of a network read variables, which write them, and what lies between."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 from torch import nn
@@ -48,3 +48,16 @@ def within(name: str, layers: LayerNames) -> LayerNames:
     (('body.stem.',), ('body.head.',))
     """
     return tuple(tuple(f"{name}.{prefix}" for prefix in prefixes) for prefixes in layers)
+
+
+def repeated_blocks(network: nn.Module) -> Iterator[nn.Module]:
+    """The members of a network's module lists that have no lists of their own: what it repeats.
+
+    >>> [type(block).__name__ for block in repeated_blocks(nn.Sequential(nn.ModuleList([nn.ReLU(), nn.GELU()])))]
+    ['ReLU', 'GELU']
+    """
+    for modules in network.modules():
+        if isinstance(modules, nn.ModuleList):
+            for block in modules:
+                if not any(isinstance(part, nn.ModuleList) for part in block.modules()):
+                    yield block

@@ -12,8 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from pelagos.models.layers.network_layers import repeated_blocks
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.collective_network import CollectiveNetwork
+from pelagos.pipeline.engine.compilation import Compiled, allow_tf32, check_compiler, compile_parts
 from pelagos.pipeline.engine.precision_check import PrecisionCheck
 from pelagos.pipeline.engine.saved_tensors import PieceMap, SavedTensors, Share, TensorGroups
 from pelagos.pipeline.engine.zero import ZeroOne, ZeroStage, ZeroThree, ZeroTwo
@@ -39,6 +41,11 @@ class EngineConfig(Config):
             or after it.
         reduction: the type that gradients are sent and added in over processes; `bf16` halves what is sent, and each
             sum keeps three digits.
+        compile: what torch.compile makes faster code of, in the minutes after the first micro-batch: the `blocks` that
+            the network repeats, or the whole `network`, which takes longer; up to ZeRO 2. Losses change in the last
+            bits; checkpoints do not tell the difference.
+        tf32: whether GPUs round the factors of products in float32 to 10 bits of mantissa, which is several times
+            faster; conditions of norms stay exact.
     """
 
     zero_stage: Changeable[Literal[0, 1, 2, 3]] = 1
@@ -46,11 +53,27 @@ class EngineConfig(Config):
     clip: float = Field(default=1.0, ge=0)
     overlap: Changeable[bool] = True
     reduction: Literal["float32", "bf16"] = "float32"
+    compile: Changeable[Compiled] = "off"
+    tf32: Changeable[bool] = True
 
     @property
     def dtype(self) -> torch.dtype:
         """The type that matrix products of the forward pass are computed in."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+    def remarks(self) -> list[str]:
+        """What a run says of its arithmetic before its first step."""
+        if not distributed.has_gpu():
+            return []
+        how = (
+            "rounds factors to TF32, 10 bits (engine.tf32)" if self.tf32 else "is exact (engine.tf32: false)"
+        )
+        return [f"note: a product of matrices in float32 {how}"]
+
+    def rounding(self) -> dict[str, str]:
+        """The keys that the last bits depend on, and that may change from one part of a run to the next."""
+        tf32 = {"tf32": str(self.tf32).lower()} if distributed.has_gpu() else {}
+        return {"compile": self.compile, **tf32}
 
     def build(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, micro_batch: int, accumulation: int
@@ -58,7 +81,8 @@ class EngineConfig(Config):
         """An engine over the processes of the started group.
 
         Raises:
-            ConfigError: the network has batch norms, and there are several processes, or frozen weights at ZeRO 3.
+            ConfigError: the network has batch norms, and there are several processes, or frozen weights at ZeRO 3; or
+                it cannot be compiled.
         """
         norms = [name for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d)]
         if norms and distributed.world() > 1:
@@ -73,7 +97,22 @@ class EngineConfig(Config):
             raise ConfigError(
                 f"engine.zero_stage: 3 cannot train a network with {frozen} frozen weights; take 2"
             )
+        self._check_compiled(network)
+        if distributed.has_gpu():
+            allow_tf32(self.tf32)
         return Engine(self, network, optimizer, micro_batch, accumulation)
+
+    def _check_compiled(self, network: nn.Module) -> None:
+        if self.compile == "off":
+            return
+        if self.stage(distributed.world()) == 3:
+            # Its hooks gather weights around each block, in the middle of what would be compiled.
+            raise ConfigError("engine.compile is for ZeRO 0 to 2: set it to off, or engine.zero_stage to 2")
+        if self.compile == "blocks" and not any(repeated_blocks(network)):
+            raise ConfigError(
+                f"engine.compile: a {type(network).__name__} has no blocks in lists of modules; take network, or off"
+            )
+        check_compiler(distributed.device().type)
 
     def stage(self, world: int) -> int:
         """The ZeRO stage in effect: one process has nobody to share with."""
@@ -190,6 +229,8 @@ class Engine:
             if self._check:
                 self._check.conclude()
                 self._check = None
+                # Not before: the check's hooks would be compiled in, and everything again when they are gone.
+                compile_parts(self.network, self.config.compile)
         norm = self._zero.reduce()
         stops = distributed.device_sum(float(wants_stop()))
         # The single transfer of a step: each one makes the host wait for the device. The update is queued after it, and

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -134,7 +134,7 @@ def run(config: TrainingStage) -> Path:
         digest = prepare(config)
         model, mixture = _assembled(config)
         if distributed.rank() == 0:
-            for line in config.opening_lines():
+            for line in (*config.opening_lines(), *config.engine.remarks()):
                 say(line)
         with closing(mixture):
             return train(config, model, mixture, digest)
@@ -291,7 +291,9 @@ def build_trainer(
         for layout in layouts
         if model.constraints
     }
-    record = {**surroundings(), "config": config.model_dump(mode="json")} if distributed.rank() == 0 else {}
+    record: dict[str, Any] = {}
+    if distributed.rank() == 0:
+        record = {**surroundings(), **config.engine.rounding(), "config": config.model_dump(mode="json")}
     return Trainer(
         loop,
         config.schedule,

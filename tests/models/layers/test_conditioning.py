@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from pelagos.models.layers.conditioning import (
     ConditionalLayerNorm,
+    _columns,
     condition_names,
     encode_conditions,
     layer_norm,
@@ -28,6 +29,14 @@ def test_missing_scalars_are_zero_and_marked() -> None:
     expected = torch.tensor([[0.5, 1, 0, 1, 0], [0.25, 0, -1, 0, 1]])
     assert_close(found, expected)
     assert condition_names(("a", "b")) == ("lead_time", "value:a", "value:b", "known:a", "known:b")
+
+
+@pytest.mark.parametrize("num_conditions", [1, 5])
+def test_conditions_are_exact_where_matrix_products_are_not(num_conditions: int) -> None:
+    # What a GPU with TF32 computes with in place of a product of matrices.
+    layer = torch.nn.Linear(num_conditions, 6)
+    c = torch.randn(3, num_conditions)
+    assert_close(_columns(layer, c), layer(c))
 
 
 @pytest.mark.parametrize("num_conditions", [1, 5])

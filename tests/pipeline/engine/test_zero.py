@@ -1,10 +1,8 @@
 """What DeepSpeed is asked for at each ZeRO stage; that all stages train alike is in test_engine.py."""
 
 import pytest
-from torch import nn
 
 from pelagos.pipeline.engine.engine import LARGEST_BUCKET, EngineConfig
-from pelagos.pipeline.engine.zero import _layers
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -26,12 +24,3 @@ def test_deepspeed_accumulates_and_clips_where_gradients_are_sharded(
     assert values["gradient_accumulation_steps"] == accumulation
     assert values["gradient_clipping"] == clip
     assert values["zero_optimization"]["reduce_bucket_size"] == LARGEST_BUCKET
-
-
-def test_layers_are_the_innermost_members_of_lists() -> None:
-    block = nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])
-    stage = nn.Sequential(nn.Conv2d(1, 1, 1))
-    network = nn.ModuleDict(
-        {"stages": nn.ModuleList([nn.ModuleDict({"blocks": block}), stage]), "head": nn.Linear(1, 1)}
-    )
-    assert list(map(id, _layers(network))) == [id(stage), id(block[0]), id(block[1])]
