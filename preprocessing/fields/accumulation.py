@@ -1,5 +1,6 @@
 """Accumulation: fields that archives keep as sums since the start of a forecast or of a day, made sums of each step."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -103,8 +104,7 @@ def say_sums(ds: xr.Dataset, accumulated: dict[str, Accumulation]) -> None:
     if dates.is_dated(ds["time"].values):
         return
     for name, array in ds.data_vars.items():
-        says = f"{array.attrs.get('cell_methods', '')} {array.attrs.get('GRIB_stepType', '')}"
-        if "time" in array.dims and name not in accumulated and ("time: sum" in says or "accum" in says):
+        if "time" in array.dims and name not in accumulated and _says_sum(array):
             ranges = array.attrs.get(convention.STEP_RANGES, "")
             what = {"": "sums over time", "start": "sums since the start"}.get(
                 ranges, f"sums over {ranges} each"
@@ -116,6 +116,34 @@ def say_sums(ds: xr.Dataset, accumulated: dict[str, Accumulation]) -> None:
                 answer = "accept: [accumulation]"
             text = f"{ds.attrs['dataset']}: {what} of a forecast are kept as they are"
             assume("accumulation", str(name), text, answer)
+
+
+def sums_as_diagnostics(ds: xr.Dataset, accumulated: Container[str], decided: Container[str]) -> xr.Dataset:
+    """The dataset with sums of steps as diagnostics: rain that has fallen says little of the rain to come.
+
+    A dataset whose fields are all sums stays as it is: something has to be forecast from. So do sums since the start of
+    a forecast, which grow from what they were.
+
+    Args:
+        ds: the dataset.
+        accumulated: fields that are sums, beside those whose attributes say so.
+        decided: fields whose roles are given.
+    """
+    moving = convention.in_role(ds, "prognostic")
+    dated = dates.is_dated(ds["time"].values)
+    sums = [name for name in moving if name in accumulated or (dated and _says_sum(ds[name]))]
+    if len(sums) == len(moving):
+        return ds
+    for name in (one for one in sums if one not in decided and "time" in ds[one].dims):
+        ds = ds.assign({name: ds[name].assign_attrs(role="diagnostic").variable})
+        text = f"{ds.attrs['dataset']}: sums of steps are diagnostic: forecast, but not forecast from"
+        assume("accumulation", f"{name} as output", text, f"roles: {{{name}: prognostic}} or diagnostic")
+    return ds
+
+
+def _says_sum(array: xr.DataArray) -> bool:
+    says = f"{array.attrs.get('cell_methods', '')} {array.attrs.get('GRIB_stepType', '')}"
+    return "time: sum" in says or "accum" in says
 
 
 @dataclass(eq=False)

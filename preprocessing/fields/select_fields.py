@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pelagos.preprocessing.assumptions import assume
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.fields.accumulation import say_sums, step_sums
+from pelagos.preprocessing.fields.accumulation import say_sums, step_sums, sums_as_diagnostics
 from pelagos.preprocessing.fields.field_options import FieldOptions, Subset
 from pelagos.preprocessing.fields.field_reader import FieldReader
 from pelagos.preprocessing.fields.marked_values import without_marks
@@ -163,6 +163,7 @@ def _subset(ds: xr.Dataset, options: FieldOptions) -> xr.Dataset:
     # Before frames are left out: the first step of a period begins with the frame before it.
     ds = step_sums(ds, options.deaccumulate, np.arange(time.start, time.stop, subset.every), subset.every)
     say_sums(ds, options.deaccumulate)
+    ds = sums_as_diagnostics(ds, options.deaccumulate, options.roles)
     ds = ds.isel(time=slice(time.start, time.stop, subset.every), trajectory=trajectories)
     if options.levels is None and subset.level is None:
         return ds

@@ -144,3 +144,32 @@ def test_forecasts_whose_attributes_say_sum_are_told_where_they_are_kept(tmp_pat
     with collect() as found:
         fields(source, "start")
     assert len([one for one in found.all if one.code == "accumulation"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "role"),
+    [({}, "prognostic"), ({"deaccumulate": {"tp": "day"}}, "diagnostic")],
+)
+def test_sums_beside_other_fields_are_diagnostics_unless_told(
+    tmp_path: Path, options: Any, role: str
+) -> None:
+    source = rain(tmp_path / "f.nc", daily_sums(1), hourly("2020-01-01T01"))
+    ds = source.open()
+    ds = ds.assign(t2m=ds["tp"].variable.copy())
+    with collect() as told:
+        found = select_fields(ds, FieldOptions.model_validate(options))
+    assert {one.source: one.variable.role for one in found.state} == {"t2m": "prognostic", "tp": role}
+    assert ("tp as output" in [one.field for one in told.all]) == (role == "diagnostic")
+    kept = select_fields(ds, FieldOptions.model_validate(options | {"roles": {"tp": "prognostic"}}))
+    assert [one.variable.role for one in kept.state] == ["prognostic", "prognostic"]
+
+
+def test_attributes_that_say_sum_make_diagnostics_too(tmp_path: Path) -> None:
+    source = rain(tmp_path / "f.nc", daily_sums(1), hourly("2020-01-01T01"), attrs={"cell_methods": "time: sum"})
+    ds = source.open()
+    alone = select_fields(ds, FieldOptions())
+    assert [one.variable.role for one in alone.state] == ["prognostic"]
+    plain = ds["tp"].variable.copy()
+    plain.attrs = {key: value for key, value in plain.attrs.items() if key != "cell_methods"}
+    found = select_fields(ds.assign(t2m=plain), FieldOptions())
+    assert {one.source: one.variable.role for one in found.state} == {"t2m": "prognostic", "tp": "diagnostic"}
