@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from pelagos.models.constraints.band_limited import BandLimited
 from pelagos.models.constraints.conserved_mean import ConservedMean
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constraint import PointWeights
@@ -23,11 +24,11 @@ from pelagos.models.layers.device_constants import constant
 from pelagos.preprocessing.errors import ConfigError
 
 Constraint = Annotated[
-    NonNegative | ConservedMean | DryMass | WaterBudget | EnergyBudget | DrivenSides,
+    BandLimited | NonNegative | ConservedMean | DryMass | WaterBudget | EnergyBudget | DrivenSides,
     Field(discriminator="kind"),
 ]
 """What forecasts obey."""
-ORDER = (NonNegative, ConservedMean, DryMass, WaterBudget, EnergyBudget, DrivenSides)
+ORDER = (BandLimited, NonNegative, ConservedMean, DryMass, WaterBudget, EnergyBudget, DrivenSides)
 """Each leaves alone what those before it have settled."""
 
 

@@ -165,7 +165,9 @@ def test_sums_beside_other_fields_are_diagnostics_unless_told(
 
 
 def test_attributes_that_say_sum_make_diagnostics_too(tmp_path: Path) -> None:
-    source = rain(tmp_path / "f.nc", daily_sums(1), hourly("2020-01-01T01"), attrs={"cell_methods": "time: sum"})
+    source = rain(
+        tmp_path / "f.nc", daily_sums(1), hourly("2020-01-01T01"), attrs={"cell_methods": "time: sum"}
+    )
     ds = source.open()
     alone = select_fields(ds, FieldOptions())
     assert [one.variable.role for one in alone.state] == ["prognostic"]

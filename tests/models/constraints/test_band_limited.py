@@ -1,0 +1,66 @@
+"""Fields of the sphere keep their large waves to rounding and lose their small ones, whatever network made them."""
+
+import numpy as np
+import pytest
+import torch
+
+from pelagos.models.constraints.band_limited import BandLimited
+from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
+from pelagos.models.constraints.constrained_step import ConstrainedStep
+from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.layout import Layout
+from pelagos.preprocessing.physics.spherical_modes import cached_modes
+from pelagos.preprocessing.variables import Variable
+from tests.models.constraints.atmospheres import Said
+
+pytest.importorskip("torch_harmonics")
+ROWS = 12
+LATITUDES = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(ROWS)[0]))
+FIELDS = tuple(Variable(name=name) for name in ("height", "velocity_x", "velocity_y"))
+LIMIT = BandLimited(variables=("height",), winds=(("velocity_x", "velocity_y"),))
+
+
+def dataset(latitudes: np.ndarray) -> ConstrainedDataset:
+    x = np.arange(2 * ROWS) * 360 / (2 * ROWS)
+    grid = Grid("latlon", latitudes, x, ("pole", "pole"), ("periodic", "periodic"), "degrees")
+    scales = {"height": Said(1e4, 300.0), "velocity_x": Said(3.0, 12.0), "velocity_y": Said(0.0, 8.0)}
+    return ConstrainedDataset(Layout("sphere", FIELDS, FIELDS, grid), scales)
+
+
+def step(given: ConstrainedDataset, fields: torch.Tensor) -> torch.Tensor:
+    return ConstrainedStep([LIMIT], given)(fields, fields, torch.ones(len(fields)))
+
+
+@pytest.mark.parametrize("latitudes", [LATITUDES, LATITUDES[::-1].copy()], ids=["northward", "southward"])
+def test_large_waves_stay_and_small_ones_go(latitudes: np.ndarray) -> None:
+    given = dataset(latitudes)
+    noise = torch.randn(2, 3, ROWS, 2 * ROWS, dtype=torch.float64, requires_grad=True)
+    once = step(given, noise)
+    assert 0.01 < once.var() < 0.5, "sixteen waves are left of noise on 288 points"
+    torch.testing.assert_close(step(given, once), once, rtol=0, atol=1e-12)
+    once.square().sum().backward()
+    assert noise.grad is not None
+    assert noise.grad.isfinite().all()
+    modes = cached_modes((ROWS, 2 * ROWS), 1.0, torch.float64, torch.device("cpu"), ROWS)
+    south = once.detach() if latitudes[0] > 0 else once.detach().flip(-2)
+    spectrum = modes.forward(south[:, 0]).abs()
+    assert spectrum[:, 1:4].max() > 1e-2
+    assert spectrum[:, 4:].max() < 1e-12
+
+
+def test_a_wind_without_small_waves_stays_as_it_is() -> None:
+    modes = cached_modes((ROWS, 2 * ROWS), 1.0, torch.float64, torch.device("cpu"), 4)
+    coefficients = torch.zeros(2, 4, 4, dtype=torch.complex128)
+    coefficients[0, 1, 0], coefficients[0, 3, 2], coefficients[1, 2, 1] = torch.tensor([40.0, 20 + 10j, 15j])
+    wind = modes.wind(coefficients[0], coefficients[1])
+    given = dataset(LATITUDES[::-1].copy())
+    physical = torch.cat([torch.full_like(wind[:1], 1e4), wind])[None]
+    mean, std = torch.tensor([1e4, 3.0, 0.0]), torch.tensor([300.0, 12.0, 8.0])
+    fields = (physical - mean.double()[:, None, None]) / std.double()[:, None, None]
+    torch.testing.assert_close(step(given, fields), fields, rtol=0, atol=1e-12)
+
+
+def test_latitudes_without_exact_harmonics_are_refused() -> None:
+    with pytest.raises(ConfigError, match="the latitudes of sphere are not Gaussian"):
+        ConstrainedStep([LIMIT], dataset(np.linspace(-90, 90, ROWS)))
