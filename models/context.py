@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from pelagos.models.layers.row_layout import WHOLE, RowLayout
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -56,6 +58,7 @@ class Context:
         periodic: whether rows, and columns, wrap around.
         scalars: (B, S) in the signature's order, NaN where missing; None if all are missing.
         sphere: where the points are on the Earth; None where the grid is of no sphere, or nobody says.
+        rows: which rows of the fields this process has; the rest of a context is of the whole grid.
     """
 
     # Positions, not keys, so that a compiled graph is specialised on plain integers.
@@ -65,6 +68,7 @@ class Context:
     periodic: tuple[bool, bool] = (False, False)
     scalars: Tensor | None = None
     sphere: Sphere | None = None
+    rows: RowLayout = WHOLE
 
 
 ALL_VARIABLES = Context()

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pelagos.models.layers.row_layout import WHOLE, RowLayout
+
 GridSize = tuple[int, int]
 """Rows and columns."""
 Periodic = tuple[bool, bool]
@@ -26,6 +28,7 @@ def pad(
     periodic: Periodic = NOT_PERIODIC,
     fill: Fill = "zeros",
     axes: tuple[int, int] = (-2, -1),
+    layout: RowLayout = WHOLE,
 ) -> Tensor:
     """The tensor with rows and columns added before and after.
 
@@ -36,7 +39,11 @@ def pad(
         periodic: which of the two axes wrap around: what is added there comes from the other side.
         fill: what is added on axes that do not wrap: zeros, or copies of the outermost values.
         axes: which axes of the tensor are rows and columns.
+        layout: whose rows the tensor has; rows are added before and after those of each process.
     """
+    if layout.shared and any(rows):
+        x = layout.with_margins(x, axes[0], rows, wraps=periodic[0], edge=fill == "edge")
+        rows = (0, 0)
     for axis, widths, wraps in zip(axes, (rows, columns), periodic, strict=True):
         if any(widths):
             x = _wrap(x, axis, *widths) if wraps else _extend(x, axis, *widths, fill)
@@ -78,14 +85,20 @@ def margins(size: GridSize, share: float, periodic: Periodic) -> tuple[Widths, W
 
 
 def convolve(
-    conv: nn.Conv2d, x_BCHW: Tensor, weight: Tensor | None = None, *, periodic: Periodic, fill: Fill
+    conv: nn.Conv2d,
+    x_BCHW: Tensor,
+    weight: Tensor | None = None,
+    *,
+    periodic: Periodic,
+    fill: Fill,
+    layout: RowLayout = WHOLE,
 ) -> Tensor:
     """(B, C, H, W) to (B, C', H, W): a convolution with an odd kernel, by the layer's weight or the one given."""
     weight = conv.weight if weight is None else weight
     reach = [size // 2 for size in weight.shape[-2:]]
     # Zeros on both axes are the convolution's own padding, which costs no copy.
-    if fill == "edge" or any(periodic):
+    if fill == "edge" or any(periodic) or layout.shared:
         rows, columns = ((cells, cells) for cells in reach)
-        x_BCHW = pad(x_BCHW, rows, columns, periodic, fill)
+        x_BCHW = pad(x_BCHW, rows, columns, periodic, fill, layout=layout)
         reach = [0, 0]
     return F.conv2d(x_BCHW, weight, conv.bias, padding=reach, groups=conv.groups)

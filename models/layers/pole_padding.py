@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pelagos.models.layers.device_constants import constant
-from pelagos.models.layers.padding import Widths
+from pelagos.models.layers.padding import GridSize, Widths
 from pelagos.preprocessing.errors import DataError
 
 
@@ -31,6 +31,29 @@ def over_poles(
         DataError: there is no opposite meridian, or fewer rows than are to be added.
     """
     height, width = x_BCHW.shape[-2:]
+    check_poles((height, width), rows, on_pole)
+    north, south = rows
+    first, last = int(on_pole[0]), height - int(on_pole[1])
+    strips = (x_BCHW[..., first : first + north, :], x_BCHW[..., last - south : last, :])
+    top, bottom = (on_opposite_meridian(strip.flip(-2), signs) for strip in strips)
+    return torch.cat([top, x_BCHW, bottom], -2)
+
+
+def on_opposite_meridian(x_BCHW: Tensor, signs: tuple[int, ...] | None) -> Tensor:
+    """(B, C, H, W) rows as they are seen from beyond the pole; see `over_poles`."""
+    turned = x_BCHW.roll(x_BCHW.shape[-1] // 2, -1)
+    if signs is None or -1 not in signs:
+        return turned
+    return turned * constant(signs, x_BCHW.device, x_BCHW.dtype)[:, None, None]
+
+
+def check_poles(size: GridSize, rows: Widths, on_pole: tuple[bool, bool]) -> None:
+    """Check that a grid has what `over_poles` takes from it.
+
+    Raises:
+        DataError: it has not.
+    """
+    height, width = size
     # Half a circle must be a whole number of columns.
     if width % 2:
         raise DataError(
@@ -41,11 +64,3 @@ def over_poles(
         raise DataError(
             f"padding of {rows} rows over the poles needs a grid of at least {needed} rows, found {height}"
         )
-    north, south = rows
-    first, last = int(on_pole[0]), height - int(on_pole[1])
-    strips = (x_BCHW[..., first : first + north, :], x_BCHW[..., last - south : last, :])
-    top, bottom = (strip.flip(-2).roll(width // 2, -1) for strip in strips)
-    if signs is not None and -1 in signs:
-        signs_C11 = constant(signs, x_BCHW.device, x_BCHW.dtype)[:, None, None]
-        top, bottom = top * signs_C11, bottom * signs_C11
-    return torch.cat([top, x_BCHW, bottom], -2)

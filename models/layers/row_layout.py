@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +67,8 @@ class RowLayout:
 
     def scaled(self, factor: int, rows: int | None = None) -> "RowLayout":
         """The layout after each row became several, of which the first `rows` are kept."""
+        if not self.shared:
+            return self
         starts = (factor * start for start in self.starts)
         return RowLayout(self.group, tuple(start if rows is None else min(start, rows) for start in starts))
 
@@ -149,6 +152,19 @@ class RowLayout:
         rows = constant(tuple(len(rows) for rows in self.held), stacked.device, stacked.dtype)
         # No product of matrices, which autocast would do in bf16.
         return (stacked * (rows / self.starts[-1]).view(-1, *[1] * (stacked.dim() - 1))).sum(0)
+
+
+@runtime_checkable
+class RowSharing(Protocol):
+    """A network that several processes can compute together, each some of the rows (`Context.rows`)."""
+
+    def shared_unit(self, size: tuple[int, int], processes: int) -> int:
+        """How many rows are best dealt together, of a grid of this size.
+
+        Raises:
+            ConfigError: these processes cannot share such a grid.
+        """
+        ...
 
 
 WHOLE = RowLayout()

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from threading import Barrier
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pelagos.models.layers.row_layout import RowLayout
+from pelagos.models.context import Context
+from pelagos.models.layers.row_layout import RowLayout, RowSharing, dealt_rows
 
 Result = TypeVar("Result")
 
@@ -71,3 +73,65 @@ def together(size: int, work: Callable[[RowLayout], Result]) -> list[Result]:
         # A broken barrier is what the others see of the first failure.
         raise min(failed, key=lambda error: "Barrier" in type(error).__name__)
     return [future.result() for future in futures]
+
+
+def assert_network_is_shared(
+    network: nn.Module,
+    x_BCHW: Tensor,
+    context: Context,
+    size: int,
+    tolerance: float = 1e-10,
+    starts: tuple[int, ...] | None = None,
+) -> None:
+    """Outputs and gradients, of inputs and weights, of threads that share a sample are those of one.
+
+    Args:
+        network: to be called; each thread gets a copy.
+        x_BCHW: the fields of all rows.
+        context: of the whole call.
+        size: how many threads.
+        tolerance: of the largest difference, relative to the largest value.
+        starts: the first row of each thread, and the number of rows; dealt evenly by default.
+    """
+    assert isinstance(network, RowSharing)
+    unit = network.shared_unit((x_BCHW.shape[2], x_BCHW.shape[3]), size)
+    lead_B = torch.linspace(0.3, 0.9, len(x_BCHW), dtype=x_BCHW.dtype)
+
+    def gradients(one: nn.Module, x: Tensor, rows: range, context: Context) -> list[Tensor]:
+        x = x[:, :, rows.start : rows.stop].clone().requires_grad_()
+        y: Tensor = one(x, lead_B, context)
+        # Any function of the output would do whose gradients differ from place to place.
+        weight = (
+            torch.arange(y[0, 0].numel(), dtype=y.dtype).view(y.shape[2:]).add(rows.start * y.shape[3]).cos()
+        )
+        (y * weight).sum().backward()
+        assert x.grad is not None
+        return [
+            y.detach(),
+            x.grad,
+            *(torch.zeros_like(p) if p.grad is None else p.grad for p in one.parameters()),
+        ]
+
+    def work(layout: RowLayout) -> list[Tensor]:
+        dealt = dealt_rows(x_BCHW.shape[2], unit, layout.processes)
+        layout = dealt if starts is None else replace(layout, starts=starts)
+        return gradients(deepcopy(network), x_BCHW, layout.own, replace(context, rows=layout))
+
+    expected = gradients(deepcopy(network), x_BCHW, range(x_BCHW.shape[2]), context)
+    found = together(size, work)
+    pairs = [
+        *(
+            ("output" if n == 0 else "input", torch.cat([f[n] for f in found], 2), expected[n])
+            for n in range(2)
+        ),
+        *(
+            (name, torch.stack([f[n] for f in found]).sum(0), expected[n])
+            for n, (name, _) in enumerate(network.named_parameters(), start=2)
+        ),
+    ]
+    # Gradients of one kind of weight can be tiny beside others: their rounding is that of the largest.
+    largest = max(float(e.abs().max()) for _, _, e in pairs[1:])
+    for name, f, e in pairs:
+        scale = float(e.abs().max()) if name == "output" else largest
+        assert float((f - e).abs().max()) <= tolerance * scale, name
+    assert largest > 0

@@ -18,7 +18,9 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from pelagos.models.layers.masked_attention import masked_attention, scaled_heads
 from pelagos.models.layers.padding import GridSize, Periodic
 from pelagos.models.layers.precision import Linear, full_precision, full_precision_on_cpu
+from pelagos.models.layers.row_layout import WHOLE, RowLayout
 from pelagos.models.layers.weight_cache import CachingModule, WeightCache, cache_tensors
+from pelagos.models.networks.scot.shared_windows import shared_windows
 from pelagos.models.networks.scot.token_windows import TokenWindows, WindowAxis
 from pelagos.preprocessing.errors import ConfigError
 
@@ -82,9 +84,17 @@ class WindowAttention(CachingModule):
         self._cache = WeightCache()
         self._cached_windows: TokenWindows | None = None
 
-    def forward(self, x_BND: Tensor, grid: GridSize, periodic: Periodic) -> Tensor:
+    def forward(self, x_BND: Tensor, grid: GridSize, periodic: Periodic, layout: RowLayout = WHOLE) -> Tensor:
         """(B, N, D) tokens in row-major order to the same shape."""
-        windows = self.tiling.windows(grid, periodic)
+        windows = self.tiling.windows((layout.count(grid[0]), grid[1]), periodic)
+        if not layout.shared:
+            return self._attend(x_BND, windows)
+        windows, plan = shared_windows(windows, layout)
+        x_BhwD = plan.bring(torch.unflatten(x_BND, 1, grid), 1)
+        out_BND = self._attend(x_BhwD.flatten(1, 2), windows)
+        return plan.take_back(out_BND.view(x_BhwD.shape), 1).flatten(1, 2)
+
+    def _attend(self, x_BND: Tensor, windows: TokenWindows) -> Tensor:
         x_BPD = windows.partition(x_BND)
         q_ZMD, k_ZMD, v_ZMD = (
             part(x_BPD).view(-1, windows.size, x_BPD.shape[-1]) for part in (self.query, self.key, self.value)

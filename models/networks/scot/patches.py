@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pelagos.models.layers.conditioning import layer_norm
 from pelagos.models.layers.padding import NOT_PERIODIC, Fill, GridSize, Periodic, convolve, pad
 from pelagos.models.layers.precision import Linear, mixed_precision_linear
+from pelagos.models.layers.row_layout import WHOLE, RowLayout
 
 Positions = tuple[int, ...] | None
 """The variables whose slices of a weight are used; None: all, in order."""
@@ -31,15 +32,21 @@ class PatchProjection(nn.Module):
 
     def __init__(self, num_inputs: int, dim: int, patch: int, overlap: int = 0) -> None:
         super().__init__()
-        self.overlap = overlap
+        self.patch, self.overlap = patch, overlap
         self.projection = nn.Conv2d(num_inputs, dim, patch + 2 * overlap, patch)
 
-    def forward(self, x_BCHW: Tensor, inputs: Positions, periodic: Periodic = NOT_PERIODIC) -> Tensor:
-        """(B, C, H, W) to (B, h, w, D)."""
+    def forward(
+        self,
+        x_BCHW: Tensor,
+        inputs: Positions,
+        periodic: Periodic = NOT_PERIODIC,
+        layout: RowLayout = WHOLE,
+    ) -> Tensor:
+        """(B, C, H, W) to (B, h, w, D); `layout` of the pixels."""
         weight_DCpp = select_slices(self.projection.weight, inputs, 1)
         if self.overlap:
             margin = (self.overlap, self.overlap)
-            x_BCHW = pad(x_BCHW, margin, margin, periodic, "edge")
+            x_BCHW = pad(x_BCHW, margin, margin, periodic, "edge", layout=layout)
             stride = self.projection.stride
             return F.conv2d(x_BCHW, weight_DCpp, self.projection.bias, stride).permute(0, 2, 3, 1)
         # Patches do not overlap: the convolution is a matrix product, for which bf16 can pay.
@@ -74,12 +81,19 @@ class PatchEmbedding(nn.Module):
             self.register_parameter("position_embeddings", None)
 
     def forward(
-        self, x_BCHW: Tensor, conditions_BK: Tensor, inputs: Positions, periodic: Periodic = NOT_PERIODIC
+        self,
+        x_BCHW: Tensor,
+        conditions_BK: Tensor,
+        inputs: Positions,
+        periodic: Periodic = NOT_PERIODIC,
+        layout: RowLayout = WHOLE,
     ) -> Tensor:
-        """(B, C, H, W) to (B, h, w, D)."""
-        x_BhwD: Tensor = self.norm(self.patch_embeddings(x_BCHW, inputs, periodic), conditions_BK)
+        """(B, C, H, W) to (B, h, w, D); `layout` of the pixels."""
+        x_BhwD: Tensor = self.norm(self.patch_embeddings(x_BCHW, inputs, periodic, layout), conditions_BK)
         if self.position_embeddings is not None:
-            x_BhwD = x_BhwD + self.position_embeddings.view(x_BhwD.shape[1:])
+            positions_hwD = self.position_embeddings.view(-1, *x_BhwD.shape[2:])
+            first = layout.own.start // self.patch_embeddings.patch if layout.shared else 0
+            x_BhwD = x_BhwD + positions_hwD[first : first + x_BhwD.shape[1]]
         return x_BhwD
 
 
@@ -91,8 +105,12 @@ class PatchMerging(nn.Module):
         self.reduction = Linear(4 * dim, 2 * dim, bias=False)
         self.norm = layer_norm(2 * dim, num_conditions, eps)
 
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
+    def forward(
+        self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic, layout: RowLayout = WHOLE
+    ) -> Tensor:
         """(B, h, w, D) to (B, ceil(h/2), ceil(w/2), 2D)."""
+        if layout.shared:
+            x_BhwD = layout.coarsened(x_BhwD, 1, 2, halved(layout), wraps=periodic[0])
         height, width = x_BhwD.shape[1:3]
         x_BhwD = pad(x_BhwD, (0, height % 2), (0, width % 2), periodic, axes=(1, 2))
         x_Bh2w2D = torch.unflatten(torch.unflatten(x_BhwD, 2, (-1, 2)), 1, (-1, 2))
@@ -100,6 +118,11 @@ class PatchMerging(nn.Module):
         merged: Tensor = self.reduction(x_Bh2w2D.permute(0, 1, 3, 4, 2, 5).flatten(3))
         out: Tensor = self.norm(merged, conditions_BK)
         return out
+
+
+def halved(layout: RowLayout) -> RowLayout:
+    """The layout of the tokens that `PatchMerging` makes."""
+    return layout.of(-(-layout.starts[-1] // 2)) if layout.shared else layout
 
 
 class PatchUnmerging(nn.Module):
@@ -111,10 +134,18 @@ class PatchUnmerging(nn.Module):
         self.mixup = Linear(dim // 2, dim // 2, bias=False)
         self.norm = layer_norm(dim // 2, num_conditions, eps)
 
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, grid: GridSize) -> Tensor:
-        """(B, h, w, D) to (B, *grid, D/2)."""
+    def forward(
+        self,
+        x_BhwD: Tensor,
+        conditions_BK: Tensor,
+        grid: GridSize,
+        layouts: tuple[RowLayout, RowLayout] = (WHOLE, WHOLE),
+    ) -> Tensor:
+        """(B, h, w, D) to (B, *grid, D/2); `layouts` of the coarser and the finer tokens."""
         x_Bhw22d = torch.unflatten(self.upsample(x_BhwD), 3, (2, 2, -1))
         x_BhwD = x_Bhw22d.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        if layouts[0].shared:
+            x_BhwD = layouts[0].scaled(2).moved(x_BhwD, 1, layouts[1])
         out: Tensor = self.mixup(self.norm(x_BhwD[:, : grid[0], : grid[1]], conditions_BK))
         return out
 
@@ -128,9 +159,15 @@ class PatchRecovery(nn.Module):
         self.mixup = nn.Conv2d(num_outputs, num_outputs, 5, padding=2, bias=False)
 
     def forward(
-        self, x_BhwD: Tensor, size: GridSize, outputs: Positions, periodic: Periodic, fill: Fill
+        self,
+        x_BhwD: Tensor,
+        size: GridSize,
+        outputs: Positions,
+        periodic: Periodic,
+        fill: Fill,
+        layouts: tuple[RowLayout, RowLayout] = (WHOLE, WHOLE),
     ) -> Tensor:
-        """(B, h, w, D) to (B, C, *size)."""
+        """(B, h, w, D) to (B, C, *size); `layouts` of tokens and pixels."""
         weight_DCpp = select_slices(self.projection.weight, outputs, 1)
         # The transposed convolution does not overlap either: a product whose bias is repeated for each pixel.
         assert self.projection.bias is not None
@@ -142,4 +179,4 @@ class PatchRecovery(nn.Module):
         weight_CC55 = select_slices(select_slices(self.mixup.weight, outputs, 0), outputs, 1)
         # With few channels the gradient of this convolution takes half the time in channels-last layout.
         y_BCHW = y_BCHW.contiguous(memory_format=torch.channels_last)
-        return convolve(self.mixup, y_BCHW, weight_CC55, periodic=periodic, fill=fill)
+        return convolve(self.mixup, y_BCHW, weight_CC55, periodic=periodic, fill=fill, layout=layouts[1])

@@ -24,6 +24,8 @@ from pelagos.models.layers.lead_time import lead_time_factor
 from pelagos.models.layers.network_layers import LayerNames
 from pelagos.models.layers.padding import NOT_PERIODIC, GridSize, Periodic, Widths, pad
 from pelagos.models.layers.pole_padding import over_poles
+from pelagos.models.layers.row_layout import RowLayout
+from pelagos.models.layers.row_padding import Beyond, padded_rows
 from pelagos.models.layers.spherical_encoding import Degrees, SphericalEncoding
 from pelagos.models.networks.scot.attention import Tiling
 from pelagos.models.networks.scot.initialization import LAYER_SCALE, initialize
@@ -32,6 +34,7 @@ from pelagos.models.networks.scot.patches import (
     PatchMerging,
     PatchRecovery,
     PatchUnmerging,
+    halved,
     select_slices,
 )
 from pelagos.models.networks.scot.skips import ConvNeXtSkipBlock, ResNetSkipBlock
@@ -271,27 +274,33 @@ class ScOT(nn.Module):
             lead_time_B = x_BCHW.new_zeros(len(x_BCHW))
         call = select_variables(self.signature, x_BCHW, lead_time_B, context)
         periodic = context.periodic if self.variant.boundaries else NOT_PERIODIC
-        added = self._rows_beyond_poles(x_BCHW, context.sphere)
-        fields_BCHW = self._resize_input(_beyond_poles(x_BCHW, added, context.sphere), periodic)
+        rows = context.rows
+        added = self._rows_beyond_poles(rows.count(x_BCHW.shape[2]), context.sphere)
+        fields_BCHW, tokens, pixels = self._network_fields(x_BCHW, added, context, periodic)
         conditions_BK = encode_conditions(lead_time_B, call.scalars)
-        tokens_BhwD = self.embeddings(fields_BCHW, conditions_BK, call.inputs, periodic)
+        tokens_BhwD = self.embeddings(
+            fields_BCHW, conditions_BK, call.inputs, periodic, tokens.scaled(self.config.patch_size)
+        )
         if self.location is not None and context.sphere is not None:
-            places = _token_places(context.sphere, added, self.config.patch_size)
-            tokens_BhwD = tokens_BhwD + self.location(*places)
-        tokens_BhwD = self._encode_decode(tokens_BhwD, conditions_BK, periodic)
+            latitudes, longitudes = _token_places(context.sphere, added, self.config.patch_size)
+            mine = latitudes[tokens.own.start : tokens.own.stop] if tokens.shared else latitudes
+            tokens_BhwD = tokens_BhwD + self.location(mine, longitudes)
+        tokens_BhwD = self._encode_decode(tokens_BhwD, conditions_BK, periodic, tokens)
         size = (x_BCHW.shape[2], x_BCHW.shape[3])
-        padded = (size[0] + sum(added), size[1])
+        padded = (len(pixels.own) if pixels.shared else size[0] + sum(added), size[1])
         y_BCHW: Tensor = self.patch_recovery(
             tokens_BhwD,
-            padded if self.image_size is None else (self.image_size, self.image_size),
+            padded if self.image_size is None or pixels.shared else (self.image_size, self.image_size),
             call.outputs,
             periodic,
             "edge" if self.variant.boundaries else "zeros",
+            (tokens, pixels),
         )
-        if any(added):
+        if any(added) and not pixels.shared:
             y_BCHW = y_BCHW[:, :, added[0] : added[0] + size[0]]
         if self.variant.residual == "input":
             y_BCHW = add_input(y_BCHW, fields_BCHW, call.residual)
+        y_BCHW = pixels.moved(y_BCHW, 2, rows, added[0])
         # As in the reference the input is added on the network's own grid, before resampling.
         if y_BCHW.shape[2:] != size:
             y_BCHW = fourier_resample(y_BCHW, size)
@@ -299,13 +308,51 @@ class ScOT(nn.Module):
             y_BCHW = add_input(y_BCHW, x_BCHW, call.residual, lead_time_factor(lead_time_B))
         return y_BCHW
 
-    def _rows_beyond_poles(self, x_BCHW: Tensor, sphere: Sphere | None) -> Widths:
+    def _rows_beyond_poles(self, height: int, sphere: Sphere | None) -> Widths:
         """How many rows are added before the first and after the last: whole patches, and what the last one lacks."""
         if sphere is None or not sphere.whole or not self.config.pole_patches:
             return 0, 0
-        patch, height = self.config.patch_size, x_BCHW.shape[2]
+        patch = self.config.patch_size
         rows = patch * self.config.pole_patches
         return rows, rows + -height % patch
+
+    def shared_unit(self, size: GridSize, processes: int) -> int:
+        """See RowSharing."""
+        patch, depth = self.config.patch_size, len(self.config.depths)
+        if self.config.residual_model == "resnet":
+            raise ConfigError("batch norms (residual_model: resnet) see the rows of one process alone")
+        if self.image_size not in (None, size[0]):
+            raise ConfigError(
+                f"fields of {size[0]} rows are resampled to {self.image_size}, which needs all rows"
+            )
+        coarsest = -(-size[0] // (patch * 2 ** (depth - 1)))
+        if coarsest < processes:
+            raise ConfigError(
+                f"{size[0]} rows are {coarsest} rows of tokens at level {depth} of {depth}, too few for {processes}"
+                f" processes: at most {coarsest} can share them"
+            )
+        return patch
+
+    def _network_fields(
+        self, x_BCHW: Tensor, added: Widths, context: Context, periodic: Periodic
+    ) -> tuple[Tensor, RowLayout, RowLayout]:
+        """The fields in whole patches, and the layouts of tokens and of the network's pixels."""
+        rows = context.rows
+        if not rows.shared:
+            fields_BCHW = self._resize_input(_beyond_poles(x_BCHW, added, context.sphere), periodic)
+            return fields_BCHW, rows, rows
+        patch, height = self.config.patch_size, rows.starts[-1]
+        tokens = rows.of(-(-(height + sum(added)) // patch))
+        to = tokens.scaled(patch)
+        if any(added):
+            assert context.sphere is not None
+            on_pole, signs = context.sphere.on_pole, context.sphere.signs
+            fields_BCHW = padded_rows(x_BCHW, rows, to, added, "poles", on_pole=on_pole, signs=signs)
+        else:
+            beyond: Beyond = "wrap" if periodic[0] else "edge"
+            fields_BCHW = padded_rows(x_BCHW, rows, to, (0, -height % patch), beyond)
+        fields_BCHW = pad(fields_BCHW, (0, 0), (0, -x_BCHW.shape[3] % patch), periodic, "edge")
+        return fields_BCHW, tokens, tokens.scaled(patch, height + sum(added))
 
     def _resize_input(self, x_BCHW: Tensor, periodic: Periodic) -> Tensor:
         height, width = x_BCHW.shape[2:]
@@ -318,21 +365,32 @@ class ScOT(nn.Module):
             raise ValueError(f"fields of {(height, width)} for a network of square fields, built for {own}")
         return x_BCHW if (height, width) == own else fourier_resample(x_BCHW, own)
 
-    def _encode_decode(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
-        skips = []
-        for stage in self.encoder.layers:
-            y_BhwD, x_BhwD = stage(x_BhwD, conditions_BK, periodic)
+    def _encode_decode(
+        self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic, layout: RowLayout
+    ) -> Tensor:
+        layouts, skips = [layout], []
+        for _ in self.config.depths[1:]:
+            layouts.append(halved(layouts[-1]))
+        for own, stage in zip(layouts, self.encoder.layers, strict=True):
+            y_BhwD, x_BhwD = stage(x_BhwD, conditions_BK, periodic, own)
             skips.append(y_BhwD)
         for level, blocks in enumerate(self.residual_blocks):
             assert isinstance(blocks, nn.ModuleList)
             skips[level] = apply_blocks(
-                blocks, skips[level], conditions_BK, periodic, checkpointing=self.config.checkpointing
+                blocks,
+                skips[level],
+                conditions_BK,
+                periodic,
+                layouts[level],
+                checkpointing=self.config.checkpointing,
             )
         x_BhwD = skips.pop()
-        for stage in self.decoder.layers:
+        for level, stage in zip(reversed(range(len(layouts))), self.decoder.layers, strict=True):
             # Odd sizes were padded on the way down: the skip connection knows the grid to come back to.
             finer = (skips or [x_BhwD])[-1].shape[1:3]
-            x_BhwD = stage(x_BhwD, conditions_BK, periodic, finer)
+            x_BhwD = stage(
+                x_BhwD, conditions_BK, periodic, finer, (layouts[level], layouts[max(level - 1, 0)])
+            )
             if skips:
                 x_BhwD = x_BhwD + skips.pop()
         return x_BhwD

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from pelagos.models.layers.conditioning import layer_norm
 from pelagos.models.layers.padding import GridSize, Periodic
 from pelagos.models.layers.precision import Linear
+from pelagos.models.layers.row_layout import WHOLE, RowLayout
 from pelagos.models.networks.scot.attention import Tiling, WindowAttention
 from pelagos.models.networks.scot.patches import PatchMerging, PatchUnmerging
 
@@ -61,10 +62,10 @@ class MultiHeadAttention(nn.Module):
         self.self = WindowAttention(dim, num_heads, tiling, qkv_bias=sizes.qkv_bias, bias_dim=sizes.bias_dim)
         self.output = Dense(dim, dim)
 
-    def forward(self, x_BhwD: Tensor, periodic: Periodic) -> Tensor:
+    def forward(self, x_BhwD: Tensor, periodic: Periodic, layout: RowLayout = WHOLE) -> Tensor:
         """(B, h, w, D) to the same shape."""
         grid = (x_BhwD.shape[1], x_BhwD.shape[2])
-        out: Tensor = self.output(self.self(x_BhwD.flatten(1, 2), grid, periodic))
+        out: Tensor = self.output(self.self(x_BhwD.flatten(1, 2), grid, periodic, layout))
         return out.view(x_BhwD.shape)
 
 
@@ -84,9 +85,11 @@ class ScOTBlock(nn.Module):
         self.output = Dense(hidden, dim)
         self.layernorm_after = layer_norm(dim, sizes.num_conditions, sizes.eps)
 
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic) -> Tensor:
+    def forward(
+        self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic, layout: RowLayout = WHOLE
+    ) -> Tensor:
         """(B, h, w, D) to the same shape."""
-        x_BhwD = x_BhwD + self.layernorm_before(self.attention(x_BhwD, periodic), conditions_BK)
+        x_BhwD = x_BhwD + self.layernorm_before(self.attention(x_BhwD, periodic, layout), conditions_BK)
         hidden: Tensor = self.output(F.gelu(self.intermediate(x_BhwD)))
         out: Tensor = x_BhwD + self.layernorm_after(hidden, conditions_BK)
         return out
@@ -97,15 +100,16 @@ def apply_blocks(
     x_BhwD: Tensor,
     conditions_BK: Tensor,
     periodic: Periodic,
+    layout: RowLayout = WHOLE,
     *,
     checkpointing: bool,
 ) -> Tensor:
     """(B, h, w, D) to the same shape; when checkpointing, blocks are recomputed in the backward pass."""
     for block in blocks:
         if checkpointing and torch.is_grad_enabled():
-            x_BhwD = checkpoint(block, x_BhwD, conditions_BK, periodic, use_reentrant=False)
+            x_BhwD = checkpoint(block, x_BhwD, conditions_BK, periodic, layout, use_reentrant=False)
         else:
-            x_BhwD = block(x_BhwD, conditions_BK, periodic)
+            x_BhwD = block(x_BhwD, conditions_BK, periodic, layout)
     return x_BhwD
 
 
@@ -119,13 +123,17 @@ class EncoderStage(nn.Module):
         self.blocks, self.downsample = nn.ModuleList(blocks), downsample
         self.checkpointing = checkpointing
 
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic, layout: RowLayout = WHOLE
+    ) -> tuple[Tensor, Tensor]:
         """(B, h, w, D) to the blocks' output of the same shape, and the tokens for the next stage."""
-        y_BhwD = apply_blocks(self.blocks, x_BhwD, conditions_BK, periodic, checkpointing=self.checkpointing)
+        y_BhwD = apply_blocks(
+            self.blocks, x_BhwD, conditions_BK, periodic, layout, checkpointing=self.checkpointing
+        )
         if self.downsample is None:
             return y_BhwD, y_BhwD
         # As in Poseidon's code: the step takes the stage's input as well, the skip connection does not.
-        return y_BhwD, self.downsample(y_BhwD + x_BhwD, conditions_BK, periodic)
+        return y_BhwD, self.downsample(y_BhwD + x_BhwD, conditions_BK, periodic, layout)
 
 
 class DecoderStage(nn.Module):
@@ -138,12 +146,21 @@ class DecoderStage(nn.Module):
         self.blocks, self.upsample = nn.ModuleList(blocks), upsample
         self.checkpointing = checkpointing
 
-    def forward(self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic, grid: GridSize) -> Tensor:
-        """(B, h, w, D) to (B, *grid, D/2), where `grid` is that of the next finer level."""
-        x_BhwD = apply_blocks(self.blocks, x_BhwD, conditions_BK, periodic, checkpointing=self.checkpointing)
+    def forward(
+        self,
+        x_BhwD: Tensor,
+        conditions_BK: Tensor,
+        periodic: Periodic,
+        grid: GridSize,
+        layouts: tuple[RowLayout, RowLayout] = (WHOLE, WHOLE),
+    ) -> Tensor:
+        """(B, h, w, D) to (B, *grid, D/2), where `grid` is that of the next finer level; `layouts` of both."""
+        x_BhwD = apply_blocks(
+            self.blocks, x_BhwD, conditions_BK, periodic, layouts[0], checkpointing=self.checkpointing
+        )
         if self.upsample is None:
             return x_BhwD
-        finer_BhwD: Tensor = self.upsample(x_BhwD, conditions_BK, grid)
+        finer_BhwD: Tensor = self.upsample(x_BhwD, conditions_BK, grid, layouts)
         return finer_BhwD
 
 

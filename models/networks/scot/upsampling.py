@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pelagos.models.layers.padding import Fill, GridSize, Periodic, pad
+from pelagos.models.layers.row_layout import WHOLE, RowLayout
 from pelagos.models.networks.scot.patches import Positions, select_slices
 
 Interpolation = Literal["nearest", "bilinear"]
@@ -37,13 +38,20 @@ class InterpolatedRecovery(nn.Module):
         self.register_buffer("interpolation", torch.outer(weights, weights), persistent=False)
 
     def forward(
-        self, x_BhwD: Tensor, size: GridSize, outputs: Positions, periodic: Periodic, fill: Fill
+        self,
+        x_BhwD: Tensor,
+        size: GridSize,
+        outputs: Positions,
+        periodic: Periodic,
+        fill: Fill,
+        layouts: tuple[RowLayout, RowLayout] = (WHOLE, WHOLE),
     ) -> Tensor:
-        """(B, h, w, D) to (B, C, *size)."""
+        """(B, h, w, D) to (B, C, *size); `layouts` of tokens and pixels."""
         weight_CD55 = select_slices(self.projection.weight, outputs, 0)
         assert self.projection.bias is not None
         bias_C = select_slices(self.projection.bias, outputs, 0)
-        tokens_BDhw = pad(x_BhwD.permute(0, 3, 1, 2), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN), periodic, fill)
+        margin = (_MARGIN, _MARGIN)
+        tokens_BDhw = pad(x_BhwD.permute(0, 3, 1, 2), margin, margin, periodic, fill, layout=layouts[0])
         kernel_DCkk = self._kernel(weight_CD55).to(tokens_BDhw.dtype)
         y_BCHW = F.conv_transpose2d(tokens_BDhw, kernel_DCkk, bias_C, stride=self.patch)
         # What the margins make, and how far a kernel reaches ahead of its token.
