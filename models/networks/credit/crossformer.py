@@ -10,6 +10,7 @@ w columns of a coarser grid.
 
 from collections.abc import Sequence
 from itertools import pairwise, product
+from math import prod
 from typing import Literal
 
 import torch
@@ -21,14 +22,18 @@ from pelagos.models.layers import cpu_linear
 from pelagos.models.layers.cpu_features import may_have_amx
 from pelagos.models.layers.masked_attention import masked_attention
 from pelagos.models.layers.network_layers import LayerNames
+from pelagos.models.layers.padding import Widths
 from pelagos.models.layers.precision import full_precision
+from pelagos.models.layers.row_layout import WHOLE, RowLayout
 from pelagos.models.layers.weight_cache import CachingModule, WeightCache
 from pelagos.models.networks.credit.scale_blocks import (
     ShuffleUpBlock,
     TransposedUpBlock,
     add_residual,
+    last_doubling,
     shuffle_convolution,
 )
+from pelagos.models.networks.credit.shared_attention import attention_rows
 from pelagos.preprocessing.errors import ConfigError, DataError
 
 # The reference also has a bilinear decoder and attention in the decoder. No published layout of weights has either, so
@@ -53,9 +58,9 @@ class CrossEmbedding(nn.Module):
             for width, kernel in zip(widths, kernels, strict=True)
         )
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H // stride, W // stride)."""
-        return torch.cat([conv(x_BCHW) for conv in self.convs], 1)
+    def forward(self, x_BCHW: Tensor, layout: RowLayout = WHOLE, coarser: RowLayout = WHOLE) -> Tensor:
+        """(B, C, H, W) to (B, C', H // stride, W // stride); `layout` and `coarser` of the rows before and after."""
+        return torch.cat([conv(x_BCHW, layout, coarser) for conv in self.convs], 1)
 
 
 class StridedConv2d(nn.Conv2d):
@@ -65,10 +70,14 @@ class StridedConv2d(nn.Conv2d):
         super().__init__(dim_in, dim_out, kernel, stride)
         self.kernel, self.step = kernel, stride
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H // stride, W // stride)."""
+    def forward(self, x_BCHW: Tensor, layout: RowLayout = WHOLE, coarser: RowLayout = WHOLE) -> Tensor:
+        """(B, C, H, W) to (B, C', H // stride, W // stride); see CrossEmbedding."""
         before, odd = divmod(self.kernel - self.step, 2)
         after = before + odd
+        if layout.shared:
+            return self._of_shared_rows(
+                layout.strided(x_BCHW, -2, coarser, (self.step, before, self.kernel)), (before, after)
+            )
         if self._in_blocks(x_BCHW):
             seen = self.kernel - self.step
             height, width = (size // self.step * self.step + seen for size in x_BCHW.shape[-2:])
@@ -78,6 +87,15 @@ class StridedConv2d(nn.Conv2d):
         if odd:
             return super().forward(F.pad(x_BCHW, (before, after, before, after)))
         return F.conv2d(x_BCHW, self.weight, self.bias, self.step, before)
+
+    def _of_shared_rows(self, x_BCHW: Tensor, columns: Widths) -> Tensor:
+        """The convolution of all the rows that its own rows of the result depend on."""
+        width = x_BCHW.shape[-1] // self.step * self.step + self.kernel - self.step
+        x_BCHW = F.pad(x_BCHW, (*columns, 0, 0))[..., :width]
+        if not self._in_blocks(x_BCHW):
+            return F.conv2d(x_BCHW, self.weight, self.bias, self.step)
+        with full_precision(x_BCHW):
+            return _convolve_in_blocks(x_BCHW.to(self.weight.dtype), self.weight, self.bias, self.step)
 
     def _in_blocks(self, x_BCHW: Tensor) -> bool:
         large = self.kernel > MAX_FAST_KERNEL and self.kernel % self.step == 0
@@ -192,8 +210,15 @@ class ShortLongAttention(nn.Module):
         self.dpb = PositionBias(dim // 4, window, published=published)
         self.window, self.head_dim, self.dropout, self.long = window, head_dim, dropout, long
 
-    def forward(self, x_BHWC: Tensor) -> Tensor:
+    def forward(self, x_BHWC: Tensor, layout: RowLayout = WHOLE) -> Tensor:
         """(B, H, W, C) to the same shape; H and W must be multiples of the window."""
+        x_BHWC = self.norm(x_BHWC)
+        if not layout.shared:
+            return self._attend(x_BHWC)
+        plan = attention_rows(layout, self.window, long=self.long)
+        return plan.take_back(self._attend(plan.bring(x_BHWC, 1)), 1)
+
+    def _attend(self, x_BHWC: Tensor) -> Tensor:
         batch, height, width, dim = x_BHWC.shape
         side = self.window
         # Each axis is split into window and place: the window is the slow part in short attention, the fast
@@ -202,7 +227,7 @@ class ShortLongAttention(nn.Module):
             cut, order, back = (side, height // side, side, width // side), (2, 4, 1, 3), (3, 1, 4, 2)
         else:
             cut, order, back = (height // side, side, width // side, side), (1, 3, 2, 4), (1, 3, 2, 4)
-        x_NMC = self.norm(x_BHWC).reshape(batch, *cut, dim).permute(0, *order, 5).reshape(-1, side**2, dim)
+        x_NMC = x_BHWC.reshape(batch, *cut, dim).permute(0, *order, 5).reshape(-1, side**2, dim)
         x_NMC = self._attention(self.to_qkv(x_NMC))
         x_NMC = x_NMC.reshape(batch, height // side, width // side, side, side, dim)
         return x_NMC.permute(0, *back, 5).reshape(x_BHWC.shape)
@@ -265,20 +290,23 @@ class Transformer(nn.Module):
         )
         self.windows, self.checkpointing = windows, checkpointing
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, x_BCHW: Tensor, layout: RowLayout = WHOLE) -> Tensor:
         """(B, C, H, W) to the same shape; H and W must be multiples of both windows."""
         x_BHWC = x_BCHW.permute(0, 2, 3, 1).contiguous()
         for block in self.layers:
             if self.checkpointing and torch.is_grad_enabled():
-                x_BHWC = checkpoint(_apply_block, block, x_BHWC, use_reentrant=False)
+                x_BHWC = checkpoint(_apply_block, block, x_BHWC, layout, use_reentrant=False)
             else:
-                x_BHWC = _apply_block(block, x_BHWC)
+                x_BHWC = _apply_block(block, x_BHWC, layout)
         return x_BHWC.permute(0, 3, 1, 2)
 
 
-def _apply_block(block: nn.Module, x_BHWC: Tensor) -> Tensor:
+def _apply_block(block: nn.Module, x_BHWC: Tensor, layout: RowLayout = WHOLE) -> Tensor:
     for layer in block.children():
-        x_BHWC = add_residual(x_BHWC, layer)
+        if isinstance(layer, ShortLongAttention):
+            x_BHWC = x_BHWC + layer(x_BHWC, layout)
+        else:
+            x_BHWC = add_residual(x_BHWC, layer)
     return x_BHWC
 
 
@@ -316,6 +344,9 @@ class CrossFormer(nn.Module):
         published: whether the form is the one of published weights, see `PositionBias`.
         dropouts: shares of attention weights and of feed-forward activations set to zero in training.
         checkpointing: whether transformer blocks are recomputed in the backward pass instead of stored.
+
+    Attributes:
+        draws: whether it draws random numbers in training.
     """
 
     def __init__(
@@ -338,7 +369,7 @@ class CrossFormer(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.patch, self.strides = patch, tuple(strides)
+        self.patch, self.strides, self.draws = patch, tuple(strides), any(dropouts)
         self.windows = tuple(zip(local_windows, global_windows, strict=True))
         if patch != (1, 1):
             self.cube_embedding = CubeEmbedding(dim_in, dims[0], (1, *patch))
@@ -381,6 +412,19 @@ class CrossFormer(nn.Module):
         stages = ((f"layers.{n}.",) for n in range(1, len(self.layers)))
         return reads, first, *stages, *((f"up_block{n}.",) for n in range(1, 5))
 
+    def check_shared(self, height: int, processes: int) -> None:
+        """Checks that each process gets a row of each stage.
+
+        Raises:
+            ConfigError: there are fewer.
+        """
+        coarsest = height // self.patch[0] // prod(self.strides)
+        if coarsest < processes:
+            raise ConfigError(
+                f"{height} rows with padding are {coarsest} rows at the last stage, too few for {processes} processes:"
+                f" at most {coarsest} can share them"
+            )
+
     def check_size(self, height: int, width: int) -> None:
         """Checks that windows divide the grid of each stage, and that each grid has half the size of the last.
 
@@ -404,26 +448,38 @@ class CrossFormer(nn.Module):
                     "but each stage must have half the cells of the one before"
                 )
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def layouts(self, layout: RowLayout) -> list[RowLayout]:
+        """Those of the rows that each stage reads, of the rows that the last one gives, and of the output's rows."""
+        if not layout.shared:
+            return [layout] * (NUM_STAGES + 2)
+        found = [layout.of(layout.starts[-1] // self.patch[0])] if self.patch != (1, 1) else [layout]
+        for stride in self.strides:
+            found.append(layout.of(found[-1].starts[-1] // stride))
+        return [*found, layout.of(2 * found[1].starts[-1])]
+
+    def forward(self, x_BCHW: Tensor, layout: RowLayout = WHOLE) -> Tensor:
         """(B, C, H, W) to (B, C', 16 h, 16 w), where (h, w) is the last stage's grid.
 
         Raises:
             DataError: the size does not fit; see `check_size`.
         """
-        self.check_size(*x_BCHW.shape[-2:])
+        self.check_size(layout.count(x_BCHW.shape[-2]), x_BCHW.shape[-1])
+        layouts = self.layouts(layout)
         if self.patch != (1, 1):
+            if layout.shared:
+                x_BCHW = layout.coarsened(x_BCHW, -2, self.patch[0], layouts[0])
             x_BCHW = self.cube_embedding(x_BCHW[:, :, None])
         # On the CPU, convolutions on small grids are faster with channels first.
-        layout = torch.channels_last if x_BCHW.is_cuda else torch.contiguous_format
-        x_BCHW = x_BCHW.contiguous(memory_format=layout)
+        order = torch.channels_last if x_BCHW.is_cuda else torch.contiguous_format
+        x_BCHW = x_BCHW.contiguous(memory_format=order)
         skips = []
-        for stage in self.layers:
-            for part in stage.children():
-                x_BCHW = part(x_BCHW)
-            x_BCHW = x_BCHW.contiguous(memory_format=layout)
+        for stage, finer, coarser in zip(self.layers, layouts[:-2], layouts[1:-1], strict=True):
+            embedding, transformer = stage.children()
+            x_BCHW = transformer(embedding(x_BCHW, finer, coarser), coarser)
+            x_BCHW = x_BCHW.contiguous(memory_format=order)
             skips.append(x_BCHW)
-        x_BCHW = self.up_block1(x_BCHW)
-        x_BCHW = self.up_block2(torch.cat([x_BCHW, skips[2]], 1))
-        x_BCHW = self.up_block3(torch.cat([x_BCHW, skips[1]], 1))
-        out: Tensor = self.up_block4(torch.cat([x_BCHW, skips[0]], 1))
-        return out
+        x_BCHW = self.up_block1(x_BCHW, layouts[4], layouts[3])
+        x_BCHW = self.up_block2(torch.cat([x_BCHW, skips[2]], 1), layouts[3], layouts[2])
+        x_BCHW = self.up_block3(torch.cat([x_BCHW, skips[1]], 1), layouts[2], layouts[1])
+        x_BCHW = torch.cat([x_BCHW, skips[0]], 1)
+        return last_doubling(self.up_block4, x_BCHW, layouts[1], layouts[5])

@@ -15,6 +15,8 @@ from torch import Tensor
 from pelagos.models.context import Sphere
 from pelagos.models.layers.padding import NOT_PERIODIC, GridSize, Periodic, Widths, pad
 from pelagos.models.layers.pole_padding import over_poles
+from pelagos.models.layers.row_layout import RowLayout
+from pelagos.models.layers.row_padding import padded_rows
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Grid
@@ -112,17 +114,52 @@ class GridPadding:
         x_BCNW = self._pad_rows(x_BCHW, lat, sphere) if any(lat) else x_BCHW
         return pad(x_BCNW, (0, 0), lon, (False, True))
 
+    def pad_shared(
+        self, x_BCHW: Tensor, layout: RowLayout, to: RowLayout, periodic: Periodic, sphere: Sphere | None
+    ) -> Tensor:
+        """As `pad`, of rows that several processes share: from a layout to that of the padded rows.
+
+        Raises:
+            DataError: see `pad`.
+            ConfigError: see `pad`.
+        """
+        lat, lon = self.widths(layout.starts[-1], x_BCHW.shape[-1])
+        if self.mode == "boundary":
+            rows = padded_rows(x_BCHW, layout, to, lat, "wrap" if periodic[0] else "zeros")
+            return pad(rows, (0, 0), lon, periodic)
+        if self.mode == "mirror":
+            _check_mirror(lat, layout.starts[-1])
+            rows = padded_rows(x_BCHW, layout, to, lat, "mirror")
+        elif self.mode == "earth" or not any(lat):
+            rows = padded_rows(x_BCHW, layout, to, lat, "poles" if any(lat) else "zeros")
+        else:
+            known = _known(sphere)
+            rows = padded_rows(x_BCHW, layout, to, lat, "poles", on_pole=known.on_pole, signs=known.signs)
+        return pad(rows, (0, 0), lon, (False, True))
+
     def _pad_rows(self, x_BCHW: Tensor, lat: Widths, sphere: Sphere | None) -> Tensor:
         if self.mode == "mirror":
             return _mirror(x_BCHW, lat)
         if self.mode == "earth":
             return over_poles(x_BCHW, lat)
-        if sphere is None:
-            raise ConfigError("padding.mode sphere needs latitudes and longitudes, and this grid has none")
-        return over_poles(x_BCHW, lat, on_pole=sphere.on_pole, signs=sphere.signs)
+        known = _known(sphere)
+        return over_poles(x_BCHW, lat, on_pole=known.on_pole, signs=known.signs)
 
     def crop(self, x_BCHW: Tensor, height: int, width: int, scale: GridSize = (1, 1)) -> Tensor:
         """Removes what `pad` added to fields of (height, width), on a grid coarser by `scale`.
+
+        Raises:
+            ConfigError: the added cells are not a whole number of coarser ones.
+        """
+        self.check_crop(height, width, scale)
+        lat, lon = self.widths(height, width)
+        rows, columns = x_BCHW.shape[-2:]
+        north, south = lat[0] // scale[0], rows - lat[1] // scale[0]
+        west, east = lon[0] // scale[1], columns - lon[1] // scale[1]
+        return x_BCHW[..., north:south, west:east]
+
+    def check_crop(self, height: int, width: int, scale: GridSize) -> None:
+        """Check that `crop` can take away whole cells.
 
         Raises:
             ConfigError: the added cells are not a whole number of coarser ones.
@@ -133,20 +170,26 @@ class GridPadding:
                 f"padding of {lat} rows and {lon} columns around a grid of {height}x{width} "
                 f"must be multiples of {scale}, the size of the network's output cells"
             )
-        rows, columns = x_BCHW.shape[-2:]
-        north, south = lat[0] // scale[0], rows - lat[1] // scale[0]
-        west, east = lon[0] // scale[1], columns - lon[1] // scale[1]
-        return x_BCHW[..., north:south, west:east]
+
+
+def _known(sphere: Sphere | None) -> Sphere:
+    if sphere is None:
+        raise ConfigError("padding.mode sphere needs latitudes and longitudes, and this grid has none")
+    return sphere
+
+
+def _check_mirror(lat: Widths, height: int) -> None:
+    if max(lat) >= height:
+        raise DataError(
+            f"mirror padding of {lat} rows needs a grid of at least {max(lat) + 1} rows, found {height}"
+        )
 
 
 def _mirror(x_BCHW: Tensor, lat: Widths) -> Tensor:
     """Rows ... 2 1 | 0 1 2 ...; the outermost row is not repeated."""
     height = x_BCHW.shape[-2]
     north, south = lat
-    if max(lat) >= height:
-        raise DataError(
-            f"mirror padding of {lat} rows needs a grid of at least {max(lat) + 1} rows, found {height}"
-        )
+    _check_mirror(lat, height)
     top = x_BCHW[..., 1 : north + 1, :].flip(-2)
     bottom = x_BCHW[..., height - 1 - south : height - 1, :].flip(-2)
     return torch.cat([top, x_BCHW, bottom], -2)

@@ -12,6 +12,9 @@ from pelagos.models.call_selection import CallSelection
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import ALL_VARIABLES, Context, Signature, Sphere
 from pelagos.models.layers.network_layers import LayerNames, layers_of, within
+from pelagos.models.layers.padding import GridSize
+from pelagos.models.layers.row_interpolation import interpolated
+from pelagos.models.networks.credit.crossformer import CrossFormer
 from pelagos.models.networks.credit.earth_padding import GridPadding
 from pelagos.models.networks.credit.spectral_norm import update_spectral_norms
 from pelagos.preprocessing.errors import ConfigError
@@ -82,15 +85,45 @@ class PaddedNetwork(nn.Module):
             y_BCHW = self._run_body(self.channel_fields.all_inputs(x_BCHW, call), context, call)
         return self.channel_fields.requested_outputs(y_BCHW, call)
 
+    def shared_unit(self, size: GridSize, processes: int) -> int:
+        """See RowSharing."""
+        if not isinstance(self.body, CrossFormer):
+            raise ConfigError("the rows of fuxi cannot be shared")
+        if self.body.draws:
+            raise ConfigError("dropout draws other numbers for a part of the rows than for all of them")
+        lat, lon = self.padding.widths(*size)
+        self.body.check_size(size[0] + sum(lat), size[1] + sum(lon))
+        self.body.check_shared(size[0] + sum(lat), processes)
+        return 1
+
     def _run_body(self, x_BCHW: Tensor, context: Context, call: CallSelection) -> Tensor:
-        height, width = x_BCHW.shape[-2:]
         sphere = _sphere_of_all(context.sphere, call, x_BCHW.shape[1])
+        if context.rows.shared:
+            return self._run_shared_body(x_BCHW, replace(context, sphere=sphere))
+        height, width = x_BCHW.shape[-2:]
         y_BCHW: Tensor = self.body(self.padding.pad(x_BCHW, context.periodic, sphere))
         y_BCHW = self.padding.crop(y_BCHW, height, width, self.scale)
         if self.interpolate and y_BCHW.shape[-2:] != (height, width):
             # As the published networks do where their strides leave an output that is coarser than the input.
             y_BCHW = F.interpolate(y_BCHW, (height, width), mode="bilinear", align_corners=False)
         return y_BCHW
+
+    def _run_shared_body(self, x_BCHW: Tensor, context: Context) -> Tensor:
+        rows, body = context.rows, self.body
+        assert isinstance(body, CrossFormer)
+        height, width = rows.starts[-1], x_BCHW.shape[-1]
+        lat, lon = self.padding.widths(height, width)
+        padded = rows.of(height + sum(lat))
+        fields_BCHW = self.padding.pad_shared(x_BCHW, rows, padded, context.periodic, context.sphere)
+        y_BCHW = body(fields_BCHW, padded)
+        self.padding.check_crop(height, width, self.scale)
+        output, (down, across) = body.layouts(padded)[-1], self.scale
+        y_BCHW = y_BCHW[..., lon[0] // across : y_BCHW.shape[-1] - lon[1] // across]
+        kept = output.starts[-1] - sum(lat) // down
+        if not self.interpolate or (kept, y_BCHW.shape[-1]) == (height, width):
+            return output.moved(y_BCHW, -2, rows, lat[0] // down)
+        cropped = rows.of(kept)
+        return interpolated(output.moved(y_BCHW, -2, cropped, lat[0] // down), cropped, rows, width)
 
 
 def _sphere_of_all(sphere: Sphere | None, call: CallSelection, num_channels: int) -> Sphere | None:
