@@ -31,7 +31,7 @@ def spherical_harmonics(latitude: Tensor, longitude: Tensor, degrees: int) -> Te
         longitude: (w,) [radians], float64.
         degrees: L.
     """
-    legendre = _legendre(latitude.sin(), latitude.cos(), degrees)
+    legendre = legendre_functions(latitude.sin(), latitude.cos(), degrees)
     parts = []
     for degree in range(degrees):
         for order in range(-degree, degree + 1):
@@ -41,8 +41,14 @@ def spherical_harmonics(latitude: Tensor, longitude: Tensor, degrees: int) -> Te
     return torch.stack(parts, -1)
 
 
-def _legendre(sine: Tensor, cosine: Tensor, degrees: int) -> dict[tuple[int, int], Tensor]:
-    """(h,) associated Legendre functions by degree and order, normalised on the sphere, without (-1)^m."""
+def legendre_functions(sine: Tensor, cosine: Tensor, degrees: int) -> dict[tuple[int, int], Tensor]:
+    """(h,) associated Legendre functions by degree and order, normalised on the sphere, without (-1)^m.
+
+    Args:
+        sine: (h,) of the latitudes, float64.
+        cosine: (h,) of them.
+        degrees: all degrees below this.
+    """
     # The recurrence of normalised functions: with factorials it would overflow near degree 80.
     values = {(0, 0): torch.full_like(sine, math.sqrt(1 / (4 * math.pi)))}
     for m in range(degrees):

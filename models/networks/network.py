@@ -11,6 +11,7 @@ from pelagos.models.networks.credit.fuxi import FuXiConfig
 from pelagos.models.networks.credit.wxformer import WXFormerConfig
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.models.networks.fourier.sfno import SFNOConfig
+from pelagos.models.networks.fourier.spherical_fno import SphericalFNOConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.models.networks.unet import UNetConfig
 from pelagos.preprocessing.config import Config
@@ -55,9 +56,21 @@ def check_grid(config: "NetworkConfig", grid: Grid, dataset: str) -> None:
     """
     if isinstance(config, WXFormerConfig | FuXiConfig):
         config.padding.check_grid(grid, dataset)
+    if isinstance(config, SphericalFNOConfig) and not grid.whole_sphere:
+        raise ConfigError(
+            f"network: spherical_fno needs the whole sphere, and the grid of {dataset} is a part of it: unet or scot"
+            " would be right"
+        )
 
 
 NetworkConfig = Annotated[
-    ScOTConfig | FNOConfig | UNetConfig | WXFormerConfig | FuXiConfig | SFNOConfig | ExternalConfig,
+    ScOTConfig
+    | FNOConfig
+    | SphericalFNOConfig
+    | UNetConfig
+    | WXFormerConfig
+    | FuXiConfig
+    | SFNOConfig
+    | ExternalConfig,
     Field(discriminator="kind"),
 ]

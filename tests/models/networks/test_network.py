@@ -37,7 +37,7 @@ def called(signature: Signature) -> nn.Module:
 
 
 def test_the_union_has_the_networks_that_configurations_may_name() -> None:
-    assert set(BUILT_IN) == {"scot", "fno", "unet", "wxformer", "fuxi", "sfno"}
+    assert set(BUILT_IN) == {"scot", "fno", "spherical_fno", "unet", "wxformer", "fuxi", "sfno"}
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)
@@ -47,6 +47,7 @@ def test_every_kind_has_joined_the_contract(kind: str) -> None:
         "fuxi": "credit.",
         "fno": "fourier.",
         "sfno": "fourier.",
+        "spherical_fno": "fourier.",
         "scot": "scot.",
     }
     module = import_module(f"tests.models.networks.{folder.get(kind, '')}test_{kind}")

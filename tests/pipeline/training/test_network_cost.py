@@ -31,6 +31,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
     "fuxi": {"dim": 32, "depth": 2, "num_heads": 4, "window": 4, "patch": (2, 2), "groups": 4},
     "fno": {"width": 8, "modes": [4, 4], "num_layers": 2},
+    "spherical_fno": {"width": 8, "degrees": 4, "num_layers": 2},
     "unet": {},
     "wxformer": {},
     "sfno": {},
