@@ -30,6 +30,11 @@ def constant(
     return _made(values, device, dtype) if torch.compiler.is_compiling() else _kept(values, device, dtype)
 
 
+def forget_constants() -> None:
+    """Make all anew when they are next asked for."""
+    _kept.cache_clear()
+
+
 def _made(
     values: tuple[float, ...] | Tensor | float, device: torch.device, dtype: torch.dtype | None
 ) -> Tensor:

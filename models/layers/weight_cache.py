@@ -1,10 +1,11 @@
 """Caches of tensors: those computed from weights, and those that depend on sizes alone."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from threading import Lock
-from typing import Self, TypeVar, TypeVarTuple
+from typing import Any, Self, TypeVar, TypeVarTuple
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,23 @@ class CachingModule(nn.Module):
         return self
 
 
+_all_results: list[OrderedDict[tuple[object, ...], Any]] = []
+
+
+@contextmanager
+def separate_caches() -> Iterator[None]:
+    """The context whose calls find nothing that was cached before, and leave nothing: for tensors without values."""
+    before = [OrderedDict(results) for results in _all_results]
+    for results in _all_results:
+        results.clear()
+    try:
+        yield
+    finally:
+        for results, kept in zip(_all_results, before, strict=True):
+            results.clear()
+            results.update(kept)
+
+
 def cache_tensors(build: Callable[[*Inputs], CachedTensors]) -> Callable[[*Inputs], CachedTensors]:
     """Caches the latest results of a function whose tensors depend on its arguments alone.
 
@@ -78,6 +96,7 @@ def cache_tensors(build: Callable[[*Inputs], CachedTensors]) -> Callable[[*Input
     """
     # The bound is in bytes, not in results: one mask takes a few kilobytes or 72 MB.
     results: OrderedDict[tuple[object, ...], CachedTensors] = OrderedDict()
+    _all_results.append(results)
     lock = Lock()
 
     def cached(*args: *Inputs) -> CachedTensors:
