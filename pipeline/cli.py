@@ -236,6 +236,14 @@ def check(
     overrides: OverridesArgument = None,
     processes: Annotated[int, typer.Option(min=1, help="That a training run will have.")] = 1,
     deep: Annotated[bool, typer.Option("--deep", help="Take two real steps of the worst case.")] = False,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Estimate the run on so many GPUs, of which none is needed.")
+    ] = None,
+    memory: Annotated[float, typer.Option(min=1, help="With --gpus: of each [GB].")] = 80.0,
+    gpus_per_node: Annotated[int, typer.Option(min=1, help="With --gpus: of a machine.")] = 8,
+    utilisation: Annotated[
+        float, typer.Option(min=0.01, max=1, help="With --gpus: share of the peak that is reached.")
+    ] = 0.35,
     as_json: JsonOption = False,
     trust: TrustOption = None,
 ) -> None:
@@ -248,10 +256,17 @@ def check(
         from pelagos.pipeline.checking import check as checks
 
         if command in PARALLEL:
-            checks.report(loaded, checks.findings(loaded, processes, deep=deep), as_json=as_json)
+            from pelagos.pipeline.checking.gpu_target import GpuTarget
+
+            target = gpus and GpuTarget(
+                gpus=gpus, memory=memory, per_node=gpus_per_node, utilisation=utilisation
+            )
+            found = checks.findings(loaded, processes, deep=deep, target=target or None)
+            checks.report(loaded, found, as_json=as_json)
             return
-        if deep:
-            raise ConfigError(f"--deep takes steps of training; {config} is for {command}")
+        if deep or gpus:
+            option = "--deep takes steps" if deep else "--gpus estimates steps"
+            raise ConfigError(f"{option} of training; {config} is for {command}")
         from pelagos.pipeline.checking.forecast_check import check_forecasts
 
         checks.report(loaded, check_forecasts(loaded), as_json=as_json)

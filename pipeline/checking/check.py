@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from pelagos.pipeline.checking.assembled_run import AssembledRun
 from pelagos.pipeline.checking.check_finding import CheckFinding
+from pelagos.pipeline.checking.gpu_check import gpu_findings
+from pelagos.pipeline.checking.gpu_target import GpuTarget
 from pelagos.pipeline.checking.rehearsal import Rehearsal, RunCost, rehearse
 from pelagos.pipeline.checking.run_concerns import run_concerns
 from pelagos.pipeline.engine import distributed
@@ -68,18 +71,21 @@ def record(config: Config, found: Sequence[CheckFinding]) -> dict[str, Any]:
     }
 
 
-def findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[CheckFinding]:
+def findings(
+    config: TrainingStage, processes: int, *, deep: bool, target: GpuTarget | None = None
+) -> Iterator[CheckFinding]:
     """What is known of a training run, whose folder is left alone.
 
     Args:
         config: the run.
         processes: the number of processes that the run will have; at least those of a launcher, such as torchrun.
         deep: whether to take two steps as well.
+        target: GPUs to estimate the run for, a process on each.
 
     Raises:
         PelagosError: the run would fail.
     """
-    processes = max(processes, distributed.world())
+    processes = target.gpus if target else max(processes, distributed.world())
     # Whoever checks a configuration, perhaps another's, has not yet decided to run it.
     require_trust(config.model_dump(mode="json"), "the configuration", "a check runs nothing of it")
     accumulation = config.loop.accumulation(processes)
@@ -95,38 +101,41 @@ def findings(config: TrainingStage, processes: int, *, deep: bool) -> Iterator[C
     )
     if present is None:
         return
-    mixture, counted, groups, opening = assembled_cost(present)
+    run = assembled_run(present)
+    mixture = run.mixture
     with closing(mixture):
-        for line in opening:
+        for line in run.opening:
             about, _, text = line.partition(": ")
             yield CheckFinding(about, text)
         if not missing:
             # Fails now where the run would at its first validation.
             held_out_orders(mixture, config.loop)
-        cost = RunCost(mixture, counted.flops, config.loop.steps, config.objective)
-        yield from _describe_run(config, mixture, counted, groups, cost, processes)
+        cost = RunCost(mixture, run.cost.flops, config.loop.steps, config.objective)
+        yield from _describe_run(config, run, cost, processes)
         yield from run_concerns(config, mixture)
+        if target is not None:
+            yield from gpu_findings(config, run, cost, target)
     if deep:
         found = rehearse(present, cost, processes)
         yield from _describe_rehearsal(config, processes, found)
         yield from _describe_production(config, mixture, processes, found)
 
 
-def assembled_cost(config: TrainingStage) -> tuple[Mixture, NetworkCost, list[str], list[str]]:
-    """The samples of a run, the cost of its network on each dataset, the optimiser's groups, and what the run says.
+def assembled_run(config: TrainingStage) -> AssembledRun:
+    """A run as it is before its first step, and what its network costs.
 
     Raises:
         PelagosError: there is no such network, or no such samples.
         DataError: the network cannot take a dataset's grid.
     """
     try:
-        return _assembled_cost(config, "meta")
+        return _assembled_run(config, "meta")
     except _GRID_ERRORS:
         # A network that looks at values cannot be called without any. With values, an error is a real one.
-        return _assembled_cost(config, "cpu")
+        return _assembled_run(config, "cpu")
 
 
-def _assembled_cost(config: TrainingStage, device: str) -> tuple[Mixture, NetworkCost, list[str], list[str]]:
+def _assembled_run(config: TrainingStage, device: str) -> AssembledRun:
     # On the meta device weights have shapes and no memory, so that a network of any size can be counted anywhere.
     with TemporaryDirectory(prefix="pelagos-check-") as folder, torch.device(device):
         elsewhere = config.model_copy(update={"output": Path(folder)})
@@ -137,7 +146,8 @@ def _assembled_cost(config: TrainingStage, device: str) -> tuple[Mixture, Networ
         unless_done.callback(mixture.close)
         counted = _counted_cost(config, model, mixture, device)
         unless_done.pop_all()
-    return mixture, counted, list(map(str, config.optimizer.parameter_groups(model.network))), opening
+    groups = tuple(config.optimizer.parameter_groups(model.network))
+    return AssembledRun(model, mixture, counted, groups, tuple(opening))
 
 
 def _counted_cost(config: TrainingStage, model: Model, mixture: Mixture, device: str) -> NetworkCost:
@@ -160,13 +170,9 @@ def _counted_cost(config: TrainingStage, model: Model, mixture: Mixture, device:
 
 
 def _describe_run(
-    config: TrainingStage,
-    mixture: Mixture,
-    counted: NetworkCost,
-    groups: list[str],
-    cost: RunCost,
-    processes: int,
+    config: TrainingStage, run: AssembledRun, cost: RunCost, processes: int
 ) -> Iterator[CheckFinding]:
+    mixture, counted = run.mixture, run.cost
     for dataset, share in zip(mixture.datasets, mixture.shares, strict=True):
         yield _describe_data(dataset, int(share))
     yield from (_describe_augmentation(dataset) for dataset in mixture.datasets)
@@ -190,7 +196,7 @@ def _describe_run(
         },
     )
     yield CheckFinding("network", f"{counted.parameters} parameters", {"parameters": counted.parameters})
-    yield from (CheckFinding("optimizer", group) for group in groups)
+    yield from (CheckFinding("optimizer", str(group)) for group in run.groups)
     flops = config.loop.batch_size * cost.mean
     yield CheckFinding(
         "arithmetic",

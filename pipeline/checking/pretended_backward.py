@@ -23,7 +23,7 @@ def pretended_backward(loss: Tensor) -> None:
     root = loss.grad_fn
     loss.detach_()
     # By this number checkpointing knows one pass from another; without one it would recompute a block for each tensor.
-    with torch.no_grad(), mock.patch("torch._C._current_graph_task_id", lambda: 1):
+    with torch.no_grad(), mock.patch("torch._C._current_graph_task_id", return_value=1):
         waiting, nodes = _graph(root)
         number = id(root)
         # Else the whole graph would stay with its first node.

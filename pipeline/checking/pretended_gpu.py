@@ -33,8 +33,10 @@ def pretended_gpu() -> Iterator[torch.device]:
     """
     with ExitStack() as held:
         # Where a GPU is missing, autocast would be silently off.
-        held.enter_context(mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False))
-        held.enter_context(mock.patch("torch.cuda.is_bf16_supported", lambda *_, **__: True))
+        held.enter_context(
+            mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False)
+        )
+        held.enter_context(mock.patch("torch.cuda.is_bf16_supported", return_value=True))
         # Without a GPU PyTorch would choose the one that keeps all logits.
         held.enter_context(mock.patch("torch.nn.functional.scaled_dot_product_attention", _attention))
         # Tables without values must not stay where networks look for real ones.
@@ -77,7 +79,7 @@ class WorkMeter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = self.flops = 0
         self._sizes: dict[int, int] = {}
 
@@ -95,10 +97,16 @@ class WorkMeter(TorchDispatchMode):
             self.flops += int(formula(*args, **named, out_val=result))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.device.type == DEVICE.type:
-                self._count(tensor)
+                self.count(tensor)
         return result
 
-    def _count(self, tensor: Tensor) -> None:
+    def leave_out(self, tensor: Tensor) -> None:
+        """Count a tensor, and its views, for nothing."""
+        self._sizes[tensor.untyped_storage()._cdata] = 0
+        finalize(tensor.untyped_storage(), self._forget, tensor.untyped_storage()._cdata)
+
+    def count(self, tensor: Tensor) -> None:
+        """Count a tensor, unless one with the same storage is counted or left out."""
         # Views share their storage, which counts once.
         storage = tensor.untyped_storage()
         key = storage._cdata
@@ -109,4 +117,4 @@ class WorkMeter(TorchDispatchMode):
             finalize(storage, self._forget, key)
 
     def _forget(self, key: int) -> None:
-        self.now -= self._sizes.pop(key)
+        self.now -= self._sizes.pop(key, 0)

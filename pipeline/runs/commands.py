@@ -48,6 +48,11 @@ def config_class(command: str) -> Any:
     return getattr(stage_module(command), STAGES[command].config)
 
 
+def command_of_class(cls: type) -> str:
+    """The command of a configuration class."""
+    return next(name for name, stage in STAGES.items() if stage.config == cls.__name__)
+
+
 def known_command(command: str) -> str:
     """The command itself.
 

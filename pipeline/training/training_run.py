@@ -4,7 +4,7 @@ import hashlib
 import logging
 import sys
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training.held_out import held_out_orders
 from pelagos.pipeline.training.loss_guard import GuardConfig, LossGuard
 from pelagos.pipeline.training.network_cost import network_cost
-from pelagos.pipeline.training.objective import ObjectiveConfig
+from pelagos.pipeline.training.objective import Objective, ObjectiveConfig
 from pelagos.pipeline.training.optimizer import OptimizerConfig
 from pelagos.pipeline.training.run_extension import extend
 from pelagos.pipeline.training.schedule import ScheduleConfig
@@ -39,6 +39,7 @@ from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import MissingFileError, StoppedError
 from pelagos.preprocessing.files.durable import sole_writer
 from pelagos.preprocessing.files.location import Folder, Url
+from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.online.online_dataset import DataConfig
 from pelagos.preprocessing.samples.dataset import DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture
@@ -283,6 +284,25 @@ def build_trainer(
         model.network, config.optimizer.build(model.network), loop.micro_batch, accumulation
     )
     layouts = [dataset.layout for dataset in mixture.datasets]
+    record: dict[str, Any] = {}
+    if distributed.rank() == 0:
+        record = {**surroundings(), **config.engine.rounding(), "config": config.model_dump(mode="json")}
+    return Trainer(
+        loop,
+        config.schedule,
+        engine,
+        build_objective(config, model, layouts),
+        LossGuard(config.guard, mixture.datasets, config.output / "skipped.jsonl"),
+        meter,
+        tracker,
+        config.output / "checkpoints",
+        seed=config.seed,
+        record=record,
+    )
+
+
+def build_objective(config: TrainingStage, model: Model, layouts: Sequence[Layout]) -> Objective:
+    """What a model's network is trained to do on datasets with these layouts."""
     losses = {layout.dataset: config.loss.build(layout) for layout in layouts}
     constraints = {
         layout.dataset: model_folder.constrained_step(
@@ -291,21 +311,7 @@ def build_trainer(
         for layout in layouts
         if model.constraints
     }
-    record: dict[str, Any] = {}
-    if distributed.rank() == 0:
-        record = {**surroundings(), **config.engine.rounding(), "config": config.model_dump(mode="json")}
-    return Trainer(
-        loop,
-        config.schedule,
-        engine,
-        config.objective.build(model.signature, losses, constraints),
-        LossGuard(config.guard, mixture.datasets, config.output / "skipped.jsonl"),
-        meter,
-        tracker,
-        config.output / "checkpoints",
-        seed=config.seed,
-        record=record,
-    )
+    return config.objective.build(model.signature, losses, constraints)
 
 
 def _meter(config: TrainingStage, model: Model, mixture: Mixture) -> ThroughputMeter:

@@ -32,6 +32,9 @@ from pelagos.preprocessing.store.shard_layout import MISSING, Cell, ShardLayout,
 
 _advise = getattr(os, "posix_fadvise", None)  # which macOS lacks
 
+MAX_OPEN = 256
+"""Shards that a reader keeps open."""
+
 
 class ShardReader(FrameReader):
     """Reads frames of a sharded array in a folder.
@@ -44,7 +47,7 @@ class ShardReader(FrameReader):
         path: Path,
         layout: ShardLayout,
         checks: ShardChecks = NO_CHECKS,
-        max_open: int = 256,
+        max_open: int = MAX_OPEN,
         table_bytes: int = TABLE_BYTES,
     ) -> None:
         self.path, self.layout, self._checks = path, layout, checks

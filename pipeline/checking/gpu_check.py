@@ -1,0 +1,65 @@
+"""GPU check: what a training run would take of GPUs that need not be there."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from pelagos.pipeline.checking.assembled_run import AssembledRun
+from pelagos.pipeline.checking.check_finding import CheckFinding
+from pelagos.pipeline.checking.gpu_estimates import GpuEstimates
+from pelagos.pipeline.checking.gpu_plan import GpuPlan
+from pelagos.pipeline.checking.gpu_target import GpuTarget
+from pelagos.pipeline.checking.rehearsal import RunCost
+from pelagos.pipeline.checking.step_work import can_checkpoint, checkpoints, step_work
+from pelagos.pipeline.runs.commands import command_of_class
+from pelagos.pipeline.training.training_run import TrainingStage
+
+_VALUES = (ArithmeticError, NotImplementedError, RuntimeError, ValueError)
+"""Errors of a network or loss that looks at values, where there are none."""
+
+
+def gpu_findings(
+    config: TrainingStage, run: AssembledRun, cost: RunCost, target: GpuTarget
+) -> Iterator[CheckFinding]:
+    """Bytes, times and rates of a run on GPUs, at every ZeRO stage, and what would fit.
+
+    Args:
+        config: the run.
+        run: the same, assembled; its network becomes one without values.
+        cost: of its samples.
+        target: the GPUs.
+    """
+    try:
+        plan = gpu_plan(config, run, cost, target)
+    except _VALUES as error:
+        yield CheckFinding(
+            "note",
+            f"what a step takes of a GPU is not known: network or loss look at values, of which there are none here"
+            f" ({type(error).__name__}: {error})",
+        )
+        return
+    yield from plan.findings()
+    yield from GpuEstimates(plan, run.mixture, cost, command_of_class(type(config))).findings()
+
+
+def gpu_plan(config: TrainingStage, run: AssembledRun, cost: RunCost, target: GpuTarget) -> GpuPlan:
+    """What the most expensive samples of a run take of each GPU.
+
+    Raises:
+        RuntimeError: the network or the loss looks at values.
+    """
+    network, dataset = run.model.network, run.mixture.datasets[cost.worst]
+    for group in run.groups:
+        if not group.rate:
+            for parameter in group.parameters.values():
+                parameter.requires_grad_(False)
+    as_configured = checkpoints(network)
+    switches = (False, True) if can_checkpoint(network) else (as_configured,)
+    trained = sum(one.numel() for one in network.parameters() if one.requires_grad)
+    frozen = _bytes(*(one for one in network.parameters() if not one.requires_grad), *network.buffers())
+    work = {switch: step_work(config, run.model, dataset, cost.calls, switch) for switch in switches}
+    return GpuPlan(config, target, trained, frozen, work, as_configured)
+
+
+def _bytes(*tensors: Tensor) -> int:
+    return sum(tensor.nbytes for tensor in tensors)

@@ -1,0 +1,204 @@
+"""GPU plan: what a training run would take of so many GPUs, and the first setting that would fit."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from pelagos.pipeline.checking.check_finding import CheckFinding, warning
+from pelagos.pipeline.checking.gpu_target import GpuTarget
+from pelagos.pipeline.checking.model_states import ModelStates, model_states
+from pelagos.pipeline.checking.step_work import StepWork
+from pelagos.pipeline.engine.engine import EngineConfig
+from pelagos.pipeline.training.training_run import TrainingStage
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What may be set to make a run fit.
+
+    Attributes:
+        stage: of ZeRO.
+        checkpointing: whether blocks are recomputed.
+        micro_batch: samples of a pass.
+    """
+
+    stage: int
+    checkpointing: bool
+    micro_batch: int
+
+    def __str__(self) -> str:
+        stored = "true" if self.checkpointing else "false"
+        return f"engine.zero_stage={self.stage} network.checkpointing={stored} loop.micro_batch={self.micro_batch}"
+
+
+@dataclass(frozen=True)
+class GpuPlan:
+    """Bytes of each GPU at every setting.
+
+    Attributes:
+        config: the run.
+        target: its GPUs.
+        trained: elements that are trained.
+        frozen: bytes of weights that are not, and of buffers.
+        work: what a micro-batch takes, by whether blocks are recomputed.
+        checkpointing: whether they are as the run is configured.
+    """
+
+    config: TrainingStage
+    target: GpuTarget
+    trained: int
+    frozen: int
+    work: Mapping[bool, StepWork]
+    checkpointing: bool
+
+    @property
+    def configured(self) -> Setting:
+        """The run as it is configured."""
+        return Setting(
+            self.config.engine.stage(self.target.gpus), self.checkpointing, self.config.loop.micro_batch
+        )
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Stages that differ."""
+        return (0, 1, 2, 3) if self.target.gpus > 1 else (0,)
+
+    def states(self, stage: int) -> ModelStates:
+        """What stays on a GPU."""
+        loop = self.config.loop
+        return model_states(
+            self.config.engine,
+            stage,
+            self.target.gpus,
+            self.trained,
+            frozen=self.frozen,
+            ema=loop.ema > 0,
+            accumulation=loop.accumulation(self.target.gpus // sharing(self.config.engine)),
+        )
+
+    def activations(self, setting: Setting) -> tuple[float, float]:
+        """What is kept between the passes, and what is needed beside it at the worst moment."""
+        work = self.work[setting.checkpointing].of(setting.micro_batch)
+        shared = sharing(self.config.engine)
+        # Each of the processes that share a sample holds its rows; what they exchange is little beside them.
+        return work.activations / shared, (work.peak - work.activations) / shared
+
+    def total(self, setting: Setting) -> float:
+        """What a GPU holds at the worst moment of a step, of PyTorch's tensors [bytes]."""
+        states = self.states(setting.stage)
+        return states.kept + states.buffers + sum(self.activations(setting))
+
+    def fits(self, setting: Setting) -> bool:
+        """Whether there is room for it, and for what is assumed beside tensors."""
+        states = self.states(setting.stage)
+        return self.target.fits(states.kept, states.buffers + sum(self.activations(setting)))
+
+    def first_fit(self) -> Setting | None:
+        """The first setting that fits: nothing recomputed, then large micro-batches, then low stages.
+
+        Recomputing costs a third of every step; smaller micro-batches cost little, as long as they keep a GPU busy.
+        """
+        micro = self.config.loop.micro_batch
+        # Divisors, so that a step has the samples that it had.
+        sizes = [size for size in range(micro, 0, -1) if micro % size == 0]
+        settings = (
+            Setting(stage, checkpointing, size)
+            for checkpointing in sorted(self.work)
+            for size in sizes
+            for stage in self.stages
+            if not (stage == 3 and self._excludes_three)
+        )
+        return next(filter(self.fits, settings), None)
+
+    @property
+    def _excludes_three(self) -> bool:
+        """Whether the engine would refuse ZeRO 3."""
+        return self.config.engine.compile != "off"
+
+    def findings(self) -> Iterator[CheckFinding]:
+        """What is worth knowing of it."""
+        target = self.target
+        yield CheckFinding(
+            "GPUs",
+            f"{target.gpus} of {target.memory:g} GB, {target.per_node} a machine; estimated, none was used",
+            {"gpus": target.gpus, "memory": 1e9 * target.memory, "per_node": target.per_node},
+        )
+        for checkpointing, work in sorted(self.work.items()):
+            yield self._describe_activations(work, checkpointing=checkpointing)
+        for stage in self.stages:
+            yield self._describe_stage(stage)
+        yield from self._describe_fit()
+
+    def _describe_activations(self, work: StepWork, *, checkpointing: bool) -> CheckFinding:
+        micro = self.config.loop.micro_batch
+        found = work.of(micro)
+        each = work.of(1).activations - work.constant
+        how = "with checkpointing" if checkpointing else "all stored"
+        return CheckFinding(
+            "activations",
+            f"{how}: {gigabytes(found.activations)} of a micro-batch of {micro} ({gigabytes(each)} a sample and"
+            f" {gigabytes(work.constant)} in any case), {gigabytes(found.peak)} at the worst moment of the pass back",
+            {
+                "checkpointing": checkpointing,
+                "micro_batch": micro,
+                "bytes": found.activations,
+                "bytes_per_sample": each,
+                "peak_bytes": found.peak,
+                "operations": found.flops,
+            },
+        )
+
+    def _describe_stage(self, stage: int) -> CheckFinding:
+        states = self.states(stage)
+        parts = {name: size for name, size in asdict(states).items() if size and name != "buffers"}
+        listed = ", ".join(f"{name.replace('_', ' ')} {gigabytes(size)}" for name, size in parts.items())
+        totals = {
+            key: self.total(Setting(stage, key, self.config.loop.micro_batch)) for key in sorted(self.work)
+        }
+        in_all = " or ".join(
+            f"{gigabytes(size)}{' with checkpointing' if key else ''}" for key, size in totals.items()
+        )
+        beside = f"; buffers {gigabytes(states.buffers)}" if states.buffers else ""
+        return CheckFinding(
+            "GPU memory",
+            f"ZeRO {stage}: {gigabytes(states.kept)} of model states ({listed}){beside};"
+            f" with activations {in_all}",
+            {
+                "zero_stage": stage,
+                **asdict(states),
+                "states": states.kept,
+                "bytes": totals.get(False),
+                "checkpointing_bytes": totals.get(True),
+            },
+        )
+
+    def _describe_fit(self) -> Iterator[CheckFinding]:
+        setting, found = self.configured, self.first_fit()
+        if self.fits(setting):
+            yield CheckFinding(
+                "setting",
+                f"as configured it fits: {gigabytes(self.total(setting))} of tensors",
+                {"fits": True},
+            )
+            return
+        text = f"as configured it does not fit: {gigabytes(self.total(setting))} of tensors"
+        if found is None:
+            yield warning(
+                f"{text}, and no ZeRO stage, checkpointing or smaller micro-batch would make it fit"
+            )
+            return
+        yield warning(f"{text}; the first setting that would: {found}")
+        yield CheckFinding("setting", str(found), {"fits": False, **asdict(found)})
+
+
+def sharing(engine: EngineConfig) -> int:
+    """The number of processes that share a sample."""
+    return int(getattr(engine, "domain", 1))
+
+
+def gigabytes(size: float) -> str:
+    """A size in words.
+
+    >>> gigabytes(12.57e9), gigabytes(0.2357e9), gigabytes(3.3e3)
+    ('12.6 GB', '0.236 GB', '3.3e-06 GB')
+    """
+    return f"{size / 1e9:.3g} GB"
