@@ -47,10 +47,18 @@ class GpuEstimates:
         return (f"{products}, loop.peak_flops", stated) if stated else (f"{products}, an H100's", peak)
 
     @property
+    def launches(self) -> float:
+        """The time in which a step's kernels are launched [s]."""
+        plan, loop = self.plan, self.plan.config.loop
+        kernels = plan.work[plan.checkpointing].of(loop.micro_batch).kernels
+        return plan.accumulation * kernels * plan.target.launch
+
+    @property
     def step(self) -> float:
         """The time of a step [s]."""
         target = self.plan.target
-        return self.flops / (target.gpus * self.peak[1] * target.utilisation)
+        arithmetic = self.flops / (target.gpus * self.peak[1] * target.utilisation)
+        return max(arithmetic, self.launches)
 
     @property
     def checkpoint_bytes(self) -> float:
@@ -80,10 +88,11 @@ class GpuEstimates:
 
     def _describe_step(self) -> CheckFinding:
         target, (how, peak), loop = self.plan.target, self.peak, self.plan.config.loop
+        bound = "; bound by the launches of kernels" if self.step == self.launches else ""
         return CheckFinding(
             "step estimate",
             f"{self.flops:.3g} operations, forward and backward, take {self.step:.3g} s at"
-            f" {100 * target.utilisation:g} % of {peak / 1e12:g} TFLOP/s ({how});"
+            f" {100 * target.utilisation:g} % of {peak / 1e12:g} TFLOP/s ({how}){bound};"
             f" {loop.steps} steps {timedelta(seconds=ceil(self.step * loop.steps))}",
             {
                 "operations": self.flops,
@@ -91,6 +100,7 @@ class GpuEstimates:
                 "run_seconds": self.step * loop.steps,
                 "peak_flops": peak,
                 "utilisation": target.utilisation,
+                "launch_seconds": self.launches,
             },
         )
 

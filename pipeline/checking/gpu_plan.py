@@ -62,17 +62,21 @@ class GpuPlan:
         """Stages that differ."""
         return (0, 1, 2, 3) if self.target.gpus > 1 else (0,)
 
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches of a step on each GPU, or on each group of them that shares samples."""
+        return self.config.loop.accumulation(self.target.gpus // sharing(self.config.engine))
+
     def states(self, stage: int) -> ModelStates:
         """What stays on a GPU."""
-        loop = self.config.loop
         return model_states(
             self.config.engine,
             stage,
             self.target.gpus,
             self.trained,
             frozen=self.frozen,
-            ema=loop.ema > 0,
-            accumulation=loop.accumulation(self.target.gpus // sharing(self.config.engine)),
+            ema=self.config.loop.ema > 0,
+            accumulation=self.accumulation,
         )
 
     def activations(self, setting: Setting) -> tuple[float, float]:

@@ -24,6 +24,7 @@ class GpuTarget(Config):
         context: what the CUDA context and the libraries take of each GPU [GB].
         nccl: what NCCL's buffers take, where there are several GPUs [GB].
         fragmentation: what the allocator loses between tensors, as a share of what comes and goes in a step.
+        launch: the time between the launches of two kernels [s].
         write_rate: bytes per second that a machine writes to the disk where checkpoints go.
         hash_rate: bytes per second that a process computes a SHA-256 of.
     """
@@ -35,6 +36,7 @@ class GpuTarget(Config):
     context: float = Field(default=1.0, ge=0)
     nccl: float = Field(default=1.0, ge=0)
     fragmentation: float = Field(default=0.1, ge=0)
+    launch: float = Field(default=5e-6, ge=0)
     write_rate: PositiveFloat = 1e9
     hash_rate: PositiveFloat = 1e9
 
@@ -59,6 +61,7 @@ class GpuTarget(Config):
             + (f", {self.nccl:g} GB for NCCL" if self.gpus > 1 else ""),
             f"gaps between tensors take {100 * self.fragmentation:.0f} % of what comes and goes in a step",
             "attention by PyTorch's memory-efficient kernel, the network not compiled",
+            f"a kernel is launched every {1e6 * self.launch:g} µs, where that takes longer than the arithmetic",
             f"machines write {self.write_rate / 1e9:g} GB/s to the checkpoints' disk, and processes hash"
             f" {self.hash_rate / 1e9:g} GB/s",
             "steps wait neither for data nor for other processes",

@@ -1,7 +1,7 @@
 """Step work: what the forward and backward pass of a micro-batch take of a GPU, found by pretending to do them."""
 
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,13 @@ class MicroBatchWork:
             [bytes].
         peak: the most that lives at once [bytes].
         flops: operations, those that checkpointing repeats among them.
+        kernels: that are launched, about.
     """
 
     activations: float
     peak: float
     flops: float
+    kernels: float
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,9 @@ class StepWork:
 
     def of(self, samples: int) -> MicroBatchWork:
         """What so many samples take: every part grows in proportion to them, beside one that is always there."""
-        few, many = self.samples
-        share = (samples - few) / (many - few)
+        (few, many), (less, more) = self.samples, map(astuple, self.found)
         return MicroBatchWork(
-            *(
-                getattr(self.found[0], name) * (1 - share) + getattr(self.found[1], name) * share
-                for name in ("activations", "peak", "flops")
-            )
+            *(one + (two - one) / (many - few) * (samples - few) for one, two in zip(less, more, strict=True))
         )
 
     @property
@@ -78,8 +76,8 @@ def step_work(
     # The configured number is one of both, so that what is said of it is not extrapolated.
     samples = (1, config.loop.micro_batch if config.loop.micro_batch > 1 else 2)
     with pretended_gpu() as device:
-        network = _without_values(model.network, device).train()
-        _switch_checkpointing(network, checkpointing)
+        network = without_values(model.network, device).train()
+        switch_checkpointing(network, checkpointing)
         pretended = replace(model, network=network)
         found = [_work(config, pretended, _batch(dataset, number, steps, device)) for number in samples]
     return StepWork(samples, (found[0], found[1]))
@@ -95,7 +93,8 @@ def checkpoints(network: nn.Module) -> bool:
     return any(getattr(part, "checkpointing", None) is True for part in network.modules())
 
 
-def _switch_checkpointing(network: nn.Module, on: bool) -> None:
+def switch_checkpointing(network: nn.Module, on: bool) -> None:
+    """Have a network recompute blocks in the backward pass, or store what is in them."""
     for part in network.modules():
         if isinstance(getattr(part, "checkpointing", None), bool):
             part.checkpointing = on  # type: ignore[assignment]
@@ -105,7 +104,7 @@ def _switch_checkpointing(network: nn.Module, on: bool) -> None:
             part.config = config.model_copy(update={"checkpointing": on})  # type: ignore[assignment]
 
 
-def _without_values(network: nn.Module, device: torch.device) -> nn.Module:
+def without_values(network: nn.Module, device: torch.device) -> nn.Module:
     """A copy on the pretended device."""
     copies: dict[int, Tensor] = {
         id(one): nn.Parameter(torch.empty_like(one, device=device), one.requires_grad)
@@ -133,7 +132,7 @@ def _work(config: TrainingStage, model: Model, batch: Batch) -> MicroBatchWork:
             loss: Tensor = objective.training(model.network, batch)[0]
         activations = meter.now
         pretended_backward(loss)
-        return MicroBatchWork(activations, meter.peak, meter.flops)
+        return MicroBatchWork(activations, meter.peak, meter.flops, meter.kernels)
 
 
 def _batch(dataset: Dataset, samples: int, steps: int, device: torch.device) -> Batch:

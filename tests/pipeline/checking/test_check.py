@@ -247,3 +247,23 @@ def test_only_training_takes_steps(folder: Path) -> None:
     result = invoke("check", "register.yaml", "--deep")
     assert result.exit_code == 2
     assert "--deep takes steps of training; register.yaml is for register" in result.output
+
+
+def test_gpus_that_are_not_there_are_told_of(folder: Path) -> None:
+    output = checked("train.yaml", "--gpus", "4", "--memory", "40", "--deep", "--json")
+    found = json.loads(output[output.index("{") :])["findings"]  # behind the progress of two steps
+    numbers = {one["about"]: one for one in found}
+    stages = [one for one in found if one["about"] == "GPU memory"]
+    assert [one["zero_stage"] for one in stages] == [0, 1, 2, 3]
+    parameters = numbers["network"]["parameters"]
+    assert [one["weights"] / (4 * parameters) for one in stages] == [1, 1, 1, 0.25]
+    assert {"activations", "step estimate", "files", "setting", "assumed"} <= set(numbers)
+    estimated, written = (numbers[about]["bytes"] for about in ("checkpoint estimate", "checkpoint"))
+    # Headers and the map of tensors weigh something beside so few weights.
+    assert estimated < written < 1.15 * estimated
+
+
+def test_gpus_are_for_training(folder: Path) -> None:
+    (folder / "evaluate.yaml").write_text("command: evaluate\noutput: scores\n")
+    result = invoke("check", "evaluate.yaml", "--gpus", "4")
+    assert result.exit_code == 2
