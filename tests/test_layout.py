@@ -25,6 +25,7 @@ HEAVY = {"dask", "deepspeed", "h5py", "mlflow", "numba", "scipy", "torch", "xarr
 ENTRIES = {"preprocessing": (62, 21), "models": (40, 11), "pipeline": (45, 9)}
 """Modules in a package's folder before there were rooms, and the modules and rooms that it may have."""
 TOPICS = {
+    "models/networks/scot/test_kernels.py",
     "pipeline/cluster/test_slurm.py",
     "pipeline/stages/test_crash.py",
     "pipeline/stages/test_sole_writer.py",

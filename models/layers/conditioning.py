@@ -7,7 +7,8 @@ Shapes: B batch, S scalars, K conditions, D channels; * any axes between.
 """
 
 import math
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,17 @@ def encode_conditions(lead_time_B: Tensor, scalars_BS: Tensor) -> Tensor:
     return torch.cat([lead_time_B[:, None], values_BS.to(lead_time_B), known_BS.to(lead_time_B)], 1)
 
 
+class Affine(NamedTuple):
+    """What a conditional normalisation makes of its conditions: (B, D) each."""
+
+    gain: Tensor
+    shift: Tensor
+
+
+OwnConditions = Tensor | tuple[Affine, ...]
+"""(B, K), or what they mean to each normalisation of a module."""
+
+
 class ConditionalLayerNorm(nn.Module):
     """Layer normalisation over the last axis whose gain and shift are affine in the conditions."""
 
@@ -59,14 +71,84 @@ class ConditionalLayerNorm(nn.Module):
         self.bias = nn.Linear(num_conditions, dim)
         self.eps = eps
 
-    def forward(self, x: Tensor, conditions_BK: Tensor) -> Tensor:
-        """(B, *, D) to the same shape."""
-        gain, shift = (_affine(part, conditions_BK, x.dim()) for part in (self.weight, self.bias))
+    def forward(self, x: Tensor, conditions: Tensor | Affine) -> Tensor:
+        """(B, *, D) to the same shape, by (B, K) conditions or what `project_conditions` made of them."""
+        pair = self._affine(conditions) if isinstance(conditions, Tensor) else conditions
+        gain, shift = (part.view(len(part), *[1] * (x.dim() - 2), -1) for part in pair)
         x = x.to(gain.dtype)
         if len(gain) == 1:
             # A single sample needs one pass over the tokens, forward and backward, instead of two.
             return F.layer_norm(x, x.shape[-1:], gain.flatten(), shift.flatten(), self.eps)
         return torch.addcmul(shift, _normalize(x, self.eps), gain)
+
+    def _affine(self, conditions_BK: Tensor) -> Affine:
+        conditions_BK = conditions_BK.to(self.weight.weight.dtype)
+        if conditions_BK.device.type != "cpu" and torch.backends.cuda.matmul.allow_tf32:
+            return project_conditions([self], conditions_BK)[0]
+        # bf16 has 8 significant bits: nearby lead times would become equal.
+        with full_precision(conditions_BK):
+            return Affine(self.weight(conditions_BK), self.bias(conditions_BK))
+
+
+Conditions = Tensor | Mapping[int, tuple[Affine, ...]]
+"""(B, K) for all modules, or by the id of each module what they mean to its normalisations, in order."""
+
+
+@runtime_checkable
+class Conditioned(Protocol):
+    """A module with conditional normalisations of its own."""
+
+    def norms(self) -> tuple[nn.Module, ...]:
+        """Its normalisations, in the order in which it takes their conditions."""
+        ...
+
+
+def each_norm(conditions: OwnConditions, count: int) -> tuple[Tensor | Affine, ...]:
+    """What each of a module's normalisations takes."""
+    return (conditions,) * count if isinstance(conditions, Tensor) else conditions
+
+
+def of_module(conditions: Conditions, module: nn.Module) -> OwnConditions:
+    """What a module takes."""
+    return conditions if isinstance(conditions, Tensor) else conditions[id(module)]
+
+
+def shared_conditions(modules: Sequence[nn.Module], conditions_BK: Tensor) -> Conditions:
+    """The conditions of these modules from one product where hundreds of small ones take longer: on GPUs.
+
+    Where weights are sharded (ZeRO 3), a module has its own only while it computes, and gets the conditions themselves.
+    """
+    if conditions_BK.device.type == "cpu" or torch.compiler.is_compiling():
+        return conditions_BK
+    whole = all(part.numel() for module in modules for norm in _norms(module) for part in norm.parameters())
+    return project_for_modules(modules, conditions_BK) if whole else conditions_BK
+
+
+def project_for_modules(modules: Sequence[nn.Module], conditions_BK: Tensor) -> Conditions:
+    """What the conditions mean to each module."""
+    norms = [norm for module in modules for norm in _norms(module) if isinstance(norm, ConditionalLayerNorm)]
+    if not norms:
+        return conditions_BK  # nobody hears them
+    pairs = iter(project_conditions(norms, conditions_BK.to(norms[0].weight.weight.dtype)))
+    return {id(module): tuple(next(pairs) for _ in _norms(module)) for module in modules}
+
+
+def _norms(module: nn.Module) -> tuple[nn.Module, ...]:
+    assert isinstance(module, Conditioned), "a module that takes conditions names its norms"
+    return module.norms()
+
+
+def project_conditions(norms: Sequence[ConditionalLayerNorm], conditions_BK: Tensor) -> list[Affine]:
+    """Gain and shift of each normalisation.
+
+    By products of numbers, which no GPU rounds to TF32 or bf16 as it may the factors of matrix products: of 11 and 8
+    significant bits, nearby lead times would become equal.
+    """
+    layers = [layer for norm in norms for layer in (norm.weight, norm.bias)]
+    weight_EK, bias_E = (torch.cat([getattr(layer, key) for layer in layers]) for key in ("weight", "bias"))
+    out_BE = bias_E + (conditions_BK[:, None] * weight_EK).sum(-1)
+    parts = out_BE.split([layer.out_features for layer in layers], 1)
+    return [Affine(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def _normalize(x: Tensor, eps: float) -> Tensor:
@@ -77,22 +159,6 @@ def _normalize(x: Tensor, eps: float) -> Tensor:
 @cache_tensors
 def _one_and_zero(dim: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.ones(dim, dtype=dtype, device=device), torch.zeros(dim, dtype=dtype, device=device)
-
-
-def _affine(part: nn.Linear, conditions_BK: Tensor, num_axes: int) -> Tensor:
-    """(B, 1.., D)."""
-    conditions_BK = conditions_BK.to(part.weight.dtype)
-    # bf16 has 8 significant bits: nearby lead times would become equal.
-    with full_precision(conditions_BK):
-        # TF32, in which GPUs may multiply matrices, has 11; the sum of a few columns is exact.
-        exact = conditions_BK.device.type != "cpu" and torch.backends.cuda.matmul.allow_tf32
-        out_BD: Tensor = _columns(part, conditions_BK) if exact else part(conditions_BK)
-    return out_BD.view(len(out_BD), *[1] * (num_axes - 2), -1)
-
-
-def _columns(part: nn.Linear, conditions_BK: Tensor) -> Tensor:
-    """(B, D): what the linear layer gives, by products of numbers, which are never rounded to TF32."""
-    return part.bias + (conditions_BK[:, None] * part.weight).sum(-1)
 
 
 def conditional_axes(network: nn.Module) -> dict[str, tuple[AxisKind | None, ...]]:
@@ -107,7 +173,7 @@ def conditional_axes(network: nn.Module) -> dict[str, tuple[AxisKind | None, ...
 class UnconditionalLayerNorm(nn.LayerNorm):
     """Layer normalisation over the last axis that ignores the conditions it is given."""
 
-    def forward(self, x: Tensor, conditions_BK: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, conditions: Tensor | Affine) -> Tensor:  # type: ignore[override]
         """(B, *, D) to the same shape."""
         return super().forward(x)
 

@@ -32,6 +32,14 @@ def full_precision_on_cpu(x: Tensor) -> AbstractContextManager[object]:
     return full_precision(x) if x.device.type == "cpu" else nullcontext()
 
 
+def lowered(x: Tensor) -> Tensor:
+    """The tensor in the type that autocast would convert it to at each use, converted once; on the CPU as it is."""
+    device = x.device.type
+    if device == "cpu" or not torch.is_autocast_enabled(device):
+        return x
+    return x.to(torch.get_autocast_dtype(device))
+
+
 def mixed_precision_linear(x_ND: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Tensor:
     """(*, D) to (*, E), as `torch.nn.functional.linear`; in bf16 only where autocast asks for it and it pays."""
     if _autocast_converts(x_ND) and not _bf16_pays(x_ND, weight_ED, converted=weight_ED.numel()):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from pelagos.pipeline.engine.collective_network import CollectiveNetwork
 from pelagos.pipeline.engine.compilation import Compiled, allow_tf32, check_compiler, compile_parts
 from pelagos.pipeline.engine.precision_check import PrecisionCheck
 from pelagos.pipeline.engine.saved_tensors import PieceMap, SavedTensors, Share, TensorGroups
+from pelagos.pipeline.engine.weight_conversion import converted_once
 from pelagos.pipeline.engine.zero import ZeroOne, ZeroStage, ZeroThree, ZeroTwo
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import ConfigError
@@ -220,17 +221,15 @@ class Engine:
         for group in self.base.param_groups:
             group["lr"] = rate(group)
         found = []
-        for number, loss_function in enumerate(losses, start=1):
-            with self._zero.computing():
-                with self.autocast():
-                    loss = loss_function(self._zero.model)
-                self._zero.backward(loss / self._accumulation, last=number == self._accumulation)
-            found.append(loss.detach().float())
-            if self._check:
-                self._check.conclude()
-                self._check = None
-                # Not before: the check's hooks would be compiled in, and everything again when they are gone.
-                compile_parts(self.network, self.config.compile)
+        # At ZeRO 3 converted weights would take the memory that sharding them saves.
+        with nullcontext() if self._collective else converted_once():
+            for number, loss_function in enumerate(losses, start=1):
+                with self._zero.computing():
+                    with self.autocast():
+                        loss = loss_function(self._zero.model)
+                    self._zero.backward(loss / self._accumulation, last=number == self._accumulation)
+                found.append(loss.detach().float())
+                self._conclude_check()
         norm = self._zero.reduce()
         stops = distributed.device_sum(float(wants_stop()))
         # The single transfer of a step: each one makes the host wait for the device. The update is queued after it, and
@@ -238,6 +237,13 @@ class Engine:
         *values, grad_norm, stopping = torch.stack([*found, norm.to(found[0]), stops]).tolist()
         self._zero.update(finite=math.isfinite(grad_norm))
         return StepInfo(sum(values) / len(values), grad_norm, tuple(values), round(stopping))
+
+    def _conclude_check(self) -> None:
+        if self._check:
+            self._check.conclude()
+            self._check = None
+            # Not before: the check's hooks would be compiled in, and everything again when they are gone.
+            compile_parts(self.network, self.config.compile)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context of forward passes."""

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from pelagos.models.layers.masked_attention import masked_attention, scaled_heads
+from pelagos.models.layers.masked_attention import cosine_heads, masked_attention, scaled_heads
 from pelagos.models.layers.padding import GridSize, Periodic
-from pelagos.models.layers.precision import Linear, full_precision, full_precision_on_cpu
+from pelagos.models.layers.precision import Linear, full_precision, full_precision_on_cpu, lowered
 from pelagos.models.layers.row_layout import WHOLE, RowLayout
 from pelagos.models.layers.weight_cache import CachingModule, WeightCache, cache_tensors
 from pelagos.models.networks.scot.shared_windows import shared_windows
@@ -95,7 +95,7 @@ class WindowAttention(CachingModule):
         return plan.take_back(out_BND.view(x_BhwD.shape), 1).flatten(1, 2)
 
     def _attend(self, x_BND: Tensor, windows: TokenWindows) -> Tensor:
-        x_BPD = windows.partition(x_BND)
+        x_BPD = windows.partition(lowered(x_BND))
         q_ZMD, k_ZMD, v_ZMD = (
             part(x_BPD).view(-1, windows.size, x_BPD.shape[-1]) for part in (self.query, self.key, self.value)
         )
@@ -104,7 +104,9 @@ class WindowAttention(CachingModule):
             # The rest is no faster in bf16 there and would need conversions: in float32 unit queries take
             # half the time, and are exact.
             q_ZMD, k_ZMD, v_ZMD = (part.to(scale_h11.dtype) for part in (q_ZMD, k_ZMD, v_ZMD))
-        q_ZhMd, k_ZhMd = scaled_heads(q_ZMD, scale_h11), scaled_heads(k_ZMD, torch.ones_like(scale_h11))
+            q_ZhMd, k_ZhMd = scaled_heads(q_ZMD, scale_h11), scaled_heads(k_ZMD, torch.ones_like(scale_h11))
+        else:
+            q_ZhMd, k_ZhMd = cosine_heads(q_ZMD, k_ZMD, scale_h11)
         v_ZhMd = torch.unflatten(v_ZMD, -1, (self.num_heads, -1)).transpose(1, 2)
         mask_nMM = windows.mask(x_BND.device) if windows.masked else None
         with full_precision_on_cpu(q_ZhMd):
@@ -144,11 +146,12 @@ class OffsetNetwork(nn.Sequential):
         first, last = self[0], self[2]
         assert isinstance(first, nn.Linear)
         assert isinstance(last, nn.Linear)
+        if torch.compiler.is_compiling() or offsets_O2.device.type != "cpu":
+            hidden_HO = torch.addmm(first.bias[:, None], first.weight, offsets_O2.t())
+            return 16 * torch.sigmoid(last.weight @ hidden_HO.relu_())
         # Twice as fast on the CPU with offsets as columns and the first layer's bias as a column of its weight.
         offsets_3O = torch.cat([offsets_O2.t(), torch.ones_like(offsets_O2.t()[:1])])
         first_H3 = torch.cat([first.weight, first.bias[:, None]], 1)
-        if torch.compiler.is_compiling() or offsets_3O.device.type != "cpu":
-            return 16 * torch.sigmoid(last.weight @ (first_H3 @ offsets_3O).relu_())
         values_hO: Tensor = _TwoLayers.apply(offsets_3O, first_H3, last.weight)
         return 16 * torch.sigmoid(values_hO)
 

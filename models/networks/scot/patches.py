@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pelagos.models.layers.conditioning import layer_norm
+from pelagos.models.layers.conditioning import OwnConditions, each_norm, layer_norm
 from pelagos.models.layers.padding import NOT_PERIODIC, Fill, GridSize, Periodic, convolve, pad
 from pelagos.models.layers.precision import Linear, mixed_precision_linear
 from pelagos.models.layers.row_layout import WHOLE, RowLayout
@@ -80,16 +80,22 @@ class PatchEmbedding(nn.Module):
         else:
             self.register_parameter("position_embeddings", None)
 
+    def norms(self) -> tuple[nn.Module, ...]:
+        """See `Conditioned`."""
+        return (self.norm,)
+
     def forward(
         self,
         x_BCHW: Tensor,
-        conditions_BK: Tensor,
+        conditions: OwnConditions,
         inputs: Positions,
         periodic: Periodic = NOT_PERIODIC,
         layout: RowLayout = WHOLE,
     ) -> Tensor:
         """(B, C, H, W) to (B, h, w, D); `layout` of the pixels."""
-        x_BhwD: Tensor = self.norm(self.patch_embeddings(x_BCHW, inputs, periodic, layout), conditions_BK)
+        x_BhwD: Tensor = self.norm(
+            self.patch_embeddings(x_BCHW, inputs, periodic, layout), *each_norm(conditions, 1)
+        )
         if self.position_embeddings is not None:
             positions_hwD = self.position_embeddings.view(-1, *x_BhwD.shape[2:])
             first = layout.own.start // self.patch_embeddings.patch if layout.shared else 0
@@ -105,8 +111,12 @@ class PatchMerging(nn.Module):
         self.reduction = Linear(4 * dim, 2 * dim, bias=False)
         self.norm = layer_norm(2 * dim, num_conditions, eps)
 
+    def norms(self) -> tuple[nn.Module, ...]:
+        """See `Conditioned`."""
+        return (self.norm,)
+
     def forward(
-        self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic, layout: RowLayout = WHOLE
+        self, x_BhwD: Tensor, conditions: OwnConditions, periodic: Periodic, layout: RowLayout = WHOLE
     ) -> Tensor:
         """(B, h, w, D) to (B, ceil(h/2), ceil(w/2), 2D)."""
         if layout.shared:
@@ -116,7 +126,7 @@ class PatchMerging(nn.Module):
         x_Bh2w2D = torch.unflatten(torch.unflatten(x_BhwD, 2, (-1, 2)), 1, (-1, 2))
         # Of the four tokens' places, the row runs fastest.
         merged: Tensor = self.reduction(x_Bh2w2D.permute(0, 1, 3, 4, 2, 5).flatten(3))
-        out: Tensor = self.norm(merged, conditions_BK)
+        out: Tensor = self.norm(merged, *each_norm(conditions, 1))
         return out
 
 
@@ -134,10 +144,14 @@ class PatchUnmerging(nn.Module):
         self.mixup = Linear(dim // 2, dim // 2, bias=False)
         self.norm = layer_norm(dim // 2, num_conditions, eps)
 
+    def norms(self) -> tuple[nn.Module, ...]:
+        """See `Conditioned`."""
+        return (self.norm,)
+
     def forward(
         self,
         x_BhwD: Tensor,
-        conditions_BK: Tensor,
+        conditions: OwnConditions,
         grid: GridSize,
         layouts: tuple[RowLayout, RowLayout] = (WHOLE, WHOLE),
     ) -> Tensor:
@@ -146,7 +160,7 @@ class PatchUnmerging(nn.Module):
         x_BhwD = x_Bhw22d.transpose(2, 3).flatten(3, 4).flatten(1, 2)
         if layouts[0].shared:
             x_BhwD = layouts[0].scaled(2).moved(x_BhwD, 1, layouts[1])
-        out: Tensor = self.mixup(self.norm(x_BhwD[:, : grid[0], : grid[1]], conditions_BK))
+        out: Tensor = self.mixup(self.norm(x_BhwD[:, : grid[0], : grid[1]], *each_norm(conditions, 1)))
         return out
 
 

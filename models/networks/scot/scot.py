@@ -17,7 +17,15 @@ from torch import Tensor, nn
 
 from pelagos.models.call_selection import select_variables
 from pelagos.models.context import ALL_VARIABLES, Context, Signature, Sphere
-from pelagos.models.layers.conditioning import AxisKind, condition_names, conditional_axes, encode_conditions
+from pelagos.models.layers.conditioning import (
+    AxisKind,
+    Conditions,
+    condition_names,
+    conditional_axes,
+    encode_conditions,
+    of_module,
+    shared_conditions,
+)
 from pelagos.models.layers.device_constants import constant
 from pelagos.models.layers.fourier_resample import fourier_resample
 from pelagos.models.layers.lead_time import lead_time_factor
@@ -237,6 +245,13 @@ class ScOT(nn.Module):
             else:
                 yield ConvNeXtSkipBlock(self._dim(level), *self._norm, layer_scale=scale)
 
+    def _conditioned(self) -> list[nn.Module]:
+        """The modules that take conditions."""
+        stages = [*self.encoder.layers, *self.decoder.layers]
+        within = [part.conditioned() for part in stages if isinstance(part, EncoderStage | DecoderStage)]
+        skips = [block for blocks in self.residual_blocks for block in blocks.children()]
+        return [self.embeddings, *(module for modules in within for module in modules), *skips]
+
     def named_axes(self) -> dict[str, tuple[AxisKind | None, ...]]:
         """What each axis runs over, for weights with slices of variables or conditions; see `adapt`."""
         axes: dict[str, tuple[AxisKind | None, ...]] = {
@@ -277,15 +292,19 @@ class ScOT(nn.Module):
         rows = context.rows
         added = self._rows_beyond_poles(rows.count(x_BCHW.shape[2]), context.sphere)
         fields_BCHW, tokens, pixels = self._network_fields(x_BCHW, added, context, periodic)
-        conditions_BK = encode_conditions(lead_time_B, call.scalars)
+        conditions = shared_conditions(self._conditioned(), encode_conditions(lead_time_B, call.scalars))
         tokens_BhwD = self.embeddings(
-            fields_BCHW, conditions_BK, call.inputs, periodic, tokens.scaled(self.config.patch_size)
+            fields_BCHW,
+            of_module(conditions, self.embeddings),
+            call.inputs,
+            periodic,
+            tokens.scaled(self.config.patch_size),
         )
         if self.location is not None and context.sphere is not None:
             latitudes, longitudes = _token_places(context.sphere, added, self.config.patch_size)
             mine = latitudes[tokens.own.start : tokens.own.stop] if tokens.shared else latitudes
             tokens_BhwD = tokens_BhwD + self.location(mine, longitudes)
-        tokens_BhwD = self._encode_decode(tokens_BhwD, conditions_BK, periodic, tokens)
+        tokens_BhwD = self._encode_decode(tokens_BhwD, conditions, periodic, tokens)
         size = (x_BCHW.shape[2], x_BCHW.shape[3])
         padded = (len(pixels.own) if pixels.shared else size[0] + sum(added), size[1])
         y_BCHW: Tensor = self.patch_recovery(
@@ -366,20 +385,20 @@ class ScOT(nn.Module):
         return x_BCHW if (height, width) == own else fourier_resample(x_BCHW, own)
 
     def _encode_decode(
-        self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic, layout: RowLayout
+        self, x_BhwD: Tensor, conditions: Conditions, periodic: Periodic, layout: RowLayout
     ) -> Tensor:
         layouts, skips = [layout], []
         for _ in self.config.depths[1:]:
             layouts.append(halved(layouts[-1]))
         for own, stage in zip(layouts, self.encoder.layers, strict=True):
-            y_BhwD, x_BhwD = stage(x_BhwD, conditions_BK, periodic, own)
+            y_BhwD, x_BhwD = stage(x_BhwD, conditions, periodic, own)
             skips.append(y_BhwD)
         for level, blocks in enumerate(self.residual_blocks):
             assert isinstance(blocks, nn.ModuleList)
             skips[level] = apply_blocks(
                 blocks,
                 skips[level],
-                conditions_BK,
+                conditions,
                 periodic,
                 layouts[level],
                 checkpointing=self.config.checkpointing,
@@ -388,9 +407,7 @@ class ScOT(nn.Module):
         for level, stage in zip(reversed(range(len(layouts))), self.decoder.layers, strict=True):
             # Odd sizes were padded on the way down: the skip connection knows the grid to come back to.
             finer = (skips or [x_BhwD])[-1].shape[1:3]
-            x_BhwD = stage(
-                x_BhwD, conditions_BK, periodic, finer, (layouts[level], layouts[max(level - 1, 0)])
-            )
+            x_BhwD = stage(x_BhwD, conditions, periodic, finer, (layouts[level], layouts[max(level - 1, 0)]))
             if skips:
                 x_BhwD = x_BhwD + skips.pop()
         return x_BhwD

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pelagos.models.layers.conditioning import layer_norm
+from pelagos.models.layers.conditioning import OwnConditions, each_norm, layer_norm
 from pelagos.models.layers.padding import Periodic, convolve, pad
 from pelagos.models.layers.precision import Linear, full_precision_on_cpu
 from pelagos.models.layers.row_layout import WHOLE, RowLayout
@@ -27,8 +27,12 @@ class ConvNeXtSkipBlock(nn.Module):
         self.pwconv1 = Linear(dim, 4 * dim)
         self.pwconv2 = Linear(4 * dim, dim)
 
+    def norms(self) -> tuple[nn.Module, ...]:
+        """See `Conditioned`."""
+        return (self.norm,)
+
     def forward(
-        self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic, layout: RowLayout = WHOLE
+        self, x_BhwD: Tensor, conditions: OwnConditions, periodic: Periodic, layout: RowLayout = WHOLE
     ) -> Tensor:
         """(B, h, w, D) to the same shape."""
         # Wrapped before the axes are permuted: the convolution then gets channels last, its fast layout.
@@ -41,7 +45,7 @@ class ConvNeXtSkipBlock(nn.Module):
             y_BDhw = F.conv2d(
                 wrapped_BDhw, self.dwconv.weight, self.dwconv.bias, padding=margins, groups=self.dwconv.groups
             )
-        y_BhwD = self.norm(y_BDhw.permute(0, 2, 3, 1), conditions_BK)
+        y_BhwD = self.norm(y_BDhw.permute(0, 2, 3, 1), *each_norm(conditions, 1))
         return torch.addcmul(x_BhwD, self.pwconv2(F.gelu(self.pwconv1(y_BhwD))), self.weight)
 
 
@@ -53,8 +57,12 @@ class ResNetSkipBlock(nn.Module):
         self.conv1, self.conv2 = (nn.Conv2d(dim, dim, 3, padding=1) for _ in range(2))
         self.bn1, self.bn2 = (nn.BatchNorm2d(dim) for _ in range(2))
 
+    def norms(self) -> tuple[nn.Module, ...]:
+        """See `Conditioned`."""
+        return ()
+
     def forward(
-        self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic, layout: RowLayout = WHOLE
+        self, x_BhwD: Tensor, conditions: OwnConditions, periodic: Periodic, layout: RowLayout = WHOLE
     ) -> Tensor:
         """(B, h, w, D) to the same shape."""
         assert not layout.shared, "batch norms of one process see its rows alone"

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pelagos.models.layers.conditioning import layer_norm
+from pelagos.models.layers.conditioning import Conditions, OwnConditions, each_norm, layer_norm, of_module
 from pelagos.models.layers.padding import GridSize, Periodic
 from pelagos.models.layers.precision import Linear
 from pelagos.models.layers.row_layout import WHOLE, RowLayout
@@ -85,20 +85,25 @@ class ScOTBlock(nn.Module):
         self.output = Dense(hidden, dim)
         self.layernorm_after = layer_norm(dim, sizes.num_conditions, sizes.eps)
 
+    def norms(self) -> tuple[nn.Module, ...]:
+        """See `Conditioned`."""
+        return self.layernorm_before, self.layernorm_after
+
     def forward(
-        self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic, layout: RowLayout = WHOLE
+        self, x_BhwD: Tensor, conditions: OwnConditions, periodic: Periodic, layout: RowLayout = WHOLE
     ) -> Tensor:
         """(B, h, w, D) to the same shape."""
-        x_BhwD = x_BhwD + self.layernorm_before(self.attention(x_BhwD, periodic, layout), conditions_BK)
+        before, after = each_norm(conditions, 2)
+        x_BhwD = x_BhwD + self.layernorm_before(self.attention(x_BhwD, periodic, layout), before)
         hidden: Tensor = self.output(F.gelu(self.intermediate(x_BhwD)))
-        out: Tensor = x_BhwD + self.layernorm_after(hidden, conditions_BK)
+        out: Tensor = x_BhwD + self.layernorm_after(hidden, after)
         return out
 
 
 def apply_blocks(
     blocks: Iterable[nn.Module],
     x_BhwD: Tensor,
-    conditions_BK: Tensor,
+    conditions: Conditions,
     periodic: Periodic,
     layout: RowLayout = WHOLE,
     *,
@@ -107,9 +112,10 @@ def apply_blocks(
     """(B, h, w, D) to the same shape; when checkpointing, blocks are recomputed in the backward pass."""
     for block in blocks:
         if checkpointing and torch.is_grad_enabled():
-            x_BhwD = checkpoint(block, x_BhwD, conditions_BK, periodic, layout, use_reentrant=False)
+            own = of_module(conditions, block)
+            x_BhwD = checkpoint(block, x_BhwD, own, periodic, layout, use_reentrant=False)
         else:
-            x_BhwD = block(x_BhwD, conditions_BK, periodic, layout)
+            x_BhwD = block(x_BhwD, of_module(conditions, block), periodic, layout)
     return x_BhwD
 
 
@@ -123,17 +129,22 @@ class EncoderStage(nn.Module):
         self.blocks, self.downsample = nn.ModuleList(blocks), downsample
         self.checkpointing = checkpointing
 
+    def conditioned(self) -> list[nn.Module]:
+        """The modules that take conditions."""
+        return [*self.blocks, *([] if self.downsample is None else [self.downsample])]
+
     def forward(
-        self, x_BhwD: Tensor, conditions_BK: Tensor, periodic: Periodic, layout: RowLayout = WHOLE
+        self, x_BhwD: Tensor, conditions: Conditions, periodic: Periodic, layout: RowLayout = WHOLE
     ) -> tuple[Tensor, Tensor]:
         """(B, h, w, D) to the blocks' output of the same shape, and the tokens for the next stage."""
         y_BhwD = apply_blocks(
-            self.blocks, x_BhwD, conditions_BK, periodic, layout, checkpointing=self.checkpointing
+            self.blocks, x_BhwD, conditions, periodic, layout, checkpointing=self.checkpointing
         )
         if self.downsample is None:
             return y_BhwD, y_BhwD
         # As in Poseidon's code: the step takes the stage's input as well, the skip connection does not.
-        return y_BhwD, self.downsample(y_BhwD + x_BhwD, conditions_BK, periodic, layout)
+        own = of_module(conditions, self.downsample)
+        return y_BhwD, self.downsample(y_BhwD + x_BhwD, own, periodic, layout)
 
 
 class DecoderStage(nn.Module):
@@ -146,21 +157,25 @@ class DecoderStage(nn.Module):
         self.blocks, self.upsample = nn.ModuleList(blocks), upsample
         self.checkpointing = checkpointing
 
+    def conditioned(self) -> list[nn.Module]:
+        """The modules that take conditions."""
+        return [*self.blocks, *([] if self.upsample is None else [self.upsample])]
+
     def forward(
         self,
         x_BhwD: Tensor,
-        conditions_BK: Tensor,
+        conditions: Conditions,
         periodic: Periodic,
         grid: GridSize,
         layouts: tuple[RowLayout, RowLayout] = (WHOLE, WHOLE),
     ) -> Tensor:
         """(B, h, w, D) to (B, *grid, D/2), where `grid` is that of the next finer level; `layouts` of both."""
         x_BhwD = apply_blocks(
-            self.blocks, x_BhwD, conditions_BK, periodic, layouts[0], checkpointing=self.checkpointing
+            self.blocks, x_BhwD, conditions, periodic, layouts[0], checkpointing=self.checkpointing
         )
         if self.upsample is None:
             return x_BhwD
-        finer_BhwD: Tensor = self.upsample(x_BhwD, conditions_BK, grid, layouts)
+        finer_BhwD: Tensor = self.upsample(x_BhwD, of_module(conditions, self.upsample), grid, layouts)
         return finer_BhwD
 
 

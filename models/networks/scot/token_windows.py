@@ -173,9 +173,11 @@ def _tables(windows: TokenWindows, device: torch.device) -> tuple[Tensor, Tensor
     rows, columns = windows.rows, windows.columns
     width = columns.tokens + columns.padding
     sources = windows._by_window(rows.sources(device)[:, None] * width + columns.sources(device)).flatten()
-    # The inverse of the order of places: argsort of a permutation.
-    order = windows._by_window(torch.arange(rows.places * columns.places, device=device)).flatten()
-    ranks = torch.argsort(order).view(rows.places, columns.places)
+    # The inverse of the order of places, not by sorting, which a compiled graph would do at each call.
+    down, across = (torch.arange(axis.places, device=device) for axis in (rows, columns))
+    window = (down // rows.window)[:, None] * (columns.places // columns.window) + across // columns.window
+    within = (down % rows.window)[:, None] * columns.window + across % columns.window
+    ranks = window * windows.size + within
     targets = ranks[rows.targets(device)[:, None], columns.targets(device)].flatten()
     return sources, targets
 

@@ -6,10 +6,10 @@ from torch.testing import assert_close
 
 from pelagos.models.layers.conditioning import (
     ConditionalLayerNorm,
-    _columns,
     condition_names,
     encode_conditions,
     layer_norm,
+    project_conditions,
     signed_log,
 )
 
@@ -31,12 +31,13 @@ def test_missing_scalars_are_zero_and_marked() -> None:
     assert condition_names(("a", "b")) == ("lead_time", "value:a", "value:b", "known:a", "known:b")
 
 
-@pytest.mark.parametrize("num_conditions", [1, 5])
-def test_conditions_are_exact_where_matrix_products_are_not(num_conditions: int) -> None:
-    # What a GPU with TF32 computes with in place of a product of matrices.
-    layer = torch.nn.Linear(num_conditions, 6)
-    c = torch.randn(3, num_conditions)
-    assert_close(_columns(layer, c), layer(c))
+def test_one_projection_serves_several_norms() -> None:
+    # What a GPU computes with in place of a product of matrices for each.
+    norms = [ConditionalLayerNorm(dim, 3).double() for dim in (4, 6)]
+    x, c = torch.randn(2, 5, 6, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    first, last = project_conditions(norms, c)
+    assert [tuple(part.shape) for part in (*first, *last)] == [(2, 4), (2, 4), (2, 6), (2, 6)]
+    assert_close(norms[1](x, last), norms[1](x, c), rtol=1e-14, atol=1e-14)
 
 
 @pytest.mark.parametrize("num_conditions", [1, 5])

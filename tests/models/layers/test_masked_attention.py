@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from pelagos.models.layers import masked_attention as module
-from pelagos.models.layers.masked_attention import masked_attention, scaled_heads
+from pelagos.models.layers.masked_attention import cosine_heads, masked_attention, scaled_heads
 
 SAMPLES, WINDOWS, HEADS, PLACES, CHANNELS = 3, 4, 2, 5, 6
 BLOCKS = (1, PLACES**2, 3 * HEADS * PLACES**2, WINDOWS * HEADS * PLACES**2, 2**20)
@@ -102,3 +102,22 @@ def test_gradients_of_scaled_heads_are_those_of_their_definition() -> None:
     x_ZMD = torch.randn(4, 3, 6, dtype=torch.float64, requires_grad=True)
     factor_h11 = torch.tensor([2.0, 5.0], dtype=torch.float64).view(2, 1, 1).requires_grad_()
     assert torch.autograd.gradcheck(scaled_heads, (x_ZMD, factor_h11))
+
+
+def test_cosines_by_root_mean_squares_are_the_same_with_their_gradients() -> None:
+    q_ZMD, k_ZMD = (torch.randn(3, 4, 10, dtype=torch.float64) for _ in range(2))
+    k_ZMD[0, 1] = 0  # a place of padding
+    scale_h11 = torch.tensor([3.0, 50.0], dtype=torch.float64)[:, None, None]
+    results = []
+    for joint in (True, False):
+        q, k, scale = (part.clone().requires_grad_() for part in (q_ZMD, k_ZMD, scale_h11))
+        pair = (
+            cosine_heads(q, k, scale)
+            if joint
+            else (scaled_heads(q, scale), scaled_heads(k, torch.ones_like(scale)))
+        )
+        logits_ZhMM = pair[0] @ pair[1].transpose(-2, -1)
+        grads = torch.autograd.grad(logits_ZhMM.sin().sum(), (q, k, scale))
+        # That of the zero vector has no direction, and is 1e12 times as large as others.
+        results.append((logits_ZhMM.detach(), grads[0], grads[1][1:], grads[2]))
+    assert_close(results[0], results[1], rtol=1e-12, atol=1e-12)

@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from pelagos.models.context import Context, Signature, Sphere
+from pelagos.models.layers.conditioning import project_for_modules, shared_conditions
+from pelagos.models.networks.scot import scot
 from pelagos.models.networks.scot.compat import load_scot
 from pelagos.models.networks.scot.scot import PELAGOS, POSEIDON, ScOT, ScOTConfig, ScOTVariant, _token_places
 from pelagos.preprocessing.errors import ConfigError
@@ -212,6 +214,21 @@ def test_pelagos_with_poseidons_switches_and_channels_is_poseidon() -> None:
     x_BCHW, context = fields(2, 4, 32, 32), Context((0, 1, 2, 3), (0, 1, 2, 3), periodic=(True, True))
     with torch.no_grad():
         assert_close(pelagos(x_BCHW, TIMES, context), poseidon(x_BCHW, TIMES), rtol=0, atol=1e-12)
+
+
+def test_conditions_of_all_norms_from_one_product_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on GPUs.
+    signature = Signature(("u", "v"), ("u", "v"), ("viscosity",))
+    network = ScOTConfig(**SMALL).build(signature).double()
+    x_BCHW, time_B = torch.randn(2, 2, 16, 16, dtype=torch.float64), torch.rand(2, dtype=torch.float64)
+    results = []
+    for shared in (shared_conditions, project_for_modules):
+        monkeypatch.setattr(scot, "shared_conditions", shared)
+        network.zero_grad()
+        y_BCHW = network(x_BCHW, time_B)
+        y_BCHW.square().sum().backward()
+        results.append((y_BCHW.detach(), [parameter.grad for parameter in network.parameters()]))
+    assert_close(results[0], results[1], rtol=1e-10, atol=1e-12)
 
 
 def test_order_of_variables_in_a_call_does_not_matter() -> None:
