@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH ?= .venv-bench
 
-.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io bench-online bench-scale bench-eval bench-baselines bench-refinement check docs install clean
+.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io bench-online bench-scale bench-device bench-eval bench-baselines bench-refinement check docs install clean
 
 install: $(INSTALLED)
 
@@ -98,6 +98,10 @@ bench-refinement: $(INSTALLED)
 # What grows with the number of shards: time before the first task, memory of completion, time to go on.
 bench-scale: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale $(ARGS)
+
+# What a GPU makes of training: waits, precision, attention, memory, transfers, compilation, utilisation; ten minutes.
+bench-device: $(INSTALLED)
+	$(BIN)/python -m benchmarks.device $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(BENCH) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache
