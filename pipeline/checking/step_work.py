@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pelagos.pipeline.checking.pretended_backward import pretended_backward
 from pelagos.pipeline.checking.pretended_gpu import WorkMeter, pretended_gpu
+from pelagos.pipeline.engine.weight_conversion import converted_once
 from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.training.training_run import TrainingStage, build_objective
 from pelagos.preprocessing.config import Config
@@ -128,10 +129,12 @@ def _work(config: TrainingStage, model: Model, batch: Batch) -> MicroBatchWork:
         for part in (batch.inputs, batch.targets, batch.mask, batch.forcings):
             meter.count(part)
         bf16 = config.engine.dtype == torch.bfloat16
-        with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=bf16):
-            loss: Tensor = objective.training(model.network, batch)[0]
-        activations = meter.now
-        pretended_backward(loss)
+        # As the engine does up to ZeRO 2; at 3, where it converts anew in each pass, this counts a little too much.
+        with converted_once():
+            with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=bf16):
+                loss: Tensor = objective.training(model.network, batch)[0]
+            activations = meter.now
+            pretended_backward(loss)
         return MicroBatchWork(activations, meter.peak, meter.flops, meter.kernels)
 
 
