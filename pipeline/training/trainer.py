@@ -19,6 +19,7 @@ from pelagos.pipeline.engine.engine import Engine, StepInfo
 from pelagos.pipeline.runs.progress import bar
 from pelagos.pipeline.tracking.tracker import Tracker
 from pelagos.pipeline.training.best_weights import BestWeights
+from pelagos.pipeline.training.device_batches import DeviceBatches
 from pelagos.pipeline.training.interruption import stop_request
 from pelagos.pipeline.training.ledger import Ledger
 from pelagos.pipeline.training.loss_guard import LossGuard, MicroBatchLosses
@@ -231,7 +232,7 @@ class Trainer:
         reading = self.config.loader.model_dump()
         # The order is a function of the position, so reading starts where training does; no state of it is saved.
         loader = self._loader(order, start_step=self.step, num_steps=steps, **reading)
-        stream = iter(loader)
+        stream = DeviceBatches(iter(loader), distributed.device())
         self.meter.start()
         with (
             bar(title, self.config.steps, rank == 0) as show,
@@ -393,7 +394,7 @@ class _MicroBatches:
 
     def __init__(
         self,
-        stream: Iterator[LoadedBatch],
+        stream: DeviceBatches,
         awaited: Callable[[], str],
         numbers: Sequence[int],
         seed: int,
@@ -409,9 +410,13 @@ class _MicroBatches:
         for number in self._numbers:
             before = time.monotonic()
             self._mark("reads data", self._awaited)
-            batch = next(self._stream)
+            loaded, batch = self._stream.take()
             self.waited += time.monotonic() - before
-            self.seen.append(batch)
+            self.seen.append(loaded)
             seed_draws(self._seed, number)
             self._mark("computes")
-            yield batch.to(distributed.device())
+            yield batch
+        before = time.monotonic()
+        # Before the step's end, where the host waits for the device.
+        self._stream.fetch()
+        self.waited += time.monotonic() - before
