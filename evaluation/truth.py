@@ -28,6 +28,20 @@ def read_truth(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) 
     )
 
 
+def truth_view(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) -> xr.Dataset:
+    """(lead_time, y, x) what the first forecast of a plan should have been; nothing is read until it is used."""
+    template = empty_forecast(store, plan, variables).isel(trajectory=0, start=0)
+    offsets = [0] if is_steady(store) else [plan.stride * step for step in range(1, plan.steps + 1)]
+    times = [plan.starts[0] + offset for offset in offsets]
+    stored = xarray_view(store).isel(trajectory=plan.trajectories[0], time=times)
+    for one in variables:
+        field = stored[one.name] if one.level is None else stored[one.name].sel(level=one.level)
+        values = field.transpose("time", "y", "x").drop_vars(list(field.coords)).rename(time="lead_time")
+        values.attrs = template[one.key].attrs
+        template[one.key] = values
+    return template
+
+
 def read_initial(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) -> xr.Dataset:
     """(trajectory, start, y, x) frames that the forecasts of a plan start from."""
     values = _read_frames(store, plan, variables, [0])

@@ -12,7 +12,12 @@ from pelagos.evaluation.conventions.formulas import FORMULAS
 from pelagos.evaluation.conventions.sample_statistics import SampleStatistics
 from pelagos.evaluation.conventions.score_convention import CONVENTIONS, Convention, ConventionName
 from pelagos.evaluation.conventions.score_definition import ScoreDefinition
-from pelagos.evaluation.conventions.score_reduction import compute_score, score_by_sample
+from pelagos.evaluation.conventions.score_reduction import (
+    compute_estimate,
+    compute_score,
+    compute_value,
+    score_by_sample,
+)
 from pelagos.evaluation.inference.estimate import LEVEL
 from pelagos.evaluation.inference.paired_test import paired_test
 from pelagos.evaluation.inference.resampling import Blocks, blocks_of, draw_counts
@@ -132,7 +137,7 @@ class ConventionScores:
             same = pair[0].variables == pair[1].variables
             if not same or not all(one.has(definition.needs) for one in pair):
                 continue
-            drawn = [compute_score(definition, one, self.counts).value for one in pair]
+            drawn = [compute_value(definition, one, self.counts) for one in pair]
             if np.isnan(drawn[0][0]):
                 continue
             alone = [score_by_sample(definition, one) for one in pair]
@@ -171,7 +176,7 @@ class ConventionScores:
         }
 
     def _estimate(self, definition: ScoreDefinition, statistics: SampleStatistics) -> dict[str, Any]:
-        return compute_score(definition, statistics, self.counts).estimate().to_json()
+        return compute_estimate(definition, statistics, self.counts).to_json()
 
 
 def _about(convention: Convention) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from pelagos.evaluation.conventions.score_definition import ScoreDefinition
 from pelagos.evaluation.inference.estimate import Estimate, interval
 from pelagos.preprocessing.array_types import Flags, Floats
 
+_DRAWN = 1 << 19
+"""Values of a score over drawings that are in memory at a time."""
+
 
 @dataclass(frozen=True, eq=False)
 class Score:
@@ -62,9 +65,9 @@ class Score:
             return np.full(len(self.by_group), np.nan)
         return _over_leads(self.curve, self.definition)
 
-    def estimate(self) -> Estimate:
-        """The one number with its interval."""
-        return self._estimate(self.value, slice(None))
+    def estimate(self, values_B: Floats | None = None) -> Estimate:
+        """The one number with its interval; of other drawings than the score's own where those are given."""
+        return self._estimate(self.value if values_B is None else values_B, slice(None))
 
     def group_estimates(self) -> dict[str, Estimate]:
         """Each group's number with its interval, lead times together."""
@@ -140,10 +143,25 @@ def compute_score(definition: ScoreDefinition, statistics: SampleStatistics, cou
     return Score(definition, tuple(members), times, scale * values, ~np.isnan(by_sample), failed)
 
 
+def compute_value(definition: ScoreDefinition, statistics: SampleStatistics, counts_BS: Floats) -> Floats:
+    """(B,) the one number of a score; some drawings at a time, so that memory does not grow with lead times."""
+    size = max(1, _DRAWN // max(1, len(statistics.lead_times) * len(statistics.group)))
+    parts = np.split(counts_BS, range(size, len(counts_BS), size))
+    return np.concatenate([compute_score(definition, statistics, part).value for part in parts])
+
+
+def compute_estimate(
+    definition: ScoreDefinition, statistics: SampleStatistics, counts_BS: Floats
+) -> Estimate:
+    """The one number of a score with its interval."""
+    score = compute_score(definition, statistics, counts_BS[:1])
+    return score.estimate(compute_value(definition, statistics, counts_BS))
+
+
 def score_by_sample(definition: ScoreDefinition, statistics: SampleStatistics) -> Floats:
     """(S,) the score of each forecast alone, as paired tests take it."""
     each = np.eye(len(statistics.array("max_absolute_error")))
-    return compute_score(definition, statistics, each).value
+    return compute_value(definition, statistics, each)
 
 
 def over_samples(values_S: Floats, counts_BS: Floats, how: str) -> Floats:

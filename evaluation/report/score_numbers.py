@@ -21,7 +21,7 @@ from pelagos.evaluation.conventions.convention_scores import (
     RMSE_CURVE,
     ConventionScores,
 )
-from pelagos.evaluation.conventions.score_reduction import compute_score
+from pelagos.evaluation.conventions.score_reduction import compute_estimate, compute_score
 from pelagos.evaluation.inference.estimate import Estimate, interval
 from pelagos.evaluation.report.physics_numbers import physics_lines
 from pelagos.evaluation.report.score_number import ScoreLines, ScoreNumber
@@ -66,7 +66,7 @@ class ScoreNumbers:
     def headline(self, method: str) -> dict[str, Estimate]:
         """`one_step`, `rollout` and the same of normalised fields: relative L1, median over forecasts."""
         statistics = self.scores.statistics[method]
-        return {one.name: compute_score(one, statistics, self.scores.counts).estimate() for one in HEADLINE}
+        return {one.name: compute_estimate(one, statistics, self.scores.counts) for one in HEADLINE}
 
     def curve(self, method: str, name: str) -> dict[str, list[Estimate]]:
         """Group -> one of the `CURVES`, an estimate a lead time."""
@@ -102,7 +102,7 @@ class ScoreNumbers:
     def _of(self, scores: ConventionScores, method: str, region: str) -> Iterator["ScoreLines"]:
         statistics = scores.statistics[method]
         for one in HEADLINE:
-            estimate = compute_score(one, statistics, scores.counts).estimate()
+            estimate = compute_estimate(one, statistics, scores.counts)
             shown = (estimate.value, estimate.low, estimate.high, estimate.n, estimate.failed)
             yield ScoreLines(region, one.name, ("all",), ("1",), (None,), np.array(shown).reshape(1, 1, 5))
         for one in CURVES:

@@ -19,7 +19,7 @@ from pelagos.evaluation.report.report_facts import Case, ReportFacts
 from pelagos.evaluation.report.score_numbers import numbers_of
 from pelagos.evaluation.streaming.score_archive import read_scores
 from pelagos.evaluation.streaming.score_plan import TRUTH
-from pelagos.evaluation.truth import read_truth
+from pelagos.evaluation.truth import truth_view
 from pelagos.evaluation.verification import Evaluation
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.configuration import read_yaml
@@ -254,7 +254,7 @@ class CaseReader:
         plan = ForecastPlan((chosen["trajectory"],), (chosen["start"],), stride, steps)
         keys = truth["variable"].values.tolist()
         variables = [one for one in self.store.variables if one.key in keys]
-        true = read_truth(self.store, plan, variables).isel(trajectory=0, start=0)
+        true = truth_view(self.store, plan, variables)
         fields = {
             name: data.sel({dim: chosen[dim] for dim in dims if dim in data.dims})
             for name, data in self._forecasts.items()

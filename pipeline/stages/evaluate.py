@@ -378,9 +378,10 @@ def _log(work: EvaluationRun, evaluation: Evaluation) -> None:
 
 def evaluation_of(work: EvaluationRun) -> Evaluation:
     """The evaluation from what is kept of all forecasts."""
-    kept = read_scores(work.scores)
-    scores = describe_scores(work.store, work.evaluator.plan, kept, work.config.training, work.facts)
-    return Evaluation(scores, kept)
+    plan, training = work.evaluator.plan, work.config.training
+    scores = describe_scores(work.store, plan, read_scores(work.scores), training, work.facts)
+    # Opened again, since what has been described stays in memory, and the report has all of it there as well.
+    return Evaluation(scores, read_scores(work.scores))
 
 
 def _print_scores(evaluation: Evaluation) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from pelagos.evaluation.conventions.score_reduction import compute_score, score_by_sample
+from pelagos.evaluation.conventions.score_reduction import compute_value, score_by_sample
 from pelagos.evaluation.inference.paired_test import paired_test
 from pelagos.pipeline.runs import model_folder
 from pelagos.pipeline.stages.register import Alias
@@ -185,7 +185,7 @@ def _better(
             f"it forecasts {', '.join(ours.variables)}, {champion.reference} {', '.join(theirs.variables)}"
         )
         return GateOutcome("better", False, reason)
-    ours_B, theirs_B = (compute_score(ROLLOUT, one, record.scores.counts).value for one in (ours, theirs))
+    ours_B, theirs_B = (compute_value(ROLLOUT, one, record.scores.counts) for one in (ours, theirs))
     # Better by a share of the champion's error: better than an error that is smaller by that share.
     wanted_B, wanted_S = (1 - gate.by) * theirs_B, (1 - gate.by) * score_by_sample(ROLLOUT, theirs)
     test = paired_test(score_by_sample(ROLLOUT, ours), wanted_S, (ours_B, wanted_B), record.scores.blocks)

@@ -10,7 +10,7 @@ import xarray as xr
 from pelagos.evaluation.conventions.convention_scores import ConventionScores
 from pelagos.evaluation.conventions.sample_statistics import SampleStatistics
 from pelagos.evaluation.conventions.score_definition import ScoreDefinition
-from pelagos.evaluation.conventions.score_reduction import compute_score
+from pelagos.evaluation.conventions.score_reduction import compute_estimate
 from pelagos.evaluation.streaming.region import WHOLE
 from pelagos.evaluation.streaming.score_archive import read_scores
 from pelagos.evaluation.streaming.score_plan import TRUTH
@@ -65,7 +65,7 @@ class EvaluationRecord:
         lines = []
         for words, window in windows.items():
             definition = ROLLOUT.model_copy(update={"name": f"{ROLLOUT.name}, {words}", "window": window})
-            found = compute_score(definition, statistics, self.scores.counts).estimate()
+            found = compute_estimate(definition, statistics, self.scores.counts)
             lines.append(
                 ScoreLine(data, definition.name, found.value, found.low, found.high, found.n, found.failed)
             )

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import xarray as xr
 
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
 from pelagos.evaluation.forecast_schema import check_pair, grid_of
@@ -9,6 +10,7 @@ from pelagos.evaluation.truth import (
     read_truth,
     scalar_values,
     static_fields,
+    truth_view,
 )
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.store.store import Store
@@ -25,6 +27,13 @@ def test_the_truth_is_the_stores_frames_at_start_plus_lead(store: Store) -> None
             frames = store.read(trajectory, start, start + 5)[[2, 4]]
             for channel, key in enumerate(keys(store.variables)):
                 np.testing.assert_array_equal(truth[key].values[t, s], frames[:, channel])
+
+
+def test_the_view_of_the_truth_is_the_first_forecasts_truth_unread(store: Store) -> None:
+    plan = PLAN.plan(store)
+    view = truth_view(store, plan, store.variables)
+    assert not any(view[key].variable._in_memory for key in keys(store.variables))
+    xr.testing.assert_identical(view, read_truth(store, plan, store.variables).isel(trajectory=0, start=0))
 
 
 def test_the_truth_is_a_valid_forecast_on_the_stores_grid(store: Store) -> None:

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pelagos.evaluation.conventions import score_reduction
 from pelagos.evaluation.conventions.sample_statistics import SampleStatistics
 from pelagos.evaluation.conventions.score_definition import ScoreDefinition
-from pelagos.evaluation.conventions.score_reduction import compute_score, over_samples, score_by_sample
+from pelagos.evaluation.conventions.score_reduction import (
+    compute_estimate,
+    compute_score,
+    over_samples,
+    score_by_sample,
+)
 from pelagos.evaluation.inference.resampling import blocks_of, draw_counts
 from pelagos.preprocessing.errors import DataError
 
@@ -122,3 +128,14 @@ def test_what_is_kept_apart_has_no_number_of_the_whole(gather: Gather, fields: t
     assert set(found["groups"]["density"]) == {"by_lead_time"}
     np.testing.assert_allclose(found["groups"]["density"]["by_lead_time"]["value"], expected, rtol=1e-12)
     assert found["groups"]["density"]["by_lead_time"]["n"] == [7, 7, 7, 7]
+
+
+def test_the_number_of_many_drawings_does_not_depend_on_how_many_are_in_memory(
+    monkeypatch: pytest.MonkeyPatch, gather: Gather, fields: tuple[Array, Array]
+) -> None:
+    statistics = gather(*fields)
+    counts = np.random.default_rng(0).integers(0, 3, (40, 7)).astype(np.float64)
+    definition = ScoreDefinition(name="x", formula="relative_l1", samples="median")
+    whole = compute_score(definition, statistics, counts).estimate()
+    monkeypatch.setattr(score_reduction, "_DRAWN", 3)
+    assert compute_estimate(definition, statistics, counts) == whole
