@@ -239,7 +239,7 @@ def main() -> None:
     for row in scoring(arguments.rounds):
         print(line(row), flush=True)
     print(line(merging(arguments.rounds)), flush=True)
-    for row in costs(max(1, arguments.rounds // 3)):
+    for row in costs(arguments.rounds):
         print(line(row), flush=True)
     print(f"\n{load()}", file=sys.stderr)
 

@@ -49,6 +49,7 @@ from pelagos.pipeline.stages.scored_forecasts import ForecastFiles, ModelFrames
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.code_version import code_version
 from pelagos.pipeline.tracking.tracker import TrackingConfig
+from pelagos.pipeline.training.memory import give_back_freed
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.files.durable import LockedError, sole_writer, write_json
@@ -342,6 +343,7 @@ def _conclude_if_last(work: EvaluationRun) -> Evaluation | None:
 
 def conclude(work: EvaluationRun) -> Evaluation:
     """Write what is kept of all forecasts, once it is all there, the scores and the report."""
+    give_back_freed()
     if not work.is_scored:
         methods = work.evaluator.plan.everything
         contents = ((name, labelled(work.archive.merged(name), work.store.time_units)) for name in methods)

@@ -1,5 +1,6 @@
-"""Memory: the peak of a process, and of a command with all its processes."""
+"""Memory: the peak of a process, and of a command with all its processes; freed memory given back."""
 
+import ctypes
 import re
 import resource
 import sys
@@ -20,6 +21,14 @@ def peak_memory() -> int:
     # macOS reports bytes, other systems kilobytes.
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
+
+
+def give_back_freed() -> None:
+    """Give the memory that has been freed back to the system, where the C library can (glibc)."""
+    # It keeps what networks have freed in small pieces, into which none of the larger arrays that follow fits.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 class PeakMemory:
