@@ -18,7 +18,7 @@ from pelagos.pipeline.engine.collective_network import CollectiveNetwork
 from pelagos.pipeline.engine.compilation import Compiled, allow_tf32, check_compiler, compile_parts
 from pelagos.pipeline.engine.precision_check import PrecisionCheck
 from pelagos.pipeline.engine.saved_tensors import PieceMap, SavedTensors, Share, TensorGroups
-from pelagos.pipeline.engine.weight_conversion import converted_once
+from pelagos.pipeline.engine.weight_conversion import converted_once, matrices
 from pelagos.pipeline.engine.zero import ZeroOne, ZeroStage, ZeroThree, ZeroTwo
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import ConfigError
@@ -45,6 +45,9 @@ class EngineConfig(Config):
         compile: what torch.compile makes faster code of, in the minutes after the first micro-batch: the `blocks` that
             the network repeats, or the whole `network`, which takes longer; up to ZeRO 2. Losses change in the last
             bits; checkpoints do not tell the difference.
+        weights: `bfloat16` has the network compute with matrices that are bf16 from step to step, where autocast would
+            convert them in each; up to ZeRO 2 and with precision bf16. The weights that are trained, averaged and saved
+            stay float32.
         tf32: whether GPUs round the factors of products in float32 to 10 bits of mantissa, which is several times
             faster; conditions of norms stay exact.
     """
@@ -55,6 +58,7 @@ class EngineConfig(Config):
     overlap: Changeable[bool] = True
     reduction: Literal["float32", "bf16"] = "float32"
     compile: Changeable[Compiled] = "off"
+    weights: Changeable[Literal["float32", "bfloat16"]] = "float32"
     tf32: Changeable[bool] = True
 
     @property
@@ -74,7 +78,7 @@ class EngineConfig(Config):
     def rounding(self) -> dict[str, str]:
         """The keys that the last bits depend on, and that may change from one part of a run to the next."""
         tf32 = {"tf32": str(self.tf32).lower()} if distributed.has_gpu() else {}
-        return {"compile": self.compile, **tf32}
+        return {"compile": self.compile, "weights": self.weights, **tf32}
 
     def build(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, micro_batch: int, accumulation: int
@@ -99,9 +103,30 @@ class EngineConfig(Config):
                 f"engine.zero_stage: 3 cannot train a network with {frozen} frozen weights; take 2"
             )
         self._check_compiled(network)
+        self._check_weights(network)
         if distributed.has_gpu():
             allow_tf32(self.tf32)
         return Engine(self, network, optimizer, micro_batch, accumulation)
+
+    def _check_weights(self, network: nn.Module) -> None:
+        if self.weights == "float32":
+            return
+        if self.precision != "bf16":
+            raise ConfigError("engine.weights: bfloat16 needs engine.precision: bf16")
+        if self.stage(distributed.world()) == 3:
+            # DeepSpeed keeps one partition of a weight, from which it gathers: the master itself.
+            raise ConfigError(
+                "engine.weights: bfloat16 is for ZeRO 0 to 2; set it to float32, or zero_stage to 2"
+            )
+        if not any(True for _ in matrices(network)):
+            raise ConfigError(
+                f"engine.weights: a {type(network).__name__} has no linear layers of Pelagos's own, whose weights could"
+                " be bf16; leave it out"
+            )
+        if not hasattr(torch.Tensor, "grad_dtype"):
+            raise ConfigError(
+                f"engine.weights: torch {torch.__version__} cannot add up gradients of bf16 in float32; 2.10 can"
+            )
 
     def _check_compiled(self, network: nn.Module) -> None:
         if self.compile == "off":
@@ -395,10 +420,15 @@ def _zero_stage(
     optimizer: torch.optim.Optimizer,
     values: dict[str, Any],
 ) -> ZeroStage:
-    if stage > 1:
-        return (ZeroTwo, ZeroThree)[stage - 2](network, optimizer, values)
+    lowered = config.weights == "bfloat16"
+    if stage == 3:
+        return ZeroThree(network, optimizer, values)
+    if stage == 2:
+        return ZeroTwo(network, optimizer, values, lowered=lowered)
     dtype = torch.bfloat16 if config.reduction == "bf16" else torch.float32
-    return ZeroOne(network, optimizer, values, config.clip, overlap=config.overlap, dtype=dtype)
+    return ZeroOne(
+        network, optimizer, values, config.clip, overlap=config.overlap, dtype=dtype, lowered=lowered
+    )
 
 
 def _autocast_within(network: nn.Module, autocast: Callable[[], AbstractContextManager[Any]]) -> None:

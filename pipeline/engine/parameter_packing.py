@@ -28,6 +28,7 @@ class ParameterPacking(nn.Module):
         parameters_of: these parameters themselves.
         ordered: all of them in the network's order.
         gradients: one tensor for each flat parameter, once gradients are linked.
+        lowered: parameters that are bf16 where they are unpacked.
     """
 
     def __init__(
@@ -63,17 +64,18 @@ class ParameterPacking(nn.Module):
                 if parameter is not None:
                     self._places.setdefault(parameter, []).append((module, key))
         self.gradients: list[Tensor] = []
+        self.lowered: frozenset[nn.Parameter] = frozenset()
 
     def link(self) -> None:
         """Make the network's parameters slices of the flat ones, which DeepSpeed may have moved."""
-        for parameters, slices in zip(self.parameters_of, self._slices(self.flats), strict=True):
+        for parameters, slices in zip(self.parameters_of, self.slices(self.flats), strict=True):
             for parameter, part in zip(parameters, slices, strict=True):
                 parameter.data = part
 
     def link_gradients(self) -> None:
         """Make their gradients slices of one tensor per flat parameter, which backward passes add to."""
         self.gradients = [torch.zeros_like(flat) for flat in self.flats]
-        for parameters, slices in zip(self.parameters_of, self._slices(self.gradients), strict=True):
+        for parameters, slices in zip(self.parameters_of, self.slices(self.gradients), strict=True):
             for parameter, part in zip(parameters, slices, strict=True):
                 parameter.grad = part
 
@@ -97,7 +99,8 @@ class ParameterPacking(nn.Module):
         try:
             for parameters, flat, members in zip(self.parameters_of, self.flats, self.vectors, strict=True):
                 shapes = [parameter.shape for parameter in parameters]
-                parts: tuple[Tensor, ...] = _Unpack.apply(flat, members, shapes)
+                lowered = [parameter in self.lowered for parameter in parameters]
+                parts: tuple[Tensor, ...] = _Unpack.apply(flat, members, shapes, lowered)
                 for parameter, part in zip(parameters, parts, strict=True):
                     self._place(parameter, part)
             yield
@@ -109,7 +112,8 @@ class ParameterPacking(nn.Module):
         for module, key in self._places[parameter]:
             module._parameters[key] = tensor  # type: ignore[assignment]
 
-    def _slices(self, flats: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    def slices(self, flats: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+        """The parameters' slices of tensors like the flat ones."""
         for parameters, members, flat in zip(self.parameters_of, self.vectors, flats, strict=True):
             yield _slices(flat.data, members, [parameter.shape for parameter in parameters])
 
@@ -119,15 +123,23 @@ class _Unpack(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, flat: Tensor, members: Sequence[PackedTensor], shapes: Sequence[torch.Size]
+        ctx: Any,
+        flat: Tensor,
+        members: Sequence[PackedTensor],
+        shapes: Sequence[torch.Size],
+        lowered: Sequence[bool],
     ) -> tuple[Tensor, ...]:
         # The gradient of a parameter that was not used is None, not zeros that would be copied.
         ctx.set_materialize_grads(False)
         ctx.members, ctx.like = members, flat.detach()
-        return tuple(_slices(flat, members, shapes))
+        parts = _slices(flat, members, shapes)
+        if any(lowered):
+            low = _slices(flat.to(torch.bfloat16), members, shapes)
+            parts = [pair[is_low] for is_low, pair in zip(lowered, zip(parts, low, strict=True), strict=True)]
+        return tuple(parts)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None, None, None]:
         whole = torch.zeros_like(ctx.like)
         present = [
             (whole[member.offset : member.offset + member.size], gradient.reshape(-1))
@@ -135,7 +147,7 @@ class _Unpack(torch.autograd.Function):
             if gradient is not None
         ]
         torch._foreach_copy_([target for target, _ in present], [gradient for _, gradient in present])
-        return whole, None, None
+        return whole, None, None, None
 
 
 def _slices(flat: Tensor, members: Sequence[PackedTensor], shapes: Sequence[torch.Size]) -> list[Tensor]:

@@ -16,6 +16,7 @@ from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.gradient_reduction import GradientReduction
 from pelagos.pipeline.engine.parameter_packing import ParameterPacking
 from pelagos.pipeline.engine.tensor_shards import PackedTensor, TensorShards, consecutive, interleaved
+from pelagos.pipeline.engine.weight_conversion import LoweredWeights, matrices
 
 
 class ZeroStage(Protocol):
@@ -67,6 +68,7 @@ class ZeroOne:
         *,
         overlap: bool,
         dtype: torch.dtype,
+        lowered: bool = False,
     ) -> None:
         """Pack the network's weights.
 
@@ -77,11 +79,13 @@ class ZeroOne:
             clip: the largest norm of the gradient; 0 for no limit.
             overlap: whether gradients are averaged while the backward pass goes on.
             dtype: that they are averaged in.
+            lowered: whether the network computes with matrices that are bf16.
         """
         self.model, self._clip = network, clip
         self._packing = ParameterPacking(network, optimizer.param_groups)
         self._engine = _initialize(self._packing, optimizer, values)
         self._packing.link()
+        self._lowered = LoweredWeights(network, self._packing) if lowered else None
         self._packing.link_gradients()
         self._sharded = self._engine.zero_optimization()
         if self._sharded:
@@ -128,6 +132,7 @@ class ZeroOne:
                 self._engine.optimizer.set_gradient_accumulation_boundary(True)
                 self._engine.optimizer.overlapping_partition_gradients_reduce_epilogue()
             self._engine.step()
+            self._refresh()
         self._packing.clear()
 
     @contextmanager
@@ -136,6 +141,11 @@ class ZeroOne:
         yield
         if self._sharded:
             self._engine.optimizer.update_lp_params()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self._lowered is not None:
+            self._lowered.refresh()
 
 
 class ZeroTwo:
@@ -145,11 +155,20 @@ class ZeroTwo:
     the processor's time, these cost 11 %.
     """
 
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        values: dict[str, Any],
+        *,
+        lowered: bool = False,
+    ) -> None:
         shapes = _shapes(network)
         # Two to a bucket: one is reduced while the backward pass fills the other.
         largest = values["zero_optimization"]["reduce_bucket_size"] // 2
         self._packing = ParameterPacking(network, optimizer.param_groups, largest)
+        if lowered:
+            self._packing.lowered = frozenset(matrices(network))
         members = dict(zip(self._packing.flats, self._packing.vectors, strict=True))
         self._engine, self.model = _initialize(self._packing, optimizer, values), network
         self._packing.link()

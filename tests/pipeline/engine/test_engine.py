@@ -1,6 +1,7 @@
 """The engine: training does not depend on how it is spread, and continues where it stopped."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from pelagos.models.layers.precision import Linear
 from pelagos.models.losses import LossConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.pipeline.engine import checkpoint, checkpoint_writer, distributed
@@ -32,7 +34,7 @@ class Branched(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.last = torch.nn.Linear(5, 16), torch.nn.Linear(16, 3)
+        self.first, self.last = Linear(5, 16), torch.nn.Linear(16, 3)
         self.branch = torch.nn.Linear(5, 16)
 
     def forward(self, x: torch.Tensor, branch: bool) -> torch.Tensor:
@@ -40,6 +42,12 @@ class Branched(torch.nn.Module):
         hidden = self.first(x) + (self.branch(x) if branch else 0)
         out: torch.Tensor = self.last(torch.nn.functional.gelu(hidden))
         return out
+
+
+def note_dtype(seen: set[torch.dtype], layer: torch.nn.Module, _: object) -> None:
+    """Note the type of a layer's weight."""
+    assert isinstance(layer.weight, torch.Tensor)
+    seen.add(layer.weight.dtype)
 
 
 def program(runs: list[dict[str, Any]]) -> None:
@@ -62,6 +70,7 @@ def train(
     poison: bool = False,
     like_gpu: bool = False,
     lend: bool = False,
+    weights: str = "float32",
     *,
     peers: checkpoint_writer.Peers,
 ) -> None:
@@ -76,7 +85,8 @@ def train(
         {"params": network.last.parameters(), "peak": 3e-3},
     ]
     optimizer = torch.optim.AdamW(groups, lr=1e-2, weight_decay=0.1)
-    config = EngineConfig(zero_stage=zero_stage, clip=0.5, precision=precision)
+    values = {"zero_stage": zero_stage, "clip": 0.5, "precision": precision, "weights": weights}
+    config = EngineConfig.model_validate(values)
     world, rank = distributed.world(), distributed.rank()
     engine = config.build(network, optimizer, 2, BATCH // 2 // world)
     if start:
@@ -95,7 +105,11 @@ def train(
             # In one micro-batch of one process.
             bad = [*tasks[:-1], lambda net, task=tasks[-1]: task(net) / (rank != 0)]
             assert not np.isfinite(engine.step(bad, lambda group: group["peak"]).grad_norm)
+        seen = set[torch.dtype]()
+        watch = network.first.register_forward_pre_hook(partial(note_dtype, seen))
         info = engine.step(tasks, lambda group, step=step: group["peak"] * (1 - step / STEPS))  # type: ignore[misc]  # a default binds the loop's value
+        watch.remove()
+        assert seen == {torch.bfloat16 if weights == "bfloat16" else torch.float32}
         losses.append([distributed.all_sum([info.loss / world])[0], info.grad_norm])
         if lend:
             losses[-1] += outputs_of_a_third(engine, step)
@@ -146,6 +160,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     two += [run(f"whole{stage}", stage, 0, STEPS) for stage in STAGES]
     two += [run(f"lent{stage}", stage, 0, STEPS, lend=True) for stage in STAGES]
     two += [run(f"poisoned{stage}", stage, 0, STEPS, poison=True) for stage in STAGES]
+    for stage in (0, 1, 2):
+        low = {"precision": "bf16", "weights": "bfloat16"}
+        two += [run(f"low_head{stage}", stage, 0, 3, **low), run(f"low_whole{stage}", stage, 0, STEPS, **low)]
+        two += [run(f"low_again{stage}", stage, 3, STEPS, after=f"low_head{stage}", lend=True, **low)]
     # The last run of its processes: what it pretends stays.
     two += [run("bf16_three", 3, 0, STEPS, precision="bf16", like_gpu=True)]
     one = [run("one", 0, 0, STEPS), run("bf16", 1, 0, STEPS, precision="bf16")]
@@ -210,6 +228,34 @@ def test_bf16_follows_float32_at_its_own_precision(folder: Path) -> None:
     full, half = losses(folder, "one")[:, 0], losses(folder, "bf16")[:, 0]
     assert not np.array_equal(full, half)
     np.testing.assert_allclose(half, full, rtol=0.02)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2])
+def test_bf16_weights_have_a_float32_master(folder: Path, zero_stage: int) -> None:
+    whole = losses(folder, f"low_whole{zero_stage}")
+    again = losses(folder, f"low_again{zero_stage}")
+    np.testing.assert_array_equal(again[:, :2], whole[3:])
+    np.testing.assert_allclose(whole[:, 0], losses(folder, "one")[:, 0], rtol=0.02)
+    # A rounding of a weight to bf16 that the order of a sum decides: 3 digits of some products.
+    np.testing.assert_allclose(whole, losses(folder, "low_whole0"), rtol=5e-3)
+    saved = checkpoint.load(checkpoint.path_of(folder / f"low_whole{zero_stage}", STEPS))[0]["weights"]
+    weight = saved["first.weight"]
+    assert weight.dtype == torch.float32
+    assert not torch.equal(weight, weight.bfloat16().float())
+
+
+def test_bf16_weights_where_they_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(network: torch.nn.Module, **engine: Any) -> None:
+        values = {"weights": "bfloat16", "precision": "bf16", **engine}
+        EngineConfig.model_validate(values).build(network, torch.optim.AdamW(network.parameters()), 1, 1)
+
+    with pytest.raises(ConfigError, match=r"weights: bfloat16 needs engine\.precision: bf16"):
+        build(Branched(), precision="float32")
+    with pytest.raises(ConfigError, match=r"a Linear has no linear layers of Pelagos's own"):
+        build(torch.nn.Linear(1, 1))
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    with pytest.raises(ConfigError, match=r"bfloat16 is for ZeRO 0 to 2"):
+        build(Branched(), zero_stage=3)
 
 
 def test_zero_three_trains_in_bf16_where_deepspeed_switches_an_outer_autocast_off(folder: Path) -> None:
