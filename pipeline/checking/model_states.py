@@ -5,13 +5,15 @@ gradients of all weights stay between steps (`ParameterPacking.link_gradients`),
 copy of the weights that a process owns (`single_partition_of_fp32_groups`, `fp32_partitioned_groups_flat`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pelagos.pipeline.engine.engine import EngineConfig
 
 _FLOAT = 4
 _GATHERED = 1_000_000_000
-"""Elements that DeepSpeed 0.19 keeps gathered at ZeRO 3 (`stage3_max_live_parameters`, `stage3_max_reuse_distance`)."""
+"""Elements that DeepSpeed 0.19 keeps gathered at ZeRO 3 where its configuration does not say."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +78,24 @@ def model_states(
         master_weights=0 if stage == 0 else share,
         moments=2 * owned,
         average=owned if ema else 0,
-        buffers=_buffers(configured, stage, gpus, trained, values["reduce_bucket_size"], accumulation),
+        buffers=_buffers(configured, stage, gpus, trained, values, accumulation),
     )
 
 
 def _buffers(
-    engine: EngineConfig, stage: int, gpus: int, trained: int, bucket: int, accumulation: int
+    engine: EngineConfig, stage: int, gpus: int, trained: int, values: Mapping[str, Any], accumulation: int
 ) -> float:
+    bucket = int(values["reduce_bucket_size"])
     if gpus == 1:
         return 0
     if stage < 2:
         # Sent from where they are; rounded ones are copies, of all buckets at most.
         return 2 * trained if engine.reduction == "bf16" else 0
     if stage == 3:
-        return _FLOAT * (bucket + min(trained, _GATHERED))
+        # Weights that are needed again within so many elements stay: of a network that is smaller, all of them do, from
+        # the second step on.
+        names = ("stage3_max_live_parameters", "stage3_max_reuse_distance")
+        return _FLOAT * (bucket + min(trained, *(int(values.get(name, _GATHERED)) for name in names)))
     # Two buckets of DeepSpeed's, and two packs of half a bucket whose gradients are whole and in parts; with several
     # micro-batches the sum of the share's gradients beside the newest ones.
     again = _FLOAT * trained / gpus if accumulation > 1 else 0

@@ -98,7 +98,7 @@ class WorkMeter(TorchDispatchMode):
             return result  # half of all calls
         if formula := flop_registry.get(func._overloadpacket):
             self.flops += int(formula(*args, **named, out_val=result))
-        self.kernels += not func.is_view
+        self.kernels += not func.is_view and "empty" not in func.name()
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.device.type == DEVICE.type:
                 self.count(tensor)
@@ -106,8 +106,10 @@ class WorkMeter(TorchDispatchMode):
 
     def leave_out(self, tensor: Tensor) -> None:
         """Count a tensor, and its views, for nothing."""
-        self._sizes[tensor.untyped_storage()._cdata] = 0
-        finalize(tensor.untyped_storage(), self._forget, tensor.untyped_storage()._cdata)
+        storage = tensor.untyped_storage()
+        self._forget(storage._cdata)
+        self._sizes[storage._cdata] = 0
+        finalize(storage, self._forget, storage._cdata)
 
     def count(self, tensor: Tensor) -> None:
         """Count a tensor, unless one with the same storage is counted or left out."""

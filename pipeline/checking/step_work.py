@@ -15,14 +15,17 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.samples.batch import Batch
 from pelagos.preprocessing.samples.dataset import Dataset
 
+_FIELDS = ("inputs", "targets", "mask", "forcings")
+"""The large parts of a batch."""
+
 
 @dataclass(frozen=True)
 class MicroBatchWork:
     """What one micro-batch takes, beside the weights and their gradients.
 
     Attributes:
-        activations: what lives between the passes: saved for the backward pass, with the batch and casts of weights
-            [bytes].
+        activations: what lives between the passes: saved for the backward pass, the batch and the next one, weights in
+            bf16 [bytes].
         peak: the most that lives at once [bytes].
         flops: operations, those that checkpointing repeats among them.
         kernels: that are launched, about.
@@ -118,16 +121,18 @@ def without_values(network: nn.Module, device: torch.device) -> nn.Module:
 def _work(config: TrainingStage, model: Model, batch: Batch) -> MicroBatchWork:
     weights = list(model.network.parameters())
     objective = build_objective(config, model, [batch.layout])
+    for weight in weights:
+        if weight.requires_grad:
+            # They are there all the time, as in the engine up to ZeRO 1; at others its buffers are counted apart.
+            weight.grad = torch.empty_like(weight)
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
     with WorkMeter() as meter:
-        for held in (*weights, *model.network.buffers()):
+        for held in (*weights, *gradients, *model.network.buffers()):
             meter.leave_out(held)
-        for weight in weights:
-            if weight.requires_grad:
-                # They are there all the time, as in the engine up to ZeRO 1; at others its buffers are counted apart.
-                weight.grad = torch.empty_like(weight)
-                meter.leave_out(weight.grad)
-        for part in (batch.inputs, batch.targets, batch.mask, batch.forcings):
-            meter.count(part)
+        # The next batch is brought to the device meanwhile.
+        ahead = [torch.empty_like(getattr(batch, name)) for name in _FIELDS]
+        for name in _FIELDS:
+            meter.count(getattr(batch, name))
         bf16 = config.engine.dtype == torch.bfloat16
         # As the engine does up to ZeRO 2; at 3, where it converts anew in each pass, this counts a little too much.
         with converted_once():
@@ -135,6 +140,7 @@ def _work(config: TrainingStage, model: Model, batch: Batch) -> MicroBatchWork:
                 loss: Tensor = objective.training(model.network, batch)[0]
             activations = meter.now
             pretended_backward(loss)
+        del ahead
         return MicroBatchWork(activations, meter.peak, meter.flops, meter.kernels)
 
 

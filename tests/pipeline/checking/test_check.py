@@ -258,6 +258,9 @@ def test_gpus_that_are_not_there_are_told_of(folder: Path) -> None:
     parameters = numbers["network"]["parameters"]
     assert [one["weights"] / (4 * parameters) for one in stages] == [1, 1, 1, 0.25]
     assert {"activations", "step estimate", "files", "setting", "assumed"} <= set(numbers)
+    kept = numbers["activations"]
+    # Weights and gradients are no activations, whatever the samples.
+    assert kept["bytes"] - kept["micro_batch"] * kept["bytes_per_sample"] < 2 * parameters
     estimated, written = (numbers[about]["bytes"] for about in ("checkpoint estimate", "checkpoint"))
     # Headers and the map of tensors weigh something beside so few weights.
     assert estimated < written < 1.15 * estimated

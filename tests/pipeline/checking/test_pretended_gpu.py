@@ -34,6 +34,18 @@ def test_a_product_keeps_its_factors_in_the_type_it_is_computed_in(bf16: bool) -
             assert meter.peak >= cast + size * ROWS * DIM
 
 
+def test_what_is_left_out_counts_for_nothing_even_if_it_was_counted() -> None:
+    with pretended_gpu() as device, WorkMeter() as meter:
+        x = torch.empty(1024, device=device)
+        assert meter.now == 4096
+        meter.leave_out(x)
+        y = x.view(2, -1)
+        y += 1
+        assert meter.now == 0
+        del x, y
+        assert meter.now == 0
+
+
 def test_attention_keeps_no_logits() -> None:
     with pretended_gpu() as device, WorkMeter() as meter:
         q = torch.empty(8, 4, 1024, 16, device=device, requires_grad=True)
