@@ -26,7 +26,10 @@ from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.stages.adaptation_facts import adaptation_facts, record_lines, write_record
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
+from pelagos.pipeline.training.equation_labels import EquationLabels, EquationLabelsConfig
+from pelagos.pipeline.training.informed_objective import InformedObjective
 from pelagos.pipeline.training.lora import LoraConfig
+from pelagos.pipeline.training.objective import Objective
 from pelagos.pipeline.training.training_data import (
     build_mixture,
     check_constraints,
@@ -51,6 +54,7 @@ class FinetuneStage(TrainingStage):
         data: the store or simulation; `num_trajectories` limits the training split of a store, and `time_scale` is
             the model's by default: of this dataset, or of all its datasets where they share one.
         scratch: whether to start the same network from fresh weights, for comparison.
+        equation_labels: makes part of the samples of states of the network's own, labelled by the data's equation.
         constraints: what each forecast step is made to obey; the model's own by default.
         network: with `scratch`, a network of another kind in place of the model's, for the data's variables alone.
         lora: adapters that are trained in place of the body's weights; they are merged into the model at the end.
@@ -64,6 +68,7 @@ class FinetuneStage(TrainingStage):
     scratch: bool = False
     network: NetworkConfig | None = None
     lora: LoraConfig | None = None
+    equation_labels: EquationLabelsConfig | None = None
     constraints: tuple[Constraint, ...] | None = None
     scales: Literal["model", "store"] = "model"
 
@@ -78,6 +83,14 @@ class FinetuneStage(TrainingStage):
             raise ValueError("network: another network cannot take the model's weights; add scratch: true")
         if self.lora is not None and self.scratch:
             raise ValueError("lora: adapters belong to weights that have learnt; leave out scratch, or lora")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_network_for_states(self) -> Self:
+        if self.equation_labels is not None and self.engine.zero_stage == 3:
+            raise ValueError(
+                "equation_labels: rollouts in training need whole weights: engine.zero_stage up to 2"
+            )
         return self
 
     @property
@@ -118,6 +131,12 @@ class FinetuneStage(TrainingStage):
             with torch.random.fork_rng(devices=[]):
                 source = self._source()
             return _adapted(self, source)
+
+    def completed(self, objective: Objective, mixture: Mixture) -> Objective:
+        """See TrainingStage: states that the equation labels."""
+        if self.equation_labels is None:
+            return objective
+        return InformedObjective(objective, self.equation_labels.build(mixture.datasets[0]))
 
     def opening_lines(self) -> list[str]:
         """See TrainingStage: what is copied, what is new and what differs."""
@@ -180,6 +199,8 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
         _warn(_differences(source, dataset))
         facts = adaptation_facts(source, dataset, signature)
         _inherit(config, source, network, signature, facts)
+    if config.equation_labels is not None:
+        _say_constants(config.equation_labels.build(dataset))
     if config.lora is not None:
         config.lora.apply(network)
     domains = domains_of([dataset], config.loop.steps, config.loss)
@@ -302,6 +323,13 @@ def _unseen_directions(source: Model, store: SampleStore) -> list[str]:
                 " model was trained on"
             )
     return lines
+
+
+def _say_constants(labels: EquationLabels) -> None:
+    """Say which numbers of the equation are not the store's; that it fits has been checked."""
+    if distributed.rank() == 0:
+        for name, value in labels.constants.items():
+            say(f"note: equation_labels: {name} is taken to be {value:g}, as the equation says")
 
 
 def _warn(lines: Iterable[str]) -> None:

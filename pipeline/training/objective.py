@@ -84,6 +84,10 @@ class Objective:
             # All steps, even where training counts the last alone: scores of different objectives can be compared.
             return self._mean(network, batch, batch.inputs, batch.steps)[0]
 
+    def report(self) -> dict[str, float]:
+        """What the log is told besides the losses, since it was last told; all processes ask together."""
+        return {}
+
     def _mean(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> tuple[Tensor, Tensor]:
         loss = self.losses[batch.layout.dataset]
         members = _repeated(replace(batch, inputs=inputs), loss.members)

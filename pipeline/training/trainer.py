@@ -301,6 +301,7 @@ class Trainer:
             "lr": self._learning_rate({"peak": 1.0}),
             **self.meter.report(),
             **simulation_metrics(order.datasets),
+            **self.objective.report(),
         }
         self.tracker.metrics(values, self.step)
         return loss

@@ -106,6 +106,10 @@ class TrainingStage(Config):
             PelagosError: a store, a simulation or a model cannot be used.
         """
 
+    def completed(self, objective: Objective, mixture: Mixture) -> Objective:
+        """The objective, with what the stage adds to the samples of the mixture."""
+        return objective
+
     def opening_lines(self) -> list[str]:
         """What a run says before its first step, once it is assembled."""
         return []
@@ -291,7 +295,7 @@ def build_trainer(
         loop,
         config.schedule,
         engine,
-        build_objective(config, model, layouts),
+        config.completed(build_objective(config, model, layouts), mixture),
         LossGuard(config.guard, mixture.datasets, config.output / "skipped.jsonl"),
         meter,
         tracker,

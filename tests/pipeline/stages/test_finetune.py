@@ -282,6 +282,37 @@ def test_adapters_are_trained_resumed_and_merged_into_ordinary_weights(
             assert change.any()
 
 
+def test_states_that_the_equation_labels_are_made_again_after_an_interruption(
+    waves: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrackingConfig, "build", lambda *_, **__: Tracker())
+    loop = {"batch_size": 4, "micro_batch": 2, "peak_flops": 1e12, "ema": 0}
+    values: dict[str, Any] = {"schedule": {"kind": "constant"}, "threads": 1}
+    labels = {"equation": {"kind": "wave"}, "rollout": 3}
+    found = []
+    # The run of several lengths goes on from its checkpoint after one step, and after three.
+    for name, lengths, more in (
+        ("whole", [4], {"equation_labels": labels}),
+        ("resumed", [1, 3, 4], {"equation_labels": labels}),
+        ("without", [4], {}),
+    ):
+        for steps in lengths:
+            config = stage(
+                waves, source, loop={**loop, "steps": steps}, output=tmp_path / name, **values, **more
+            )
+            run(config)
+        found.append(load(config.output / "model").network.state_dict())
+    whole, resumed, without = found
+    assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
+    assert not all(torch.equal(weight, without[name]) for name, weight in whole.items())
+
+
+def test_states_are_not_labelled_by_the_equation_of_other_data(waves: Path, source: Path) -> None:
+    config = stage(waves, source, equation_labels={"equation": {"kind": "kolmogorov"}})
+    with pytest.raises(DataError, match=r"equation_labels: .* lacks velocity_x, velocity_y"):
+        config.assemble()
+
+
 def test_another_network_is_trained_from_scratch_alone(waves: Path, source: Path) -> None:
     network = {"kind": "unet", "dims": [4], "depth": 1}
     model, mixture = stage(waves, source, scratch=True, network=network).assemble()

@@ -1,0 +1,209 @@
+"""Equation labels: what follows from any state of a dataset by its equation, as a target of training.
+
+Shapes: B samples, K forecast steps, P prognostic channels, H rows, W columns.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from pelagos.models.layers.fourier_resample import fourier_resample
+from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.physics.equation import Equation
+from pelagos.preprocessing.physics.equation_fit import check_fit
+from pelagos.preprocessing.physics.pde import PDE
+from pelagos.preprocessing.samples.batch import Batch
+from pelagos.preprocessing.samples.dataset import Dataset
+from pelagos.preprocessing.variables import keys, with_role
+
+
+class EquationLabelsConfig(Config):
+    """Training on the network's own states, labelled by the equation that the data obey.
+
+    Attributes:
+        equation: what the data obey; its scalars and static fields are the store's, and numbers that it sets stand in
+            for scalars that the store lacks.
+        share: of the samples of each micro-batch that become states of the network's own, rounded to whole samples.
+        rollout: the most steps of the shortest lead time by which the network gets to such a state from a frame of
+            the data; how many is drawn anew for each micro-batch.
+        finer: points of the solver's grid along each axis for one of the store's; not of equations solved in cells.
+        dt: longest time step of the solver; by default the equation chooses.
+        limit: a state or label with a value of more standard deviations has blown up, and the sample stays as it was.
+    """
+
+    equation: Equation
+    share: float = Field(default=0.5, gt=0, le=1)
+    rollout: PositiveInt = 4
+    finer: PositiveInt = 1
+    dt: PositiveFloat | None = None
+    limit: PositiveFloat = 10.0
+
+    def build(self, dataset: Dataset) -> "EquationLabels":
+        """The labels of a dataset.
+
+        Raises:
+            ConfigError: its samples have other frames as well or no time to pass, or the grid can't be finer.
+            DataError: the store's fields, grid, units or scalars are not the equation's.
+        """
+        equation = self.equation.build()
+        if self.finer > 1 and equation.first_point != 0:
+            # Means of cells say nothing of what is within them: labels would be smoother than the data.
+            raise ConfigError(
+                f"equation_labels.finer: {equation.kind} is solved in the cells of the store alone"
+            )
+        _check_samples(dataset)
+        _check_fields(equation, dataset)
+        time = check_fit(equation, dataset.store).time
+        return EquationLabels(self, equation, dataset, time, _constants(self.equation, equation, dataset))
+
+
+def _check_samples(dataset: Dataset) -> None:
+    label, config = dataset.store.label, dataset.config
+    if dataset.store.num_times == 1:
+        raise ConfigError(f"equation_labels: {label} is of steady problems, in which nothing propagates")
+    if config.history:
+        raise ConfigError(f"equation_labels: {label}: data.history {list(config.history)} must be empty")
+    if getattr(dataset.sampling, "identity", False):
+        raise ConfigError(f"equation_labels: {label}: data.sampling.identity pairs frames no time apart")
+
+
+def _check_fields(equation: PDE, dataset: Dataset) -> None:
+    """Refuse fields that the equation cannot tell the future of, or that it needs and does not get."""
+    label, layout = dataset.store.label, dataset.layout
+    own, needed = keys(layout.outputs), keys(equation.variables)
+    if missing := [key for key in needed if key not in own]:
+        raise DataError(
+            f"equation_labels: {label} lacks {', '.join(missing)}, which the {equation.kind} equation needs"
+        )
+    if others := [key for key in own if key not in needed] + list(keys(with_role(layout.inputs, "forcing"))):
+        raise DataError(
+            f"equation_labels: {label} has {', '.join(others)}, which the {equation.kind} equation does not"
+            " propagate: build a store without"
+        )
+    static = keys(with_role(layout.inputs, "static"))
+    if missing := [key for key in keys(equation.static_variables) if key not in static]:
+        raise DataError(
+            f"equation_labels: {label} lacks the static fields {', '.join(missing)} of the {equation.kind} equation"
+        )
+    if not dataset.complete:
+        raise DataError(f"equation_labels: {label} has missing values, from which nothing can be propagated")
+    for variable in (*layout.outputs, *with_role(layout.inputs, "static")):
+        if variable.key in (*needed, *keys(equation.static_variables)) and variable.transform is not None:
+            raise DataError(
+                f"equation_labels: {label}: {variable.key} is stored as {variable.describe_values()}, the equation"
+                " takes the field itself"
+            )
+
+
+def _constants(config: Config, equation: PDE, dataset: Dataset) -> Mapping[str, float]:
+    """The scalars of the equation that the store lacks, by the configuration's numbers."""
+    store, found = dataset.store, dict[str, float]()
+    for name in equation.scalars:
+        values = (
+            store.scalar_values[:, store.params.index(name)] if name in store.params else np.array([np.nan])
+        )
+        if np.isfinite(values).all():
+            continue
+        # Defaults are ranges to draw from, and say nothing about somebody's data.
+        given = getattr(config, name, None) if name in config.model_fields_set else None
+        if not isinstance(given, float | int):
+            raise DataError(
+                f"equation_labels: {store.label} has trajectories without a value of {name}: say"
+                f" equation_labels.equation.{name}=NUMBER"
+            )
+        found[name] = float(given)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class EquationLabels:
+    """Propagates states of a dataset's samples, which may have been augmented, in physical units.
+
+    Attributes:
+        config: shares, and how the equation is solved.
+        equation: what the data obey.
+        dataset: the samples.
+        time: the store's unit of time in the equation's.
+        constants: values of scalars where the store has none.
+    """
+
+    config: EquationLabelsConfig
+    equation: PDE
+    dataset: Dataset
+    time: float
+    constants: Mapping[str, float]
+
+    def frames(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(B,) frames of one forecast step, and the factors of time of the samples' scalings, in float64."""
+        frames_B = (batch.index[:, 2] - batch.index[:, 1]).to(batch.lead_time.device) // batch.steps
+        lead_B = batch.lead_time.reshape(len(batch), -1)[:, 0].double()
+        factor_B = lead_B * (batch.layout.time_scale / self.dataset.store.dt) / frames_B
+        # Lead times are in float32; a sample that is not scaled shares its time step with the others.
+        return frames_B, torch.where((factor_B - 1).abs() < 1e-5, 1.0, factor_B)
+
+    @torch.no_grad()
+    def targets(self, batch: Batch, state_BPHW: Tensor) -> Tensor:
+        """Normalised fields in the shape of the batch's targets, by the equation from other states.
+
+        Args:
+            batch: samples whose lead times, static fields and scalars count.
+            state_BPHW: initial states, normalised.
+        """
+        with torch.autocast(state_BPHW.device.type, enabled=False):
+            inputs = torch.cat([state_BPHW, batch.inputs[:, state_BPHW.shape[1] :]], 1).double()
+            physical = self.dataset.input_normalizer.denormalize(inputs)
+            frames_B, factor_B = self.frames(batch)
+            found = physical.new_empty(
+                len(batch), batch.steps, len(self.equation.variables), *inputs.shape[2:]
+            )
+            for factor in factor_B.unique():
+                rows = (factor_B == factor).nonzero()[:, 0]
+                interval = float(factor) * self.dataset.store.dt * self.time
+                found[rows] = self._solve(
+                    physical[rows], self._scalars(batch, rows), frames_B[rows], interval, batch.steps
+                )
+            order = self._positions(keys(batch.layout.outputs), keys(self.equation.variables))
+            targets = self.dataset.output_normalizer.normalize(found[:, :, order])
+        return targets.to(batch.targets).reshape(batch.targets.shape)
+
+    def _solve(
+        self, inputs_BCHW: Tensor, scalars_BS: Tensor, frames_B: Tensor, interval: float, steps: int
+    ) -> Tensor:
+        """(B, K, P, H, W) physical fields, in the equation's order, a whole number of frames apart each."""
+        equation, names = self.equation, keys(self.dataset.layout.inputs)
+        shape = (inputs_BCHW.shape[-2], inputs_BCHW.shape[-1])
+        fine = (shape[0] * self.config.finer, shape[1] * self.config.finer)
+        inputs = inputs_BCHW if fine == shape else fourier_resample(inputs_BCHW, fine)
+        state, static = (
+            inputs[:, self._positions(keys(wanted), names)]
+            for wanted in (equation.variables, equation.static_variables)
+        )
+        found = state.new_empty(len(state), steps, state.shape[1], *shape)
+        # Frame by frame, all samples at once: those of short lead times come to their end before the others.
+        for done in range(1, steps * int(frames_B.max()) + 1):
+            [going] = (frames_B * steps >= done).nonzero(as_tuple=True)
+            state[going] = equation.propagate(
+                state[going], static[going], scalars_BS[going], interval, self.config.dt
+            )
+            [there] = ((done % frames_B == 0) & (frames_B * steps >= done)).nonzero(as_tuple=True)
+            found[there, done // frames_B[there] - 1] = equation.coarsen(state[there], shape)
+        return found
+
+    def _scalars(self, batch: Batch, rows: Tensor) -> Tensor:
+        """(B, S) of some samples, in the equation's order; float64."""
+        columns = [
+            torch.full((len(rows),), self.constants[name], dtype=torch.float64, device=rows.device)
+            if name in self.constants
+            else batch.scalars[rows, batch.layout.scalars.index(name)].double()
+            for name in self.equation.scalars
+        ]
+        return torch.stack(columns, 1) if columns else batch.scalars.new_empty(len(rows), 0).double()
+
+    @staticmethod
+    def _positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
+        return [names.index(name) for name in wanted]

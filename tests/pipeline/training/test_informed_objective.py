@@ -1,0 +1,84 @@
+"""States of the network's own among the samples: what they are, what is labelled, what is left out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pelagos.models.context import Context
+from pelagos.models.losses import LossConfig
+from pelagos.pipeline.runs.model_folder import signature_of
+from pelagos.pipeline.training.equation_labels import EquationLabelsConfig
+from pelagos.pipeline.training.informed_objective import InformedObjective
+from pelagos.pipeline.training.objective import ObjectiveConfig
+from pelagos.preprocessing.samples.batch import Batch
+from pelagos.preprocessing.samples.dataset import DatasetConfig
+
+SAMPLES = ("inputs", "targets", "mask", "forcings", "lead_time", "scalars", "index")
+
+
+class Factor(nn.Module):
+    """Multiplies the state, in evaluation alone: in training it is said to be dropped."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context) -> Tensor:
+        return x_BCHW[:, :2] * (torch.nan if self.training else self.factor)
+
+
+def make(waves: Path, **values: float) -> tuple[InformedObjective, Batch]:
+    dataset = DatasetConfig(path=waves).open()
+    config = EquationLabelsConfig.model_validate({"equation": {"kind": "wave"}, **values})
+    loss = LossConfig(kind="mse").build(dataset.layout)
+    objective = ObjectiveConfig().build(signature_of([dataset.layout]), {"waves": loss})
+    return InformedObjective(objective, config.build(dataset)), dataset.batch(np.arange(6))
+
+
+def test_the_first_samples_become_states_of_the_network_with_labels_of_their_own(waves: Path) -> None:
+    trained, batch = make(waves, share=0.5, rollout=1)
+    found = trained.informed(Factor(0.5).train(), batch)
+    torch.testing.assert_close(found.inputs[:3, :2], 0.5 * batch.inputs[:3, :2])
+    assert torch.equal(found.inputs[:, 2:], batch.inputs[:, 2:])
+    first = replace(batch, **{name: getattr(batch, name)[:3] for name in SAMPLES})
+    assert torch.equal(found.targets[:3], trained.labels.targets(first, found.inputs[:3, :2]))
+    assert not torch.equal(found.targets[:3], batch.targets[:3])
+    assert torch.equal(found.targets[3:], batch.targets[3:])
+    assert torch.equal(found.inputs[3:], batch.inputs[3:])
+    assert trained.report() == {"equation_labels/states": 3, "equation_labels/dropped": 0}
+    assert trained.report() == {"equation_labels/states": 0, "equation_labels/dropped": 0}
+
+
+@pytest.mark.parametrize("factor", [torch.inf, torch.nan, 1e4])
+def test_states_that_blow_up_are_left_out_and_counted(waves: Path, factor: float) -> None:
+    trained, batch = make(waves, share=1.0, rollout=2)
+    found = trained.informed(Factor(factor), batch)
+    assert torch.equal(found.inputs, batch.inputs)
+    assert torch.equal(found.targets, batch.targets)
+    assert trained.report() == {"equation_labels/states": 6, "equation_labels/dropped": 6}
+
+
+def test_rollouts_have_up_to_the_longest_number_of_steps_by_the_draws_of_the_run(waves: Path) -> None:
+    trained, batch = make(waves, share=0.1, rollout=3)
+    found = set[float]()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        ratio = trained.informed(Factor(0.5), batch).inputs[0, :2] / batch.inputs[0, :2]
+        found.add(round(float(ratio.mean()), 4))
+        torch.manual_seed(seed)
+        assert torch.equal(trained.informed(Factor(0.5), batch).inputs[0, :2] / batch.inputs[0, :2], ratio)
+    assert found == {0.5, 0.25, 0.125}
+
+
+def test_the_network_goes_on_in_training_and_is_validated_on_the_data(waves: Path) -> None:
+    trained, batch = make(waves)
+    network = nn.Sequential(Factor(0.5)).train()
+    network[0].eval()
+    trained.informed(network[0], batch)
+    assert [module.training for module in network.modules()] == [True, False]
+    plain = ObjectiveConfig().build(trained.signature, trained.losses)
+    assert trained.validation(Factor(0.9).eval(), batch) == plain.validation(Factor(0.9).eval(), batch)
