@@ -116,7 +116,7 @@ class GpuPlan:
     @property
     def _excludes_three(self) -> bool:
         """Whether the engine would refuse ZeRO 3."""
-        return self.config.engine.compile != "off"
+        return self.config.engine.compile != "off" or self.config.engine.weights == "bfloat16"
 
     def findings(self) -> Iterator[CheckFinding]:
         """What is worth knowing of it."""

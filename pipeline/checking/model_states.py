@@ -21,7 +21,8 @@ class ModelStates:
     """Bytes of a GPU, by what they are.
 
     Attributes:
-        weights: those that the network computes with.
+        weights: in float32, those that the network computes with or their master.
+        bf16_weights: copies that it computes with (`engine.weights`).
         frozen: those that are not trained, and buffers.
         gradients: of the weights, or of the part of them that the process owns.
         master_weights: the optimiser's copy of the weights that the process owns; none where it updates the first.
@@ -32,6 +33,7 @@ class ModelStates:
     """
 
     weights: float
+    bf16_weights: float
     frozen: float
     gradients: float
     master_weights: float
@@ -73,6 +75,8 @@ def model_states(
     values = configured.deepspeed(1, accumulation, gpus, trained)["zero_optimization"]
     return ModelStates(
         weights=share if stage == 3 else whole,
+        # Of all packed weights, also those that are not multiplied in bf16.
+        bf16_weights=2 * trained if engine.weights == "bfloat16" else 0,
         frozen=frozen,
         gradients=whole if stage < 2 else share,
         master_weights=0 if stage == 0 else share,

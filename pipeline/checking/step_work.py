@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pelagos.pipeline.checking.pretended_backward import pretended_backward
 from pelagos.pipeline.checking.pretended_gpu import WorkMeter, pretended_gpu
-from pelagos.pipeline.engine.weight_conversion import converted_once
+from pelagos.pipeline.engine.weight_conversion import converted_once, matrices
 from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.training.training_run import TrainingStage, build_objective
 from pelagos.preprocessing.config import Config
@@ -81,6 +81,8 @@ def step_work(
     samples = (1, config.loop.micro_batch if config.loop.micro_batch > 1 else 2)
     with pretended_gpu() as device:
         network = without_values(model.network, device).train()
+        if config.engine.weights == "bfloat16":
+            _lower(network)
         switch_checkpointing(network, checkpointing)
         pretended = replace(model, network=network)
         found = [_work(config, pretended, _batch(dataset, number, steps, device)) for number in samples]
@@ -118,13 +120,20 @@ def without_values(network: nn.Module, device: torch.device) -> nn.Module:
     return deepcopy(network, copies)
 
 
+def _lower(network: nn.Module) -> None:
+    """Have a network compute with matrices in bf16, whose copies count as model states."""
+    for weight in list(matrices(network)):
+        weight.data = torch.empty_like(weight, dtype=torch.bfloat16)
+        weight.grad_dtype = torch.float32
+
+
 def _work(config: TrainingStage, model: Model, batch: Batch) -> MicroBatchWork:
     weights = list(model.network.parameters())
     objective = build_objective(config, model, [batch.layout])
     for weight in weights:
         if weight.requires_grad:
             # They are there all the time, as in the engine up to ZeRO 1; at others its buffers are counted apart.
-            weight.grad = torch.empty_like(weight)
+            weight.grad = torch.empty_like(weight, dtype=torch.float32)
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     with WorkMeter() as meter:
         for held in (*weights, *gradients, *model.network.buffers()):

@@ -32,3 +32,10 @@ def test_one_gpu_holds_the_same_at_every_stage() -> None:
 def test_a_run_without_average_holds_none() -> None:
     assert states(0, 8) - states(0, 8, ema=False) == 4e6
     assert states(3, 8) - states(3, 8, ema=False) == pytest.approx(4e6 / 8)
+
+
+def test_copies_in_bf16_are_held_beside_the_weights() -> None:
+    lowered = EngineConfig(precision="bf16", weights="bfloat16")
+    found = model_states(lowered, 1, 8, 1_000_000, ema=False, accumulation=1)
+    assert found.bf16_weights == 2e6
+    assert found.weights == 4e6
