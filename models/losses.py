@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pelagos.models.layers.device_constants import constant
+from pelagos.models.layers.row_layout import WHOLE, RowLayout
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.variables import Variable
@@ -97,20 +98,22 @@ class LossConfig(Config):
             raise ValueError("the loss of kind poseidon has no variable_weights; use kind relative or mse")
         return self
 
-    def build(self, layout: Layout) -> Loss:
-        """The loss on this dataset's samples."""
+    def build(self, layout: Layout, rows: RowLayout = WHOLE) -> Loss:
+        """The loss on this dataset's samples, of which a process may have some rows."""
         left_out = self.left_out(layout)
         groups = _without(channel_groups(layout.outputs), left_out)
         if self.kind == "poseidon":
-            return PooledRelativeLoss(groups, self.p, left_out)
+            return PooledRelativeLoss(groups, self.p, left_out, rows)
         weights = torch.tensor([self.variable_weights.get(v.key, 1.0) for v in layout.outputs])
         # Near the poles of a latitude-longitude grid cells are small and many.
         area = torch.from_numpy(layout.grid.area_weights()) if self.area_weights else 1.0
+        if rows.shared and isinstance(area, Tensor):
+            area = area[rows.own.start : rows.own.stop]
         if self.kind == "mse":
-            return MeanSquaredLoss(area, weights)
+            return MeanSquaredLoss(area, weights, rows)
         if self.kind == "crps":
-            return EnsembleLoss(self.members, self.fairness, area, weights)
-        return RelativeLoss(groups, self.p, self.epsilon, area, weights, left_out)
+            return EnsembleLoss(self.members, self.fairness, area, weights, rows)
+        return RelativeLoss(groups, self.p, self.epsilon, area, weights, left_out, rows)
 
     def left_out(self, layout: Layout) -> tuple[int, ...]:
         """Channels at rest, where errors count relative to the target: theirs is 0 and would outweigh all others."""
@@ -147,6 +150,7 @@ class RelativeLoss:
         area: (H, W) relative sizes of the cells.
         weights: (C,) factors on errors.
         left_out: channels of no group.
+        rows: which rows this process has; the loss is that of all.
     """
 
     pooled: ClassVar[bool] = False
@@ -157,6 +161,7 @@ class RelativeLoss:
     area: Tensor | float = 1.0
     weights: Tensor | float = 1.0
     left_out: tuple[int, ...] = ()
+    rows: RowLayout = WHOLE
 
     def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
         """The mean over samples of `per_sample`."""
@@ -167,7 +172,7 @@ class RelativeLoss:
         error_BCHW = _zero_where_masked(prediction_BCHW - target_BCHW, mask_BCHW)
         truth_BCHW = _zero_where_masked(target_BCHW, mask_BCHW)
         area = _as_tensor_like(self.area, error_BCHW)
-        extent_BG = self._grouped((mask_BCHW * area).sum((2, 3)), 1)
+        extent_BG = self._grouped(self.rows.total((mask_BCHW * area).sum((2, 3))), 1)
         present_BG = extent_BG > 0
         # The norms below are sums; divided by the valid area they are means, the same at every resolution.
         root_BG = extent_BG.where(present_BG, 1) ** (1 / self.p)
@@ -183,7 +188,7 @@ class RelativeLoss:
     def _norm(self, field_BCHW: Tensor, area: Tensor) -> Tensor:
         # Unlike a root of a sum, vector_norm has a finite gradient where the error vanishes.
         norm_BC: Tensor = torch.linalg.vector_norm(field_BCHW * area ** (1 / self.p), self.p, dim=(2, 3))
-        return norm_BC
+        return self.rows.norm(norm_BC, self.p)
 
     def _grouped(self, norm_BC: Tensor, p: int) -> Tensor:
         return torch.stack(
@@ -202,6 +207,7 @@ class MeanSquaredLoss:
     Attributes:
         area: (H, W) relative sizes of the cells.
         weights: (C,) weights of channels.
+        rows: which rows this process has; the loss is that of all.
     """
 
     pooled: ClassVar[bool] = False
@@ -209,6 +215,7 @@ class MeanSquaredLoss:
     left_out: ClassVar[tuple[int, ...]] = ()
     area: Tensor | float = 1.0
     weights: Tensor | float = 1.0
+    rows: RowLayout = WHOLE
 
     def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
         """The mean over samples of `per_sample`."""
@@ -218,8 +225,8 @@ class MeanSquaredLoss:
         """(B,) losses; a sample without valid points counts as 0."""
         error_BCHW = _zero_where_masked(prediction_BCHW - target_BCHW, mask_BCHW)
         area, weights = _as_tensor_like(self.area, error_BCHW), _as_tensor_like(self.weights, error_BCHW)
-        squares_BC = (error_BCHW.square() * area).sum((2, 3)) * weights
-        extent_B = ((mask_BCHW * area).sum((2, 3)) * weights).sum(1)
+        squares_BC = self.rows.total((error_BCHW.square() * area).sum((2, 3))) * weights
+        extent_B = (self.rows.total((mask_BCHW * area).sum((2, 3))) * weights).sum(1)
         # Without valid points or with all weights 0 the numerator is 0 as well.
         return squares_BC.sum(1) / extent_B.where(extent_B > 0, 1)
 
@@ -238,6 +245,7 @@ class EnsembleLoss:
         fairness: alpha in the paper.
         area: (H, W) relative sizes of the cells.
         weights: (C,) weights of channels.
+        rows: which rows this process has; the loss is that of all.
     """
 
     pooled: ClassVar[bool] = False
@@ -246,6 +254,7 @@ class EnsembleLoss:
     fairness: float
     area: Tensor | float = 1.0
     weights: Tensor | float = 1.0
+    rows: RowLayout = WHOLE
 
     def __call__(self, prediction_BMCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
         """The mean over samples of `per_sample`."""
@@ -255,8 +264,8 @@ class EnsembleLoss:
         """(B,) losses; a sample without valid points counts as 0."""
         score_BCHW = _zero_where_masked(self._scores(prediction_BMCHW, target_BCHW), mask_BCHW)
         area, weights = _as_tensor_like(self.area, score_BCHW), _as_tensor_like(self.weights, score_BCHW)
-        total_B = ((score_BCHW * area).sum((2, 3)) * weights).sum(1)
-        extent_B = ((mask_BCHW * area).sum((2, 3)) * weights).sum(1)
+        total_B = (self.rows.total((score_BCHW * area).sum((2, 3))) * weights).sum(1)
+        extent_B = (self.rows.total((mask_BCHW * area).sum((2, 3))) * weights).sum(1)
         return total_B / extent_B.where(extent_B > 0, 1)
 
     def _scores(self, prediction_BMCHW: Tensor, target_BCHW: Tensor) -> Tensor:
@@ -287,6 +296,7 @@ class PooledRelativeLoss:
         groups: channels that share one ratio.
         p: the exponent, 1 or 2.
         left_out: channels of no group.
+        rows: which rows this process has; the loss is that of all.
     """
 
     pooled: ClassVar[bool] = True
@@ -294,6 +304,7 @@ class PooledRelativeLoss:
     groups: ChannelGroups
     p: Literal[1, 2] = 1
     left_out: tuple[int, ...] = ()
+    rows: RowLayout = WHOLE
 
     def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
         """The mean over groups; a sample's contribution depends on the others of its batch."""
@@ -304,8 +315,10 @@ class PooledRelativeLoss:
         return self._ratio(prediction_BCHW, target_BCHW, mask_BCHW, (2, 3))
 
     def _ratio(self, prediction: Tensor, target: Tensor, mask: Tensor, pooled: tuple[int, ...]) -> Tensor:
-        error_C = _zero_where_masked(prediction - target, mask).abs().pow(self.p).mean(pooled)
-        truth_C = target.abs().pow(self.p).mean(pooled)
+        error_C = self.rows.average(
+            _zero_where_masked(prediction - target, mask).abs().pow(self.p).mean(pooled)
+        )
+        truth_C = self.rows.average(target.abs().pow(self.p).mean(pooled))
         indices = [constant(group, error_C.device) for group in self.groups]
         ratios = [error_C[..., index].mean(-1) / (truth_C[..., index].mean(-1) + 1e-10) for index in indices]
         return torch.stack(ratios).mean(0)

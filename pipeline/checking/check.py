@@ -23,6 +23,7 @@ from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.runs.remarks import once
 from pelagos.pipeline.training.held_out import held_out_orders
 from pelagos.pipeline.training.network_cost import NetworkCost, network_cost
+from pelagos.pipeline.training.shared_rows import shared_units
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError, MissingFileError
@@ -85,10 +86,12 @@ def findings(
     Raises:
         PelagosError: the run would fail.
     """
-    processes = target.gpus if target else max(processes, distributed.world())
+    # Those of one group at the least.
+    least = max(processes, distributed.world(), config.engine.domain)
+    processes = target.gpus if target else least
     # Whoever checks a configuration, perhaps another's, has not yet decided to run it.
     require_trust(config.model_dump(mode="json"), "the configuration", "a check runs nothing of it")
-    accumulation = config.loop.accumulation(processes)
+    accumulation = config.loop.accumulation(config.engine.groups(processes))
     present, missing = config.available()
     if deep and missing:
         raise MissingFileError(f"{missing[0]}; a step can be taken when it does")
@@ -151,6 +154,7 @@ def _assembled_run(config: TrainingStage, device: str) -> AssembledRun:
 
 
 def _counted_cost(config: TrainingStage, model: Model, mixture: Mixture, device: str) -> NetworkCost:
+    shared_units(model, mixture, config.engine.domain)  # raises where rows cannot be shared
     network = model.network.to(device)
     flops: dict[str, float] = {}
     for dataset in mixture.datasets:

@@ -196,7 +196,7 @@ class GpuPlan:
 
 def sharing(engine: EngineConfig) -> int:
     """The number of processes that share a sample."""
-    return int(getattr(engine, "domain", 1))
+    return engine.domain
 
 
 def gigabytes(size: float) -> str:

@@ -200,13 +200,13 @@ def plan_job(command: str, config: Any, slurm: SlurmConfig, options: Sequence[st
     """The job of a stage, checked as far as possible before it is queued.
 
     Raises:
-        ConfigError: the stage has no job script.
+        ConfigError: the stage has no job script, or its processes cannot share samples.
         DataError: its batches cannot be dealt evenly to its processes.
     """
     if command not in WITH_SCRIPT:
         raise ConfigError(f"submit: there is no job script for {command}, only for {', '.join(WITH_SCRIPT)}")
     if command in PARALLEL:
-        config.loop.accumulation(slurm.processes)
+        config.loop.accumulation(config.engine.groups(slurm.processes))
     return SlurmJob(command, config, slurm, options)
 
 

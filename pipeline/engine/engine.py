@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from pelagos.models.layers.network_layers import repeated_blocks
@@ -48,6 +48,8 @@ class EngineConfig(Config):
         weights: `bfloat16` has the network compute with matrices that are bf16 from step to step, where autocast would
             convert them in each; up to ZeRO 2 and with precision bf16. The weights that are trained, averaged and saved
             stay float32.
+        domain: how many processes share each sample, some of its rows each (scot and wxformer); samples are dealt to
+            groups of so many.
         tf32: whether GPUs round the factors of products in float32 to 10 bits of mantissa, which is several times
             faster; conditions of norms stay exact.
     """
@@ -59,7 +61,16 @@ class EngineConfig(Config):
     reduction: Literal["float32", "bf16"] = "float32"
     compile: Changeable[Compiled] = "off"
     weights: Changeable[Literal["float32", "bfloat16"]] = "float32"
+    domain: Changeable[PositiveInt] = 1
     tf32: Changeable[bool] = True
+
+    @model_validator(mode="after")
+    def _compiles_whole_samples(self) -> Self:
+        if self.domain > 1 and self.compile != "off":
+            raise ValueError(
+                f"compile: {self.compile} does not go with domain: {self.domain}, which exchanges rows; off is right"
+            )
+        return self
 
     @property
     def dtype(self) -> torch.dtype:
@@ -78,7 +89,20 @@ class EngineConfig(Config):
     def rounding(self) -> dict[str, str]:
         """The keys that the last bits depend on, and that may change from one part of a run to the next."""
         tf32 = {"tf32": str(self.tf32).lower()} if distributed.has_gpu() else {}
-        return {"compile": self.compile, "weights": self.weights, **tf32}
+        return {"compile": self.compile, "weights": self.weights, "domain": str(self.domain), **tf32}
+
+    def groups(self, world: int) -> int:
+        """How many groups of processes have samples of their own.
+
+        Raises:
+            ConfigError: the processes cannot be put into groups of `domain`.
+        """
+        if world % self.domain:
+            raise ConfigError(
+                f"engine.domain: {self.domain} processes are to share a sample, but there are {world}; a multiple of"
+                f" {self.domain} would be right"
+            )
+        return world // self.domain
 
     def build(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, micro_batch: int, accumulation: int

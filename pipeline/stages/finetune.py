@@ -91,6 +91,8 @@ class FinetuneStage(TrainingStage):
             raise ValueError(
                 "equation_labels: rollouts in training need whole weights: engine.zero_stage up to 2"
             )
+        if self.equation_labels is not None and self.engine.domain > 1:
+            raise ValueError("equation_labels: an equation needs all rows of its states: engine.domain: 1")
         return self
 
     @property

@@ -38,4 +38,8 @@ def _rolling(dataset: Dataset, loop: LoopConfig) -> Dataset:
 def _validating(dataset: Dataset, loop: LoopConfig, **changes: Any) -> Dataset:
     # `num_trajectories` limits what is learnt from, not what is scored.
     fixed = {"split": "valid", "limit": loop.validation_samples, "num_trajectories": None}
-    return Dataset(dataset.store, dataset.config.model_copy(update=fixed | changes), dataset.normalizer)
+    config = dataset.config.model_copy(update=fixed | changes)
+    held_out = Dataset(dataset.store, config, dataset.normalizer)
+    if dataset.rows is not None:
+        held_out.share(dataset.rows)
+    return held_out

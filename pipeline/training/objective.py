@@ -15,6 +15,7 @@ from pelagos.models.constraints.constrained_step import ConstrainedStep
 from pelagos.models.context import Context, Signature
 from pelagos.models.layers.device_constants import constant
 from pelagos.models.layers.noise import draw_noise, with_noise
+from pelagos.models.layers.row_layout import RowLayout
 from pelagos.models.losses import Loss
 from pelagos.models.rollout import InputHistory, rollout
 from pelagos.pipeline.runs.model_folder import context_of
@@ -23,6 +24,7 @@ from pelagos.preprocessing.samples.batch import Batch, Kind
 from pelagos.preprocessing.variables import with_role
 
 _UNCONSTRAINED: Mapping[str, ConstrainedStep] = {}
+_UNSHARED: Mapping[str, RowLayout] = {}
 
 
 class ObjectiveConfig(Config):
@@ -54,9 +56,10 @@ class ObjectiveConfig(Config):
         signature: Signature,
         losses: Mapping[str, Loss],
         constraints: Mapping[str, ConstrainedStep] = _UNCONSTRAINED,
+        rows: Mapping[str, RowLayout] = _UNSHARED,
     ) -> "Objective":
-        """The objective for a network with this signature, the losses of its datasets, and their constraints."""
-        return Objective(self, signature, losses, constraints)
+        """The objective for a network with this signature, the losses of its datasets, their constraints and rows."""
+        return Objective(self, signature, losses, constraints, rows)
 
 
 class Objective:
@@ -68,9 +71,10 @@ class Objective:
         signature: Signature,
         losses: Mapping[str, Loss],
         constraints: Mapping[str, ConstrainedStep] = _UNCONSTRAINED,
+        rows: Mapping[str, RowLayout] = _UNSHARED,
     ) -> None:
         self.config, self.signature, self.losses = config, signature, losses
-        self.constraints = constraints
+        self.constraints, self._rows = constraints, rows
 
     def training(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The scalar loss, with noise and truncated gradients, and the (B,) losses of the samples."""
@@ -114,7 +118,7 @@ class Objective:
         """(B, C, H, W) forecasts of pairs, (B K, C, H, W) of windows, each from the initial frame."""
         lead, repeats = batch.lead_time.reshape(-1), batch.lead_time[0].numel()
         # Frames of a window go through the network as samples of their own, in one call.
-        context = context_of(self.signature, batch.layout, batch.scalars.repeat_interleave(repeats, 0), lead)
+        context = self._context(batch, batch.scalars.repeat_interleave(repeats, 0), lead)
         initial = inputs[:, : len(batch.layout.inputs)].repeat_interleave(repeats, 0)
         fields = inputs.repeat_interleave(repeats, 0)
         if batch.layout.sees_valid_forcing:
@@ -122,6 +126,11 @@ class Objective:
         mask = batch.mask.reshape(-1, *batch.mask.shape[-3:])
         frame = network(fields, lead, self._drawn(context, batch))
         return self._constrained(batch, initial, frame, lead, mask, batch.targets.reshape(mask.shape))
+
+    def _context(self, batch: Batch, scalars_BS: Tensor, lead_time_B: Tensor) -> Context:
+        context = context_of(self.signature, batch.layout, scalars_BS, lead_time_B)
+        rows = self._rows.get(batch.layout.dataset)
+        return context if rows is None else replace(context, rows=rows)
 
     def _drawn(self, context: Context, batch: Batch) -> Context:
         """The context with noise, new for each call, where members of an ensemble are to differ."""
@@ -158,7 +167,7 @@ class Objective:
 
     def _rollout(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> Iterator[Tensor]:
         """(B, C, H, W) forecasts of steps 1, 2, ..., with gradients through the last ones."""
-        context = context_of(self.signature, batch.layout, batch.scalars, batch.lead_time)
+        context = self._context(batch, batch.scalars, batch.lead_time)
         num_prognostic, num_forcing = (
             len(with_role(batch.layout.inputs, role)) for role in ("prognostic", "forcing")
         )
@@ -194,9 +203,17 @@ class Objective:
         present = (batch.mask if batch.kind == "pairs" else batch.mask.any(1))[:, :num]
         frames = []
         for frame in batch.inputs.split(each, 1):
-            noise = torch.randn_like(frame[:, :num]) * self.config.noise
+            noise = self._noise(frame[:, :num], batch.layout.dataset) * self.config.noise
             frames += [frame[:, :num] + noise * present, frame[:, num:]]
         return torch.cat(frames, 1)
+
+    def _noise(self, fields: Tensor, dataset: str) -> Tensor:
+        rows = self._rows.get(dataset)
+        if rows is None:
+            return torch.randn_like(fields)
+        # Drawn for all rows: each process would draw the same for its own otherwise.
+        whole = fields.new_empty(*fields.shape[:-2], rows.starts[-1], fields.shape[-1]).normal_()
+        return whole[..., rows.own.start : rows.own.stop, :]
 
 
 def _repeated(batch: Batch, times: int) -> Batch:

@@ -32,7 +32,18 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for name in ("revision", "processes", "threads", "processor", "device", "compile", "weights", "tf32"):
+    names = (
+        "revision",
+        "processes",
+        "threads",
+        "processor",
+        "device",
+        "compile",
+        "weights",
+        "domain",
+        "tf32",
+    )
+    for name in names:
         # Checkpoints of earlier versions record fewer; an installed package has no revision.
         if None not in (old := then.get(name), new := now.get(name)) and old != new:
             yield name, old, new

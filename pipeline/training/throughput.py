@@ -34,6 +34,7 @@ class ThroughputMeter:
         *,
         peak: float = 0.0,
         dtype: torch.dtype = torch.float32,
+        share: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start counting.
@@ -43,9 +44,10 @@ class ThroughputMeter:
             objective: says through which steps gradients flow.
             peak: see the class; 0 measures it.
             dtype: the type of the matrices that it is measured with.
+            share: of each sample that is this process's; the others of its group have the rest.
             clock: returns the time [s].
         """
-        self._flops, self._objective, self._clock = flops, objective, clock
+        self._flops, self._objective, self._clock, self._share = flops, objective, clock, share
         self.measured = peak == 0
         self.peak = peak or matmul_flops(distributed.device(), dtype)
         self.start()
@@ -53,15 +55,15 @@ class ThroughputMeter:
     def start(self) -> None:
         """Count from zero, from now on."""
         self._started = self._clock()
-        self._samples, self._bytes, self._operations, self._waited = 0, 0, 0.0, 0.0
+        self._samples, self._bytes, self._operations, self._waited = 0.0, 0, 0.0, 0.0
 
     def count(self, batches: Sequence[LoadedBatch], waited: float) -> None:
         """Include the micro-batches of a step, and the time spent waiting for them [s]."""
         self._waited += waited
         for batch in batches:
-            self._samples += len(batch)
+            self._samples += len(batch) * self._share
             self._bytes += batch.inputs.nbytes + batch.targets.nbytes + batch.forcings.nbytes
-            passes = self._objective.passes(batch.kind, batch.steps) * len(batch)
+            passes = self._objective.passes(batch.kind, batch.steps) * len(batch) * self._share
             self._operations += passes * self._flops.get(batch.layout.dataset, 0.0)
 
     def report(self) -> dict[str, float]:

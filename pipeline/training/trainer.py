@@ -149,7 +149,10 @@ class Trainer:
         self._changes: list[dict[str, Any]] = []
         self._writer = CheckpointWriter(folder, config.keep, background=config.background_save)
         file = folder.with_name("ledger") / f"rank-{distributed.rank()}.jsonl"
-        self._ledger = Ledger(file, active=config.ledger)
+        # The processes that share a sample are one among those that samples are dealt to.
+        domain = engine.config.domain
+        self._rank, self._world = distributed.rank() // domain, distributed.world() // domain
+        self._ledger = Ledger(file, active=config.ledger and distributed.rank() % domain == 0)
 
     def resume(self, digest: str) -> None:
         """Continue from the newest checkpoint of the folder, if there is one.
@@ -227,7 +230,6 @@ class Trainer:
             CheckpointWriteError: a checkpoint could not be written.
             DataError: a step was bad, and the guard is to stop there.
         """
-        rank, world = distributed.rank(), distributed.world()
         steps = self.config.steps - self.step
         reading = self.config.loader.model_dump()
         # The order is a function of the position, so reading starts where training does; no state of it is saved.
@@ -235,13 +237,13 @@ class Trainer:
         stream = DeviceBatches(iter(loader), distributed.device())
         self.meter.start()
         with (
-            bar(title, self.config.steps, rank == 0) as show,
+            bar(title, self.config.steps, distributed.rank() == 0) as show,
             stop_request() as request,
             watchdog(self.config.stalled_after) as self._watchdog,
             self._writer,
         ):
             while not self._finished():
-                numbers = order.numbers(self.step, rank, world)
+                numbers = order.numbers(self.step, self._rank, self._world)
                 micro = _MicroBatches(stream, loader.awaited, numbers, self._seed, self._mark)
                 judged: list[MicroBatchLosses] = []
                 info = self.engine.step(
@@ -286,7 +288,7 @@ class Trainer:
     def _loader(self, order: Order, **options: Any) -> Loader:
         # A GPU normalises without taking time from the cores that read the next batches.
         scaled = distributed.device().type == "cpu"
-        places = {"rank": distributed.rank(), "world": distributed.world(), "scaled": scaled}
+        places = {"rank": self._rank, "world": self._world, "scaled": scaled}
         return Loader(order, **{**places, **options})
 
     def _mark(self, activity: str, of: Callable[[], str] = str) -> None:

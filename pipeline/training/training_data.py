@@ -23,7 +23,7 @@ def open_stores(config: TrainingStage) -> list[SampleStore]:
         ConfigError: a simulation has the name of another dataset.
         PelagosError: a store cannot be opened, or a trajectory not be simulated.
     """
-    config.loop.accumulation(distributed.world())
+    config.loop.accumulation(config.engine.groups(distributed.world()))
     # Stores first: a simulation takes time.
     opened = {n: data.store() for n, data in enumerate(config.data_configs) if data.kind == "store"}
     names = [

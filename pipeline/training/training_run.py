@@ -4,7 +4,7 @@ import hashlib
 import logging
 import sys
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from pelagos.models.layers.low_rank import merged
+from pelagos.models.layers.row_layout import WHOLE, RowLayout
 from pelagos.models.losses import LossConfig
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.engine import EngineConfig
@@ -32,6 +33,7 @@ from pelagos.pipeline.training.objective import Objective, ObjectiveConfig
 from pelagos.pipeline.training.optimizer import OptimizerConfig
 from pelagos.pipeline.training.run_extension import extend
 from pelagos.pipeline.training.schedule import ScheduleConfig
+from pelagos.pipeline.training.shared_rows import share_rows
 from pelagos.pipeline.training.surroundings import surroundings
 from pelagos.pipeline.training.throughput import ThroughputMeter
 from pelagos.pipeline.training.trainer import LoopConfig, Trainer
@@ -283,7 +285,8 @@ def build_trainer(
 ) -> Trainer:
     """A trainer of a model's network, at step 0, with its files in the run's folder."""
     loop = config.loop
-    accumulation = loop.accumulation(distributed.world())
+    accumulation = loop.accumulation(config.engine.groups(distributed.world()))
+    rows = share_rows(model, mixture, config.engine.domain)
     engine = config.engine.build(
         model.network, config.optimizer.build(model.network), loop.micro_batch, accumulation
     )
@@ -295,7 +298,7 @@ def build_trainer(
         loop,
         config.schedule,
         engine,
-        config.completed(build_objective(config, model, layouts), mixture),
+        config.completed(build_objective(config, model, layouts, rows), mixture),
         LossGuard(config.guard, mixture.datasets, config.output / "skipped.jsonl"),
         meter,
         tracker,
@@ -305,9 +308,17 @@ def build_trainer(
     )
 
 
-def build_objective(config: TrainingStage, model: Model, layouts: Sequence[Layout]) -> Objective:
-    """What a model's network is trained to do on datasets with these layouts."""
-    losses = {layout.dataset: config.loss.build(layout) for layout in layouts}
+def build_objective(
+    config: TrainingStage,
+    model: Model,
+    layouts: Sequence[Layout],
+    rows: Mapping[str, RowLayout] | None = None,
+) -> Objective:
+    """What a model's network is trained to do on datasets with these layouts, of which a process may have some rows."""
+    rows = rows or {}
+    losses = {
+        layout.dataset: config.loss.build(layout, rows.get(layout.dataset, WHOLE)) for layout in layouts
+    }
     constraints = {
         layout.dataset: model_folder.constrained_step(
             model.constraints, model.domains[layout.dataset], layout
@@ -315,7 +326,7 @@ def build_objective(config: TrainingStage, model: Model, layouts: Sequence[Layou
         for layout in layouts
         if model.constraints
     }
-    return config.objective.build(model.signature, losses, constraints)
+    return config.objective.build(model.signature, losses, constraints, rows)
 
 
 def _meter(config: TrainingStage, model: Model, mixture: Mixture) -> ThroughputMeter:
@@ -324,7 +335,13 @@ def _meter(config: TrainingStage, model: Model, mixture: Mixture) -> ThroughputM
     layouts = [dataset.layout for dataset in mixture.datasets]
     sizes = config.loop.micro_batch, config.loss.num_members
     flops = network_cost(model.network, model.signature, layouts, *sizes).flops
-    return ThroughputMeter(flops, config.objective, peak=config.loop.peak_flops, dtype=config.engine.dtype)
+    return ThroughputMeter(
+        flops,
+        config.objective,
+        peak=config.loop.peak_flops,
+        dtype=config.engine.dtype,
+        share=1 / config.engine.domain,
+    )
 
 
 def _num_parameters(network: nn.Module) -> int:

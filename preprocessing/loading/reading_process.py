@@ -21,7 +21,11 @@ class ReadingProcess:
     def __init__(self, memory: SharedMemory, shape: RingShape, datasets: Sequence[Dataset]) -> None:
         # Configurations and scales, not datasets: open files and locks do not travel.
         opened = [
-            {"config": d.config.model_dump(mode="json"), "normalizer": d.normalizer.to_json()}
+            {
+                "config": d.config.model_dump(mode="json"),
+                "normalizer": d.normalizer.to_json(),
+                "rows": None if d.rows is None else [d.rows.start, d.rows.stop],
+            }
             for d in datasets
         ]
         setup = {"shape": asdict(shape), "datasets": opened}
@@ -54,10 +58,7 @@ def _start(setup: Message, memory: NDArray[np.uint8]) -> Callable[[Message], Mes
     """What answers in the child: fills the slot of a task."""
     shape = RingShape(**setup["shape"])
     slots, present, meter = shape.slots(memory), np.ones(shape.targets, bool), WaitMeter()
-    datasets = [
-        DatasetConfig.model_validate(values["config"]).open(Normalizer.from_json(values["normalizer"]))
-        for values in setup["datasets"]
-    ]
+    datasets = [_opened(values) for values in setup["datasets"]]
 
     def answer(task: Message) -> Message:
         number, samples = task["dataset"], np.array(task["samples"])
@@ -68,6 +69,14 @@ def _start(setup: Message, memory: NDArray[np.uint8]) -> Callable[[Message], Mes
         return {}
 
     return answer
+
+
+def _opened(values: Message) -> Dataset:
+    config = DatasetConfig.model_validate(values["config"])
+    dataset = config.open(Normalizer.from_json(values["normalizer"]))
+    if values["rows"] is not None:
+        dataset.share(range(*values["rows"]))
+    return dataset
 
 
 if __name__ == "__main__":

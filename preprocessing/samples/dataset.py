@@ -5,6 +5,7 @@ Shapes: B samples, K forecast steps, C channels, F of them forcing, H rows, W co
 
 from collections.abc import Sequence
 from dataclasses import replace
+from threading import local
 from typing import TYPE_CHECKING, Literal, Self, TypedDict
 
 import numpy as np
@@ -162,6 +163,7 @@ class Dataset:
         steps: K, the forecast steps of a sample, of which a curriculum may use fewer.
         num_samples: how many samples there are.
         augmentation: what transforms samples of training; None of another split.
+        rows: which rows of its fields its batches have; None for all.
         shapes: shapes of a sample's parts.
         input_normalizer: scales of the input channels.
         output_normalizer: scales of the output channels.
@@ -197,7 +199,10 @@ class Dataset:
         self._check_inputs(forcing)
         self.input_normalizer = normalizer.select(keys(self.layout.inputs))
         self.output_normalizer = normalizer.select(keys(self.layout.outputs))
-        self.shapes = self._make_shapes(len(forcing))
+        self.rows: range | None = None
+        self._num_forcing = len(forcing)
+        self.shapes = self._make_shapes(store.grid.shape)
+        self._scratch = local()
         self._scaling = BatchScaling(
             self.input_normalizer,
             self.output_normalizer,
@@ -243,13 +248,17 @@ class Dataset:
                 f" {list(needed)}"
             )
 
-    def _make_shapes(self, num_forcing: int) -> SampleShapes:
-        grid = self.layout.grid.shape
+    def share(self, rows: range) -> None:
+        """Have batches of these rows alone, whose samples several processes share; layouts are of the whole grid."""
+        self.rows = rows
+        self.shapes = self._make_shapes((len(rows), self.layout.grid.shape[1]))
+
+    def _make_shapes(self, grid: tuple[int, int]) -> SampleShapes:
         frame = (len(self.layout.outputs), *grid)
         return SampleShapes(
             inputs=((1 + len(self.config.history)) * len(self.layout.inputs), *grid),
             targets=frame if self.sampling.kind == "pairs" else (self.steps, *frame),
-            forcings=(self.steps - 1 + self.config.valid_forcing, num_forcing, *grid),
+            forcings=(self.steps - 1 + self.config.valid_forcing, self._num_forcing, *grid),
         )
 
     def _make_index(self) -> SampleIndex:
@@ -333,7 +342,24 @@ class Dataset:
         Raises:
             DamagedFileError: a shard is missing or damaged.
         """
-        self._reader.read(frames, buffers, scaled=scaled, warm=warm)
+        if self.rows is None:
+            self._reader.read(frames, buffers, scaled=scaled, warm=warm)
+            return
+        # Whole: symmetries move rows, too.
+        whole = self._whole_buffers(len(buffers.inputs))
+        self._reader.read(frames, whole, scaled=scaled, warm=warm)
+        num, rows = len(frames.index), slice(self.rows.start, self.rows.stop)
+        for part in (
+            ("inputs", "targets", "forcings") if self.complete else ("inputs", "targets", "forcings", "mask")
+        ):
+            getattr(buffers, part)[:num] = getattr(whole, part)[:num, ..., rows, :]
+
+    def _whole_buffers(self, num: int) -> BatchBuffers:
+        """Memory of this thread for batches with all rows."""
+        held: BatchBuffers | None = getattr(self._scratch, "buffers", None)
+        if held is None or len(held.inputs) != num:
+            held = self._scratch.buffers = self._make_shapes(self.layout.grid.shape).buffers(num)
+        return held
 
     def announce(self, frames: SampleFrames) -> None:
         """Hint to the system which frames will be read next, for disks to fetch them meanwhile.

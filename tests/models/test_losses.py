@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from pelagos.models.layers.row_layout import RowLayout
 from pelagos.models.losses import (
     LossConfig,
     MeanSquaredLoss,
@@ -23,6 +24,7 @@ from pelagos.models.losses import (
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.variables import Variable, known_variable
+from tests.models.row_threads import together
 
 FLOW = (
     known_variable("density"),
@@ -354,3 +356,29 @@ def test_values_under_the_mask_change_no_ensemble_loss_and_no_gradient() -> None
     assert other.grad is not None
     torch.testing.assert_close(other.grad, clean.grad)
     assert (clean.grad[~mask[:, None].expand_as(clean.grad)] == 0).all()
+
+
+@pytest.mark.parametrize("config", [*CONFIGS, LossConfig(kind="crps", members=2)], ids=str)
+def test_processes_that_share_rows_have_the_loss_of_all_rows(config: LossConfig) -> None:
+    """And its gradient, times their number, since each takes the loss for its own."""
+    prediction, target, mask = sample(shape=(7, 8))
+    if config.kind == "crps":
+        prediction = torch.stack([prediction, prediction + 1], 1)
+    parts = layout(grid=latlon(7, 8))
+    whole = prediction.clone().requires_grad_()
+    expected = config.build(parts)(whole, target, mask)
+    expected.backward()
+    assert whole.grad is not None
+
+    def work(rows: RowLayout) -> tuple[Tensor, Tensor]:
+        rows = rows.of(7)
+        own = slice(rows.own.start, rows.own.stop)
+        mine = prediction[..., own, :].clone().requires_grad_()
+        loss = config.build(parts, rows)(mine, target[..., own, :], mask[..., own, :])
+        loss.backward()
+        assert mine.grad is not None
+        return loss.detach(), mine.grad
+
+    losses, gradients = zip(*together(3, work), strict=True)
+    torch.testing.assert_close(torch.stack(losses), expected.detach().expand(3), rtol=1e-6, atol=0)
+    torch.testing.assert_close(torch.cat(gradients, -2), 3 * whole.grad, rtol=1e-5, atol=1e-8)

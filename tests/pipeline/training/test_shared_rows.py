@@ -1,0 +1,90 @@
+"""Processes that share samples train as one process does."""
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_runs
+import torch
+import yaml
+from torch import nn
+
+from pelagos.pipeline.stages.pretrain import PretrainStage
+from pelagos.pipeline.training.ledger import read_ledger
+from pelagos.pipeline.training.shared_rows import shared_units
+from pelagos.preprocessing.errors import ConfigError
+
+STEPS = 4
+SCOT: dict[str, Any] = {
+    "kind": "scot",
+    "embed_dim": 8,
+    "depths": [1, 1],
+    "num_heads": [2, 2],
+    "skip_connections": [1, 0],
+    "window_size": 2,
+    "patch_size": 1,
+    "position_bias_dim": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of waves on 8 x 8 points, and a configuration with rollouts, noise and augmentation."""
+    path = tmp_path_factory.mktemp("shared")
+    small_runs.prepare(path, STEPS)
+    file = path / "train.yaml"
+    values = yaml.safe_load(file.read_text())
+    values["network"] = SCOT
+    values["data"][0]["sampling"] = {"kind": "rollouts", "steps": 2}
+    values["objective"] = {"noise": 0.1}
+    # AdamW would enlarge the rounding of gradients that are almost zero.
+    values["optimizer"] = {"lr": 1e-2, "eps": 1e-2}
+    # A schedule whose rates do not depend on the last step, so that the run can be given more steps.
+    values["schedule"] = {"kind": "constant"}
+    values["loop"] |= {"batch_size": 4, "micro_batch": 2, "validate_every": 2}
+    file.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Path:
+    return small_runs.finish(folder, "alone", 1)
+
+
+def assert_as_alone(run: Path, alone: Path) -> None:
+    mine, wanted = small_runs.losses(run), small_runs.losses(alone)
+    assert sorted(mine) == sorted(wanted) == list(range(1, STEPS + 1))
+    np.testing.assert_allclose([mine[s] for s in wanted], list(wanted.values()), rtol=1e-5)
+    for key, tensor in small_runs.weights(alone).items():
+        torch.testing.assert_close(small_runs.weights(run)[key], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_goes_on_with_samples_shared_and_back(folder: Path, alone: Path) -> None:
+    """Two pairs of processes, read for by processes of their own, take the steps between those of a single one."""
+    shared = ("engine.domain=2", "engine.zero_stage=2", "loop.loader.processes=true")
+    for steps, processes, more in ((1, 1, ()), (3, 4, shared), (STEPS, 1, ())):
+        run = small_runs.finish(folder, "elastic", processes, f"loop.steps={steps}", *more)
+    assert_as_alone(run, alone)
+    # Each sample is recorded by one of the processes that share it.
+    assert read_ledger(run / "ledger") == read_ledger(alone / "ledger")
+    assert {file.name for file in (run / "ledger").glob("*")} == {"rank-0.jsonl", "rank-2.jsonl"}
+
+
+def test_processes_that_cannot_share_a_sample_are_told(folder: Path) -> None:
+    config = PretrainStage.model_validate(
+        {**yaml.safe_load((folder / "train.yaml").read_text()), "output": str(folder / "refused")}
+    )
+    model, mixture = config.assemble()
+    with closing(mixture):
+        assert shared_units(model, mixture, 2) == {"waves": 1}
+        with pytest.raises(ConfigError, match="grid of waves, 8 x 8: 8 rows are 4 rows of tokens"):
+            shared_units(model, mixture, 5)
+        with pytest.raises(ConfigError, match="cannot share a sample of a Linear"):
+            shared_units(replace(model, network=nn.Linear(1, 1)), mixture, 2)
+    with pytest.raises(
+        ConfigError, match=r"engine\.domain: 2 processes are to share a sample, but there are 3"
+    ):
+        config.engine.model_copy(update={"domain": 2}).groups(3)
