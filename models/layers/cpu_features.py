@@ -1,6 +1,8 @@
-"""The processor's instruction sets, as far as PyTorch reports them: what is fast on one is slow on another."""
+"""The processor's instruction sets, as far as they are reported: what is fast on one is slow on another."""
 
+import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,9 +15,25 @@ def _capabilities() -> dict[str, Any]:
     return reported
 
 
-def is_amd_with_avx512() -> bool:
-    """Whether PyTorch reports an AMD processor with AVX-512."""
-    return "AMD" in _capabilities().get("cpu_name", "") and bool(_capabilities().get("avx512_f"))
+@cache
+def _family() -> int:
+    """The processor's family as Linux knows it; 0 where that is not said."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^cpu family\s*: (\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+ZEN_5 = 26
+"""The first family of AMD's whose units are 512 bits wide; Zen 4 (family 25) does AVX-512 in two halves."""
+
+
+def is_amd_with_wide_avx512() -> bool:
+    """Whether this is an AMD processor that computes 512 bits at a time, as far as PyTorch and Linux tell."""
+    reported = _capabilities()
+    return "AMD" in reported.get("cpu_name", "") and bool(reported.get("avx512_f")) and _family() >= ZEN_5
 
 
 def may_have_amx() -> bool:

@@ -81,6 +81,7 @@ def test_onednn_is_used_only_where_processor_and_operator_are_known(
     monkeypatch: pytest.MonkeyPatch, told: dict[str, object], has_operator: bool, expected: bool
 ) -> None:
     monkeypatch.setattr(cpu_features, "_capabilities", lambda: told)
+    monkeypatch.setattr(cpu_features, "_family", lambda: cpu_features.ZEN_5)
     operators = {"_linear_pointwise": None} if has_operator else {}
     monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(**operators))
     assert is_faster.__wrapped__() is expected
