@@ -12,7 +12,9 @@ from pelagos.pipeline.checking.gpu_target import GpuTarget
 from pelagos.pipeline.checking.rehearsal import RunCost
 from pelagos.pipeline.checking.step_work import can_checkpoint, checkpoints, step_work
 from pelagos.pipeline.runs.commands import command_of_class
+from pelagos.pipeline.training.shared_rows import shared_units
 from pelagos.pipeline.training.training_run import TrainingStage
+from pelagos.preprocessing.errors import ConfigError
 
 _VALUES = (ArithmeticError, NotImplementedError, RuntimeError, ValueError)
 """Errors of a network or loss that looks at values, where there are none."""
@@ -58,7 +60,24 @@ def gpu_plan(config: TrainingStage, run: AssembledRun, cost: RunCost, target: Gp
     trained = sum(one.numel() for one in network.parameters() if one.requires_grad)
     frozen = _bytes(*(one for one in network.parameters() if not one.requires_grad), *network.buffers())
     work = {switch: step_work(config, run.model, dataset, cost.calls, switch) for switch in switches}
-    return GpuPlan(config, target, trained, frozen, work, as_configured)
+    domains = tuple(_domains(config, run, target))
+    return GpuPlan(config, target, trained, frozen, work, as_configured, domains)
+
+
+def _domains(config: TrainingStage, run: AssembledRun, target: GpuTarget) -> Iterator[int]:
+    """Numbers of GPUs that could share a sample, beyond the one that is configured."""
+    for domain in (2, 4, 8):
+        groups = target.gpus // domain
+        # Blocks that exchange rows are not compiled.
+        if domain <= config.engine.domain or target.gpus % domain or config.engine.compile != "off":
+            continue
+        if config.loop.blocks % groups:
+            continue
+        try:
+            shared_units(run.model, run.mixture, domain)
+        except ConfigError:
+            continue  # by this network, or of this grid
+        yield domain
 
 
 def _bytes(*tensors: Tensor) -> int:

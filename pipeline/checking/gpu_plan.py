@@ -1,7 +1,7 @@
 """GPU plan: what a training run would take of so many GPUs, and the first setting that would fit."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pelagos.pipeline.checking.check_finding import CheckFinding, warning
 from pelagos.pipeline.checking.gpu_target import GpuTarget
@@ -41,6 +41,7 @@ class GpuPlan:
         frozen: bytes of weights that are not, and of buffers.
         work: what a micro-batch takes, by whether blocks are recomputed.
         checkpointing: whether they are as the run is configured.
+        domains: how many GPUs can share a sample, beside what is configured.
     """
 
     config: TrainingStage
@@ -49,12 +50,14 @@ class GpuPlan:
     frozen: int
     work: Mapping[bool, StepWork]
     checkpointing: bool
+    domains: tuple[int, ...] = ()
 
     @property
     def configured(self) -> Setting:
         """The run as it is configured."""
+        engine, loop = self.config.engine, self.config.loop
         return Setting(
-            self.config.engine.stage(self.target.gpus), self.checkpointing, self.config.loop.micro_batch
+            engine.stage(self.target.gpus), self.checkpointing, loop.micro_batch, sharing(engine)
         )
 
     @property
@@ -81,10 +84,11 @@ class GpuPlan:
 
     def activations(self, setting: Setting) -> tuple[float, float]:
         """What is kept between the passes, and what is needed beside it at the worst moment."""
-        work = self.work[setting.checkpointing].of(setting.micro_batch)
-        shared = sharing(self.config.engine)
-        # Each of the processes that share a sample holds its rows; what they exchange is little beside them.
-        return work.activations / shared, (work.peak - work.activations) / shared
+        work = self.work[setting.checkpointing]
+        found, constant = work.of(setting.micro_batch), work.constant
+        # Each of the GPUs that share a sample holds its rows; weights in bf16 and position biases are on each.
+        kept = constant + (found.activations - constant) / setting.domain
+        return kept, (found.peak - found.activations) / setting.domain
 
     def total(self, setting: Setting) -> float:
         """What a GPU holds at the worst moment of a step, of PyTorch's tensors [bytes]."""
@@ -97,15 +101,17 @@ class GpuPlan:
         return self.target.fits(states.kept, states.buffers + sum(self.activations(setting)))
 
     def first_fit(self) -> Setting | None:
-        """The first setting that fits: nothing recomputed, then large micro-batches, then low stages.
+        """The first setting that fits: samples on one GPU, nothing recomputed, large micro-batches, low stages.
 
-        Recomputing costs a third of every step; smaller micro-batches cost little, as long as they keep a GPU busy.
+        In this order: sharing a sample costs exchanges in every layer, recomputing up to a third of every step; smaller
+        micro-batches cost little, as long as they keep a GPU busy.
         """
         micro = self.config.loop.micro_batch
         # Divisors, so that a step has the samples that it had.
         sizes = [size for size in range(micro, 0, -1) if micro % size == 0]
         settings = (
-            Setting(stage, checkpointing, size)
+            Setting(stage, checkpointing, size, domain)
+            for domain in (sharing(self.config.engine), *self.domains)
             for checkpointing in sorted(self.work)
             for size in sizes
             for stage in self.stages
@@ -130,7 +136,19 @@ class GpuPlan:
             yield self._describe_activations(work, checkpointing=checkpointing)
         for stage in self.stages:
             yield self._describe_stage(stage)
+        if self.domains:
+            yield self._describe_domains()
         yield from self._describe_fit()
+
+    def _describe_domains(self) -> CheckFinding:
+        setting = self.configured
+        sizes = {domain: self.total(replace(setting, domain=domain)) for domain in self.domains}
+        listed = ", ".join(f"{domain} GPUs {gigabytes(size)} each" for domain, size in sizes.items())
+        return CheckFinding(
+            "domain",
+            f"samples shared by rows (engine.domain), at ZeRO {setting.stage}: {listed}",
+            {"domains": {str(domain): size for domain, size in sizes.items()}},
+        )
 
     def _describe_activations(self, work: StepWork, *, checkpointing: bool) -> CheckFinding:
         micro = self.config.loop.micro_batch
@@ -156,7 +174,8 @@ class GpuPlan:
         parts = {name: size for name, size in asdict(states).items() if size and name != "buffers"}
         listed = ", ".join(f"{name.replace('_', ' ')} {gigabytes(size)}" for name, size in parts.items())
         totals = {
-            key: self.total(Setting(stage, key, self.config.loop.micro_batch)) for key in sorted(self.work)
+            key: self.total(replace(self.configured, stage=stage, checkpointing=key))
+            for key in sorted(self.work)
         }
         in_all = " or ".join(
             f"{gigabytes(size)}{' with checkpointing' if key else ''}" for key, size in totals.items()
@@ -187,7 +206,7 @@ class GpuPlan:
         text = f"as configured it does not fit: {gigabytes(self.total(setting))} of tensors"
         if found is None:
             yield warning(
-                f"{text}, and no ZeRO stage, checkpointing or smaller micro-batch would make it fit"
+                f"{text}, and no ZeRO stage, checkpointing, smaller micro-batch or domain would make it fit"
             )
             return
         yield warning(f"{text}; the first setting that would: {found}")

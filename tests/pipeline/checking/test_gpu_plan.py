@@ -29,7 +29,7 @@ def plan(memory: float, compiled: str = "off") -> GpuPlan:
         }
     )
     target = GpuTarget(gpus=64, memory=memory, context=1, nccl=1, fragmentation=0)
-    return GpuPlan(config, target, WEIGHTS, 0, {False: linear(2e9), True: linear(0.5e9)}, False)
+    return GpuPlan(config, target, WEIGHTS, 0, {False: linear(2e9), True: linear(0.5e9)}, False, (2, 4))
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,7 @@ def plan(memory: float, compiled: str = "off") -> GpuPlan:
         (17, Setting(1, False, 4)),
         (6.9, Setting(3, False, 1)),
         (6.0, Setting(3, True, 2)),
+        (4.8, Setting(3, True, 1, domain=2)),
         (3, None),
     ],
 )
@@ -69,4 +70,13 @@ def test_a_run_that_does_not_fit_is_warned_of_with_what_would() -> None:
         "stage": 1,
         "checkpointing": False,
         "micro_batch": 4,
+        "domain": 1,
     }
+
+
+def test_gpus_that_share_a_sample_hold_less_of_it_but_no_less_of_the_weights() -> None:
+    found = plan(80)
+    alone, shared = (found.total(Setting(1, False, 4, domain)) for domain in (1, 4))
+    states = found.states(1)
+    assert states.kept < shared < alone
+    assert 4 * (shared - states.kept) == pytest.approx(alone - states.kept)
