@@ -1,6 +1,6 @@
 """GPU check: what a training run would take of GPUs that need not be there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 
@@ -58,10 +58,10 @@ def gpu_plan(config: TrainingStage, run: AssembledRun, cost: RunCost, target: Gp
     as_configured = checkpoints(network)
     switches = (False, True) if can_checkpoint(network) else (as_configured,)
     trained = sum(one.numel() for one in network.parameters() if one.requires_grad)
-    frozen = _bytes(*(one for one in network.parameters() if not one.requires_grad), *network.buffers())
+    frozen = _bytes(one for one in network.parameters() if not one.requires_grad)
     work = {switch: step_work(config, run.model, dataset, cost.calls, switch) for switch in switches}
     domains = tuple(_domains(config, run, target))
-    return GpuPlan(config, target, trained, frozen, work, as_configured, domains)
+    return GpuPlan(config, target, trained, frozen, _bytes(network.buffers()), work, as_configured, domains)
 
 
 def _domains(config: TrainingStage, run: AssembledRun, target: GpuTarget) -> Iterator[int]:
@@ -80,5 +80,5 @@ def _domains(config: TrainingStage, run: AssembledRun, target: GpuTarget) -> Ite
         yield domain
 
 
-def _bytes(*tensors: Tensor) -> int:
+def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)

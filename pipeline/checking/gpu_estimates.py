@@ -66,7 +66,7 @@ class GpuEstimates:
         loop = self.plan.config.loop
         # Weights, two moments and the average, which is written even where it is the weights; with the best weights.
         kept = 5 if loop.patience or loop.kept == "best" else 4
-        return 4.0 * kept * self.plan.trained + self.plan.frozen
+        return 4.0 * kept * self.plan.trained + self.plan.frozen + self.plan.buffers
 
     @property
     def checkpoint(self) -> float:

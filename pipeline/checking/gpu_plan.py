@@ -19,15 +19,21 @@ class Setting:
         stage: of ZeRO.
         checkpointing: whether blocks are recomputed.
         micro_batch: samples of a pass.
+        domain: GPUs that share a sample.
     """
 
     stage: int
     checkpointing: bool
     micro_batch: int
+    domain: int = 1
 
     def __str__(self) -> str:
         stored = "true" if self.checkpointing else "false"
-        return f"engine.zero_stage={self.stage} network.checkpointing={stored} loop.micro_batch={self.micro_batch}"
+        shared = f" engine.domain={self.domain}" if self.domain > 1 else ""
+        return (
+            f"engine.zero_stage={self.stage} network.checkpointing={stored}"
+            f" loop.micro_batch={self.micro_batch}{shared}"
+        )
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class GpuPlan:
         config: the run.
         target: its GPUs.
         trained: elements that are trained.
-        frozen: bytes of weights that are not, and of buffers.
+        frozen: bytes of weights that are not.
+        buffers: bytes of the network's buffers.
         work: what a micro-batch takes, by whether blocks are recomputed.
         checkpointing: whether they are as the run is configured.
         domains: how many GPUs can share a sample, beside what is configured.
@@ -48,6 +55,7 @@ class GpuPlan:
     target: GpuTarget
     trained: int
     frozen: int
+    buffers: int
     work: Mapping[bool, StepWork]
     checkpointing: bool
     domains: tuple[int, ...] = ()
@@ -56,9 +64,7 @@ class GpuPlan:
     def configured(self) -> Setting:
         """The run as it is configured."""
         engine, loop = self.config.engine, self.config.loop
-        return Setting(
-            engine.stage(self.target.gpus), self.checkpointing, loop.micro_batch, sharing(engine)
-        )
+        return Setting(engine.stage(self.target.gpus), self.checkpointing, loop.micro_batch, sharing(engine))
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -77,7 +83,7 @@ class GpuPlan:
             stage,
             self.target.gpus,
             self.trained,
-            frozen=self.frozen,
+            frozen=self.frozen + self.buffers,
             ema=self.config.loop.ema > 0,
             accumulation=self.accumulation,
         )
@@ -122,7 +128,8 @@ class GpuPlan:
     @property
     def _excludes_three(self) -> bool:
         """Whether the engine would refuse ZeRO 3."""
-        return self.config.engine.compile != "off" or self.config.engine.weights == "bfloat16"
+        engine = self.config.engine
+        return self.frozen > 0 or engine.compile != "off" or engine.weights == "bfloat16"
 
     def findings(self) -> Iterator[CheckFinding]:
         """What is worth knowing of it."""

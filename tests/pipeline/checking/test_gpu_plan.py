@@ -29,7 +29,7 @@ def plan(memory: float, compiled: str = "off") -> GpuPlan:
         }
     )
     target = GpuTarget(gpus=64, memory=memory, context=1, nccl=1, fragmentation=0)
-    return GpuPlan(config, target, WEIGHTS, 0, {False: linear(2e9), True: linear(0.5e9)}, False, (2, 4))
+    return GpuPlan(config, target, WEIGHTS, 0, 0, {False: linear(2e9), True: linear(0.5e9)}, False, (2, 4))
 
 
 @pytest.mark.parametrize(
