@@ -199,7 +199,7 @@ class Dataset:
         self._check_inputs(forcing)
         self.input_normalizer = normalizer.select(keys(self.layout.inputs))
         self.output_normalizer = normalizer.select(keys(self.layout.outputs))
-        self.rows: range | None = None
+        self.rows: range | None = None  # see `share`
         self._num_forcing = len(forcing)
         self.shapes = self._make_shapes(store.grid.shape)
         self._scratch = local()
@@ -250,8 +250,15 @@ class Dataset:
 
     def share(self, rows: range) -> None:
         """Have batches of these rows alone, whose samples several processes share; layouts are of the whole grid."""
-        self.rows = rows
-        self.shapes = self._make_shapes((len(rows), self.layout.grid.shape[1]))
+        # Loaded where it is asked for.
+        from pelagos.preprocessing.samples.row_reader import RowReader
+
+        height, width = self.layout.grid.shape
+        self.rows, self.shapes = rows, self._make_shapes((len(rows), width))
+        state, static = (
+            RowReader(reader, rows, height) for reader in (self._reader.state, self._reader.static)
+        )
+        self._row_reader = replace(self._reader, state=state, static=static)
 
     def _make_shapes(self, grid: tuple[int, int]) -> SampleShapes:
         frame = (len(self.layout.outputs), *grid)
@@ -345,6 +352,9 @@ class Dataset:
         if self.rows is None:
             self._reader.read(frames, buffers, scaled=scaled, warm=warm)
             return
+        if frames.transformation is None:
+            self._row_reader.read(frames, buffers, scaled=scaled, warm=warm)
+            return
         # Whole: symmetries move rows, too.
         whole = self._whole_buffers(len(buffers.inputs))
         self._reader.read(frames, whole, scaled=scaled, warm=warm)
@@ -367,7 +377,7 @@ class Dataset:
         Raises:
             DamagedFileError: a shard is missing or torn.
         """
-        self._reader.state.announce(frames.positions())
+        (self._reader if self.rows is None else self._row_reader).state.announce(frames.positions())
 
     def wrap(self, frames: SampleFrames, buffers: BatchBuffers) -> Batch:
         """The batch of samples that have been read into the buffers and scaled."""

@@ -72,6 +72,26 @@ class FrameReader(ABC):
         for number, frame in enumerate(out):
             self.read_frame((*position[:-1], position[-1] + number), [frame])
 
+    def read_rows(
+        self, position: Position, rows: range, height: int, buffers: Sequence[NDArray[Any]]
+    ) -> None:
+        """Fill (C, row, x) buffers, one after the other, with some rows of a frame's channels, of its first on.
+
+        Args:
+            position: of the frame.
+            rows: those that are read.
+            height: how many a channel has.
+            buffers: to fill.
+
+        Raises:
+            DamagedFileError: the frame cannot be read.
+        """
+        # Readers that can leave out the other rows do so in their own `read_rows`.
+        whole = [np.empty((len(part), height, part.shape[-1]), part.dtype) for part in buffers]
+        self.read_frame(position, whole)
+        for part, channels in zip(buffers, whole, strict=True):
+            part[:] = channels[:, rows.start : rows.stop]
+
     def prepare(self, positions: Iterable[Position], *, warm: bool = False) -> "FrameReader":
         """The reader to read these frames with next, once it has fetched or mapped what pays to have at hand.
 

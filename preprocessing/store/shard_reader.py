@@ -93,6 +93,37 @@ class ShardReader(FrameReader):
         else:
             self._fill(shard, cell, offset, buffers)
 
+    def read_rows(self, position: Position, rows: range, height: int, buffers: Sequence[Buffer]) -> None:
+        """See FrameReader; of chunks without these rows nothing is read."""
+        cell, number = self._locate(position)
+        shard = self._shards.get(cell) or self._open(cell)
+        shard.used = True
+        row = 4 * self.layout.frame[-1]
+        channels = as_bytes([channel for part in buffers for channel in part])
+        parts = [((n * height + rows.start) * row, channel) for n, channel in enumerate(channels)]
+        for (start, stop), (offset, length) in zip(
+            self.layout.chunk_ranges, self._entries(shard, number), strict=True
+        ):
+            # Of each channel that reaches into the chunk, what the chunk has of the rows.
+            near = parts[start // (height * row) : (stop - 1) // (height * row) + 1]
+            found = [
+                (max(first, start), part[max(start - first, 0) : max(stop - first, 0)])
+                for first, part in near
+            ]
+            wanted = [(first - start, part) for first, part in found if len(part)]
+            if not wanted:
+                continue
+            if offset == MISSING:
+                raise DamagedFileError(f"{self._file(cell)}: a chunk was never written")
+            if self.layout.codec == "none":
+                for first, part in wanted:
+                    self._fill(shard, cell, offset + first, [part])
+            else:
+                chunk = self._scratch_bytes("rows", self._chunk_bytes)
+                self._decode(shard, cell, offset, length, [chunk])
+                for first, part in wanted:
+                    part[:] = chunk[first : first + len(part)]
+
     def prepare(self, positions: Iterable[Position], *, warm: bool = False) -> "ShardReader":
         """The mapped reader for files that are warm."""
         return self.mapped if warm and not self._maps else self

@@ -43,6 +43,35 @@ def test_a_frame_is_spread_over_several_buffers(
     assert np.array_equal(second, values[3, 5, 1:3])
 
 
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("rows", [range(2), range(1, 5), range(3, 6)])
+def test_rows_are_read_without_the_others(
+    tmp_path: Path,
+    values: Float32s,
+    codec: str,
+    chunk: tuple[int, int],
+    rows: range,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_array(tmp_path / "a", codec, chunk=chunk)
+    reader = ShardReader(tmp_path / "a", write_array(tmp_path / "a", values))
+    reader.read_frame((3, 5), [np.empty((1, 6, 8), np.float32)])  # opens the shard
+    read: list[int] = []
+    preadv = os.preadv
+
+    def counted(*arguments: Any) -> int:
+        read.append(preadv(*arguments))
+        return read[-1]
+
+    monkeypatch.setattr(os, "preadv", counted)
+    first, second = (np.empty((num, len(rows), 8), np.float32) for num in (1, 2))
+    reader.read_rows((3, 5), rows, 6, [first, second])
+    assert np.array_equal(np.concatenate([first, second]), values[3, 5, :3, rows.start : rows.stop])
+    if codec == "none":
+        assert sum(read) == first.nbytes + second.nbytes
+
+
 @pytest.mark.parametrize("chunk", [(4, 6), (2, 6), (1, 3)])
 def test_frames_their_first_channels_and_trajectories_are_one_system_call(
     tmp_path: Path, values: Float32s, chunk: tuple[int, int], monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,57 @@
+"""Of samples that several processes share, each reads its own rows, and gets what one process would have there."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from analytic_source import configuration
+
+from pelagos.preprocessing.build.build_store import build
+from pelagos.preprocessing.loading.loader import Loader
+from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
+from pelagos.preprocessing.samples.mixture import Sweep
+
+SOURCE = {
+    "names": ["heating", "density", "velocity_x", "velocity_y"],
+    "static": "varying",
+    "sea": 3,
+    "size": 8,
+}
+AUGMENT = {"reflect": True, "kinds": {"depth": "scalar", "heating": "scalar"}}
+PARTS = ("inputs", "targets", "mask", "forcings", "lead_time", "scalars", "index")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(str(build(configuration(tmp_path_factory.mktemp("rows"), SOURCE, missing="keep"))))
+
+
+def opened(store: Path, rows: range | None, **values: Any) -> Dataset:
+    dataset = DatasetConfig.model_validate({"path": store, **values}).open()
+    if rows is not None:
+        dataset.share(rows)
+    return dataset
+
+
+@pytest.mark.parametrize("kind", ["pairs", "windows", "rollouts"])
+@pytest.mark.parametrize("more", [{}, {"pool": 2}, {"augment": AUGMENT}], ids=str)
+def test_batches_are_rows_of_whole_ones(store: Path, kind: str, more: dict[str, Any]) -> None:
+    sampling = {"kind": kind} if kind == "pairs" else {"kind": kind, "steps": 2}
+    whole = opened(store, None, sampling=sampling, **more)
+    numbers, key = np.arange(min(4, whole.num_samples)), (0, 4, 1)
+    expected = whole.batch(numbers, key=key)
+    for rows in (range(3), range(3, 8)):
+        found = opened(store, rows, sampling=sampling, **more).batch(numbers, key=key)
+        for part in PARTS:
+            mine, theirs = getattr(found, part), getattr(expected, part)
+            if part in ("inputs", "targets", "mask", "forcings"):
+                theirs = theirs[..., rows.start : rows.stop, :]
+            assert torch.equal(mine, theirs), part
+
+
+def test_a_loader_has_batches_of_rows(store: Path) -> None:
+    whole, mine = opened(store, None), opened(store, range(2, 7))
+    for expected, found in zip(Loader(Sweep([whole], 2)), Loader(Sweep([mine], 2)), strict=True):
+        assert torch.equal(found.to("cpu").inputs, expected.to("cpu").inputs[..., 2:7, :])
