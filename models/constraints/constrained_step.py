@@ -19,16 +19,33 @@ from pelagos.models.constraints.dry_mass import DryMass
 from pelagos.models.constraints.energy_budget import EnergyBudget
 from pelagos.models.constraints.non_negative import NonNegative
 from pelagos.models.constraints.physical_fields import PhysicalFields
+from pelagos.models.constraints.shallow_water_energy import ShallowWaterEnergy
 from pelagos.models.constraints.water_budget import WaterBudget
 from pelagos.models.layers.device_constants import constant
 from pelagos.preprocessing.errors import ConfigError
 
 Constraint = Annotated[
-    BandLimited | NonNegative | ConservedMean | DryMass | WaterBudget | EnergyBudget | DrivenSides,
+    BandLimited
+    | NonNegative
+    | ConservedMean
+    | DryMass
+    | WaterBudget
+    | EnergyBudget
+    | ShallowWaterEnergy
+    | DrivenSides,
     Field(discriminator="kind"),
 ]
 """What forecasts obey."""
-ORDER = (BandLimited, NonNegative, ConservedMean, DryMass, WaterBudget, EnergyBudget, DrivenSides)
+ORDER = (
+    BandLimited,
+    NonNegative,
+    ConservedMean,
+    DryMass,
+    WaterBudget,
+    EnergyBudget,
+    ShallowWaterEnergy,
+    DrivenSides,
+)
 """Each leaves alone what those before it have settled."""
 
 
