@@ -254,7 +254,7 @@ def compiled(device: torch.device) -> Iterator[Row]:
         check_compiler(device.type)
     except ConfigError as error:
         raise SkippedError(str(error)) from error
-    needs_gpu(device, "compiling for a CPU takes minutes; docs/benchmarks.md has its figures")
+    needs_gpu(device, "compiling for a CPU takes minutes, and says nothing of GPUs")
     yield "network", "eager [ms]", "blocks compiled [ms]", "eager / compiled", "time to compile [s]"
     # The others have the same kinds of blocks, and more of them to compile.
     subject = LARGE[0]
