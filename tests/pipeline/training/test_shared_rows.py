@@ -63,8 +63,8 @@ def assert_as_alone(run: Path, alone: Path) -> None:
 
 
 def test_a_run_goes_on_with_samples_shared_and_back(folder: Path, alone: Path) -> None:
-    """Two pairs of processes, read for by processes of their own, take the steps between those of a single one."""
-    shared = ("engine.domain=2", "engine.zero_stage=2", "loop.loader.processes=true")
+    """Two pairs of processes take the steps between those of a single one."""
+    shared = ("engine.domain=2", "engine.zero_stage=2")
     for steps, processes, more in ((1, 1, ()), (3, 4, shared), (STEPS, 1, ())):
         run = small_runs.finish(folder, "elastic", processes, f"loop.steps={steps}", *more)
     assert_as_alone(run, alone)

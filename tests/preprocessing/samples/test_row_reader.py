@@ -51,7 +51,8 @@ def test_batches_are_rows_of_whole_ones(store: Path, kind: str, more: dict[str, 
             assert torch.equal(mine, theirs), part
 
 
-def test_a_loader_has_batches_of_rows(store: Path) -> None:
-    whole, mine = opened(store, None), opened(store, range(2, 7))
-    for expected, found in zip(Loader(Sweep([whole], 2)), Loader(Sweep([mine], 2)), strict=True):
+@pytest.mark.parametrize("processes", [False, True])
+def test_a_loader_has_batches_of_rows(store: Path, processes: bool) -> None:
+    whole, mine = (Sweep([opened(store, rows)], 2) for rows in (None, range(2, 7)))
+    for expected, found in zip(Loader(whole), Loader(mine, threads=1, processes=processes), strict=True):
         assert torch.equal(found.to("cpu").inputs, expected.to("cpu").inputs[..., 2:7, :])
