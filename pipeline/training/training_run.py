@@ -127,6 +127,10 @@ class TrainingStage(Config):
             raise ValueError(
                 "loop.loader.processes is for stores: simulated trajectories are read in threads"
             )
+        if online and self.engine.domain > 1:
+            raise ValueError(
+                "engine.domain is for stores: each process simulates whole trajectories for itself"
+            )
         if small := [data.reservoir for data in online if data.reservoir < self.loop.blocks]:
             raise ValueError(
                 f"data: a reservoir of {small[0]} trajectories for the {self.loop.blocks} micro-batches of a step; at"

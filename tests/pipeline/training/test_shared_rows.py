@@ -10,6 +10,7 @@ import pytest
 import small_runs
 import torch
 import yaml
+from pydantic import ValidationError
 from torch import nn
 
 from pelagos.pipeline.stages.pretrain import PretrainStage
@@ -88,3 +89,17 @@ def test_processes_that_cannot_share_a_sample_are_told(folder: Path) -> None:
         ConfigError, match=r"engine\.domain: 2 processes are to share a sample, but there are 3"
     ):
         config.engine.model_copy(update={"domain": 2}).groups(3)
+
+
+def test_simulations_and_compiled_networks_are_not_shared(folder: Path) -> None:
+    values = yaml.safe_load((folder / "train.yaml").read_text()) | {"output": str(folder / "refused")}
+    simulated = {
+        "kind": "online",
+        "simulation": {"equation": {"kind": "wave"}, "shape": [8, 8], "num_frames": 4, "interval": 0.02},
+    }
+    for changes, message in (
+        ({"engine": {"domain": 2}, "data": [simulated]}, "engine.domain is for stores"),
+        ({"engine": {"domain": 2, "compile": "blocks"}}, "which exchanges rows"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            PretrainStage.model_validate({**values, **changes})
