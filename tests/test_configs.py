@@ -26,6 +26,8 @@ def test_a_shipped_configuration_loads_as_what_its_folder_says(file: Path) -> No
 
 
 def test_what_a_shipped_configuration_reads_is_what_another_writes() -> None:
+    from pelagos.pipeline.stages.demo import DemoStage, demo_steps
+
     stages = [(file, configuration.read_yaml(file)) for file in FILES if file.stem != "demo"]
     written = {
         f"{values['output']}/model" for _, values in stages if values["command"] in ("pretrain", "finetune")
@@ -36,6 +38,8 @@ def test_what_a_shipped_configuration_reads_is_what_another_writes() -> None:
         for _, values in stages
         if values["command"] == "build"
     }
+    demo = demo_steps(configuration.load("demo", [], DemoStage))
+    written |= {f"{step.config.output}/model" for step in demo if step.command in ("pretrain", "finetune")}
     # Archives come from elsewhere; of what Pelagos makes itself nothing may be missing.
     read = {
         (file.name, value)

@@ -81,6 +81,7 @@ def test_a_finer_grid_of_the_solver_gives_the_same_labels_where_waves_are_resolv
     [
         ("burgers", {"components": 1}, "has velocity_y, which the burgers equation does not propagate"),
         ("wave", {}, "lacks displacement"),
+        ("navier_stokes", {}, "static fields force_x, force_y, which the navier_stokes equation"),
         ("kolmogorov", {"length": 2.0}, "equation.length=1"),
         ("kolmogorov", {"data": {"history": [1]}}, "data.history"),
         ("kolmogorov", {"data": {"sampling": {"kind": "pairs", "identity": True}}}, "data.sampling.identity"),
