@@ -307,6 +307,14 @@ def test_states_that_the_equation_labels_are_made_again_after_an_interruption(
     assert not all(torch.equal(weight, without[name]) for name, weight in whole.items())
 
 
+@pytest.mark.parametrize("engine", [{"zero_stage": 3}, {"domain": 2}])
+def test_states_are_not_made_where_a_process_has_part_of_the_network_or_sample(
+    waves: Path, source: Path, engine: dict[str, int]
+) -> None:
+    with pytest.raises(ValidationError, match=f"equation_labels: .*{next(iter(engine))}"):
+        stage(waves, source, equation_labels={"equation": {"kind": "wave"}}, engine=engine)
+
+
 def test_states_are_not_labelled_by_the_equation_of_other_data(waves: Path, source: Path) -> None:
     config = stage(waves, source, equation_labels={"equation": {"kind": "kolmogorov"}})
     with pytest.raises(DataError, match=r"equation_labels: .* lacks velocity_x, velocity_y"):
