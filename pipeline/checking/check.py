@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pelagos.pipeline.checking.assembled_run import AssembledRun
-from pelagos.pipeline.checking.check_finding import CheckFinding
+from pelagos.pipeline.checking.check_finding import CheckFinding, bytes_text
 from pelagos.pipeline.checking.gpu_check import gpu_findings
 from pelagos.pipeline.checking.gpu_target import GpuTarget
 from pelagos.pipeline.checking.rehearsal import Rehearsal, RunCost, rehearse
@@ -248,7 +248,7 @@ def _describe_simulation(dataset: OnlineDataset, rate: float, steps: int, proces
         "simulation",
         f"a new trajectory for every {dataset.uses} samples of {dataset.layout.dataset},"
         f" {rate * steps:.0f} in the run beside the {online.reservoir} of the reservoir; a process"
-        f" holds {held}, with those ahead and held out, in {_bytes_text(size)}",
+        f" holds {held}, with those ahead and held out, in {bytes_text(size)}",
         {"dataset": dataset.layout.dataset, "trajectories": rate * steps, "bytes": int(size)},
     )
 
@@ -268,14 +268,14 @@ def _describe_rehearsal(config: TrainingStage, processes: int, found: Rehearsal)
             " nor what ZeRO saves in the memory",
         )
     yield CheckFinding(
-        "peak memory", f"{_bytes_text(found.memory)} of a process on the host", {"bytes": found.memory}
+        "peak memory", f"{bytes_text(found.memory)} of a process on the host", {"bytes": found.memory}
     )
     if found.reserved:
         total = torch.cuda.get_device_properties(distributed.device()).total_memory
         yield CheckFinding(
             "peak GPU memory",
-            f"{_bytes_text(found.allocated)} of tensors, {_bytes_text(found.reserved)} reserved, of"
-            f" {_bytes_text(total)}",
+            f"{bytes_text(found.allocated)} of tensors, {bytes_text(found.reserved)} reserved, of"
+            f" {bytes_text(total)}",
             {"bytes": found.allocated, "reserved_bytes": found.reserved, "total_bytes": total},
         )
     yield CheckFinding(
@@ -292,7 +292,7 @@ def _describe_rehearsal(config: TrainingStage, processes: int, found: Rehearsal)
     )
     yield CheckFinding(
         "checkpoint",
-        f"{_bytes_text(found.checkpoint)}, of which the run keeps {config.loop.keep}",
+        f"{bytes_text(found.checkpoint)}, of which the run keeps {config.loop.keep}",
         {"bytes": found.checkpoint},
     )
 
@@ -324,11 +324,3 @@ def _describe_production(
 def _duration_text(seconds: float) -> str:
     # Rounded up: an estimate of 0 s would look like an error.
     return str(timedelta(seconds=int(np.ceil(seconds))))
-
-
-def _bytes_text(num_bytes: float) -> str:
-    for unit in ("kB", "MB"):
-        num_bytes /= 1000
-        if num_bytes < 1000:
-            return f"{num_bytes:.3g} {unit}"
-    return f"{num_bytes / 1000:.4g} GB"

@@ -27,3 +27,16 @@ class CheckFinding:
 def warning(text: str) -> CheckFinding:
     """A finding that will not stop a run, and perhaps spoil it."""
     return CheckFinding("WARNING", text)
+
+
+def bytes_text(number: float) -> str:
+    """A size in words.
+
+    >>> bytes_text(12.57e9), bytes_text(0.2357e9), bytes_text(3.3e3)
+    ('12.57 GB', '236 MB', '3.3 kB')
+    """
+    for unit in ("kB", "MB"):
+        number /= 1000
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+    return f"{number / 1000:.4g} GB"

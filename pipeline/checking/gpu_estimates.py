@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil, prod
 
-from pelagos.pipeline.checking.check_finding import CheckFinding, warning
-from pelagos.pipeline.checking.gpu_plan import GpuPlan, gigabytes, sharing
+from pelagos.pipeline.checking.check_finding import CheckFinding, bytes_text, warning
+from pelagos.pipeline.checking.gpu_plan import GpuPlan, sharing
 from pelagos.pipeline.checking.gpu_target import peak_of, signal_lead
 from pelagos.pipeline.checking.rehearsal import RunCost
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
@@ -111,7 +111,7 @@ class GpuEstimates:
         needed = self.step + writes * self.checkpoint
         yield CheckFinding(
             "checkpoint estimate",
-            f"{gigabytes(self.checkpoint_bytes)}, {self.checkpoint:.3g} s; a stop takes up to {needed:.3g} s of the"
+            f"{bytes_text(self.checkpoint_bytes)}, {self.checkpoint:.3g} s; a stop takes up to {needed:.3g} s of the"
             f" {lead} s that --signal gives (a step, and {writes} checkpoint(s); a validation under way not counted)",
             {
                 "bytes": self.checkpoint_bytes,

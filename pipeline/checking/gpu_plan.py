@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 
-from pelagos.pipeline.checking.check_finding import CheckFinding, warning
+from pelagos.pipeline.checking.check_finding import CheckFinding, bytes_text, warning
 from pelagos.pipeline.checking.gpu_target import GpuTarget
 from pelagos.pipeline.checking.model_states import ModelStates, model_states
 from pelagos.pipeline.checking.step_work import StepWork
@@ -150,7 +150,7 @@ class GpuPlan:
     def _describe_domains(self) -> CheckFinding:
         setting = self.configured
         sizes = {domain: self.total(replace(setting, domain=domain)) for domain in self.domains}
-        listed = ", ".join(f"{domain} GPUs {gigabytes(size)} each" for domain, size in sizes.items())
+        listed = ", ".join(f"{domain} GPUs {bytes_text(size)} each" for domain, size in sizes.items())
         return CheckFinding(
             "domain",
             f"samples shared by rows (engine.domain), at ZeRO {setting.stage}: {listed}",
@@ -160,12 +160,14 @@ class GpuPlan:
     def _describe_activations(self, work: StepWork, *, checkpointing: bool) -> CheckFinding:
         micro = self.config.loop.micro_batch
         found = work.of(micro)
-        each = work.of(1).activations - work.constant
+        # Below zero by a little where a batch of one is laid out more tightly than others.
+        constant = max(0.0, work.constant)
+        each = (found.activations - constant) / micro
         how = "with checkpointing" if checkpointing else "all stored"
         return CheckFinding(
             "activations",
-            f"{how}: {gigabytes(found.activations)} of a micro-batch of {micro} ({gigabytes(each)} a sample and"
-            f" {gigabytes(work.constant)} in any case), {gigabytes(found.peak)} at the worst moment of the pass back",
+            f"{how}: {bytes_text(found.activations)} of a micro-batch of {micro} ({bytes_text(each)} a sample and"
+            f" {bytes_text(constant)} in any case), {bytes_text(found.peak)} at the worst moment of the pass back",
             {
                 "checkpointing": checkpointing,
                 "micro_batch": micro,
@@ -179,18 +181,18 @@ class GpuPlan:
     def _describe_stage(self, stage: int) -> CheckFinding:
         states = self.states(stage)
         parts = {name: size for name, size in asdict(states).items() if size and name != "buffers"}
-        listed = ", ".join(f"{name.replace('_', ' ')} {gigabytes(size)}" for name, size in parts.items())
+        listed = ", ".join(f"{name.replace('_', ' ')} {bytes_text(size)}" for name, size in parts.items())
         totals = {
             key: self.total(replace(self.configured, stage=stage, checkpointing=key))
             for key in sorted(self.work)
         }
         in_all = " or ".join(
-            f"{gigabytes(size)}{' with checkpointing' if key else ''}" for key, size in totals.items()
+            f"{bytes_text(size)}{' with checkpointing' if key else ''}" for key, size in totals.items()
         )
-        beside = f"; buffers {gigabytes(states.buffers)}" if states.buffers else ""
+        beside = f"; buffers {bytes_text(states.buffers)}" if states.buffers else ""
         return CheckFinding(
             "GPU memory",
-            f"ZeRO {stage}: {gigabytes(states.kept)} of model states ({listed}){beside};"
+            f"ZeRO {stage}: {bytes_text(states.kept)} of model states ({listed}){beside};"
             f" with activations {in_all}",
             {
                 "zero_stage": stage,
@@ -206,11 +208,11 @@ class GpuPlan:
         if self.fits(setting):
             yield CheckFinding(
                 "setting",
-                f"as configured it fits: {gigabytes(self.total(setting))} of tensors",
+                f"as configured it fits: {bytes_text(self.total(setting))} of tensors",
                 {"fits": True},
             )
             return
-        text = f"as configured it does not fit: {gigabytes(self.total(setting))} of tensors"
+        text = f"as configured it does not fit: {bytes_text(self.total(setting))} of tensors"
         if found is None:
             yield warning(
                 f"{text}, and no ZeRO stage, checkpointing, smaller micro-batch or domain would make it fit"
@@ -223,12 +225,3 @@ class GpuPlan:
 def sharing(engine: EngineConfig) -> int:
     """The number of processes that share a sample."""
     return engine.domain
-
-
-def gigabytes(size: float) -> str:
-    """A size in words.
-
-    >>> gigabytes(12.57e9), gigabytes(0.2357e9), gigabytes(3.3e3)
-    ('12.6 GB', '0.236 GB', '3.3e-06 GB')
-    """
-    return f"{size / 1e9:.3g} GB"
