@@ -22,9 +22,12 @@ def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     """The context in which autocast does not lower the precision on the tensor's device."""
     device = tensor.device.type
     # Entering autocast's context takes as long as a small operation.
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-        return nullcontext()
-    return torch.autocast(device, enabled=False)
+    return torch.autocast(device, enabled=False) if _lowers(device) else nullcontext()
+
+
+def _lowers(device: str) -> bool:
+    """Whether autocast is on for a type of device; a meta device has none."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def full_precision_on_cpu(x: Tensor) -> AbstractContextManager[object]:
@@ -35,7 +38,7 @@ def full_precision_on_cpu(x: Tensor) -> AbstractContextManager[object]:
 def lowered(x: Tensor) -> Tensor:
     """The tensor in the type that autocast would convert it to at each use, converted once; on the CPU as it is."""
     device = x.device.type
-    if device == "cpu" or not torch.is_autocast_enabled(device):
+    if device == "cpu" or not _lowers(device):
         return x
     return x.to(torch.get_autocast_dtype(device))
 
