@@ -118,7 +118,8 @@ def shared_conditions(modules: Sequence[nn.Module], conditions_BK: Tensor) -> Co
 
     Where weights are sharded (ZeRO 3), a module has its own only while it computes, and gets the conditions themselves.
     """
-    if conditions_BK.device.type == "cpu" or torch.compiler.is_compiling():
+    # On the meta device operations are counted as on the CPU.
+    if conditions_BK.device.type in ("cpu", "meta") or torch.compiler.is_compiling():
         return conditions_BK
     whole = all(part.numel() for module in modules for norm in _norms(module) for part in norm.parameters())
     return project_for_modules(modules, conditions_BK) if whole else conditions_BK

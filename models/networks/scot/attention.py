@@ -146,7 +146,7 @@ class OffsetNetwork(nn.Sequential):
         first, last = self[0], self[2]
         assert isinstance(first, nn.Linear)
         assert isinstance(last, nn.Linear)
-        if torch.compiler.is_compiling() or offsets_O2.device.type != "cpu":
+        if torch.compiler.is_compiling() or offsets_O2.device.type not in ("cpu", "meta"):
             hidden_HO = torch.addmm(first.bias[:, None], first.weight, offsets_O2.t())
             return 16 * torch.sigmoid(last.weight @ hidden_HO.relu_())
         # Twice as fast on the CPU with offsets as columns and the first layer's bias as a column of its weight.
