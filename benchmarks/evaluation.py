@@ -5,7 +5,6 @@ Scores of all packages are compared before anything is timed. Ratios are of the 
 
 import argparse
 import json
-import resource
 import shutil
 import sys
 import tempfile
@@ -23,7 +22,7 @@ import xskillscore
 from the_well.benchmark import metrics as well
 
 from benchmarks import io_data
-from benchmarks.harness import Call, heading, in_fresh_process, interleave, line, load
+from benchmarks.harness import Call, heading, in_fresh_process, interleave, line, load, resident_kibibytes
 from pelagos.evaluation import scores
 from pelagos.evaluation.forecast_schema import grid_of
 from pelagos.evaluation.streaming.frame_spectra import FrameSpectra
@@ -211,7 +210,8 @@ def share(rounds: int, keep: bool) -> tuple[str, str]:
 def peak_of(steps: int) -> float:
     """The peak memory of this process after an evaluation of so many steps [MiB]."""
     evaluate.run(evaluation(f"memory-{steps}", steps, 16, "small"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss, which a child inherits from the process that started it.
+    return resident_kibibytes("VmHWM") / 1024
 
 
 def costs(rounds: int) -> Iterator[tuple[object, ...]]:

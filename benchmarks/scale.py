@@ -6,7 +6,6 @@ as they are asked for. The build that goes on is a real one of small shards. Eac
 
 import argparse
 import contextlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from benchmarks.harness import heading, line
+from benchmarks.harness import heading, line, resident_kibibytes
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.build.part_totals import PartTotals
@@ -134,7 +133,7 @@ def main() -> None:
         if arguments.only:
             before = time.monotonic()
             CASES[arguments.only](arguments.shards, Path(folder))
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+            peak = resident_kibibytes("VmHWM") * 1024 / 1e9
             print(time.monotonic() - before, peak)
             return
         print(heading(["what", "measured", "bar"]))
