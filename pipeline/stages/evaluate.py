@@ -52,7 +52,7 @@ from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.pipeline.training.memory import give_back_freed
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.files.durable import LockedError, sole_writer, write_json
+from pelagos.preprocessing.files.durable import LockedError, remove_partials, sole_writer, write_json
 from pelagos.preprocessing.files.location import Folder, Location
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import Variable
@@ -354,6 +354,8 @@ def conclude(work: EvaluationRun) -> Evaluation:
     write_json(work.config.output / "scores.json", json_values(evaluation.scores))
     draw_report.draw(work.config.output)
     work.archive.clear()
+    # Of a process that was killed while it wrote the scores or the report.
+    remove_partials(work.config.output)
     if work.config.log:
         _log(work, evaluation)
     _print_scores(evaluation)

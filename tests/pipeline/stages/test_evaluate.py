@@ -167,6 +167,8 @@ def test_an_evaluation_goes_on_after_the_last_finished_batch(
         write(self, batch, windows)
 
     monkeypatch.setattr(BatchArchive, "write", noting)
+    # As if it had been killed again while it wrote the numbers.
+    (tmp_path / "whole" / ".numbers.csv.0d7ea5f5.partial").write_text("method,region")
     evaluate(values)
     assert len(written) == len(set(written)) > 2
     assert contents(tmp_path / "whole") == expected
