@@ -21,18 +21,15 @@ Fields = NDArray[Any]
 
 def read_truth(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) -> xr.Dataset:
     """(trajectory, start, lead_time, y, x) what the forecasts of a plan should have been."""
-    offsets = [0] if is_steady(store) else [plan.stride * step for step in range(1, plan.steps + 1)]
+    values = _read_frames(store, plan, variables, _true_offsets(store, plan))
     # All members have the same truth.
-    return as_forecast(
-        store, replace(plan, members=()), variables, _read_frames(store, plan, variables, offsets)
-    )
+    return as_forecast(store, replace(plan, members=()), variables, values)
 
 
 def truth_view(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) -> xr.Dataset:
     """(lead_time, y, x) what the first forecast of a plan should have been; nothing is read until it is used."""
     template = empty_forecast(store, plan, variables).isel(trajectory=0, start=0)
-    offsets = [0] if is_steady(store) else [plan.stride * step for step in range(1, plan.steps + 1)]
-    times = [plan.starts[0] + offset for offset in offsets]
+    times = [plan.starts[0] + offset for offset in _true_offsets(store, plan)]
     stored = xarray_view(store).isel(trajectory=plan.trajectories[0], time=times)
     for one in variables:
         field = stored[one.name] if one.level is None else stored[one.name].sel(level=one.level)
@@ -40,6 +37,11 @@ def truth_view(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) 
         values.attrs = template[one.key].attrs
         template[one.key] = values
     return template
+
+
+def _true_offsets(store: Store, plan: ForecastPlan) -> list[int]:
+    """How many frames after its start the truth of each step of a forecast lies."""
+    return [0] if is_steady(store) else [plan.stride * step for step in range(1, plan.steps + 1)]
 
 
 def read_initial(store: Store, plan: ForecastPlan, variables: Sequence[Variable]) -> xr.Dataset:

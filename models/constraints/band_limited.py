@@ -19,6 +19,7 @@ from torch import Tensor
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constraint import Correction, PointWeights
 from pelagos.models.constraints.physical_fields import PhysicalFields, levels_of
+from pelagos.models.layers.spherical_transform import gaussian_grid
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.physics.spherical_modes import cached_modes
@@ -85,8 +86,8 @@ def _check_grid(dataset: ConstrainedDataset) -> None:
     """Refuse grids on which harmonics are not exact; see `BandLimited.build`."""
     dataset.check_global("band_limited")
     grid = dataset.layout.grid
-    gaussian = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(len(grid.y))[0]))
-    if np.abs(np.sort(grid.y) - gaussian).max() > _SLACK:
+    gaussian, _ = gaussian_grid(len(grid.y))
+    if np.abs(np.sort(grid.y) - np.sort(gaussian)).max() > _SLACK:
         raise ConfigError(
             f"constraints: band_limited: the latitudes of {dataset.layout.dataset} are not Gaussian, so that harmonics"
             " of its fields are not exact: regrid to Gaussian latitudes, or leave the constraint out there"
