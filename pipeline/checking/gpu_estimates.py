@@ -6,7 +6,7 @@ from datetime import timedelta
 from math import ceil, prod
 
 from pelagos.pipeline.checking.check_finding import CheckFinding, bytes_text, warning
-from pelagos.pipeline.checking.gpu_plan import GpuPlan, sharing
+from pelagos.pipeline.checking.gpu_plan import GpuPlan
 from pelagos.pipeline.checking.gpu_target import peak_of, signal_lead
 from pelagos.pipeline.checking.rehearsal import RunCost
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
@@ -134,7 +134,7 @@ class GpuEstimates:
         )
         rate = self.plan.config.loop.batch_size / self.step
         # All of the processes that share a sample open its files.
-        opened = each * rate * sharing(self.plan.config.engine)
+        opened = each * rate * self.plan.config.engine.domain
         return CheckFinding(
             "files",
             f"up to {opened:.3g} opened a second, by all processes: {each:.2g} for each of {rate:.3g} samples",

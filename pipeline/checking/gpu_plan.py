@@ -7,7 +7,6 @@ from pelagos.pipeline.checking.check_finding import CheckFinding, bytes_text, wa
 from pelagos.pipeline.checking.gpu_target import GpuTarget
 from pelagos.pipeline.checking.model_states import ModelStates, model_states
 from pelagos.pipeline.checking.step_work import StepWork
-from pelagos.pipeline.engine.engine import EngineConfig
 from pelagos.pipeline.training.training_run import TrainingStage
 
 
@@ -64,7 +63,7 @@ class GpuPlan:
     def configured(self) -> Setting:
         """The run as it is configured."""
         engine, loop = self.config.engine, self.config.loop
-        return Setting(engine.stage(self.target.gpus), self.checkpointing, loop.micro_batch, sharing(engine))
+        return Setting(engine.stage(self.target.gpus), self.checkpointing, loop.micro_batch, engine.domain)
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -74,7 +73,7 @@ class GpuPlan:
     @property
     def accumulation(self) -> int:
         """Micro-batches of a step on each GPU, or on each group of them that shares samples."""
-        return self.config.loop.accumulation(self.target.gpus // sharing(self.config.engine))
+        return self.config.loop.accumulation(self.config.engine.groups(self.target.gpus))
 
     def states(self, stage: int) -> ModelStates:
         """What stays on a GPU."""
@@ -117,7 +116,7 @@ class GpuPlan:
         sizes = [size for size in range(micro, 0, -1) if micro % size == 0]
         settings = (
             Setting(stage, checkpointing, size, domain)
-            for domain in (sharing(self.config.engine), *self.domains)
+            for domain in (self.config.engine.domain, *self.domains)
             for checkpointing in sorted(self.work)
             for size in sizes
             for stage in self.stages
@@ -220,8 +219,3 @@ class GpuPlan:
             return
         yield warning(f"{text}; the first setting that would: {found}")
         yield CheckFinding("setting", str(found), {"fits": False, **asdict(found)})
-
-
-def sharing(engine: EngineConfig) -> int:
-    """The number of processes that share a sample."""
-    return engine.domain
