@@ -3,7 +3,7 @@
 Each variable and each scalar owns one slice of some weights; slices are copied by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,27 +52,35 @@ class Adaptation:
 
 
 def adapt(
-    state: Mapping[str, Tensor], old: Signature, network: Adaptable
+    state: Mapping[str, Tensor], old: Signature, network: Adaptable, kept: Set[str] = frozenset()
 ) -> tuple[dict[str, Tensor], Adaptation]:
     """Fits the weights `state` of a network built for `old` to `network`; new slices keep the values there.
 
     Those of earlier frames, and of forcings at the valid time, of variables that were input are zero: the network
-    starts as one that does not look at them.
+    starts as one that does not look at them. The weights named in `kept` are the network's own, and need not be in
+    `state`.
 
     Raises:
         DataError: the networks differ in more than their variables and scalars.
     """
     fresh, axes = network.state_dict(), network.named_axes()
-    missing, unknown = sorted(set(fresh) - set(state)), sorted(set(state) - set(fresh))
+    missing, unknown = sorted(set(fresh) - set(state) - kept), sorted(set(state) - set(fresh))
     if missing or unknown:
         raise DataError(f"the networks differ: weights missing {missing[:5]}, weights unknown {unknown[:5]}")
     adapted = {
-        name: _adapt_weight(
+        name: own.detach().clone()
+        if name in kept
+        else _adapt_weight(
             name, state[name], own, axes.get(name, (None,) * own.dim()), old, network.signature
         )
         for name, own in fresh.items()
     }
-    return adapted, _adaptation(old, network.signature, tuple(axes))
+    return adapted, _adaptation(old, network.signature, axes, kept)
+
+
+def copied_kinds(axes: Mapping[str, tuple[AxisKind | None, ...]], kept: Set[str]) -> set[AxisKind]:
+    """What some weights with slices run over, apart from those named in `kept`."""
+    return {kind for name, kinds in axes.items() if name not in kept for kind in kinds if kind is not None}
 
 
 def _slice_names(signature: Signature, kind: AxisKind) -> tuple[str, ...]:
@@ -123,15 +131,18 @@ def _shared_positions(old: tuple[str, ...], new: tuple[str, ...]) -> list[tuple[
     return [(old.index(name), position) for position, name in enumerate(new) if name in old]
 
 
-def _adaptation(old: Signature, new: Signature, weights: tuple[str, ...]) -> Adaptation:
+def _adaptation(
+    old: Signature, new: Signature, axes: Mapping[str, tuple[AxisKind | None, ...]], kept: Set[str]
+) -> Adaptation:
+    copied: list[str] = []
+    fresh: list[str] = []
+    dropped: list[str] = []
     kinds: tuple[AxisKind, ...] = ("input", "output", "condition")
-    before, after = (
-        [f"{kind} {name}" for kind in kinds for name in _slice_names(signature, kind)]
-        for signature in (old, new)
-    )
-    return Adaptation(
-        copied=tuple(name for name in after if name in before),
-        fresh=tuple(name for name in after if name not in before),
-        dropped=tuple(name for name in before if name not in after),
-        weights=weights,
-    )
+    taken = copied_kinds(axes, kept)
+    for kind in kinds:
+        before, after = _slice_names(old, kind), _slice_names(new, kind)
+        for name in after:
+            (copied if name in before and kind in taken else fresh).append(f"{kind} {name}")
+        dropped += [f"{kind} {name}" for name in before if name not in after]
+    weights = tuple(name for name in axes if name not in kept)
+    return Adaptation(tuple(copied), tuple(fresh), tuple(dropped), weights)

@@ -67,13 +67,16 @@ def _adapted(config: Any) -> Iterator[str]:
         yield f"all weights were copied from {config.model}"
         return
     adapted = json.loads(file.read_text(encoding="utf-8"))
-    if not adapted.get("fresh") and not adapted.get("dropped"):
+    # Of parts that were asked for, and of new variables.
+    fresh = [*adapted.get("parts", ()), *adapted.get("fresh", ())]
+    dropped = adapted.get("dropped", ())
+    if not fresh and not dropped:
         yield f"all weights were copied from {config.model}"
         return
     yield f"copied from {config.model}: all weights but those below"
-    yield f"  started afresh: {', '.join(adapted['fresh']) or 'none'}"
-    if adapted["dropped"]:
-        yield f"  left behind: {', '.join(adapted['dropped'])}"
+    yield f"  started afresh: {', '.join(fresh) or 'none'}"
+    if dropped:
+        yield f"  left behind: {', '.join(dropped)}"
 
 
 def _model(config: Any) -> Path:

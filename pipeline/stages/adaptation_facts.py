@@ -9,9 +9,11 @@ from typing import Any
 
 from pelagos.models.adapt import Adaptation
 from pelagos.models.context import Signature
+from pelagos.models.layers.conditioning import AxisKind
 from pelagos.pipeline.runs.domain_fit import level_units, unit_text
 from pelagos.pipeline.runs.model_folder import Domain, Model
 from pelagos.pipeline.runs.trained_grid import TrainedAxis, TrainedGrid
+from pelagos.pipeline.stages.inherited_weights import FreshParts
 from pelagos.preprocessing.files.durable import write_json
 from pelagos.preprocessing.samples.dataset import Dataset
 from pelagos.preprocessing.variables import keys
@@ -19,21 +21,26 @@ from pelagos.preprocessing.variables import keys
 RECORD = "adapted.json"
 
 
-def adaptation_facts(source: Model, dataset: Dataset, signature: Signature) -> dict[str, str]:
+def adaptation_facts(
+    source: Model, dataset: Dataset, signature: Signature, fresh: FreshParts
+) -> dict[str, str]:
     """What becomes of the model's variables, levels and parameters, and how its grid and its lead times compare.
 
     Args:
         source: the model that is fine-tuned.
         dataset: what it is fine-tuned on.
         signature: of the network that is.
+        fresh: its parts that take nothing over.
     """
-    return dict(_facts(source, dataset, signature))
+    return dict(_facts(source, dataset, signature, fresh))
 
 
-def write_record(folder: Path, adaptation: Adaptation | None, facts: Mapping[str, str]) -> None:
-    """Keep in a run's folder which weights were copied, and the facts; None where all weights were."""
+def write_record(
+    folder: Path, adaptation: Adaptation | None, fresh: FreshParts, facts: Mapping[str, str]
+) -> None:
+    """Keep in a run's folder which weights were copied, and the facts; None where no variable is new or gone."""
     slices = {} if adaptation is None else asdict(adaptation)
-    write_json(folder / RECORD, {**slices, "facts": dict(facts)})
+    write_json(folder / RECORD, {**slices, "parts": list(fresh.keys), "facts": dict(facts)})
 
 
 def record_lines(folder: Path) -> list[str]:
@@ -45,12 +52,21 @@ def record_lines(folder: Path) -> list[str]:
     return [f"{name}: {text}" for name, text in record.get("facts", {}).items()]
 
 
-def _facts(source: Model, dataset: Dataset, signature: Signature) -> Iterator[tuple[str, str]]:
+def _facts(
+    source: Model, dataset: Dataset, signature: Signature, fresh: FreshParts
+) -> Iterator[tuple[str, str]]:
     layout, store = dataset.layout, dataset.store
     here = Signature(keys(layout.inputs), keys(layout.outputs), layout.scalars)
-    for name, kind in (("inputs", "inputs"), ("outputs", "outputs"), ("parameters", "scalars")):
+    if fresh.keys:
+        yield "new", str(fresh)
+    rows: tuple[tuple[str, str, AxisKind], ...] = (
+        ("inputs", "inputs", "input"),
+        ("outputs", "outputs", "output"),
+        ("parameters", "scalars", "condition"),
+    )
+    for name, kind, axis in rows:
         old, new, data = (set(getattr(one, kind)) for one in (source.signature, signature, here))
-        yield from _fates(name, getattr(signature, kind), old, new, data)
+        yield from _fates(name, getattr(signature, kind), set() if axis in fresh.kinds else old, new, data)
     known = _domains(source, dataset)
     if units := {domain.level_units for domain in known if domain.level_units}:
         yield "levels", _beside(level_units(store) or "none", units)

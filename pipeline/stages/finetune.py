@@ -1,20 +1,20 @@
 """Fine-tuning: a model is adapted to a dataset, which may have new variables and few trajectories."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import torch
 from pydantic import model_validator
-from torch import nn
 
-from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.constraints.constrained_step import Constraint, check_order
 from pelagos.models.context import Signature
 from pelagos.models.layers.noise import noise_names
 from pelagos.models.networks.network import NetworkConfig, check_grid
+from pelagos.models.networks.scot.scot import ScOTConfig
+from pelagos.models.networks.scot.upsampling import Upsampling
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs import run_inputs
 from pelagos.pipeline.runs.domain_fit import fit, learnt_time_scales, unit_text
@@ -24,6 +24,7 @@ from pelagos.pipeline.runs.remarks import say
 from pelagos.pipeline.runs.run_inputs import RunInput
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.stages.adaptation_facts import adaptation_facts, record_lines, write_record
+from pelagos.pipeline.stages.inherited_weights import FreshParts, inherit
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
 from pelagos.pipeline.training.equation_labels import EquationLabels, EquationLabelsConfig
@@ -37,7 +38,7 @@ from pelagos.pipeline.training.training_data import (
     open_stores,
 )
 from pelagos.pipeline.training.training_run import TrainingStage
-from pelagos.preprocessing.errors import DataError, MissingFileError
+from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
 from pelagos.preprocessing.online.online_dataset import DataConfig
 from pelagos.preprocessing.samples.data_concerns import foreign_scales
 from pelagos.preprocessing.samples.dataset import Dataset
@@ -57,6 +58,8 @@ class FinetuneStage(TrainingStage):
         equation_labels: makes part of the samples of states of the network's own, labelled by the data's equation.
         constraints: what each forecast step is made to obey; the model's own by default.
         network: with `scratch`, a network of another kind in place of the model's, for the data's variables alone.
+        fresh: parts of the network that begin from fresh weights, by the names that `optimizer.parts` knows.
+        upsampling: with `recovery` among `fresh`, the one that a network of kind scot is given in place of the model's.
         lora: adapters that are trained in place of the body's weights; they are merged into the model at the end.
         scales: `model` keeps the scales of variables that the model knows, so that its weights keep their meaning;
             `store` takes all scales from the store.
@@ -67,6 +70,8 @@ class FinetuneStage(TrainingStage):
     data: DataConfig
     scratch: bool = False
     network: NetworkConfig | None = None
+    fresh: tuple[str, ...] = ()
+    upsampling: Upsampling | None = None
     lora: LoraConfig | None = None
     equation_labels: EquationLabelsConfig | None = None
     constraints: tuple[Constraint, ...] | None = None
@@ -83,6 +88,21 @@ class FinetuneStage(TrainingStage):
             raise ValueError("network: another network cannot take the model's weights; add scratch: true")
         if self.lora is not None and self.scratch:
             raise ValueError("lora: adapters belong to weights that have learnt; leave out scratch, or lora")
+        if self.fresh and self.scratch:
+            raise ValueError("fresh: with scratch: true all weights are fresh; leave out one of them")
+        if self.upsampling is not None and self.network is not None:
+            raise ValueError("upsampling: the network is given; set network.upsampling")
+        if self.upsampling is not None and not self.scratch and "recovery" not in self.fresh:
+            raise ValueError("upsampling: another recovery has weights of its own; add fresh: [recovery]")
+        return self
+
+    @model_validator(mode="after")
+    def _fresh_and_trained(self) -> Self:
+        frozen = {key for key, rate in self.optimizer.parts.items() if rate == "frozen"}
+        if lost := [key for key in self.fresh if key in frozen]:
+            raise ValueError(f"fresh: {lost[0]} would stay as it was drawn: optimizer.parts freezes it")
+        if self.lora is not None and (lost := [key for key in self.fresh if key in ("body", "last")]):
+            raise ValueError(f"fresh: {lost[0]} would stay as it was drawn: lora freezes it")
         return self
 
     @model_validator(mode="after")
@@ -191,16 +211,19 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     timed = config.model_copy(update={"data": data})
     mixture = build_mixture(timed, [store], [_normalizer(config, source, store)])
     [dataset] = mixture.datasets
-    check_grid(config.network or source.config, dataset.layout.grid, dataset.layout.dataset)
+    built = _network_config(config, source)
+    check_grid(built, dataset.layout.grid, dataset.layout.dataset)
     _warn(list(foreign_scales(store, dataset.normalizer)))
-    built = config.network or source.config
     signature = _signature(config, source, dataset)
     network = built.build(signature)
     facts: dict[str, str] = {}
     if not config.scratch:
         _warn(_differences(source, dataset))
-        facts = adaptation_facts(source, dataset, signature)
-        _inherit(config, source, network, signature, facts)
+        fresh = FreshParts.of(network, config.fresh)
+        facts = adaptation_facts(source, dataset, signature, fresh)
+        adaptation = inherit(source, network, signature, fresh)
+        if distributed.rank() == 0:
+            write_record(config.output, adaptation, fresh, facts)
     if config.equation_labels is not None:
         _say_constants(config.equation_labels.build(dataset))
     if config.lora is not None:
@@ -214,6 +237,18 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     if facts:
         history["finetuned"] |= {"adapted": facts}
     return Model(built, network, signature, domains, history, constraints), mixture
+
+
+def _network_config(config: FinetuneStage, source: Model) -> NetworkConfig:
+    """The network: the one that is given, or the model's, with another recovery where one is asked for."""
+    built = config.network or source.config
+    if config.upsampling is None:
+        return built
+    if not isinstance(built, ScOTConfig):
+        raise ConfigError(
+            f"upsampling: {config.upsampling} is for networks of kind scot, and the model is of kind {built.kind}"
+        )
+    return built.model_copy(update={"upsampling": config.upsampling})
 
 
 def _timed(data: DataConfig, source: Model, store: SampleStore) -> DataConfig:
@@ -369,29 +404,3 @@ def _check_units(store: SampleStore, domain: Domain) -> None:
 def _known_scales(domains: Iterable[Domain], key: str) -> set[tuple[float, float]]:
     scales: list[VariableScale] = [domain.scales[key] for domain in domains if key in domain.scales]
     return {(scale.mean, scale.std) for scale in scales}
-
-
-def _inherit(
-    config: FinetuneStage, source: Model, network: nn.Module, signature: Signature, facts: Mapping[str, str]
-) -> None:
-    """Give the wider network the model's weights, and record in `adapted.json` which ones are new.
-
-    Raises:
-        DataError: there are new variables, and the network is of a kind with fixed ones.
-    """
-    if signature == source.signature:
-        network.load_state_dict(source.network.state_dict())
-        if distributed.rank() == 0:
-            write_record(config.output, None, facts)
-        return
-    if not hasattr(network, "named_axes"):
-        new = {*signature.inputs, *signature.outputs, *signature.scalars}
-        known = {*source.signature.inputs, *source.signature.outputs, *source.signature.scalars}
-        raise DataError(
-            f"a network of kind {source.config.kind} has fixed variables and cannot take"
-            f" {', '.join(sorted(new - known))} in addition; pretrain one of kind scot, or use scratch: true"
-        )
-    state, adaptation = adapt(source.network.state_dict(), source.signature, cast(Adaptable, network))
-    network.load_state_dict(state)
-    if distributed.rank() == 0:
-        write_record(config.output, adaptation, facts)

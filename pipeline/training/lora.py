@@ -4,7 +4,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
 from pelagos.models.layers.low_rank import add_adapters
-from pelagos.pipeline.training.parameter_parts import PartRates
+from pelagos.pipeline.training.parameter_parts import ParameterParts
 from pelagos.preprocessing.config import Config
 
 
@@ -30,7 +30,7 @@ class LoraConfig(Config):
             ConfigError: it has no such layers.
         """
         add_adapters(network, self.layers, self.rank, self.alpha)
-        parts = PartRates(network, {}, 1.0).parts
+        parts = ParameterParts(network).parts
         for name, parameter in network.named_parameters():
             if parts[name] in ("body", "last"):
                 parameter.requires_grad_(False)

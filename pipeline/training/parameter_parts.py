@@ -30,6 +30,66 @@ def norm_weights(network: nn.Module) -> set[nn.Parameter]:
     return {p for module in network.modules() if isinstance(module, _NORMS) for p in module.parameters()}
 
 
+class ParameterParts:
+    """What each weight of a network does in it.
+
+    Attributes:
+        parts: what each weight does, by its name.
+        numbers: the layer of each weight, by its name; empty where the network does not tell its layers.
+        last: the number of the last layer.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        """Find the parts of a network."""
+        names, layers = [name for name, _ in network.named_parameters()], layers_of(network)
+        self._kind, self._layered = type(network).__name__, layers is not None
+        self.last = 0 if layers is None else len(layers) - 1
+        self.numbers = {} if layers is None else layer_numbers(layers, names)
+        norms = norm_weights(network)
+        self.parts = {name: self._part(name, p in norms) for name, p in network.named_parameters()}
+
+    def meant_by(self, key: str) -> set[str]:
+        """The names of the weights that a part, or a pattern of names, stands for."""
+        return {name for name, part in self.parts.items() if fnmatchcase(part if key in PARTS else name, key)}
+
+    def check(self, key: str, option: str) -> None:
+        """Refuse a part or pattern that stands for no weight.
+
+        Raises:
+            ConfigError: it does, or the network does not tell its layers, which the part is about.
+        """
+        if key in ("embedding", "recovery", "last"):
+            self.check_layered(f"{option}{key}")
+        if not self.meant_by(key):
+            begins = ", ".join(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in self.parts))
+            raise ConfigError(
+                f"{option}{key}: a {self._kind} has no such weights; parts are"
+                f" {', '.join(dict.fromkeys(self.parts.values()))}, and names match {begins}"
+            )
+
+    def check_layered(self, option: str) -> None:
+        """Refuse an option that needs the order of the layers.
+
+        Raises:
+            ConfigError: the network does not tell it.
+        """
+        if not self._layered:
+            raise ConfigError(
+                f"{option}: a {self._kind} does not tell the order of its layers: choose its weights by patterns of"
+                " their names, such as 'head.*', or give it a method layer_names()"
+            )
+
+    def _part(self, name: str, norm: bool) -> Part:
+        number = self.numbers.get(name)
+        if is_adapter(name):
+            return "adapter"
+        if number == 0 or (number == self.last and number is not None):
+            return "embedding" if number == 0 else "recovery"
+        if norm or "norm" in name:
+            return "norm"
+        return "last" if number is not None and number == self.last - 1 else "body"
+
+
 class PartRates:
     """The learning rates of the weights of a network, where some of its parts have their own.
 
@@ -50,14 +110,12 @@ class PartRates:
         Raises:
             ConfigError: no weight is meant by one of these, or the network does not tell its layers.
         """
-        self._chosen, self._decay = dict(chosen), layer_decay
-        names, layers = [name for name, _ in network.named_parameters()], layers_of(network)
-        self._check_layers(network, known=layers is not None)
-        self._last = 0 if layers is None else len(layers) - 1
-        self._numbers = {} if layers is None else layer_numbers(layers, names)
-        norms = norm_weights(network)
-        self.parts = {name: self._part(name, p in norms) for name, p in network.named_parameters()}
-        self._check_meant(network)
+        self._chosen, self._decay, self._known = dict(chosen), layer_decay, ParameterParts(network)
+        self.parts = self._known.parts
+        for key in self._chosen:
+            self._known.check(key, "optimizer.parts.")
+        if layer_decay < 1:
+            self._known.check_layered("optimizer.layer_decay")
 
     def rate(self, name: str, default: float) -> float:
         """The rate of a weight whose part has none of its own; 0 where it is frozen."""
@@ -65,35 +123,6 @@ class PartRates:
         key = patterns[-1] if patterns else self.parts[name]
         chosen = self._chosen.get(key)
         if chosen is None:
-            return default * self._decay ** (self._last - self._numbers.get(name, self._last))
+            last = self._known.last
+            return default * self._decay ** (last - self._known.numbers.get(name, last))
         return 0.0 if chosen == "frozen" else chosen
-
-    def _part(self, name: str, norm: bool) -> Part:
-        number = self._numbers.get(name)
-        if is_adapter(name):
-            return "adapter"
-        if number == 0 or (number == self._last and number is not None):
-            return "embedding" if number == 0 else "recovery"
-        if norm or "norm" in name:
-            return "norm"
-        return "last" if number is not None and number == self._last - 1 else "body"
-
-    def _check_layers(self, network: nn.Module, *, known: bool) -> None:
-        wanted = [f"parts.{part}" for part in ("embedding", "recovery", "last") if part in self._chosen]
-        if self._decay < 1:
-            wanted.append("layer_decay")
-        if wanted and not known:
-            raise ConfigError(
-                f"optimizer.{wanted[0]}: a {type(network).__name__} does not tell the order of its layers: choose its"
-                " weights by patterns of their names, such as 'head.*', or give it a method layer_names()"
-            )
-
-    def _check_meant(self, network: nn.Module) -> None:
-        for key in self._chosen:
-            meant = self.parts.values() if key in PARTS else self.parts
-            if not any(fnmatchcase(one, key) for one in meant):
-                begins = ", ".join(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in self.parts))
-                raise ConfigError(
-                    f"optimizer.parts.{key}: a {type(network).__name__} has no such weights; parts are"
-                    f" {', '.join(dict.fromkeys(self.parts.values()))}, and names match {begins}"
-                )

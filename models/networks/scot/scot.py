@@ -54,7 +54,7 @@ from pelagos.models.networks.scot.stages import (
     Stages,
     apply_blocks,
 )
-from pelagos.models.networks.scot.upsampling import InterpolatedRecovery, icnr_
+from pelagos.models.networks.scot.upsampling import InterpolatedRecovery, Upsampling, icnr_
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 
@@ -138,7 +138,7 @@ class ScOTConfig(Config):
     layer_norm_eps: float = Field(1e-5, gt=0)
     initializer_range: float = Field(0.02, gt=0)
     image_size: int | None = Field(None, gt=0)
-    upsampling: Literal["transposed", "pixel_shuffle", "nearest", "bilinear"] = "transposed"
+    upsampling: Upsampling = "transposed"
     patch_overlap: int = Field(0, ge=0)
     learn_residual: bool = False
     pole_patches: int = Field(0, ge=0)

@@ -18,6 +18,7 @@ from pelagos.models.layers.row_layout import WHOLE, RowLayout
 from pelagos.models.networks.scot.patches import Positions, select_slices
 
 Interpolation = Literal["nearest", "bilinear"]
+Upsampling = Literal["transposed", "pixel_shuffle", Interpolation]
 _MARGIN = 2  # tokens: an output depends on no others further away
 
 

@@ -15,7 +15,7 @@ from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.checking import check
 from pelagos.pipeline.engine import checkpoint
-from pelagos.pipeline.runs import run_inputs
+from pelagos.pipeline.runs import closing_lines, run_inputs
 from pelagos.pipeline.runs.model_folder import Model, context_of, load, signature_of
 from pelagos.pipeline.stages.finetune import FinetuneStage, run
 from pelagos.pipeline.tracking import model_registry
@@ -238,6 +238,59 @@ def test_what_is_copied_new_and_different_is_told_and_kept(waves: Path, tmp_path
     assert said == [f"adapted: {name}: {text}" for name, text in facts.items()]
     found = [one for one in check.findings(config, 1, deep=False) if one.about == "adapted"]
     assert [str(one) for one in found] == said
+
+
+def test_another_recovery_begins_afresh_and_is_told_and_kept(waves: Path, tmp_path: Path) -> None:
+    source = load(transformer(waves, tmp_path / "source"))
+    config = stage(
+        waves, tmp_path / "source", output=tmp_path / "run", fresh=["recovery"], upsampling="bilinear"
+    )
+    config.output.mkdir()
+    model, mixture = config.assemble()
+    mixture.close()
+    assert isinstance(model.config, ScOTConfig)
+    assert model.config.upsampling == "bilinear"
+    before, after = source.network.state_dict(), model.network.state_dict()
+    kept = {name for name in after if not name.startswith("patch_recovery.")}
+    assert kept == {name for name in before if not name.startswith("patch_recovery.")}
+    assert all(torch.equal(after[name], before[name]) for name in kept)
+    facts = model.history["finetuned"]["adapted"]
+    assert facts["new"] == "recovery (asked for)"
+    assert facts["inputs copied"] == ", ".join(source.signature.inputs)
+    assert facts["outputs new, from fresh weights"] == ", ".join(source.signature.outputs)
+    found = [str(one) for one in check.findings(config, 1, deep=False) if one.about == "adapted"]
+    assert found == config.opening_lines()
+    assert "adapted: new: recovery (asked for)" in found
+    assert "  started afresh: recovery" in list(closing_lines._adapted(config))
+    model.save(tmp_path / "model")
+    again = load(tmp_path / "model").network.state_dict()
+    assert all(torch.equal(again[name], weight) for name, weight in after.items())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"fresh": ["recovery"], "scratch": True}, "fresh: with scratch: true all weights are fresh"),
+        ({"upsampling": "bilinear"}, r"upsampling: .* add fresh: \[recovery\]"),
+        ({"fresh": ["body"], "lora": {}}, "fresh: body would stay as it was drawn: lora"),
+        (
+            {"fresh": ["norm"], "optimizer": {"parts": {"norm": "frozen"}}},
+            "norm would stay .* optimizer.parts",
+        ),
+    ],
+)
+def test_fresh_parts_that_would_learn_nothing_or_mean_nothing_are_refused(
+    waves: Path, source: Path, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        stage(waves, source, **values)
+
+
+def test_fresh_parts_that_the_network_lacks_are_refused(waves: Path, source: Path) -> None:
+    with pytest.raises(ConfigError, match=r"fresh: head: a FNO has no such weights; parts are embedding"):
+        stage(waves, source, fresh=["head"]).assemble()
+    with pytest.raises(ConfigError, match=r"upsampling: bilinear is for networks of kind scot, .* kind fno"):
+        stage(waves, source, fresh=["recovery"], upsampling="bilinear").assemble()
 
 
 def test_a_dataset_as_in_training_is_told_to_be_the_same(waves: Path, source: Path, tmp_path: Path) -> None:

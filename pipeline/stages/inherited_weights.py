@@ -1,0 +1,87 @@
+"""Inherited weights: what a network takes over from the model that it is adapted from, and what begins afresh."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self, cast
+
+from torch import nn
+
+from pelagos.models.adapt import Adaptable, Adaptation, adapt, copied_kinds
+from pelagos.models.context import Signature
+from pelagos.models.layers.conditioning import AxisKind
+from pelagos.pipeline.runs.model_folder import Model
+from pelagos.pipeline.training.parameter_parts import ParameterParts
+from pelagos.preprocessing.errors import DataError
+
+
+@dataclass(frozen=True)
+class FreshParts:
+    """The parts of a network that begin from fresh weights because somebody asked for it.
+
+    Attributes:
+        keys: parts, and patterns of names, as the configuration has them.
+        names: of their weights, and of the buffers beside these.
+        kinds: what has slices in these weights alone: variables that are input or output, or parameters.
+    """
+
+    keys: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
+    kinds: frozenset[AxisKind] = frozenset()
+
+    @classmethod
+    def of(cls, network: nn.Module, keys: tuple[str, ...]) -> Self:
+        """Find them in a network.
+
+        Raises:
+            ConfigError: a key stands for no weight of it.
+        """
+        parts = ParameterParts(network)
+        for key in keys:
+            parts.check(key, "fresh: ")
+        names = _fresh_names(network, keys)
+        return cls(keys, names, frozenset(_fresh_kinds(network, keys, names)))
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.keys)} (asked for)"
+
+
+def inherit(source: Model, network: nn.Module, signature: Signature, fresh: FreshParts) -> Adaptation | None:
+    """Give a network the model's weights; None where its variables are the model's.
+
+    Raises:
+        DataError: there are new variables, and the network is of a kind with fixed ones.
+    """
+    # What is fresh in the network is left out of the model, though it may have other names there.
+    left = _fresh_names(source.network, fresh.keys)
+    known = {name: weight for name, weight in source.network.state_dict().items() if name not in left}
+    if signature == source.signature:
+        own = {name: weight for name, weight in network.state_dict().items() if name in fresh.names}
+        network.load_state_dict(known | own)
+        return None
+    if not hasattr(network, "named_axes"):
+        new = {*signature.inputs, *signature.outputs, *signature.scalars}
+        old = {*source.signature.inputs, *source.signature.outputs, *source.signature.scalars}
+        raise DataError(
+            f"a network of kind {source.config.kind} has fixed variables and cannot take"
+            f" {', '.join(sorted(new - old))} in addition; pretrain one of kind scot, or use scratch: true"
+        )
+    state, adaptation = adapt(known, source.signature, cast(Adaptable, network), fresh.names)
+    network.load_state_dict(state)
+    return adaptation
+
+
+def _fresh_names(network: nn.Module, keys: Iterable[str]) -> frozenset[str]:
+    parts = ParameterParts(network)
+    chosen = {name for key in keys for name in parts.meant_by(key)}
+    modules = {name.rpartition(".")[0] for name in chosen}
+    # Buffers (running means, singular vectors) belong to the weights of their module.
+    buffers = {name for name in network.state_dict() if name not in parts.parts}
+    return frozenset(chosen | {name for name in buffers if name.rpartition(".")[0] in modules})
+
+
+def _fresh_kinds(network: nn.Module, keys: tuple[str, ...], names: frozenset[str]) -> set[AxisKind]:
+    if hasattr(network, "named_axes"):
+        axes = cast(Adaptable, network).named_axes()
+        return copied_kinds(axes, frozenset()) - copied_kinds(axes, names)
+    ends: dict[str, AxisKind] = {"embedding": "input", "recovery": "output"}
+    return {ends[key] for key in keys if key in ends}
