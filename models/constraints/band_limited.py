@@ -1,7 +1,7 @@
-"""Band-limited: fields of the sphere without the small waves that their grid cannot carry through products.
+"""Band-limited: fields of a sphere or a periodic box without small waves that the grid cannot carry through products.
 
 A network's errors at the scale of the grid, and at the poles where longitudes crowd, would otherwise enter the next
-step and grow there. The triangular truncation of spectral models removes them.
+step and grow there. The truncation of spectral models removes them: triangular on the sphere, rectangular in a box.
 
 Source: Orszag, Elimination of aliasing in finite-difference schemes (J. Atmos. Sci. 28, 1971, 1074), whose two thirds
 the default is.
@@ -9,6 +9,8 @@ the default is.
 Shapes: B samples, H rows, W columns.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,25 +20,35 @@ from torch import Tensor
 
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constraint import Correction, PointWeights
-from pelagos.models.constraints.physical_fields import PhysicalFields, levels_of
+from pelagos.models.constraints.periodic_waves import (
+    backward,
+    check_periodic_box,
+    counts,
+    forward,
+    is_periodic_box,
+)
+from pelagos.models.constraints.physical_fields import Channel, PhysicalFields, levels_of
+from pelagos.models.layers.device_constants import constant
 from pelagos.models.layers.spherical_transform import gaussian_grid
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.physics.spherical_modes import cached_modes
 
 _SLACK = 1e-3  # degrees: latitudes may be rounded
 
 
 class BandLimited(Config):
-    """Fields keep the spherical harmonics below a degree; winds those of their vorticity and divergence.
+    """Fields keep the waves below a degree: spherical harmonics, winds those of their vorticity and divergence.
 
-    It needs Gaussian latitudes of the whole sphere, fields without missing points, and the extra `sphere`.
+    On the sphere it needs Gaussian latitudes and the extra `sphere`; in a periodic box, where degrees count the waves
+    along each axis, even rows and columns. Fields may have no missing points.
 
     Attributes:
         variables: names of scalar fields, for all of their levels, or keys.
         winds: pairs of names of eastward and northward components.
-        degrees: the first degree that is left out; by default a third of the rows, rounded up, so that products of two
-            fields are free of aliasing.
+        degrees: the first degree that is left out; by default a third of the rows (in a box also of the columns),
+            rounded up, so that products of two fields are free of aliasing.
     """
 
     kind: Literal["band_limited"] = "band_limited"
@@ -53,16 +65,39 @@ class BandLimited(Config):
         """The correction for a dataset, which has some of the variables.
 
         Raises:
-            ConfigError: the grid has no such harmonics, a wind lacks a component, or torch-harmonics is not installed.
+            ConfigError: the grid has no such waves, a wind lacks a component, or torch-harmonics is not installed.
         """
-        grid, degrees = dataset.layout.grid, self.degrees
-        _check_grid(dataset)
         scalars = [channel for name in self.variables for channel in levels_of(name, dataset.outputs)]
         winds = [
             pair
             for east, north in self.winds
             for pair in zip(dataset.levels(east, self.kind), dataset.levels(north, self.kind), strict=True)
         ]
+        if is_periodic_box(dataset):
+            return self._in_a_box(
+                dataset.layout.grid.shape, [*scalars, *(one for pair in winds for one in pair)]
+            )
+        _check_grid(dataset)
+        return self._on_the_sphere(dataset.layout.grid, scalars, winds)
+
+    def _in_a_box(self, shape: tuple[int, int], channels: Sequence[Channel]) -> Correction:
+        rows_H1, columns_1K = counts(shape)
+        first_y, first_x = (self.degrees or math.ceil(size / 3) for size in shape)
+        kept_HK = ((rows_H1.abs() < first_y) & (columns_1K < first_x)).double()
+
+        def correct(
+            before: PhysicalFields, after: PhysicalFields, duration_B: Tensor, weights: PointWeights
+        ) -> None:
+            kept = constant(kept_HK, after.device, kept_HK.dtype)
+            for channel in channels:
+                after.write(channel, backward(forward(after.read(channel)) * kept, shape))
+
+        return correct
+
+    def _on_the_sphere(
+        self, grid: Grid, scalars: Sequence[Channel], winds: Sequence[tuple[Channel, Channel]]
+    ) -> Correction:
+        degrees = self.degrees
 
         def turned(fields: Tensor) -> Tensor:
             # Rows from north to south, as the transforms count them, and back.
@@ -84,6 +119,8 @@ class BandLimited(Config):
 
 def _check_grid(dataset: ConstrainedDataset) -> None:
     """Refuse grids on which harmonics are not exact; see `BandLimited.build`."""
+    if dataset.layout.grid.kind == "cartesian":
+        check_periodic_box(dataset, "band_limited")
     dataset.check_global("band_limited")
     grid = dataset.layout.grid
     gaussian, _ = gaussian_grid(len(grid.y))

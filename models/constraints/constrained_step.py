@@ -14,6 +14,7 @@ from pelagos.models.constraints.band_limited import BandLimited
 from pelagos.models.constraints.conserved_mean import ConservedMean
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constraint import PointWeights
+from pelagos.models.constraints.divergence_free import DivergenceFree
 from pelagos.models.constraints.driven_sides import DrivenSides
 from pelagos.models.constraints.dry_mass import DryMass
 from pelagos.models.constraints.energy_budget import EnergyBudget
@@ -26,6 +27,7 @@ from pelagos.preprocessing.errors import ConfigError
 
 Constraint = Annotated[
     BandLimited
+    | DivergenceFree
     | NonNegative
     | ConservedMean
     | DryMass
@@ -38,6 +40,7 @@ Constraint = Annotated[
 """What forecasts obey."""
 ORDER = (
     BandLimited,
+    DivergenceFree,
     NonNegative,
     ConservedMean,
     DryMass,

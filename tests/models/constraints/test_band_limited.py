@@ -1,4 +1,4 @@
-"""Fields of the sphere keep their large waves to rounding and lose their small ones, whatever network made them."""
+"""Fields keep their large waves to rounding and lose their small ones, whatever network made them."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from pelagos.models.constraints.band_limited import BandLimited
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constrained_step import ConstrainedStep
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.grid import Grid, Sides
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.physics.spherical_modes import cached_modes
 from pelagos.preprocessing.variables import Variable
@@ -64,3 +64,21 @@ def test_a_wind_without_small_waves_stays_as_it_is() -> None:
 def test_latitudes_without_exact_harmonics_are_refused() -> None:
     with pytest.raises(ConfigError, match="the latitudes of sphere are not Gaussian"):
         ConstrainedStep([LIMIT], dataset(np.linspace(-90, 90, ROWS)))
+
+
+def box(sides: Sides = ("periodic", "periodic")) -> ConstrainedDataset:
+    grid = Grid("cartesian", np.arange(9.0), np.arange(12.0), sides, ("periodic", "periodic"))
+    return ConstrainedDataset(Layout("box", FIELDS, FIELDS, grid), dataset(LATITUDES).scales)
+
+
+def test_a_periodic_box_keeps_the_lower_third_of_its_waves() -> None:
+    noise = torch.randn(2, 3, 9, 12, dtype=torch.float64)
+    once = step(box(), noise)
+    wanted = torch.fft.rfft2(noise)
+    wanted[..., 3:7, :] = wanted[..., 4:] = 0
+    torch.testing.assert_close(torch.fft.rfft2(once), wanted, rtol=0, atol=1e-10)
+
+
+def test_a_box_with_walls_is_refused() -> None:
+    with pytest.raises(ConfigError, match="band_limited needs an even Cartesian grid that goes round"):
+        step(box(("wall", "wall")), torch.zeros(1, 3, 9, 12))
