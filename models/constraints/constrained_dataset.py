@@ -11,7 +11,8 @@ from torch import Tensor
 
 from pelagos.models.constraints.physical_fields import Channel, Channels, Scale, channels_of, levels_of
 from pelagos.preprocessing.errors import ConfigError
-from pelagos.preprocessing.layout import Layout
+from pelagos.preprocessing.layout import Layout, input_channels
+from pelagos.preprocessing.variables import at_valid_time, with_role
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +33,12 @@ class ConstrainedDataset:
 
     @cached_property
     def inputs(self) -> Channels:
-        """The input channels."""
-        return channels_of(self.layout.inputs, self.scales)
+        """The input channels of the initial frame, then forcings at the valid time where the network sees them."""
+        variables = input_channels(self.layout.inputs, (), sees_valid_forcing=self.layout.sees_valid_forcing)
+        # A forcing has the same scale at all times.
+        ahead = {at_valid_time(one).key: one.key for one in with_role(self.layout.inputs, "forcing")}
+        scales = {key: self.scales[name] for key, name in ahead.items() if name in self.scales}
+        return channels_of(variables, {**self.scales, **scales})
 
     @cached_property
     def outputs(self) -> Channels:
@@ -86,3 +91,21 @@ class ConstrainedDataset:
                 f" one, such as {found[-1].variable.key}"
             )
         return found[0]
+
+    def forcing(self, name: str, kind: str) -> tuple[Channel, Channel]:
+        """The channels of a forcing before a step and at the time that is forecast.
+
+        Raises:
+            ConfigError: it is no forcing of the dataset, or the network does not see it at the valid time.
+        """
+        forcings = {one.key: at_valid_time(one).key for one in with_role(self.layout.inputs, "forcing")}
+        if name not in forcings:
+            raise ConfigError(
+                f"constraints: {kind} needs {name} among the forcings of {self.layout.dataset}, which are"
+                f" {', '.join(forcings) or 'none'} (forcings, in the build)"
+            )
+        if not self.layout.sees_valid_forcing:
+            raise ConfigError(
+                f"constraints: {kind} needs {name} at the time that is forecast: valid_forcing: true, in data"
+            )
+        return self.inputs[name], self.inputs[forcings[name]]

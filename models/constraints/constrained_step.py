@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pelagos.models.constraints.band_limited import BandLimited
+from pelagos.models.constraints.clearness import Clearness
 from pelagos.models.constraints.conserved_mean import ConservedMean
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constraint import PointWeights
@@ -28,6 +29,7 @@ from pelagos.preprocessing.errors import ConfigError
 Constraint = Annotated[
     BandLimited
     | DivergenceFree
+    | Clearness
     | NonNegative
     | ConservedMean
     | DryMass
@@ -41,6 +43,7 @@ Constraint = Annotated[
 ORDER = (
     BandLimited,
     DivergenceFree,
+    Clearness,
     NonNegative,
     ConservedMean,
     DryMass,
@@ -56,7 +59,8 @@ def check_order(constraints: Sequence[Constraint]) -> None:
     """Refuse an order in which one constraint undoes another.
 
     Raises:
-        ValueError: one comes after another that depends on its fields, or moves a field that must stay non-negative.
+        ValueError: one comes after another that depends on its fields, or moves a field that must stay non-negative;
+            or harmonics are kept that end with the sun.
     """
     ranks = [ORDER.index(type(one)) for one in constraints]
     if ranks != sorted(ranks):
@@ -64,6 +68,13 @@ def check_order(constraints: Sequence[Constraint]) -> None:
         raise ValueError(
             f"constraints: a later one would undo an earlier one; {right} is the order that does not"
         )
+    clear = {name for one in constraints if isinstance(one, Clearness) for name in one.variables}
+    for one in constraints:
+        if isinstance(one, BandLimited) and (both := clear & {*one.needs}):
+            raise ValueError(
+                f"constraints: {', '.join(sorted(both))} cannot be band_limited and end where the sun sets: leave out"
+                " band_limited or clearness of it"
+            )
     floors = {name for one in constraints if isinstance(one, NonNegative) for name in one.variables}
     for one in constraints:
         if (
@@ -80,6 +91,10 @@ def check_order(constraints: Sequence[Constraint]) -> None:
 class ConstrainedStep:
     """The corrections of a dataset's forecast steps.
 
+    Attributes:
+        dataset: what the fields are.
+        sees_valid_forcing: whether steps need the forcings at the time that they forecast.
+
     Args:
         constraints: in order.
         dataset: what the fields are.
@@ -91,6 +106,7 @@ class ConstrainedStep:
         self._corrections = [one.build(dataset) for one in chosen if not isinstance(one, DrivenSides)]
         driven = [one.shares(dataset.layout.grid) for one in chosen if isinstance(one, DrivenSides)]
         self._shares = torch.stack(driven).amax(0) if driven else None
+        self.sees_valid_forcing = any(isinstance(one, Clearness) for one in chosen)
         self._floors = [
             (channel, one)
             for one in chosen
@@ -115,6 +131,7 @@ class ConstrainedStep:
         lead_time_B: Tensor,
         mask: Tensor | None = None,
         outside_BPHW: Tensor | None = None,
+        valid_BFHW: Tensor | None = None,
     ) -> Tensor:
         """(B, C', H, W) the normalised fields after a step, corrected; float32 at least.
 
@@ -124,11 +141,15 @@ class ConstrainedStep:
             lead_time_B: of the step.
             mask: (B, C', H, W), False at points without values, whose area does not count.
             outside_BPHW: the prognostic fields that are given at the sides, normalised; NaN where they are missing.
+            valid_BFHW: the forcings at the time that is forecast, normalised.
         """
         if self.is_empty:
             return after_BCHW
         if after_BCHW.dtype not in (torch.float32, torch.float64):
             after_BCHW = after_BCHW.float()
+        assert valid_BFHW is not None or not self.sees_valid_forcing, "forcings at the valid time are needed"
+        if valid_BFHW is not None:
+            before_BCHW = torch.cat([before_BCHW, valid_BFHW], 1)
         before = PhysicalFields(before_BCHW, self.dataset.inputs)
         after = PhysicalFields(after_BCHW, self.dataset.outputs)
         duration_B = lead_time_B * self.dataset.layout.time_scale

@@ -168,7 +168,8 @@ class BatchForecast:
         if constrained.is_empty:
             return frame_BCHW
         outside = self._inputs.outside(frame) if constrained.is_driven else None
-        return constrained(before_BCHW, frame_BCHW, lead_B, self._output_mask(), outside)
+        ahead = self._inputs.valid_forcing(frame) if constrained.sees_valid_forcing else []
+        return constrained(before_BCHW, frame_BCHW, lead_B, self._output_mask(), outside, *ahead)
 
     def _called(
         self, fields_BCHW: Tensor, lead_B: Tensor, scalars_BS: Tensor, samples: Sequence[ForecastStart]

@@ -121,11 +121,11 @@ class Objective:
         context = self._context(batch, batch.scalars.repeat_interleave(repeats, 0), lead)
         initial = inputs[:, : len(batch.layout.inputs)].repeat_interleave(repeats, 0)
         fields = inputs.repeat_interleave(repeats, 0)
-        if batch.layout.sees_valid_forcing:
-            fields = torch.cat([fields, batch.forcings.flatten(0, 1)], 1)
+        ahead = [batch.forcings.flatten(0, 1)] if batch.layout.sees_valid_forcing else []
+        fields = torch.cat([fields, *ahead], 1) if ahead else fields
         mask = batch.mask.reshape(-1, *batch.mask.shape[-3:])
         frame = network(fields, lead, self._drawn(context, batch))
-        return self._constrained(batch, initial, frame, lead, mask, batch.targets.reshape(mask.shape))
+        return self._constrained(batch, initial, frame, lead, mask, batch.targets.reshape(mask.shape), *ahead)
 
     def _context(self, batch: Batch, scalars_BS: Tensor, lead_time_B: Tensor) -> Context:
         context = context_of(self.signature, batch.layout, scalars_BS, lead_time_B)
@@ -154,6 +154,7 @@ class Objective:
         lead_B: Tensor,
         mask_BCHW: Tensor,
         target_BCHW: Tensor,
+        valid_BFHW: Tensor | None = None,
     ) -> Tensor:
         """The network's output, made to obey the constraints of its dataset; the target drives the sides of regions."""
         step = self.constraints.get(batch.layout.dataset)
@@ -163,7 +164,8 @@ class Objective:
         if step.is_driven:
             prognostic = len(with_role(batch.layout.outputs, "prognostic"))
             outside = torch.where(mask_BCHW, target_BCHW, torch.nan)[:, :prognostic]
-        return step(initial_BCHW, frame_BCHW, lead_B, mask_BCHW, outside)
+        ahead = valid_BFHW if step.sees_valid_forcing else None
+        return step(initial_BCHW, frame_BCHW, lead_B, mask_BCHW, outside, ahead)
 
     def _rollout(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> Iterator[Tensor]:
         """(B, C, H, W) forecasts of steps 1, 2, ..., with gradients through the last ones."""
@@ -183,7 +185,7 @@ class Objective:
             drawn = self._drawn(context, batch)
             frame = network(torch.cat([history.join(fields), *ahead], 1), batch.lead_time, drawn)
             history.push(fields)
-            return self._constrained(batch, fields, frame, batch.lead_time, mask, next(targets))
+            return self._constrained(batch, fields, frame, batch.lead_time, mask, next(targets), *ahead)
 
         return rollout(
             advance,

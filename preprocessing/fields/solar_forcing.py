@@ -15,7 +15,13 @@ from pelagos.preprocessing.variables import Variable
 Times = NDArray[Any]  # dates of any calendar
 Clock = Callable[[Times, Grid, float], Floats]
 ForcingName = Literal[
-    "cos_local_time", "sin_local_time", "cos_year", "sin_year", "insolation", "mean_insolation"
+    "cos_local_time",
+    "sin_local_time",
+    "cos_year",
+    "sin_year",
+    "insolation",
+    "mean_insolation",
+    "mean_insolation_ahead",
 ]
 PlaceName = Literal["sin_latitude", "cos_latitude", "sin_longitude", "cos_longitude", "cell_area"]
 
@@ -56,6 +62,13 @@ def _mean_insolation(times: Times, grid: Grid, step: float) -> Floats:
     return mean_insolation(_days(times), dates.day_fraction(times), grid.y, grid.x, step)
 
 
+def _mean_insolation_ahead(times: Times, grid: Grid, step: float) -> Floats:
+    if not step:
+        return _insolation(times, grid, step)
+    days = step / 86400
+    return mean_insolation(_days(times) + days, dates.day_fraction(times) + days, grid.y, grid.x, step)
+
+
 FORCINGS: dict[ForcingName, Clock] = {
     "cos_local_time": _wave(np.cos, local_time),
     "sin_local_time": _wave(np.sin, local_time),
@@ -63,8 +76,16 @@ FORCINGS: dict[ForcingName, Clock] = {
     "sin_year": _wave(np.sin, year_fraction),
     "insolation": _insolation,
     "mean_insolation": _mean_insolation,
+    "mean_insolation_ahead": _mean_insolation_ahead,
 }
 """Functions from times (T,), a grid in degrees and the time between frames [s] to values (T, H, W)."""
+
+
+_PERIODS: dict[ForcingName, str] = {
+    "insolation": "",
+    "mean_insolation": " over the time from the frame before",
+    "mean_insolation_ahead": " over the time to the frame after",
+}
 
 
 def place_field(name: PlaceName, grid: Grid) -> Floats:
@@ -90,9 +111,8 @@ def time_between(times: Times) -> float:
 
 def forcing_variable(name: ForcingName) -> Variable:
     """The variable that a computed forcing is stored as."""
-    if name in ("insolation", "mean_insolation"):
-        over = " over the time from the frame before" if name == "mean_insolation" else ""
-        long_name = f"radiation of the sun at the top of the atmosphere{over}"
+    if name in _PERIODS:
+        long_name = f"radiation of the sun at the top of the atmosphere{_PERIODS[name]}"
         return Variable(name=name, units="W m-2", role="forcing", long_name=long_name)
     function, _, clock = name.partition("_")
     long_name = f"{function} of {clock.replace('_', ' ')}"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pelagos.models.constraints.clearness import Clearness
 from pelagos.models.constraints.conserved_mean import ConservedMean
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constrained_step import ConstrainedStep
@@ -169,6 +170,25 @@ def test_a_window_sees_the_forcing_of_each_valid_time() -> None:
     objective(batch).validation(network, batch)
     assert torch.equal(network.seen[0][:, :3], batch.inputs.repeat_interleave(2, 0))
     assert torch.equal(network.seen[0][:, 3:], forcings.flatten(0, 1))
+
+
+@pytest.mark.parametrize("kind", ["rollouts", "windows"])
+def test_radiation_follows_the_sun_of_each_valid_time(kind: Any) -> None:
+    batch = make(3, forced=True)
+    layout, suns = replace(batch.layout, sees_valid_forcing=True), 1 + torch.rand(2, 3, 1, 4, 4)
+    inputs = batch.inputs.clone()
+    inputs[:, 2] = 1 + inputs[:, 2].abs()
+    batch = replace(batch, layout=layout, inputs=inputs, forcings=suns, kind=kind)
+    if kind == "windows":
+        batch = replace(batch, lead_time=torch.ones(2, 3))
+    scales = {"u": VariableScale(mean=0.0, std=1.0), "heating": VariableScale(mean=1.0, std=1.0)}
+    # Means are taken away before fields come here: the sun is 1 more than its channel.
+    rule = Clearness(variables=("u",), insolation="heating", low=0.1)
+    shining = objective(batch)
+    shining.constraints = {"d": ConstrainedStep([rule], ConstrainedDataset(layout, scales))}
+    made = inputs[:, None, :1] / (1 + inputs[:, None, 2:]) * (1 + suns)
+    loss, _ = shining.training(Growth(1.0), batch)
+    torch.testing.assert_close(loss.detach(), (made - batch.targets).square().mean())
 
 
 @pytest.mark.parametrize("kind", ["mse", "poseidon"])

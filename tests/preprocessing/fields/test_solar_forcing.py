@@ -37,7 +37,7 @@ def test_places_and_insolation_are_channels(tmp_path: Path) -> None:
     found = analytic_fields(
         tmp_path,
         {"dates": True, "latlon": True},
-        forcings=["insolation", "mean_insolation"],
+        forcings=["insolation", "mean_insolation", "mean_insolation_ahead"],
         places=["sin_latitude", "cos_longitude", "cell_area"],
     )
     static = found.read_static(slice(0, 1))[0]
@@ -45,10 +45,12 @@ def test_places_and_insolation_are_channels(tmp_path: Path) -> None:
     assert static[0, :, 0] == pytest.approx(np.sin(np.deg2rad(found.grid.y)), abs=1e-6)
     assert static[1, 0] == pytest.approx(np.cos(np.deg2rad(found.grid.x)), abs=1e-6)
     assert static[2].mean() == pytest.approx(1, abs=1e-6)
-    block = found.read(*EVERYTHING)[:, :, -2:]
+    block = found.read(*EVERYTHING)[:, :, -3:]
     # The mean over the hours before is that of what the sun shines within them.
     axis = found.axis
     step = axis[1] - axis[0]
     within = axis[2] - step * (np.arange(100) + 0.5) / 100
     sampled = FORCINGS["insolation"](within.astype("datetime64[s]"), found.grid, 0.0).mean(axis=0)
     assert block[0, 2, 1] == pytest.approx(sampled, abs=5)
+    # What comes until the next frame is what came before it.
+    assert block[0, 2, 2] == pytest.approx(block[0, 3, 1], abs=0.1)
