@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH ?= .venv-bench
 
-.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io bench-online bench-scale bench-device bench-eval bench-baselines bench-refinement check docs install clean
+.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io bench-online bench-scale bench-device bench-eval bench-baselines bench-refinement bench-recipe check docs install clean
 
 install: $(INSTALLED)
 
@@ -90,6 +90,10 @@ bench-online: $(INSTALLED)
 # Our FNO and U-Net beside neuraloperator's and the_well's at equal data, steps and weights; goes on where it stopped.
 bench-baselines: $(BENCH)/.installed
 	OMP_NUM_THREADS=1 $(BENCH)/bin/python -m benchmarks.baselines $(ARGS)
+
+# Which choices of the training recipe pay, one change at a time over several seeds; hours, and goes on where it stopped.
+bench-recipe: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.recipe $(ARGS)
 
 # What refinement gains and costs by every equation, beside the plain solver.
 bench-refinement: $(INSTALLED)

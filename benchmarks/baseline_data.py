@@ -118,13 +118,13 @@ def darcy(points: int = 32, num_train: int = 600, num_test: int = 200) -> Task:
     Five-point differences with harmonic means of a on faces; the wall is half a cell away.
     """
     rng = np.random.default_rng(1)
-    a_NHW = np.where(_random_field(rng, num_train + num_test, points) > 0, 12.0, 3.0)
-    u_NHW = np.stack([_darcy_solution(a) for a in a_NHW])
+    a_NHW = np.where(random_field(rng, num_train + num_test, points) > 0, 12.0, 3.0)
+    u_NHW = np.stack([darcy_solution(a) for a in a_NHW])
     x_NCHW, t_NCHW = (torch.from_numpy(field)[:, None] for field in (a_NHW, u_NHW))
     return Task.of("Darcy", x_NCHW, t_NCHW, num_train, (False, False), (12, 12))
 
 
-def _random_field(rng: np.random.Generator, number: int, points: int) -> Array:
+def random_field(rng: np.random.Generator, number: int, points: int) -> Array:
     """(number, points, points) of covariance (-Laplacian + 9)^-2 with Neumann boundaries, that is of cosines."""
     k = np.arange(points) * np.pi
     deviation = 1 / (k[:, None] ** 2 + k**2 + 9)
@@ -133,7 +133,7 @@ def _random_field(rng: np.random.Generator, number: int, points: int) -> Array:
     return np.asarray(basis @ noise @ basis.T)
 
 
-def _darcy_solution(a_HW: Array) -> Array:
+def darcy_solution(a_HW: Array) -> Array:
     points = len(a_HW)
     padded = np.pad(a_HW, 1, mode="edge")
     center = padded[1:-1, 1:-1]

@@ -5,7 +5,7 @@ relative loss divides by the magnitude of the normalised target, whose mean is r
 physical units belong to evaluation. A mask is True where a target exists; values elsewhere, NaN
 included, change neither loss nor gradient.
 
-Shapes: B samples, C output channels, G groups, H rows, W columns.
+Shapes: B samples, C output channels, G groups, H rows, W columns, K octaves.
 """
 
 from collections.abc import Iterable
@@ -17,8 +17,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pelagos.models.layers.device_constants import constant
+from pelagos.models.layers.octaves import octave_norms
+from pelagos.models.layers.padding import Periodic
 from pelagos.models.layers.row_layout import WHOLE, RowLayout
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.variables import Variable
 
@@ -67,6 +70,9 @@ class LossConfig(Config):
         area_weights: whether points are weighted by the area of their cell.
         variable_weights: factors on the errors of variables, by key; 1 for those not named. A
             variable that a dataset lacks is ignored.
+        gradient: the weight of the same loss of differences from point to point, beside that of values, in `relative`
+            and `mse`: with both the norm is of H1 for p: 2, or W1,1.
+        octaves: the weight of relative errors of each octave of waves, averaged over octaves, in `relative` and `mse`.
         members: of `crps`: forecasts of each sample; memory and time grow with them.
         noise: of `crps`: how many random numbers condition the network.
         fairness: of `crps`: the share of the fair score, whose ensembles may agree on what is wrong, against the
@@ -78,6 +84,8 @@ class LossConfig(Config):
     epsilon: float = Field(default=1e-2, gt=0)
     area_weights: bool = True
     variable_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    gradient: float = Field(default=0.0, ge=0)
+    octaves: float = Field(default=0.0, ge=0)
     members: int = Field(default=4, ge=2, le=64)
     noise: int = Field(default=16, gt=0)
     fairness: float = Field(default=0.95, ge=0, le=1)
@@ -98,8 +106,28 @@ class LossConfig(Config):
             raise ValueError("the loss of kind poseidon has no variable_weights; use kind relative or mse")
         return self
 
+    @model_validator(mode="after")
+    def _fine_scales_of_values(self) -> Self:
+        if (self.gradient or self.octaves) and self.kind not in ("relative", "mse"):
+            raise ValueError(f"gradient and octaves go with kind relative or mse, not with {self.kind}")
+        return self
+
     def build(self, layout: Layout, rows: RowLayout = WHOLE) -> Loss:
-        """The loss on this dataset's samples, of which a process may have some rows."""
+        """The loss on this dataset's samples, of which a process may have some rows.
+
+        Raises:
+            ConfigError: it is of differences or of waves, for which a process needs all rows.
+        """
+        values = self._of_values(layout, rows)
+        if not (self.gradient or self.octaves):
+            return values
+        if rows.shared:
+            raise ConfigError("loss.gradient and loss.octaves need all rows of a sample: engine.domain: 1")
+        assert isinstance(values, RelativeLoss | MeanSquaredLoss)
+        weights = torch.tensor([self.variable_weights.get(v.key, 1.0) for v in layout.outputs])
+        return FineScaleLoss(values, self.gradient, self.octaves, layout.grid.periodic, self.epsilon, weights)
+
+    def _of_values(self, layout: Layout, rows: RowLayout) -> Loss:
         left_out = self.left_out(layout)
         groups = _without(channel_groups(layout.outputs), left_out)
         if self.kind == "poseidon":
@@ -232,6 +260,67 @@ class MeanSquaredLoss:
 
 
 @dataclass(frozen=True, eq=False)
+class FineScaleLoss:
+    """The loss of values, plus `gradient` times that of differences, plus `octaves` times the error of an octave.
+
+    Differences are from point to point; the two axes' losses are averaged. An octave's error is ‖e‖ / (‖t‖ + ε), by
+    root mean squares of what it holds of the fields, averaged over octaves and channels. Across axes that are not
+    periodic fields are continued as their mirror image, which has no jump.
+
+    Attributes:
+        values: the loss of values.
+        gradient: the weight of differences.
+        octaves: the weight of octaves.
+        periodic: whether rows, and columns, wrap around.
+        epsilon: ε.
+        weights: (C,) factors on the errors of octaves.
+    """
+
+    pooled: ClassVar[bool] = False
+    members: ClassVar[int] = 1
+    values: RelativeLoss | MeanSquaredLoss
+    gradient: float
+    octaves: float
+    periodic: Periodic
+    epsilon: float
+    weights: Tensor
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """Channels whose errors do not count."""
+        return self.values.left_out
+
+    def __call__(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
+        """The mean over samples of `per_sample`."""
+        return self.per_sample(prediction_BCHW, target_BCHW, mask_BCHW).mean()
+
+    def per_sample(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
+        """(B,) losses, each independent of the other samples of its batch."""
+        loss_B = self.values.per_sample(prediction_BCHW, target_BCHW, mask_BCHW)
+        if self.gradient:
+            for axis, periodic in zip((-2, -1), self.periodic, strict=True):
+                found, wanted = (_differences(x, axis) for x in (prediction_BCHW, target_BCHW))
+                both_BCHW = _both_valid(mask_BCHW, axis, periodic=periodic)
+                loss_B = loss_B + self.gradient / 2 * self.values.per_sample(found, wanted, both_BCHW)
+        if self.octaves:
+            loss_B = loss_B + self.octaves * self._of_octaves(prediction_BCHW, target_BCHW, mask_BCHW)
+        return loss_B
+
+    def _of_octaves(self, prediction_BCHW: Tensor, target_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
+        error_BCK, truth_BCK = (
+            octave_norms(torch.where(mask_BCHW, field, 0), self.periodic)
+            for field in (prediction_BCHW - target_BCHW, target_BCHW)
+        )
+        ratio_BC = (error_BCK / (truth_BCK + self.epsilon)).mean(-1)
+        counted = tuple(channel not in self.left_out for channel in range(ratio_BC.shape[1]))
+        present_BC = mask_BCHW.any(-1).any(-1) & constant(counted, ratio_BC.device)
+        weighted_BC = torch.where(present_BC, ratio_BC, 0) * constant(
+            self.weights, ratio_BC.device, ratio_BC.dtype
+        )
+        return weighted_BC.sum(1) / present_BC.sum(1).clamp(min=1)
+
+
+@dataclass(frozen=True, eq=False)
 class EnsembleLoss:
     """The almost fair CRPS of M members, a weighted mean over the valid points of a sample.
 
@@ -322,6 +411,18 @@ class PooledRelativeLoss:
         indices = [constant(group, error_C.device) for group in self.groups]
         ratios = [error_C[..., index].mean(-1) / (truth_C[..., index].mean(-1) + 1e-10) for index in indices]
         return torch.stack(ratios).mean(0)
+
+
+def _differences(field_BCHW: Tensor, axis: int) -> Tensor:
+    """From each point to the next, beyond the last one to the first."""
+    return field_BCHW.roll(-1, axis) - field_BCHW
+
+
+def _both_valid(mask_BCHW: Tensor, axis: int, *, periodic: bool) -> Tensor:
+    both_BCHW = mask_BCHW & mask_BCHW.roll(-1, axis)
+    if not periodic:
+        both_BCHW.narrow(axis, both_BCHW.shape[axis] - 1, 1).fill_(False)
+    return both_BCHW
 
 
 def _zero_where_masked(field_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:

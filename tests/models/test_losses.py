@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from pelagos.models.layers.octaves import octave_norms
 from pelagos.models.layers.row_layout import RowLayout
 from pelagos.models.losses import (
     LossConfig,
@@ -21,6 +23,7 @@ from pelagos.models.losses import (
     RelativeLoss,
     channel_groups,
 )
+from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.variables import Variable, known_variable
@@ -41,6 +44,10 @@ CONFIGS = [
     LossConfig(p=2, variable_weights={"density": 2.0}),
     LossConfig(kind="poseidon"),
     LossConfig(kind="poseidon", p=2),
+]
+FINE_SCALES = [
+    LossConfig(gradient=0.5),
+    LossConfig(kind="mse", octaves=0.5, variable_weights={"density": 2.0}),
 ]
 
 
@@ -165,7 +172,7 @@ def test_a_variables_weight_scales_its_error() -> None:
     torch.testing.assert_close(heavy.per_sample(prediction, target, mask), expected)
 
 
-@pytest.mark.parametrize("config", CONFIGS[:5])
+@pytest.mark.parametrize("config", [*CONFIGS[:5], *FINE_SCALES])
 @pytest.mark.parametrize("value", [1e6, math.nan])
 def test_what_lies_under_the_mask_changes_nothing(config: LossConfig, value: float) -> None:
     prediction, target, mask = sample()
@@ -175,7 +182,7 @@ def test_what_lies_under_the_mask_changes_nothing(config: LossConfig, value: flo
     assert torch.equal(loss(prediction.masked_fill(~mask, value), target, mask), clean)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", [*CONFIGS, *FINE_SCALES])
 def test_gradients_vanish_at_masked_points_only(config: LossConfig) -> None:
     prediction, target, mask = sample()
     target = target.masked_fill(~mask, 0.0)
@@ -187,7 +194,7 @@ def test_gradients_vanish_at_masked_points_only(config: LossConfig) -> None:
     assert torch.equal(prediction, before)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", [*CONFIGS, *FINE_SCALES])
 def test_a_perfect_prediction_has_no_loss_and_a_finite_gradient(config: LossConfig) -> None:
     _, target, mask = sample()
     prediction = target.clone().requires_grad_()
@@ -198,7 +205,7 @@ def test_a_perfect_prediction_has_no_loss_and_a_finite_gradient(config: LossConf
     assert torch.equal(prediction.grad, torch.zeros_like(target))
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", [*CONFIGS, *FINE_SCALES])
 def test_a_sample_masked_in_a_group_or_altogether_gives_a_number(config: LossConfig) -> None:
     prediction, target, mask = sample()
     target = target.masked_fill(~mask, 0.0)
@@ -221,7 +228,7 @@ def test_an_absent_group_is_left_out_of_its_samples_mean() -> None:
     )
 
 
-@pytest.mark.parametrize("config", CONFIGS[:5])
+@pytest.mark.parametrize("config", [*CONFIGS[:5], *FINE_SCALES])
 def test_a_samples_loss_does_not_depend_on_its_batch(config: LossConfig) -> None:
     prediction, target, mask = sample()
     mask[2] = False
@@ -242,7 +249,7 @@ def test_low_precision_predictions_are_compared_in_the_targets_precision() -> No
 
 
 def test_a_configuration_survives_its_own_record() -> None:
-    for config in CONFIGS:
+    for config in (*CONFIGS, *FINE_SCALES):
         assert LossConfig.model_validate(config.model_dump()) == config
 
 
@@ -382,3 +389,91 @@ def test_processes_that_share_rows_have_the_loss_of_all_rows(config: LossConfig)
     losses, gradients = zip(*together(3, work), strict=True)
     torch.testing.assert_close(torch.stack(losses), expected.detach().expand(3), rtol=1e-6, atol=0)
     torch.testing.assert_close(torch.cat(gradients, -2), 3 * whole.grad, rtol=1e-5, atol=1e-8)
+
+
+TRACER = (known_variable("tracer"),)
+POINTS = 16
+
+
+def square(boundary: Any = "periodic") -> Layout:
+    sides = (boundary, boundary)
+    axis = np.arange(POINTS) / POINTS
+    grid = Grid("cartesian", axis, axis, sides, sides)
+    return Layout(dataset="d", inputs=TRACER, outputs=TRACER, grid=grid)
+
+
+def wave(number: int, axis: int = -1) -> Tensor:
+    """(1, 1, H, W) a cosine of so many waves, with values of a root mean square of 1."""
+    values = math.sqrt(2) * torch.cos(
+        2 * math.pi * number * torch.arange(POINTS, dtype=torch.float64) / POINTS
+    )
+    values = values if axis == -1 else values[:, None]
+    return values.expand(1, 1, POINTS, POINTS)
+
+
+def square_loss(values: dict[str, Any], error: Tensor, target: Tensor, boundary: Any = "periodic") -> float:
+    everything = torch.ones_like(target, dtype=torch.bool)
+    return (
+        LossConfig.model_validate(values).build(square(boundary))(target + error, target, everything).item()
+    )
+
+
+@pytest.mark.parametrize("number", [1, 3, 8])
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_differences_of_a_wave_weigh_as_its_wave_number(number: int, axis: int) -> None:
+    error, target = 0.1 * wave(number, axis), wave(1, -1)
+    if number == 8:  # of the shortest wave a cosine is at its crests in every point
+        error = error / math.sqrt(2)
+    plain = square_loss({"kind": "mse"}, error, target)
+    with_gradient = square_loss({"kind": "mse", "gradient": 3.0}, error, target)
+    steep = (2 * math.sin(math.pi * number / POINTS)) ** 2
+    assert with_gradient == pytest.approx(plain * (1 + 3 / 2 * steep), rel=1e-9)
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "wall"])
+def test_an_offset_has_no_differences(boundary: str) -> None:
+    error, target = torch.full((1, 1, POINTS, POINTS), 0.1, dtype=torch.float64), wave(1)
+    values: dict[str, Any] = {"kind": "mse"}
+    assert square_loss(values | {"gradient": 1.0}, error, target, boundary) == pytest.approx(
+        square_loss(values, error, target)
+    )
+
+
+def test_beyond_a_wall_there_is_no_difference() -> None:
+    ramp = torch.arange(POINTS, dtype=torch.float64).expand(1, 1, POINTS, POINTS)
+    found = square_loss({"kind": "mse", "gradient": 2.0}, ramp, wave(1), "wall") - square_loss(
+        {"kind": "mse"}, ramp, wave(1)
+    )
+    # One from column to column, none from row to row, and no jump back from the last column to the first.
+    assert found == pytest.approx(1.0)
+
+
+def test_errors_of_small_waves_count_as_those_of_large_ones() -> None:
+    target = wave(1) + 0.01 * wave(5)
+    values = {"epsilon": 1e-9, "p": 2}
+    octaves = int(octave_norms(target, (True, True)).shape[-1])
+    for error, share in ((0.3 * wave(1), 0.3), (0.003 * wave(6), 0.3)):
+        plain, found = (
+            square_loss(values, error, target),
+            square_loss({**values, "octaves": 1.0}, error, target),
+        )
+        assert found - plain == pytest.approx(share / octaves, rel=1e-6)
+
+
+def test_variables_that_rest_are_left_out_of_octaves() -> None:
+    both = replace(square(), outputs=(*TRACER, known_variable("density")), at_rest=frozenset({"density"}))
+    target = torch.cat([wave(1), torch.zeros_like(wave(1))], 1)
+    everything = torch.ones_like(target, dtype=torch.bool)
+    found = LossConfig(octaves=1.0).build(both)(target + 0.1, target, everything).item()
+    assert found == pytest.approx(square_loss({"octaves": 1.0}, torch.full_like(wave(1), 0.1), wave(1)))
+
+
+def test_fine_scales_of_other_losses_and_of_shared_samples_are_refused() -> None:
+    with pytest.raises(
+        ValidationError, match="gradient and octaves go with kind relative or mse, not with crps"
+    ):
+        LossConfig(kind="crps", gradient=0.1)
+    half = POINTS // 2
+    rows = RowLayout(Mock(rank=0), (0, half, POINTS))
+    with pytest.raises(ConfigError, match=r"need all rows of a sample: engine.domain: 1"):
+        LossConfig(octaves=0.1).build(square(), rows)
