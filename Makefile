@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH ?= .venv-bench
 
-.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io bench-online bench-scale bench-device bench-eval bench-baselines bench-refinement bench-recipe check docs install clean
+.PHONY: demo test test-all test-crash bench-training bench-networks bench-initialisation bench-io bench-online bench-scale bench-device bench-eval bench-baselines bench-weather bench-refinement bench-recipe check docs install clean
 
 install: $(INSTALLED)
 
@@ -94,6 +94,10 @@ bench-baselines: $(BENCH)/.installed
 # Which choices of the training recipe pay, one change at a time over several seeds; hours, and goes on where it stopped.
 bench-recipe: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.recipe $(ARGS)
+
+# What residual scaling and location are worth at equal steps; ARGS="--wfde5 'FOLDER/*.nc' --era5 FILE"; goes on where it stopped.
+bench-weather: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.weather $(ARGS)
 
 # What refinement gains and costs by every equation, beside the plain solver.
 bench-refinement: $(INSTALLED)
