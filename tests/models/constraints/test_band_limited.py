@@ -10,6 +10,7 @@ from pelagos.models.constraints.constrained_step import ConstrainedStep
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.grid import Grid, Sides
 from pelagos.preprocessing.layout import Layout
+from pelagos.preprocessing.physics.shallow_water import ShallowWaterConfig
 from pelagos.preprocessing.physics.spherical_modes import cached_modes
 from pelagos.preprocessing.variables import Variable
 from tests.models.constraints.atmospheres import Said
@@ -19,6 +20,7 @@ ROWS = 12
 LATITUDES = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(ROWS)[0]))
 FIELDS = tuple(Variable(name=name) for name in ("height", "velocity_x", "velocity_y"))
 LIMIT = BandLimited(variables=("height",), winds=(("velocity_x", "velocity_y"),))
+DAMPED = LIMIT.model_copy(update={"damping": 2.0})  # steps of 1
 
 
 def dataset(latitudes: np.ndarray) -> ConstrainedDataset:
@@ -28,8 +30,8 @@ def dataset(latitudes: np.ndarray) -> ConstrainedDataset:
     return ConstrainedDataset(Layout("sphere", FIELDS, FIELDS, grid), scales)
 
 
-def step(given: ConstrainedDataset, fields: torch.Tensor) -> torch.Tensor:
-    return ConstrainedStep([LIMIT], given)(fields, fields, torch.ones(len(fields)))
+def step(given: ConstrainedDataset, fields: torch.Tensor, limit: BandLimited = LIMIT) -> torch.Tensor:
+    return ConstrainedStep([limit], given)(fields, fields, torch.ones(len(fields)))
 
 
 @pytest.mark.parametrize("latitudes", [LATITUDES, LATITUDES[::-1].copy()], ids=["northward", "southward"])
@@ -61,6 +63,21 @@ def test_a_wind_without_small_waves_stays_as_it_is() -> None:
     torch.testing.assert_close(step(given, fields), fields, rtol=0, atol=1e-12)
 
 
+def test_waves_decay_as_under_the_hyperdiffusion_of_the_simulation() -> None:
+    given = dataset(LATITUDES[::-1].copy())
+    fields = step(given, torch.randn(2, 3, ROWS, 2 * ROWS, dtype=torch.float64))
+    modes = cached_modes((ROWS, 2 * ROWS), 1.0, torch.float64, torch.device("cpu"), 4)
+    decay = ShallowWaterConfig(damping=2.0).build()._decay(modes, 3600.0)[1]
+    height, damped = (modes.forward(one[:, 0]) for one in (fields, step(given, fields, DAMPED)))
+    torch.testing.assert_close(damped, height * decay, rtol=0, atol=1e-12)
+    mean, std = torch.tensor([3.0, 0.0]).double(), torch.tensor([12.0, 8.0]).double()
+    curl, damped_curl = (
+        modes.curl_and_divergence(one[:, 1:] * std[:, None, None] + mean[:, None, None])[0]
+        for one in (fields, step(given, fields, DAMPED))
+    )
+    torch.testing.assert_close(damped_curl, curl * decay, rtol=0, atol=1e-10)
+
+
 def test_latitudes_without_exact_harmonics_are_refused() -> None:
     with pytest.raises(ConfigError, match="the latitudes of sphere are not Gaussian"):
         ConstrainedStep([LIMIT], dataset(np.linspace(-90, 90, ROWS)))
@@ -77,6 +94,13 @@ def test_a_periodic_box_keeps_the_lower_third_of_its_waves() -> None:
     wanted = torch.fft.rfft2(noise)
     wanted[..., 3:7, :] = wanted[..., 4:] = 0
     torch.testing.assert_close(torch.fft.rfft2(once), wanted, rtol=0, atol=1e-10)
+
+
+def test_the_smallest_waves_of_a_box_are_damped() -> None:
+    noise = step(box(), torch.randn(2, 3, 9, 12, dtype=torch.float64))
+    damped, plain = (torch.fft.rfft2(one) for one in (step(box(), noise, DAMPED), noise))
+    torch.testing.assert_close(damped[..., 0, 3], plain[..., 0, 3] * np.exp(-0.5))
+    torch.testing.assert_close(damped[..., 1, 0], plain[..., 1, 0] * np.exp(-0.5 / 2**8))
 
 
 def test_a_box_with_walls_is_refused() -> None:
