@@ -53,6 +53,10 @@ KINDS: Mapping[str, Kind] = {
         "digits that float32, in which stores keep values, cannot hold",
         "subtract an offset by transforms: {FIELD: {kind: shift, offset: ...}}",
     ),
+    "half_precision": Kind(
+        "increments from frame to frame that 16 bits, in which the store keeps values, change by more than 5 %",
+        "set dtype: float32",
+    ),
     "units_converted": Kind("units changed so that files, or rows and columns, agree", "set convert"),
     "units_missing": Kind(
         "units that the archive does not state", "say them by convert: {FIELD: {units: ..., scale: 1}}"

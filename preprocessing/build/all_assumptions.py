@@ -2,19 +2,32 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from pelagos.preprocessing.assumptions import Assumption, assume, collect
 from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.channel_statistics.measures import Measures
+from pelagos.preprocessing.channel_statistics.rounding import Rounding, shares
 from pelagos.preprocessing.fields.survey import ask_mark, assume_constant, mark_among
 
+_DROWNED = (
+    0.05  # of the deviation of increments: a network that learns them sees 0.25 % of their variance as noise
+)
 
-def all_assumptions(plan: Plan, of_parts: Iterable[Assumption], measures: Measures) -> tuple[Assumption, ...]:
+
+def all_assumptions(
+    plan: Plan,
+    of_parts: Iterable[Assumption],
+    measures: Measures,
+    coding: tuple[Rounding, Rounding] | None = None,
+) -> tuple[Assumption, ...]:
     """What a build assumed, in the order of `assumptions.KINDS`.
 
     Args:
         plan: of the build.
         of_parts: those of all its parts.
         measures: of all its parts together.
+        coding: what 16 bits changed in the state and in the static fields; None in float32.
     """
     with collect() as found:
         # Whether a channel is constant is known now; the survey may have seen some frames only.
@@ -25,7 +38,22 @@ def all_assumptions(plan: Plan, of_parts: Iterable[Assumption], measures: Measur
             measures,
             {one.field for one in plan.assumptions if one.code in ("spikes", "missing_values")},
         )
+        if coding is not None:
+            _assume_coding(plan, measures, coding[0])
     return found.all
+
+
+def _assume_coding(plan: Plan, measures: Measures, rounding: Rounding) -> None:
+    lost = shares(rounding.increment_rms, np.sqrt(measures.tendency.variance))
+    of_values = shares(rounding.rms, np.sqrt(measures.state.variance))
+    for channel, of_increments, of_value in zip(plan.fields.state, lost, of_values, strict=True):
+        if of_increments > _DROWNED:
+            assume(
+                "half_precision",
+                channel.variable.key,
+                f"{plan.config.dataset}, all frames: 16 bits change what it gains from one frame to the next by"
+                f" {of_increments:.1%} of the deviation of that, and the values by {of_value:.2%} of theirs",
+            )
 
 
 def _assume_measured(plan: Plan, measures: Measures, told: set[str]) -> None:

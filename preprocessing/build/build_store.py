@@ -15,6 +15,7 @@ from pelagos.preprocessing.build.group_writer import write_skeleton
 from pelagos.preprocessing.build.plan import Plan, make_plan, with_survey
 from pelagos.preprocessing.build.source_checksums import known_checksums
 from pelagos.preprocessing.build.source_records import SourceRecord, changed_sources, record_sources
+from pelagos.preprocessing.build.store_coding import StoreCoding
 from pelagos.preprocessing.build.workers import Progress, write_parts
 from pelagos.preprocessing.build.write_part import PLAN, PROGRESS, recorded_initial_digests
 from pelagos.preprocessing.errors import ConfigError, DamagedFileError, DataError
@@ -151,8 +152,11 @@ def _start(building: Path, plan: Plan, sources: list[SourceRecord]) -> None:
     # Made under another name: shares that start together never see half a group, and one of them wins.
     folder = Path(tempfile.mkdtemp(prefix=f".{building.name}.", dir=building.parent))
     try:
-        write_skeleton(folder, plan)
+        coding = StoreCoding.drawn(plan)
+        write_skeleton(folder, plan, coding)
         (folder / PROGRESS).mkdir(parents=True)
+        if coding is not None:
+            coding.write(folder)
         values = {
             "fingerprint": plan.fingerprint,
             "config": plan.config.content(),

@@ -14,6 +14,7 @@ from pelagos.preprocessing.build.part_totals import PartTotals
 from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.build.source_checksums import EARLIER, SOURCES, keep_checksums, known_checksums
 from pelagos.preprocessing.build.source_records import SourceRecord, changed_sources, record_sources
+from pelagos.preprocessing.build.store_coding import CODING, read_coding, recorded_rounding
 from pelagos.preprocessing.build.write_part import PLAN, PROGRESS, PartRecord, num_recorded, read_record
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.files import durable
@@ -114,13 +115,15 @@ def _records(building: Path, plan: Plan) -> Iterator[PartRecord]:
 def _write_results(building: Path, plan: Plan, sources: list[SourceRecord]) -> None:
     totals = PartTotals(_records(building, plan))
     _warn(plan, totals.digests)
-    assumptions = all_assumptions(plan, totals.assumptions, totals.measures)
+    assumptions = all_assumptions(plan, totals.assumptions, totals.measures, totals.coding)
     # Some are seen only when all values are known.
     require_answers(assumptions, plan.config.accept, strict=plan.config.strict)
     # Before the manifest lists all files.
     durable.remove_partials(building)
     write_statistics(building, plan, totals.measures)
-    write_attributes(building, plan, sources, totals.rounding, totals.measures.num_missing, assumptions)
+    coding = recorded_rounding(read_coding(building), totals.coding)
+    num_missing = totals.measures.num_missing
+    write_attributes(building, plan, sources, totals.rounding, num_missing, assumptions, coding)
     others = sorted(files_beside_shards(building))
     totals.files.add((name, durable.checksum(building / name)) for name in others)
     Manifest(
@@ -130,6 +133,7 @@ def _write_results(building: Path, plan: Plan, sources: list[SourceRecord]) -> N
         rounding=totals.rounding.tolist(),
         sources=[record.published() for record in sources],
         assumptions=[one.to_json() for one in assumptions],
+        coding=coding,
     ).write(building)
 
 
@@ -149,7 +153,7 @@ def tidy(path: Path) -> None:
     left = [path.with_name(f"{path.name}.replaced"), *path.parent.glob(f".{path.name}.building.*")]
     for folder in (path / PROGRESS, path / SOURCES, *left):
         shutil.rmtree(folder, ignore_errors=True)
-    for file in (path / PLAN, path / EARLIER):
+    for file in (path / PLAN, path / EARLIER, path / CODING):
         try:
             # Asked for first: on a read-only disk, deleting even what is not there is an error.
             if file.exists():

@@ -1,6 +1,6 @@
 """Writing the Zarr group around the shards: coordinates and splits before them, statistics after them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ from pelagos.preprocessing.assumptions import ASSUMPTIONS, Assumption
 from pelagos.preprocessing.build.partition import chunk_of
 from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.build.source_records import SourceRecord, software
+from pelagos.preprocessing.build.store_coding import StoreCoding
 from pelagos.preprocessing.channel_statistics.measures import Measures, statistics_of
 from pelagos.preprocessing.fields.regrid_cells import CellRegridder
 from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.quantities import dates
 from pelagos.preprocessing.quantities.units import conversion
-from pelagos.preprocessing.store.format import ABSENT, FORMAT, SPLITS, UNUSED
+from pelagos.preprocessing.store.coding import Coding
+from pelagos.preprocessing.store.format import ABSENT, CODED_FORMAT, FORMAT, SPLITS, UNUSED
 from pelagos.preprocessing.store.shard_layout import ShardLayout, consolidate_metadata
 from pelagos.preprocessing.variables import keys
 
@@ -27,8 +29,14 @@ _CONVENTIONS = "CF-1.12 ACDD-1.3"
 _LEVEL_ATTRS = ("units", "standard_name", "long_name", "positive", "boundary")
 
 
-def write_skeleton(folder: Path, plan: Plan) -> None:
-    """Write a group with all arrays but the statistics, without the shards of `state` and `static`."""
+def write_skeleton(folder: Path, plan: Plan, coding: StoreCoding | None = None) -> None:
+    """Write a group with all arrays but the statistics, without the shards of `state` and `static`.
+
+    Args:
+        folder: of the group.
+        plan: of the build.
+        coding: of its channels, where they are kept in 16 bits.
+    """
     group, fields = zarr.open_group(folder, mode="w", zarr_format=3), plan.fields
     _write_array(
         group,
@@ -73,9 +81,20 @@ def write_skeleton(folder: Path, plan: Plan) -> None:
         _write_array(
             group, "params", values, ("trajectory", "param"), {"long_name": "parameters of each trajectory"}
         )
+    if coding is not None:
+        _write_coding(group, "", coding.state)
+        if fields.static:
+            _write_coding(group, "static_", coding.static)
     for step in fields.target.steps:
         if isinstance(step, CellRegridder):
             _write_weights(group.require_group("regrid"), step)
+
+
+def _write_coding(group: zarr.Group, prefix: str, coding: Coding) -> None:
+    array = prefix.rstrip("_") or "state"
+    for name, values in (("scale", coding.scale), ("offset", coding.offset)):
+        attrs = {"long_name": f"{name} of each channel: value = {array} * {prefix}scale + {prefix}offset"}
+        _write_array(group, f"{prefix}{name}", values, (f"{prefix}channel",), attrs)
 
 
 def _write_weights(group: zarr.Group, regridder: CellRegridder) -> None:
@@ -177,13 +196,13 @@ def _fill_value(dtype: np.dtype[Any]) -> Any:
 def _create_sharded(group: zarr.Group, name: str, layout: ShardLayout, dims: tuple[str, ...]) -> None:
     """Create a sharded array without its shards, which other tasks write."""
     # Every setting is given: bytes must not depend on the defaults of a version of zarr.
-    blosc = BloscCodec(typesize=4, cname="lz4", clevel=5, shuffle="shuffle", blocksize=0)
+    blosc = BloscCodec(typesize=layout.item_bytes, cname="lz4", clevel=5, shuffle="shuffle", blocksize=0)
     group.create_array(
         name,
         shape=layout.shape,
         shards=layout.shard,
         chunks=layout.chunk,
-        dtype="float32",
+        dtype=layout.dtype,
         compressors=None if layout.codec == "none" else [blosc],
         fill_value=np.nan,  # a shard that is missing reads as missing values and never as zeros
         dimension_names=dims,
@@ -218,19 +237,22 @@ def write_attributes(
     rounding: NDArray[np.float64],
     num_missing: int,
     assumptions: Sequence[Assumption] | None,
+    coding: Mapping[str, Any] | None = None,
 ) -> None:
     """CF and ACDD attributes, what `open_store` needs, provenance; and all metadata in one file.
 
-    Assumptions are None only for a store of before they were recorded.
+    Assumptions are None only for a store of before they were recorded; `coding` is as `recorded_rounding` makes it.
     """
     group = zarr.open_group(folder, mode="r+")
     state = [
         _channel_attrs(channel, error)
         for channel, error in zip(plan.fields.state, rounding.tolist(), strict=True)
     ]
+    _add_coding(state, coding, "state")
     group["state"].attrs.put({"long_name": "fields that depend on time, one a channel", "channels": state})
     if plan.fields.static:
         static = [_channel_attrs(channel, 0.0) for channel in plan.fields.static]
+        _add_coding(static, coding, "static")
         group["static"].attrs.put({"long_name": "fields without time, one a channel", "channels": static})
     config, source = plan.config, plan.fields.dataset.attrs
     documentation = {
@@ -285,6 +307,14 @@ def _coverage(plan: Plan) -> dict[str, Any]:
     return found
 
 
+def _add_coding(channels: Sequence[dict[str, Any]], coding: Mapping[str, Any] | None, array: str) -> None:
+    """Say of each channel how it is kept in 16 bits, in the names of CF, and with which error."""
+    if coding is not None:
+        names = {"scale": "scale_factor", "offset": "add_offset"}
+        for number, channel in enumerate(channels):
+            channel.update({names.get(key, key): values[number] for key, values in coding[array].items()})
+
+
 def _channel_attrs(channel: StoreChannel, error: float) -> dict[str, Any]:
     variable = channel.variable
     attrs: dict[str, Any] = {
@@ -308,7 +338,7 @@ def _channel_attrs(channel: StoreChannel, error: float) -> dict[str, Any]:
 def _description(plan: Plan, num_missing: int) -> dict[str, Any]:
     fields = plan.fields
     return {
-        "format": FORMAT,
+        "format": FORMAT if plan.config.dtype == "float32" else CODED_FORMAT,
         "dataset": plan.config.dataset,
         "version": plan.config.version,
         "variables": [channel.variable.model_dump() for channel in fields.state],

@@ -7,6 +7,7 @@ import numpy as np
 from pelagos.preprocessing.assumptions import Assumption
 from pelagos.preprocessing.build.write_part import PartRecord
 from pelagos.preprocessing.channel_statistics.measures import Measures, merge_measures
+from pelagos.preprocessing.channel_statistics.rounding import Rounding
 from pelagos.preprocessing.store.manifest import ChecksumTable
 
 
@@ -18,6 +19,7 @@ class PartTotals:
         files: checksums of all shards.
         digests: digests of the initial conditions, trajectory by trajectory.
         rounding: (C,) largest relative error of mantissa rounding.
+        coding: what 16 bits changed in the state and in the static fields; None in float32.
     """
 
     measures: Measures
@@ -27,6 +29,7 @@ class PartTotals:
         self.files = ChecksumTable()
         self.digests: list[str] = []
         self.rounding = np.zeros(0)
+        self.coding: tuple[Rounding, Rounding] | None = None
         self._assumptions: dict[str, Assumption] = {}
         self.measures = merge_measures(self._taken(records))
 
@@ -40,6 +43,12 @@ class PartTotals:
             self.files.add(record.files.items())
             self.digests += record.initial_digests
             self.rounding = np.maximum(self.rounding, record.rounding) if number else record.rounding
+            self._add_coding(record.coding)
             for one in record.assumptions:
                 self._assumptions.setdefault(str(one), one)
             yield record.measures
+
+    def _add_coding(self, found: tuple[Rounding, Rounding] | None) -> None:
+        if found is not None:
+            held = self.coding or tuple(Rounding.none(len(one.count)) for one in found)
+            self.coding = (held[0].merge(found[0]), held[1].merge(found[1]))

@@ -11,7 +11,7 @@ from typing import overload
 import numpy as np
 
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.store.shard_layout import CodecName, ShardLayout
+from pelagos.preprocessing.store.shard_layout import CodecName, ShardLayout, TypeName
 
 # Bytes. Larger frames are cut along their channels; larger channels along rows only, so that the chunks of an
 # uncompressed frame in C order are its bytes and one system call still reads it (0.47 ms for 3 x 721 x 1440).
@@ -38,10 +38,12 @@ class Part:
         return f"{self.cell[0]}.{self.cell[1]}"
 
 
-def leading_shard(shape: tuple[int, ...], static_bytes: int, shard_bytes: int) -> tuple[int, int]:
+def leading_shard(
+    shape: tuple[int, ...], static_bytes: int, shard_bytes: int, item_bytes: int = 4
+) -> tuple[int, int]:
     """How many trajectories and times a shard holds: whole trajectories, or a block of times of a long one."""
     num, length = shape[:2]
-    frame_bytes = 4 * prod(shape[2:])
+    frame_bytes = item_bytes * prod(shape[2:])
     if frame_bytes * length <= 2 * shard_bytes:
         # The task that writes the shard holds the static fields of its trajectories as well.
         return _clamp(shard_bytes / (frame_bytes * length + static_bytes), num), length
@@ -62,12 +64,16 @@ def chunk_of(frame: tuple[int, ...], item_bytes: int = 4) -> tuple[int, ...]:
 
 
 def frame_layout(
-    shape: tuple[int, ...], leading: tuple[int, ...], chunk: tuple[int, ...], codec: CodecName
+    shape: tuple[int, ...],
+    leading: tuple[int, ...],
+    chunk: tuple[int, ...],
+    codec: CodecName,
+    dtype: TypeName = "float32",
 ) -> ShardLayout:
     """The layout of shards of whole frames, padded where chunks reach beyond the last row."""
     channels, height, width = shape[-3:]
     frame = (channels, -(-height // chunk[1]) * chunk[1], width)
-    return ShardLayout(shape, (*leading, *frame), (*(1 for _ in leading), *chunk), codec)
+    return ShardLayout(shape, (*leading, *frame), (*(1 for _ in leading), *chunk), codec, dtype)
 
 
 def _clamp(value: float, upper: int) -> int:

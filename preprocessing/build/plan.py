@@ -135,16 +135,19 @@ def _planned(config: BuildConfig, cut_rows: bool, initial_digests: Sequence[str]
     codes[~fields.present] = ABSENT  # last: whatever the splits say, these frames do not exist
     feeds = count_feeds(files, codes)
     say_order(feeds, config.splits, getattr(config.source, "paths", ()))
-    static_bytes = 4 * len(fields.static) * prod(fields.grid.shape) if fields.varying_static else 0
+    item_bytes = np.dtype(config.dtype).itemsize
+    static_bytes = item_bytes * len(fields.static) * prod(fields.grid.shape) if fields.varying_static else 0
     shape = (num, length, len(fields.state), *fields.grid.shape)
-    leading = leading_shard(shape, static_bytes, config.shard_bytes)
+    leading = leading_shard(shape, static_bytes, config.shard_bytes, item_bytes)
     static_shape = (num if fields.varying_static else 1, len(fields.static), *fields.grid.shape)
-    chunks = chunk_of(shape[2:]), chunk_of(static_shape[1:])
+    chunks = chunk_of(shape[2:], item_bytes), chunk_of(static_shape[1:], item_bytes)
     uncut = (chunks[0][0], *fields.grid.shape), static_shape[1:]
     if not cut_rows:
         chunks = uncut
-    state = frame_layout(shape, leading, chunks[0], config.codec)
-    static = frame_layout(static_shape, (min(leading[0], static_shape[0]),), chunks[1], config.codec)
+    state = frame_layout(shape, leading, chunks[0], config.codec, config.dtype)
+    static = frame_layout(
+        static_shape, (min(leading[0], static_shape[0]),), chunks[1], config.codec, config.dtype
+    )
     # Parts follow the state's shards; a static shard has the same trajectories as the state's beside it.
     parts = Parts(state)
     check_partition(parts, state)

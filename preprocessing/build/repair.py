@@ -14,13 +14,18 @@ from pelagos.preprocessing.build.group_writer import write_attributes, write_ske
 from pelagos.preprocessing.build.partition import Part
 from pelagos.preprocessing.build.plan import Plan, make_plan
 from pelagos.preprocessing.build.source_records import SourceRecord
+from pelagos.preprocessing.build.store_coding import StoreCoding
 from pelagos.preprocessing.build.write_part import PROGRESS, measure_part, shard_files, write_part
 from pelagos.preprocessing.channel_statistics.measures import Measures, merge_measures
 from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
 from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.safety.trust import require_trust
+from pelagos.preprocessing.store.coded_reader import CodedReader
+from pelagos.preprocessing.store.coding import Coding
+from pelagos.preprocessing.store.frame_reader import FrameReader
 from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, read_manifest, verify
+from pelagos.preprocessing.store.shard_layout import ShardLayout
 from pelagos.preprocessing.store.shard_reader import ShardReader
 
 
@@ -54,13 +59,16 @@ def repair(path: Path | Url, moved: Mapping[str, str] | None = None) -> list[str
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         (scratch / PROGRESS).mkdir(parents=True)
+        coding = StoreCoding.from_json(manifest.coding) if manifest.coding else None
+        if coding is not None:
+            coding.write(scratch)
         for part in plan.parts:
             if mine := damaged & set(shard_files(plan, part)):
                 write_part(scratch, plan, part)
                 _move_into_store(scratch, path, mine, manifest)
         shards = {name for part in plan.parts for name in shard_files(plan, part)}
         if others := damaged - shards:
-            _write_group(scratch, path, plan, manifest)
+            _write_group(scratch, path, plan, manifest, coding)
             _move_into_store(scratch, path, others, manifest)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -123,10 +131,12 @@ def _move_into_store(scratch: Path, path: Path, names: set[str], manifest: Manif
         durable.sync_directory((path / name).parent)
 
 
-def _write_group(scratch: Path, path: Path, plan: Plan, manifest: Manifest) -> None:
+def _write_group(
+    scratch: Path, path: Path, plan: Plan, manifest: Manifest, coding: StoreCoding | None
+) -> None:
     """Write metadata, coordinates and statistics again, the latter from the store's own shards."""
-    write_skeleton(scratch, plan)
-    measures = merge_measures(_measures(path, plan, part) for part in plan.parts)
+    write_skeleton(scratch, plan, coding)
+    measures = merge_measures(_measures(path, plan, part, coding) for part in plan.parts)
     sources = [SourceRecord(modified=0, **record) for record in manifest.sources]
     cut_mask = (
         manifest.files["mask/c/0/0/0"].bytes > measures.mask.nbytes
@@ -134,12 +144,13 @@ def _write_group(scratch: Path, path: Path, plan: Plan, manifest: Manifest) -> N
     write_statistics(scratch, plan, measures, cut_mask=cut_mask)
     # As they were found when it was built: some are of values, which are not all read again.
     assumptions = recorded(manifest.assumptions)
-    write_attributes(scratch, plan, sources, np.array(manifest.rounding), measures.num_missing, assumptions)
+    rounding, num_missing = np.array(manifest.rounding), measures.num_missing
+    write_attributes(scratch, plan, sources, rounding, num_missing, assumptions, manifest.coding)
     durable.sync_tree(scratch)
 
 
-def _measures(path: Path, plan: Plan, part: Part) -> Measures:
-    state = ShardReader(path / "state", plan.state)
+def _measures(path: Path, plan: Plan, part: Part, coding: StoreCoding | None) -> Measures:
+    state = _reader(path / "state", plan.state, coding.state if coding else None)
     rows, (start, stop) = range(*part.trajectories), part.times
     block = np.empty((len(rows), stop - start, *plan.state.frame), np.float32)
     before = np.empty((len(rows) if start else 0, 1, *plan.state.frame), np.float32)
@@ -147,15 +158,21 @@ def _measures(path: Path, plan: Plan, part: Part) -> Measures:
         state.read_frames((row, start), block[n])
         if start:
             state.read_frames((row, start - 1), before[n])
-    return measure_part(plan, part, block, _static(path, plan, part), before)
+    return measure_part(plan, part, block, _static(path, plan, part, coding), before)
 
 
-def _static(path: Path, plan: Plan, part: Part) -> NDArray[np.float32]:
+def _reader(path: Path, layout: ShardLayout, coding: Coding | None) -> FrameReader:
+    raw = ShardReader(path, layout)
+    return raw if coding is None else CodedReader(raw, coding)
+
+
+def _static(path: Path, plan: Plan, part: Part, coding: StoreCoding | None) -> NDArray[np.float32]:
     cell = plan.static_cell(part)
     if cell is None:
         return np.empty((0, *plan.static.frame), np.float32)
     fields = np.empty(plan.static.block_shape(cell), np.float32)
-    reader, first = ShardReader(path / "static", plan.static), cell[0] * plan.static.shard[0]
+    reader = _reader(path / "static", plan.static, coding.static if coding else None)
+    first = cell[0] * plan.static.shard[0]
     for n, frame in enumerate(fields):
         reader.read_frame((first + n,), [frame])
     return fields

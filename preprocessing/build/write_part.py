@@ -20,11 +20,14 @@ from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.duplicate_starts import initial_digests
 from pelagos.preprocessing.build.partition import Part
 from pelagos.preprocessing.build.plan import Plan
+from pelagos.preprocessing.build.store_coding import StoreCoding, code_block, read_coding
 from pelagos.preprocessing.channel_statistics.measures import Measures, measure_block
+from pelagos.preprocessing.channel_statistics.rounding import Rounding
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.files import durable
 from pelagos.preprocessing.files.durable import Checksum
+from pelagos.preprocessing.store.coding import Halves
 from pelagos.preprocessing.store.shard_layout import ShardLayout
 from pelagos.preprocessing.store.shard_writer import write_shard
 
@@ -45,6 +48,7 @@ class PartRecord:
         rounding: (C,) largest relative error of mantissa rounding.
         initial_digests: digests of the initial conditions of the trajectories that begin in the part.
         assumptions: what was assumed while it was read.
+        coding: what 16 bits changed in its state and in the static fields that it writes; None in float32.
     """
 
     fingerprint: str
@@ -53,6 +57,7 @@ class PartRecord:
     rounding: NDArray[np.float64]
     initial_digests: list[str]
     assumptions: tuple[Assumption, ...] = ()
+    coding: tuple[Rounding, Rounding] | None = None
 
 
 def recorded_initial_digests(root: Path, config: BuildConfig) -> list[str]:
@@ -77,7 +82,13 @@ def read_record(root: Path, plan: Plan, part: Part) -> PartRecord | None:
         # Builds begun by an early version have neither.
         initial_digests=values.get("beginnings", []),
         assumptions=recorded(values.get("assumptions")) or (),
+        coding=_roundings(values["coding"]) if "coding" in values else None,
     )
+
+
+def _roundings(values: list[dict[str, Any]]) -> tuple[Rounding, Rounding]:
+    state, static = map(Rounding.from_json, values)
+    return state, static
 
 
 def _recorded(root: Path, plan: Plan, part: Part) -> dict[str, Any] | None:
@@ -138,16 +149,38 @@ def write_part(root: Path, plan: Plan, part: Part) -> PartRecord:
     why = next((one.text for one in assumptions.all if one.code == "missing_values"), "")
     check_values(plan, fields.state, block, part, plan.present(part), why)
     check_values(plan, fields.static, static[:, None], part, np.ones((len(static), 1), bool), why)
-    contents = zip(shard_files(plan, part), [(block, plan.state), (static, plan.static)], strict=False)
+    first = [] if start else initial_digests(block, fields.state)
+    coding = read_coding(root)
+    coded, roundings = (
+        _coded(coding, plan, part, (block, static, before)) if coding else ((block, static), None)
+    )
+    contents = zip(shard_files(plan, part), zip(coded, (plan.state, plan.static), strict=True), strict=False)
     with ThreadPoolExecutor(max_workers=1) as beside:
         # Statistics are computed while this thread waits for the disk.
         measuring = beside.submit(measure_part, plan, part, block, static, before)
         checksums = {path: _write(root / path, values, layout) for path, (values, layout) in contents}
         measures = measuring.result()
-    first = [] if start else initial_digests(block, fields.state)
-    record = PartRecord(plan.fingerprint, checksums, measures, rounding, first, assumptions.all)
+    record = PartRecord(plan.fingerprint, checksums, measures, rounding, first, assumptions.all, roundings)
     _write_record(root / PROGRESS / f"{part.name}.json", record)
     return record
+
+
+def _coded(
+    coding: StoreCoding, plan: Plan, part: Part, values: tuple[Float32s, Float32s, Float32s]
+) -> tuple[tuple[Halves, Halves], tuple[Rounding, Rounding]]:
+    """The block and the static fields in 16 bits; they and the frame before become what is stored of them."""
+    block, static, before = values
+    fields = plan.fields
+    state, of_state = code_block(
+        block,
+        coding.state,
+        lambda n, t, c: _place(plan, fields.state[c], part, n, t),
+        before[0, 0] if len(before) else None,
+    )
+    fixed, of_static = code_block(
+        static[:, None], coding.static, lambda n, t, c: _place(plan, fields.static[c], part, n, t), None
+    )
+    return (state, fixed[:, 0]), (of_state, of_static)
 
 
 def measure_part(plan: Plan, part: Part, block: Float32s, static: Float32s, before: Float32s) -> Measures:
@@ -220,7 +253,7 @@ def _advice(value: np.float32, why: str) -> str:
     return f"the value is {value} in float32; correct the source, change the units with `convert`, or its transform"
 
 
-def _write(file: Path, values: Float32s, layout: ShardLayout) -> Checksum:
+def _write(file: Path, values: NDArray[Any], layout: ShardLayout) -> Checksum:
     changed = durable.make_folder(file.parent)
     durable.remove_partials(file.parent)
     checksum = write_shard(file, values, layout)
@@ -238,5 +271,6 @@ def _write_record(file: Path, record: PartRecord) -> None:
         "rounding": record.rounding.tolist(),
         "beginnings": record.initial_digests,
         "assumptions": [one.to_json() for one in record.assumptions],
+        **({"coding": [one.to_json() for one in record.coding]} if record.coding else {}),
     }
     durable.write_bytes(file, json.dumps(values, sort_keys=True, allow_nan=False).encode())

@@ -10,7 +10,12 @@ from pelagos.preprocessing.build.write_part import PLAN
 from pelagos.preprocessing.errors import DataError, MissingFileError, PelagosError
 from pelagos.preprocessing.files.location import Url
 from pelagos.preprocessing.inspection.proposal import describe_axis, proposal_of, propose
-from pelagos.preprocessing.inspection.store_facts import missing_share, store_facts, variable_statistics
+from pelagos.preprocessing.inspection.store_facts import (
+    missing_share,
+    roundings,
+    store_facts,
+    variable_statistics,
+)
 from pelagos.preprocessing.store.manifest import MANIFEST, Manifest, read_manifest
 from pelagos.preprocessing.store.shard_layout import read_metadata
 from pelagos.preprocessing.store.store import Store, open_store, store_location
@@ -47,6 +52,7 @@ def inspect(path: Path | Url | str) -> str:
     sections = (
         _head(store, manifest),
         _variables(store),
+        _rounding(store, manifest),
         _splits(store),
         _assumptions(store),
         _provenance(manifest),
@@ -178,6 +184,19 @@ def _variables(store: Store) -> list[str]:
         for variable in (*store.variables, *store.static_variables)
         if variable.transform is not None
     ]
+
+
+def _rounding(store: Store, manifest: Manifest) -> list[str]:
+    """What 16 bits changed, the variable whose increments suffer most first."""
+    found = roundings(store, manifest)
+    if not found:
+        return []
+    width = max(8, *map(len, found))
+    lines = [f"{'in float16':{width}} {'of the std':>12} {'of increments':>14} {'at most':>12}"]
+    for key, one in sorted(found.items(), key=lambda item: -(item[1]["of_increments"] or 0.0)):
+        increments = "" if one["of_increments"] is None else f"{one['of_increments']:.3%}"
+        lines.append(f"{key:{width}} {one['of_values']:>12.4%} {increments:>14} {one['largest']:>12.3g}")
+    return [*lines, "root mean squares of what rounding changed; increments are from one frame to the next"]
 
 
 def _splits(store: Store) -> list[str]:

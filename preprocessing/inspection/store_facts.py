@@ -31,7 +31,8 @@ def store_facts(store: Store, manifest: Manifest) -> dict[str, Any]:
             name: {"trajectories": int(frames.any(axis=1).sum()), "frames": int(frames.sum())}
             for name, frames in store.splits.items()
         },
-        "variables": [*_variables(store)],
+        "dtype": manifest.config.get("dtype", "float32"),
+        "variables": [*_variables(store, roundings(store, manifest))],
         "assumptions": None if assumed is None else [one.code for one in assumed],
         "bytes": sum(file.bytes for file in manifest.files.values()),
         "files": len(manifest.files),
@@ -59,7 +60,32 @@ def missing_share(store: Store, variable: Variable, count: float) -> float | Non
     return None if variable.role == "static" or not values else 1 - count / values
 
 
-def _variables(store: Store) -> Iterator[dict[str, Any]]:
+def roundings(store: Store, manifest: Manifest) -> dict[str, dict[str, float | None]]:
+    """What 16 bits changed in each variable, as shares of its deviations; empty of a store in float32.
+
+    `of_increments` compares differences between consecutive frames with their deviation, and is None of static fields.
+    """
+    if manifest.coding is None:
+        return {}
+    stats, state, static = store.stats, manifest.coding["state"], manifest.coding["static"]
+    found = {}
+    for number, variable in enumerate(store.variables):
+        found[variable.key] = {
+            "of_values": state["rms_error"][number] / float(stats.std[number]),
+            "of_increments": state["increment_rms_error"][number] / float(stats.tendency_std[number]),
+            "largest": state["largest_error"][number],
+        }
+    for number, variable in enumerate(store.static_variables):
+        share = static["rms_error"][number] / float(stats.static_std[number])
+        found[variable.key] = {
+            "of_values": share,
+            "of_increments": None,
+            "largest": static["largest_error"][number],
+        }
+    return found
+
+
+def _variables(store: Store, roundings: dict[str, dict[str, float | None]]) -> Iterator[dict[str, Any]]:
     for variable, count, mean, std, constant, minimum, maximum in variable_statistics(store):
         numbers = {"mean": mean, "std": std, "minimum": minimum, "maximum": maximum}
         yield {
@@ -70,4 +96,5 @@ def _variables(store: Store) -> Iterator[dict[str, Any]]:
             **{name: float(number) if count else None for name, number in numbers.items()},
             "constant": bool(constant) and bool(count),
             "missing_share": missing_share(store, variable, float(count)),
+            **({"rounding": roundings[variable.key]} if roundings else {}),
         }

@@ -97,7 +97,9 @@ class Slot:
     error: BaseException | None = None
     copied: Any = None
 
-    def buffers(self, number: int, dataset: Dataset, num: int, present: NDArray[np.bool_]) -> BatchBuffers:
+    def buffers(
+        self, number: int, dataset: Dataset, num: int, present: NDArray[np.bool_], *, scaled: bool = True
+    ) -> BatchBuffers:
         """The memory in the shape of a dataset's batch.
 
         Args:
@@ -105,14 +107,16 @@ class Slot:
             dataset: the dataset itself.
             num: samples in a batch.
             present: the mask of datasets without missing values, shared by all slots and never written to.
+            scaled: whether the batch will be normalised here, of which there is one answer a slot.
         """
         if number not in self.views:
             mask = present if dataset.complete else self.mask
+            dtype = dataset.loaded_type(scaled=scaled)
             self.views[number] = BatchBuffers(
-                inputs=_carved(self.inputs, (num, *dataset.shapes.inputs)),
-                targets=_carved(self.targets, (num, *dataset.shapes.targets)),
+                inputs=_carved(self.inputs.view(dtype), (num, *dataset.shapes.inputs)),
+                targets=_carved(self.targets.view(dtype), (num, *dataset.shapes.targets)),
                 mask=_carved(mask, (num, *dataset.shapes.targets)),
-                forcings=_carved(self.forcings, (num, *dataset.shapes.forcings)),
+                forcings=_carved(self.forcings.view(dtype), (num, *dataset.shapes.forcings)),
             )
         return self.views[number]
 

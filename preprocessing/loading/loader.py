@@ -241,7 +241,9 @@ class _ReadAhead:
         if slot.copied is not None:
             slot.copied.synchronize()
         dataset = self._order.datasets[block.dataset]
-        buffers = slot.buffers(block.dataset, dataset, self._order.micro_batch, self._present)
+        buffers = slot.buffers(
+            block.dataset, dataset, self._order.micro_batch, self._present, scaled=self._scaled
+        )
         frames = dataset.frames_of(block.samples, block.steps, block.key)
         if reader is None:
             with meter:

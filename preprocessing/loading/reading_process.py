@@ -62,7 +62,9 @@ def _start(setup: Message, memory: NDArray[np.uint8]) -> Callable[[Message], Mes
 
     def answer(task: Message) -> Message:
         number, samples = task["dataset"], np.array(task["samples"])
-        buffers = slots[task["slot"]].buffers(number, datasets[number], shape.micro_batch, present)
+        buffers = slots[task["slot"]].buffers(
+            number, datasets[number], shape.micro_batch, present, scaled=task["scaled"]
+        )
         frames = datasets[number].frames_of(samples, task["steps"], task["key"])
         with meter:
             datasets[number].read(frames, buffers, scaled=task["scaled"], warm=not meter.waited)

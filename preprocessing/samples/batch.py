@@ -4,8 +4,9 @@ Shapes: B samples, A frames that are input, K forecast steps, C channels, F of t
 S scalars.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from pelagos.preprocessing.array_types import Float32s
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.samples.fill_kernels import Scales
 from pelagos.preprocessing.samples.normalize import Normalizer
+
+if TYPE_CHECKING:  # of stores in 16 bits alone
+    from pelagos.preprocessing.store.coding import Coding
 
 
 class BatchScaling:
@@ -28,11 +32,18 @@ class BatchScaling:
     """
 
     def __init__(
-        self, inputs: Normalizer, outputs: Normalizer, forcings: Normalizer, *, complete: bool
+        self,
+        inputs: Normalizer,
+        outputs: Normalizer,
+        forcings: Normalizer,
+        *,
+        complete: bool,
+        codings: "Sequence[Coding]" = (),
     ) -> None:
-        """Take the normalisers of the input, output and forcing channels."""
+        """Take the normalisers of the input, output and forcing channels, and the codings of fields in 16 bits."""
         self.scales = Scales(_scale(inputs), _scale(outputs), _scale(forcings))
         self.complete = complete
+        self._codings = [np.stack([one.scale, one.offset]) for one in codings]
         self._tensors: dict[torch.device, tuple[Tensor, ...]] = {}
 
     def apply(
@@ -42,19 +53,38 @@ class BatchScaling:
         device = inputs.device
         # Copied to a device once: a copy with each batch would make the device wait for the host.
         if device not in self._tensors:
-            self._tensors[device] = tuple(torch.from_numpy(scale).to(device) for scale in self.scales)
+            held = (*self.scales, *self._codings)
+            self._tensors[device] = tuple(torch.from_numpy(scale).to(device) for scale in held)
         # Difference times inverse, as in the kernels: any other order would round differently.
-        of_inputs, *others = self._tensors[device]
-        # Earlier frames have the scales of the initial one.
-        of_inputs = of_inputs.repeat(1, inputs.shape[1] // of_inputs.shape[1])
+        scales, codings = self._tensors[device][:3], self._tensors[device][3:]
+        if inputs.dtype == torch.float16:
+            inputs, targets, forcings = (
+                _decoded(fields, _repeated(coding, fields))
+                for fields, coding in zip((inputs, targets, forcings), codings, strict=True)
+            )
         inputs, targets, forcings = (
             (fields - scale[0, :, None, None]).mul_(scale[1, :, None, None])
-            for fields, scale in zip((inputs, targets, forcings), (of_inputs, *others), strict=True)
+            for fields, scale in (
+                (fields, _repeated(scale, fields))
+                for fields, scale in zip((inputs, targets, forcings), scales, strict=True)
+            )
         )
         if self.complete:
             return inputs, targets, torch.ones_like(targets, dtype=torch.bool), forcings
         mask = targets.isfinite()
         return _without_nan(inputs), targets.masked_fill_(~mask, 0), mask, _without_nan(forcings)
+
+
+def _repeated(scale: Tensor, fields: Tensor) -> Tensor:
+    """The scale of each channel; those of earlier frames, which are inputs, are those of the initial one."""
+    return (
+        scale if scale.shape[1] == fields.shape[-3] else scale.repeat(1, fields.shape[-3] // scale.shape[1])
+    )
+
+
+def _decoded(fields: Tensor, coding: Tensor) -> Tensor:
+    """(..., C, H, W) values of fields in 16 bits, to the bit as `Coding.decode` makes them."""
+    return fields.float().mul_(coding[0, :, None, None]).add_(coding[1, :, None, None])
 
 
 def _without_nan(fields: Tensor) -> Tensor:
@@ -117,7 +147,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class UnscaledBatch:
-    """Samples of one dataset in physical units, missing values NaN: `to` normalises them where it brings them.
+    """Samples of one dataset as they are stored, missing values NaN: `to` normalises them where it brings them.
 
     A GPU does so at no cost to the processor's cores, which read the next batches meanwhile.
 

@@ -33,11 +33,13 @@ from pelagos.preprocessing.samples.sample_reader import BatchBuffers, SampleRead
 from pelagos.preprocessing.store.frame_reader import FrameReader
 from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.store.shard_checks import Verify
+from pelagos.preprocessing.store.shard_layout import TypeName
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import Variable, keys, with_role
 
-if TYPE_CHECKING:  # only simulations have lanes
+if TYPE_CHECKING:  # only simulations have lanes, and only stores in 16 bits a coding
     from pelagos.preprocessing.samples.lanes import Lanes
+    from pelagos.preprocessing.store.coding import Coding
 
 
 class SamplesConfig(Config):
@@ -208,6 +210,7 @@ class Dataset:
             self.output_normalizer,
             normalizer.select(keys(forcing)),
             complete=self.complete,
+            codings=_codings(store, self.layout, forcing),
         )
         self._reader = SampleReader(
             state=_state_reader(store, config.pool),
@@ -371,6 +374,12 @@ class Dataset:
             held = self._scratch.buffers = self._make_shapes(self.layout.grid.shape).buffers(num)
         return held
 
+    def loaded_type(self, *, scaled: bool) -> TypeName:
+        """The type in which samples are read: as stored in 16 bits where a device decodes and normalises them."""
+        # Symmetries change signs, which means nothing about an offset.
+        coded = self.store.frames.coding is not None and not self.augmentation
+        return "float16" if coded and not scaled else "float32"
+
     def announce(self, frames: SampleFrames) -> None:
         """Hint to the system which frames will be read next, for disks to fetch them meanwhile.
 
@@ -451,6 +460,19 @@ class Dataset:
         return self.store.scalar_values[trajectories].astype(np.float32)
 
 
+def _codings(store: SampleStore, layout: Layout, forcing: Sequence[Variable]) -> "list[Coding]":
+    """Those of the inputs, outputs and forcings; none of a store in float32."""
+    state, static = store.frames.coding, store.static_frames.coding
+    if state is None:
+        return []
+    whole = state if static is None else state.join(static)
+    order = keys((*store.variables, *store.static_variables))
+    return [
+        whole.select([order.index(key) for key in keys(variables)])
+        for variables in (layout.inputs, layout.outputs, forcing)
+    ]
+
+
 def _state_reader(store: SampleStore, pool: int) -> FrameReader:
     if not pool:
         return store.frames
@@ -462,7 +484,14 @@ def _state_reader(store: SampleStore, pool: int) -> FrameReader:
     # Loaded where it is asked for.
     from pelagos.preprocessing.samples.trajectory_pool import TrajectoryPool
 
-    return TrajectoryPool(store.frames, shape, pool)
+    frames = store.frames
+    if frames.coding is None:
+        return TrajectoryPool(frames, shape, pool)
+    from pelagos.preprocessing.store.coded_reader import CodedReader  # of stores in 16 bits alone
+
+    assert isinstance(frames, CodedReader)
+    # As it is stored, in half the memory.
+    return frames.over(TrajectoryPool(frames.raw, shape, pool, "float16"))
 
 
 def _time_scale(store: SampleStore, config: DatasetConfig) -> float:

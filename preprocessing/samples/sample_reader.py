@@ -8,19 +8,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from time import perf_counter, thread_time
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pelagos.preprocessing.array_types import Flags, Float32s
 from pelagos.preprocessing.samples.batch import BatchScaling
 from pelagos.preprocessing.samples.fill_kernels import FillTask, FlatBuffers, fill_samples
 from pelagos.preprocessing.samples.sample_index import SampleFrames
 from pelagos.preprocessing.store.frame_reader import FrameLocations, FrameReader, Position
+from pelagos.preprocessing.store.shard_layout import TypeName
 
 
 @dataclass(frozen=True, eq=False)
 class BatchBuffers:
     """Memory for B samples of one dataset, which is filled again and again.
+
+    Values are float32, or float16 as a store keeps them.
 
     Attributes:
         inputs: (B, A C_in, H, W) A frames that are input, the initial one first.
@@ -29,10 +34,10 @@ class BatchBuffers:
         forcings: (B, K - 1, F, H, W), or (B, K, F, H, W) where networks see those of the valid time.
     """
 
-    inputs: Float32s
-    targets: Float32s
+    inputs: NDArray[Any]
+    targets: NDArray[Any]
     mask: Flags
-    forcings: Float32s
+    forcings: NDArray[Any]
 
     @cached_property
     def flat(self) -> FlatBuffers:
@@ -67,13 +72,13 @@ class SampleShapes:
     targets: tuple[int, ...]
     forcings: tuple[int, int, int, int]
 
-    def buffers(self, num: int) -> BatchBuffers:
+    def buffers(self, num: int, dtype: TypeName = "float32") -> BatchBuffers:
         """New memory for so many samples."""
         return BatchBuffers(
-            inputs=np.empty((num, *self.inputs), np.float32),
-            targets=np.empty((num, *self.targets), np.float32),
+            inputs=np.empty((num, *self.inputs), dtype),
+            targets=np.empty((num, *self.targets), dtype),
             mask=np.ones((num, *self.targets), bool),
-            forcings=np.empty((num, *self.forcings), np.float32),
+            forcings=np.empty((num, *self.forcings), dtype),
         )
 
 
@@ -157,8 +162,18 @@ class SampleReader:
         """Transform and normalise samples that have been read as they are stored."""
         if frames.transformation is not None:
             frames.transformation.apply(rows, buffers.flat)
+        if buffers.inputs.dtype == np.float16:
+            # A device decodes and normalises them: all that is missing is the static fields of earlier frames.
+            self._repeat_static(buffers.inputs[slice(*rows)])
+            return
         nowhere = FrameLocations(frames.all_times, frames.all_times)
         self._fill(rows, buffers, nowhere, read=False, scaled=scaled)
+
+    def _repeat_static(self, inputs_BCHW: NDArray[Any]) -> None:
+        num_inputs = self.num_prognostic + self.num_static + self.num_forcing
+        static = slice(self.num_prognostic, self.num_prognostic + self.num_static)
+        for first in range(num_inputs, inputs_BCHW.shape[1], num_inputs):
+            inputs_BCHW[:, first : first + num_inputs][:, static] = inputs_BCHW[:, static]
 
     def _fill(
         self,
@@ -193,7 +208,7 @@ class SampleReader:
         """Read the frames that sample n forecasts into its targets and forcings."""
         targets = buffers.targets[n].reshape(-1, *buffers.targets.shape[-3:])
         # Buffers are filled one after the other: the forcing of the last step needs a place in any case.
-        unused = np.empty((self.num_forcing, *targets.shape[-2:]), np.float32)
+        unused = np.empty((self.num_forcing, *targets.shape[-2:]), targets.dtype)
         forcings = [*buffers.forcings[n, : len(times)], unused]
         before = self.num_prognostic
         for time, target, forcing in zip(times, targets, forcings, strict=False):

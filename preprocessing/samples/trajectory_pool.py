@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.array_types import Float32s
 from pelagos.preprocessing.store.frame_reader import FrameReader, Position, scatter
+from pelagos.preprocessing.store.shard_layout import TypeName
 
 _READERS = 4  # trajectories that are read at a time
 
@@ -24,7 +24,7 @@ class _Entry:
     """One trajectory of the pool; the thread that reads it from the store holds the lock."""
 
     lock: Lock = field(default_factory=Lock)
-    values: Float32s | None = None
+    values: NDArray[Any] | None = None
 
 
 class TrajectoryPool(FrameReader):
@@ -33,15 +33,18 @@ class TrajectoryPool(FrameReader):
     A trajectory that several threads ask for at once is read by one of them.
     """
 
-    def __init__(self, frames: FrameReader, shape: tuple[int, ...], size: int) -> None:
+    def __init__(
+        self, frames: FrameReader, shape: tuple[int, ...], size: int, dtype: TypeName = "float32"
+    ) -> None:
         """An empty pool.
 
         Args:
             frames: reads them at (trajectory, time).
             shape: (T, C, H, W) of a trajectory.
             size: how many trajectories are kept.
+            dtype: type of the values.
         """
-        self._frames, self._shape, self._size = frames, shape, size
+        self._frames, self._shape, self._size, self._dtype = frames, shape, size, dtype
         self._held: OrderedDict[int, _Entry] = OrderedDict()
         self._lock = Lock()
 
@@ -50,7 +53,7 @@ class TrajectoryPool(FrameReader):
         trajectory, frame = position
         scatter(self._values(trajectory)[frame], buffers)
 
-    def read_frames(self, position: Position, out: Float32s) -> None:
+    def read_frames(self, position: Position, out: NDArray[Any]) -> None:
         """See FrameReader."""
         trajectory, frame = position
         out[:] = self._values(trajectory)[frame : frame + len(out)]
@@ -63,7 +66,7 @@ class TrajectoryPool(FrameReader):
                 list(readers.map(self._values, wanted))
         return self
 
-    def _values(self, trajectory: int) -> Float32s:
+    def _values(self, trajectory: int) -> NDArray[Any]:
         with self._lock:
             entry = self._held.setdefault(trajectory, _Entry())
             self._held.move_to_end(trajectory)
@@ -73,7 +76,7 @@ class TrajectoryPool(FrameReader):
         # Each entry has a lock of its own, so that threads read different trajectories side by side.
         with entry.lock:
             if entry.values is None:
-                values = np.empty(self._shape, np.float32)
+                values = np.empty(self._shape, self._dtype)
                 self._frames.read_frames((trajectory, 0), values)
                 entry.values = values
             return entry.values

@@ -6,12 +6,15 @@ static fields at (trajectory,).
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.array_types import Bytes, Float32s, Ints
+from pelagos.preprocessing.array_types import Bytes, Ints
+
+if TYPE_CHECKING:  # of stores in 16 bits alone
+    from pelagos.preprocessing.store.coding import Coding
 
 Position = tuple[int, ...]
 TABLE_BYTES = 64 << 20
@@ -48,9 +51,11 @@ class FrameReader(ABC):
     Attributes:
         splits_trajectories: whether a trajectory may span several shards, so that reading it whole takes more than
             one request.
+        coding: of frames in 16 bits, which float16 buffers get as they are stored; None where there are none.
     """
 
     splits_trajectories: bool = False
+    coding: "Coding | None" = None
 
     @abstractmethod
     def read_frame(self, position: Position, buffers: Sequence[NDArray[Any]]) -> None:
@@ -62,7 +67,7 @@ class FrameReader(ABC):
             DamagedFileError: the frame cannot be read.
         """
 
-    def read_frames(self, position: Position, out: Float32s) -> None:
+    def read_frames(self, position: Position, out: NDArray[Any]) -> None:
         """Fill (T, C, H, W) with consecutive frames along the last of the leading axes.
 
         Raises:
@@ -128,7 +133,7 @@ class SharedFrame(FrameReader):
     """The one frame that all trajectories share."""
 
     def __init__(self, reader: FrameReader) -> None:
-        self._reader = reader
+        self._reader, self.coding = reader, reader.coding
 
     def read_frame(self, position: Position, buffers: Sequence[NDArray[Any]]) -> None:
         """Fill buffers with it, whatever the trajectory; errors as of any reader."""
@@ -142,14 +147,14 @@ class SharedFrame(FrameReader):
 class MemoryReader(FrameReader):
     """Reads frames of an array in memory."""
 
-    def __init__(self, values: Float32s) -> None:
+    def __init__(self, values: NDArray[Any]) -> None:
         self._values = values
 
     def read_frame(self, position: Position, buffers: Sequence[NDArray[Any]]) -> None:
         """See FrameReader."""
         scatter(self._values[position], buffers)
 
-    def read_frames(self, position: Position, out: Float32s) -> None:
+    def read_frames(self, position: Position, out: NDArray[Any]) -> None:
         """See FrameReader."""
         out[:] = self._values[position[:-1]][position[-1] : position[-1] + len(out)]
 

@@ -138,6 +138,7 @@ class Manifest:
         rounding: the largest relative error of mantissa rounding in each channel.
         sources: what was read, as it is published in the store.
         assumptions: what was assumed, as it is published in the store; None in older stores, which do not record it.
+        coding: of a store in 16 bits, the scale, offset and errors of each channel of `state` and `static`.
     """
 
     fingerprint: str
@@ -146,6 +147,7 @@ class Manifest:
     rounding: list[float]
     sources: list[dict[str, Any]]
     assumptions: list[dict[str, Any]] | None = None
+    coding: dict[str, Any] | None = None
 
     @cached_property
     def checksum(self) -> str:
@@ -161,6 +163,9 @@ class Manifest:
 
     def _values(self) -> dict[str, Any]:
         held = {field.name: getattr(self, field.name) for field in fields(self)}
+        # Stores in float32 keep the bytes, and with them the checksum, of before there were others.
+        if self.coding is None:
+            del held["coding"]
         files = self.files if isinstance(self.files, ChecksumTable) else ChecksumTable(self.files.items())
         return {"format": FORMAT, **held, "files": files}
 

@@ -19,12 +19,13 @@ import numcodecs.blosc
 import numpy as np
 from numpy.typing import NDArray
 
-from pelagos.preprocessing.array_types import Bytes, Float32s, Ints
+from pelagos.preprocessing.array_types import Bytes, Ints
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.files.durable import write_bytes
 from pelagos.preprocessing.files.location import Url
 
 CodecName = Literal["none", "blosc-lz4"]
+TypeName = Literal["float32", "float16"]
 Cell = tuple[int, ...]
 """A shard's position in the grid of shards."""
 MISSING = 2**64 - 1
@@ -43,7 +44,7 @@ class UnsupportedLayoutError(Exception):
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """How a float32 array is cut into shards and these into chunks.
+    """How an array is cut into shards and these into chunks.
 
     Chunks cut a channel along its rows alone, so that in C order they are the frame's bytes: without a codec a frame is
     read by one system call.
@@ -53,12 +54,24 @@ class ShardLayout:
         shard: a shard's shape: one frame along the last three axes, padded where its last chunks end beyond it.
         chunk: an inner chunk's shape: 1 along the leading axes, all of x, and all of y unless it has one channel.
         codec: the codec of the inner chunks.
+        dtype: the type of the values.
     """
 
     shape: tuple[int, ...]
     shard: tuple[int, ...]
     chunk: tuple[int, ...]
     codec: CodecName
+    dtype: TypeName = "float32"
+
+    @property
+    def item_bytes(self) -> int:
+        """The size of a value."""
+        return np.dtype(self.dtype).itemsize
+
+    @property
+    def chunk_bytes(self) -> int:
+        """The size of a chunk in memory."""
+        return self.item_bytes * prod(self.chunk)
 
     @property
     def frame(self) -> tuple[int, ...]:
@@ -89,7 +102,8 @@ class ShardLayout:
     def chunk_ranges(self) -> list[tuple[int, int]]:
         """The range of a frame's bytes that each of its chunks holds."""
         (channels, height, width), (step, rows, _) = self.frame, self.chunk[-3:]
-        row, field = 4 * width, 4 * width * height
+        row = self.item_bytes * width
+        field = row * height
         return [
             (channel * field + y * row, (channel + step - 1) * field + min(y + rows, height) * row)
             for channel in range(0, channels, step)
@@ -106,8 +120,8 @@ class ShardLayout:
         return tuple(min(shard, size - shard * position) for size, shard, position in axes)
 
     @classmethod
-    def from_metadata(cls, metadata: dict[str, Any]) -> "ShardLayout":
-        """The layout that an array's `zarr.json` describes.
+    def from_metadata(cls, metadata: dict[str, Any], dtype: TypeName = "float32") -> "ShardLayout":
+        """The layout that an array's `zarr.json` describes, whose values are of this type.
 
         Raises:
             UnsupportedLayoutError: `write_shard` could not have written the array.
@@ -120,12 +134,13 @@ class ShardLayout:
                 shard=tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
                 chunk=tuple(inner["chunk_shape"]),
                 codec=_codec_of(inner["codecs"]),
+                dtype=dtype,
             )
             # Whatever is not exactly as we write it is left to zarr-python: slower, but never misread.
             leading = (1,) * (len(layout.shape) - 3)
             (channels, height, width), (step, rows, _) = layout.frame, layout.chunk[-3:]
             checks = {
-                "data type": metadata["data_type"] == "float32",
+                "data type": metadata["data_type"] == dtype,
                 "keys": metadata["chunk_key_encoding"]["configuration"]["separator"] == "/",
                 "sharding": sharding["name"] == "sharding_indexed",
                 "index": [codec["name"] for codec in inner["index_codecs"]] == ["bytes", "crc32c"],
@@ -214,12 +229,12 @@ def frame_offsets(entries: Entries, layout: ShardLayout) -> Ints:
     # MISSING becomes -1. Others may have written chunks in another order, or with gaps.
     contiguous = chunks[:, 0, 0] >= 0
     contiguous &= layout.contiguous
-    contiguous &= (chunks[:, :, 1] == 4 * prod(layout.chunk)).all(axis=1)
+    contiguous &= (chunks[:, :, 1] == layout.chunk_bytes).all(axis=1)
     contiguous &= (chunks[:, 1:, 0] == chunks[:, :-1].sum(axis=-1)).all(axis=1)
     return np.where(contiguous, chunks[:, 0, 0], -1)
 
 
-def compress(chunk: Float32s) -> Bytes:
+def compress(chunk: NDArray[Any]) -> Bytes:
     """The bytes of a chunk encoded by Blosc with LZ4, the one codec beside none."""
     return np.frombuffer(numcodecs.blosc.compress(chunk, b"lz4", 5, numcodecs.blosc.SHUFFLE), np.uint8)
 

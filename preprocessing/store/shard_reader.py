@@ -13,7 +13,7 @@ from threading import Lock, local
 
 import numpy as np
 
-from pelagos.preprocessing.array_types import Bytes, Float32s, Ints
+from pelagos.preprocessing.array_types import Bytes, Ints
 from pelagos.preprocessing.errors import DamagedFileError
 from pelagos.preprocessing.store.frame_reader import (
     TABLE_BYTES,
@@ -60,8 +60,8 @@ class ShardReader(FrameReader):
         )
         self._lock = Lock()
         self._scratch = local()
-        self._chunk_bytes = 4 * prod(layout.chunk)
-        self._frame_bytes = 4 * prod(layout.frame)
+        self._chunk_bytes = layout.chunk_bytes
+        self._frame_bytes = layout.item_bytes * prod(layout.frame)
         self._maps = False
         self.splits_trajectories = layout.splits_trajectories
         # (size, per shard) of two leading axes, also where there is one: a loop over them would take a twentieth of a
@@ -89,7 +89,7 @@ class ShardReader(FrameReader):
         if offset < 0:
             self._fill_by_chunk(shard, cell, number, buffers)
         elif self._maps and shard.address:
-            scatter(shard.memory[offset : offset + self._frame_bytes].view(np.float32), buffers)
+            scatter(shard.memory[offset : offset + self._frame_bytes].view(self.layout.dtype), buffers)
         else:
             self._fill(shard, cell, offset, buffers)
 
@@ -98,7 +98,7 @@ class ShardReader(FrameReader):
         cell, number = self._locate(position)
         shard = self._shards.get(cell) or self._open(cell)
         shard.used = True
-        row = 4 * self.layout.frame[-1]
+        row = self.layout.item_bytes * self.layout.frame[-1]
         channels = as_bytes([channel for part in buffers for channel in part])
         parts = [((n * height + rows.start) * row, channel) for n, channel in enumerate(channels)]
         for (start, stop), (offset, length) in zip(
@@ -158,14 +158,14 @@ class ShardReader(FrameReader):
             if _advise is not None and MISSING not in (start, last):
                 _advise(shard.descriptor, start, last + length - start, os.POSIX_FADV_WILLNEED)
 
-    def read_frames(self, position: Position, out: Float32s) -> None:
+    def read_frames(self, position: Position, out: Buffer) -> None:
         """See FrameReader; one system call for the frames of a shard without codec."""
         done = 0
         while done < len(out):
             here = (*position[:-1], position[-1] + done)
             done += self._read_run(here, out[done:])
 
-    def _read_run(self, position: Position, out: Float32s) -> int:
+    def _read_run(self, position: Position, out: Buffer) -> int:
         cell, number = self._locate(position)
         _, per_shard = self._leading[-1]
         count = min(len(out), per_shard - position[-1] % per_shard)

@@ -17,12 +17,17 @@ from pelagos.preprocessing.assumptions import ASSUMPTIONS, Assumption, recorded
 from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
 from pelagos.preprocessing.files.location import Url, locate
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.store.format import ABSENT, FORMAT, SPLITS
+from pelagos.preprocessing.store.format import ABSENT, CODED_FORMAT, FORMAT, SPLITS
 from pelagos.preprocessing.store.frame_reader import EmptyReader, FrameReader, MemoryReader, SharedFrame
 from pelagos.preprocessing.store.manifest import Manifest
 from pelagos.preprocessing.store.sample_store import Statistics
 from pelagos.preprocessing.store.shard_checks import NO_CHECKS, ShardChecks, Verify
-from pelagos.preprocessing.store.shard_layout import ShardLayout, UnsupportedLayoutError, read_metadata
+from pelagos.preprocessing.store.shard_layout import (
+    ShardLayout,
+    TypeName,
+    UnsupportedLayoutError,
+    read_metadata,
+)
 from pelagos.preprocessing.store.shard_reader import ShardReader
 from pelagos.preprocessing.store.small_files import (
     manifest_of,
@@ -35,6 +40,7 @@ from pelagos.preprocessing.variables import Variable
 if TYPE_CHECKING:
     from pelagos.preprocessing.physics.symmetry import DeclaredSymmetries
     from pelagos.preprocessing.quantities.date_axis import DateAxis
+    from pelagos.preprocessing.store.coding import Coding
     from pelagos.preprocessing.store.store_lease import StoreLease
 
 _STATISTICS = tuple(field.name for field in fields(Statistics))
@@ -188,8 +194,10 @@ def open_store(path: Path | Url | str, verify: Verify = "opening") -> Store:
     about = attributes.get("pelagos")
     if about is None:
         raise DataError(f"{path}: a Zarr group, but not one that `pelagos build` has written")
-    if about["format"] != FORMAT:
-        raise DataError(f"{path}: of format {about['format']}; this version of Pelagos reads format {FORMAT}")
+    if about["format"] not in (FORMAT, CODED_FORMAT):
+        raise DataError(
+            f"{path}: of format {about['format']}; this version of Pelagos reads formats {FORMAT} and {CODED_FORMAT}"
+        )
     manifest = None if verify == "none" else manifest_of(path)
     held = {} if manifest is None else read_small_files(path, manifest)
     static = tuple(Variable(**fields) for fields in about["static_variables"])
@@ -202,6 +210,7 @@ def open_store(path: Path | Url | str, verify: Verify = "opening") -> Store:
         "mask",
         *([dated] if dated == "date" else []),
         *(["params"] if about["params"] else []),
+        *(_coding_arrays(static) if about["format"] == CODED_FORMAT else []),
     ]
     values = read_small_arrays(path, [*own, *(f"stats/{name}" for name in stats)], held)
     axis, present = values["time"], values["split"] != ABSENT
@@ -221,10 +230,17 @@ def open_store(path: Path | Url | str, verify: Verify = "opening") -> Store:
         mask=values["mask"],
         num_missing=about["num_missing"],
         frames=open_reader(
-            path / "state", _checks(path, "state", manifest, verify, lease), held.get("state/zarr.json")
+            path / "state",
+            _checks(path, "state", manifest, verify, lease),
+            held.get("state/zarr.json"),
+            _coding(values, ""),
         ),
         static_frames=_static_reader(
-            path, about, _checks(path, "static", manifest, verify, lease), held.get("static/zarr.json")
+            path,
+            about,
+            _checks(path, "static", manifest, verify, lease),
+            held.get("static/zarr.json"),
+            _coding(values, "static_"),
         ),
         scalar_values=values.get("params", np.empty((len(values["split"]), 0))),
         level=about.get("level", {}),
@@ -253,6 +269,18 @@ def _date_axis(seconds: Floats, axis: Floats, calendar: str, units: str) -> "Dat
     return DateAxis(seconds.astype(np.float64), calendar, months)
 
 
+def _coding_arrays(static: Sequence[Variable]) -> list[str]:
+    return ["scale", "offset", *(["static_scale", "static_offset"] if static else [])]
+
+
+def _coding(values: Mapping[str, Any], prefix: str) -> "Coding | None":
+    if f"{prefix}scale" not in values:
+        return None
+    from pelagos.preprocessing.store.coding import Coding  # of stores in 16 bits alone
+
+    return Coding(values[f"{prefix}scale"], values[f"{prefix}offset"])
+
+
 def _lease(path: Path | Url) -> "StoreLease | None":
     """What keeps a store from being replaced; None on a server, where none is, and for a copy without a manifest."""
     if not isinstance(path, Path):
@@ -278,16 +306,23 @@ def _checks(
 
 
 def _static_reader(
-    path: Path | Url, about: dict[str, Any], checks: ShardChecks, metadata: bytes | None
+    path: Path | Url,
+    about: dict[str, Any],
+    checks: ShardChecks,
+    metadata: bytes | None,
+    coding: "Coding | None",
 ) -> FrameReader:
     if not about["static_variables"]:
         return EmptyReader()
-    reader = open_reader(path / "static", checks, metadata)
+    reader = open_reader(path / "static", checks, metadata, coding)
     return reader if about["static_varies"] else SharedFrame(reader)
 
 
 def open_reader(
-    path: Path | Url, checks: ShardChecks = NO_CHECKS, metadata: bytes | None = None
+    path: Path | Url,
+    checks: ShardChecks = NO_CHECKS,
+    metadata: bytes | None = None,
+    coding: "Coding | None" = None,
 ) -> FrameReader:
     """A reader of the array in a folder or on a server: our own where it can, else zarr-python's.
 
@@ -295,19 +330,31 @@ def open_reader(
         path: the array's path or URL.
         checks: what to compare before a shard's first frame is used; on a server nothing is.
         metadata: the content of its `zarr.json`, if it has been read.
+        coding: of its values, if it keeps them in 16 bits.
 
     Raises:
         DamagedFileError: the folder holds no array.
     """
+    if coding is None:
+        return _open_reader(path, checks, metadata, "float32")
+    from pelagos.preprocessing.store.coded_reader import CodedReader  # see `_coding`
+
+    return CodedReader(_open_reader(path, checks, metadata, "float16"), coding)
+
+
+def _open_reader(
+    path: Path | Url, checks: ShardChecks, metadata: bytes | None, dtype: TypeName
+) -> FrameReader:
+    found = read_metadata(path) if metadata is None else json.loads(metadata)
     try:
-        layout = ShardLayout.from_metadata(read_metadata(path) if metadata is None else json.loads(metadata))
+        layout = ShardLayout.from_metadata(found, dtype)
     except UnsupportedLayoutError as reason:
         # Stores that others have rewritten. tensorstore would read them eleven times faster, for 66 MB installed.
         _log.warning("%s is read through zarr-python, which is slower: %s", path, reason)
         # Readers that few need are loaded when there is something for them to read.
         from pelagos.preprocessing.store.zarr_reader import ZarrReader
 
-        return ZarrReader(path, checks)
+        return ZarrReader(path, checks, dtype)
     if isinstance(path, Path):
         return ShardReader(path, layout, checks)
     from pelagos.preprocessing.store.remote_reader import RemoteReader  # see above
@@ -316,7 +363,7 @@ def open_reader(
     if layout.shape[:-3] != (1,):
         return remote
     # The one frame that all trajectories share is fetched once, rather than with every batch.
-    values = np.empty(layout.shape, np.float32)
+    values = np.empty(layout.shape, dtype)
     remote.read_frame((0,), [values])
     return MemoryReader(values)
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from pelagos.preprocessing.store.coding import Coding
 from pelagos.preprocessing.store.store import Store
 from pelagos.preprocessing.store.zarr_server import zarr_store
 from pelagos.preprocessing.transform import Transform, physical_type
@@ -19,6 +20,9 @@ def xarray_view(store: Store) -> xr.Dataset:
     """All fields in physical values, and all scalars, in the one convention; nothing is read until it is used."""
     # Durations stay numbers in their own unit; xarray would make nanoseconds of them.
     raw = xr.open_zarr(zarr_store(store.path), chunks=None, decode_timedelta=False)
+    for array, reader in (("state", store.frames), ("static", store.static_frames)):
+        if reader.coding is not None:
+            raw[array] = _decoded(raw[array], reader.coding)
     arrays = _unstacked(raw, "state", "channel", store.variables)
     if store.static_variables:
         arrays |= _unstacked(raw, "static", "static_channel", store.static_variables)
@@ -68,6 +72,29 @@ def _unstacked(
             {key: text for key, text in (texts | {"long_name": variable.long_name}).items() if text}
         )
     return unstacked
+
+
+def _decoded(stacked: xr.DataArray, coding: Coding) -> xr.DataArray:
+    return stacked.copy(data=indexing.LazilyIndexedArray(_Decoded(stacked.variable, coding)))
+
+
+class _Decoded(BackendArray):
+    """A stacked array (..., C, H, W) in 16 bits, as the values that it keeps."""
+
+    def __init__(self, stored: xr.Variable, coding: Coding) -> None:
+        self.stored, self.coding = stored, coding
+        self.shape, self.dtype = stored.shape, np.dtype(np.float32)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        support = indexing.IndexingSupport.OUTER
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
+
+    def _read(self, key: Any) -> NDArray[Any]:
+        channels = np.arange(self.shape[-3])[key[-3]]
+        trailing = sum(not isinstance(one, int | np.integer) for one in key[-2:])
+        column = (*channels.shape, *(1,) * trailing)
+        scale, offset = (part[channels].reshape(column) for part in (self.coding.scale, self.coding.offset))
+        return np.asarray(self.stored[key].values.astype(np.float32) * scale + offset)
 
 
 class _Inverse(BackendArray):

@@ -184,18 +184,33 @@ def test_a_curriculum_lengthens_rollouts_at_the_said_steps(paths: list[Path]) ->
         assert np.array_equal(values, targets)
 
 
-@pytest.mark.parametrize("missing", [True, False])
-@pytest.mark.parametrize("processes", [True, False])
+@pytest.mark.parametrize(
+    ("processes", "missing", "dtype"),
+    [
+        (True, True, "float32"),
+        (False, True, "float32"),
+        (False, False, "float32"),
+        (True, False, "float16"),
+        (False, True, "float16"),
+    ],
+)
 def test_a_device_normalises_to_the_same_bits_as_readers(
-    tmp_path: Path, processes: bool, missing: bool
+    tmp_path: Path, processes: bool, missing: bool, dtype: str
 ) -> None:
     source = {"names": ["velocity_x", "heating"], "static": "varying", "scalars": True, "sea": int(missing)}
-    path = build(configuration(tmp_path, source, missing="keep"))
+    path = build(configuration(tmp_path, source, missing="keep", dtype=dtype))
     sampling = {"kind": "rollouts", "steps": 3, "curriculum": [[0, 2], [1, 3]]}
-    order = mixture([DatasetConfig.model_validate({"path": path, "sampling": sampling}).open()])
+    options = {
+        "path": path,
+        "sampling": sampling,
+        "history": (1,) if processes else (),
+        "augment": {"auto": dtype == "float32"},  # which would need values, not their coding
+    }
+    order = mixture([DatasetConfig.model_validate(options).open()])
     by_readers = Loader(order, num_steps=2)
     by_device = Loader(order, num_steps=2, scaled=False, processes=processes)
     for expected, raw in zip(by_readers, by_device, strict=True):
+        assert raw.inputs.dtype == raw.targets.dtype == getattr(torch, dtype)
         before = raw.inputs.clone()
         batch = raw.to("cpu")
         for name in ("inputs", "targets", "mask", "forcings", "lead_time", "scalars", "index"):

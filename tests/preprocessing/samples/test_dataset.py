@@ -7,11 +7,13 @@ import pytest
 import torch
 from analytic_source import Analytic, configuration
 
+from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.sample_index import PairSampling
 from pelagos.preprocessing.samples.window_sampling import RolloutSampling, WindowSampling
+from pelagos.preprocessing.store.store import open_store
 from pelagos.preprocessing.variables import keys
 
 RICH = {"names": ["heating", "density", "velocity_x", "velocity_y"], "static": "varying", "scalars": True}
@@ -250,3 +252,37 @@ def test_lead_times_in_frames_are_independent_of_the_distance_of_frames(tmp_path
     path = make(tmp_path, {}).config.path
     batch = DatasetConfig(path=path, time_scale=4, time_unit="frames").open().batch(np.arange(40))
     assert batch.lead_time.tolist() == ((batch.index[:, 2] - batch.index[:, 1]) / 4).tolist()
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": 3}, {"limit": 7}], ids=str)
+def test_samples_in_sixteen_bits_are_those_of_a_store_of_the_rounded_values(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    values = 300 + np.random.default_rng(0).normal(size=(4, 3, 1, 8, 8)).astype("f4")
+
+    def opened(name: str, frames: np.ndarray[Any, Any], **build_options: Any) -> Dataset:
+        np.save(tmp_path / f"{name}.npy", frames)
+        source = {
+            "kind": "apebench",
+            "paths": str(tmp_path / f"{name}.npy"),
+            "dt": 0.1,
+            "length": 1.0,
+            "dataset": name,
+        }
+        config = {"dataset": name, "source": source, "root": tmp_path, "splits": {"kind": "trajectories"}}
+        path = build(BuildConfig.model_validate(config | build_options))
+        return DatasetConfig.model_validate({"path": path, "augment": {"auto": False}, **options}).open()
+
+    half = opened("half", values, dtype="float16")
+    half_store = open_store(half.config.path)
+    rounded = np.stack([half_store.read(i, 0, 3) for i in range(4)])
+    single = opened("single", rounded.swapaxes(-2, -1))  # rows are columns in such archives
+    assert not np.array_equal(rounded, values)
+    samples = np.arange(half.num_samples)
+    expected, found = single.batch(samples), half.batch(samples)
+    raw = half.shapes.buffers(len(samples), half.loaded_type(scaled=False))
+    half.read(frames := half.frames_of(samples), raw, scaled=False)
+    assert half.wrap_unscaled(frames, raw).inputs.dtype == torch.float16
+    for batch in (found, half.wrap_unscaled(frames, raw).to("cpu")):
+        assert torch.equal(batch.inputs, expected.inputs)
+        assert torch.equal(batch.targets, expected.targets)

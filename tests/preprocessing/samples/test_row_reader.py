@@ -56,3 +56,15 @@ def test_a_loader_has_batches_of_rows(store: Path, processes: bool) -> None:
     whole, mine = (Sweep([opened(store, rows)], 2) for rows in (None, range(2, 7)))
     for expected, found in zip(Loader(whole), Loader(mine, threads=1, processes=processes), strict=True):
         assert torch.equal(found.to("cpu").inputs, expected.to("cpu").inputs[..., 2:7, :])
+
+
+def test_rows_of_a_store_in_sixteen_bits(tmp_path: Path) -> None:
+    half = Path(build(configuration(tmp_path, SOURCE, missing="keep", dtype="float16", version="half")))
+    whole, mine = (opened(half, rows, augment={"auto": False}) for rows in (None, range(2, 7)))
+    expected = whole.batch(numbers := np.arange(4))
+    assert torch.equal(mine.batch(numbers).inputs, expected.inputs[..., 2:7, :])
+    raw = mine.shapes.buffers(4, mine.loaded_type(scaled=False))
+    mine.read(frames := mine.frames_of(numbers), raw, scaled=False)
+    batch = mine.wrap_unscaled(frames, raw)
+    assert batch.inputs.dtype == torch.float16
+    assert torch.equal(batch.to("cpu").targets, expected.targets[..., 2:7, :])

@@ -6,7 +6,7 @@ from analytic_source import configuration
 
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.store.format import FORMAT
+from pelagos.preprocessing.store.format import CODED_FORMAT, FORMAT
 from pelagos.preprocessing.store.store import open_store
 
 
@@ -15,9 +15,10 @@ def test_a_store_of_another_format_is_refused_rather_than_misread(tmp_path: Path
     file = path / "zarr.json"
     metadata = json.loads(file.read_text())
     assert metadata["attributes"]["pelagos"]["format"] == FORMAT
-    metadata["attributes"]["pelagos"]["format"] = FORMAT + 1
+    metadata["attributes"]["pelagos"]["format"] = CODED_FORMAT + 1
     file.write_text(json.dumps(metadata))
     with pytest.raises(
-        DataError, match=f"of format {FORMAT + 1}; this version of Pelagos reads format {FORMAT}"
+        DataError,
+        match=f"of format {CODED_FORMAT + 1}; this version of Pelagos reads formats {FORMAT} and {CODED_FORMAT}",
     ):
         open_store(path)

@@ -94,6 +94,12 @@ def test_samples_are_those_of_the_folder(
     assert_same(DatasetConfig(path=path.as_uri(), **options).open(), here)
 
 
+def test_samples_in_sixteen_bits_are_those_of_the_folder(tmp_path: Path) -> None:
+    source = {"names": ["velocity_x", "heating"], "static": "common"}
+    path = build(configuration(tmp_path, source, dtype="float16"))
+    assert_same(DatasetConfig(path=in_memory(path)).open(), DatasetConfig(path=path).open())
+
+
 @pytest.mark.parametrize("codec", ["none", "blosc-lz4"])
 @pytest.mark.parametrize(
     ("size", "largest", "chunk"), [(8, 300, (1, 8, 8)), (8, 100, (1, 2, 8)), (11, 300, (1, 6, 11))]
