@@ -11,6 +11,7 @@ from pelagos.pipeline.checking.gpu_plan import GpuPlan
 from pelagos.pipeline.checking.gpu_target import GpuTarget
 from pelagos.pipeline.checking.rehearsal import RunCost
 from pelagos.pipeline.checking.step_work import can_checkpoint, checkpoints, step_work
+from pelagos.pipeline.engine.zero import largest_layer
 from pelagos.pipeline.runs.commands import command_of_class
 from pelagos.pipeline.training.shared_rows import shared_units
 from pelagos.pipeline.training.training_run import TrainingStage
@@ -61,7 +62,17 @@ def gpu_plan(config: TrainingStage, run: AssembledRun, cost: RunCost, target: Gp
     frozen = _bytes(one for one in network.parameters() if not one.requires_grad)
     work = {switch: step_work(config, run.model, dataset, cost.calls, switch) for switch in switches}
     domains = tuple(_domains(config, run, target))
-    return GpuPlan(config, target, trained, frozen, _bytes(network.buffers()), work, as_configured, domains)
+    return GpuPlan(
+        config,
+        target,
+        trained,
+        frozen,
+        _bytes(network.buffers()),
+        work,
+        as_configured,
+        domains,
+        largest_layer(network),
+    )
 
 
 def _domains(config: TrainingStage, run: AssembledRun, target: GpuTarget) -> Iterator[int]:

@@ -48,6 +48,7 @@ class GpuPlan:
         work: what a micro-batch takes, by whether blocks are recomputed.
         checkpointing: whether they are as the run is configured.
         domains: how many GPUs can share a sample, beside what is configured.
+        layer: elements of the largest layer, which ZeRO 3 gathers at once.
     """
 
     config: TrainingStage
@@ -58,6 +59,7 @@ class GpuPlan:
     work: Mapping[bool, StepWork]
     checkpointing: bool
     domains: tuple[int, ...] = ()
+    layer: int = 0
 
     @property
     def configured(self) -> Setting:
@@ -82,6 +84,7 @@ class GpuPlan:
             stage,
             self.target.gpus,
             self.trained,
+            layer=self.layer,
             frozen=self.frozen + self.buffers,
             ema=self.config.loop.ema > 0,
             accumulation=self.accumulation,

@@ -12,8 +12,6 @@ from typing import Any
 from pelagos.pipeline.engine.engine import EngineConfig
 
 _FLOAT = 4
-_GATHERED = 1_000_000_000
-"""Elements that DeepSpeed 0.19 keeps gathered at ZeRO 3 where its configuration does not say."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ def model_states(
     gpus: int,
     trained: int,
     *,
+    layer: int = 0,
     frozen: int = 0,
     ema: bool,
     accumulation: int,
@@ -64,6 +63,7 @@ def model_states(
         stage: the one in question; a single GPU has nobody to share with.
         gpus: their number.
         trained: elements that are trained.
+        layer: elements of the largest layer, which ZeRO 3 gathers at once.
         frozen: bytes of weights that are not, and of buffers.
         ema: whether there is a moving average.
         accumulation: micro-batches of a step on each GPU.
@@ -82,8 +82,17 @@ def model_states(
         master_weights=0 if stage == 0 else share,
         moments=2 * owned,
         average=owned if ema else 0,
-        buffers=_buffers(configured, stage, gpus, trained, values, accumulation),
+        buffers=_gathered(trained, layer, values)
+        if stage == 3
+        else _buffers(configured, stage, gpus, trained, values, accumulation),
     )
+
+
+def _gathered(trained: int, layer: int, values: Mapping[str, Any]) -> float:
+    """The bucket that gradients are sent in, and the weights that are whole at a time at ZeRO 3."""
+    # What is fetched ahead stays within the limit; the layer that computes is fetched whatever there is already.
+    whole = min(trained, values["stage3_max_live_parameters"] + layer)
+    return _FLOAT * float(values["reduce_bucket_size"] + whole)
 
 
 def _buffers(
@@ -95,11 +104,6 @@ def _buffers(
     if stage < 2:
         # Sent from where they are; rounded ones are copies, of all buckets at most.
         return 2 * trained if engine.reduction == "bf16" else 0
-    if stage == 3:
-        # Weights that are needed again within so many elements stay: of a network that is smaller, all of them do, from
-        # the second step on.
-        names = ("stage3_max_live_parameters", "stage3_max_reuse_distance")
-        return _FLOAT * (bucket + min(trained, *(int(values.get(name, _GATHERED)) for name in names)))
     # Two buckets of DeepSpeed's, and two packs of half a bucket whose gradients are whole and in parts; with several
     # micro-batches the sum of the share's gradients beside the newest ones.
     again = _FLOAT * trained / gpus if accumulation > 1 else 0

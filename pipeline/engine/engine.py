@@ -185,6 +185,10 @@ class EngineConfig(Config):
                 "reduce_bucket_size": min(LARGEST_BUCKET, max(1, elements // 4)),
                 # Smaller tensors stay whole on every process: DeepSpeed's default is all of a small network.
                 "stage3_param_persistence_threshold": min(100_000, elements // 1000),
+                # DeepSpeed's defaults (5e7, 1e9, 1e9 elements) gather all of most networks, and free nothing.
+                "stage3_prefetch_bucket_size": min(LARGEST_BUCKET, elements // 16),
+                "stage3_max_live_parameters": min(4 * LARGEST_BUCKET, elements // 8),
+                "stage3_max_reuse_distance": min(2 * LARGEST_BUCKET, elements // 16),
                 # Up to stage 1 gradients are slices of one tensor, and contiguous already.
                 "contiguous_gradients": stage > 1,
                 "overlap_comm": self.overlap,

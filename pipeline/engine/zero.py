@@ -266,6 +266,16 @@ class ZeroThree:
             zero.persistent_parameters[0].all_gather(zero.persistent_parameters)
 
 
+def largest_layer(network: nn.Module) -> int:
+    """Elements of the largest layer that ZeRO 3 gathers at once: a repeated block, or what a module has by itself."""
+    blocks = list(repeated_blocks(network))
+    inside = {id(part) for block in blocks for part in block.modules()}
+    others = (part for part in network.modules() if id(part) not in inside)
+    sizes = [sum(weight.numel() for weight in block.parameters()) for block in blocks]
+    sizes += [sum(weight.numel() for weight in part.parameters(recurse=False)) for part in others]
+    return max(sizes)
+
+
 def _shapes(network: nn.Module) -> dict[str, torch.Size]:
     """The shapes of trained weights by name; frozen ones are in no partition."""
     return {

@@ -14,9 +14,11 @@ from torch.overrides import TorchFunctionMode
 from pelagos.models.layers.precision import Linear
 from pelagos.models.losses import LossConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
+from pelagos.pipeline.checking.model_states import model_states
 from pelagos.pipeline.engine import checkpoint, checkpoint_writer, distributed
 from pelagos.pipeline.engine.collective_network import CollectiveNetwork
 from pelagos.pipeline.engine.engine import Engine, EngineConfig
+from pelagos.pipeline.engine.zero import largest_layer
 from pelagos.pipeline.runs.model_folder import signature_of
 from pelagos.pipeline.training.objective import ObjectiveConfig
 from pelagos.preprocessing.errors import ConfigError
@@ -50,10 +52,77 @@ def note_dtype(seen: set[torch.dtype], layer: torch.nn.Module, _: object) -> Non
     seen.add(layer.weight.dtype)
 
 
-def program(runs: list[dict[str, Any]]) -> None:
+class Stack(torch.nn.Module):
+    """Sixteen equal layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(16, 16) for _ in range(16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 16) to (B, 16)."""
+        for layer in self.layers:
+            x = x + layer(x).tanh()
+        return x
+
+
+class Keeping(EngineConfig):
+    """ZeRO 3 by DeepSpeed's defaults, which keep what is gathered."""
+
+    def deepspeed(self, micro_batch: int, accumulation: int, world: int, elements: int) -> dict[str, Any]:
+        """See EngineConfig."""
+        values = super().deepspeed(micro_batch, accumulation, world, elements)
+        for name in ("prefetch_bucket_size", "max_live_parameters", "max_reuse_distance"):
+            del values["zero_optimization"][f"stage3_{name}"]
+        return values
+
+
+def mean_square(x: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
+    """The loss of a step of a stack."""
+    loss: torch.Tensor = network(x).square().mean()
+    return loss
+
+
+def steps_of_a_stack(config: type[EngineConfig]) -> dict[str, Any]:
+    """Losses of steps at ZeRO 3, and the elements that are whole at most in each of them and after it."""
+    torch.manual_seed(0)
+    network, most = Stack(), [0]
+    engine = config(zero_stage=3).build(network, torch.optim.AdamW(network.parameters(), lr=1e-2), 2, 1)
+    weights: list[Any] = list(network.parameters())
+
+    def whole(*_: object) -> int:
+        now = sum(int(one.ds_numel) for one in weights if one.ds_status.name != "NOT_AVAILABLE")
+        most[0] = max(most[0], now)
+        return now
+
+    for layer in network.layers:
+        layer.register_forward_hook(lambda *_: whole() and None)
+        layer.register_full_backward_hook(lambda *_: whole() and None)
+    found: dict[str, Any] = {
+        "losses": [],
+        "most": [],
+        "after": [],
+        "layer": largest_layer(network),
+        "bound": model_states(config(), 3, 2, 16 * 272, layer=272, ema=False, accumulation=1).buffers / 4,
+    }
+    for step in range(4):
+        x = torch.randn(2, 16, generator=torch.Generator().manual_seed(step))
+        most[0] = 0
+        info = engine.step([partial(mean_square, x)], lambda group: 1e-2)
+        found["losses"].append(info.loss)
+        found["most"].append(most[0])
+        found["after"].append(whole())
+    return found
+
+
+def program(runs: list[dict[str, Any]], gathered: str = "") -> None:
     """What each process does: one run after the other."""
     distributed.start()
     peers = checkpoint_writer.Peers()
+    if gathered:
+        Path(gathered).write_text(
+            json.dumps([steps_of_a_stack(config) for config in (EngineConfig, Keeping)])
+        )
     for arguments in runs:
         train(**arguments, peers=peers)
     distributed.stop()
@@ -170,7 +239,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     one += [run(f"alone{stage}", 0, 3, STEPS, after=f"head{stage}") for stage in STAGES]
     three = [run(f"three{stage}", stage, 3, STEPS, after=f"head{stage}") for stage in STAGES]
     for count, runs in ((2, two), (1, one), (3, three)):
-        processes.run(Path(__file__), "program", count, {"runs": runs})
+        gathered = str(path / "gathered.json") if count == 2 else ""
+        processes.run(Path(__file__), "program", count, {"runs": runs, "gathered": gathered})
     return path
 
 
@@ -222,6 +292,19 @@ def test_the_state_is_whole_at_every_stage(folder: Path, zero_stage: int) -> Non
         assert whole[kind].keys() == wanted.keys()
         for name, tensor in wanted.items():
             torch.testing.assert_close(whole[kind][name], tensor, rtol=2e-4, atol=1e-7)
+
+
+def test_weights_are_gathered_for_some_layers_at_a_time(folder: Path) -> None:
+    found, keeping = json.loads((folder / "gathered.json").read_text())
+    layer, count = 272, 16
+    assert keeping["most"][1:] == [count * layer] * 3, "else nothing would be shown here"
+    # Those fetched ahead, and the one that computes; in the first step DeepSpeed does not know yet what comes next.
+    assert layer <= max(found["most"]) <= 3 * layer
+    assert found["after"] == [0] * 4
+    assert found["losses"] == keeping["losses"]
+    assert found["layer"] == layer
+    bucket = count * layer // 4
+    assert max(found["most"]) <= found["bound"] - bucket <= 3 * layer
 
 
 def test_bf16_follows_float32_at_its_own_precision(folder: Path) -> None:
