@@ -80,7 +80,7 @@ def _check_fields(equation: PDE, dataset: Dataset) -> None:
         raise DataError(
             f"equation_labels: {label} lacks {', '.join(missing)}, which the {equation.kind} equation needs"
         )
-    if others := [key for key in own if key not in needed] + list(keys(with_role(layout.inputs, "forcing"))):
+    if others := [key for key in own if key not in needed]:
         raise DataError(
             f"equation_labels: {label} has {', '.join(others)}, which the {equation.kind} equation does not"
             " propagate: build a store without"
@@ -89,12 +89,6 @@ def _check_fields(equation: PDE, dataset: Dataset) -> None:
     if missing := [key for key in keys(equation.static_variables) if key not in static]:
         raise DataError(
             f"equation_labels: {label} lacks the static fields {', '.join(missing)} of the {equation.kind} equation"
-        )
-    if others := [key for key in static if key not in keys(equation.static_variables)]:
-        # A force that the equation does not know would be missing from the labels.
-        raise DataError(
-            f"equation_labels: {label} has the static fields {', '.join(others)}, which the {equation.kind} equation"
-            " knows nothing of: take another equation, or build a store without"
         )
     if not dataset.complete:
         raise DataError(f"equation_labels: {label} has missing values, from which nothing can be propagated")

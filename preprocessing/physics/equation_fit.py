@@ -10,6 +10,7 @@ from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.quantities.units import parse_unit
 from pelagos.preprocessing.store.sample_store import SampleStore
+from pelagos.preprocessing.variables import keys, with_role
 
 # Of axes that went through float32. An axis with both ends of the domain on it is off by 1 / points, far more.
 _TOLERANCE = 1e-3
@@ -35,9 +36,10 @@ def check_fit(equation: PDE, store: SampleStore) -> EquationFit:
     that are missing are not looked for here.
 
     Raises:
-        DataError: grid, length, boundary, units or transforms differ from the equation's; names both sides of each.
+        DataError: grid, length, boundary, units or transforms differ from the equation's, or the store has static
+            fields or forcings that it does not know; names both sides of each.
     """
-    found = list(_value_misfits(equation, store))
+    found = [*_unknown_fields(equation, store), *_value_misfits(equation, store)]
     length, time = (
         _in_base_units(unit, base) for unit, base in ((store.grid.units, "m"), (store.time_units, "s"))
     )
@@ -82,6 +84,18 @@ def _grid_misfits(equation: PDE, grid: Grid, units: str) -> Iterator[str]:
             yield (
                 f"its {len(values)} points {spacing:g} apart along {name} make a length of {length:g}{metres}, the"
                 f" equation's length is {equation.length:g}: equation.length={length:.10g} if that is the data's"
+            )
+
+
+def _unknown_fields(equation: PDE, store: SampleStore) -> Iterator[str]:
+    """Fields that do not evolve but may act on those that do: a force, say, would be missing from all solutions."""
+    forcings = keys(with_role(store.variables, "forcing"))
+    for what, there in (("static fields", keys(store.static_variables)), ("forcings", forcings)):
+        known = keys((*equation.static_variables, *equation.variables))
+        if others := [key for key in there if key not in known]:
+            yield (
+                f"it has the {what} {', '.join(others)}, which the {equation.kind} equation knows nothing of: take"
+                " another equation, or build a store without"
             )
 
 

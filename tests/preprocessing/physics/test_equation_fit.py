@@ -12,6 +12,7 @@ from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.physics.equation_fit import check_fit
 from pelagos.preprocessing.physics.kolmogorov import KolmogorovConfig
+from pelagos.preprocessing.physics.navier_stokes import NavierStokesConfig
 from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.transform import Log1p
 from pelagos.preprocessing.variables import Variable
@@ -95,3 +96,20 @@ def test_what_the_equation_would_take_for_something_else_is_refused(name: str) -
     data, message = REFUSED[name]
     with pytest.raises(DataError, match=message):
         check_fit(FLOW, data)
+
+
+def test_fields_that_act_on_the_data_and_not_on_the_equation_are_refused() -> None:
+    decaying, forced = NavierStokesConfig().build(), store()
+    message = (
+        "static fields force_x, force_y, which the navier_stokes equation knows nothing of: take another"
+    )
+    with pytest.raises(DataError, match=message):
+        check_fit(decaying, forced)
+    sun = Variable(name="insolation", role="forcing")
+    lit = SimpleNamespace(**{**vars(forced), "variables": (*forced.variables, sun)})
+    with pytest.raises(
+        DataError, match="the forcings insolation, which the kolmogorov equation knows nothing"
+    ):
+        check_fit(FLOW, cast(SampleStore, lit))
+    still = SimpleNamespace(**{**vars(forced), "static_variables": ()})
+    check_fit(decaying, cast(SampleStore, still))
