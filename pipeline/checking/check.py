@@ -86,6 +86,13 @@ def findings(
     Raises:
         PelagosError: the run would fail.
     """
+    config, *others = config.runs()
+    if others:
+        yield CheckFinding(
+            "seeds",
+            f"{1 + len(others)} runs, the first in {config.output}; what follows is of one of them",
+            {"runs": 1 + len(others)},
+        )
     # Those of one group at the least.
     least = max(processes, distributed.world(), config.engine.domain)
     processes = target.gpus if target else least

@@ -48,6 +48,11 @@ def _pretrain(config: Any) -> Iterator[str]:
 
 
 def _finetune(config: Any) -> Iterator[str]:
+    if config.seeds:
+        models = [f"{one.output / 'model'}" for one in config.runs()]
+        yield f"models: {', '.join(models)}"
+        yield f"next: pelagos evaluate CONFIG models.NAME={models[0]} scores one, several names several"
+        return
     yield from _trained(config)
     if config.scratch:
         yield f"all weights started afresh (scratch: true); of {config.model} only the kind of network was taken"

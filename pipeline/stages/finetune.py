@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import torch
-from pydantic import model_validator
+from pydantic import NonNegativeInt, model_validator
 
 from pelagos.models.constraints.constrained_step import Constraint, check_order
 from pelagos.models.context import Signature
@@ -25,6 +25,7 @@ from pelagos.pipeline.runs.run_inputs import RunInput
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.stages.adaptation_facts import adaptation_facts, record_lines, write_record
 from pelagos.pipeline.stages.inherited_weights import FreshParts, inherit
+from pelagos.pipeline.stages.seed_runs import run_seeds
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
 from pelagos.pipeline.training.equation_labels import EquationLabels, EquationLabelsConfig
@@ -51,6 +52,7 @@ class FinetuneStage(TrainingStage):
     """A model, the data that it is adapted to, and how.
 
     Attributes:
+        seeds: several in place of `seed`: one run each, in the folders seed0, seed1, ... of `output`.
         model: a folder, or models:/NAME@ALIAS of the registry.
         data: the store or simulation; `num_trajectories` limits the training split of a store, and `time_scale` is
             the model's by default: of this dataset, or of all its datasets where they share one.
@@ -66,6 +68,7 @@ class FinetuneStage(TrainingStage):
     """
 
     command: Literal["finetune"] = "finetune"
+    seeds: tuple[NonNegativeInt, ...] = ()
     model: str
     data: DataConfig
     scratch: bool = False
@@ -106,6 +109,14 @@ class FinetuneStage(TrainingStage):
         return self
 
     @model_validator(mode="after")
+    def _one_run_for_each_seed(self) -> Self:
+        if self.seeds and "seed" in self.model_fields_set:
+            raise ValueError("seeds: there is a seed as well; leave out one of them")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: {list(self.seeds)} names one twice")
+        return self
+
+    @model_validator(mode="after")
     def _whole_network_for_states(self) -> Self:
         if self.equation_labels is not None and self.engine.zero_stage == 3:
             raise ValueError(
@@ -124,6 +135,21 @@ class FinetuneStage(TrainingStage):
     def title(self) -> str:
         """See TrainingStage."""
         return "scratch" if self.scratch else "finetune"
+
+    def runs(self) -> tuple[Self, ...]:
+        """See TrainingStage: one for each seed."""
+        name = self.name or self.output.name
+        return tuple(
+            self.model_copy(
+                update={
+                    "seeds": (),
+                    "seed": seed,
+                    "output": self.output / f"seed{seed}",
+                    "name": f"{name}-seed{seed}",
+                }
+            )
+            for seed in self.seeds
+        ) or (self,)
 
     def inputs(self) -> list[RunInput]:
         """See TrainingStage; the model too, at the version that the run began with."""
@@ -188,8 +214,8 @@ class FinetuneStage(TrainingStage):
 
 
 def run(config: FinetuneStage) -> Path:
-    """Fine-tune, or continue where an interrupted run was; returns the model's folder."""
-    return training_run.run(config)
+    """Fine-tune, or continue where an interrupted run was; returns the model's folder, of several seeds that of all."""
+    return run_seeds(config.runs(), config.output) if config.seeds else training_run.run(config)
 
 
 def _say_if_moved(config: FinetuneStage, reference: str) -> None:

@@ -103,7 +103,7 @@ class SweepStage(Config):
             at = getattr(self, key)
             if at is not None and not self.trajectories[0] <= at <= self.trajectories[-1]:
                 raise ValueError(f"{key}: {at} is not between the least and the most of `trajectories`")
-        for key in ("output", "seed"):
+        for key in ("output", "seed", "seeds"):
             if key in self.finetune:
                 raise ValueError(f"finetune.{key}: each run of a sweep has its own; leave it out")
         share_of(self.part)

@@ -83,6 +83,10 @@ class TrainingStage(Config):
         """The paths of all stores that the run reads."""
         return [data.path for data in self.data_configs if data.kind == "store"]
 
+    def runs(self) -> tuple[Self, ...]:
+        """The runs that the configuration stands for: this one, or several of other seeds."""
+        return (self,)
+
     def inputs(self) -> list[RunInput]:
         """What the run starts from, by content.
 

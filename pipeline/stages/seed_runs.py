@@ -1,0 +1,84 @@
+"""Seed runs: one training with several seeds, each in a folder of its own, and how far their losses lie apart."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.runs import run_inputs
+from pelagos.pipeline.runs.progress import console
+from pelagos.pipeline.runs.remarks import say
+from pelagos.pipeline.training import training_run
+from pelagos.pipeline.training.training_run import TrainingStage
+from pelagos.preprocessing.files.durable import write_json
+
+SUMMARY = "seeds.json"
+
+
+def run_seeds(runs: Sequence[TrainingStage], folder: Path) -> Path:
+    """Train with each seed, or continue where that was interrupted; returns the folder of all.
+
+    Args:
+        runs: which differ in their seed alone.
+        folder: of the runs' folders; it gets `seeds.json`, the last held-out losses by name and seed.
+    """
+    for number, one in enumerate(runs, start=1):
+        if distributed.rank() == 0:
+            console().print(f"[bold]{number}/{len(runs)}  seed {one.seed}[/bold]")
+        training_run.run(one)
+    if distributed.rank() == 0:
+        _say_if_models_differ(runs)
+        found = {one.seed: held_out_losses(one) for one in runs}
+        losses = {name: {seed: found[seed][name] for seed in found} for name in found[runs[0].seed]}
+        write_json(
+            folder / SUMMARY, {name: {str(k): v for k, v in by.items()} for name, by in losses.items()}
+        )
+        print("\n".join(loss_table(losses)), flush=True)
+    return folder
+
+
+def _say_if_models_differ(runs: Sequence[TrainingStage]) -> None:
+    """Say where an alias has moved between one run's first start and another's."""
+    began = [run_inputs.recorded(one.output, "model") for one in runs]
+    if len(found := dict.fromkeys(one.found for one in began if one is not None)) > 1:
+        say(f"WARNING: the seeds began with different models: {', '.join(found)}")
+
+
+def held_out_losses(config: TrainingStage) -> dict[str, float]:
+    """The held-out losses of a run's model by name: of its last validation, or of the best where it kept that."""
+    file = config.output / "metrics.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    validations: dict[float, dict[str, float]] = {}
+    for record in map(json.loads, lines):
+        losses = {
+            name: value for name, value in record.items() if name.startswith(("valid/", "valid_rollout/"))
+        }
+        if losses:
+            validations.setdefault(record["step"], {}).update(losses)
+    if not validations:
+        return {}
+    last = validations[max(validations)]
+    if config.loop.kept == "last":
+        return last
+    # As the trainer decides: by rollouts where there are any.
+    kind = "valid_rollout/" if any(name.startswith("valid_rollout/") for name in last) else "valid/"
+    return min(
+        validations.values(),
+        key=lambda losses: sum(value for name, value in losses.items() if name.startswith(kind)),
+    )
+
+
+def loss_table(losses: Mapping[str, Mapping[int, float]]) -> list[str]:
+    """A line for each loss: its median over seeds, the extremes, and all of them.
+
+    >>> loss_table({"valid/waves": {0: 0.25, 1: 0.5, 2: 0.3}})
+    ['valid/waves: median 0.3, from 0.25 to 0.5 (seed 0: 0.25, seed 1: 0.5, seed 2: 0.3)']
+    """
+    if not losses:
+        return ["no held-out losses: the store has no valid split"]
+    return [
+        f"{name}: median {statistics.median(found.values()):.4g}, from {min(found.values()):.4g} to"
+        f" {max(found.values()):.4g} ({', '.join(f'seed {seed}: {value:.4g}' for seed, value in found.items())})"
+        for name, found in losses.items()
+    ]
