@@ -23,6 +23,7 @@ from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.runs.remarks import once
 from pelagos.pipeline.training.held_out import held_out_orders
 from pelagos.pipeline.training.network_cost import NetworkCost, network_cost
+from pelagos.pipeline.training.shared_members import check_members
 from pelagos.pipeline.training.shared_rows import shared_units
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.config import Config
@@ -161,7 +162,9 @@ def _assembled_run(config: TrainingStage, device: str) -> AssembledRun:
 
 
 def _counted_cost(config: TrainingStage, model: Model, mixture: Mixture, device: str) -> NetworkCost:
-    shared_units(model, mixture, config.engine.domain)  # raises where rows cannot be shared
+    engine = config.engine
+    shared_units(model, mixture, engine.row_processes)  # raises where rows cannot be shared
+    check_members(model.network, config.loss.num_members, engine.member_processes)  # or members
     network = model.network.to(device)
     flops: dict[str, float] = {}
     for dataset in mixture.datasets:

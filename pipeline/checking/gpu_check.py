@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from pelagos.pipeline.checking.assembled_run import AssembledRun
@@ -11,8 +12,10 @@ from pelagos.pipeline.checking.gpu_plan import GpuPlan
 from pelagos.pipeline.checking.gpu_target import GpuTarget
 from pelagos.pipeline.checking.rehearsal import RunCost
 from pelagos.pipeline.checking.step_work import can_checkpoint, checkpoints, step_work
+from pelagos.pipeline.engine.engine import EngineConfig
 from pelagos.pipeline.engine.zero import largest_layer
 from pelagos.pipeline.runs.commands import command_of_class
+from pelagos.pipeline.training.shared_members import check_members
 from pelagos.pipeline.training.shared_rows import shared_units
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.errors import ConfigError
@@ -79,15 +82,14 @@ def _domains(config: TrainingStage, run: AssembledRun, target: GpuTarget) -> Ite
     """Numbers of GPUs that could share a sample, beyond the one that is configured."""
     for domain in (2, 4, 8):
         groups = target.gpus // domain
-        # Blocks that exchange rows are not compiled.
-        if domain <= config.engine.domain or target.gpus % domain or config.engine.compile != "off":
-            continue
-        if config.loop.blocks % groups:
+        if domain <= config.engine.domain or target.gpus % domain or config.loop.blocks % groups:
             continue
         try:
-            shared_units(run.model, run.mixture, domain)
-        except ConfigError:
-            continue  # by this network, or of this grid
+            shared = EngineConfig(domain=domain, shared=config.engine.shared, compile=config.engine.compile)
+            shared_units(run.model, run.mixture, shared.row_processes)
+            check_members(run.model.network, config.loss.num_members, shared.member_processes)
+        except (ConfigError, ValidationError):
+            continue  # compiled, by this network, of this grid, or of so many members
         yield domain
 
 

@@ -48,8 +48,9 @@ class EngineConfig(Config):
         weights: `bfloat16` has the network compute with matrices that are bf16 from step to step, where autocast would
             convert them in each; up to ZeRO 2 and with precision bf16. The weights that are trained, averaged and saved
             stay float32.
-        domain: how many processes share each sample, some of its rows each (scot and wxformer); samples are dealt to
-            groups of so many.
+        domain: how many processes share each sample; samples are dealt to groups of so many.
+        shared: what of a sample they have: some of its `rows` each (scot and wxformer), or some of the `members` that
+            the loss crps scores together.
         tf32: whether GPUs round the factors of products in float32 to 10 bits of mantissa, which is several times
             faster; conditions of norms stay exact.
     """
@@ -62,15 +63,26 @@ class EngineConfig(Config):
     compile: Changeable[Compiled] = "off"
     weights: Changeable[Literal["float32", "bfloat16"]] = "float32"
     domain: Changeable[PositiveInt] = 1
+    shared: Changeable[Literal["rows", "members"]] = "rows"
     tf32: Changeable[bool] = True
 
     @model_validator(mode="after")
     def _compiles_whole_samples(self) -> Self:
-        if self.domain > 1 and self.compile != "off":
+        if self.row_processes > 1 and self.compile != "off":
             raise ValueError(
                 f"compile: {self.compile} does not go with domain: {self.domain}, which exchanges rows; off is right"
             )
         return self
+
+    @property
+    def row_processes(self) -> int:
+        """How many processes share the rows of a sample."""
+        return self.domain if self.shared == "rows" else 1
+
+    @property
+    def member_processes(self) -> int:
+        """How many processes share the members of a sample."""
+        return self.domain if self.shared == "members" else 1
 
     @property
     def dtype(self) -> torch.dtype:
@@ -89,7 +101,14 @@ class EngineConfig(Config):
     def rounding(self) -> dict[str, str]:
         """The keys that the last bits depend on, and that may change from one part of a run to the next."""
         tf32 = {"tf32": str(self.tf32).lower()} if distributed.has_gpu() else {}
-        return {"compile": self.compile, "weights": self.weights, "domain": str(self.domain), **tf32}
+        shared = {"shared": self.shared} if self.member_processes > 1 else {}
+        return {
+            "compile": self.compile,
+            "weights": self.weights,
+            "domain": str(self.domain),
+            **shared,
+            **tf32,
+        }
 
     def groups(self, world: int) -> int:
         """How many groups of processes have samples of their own.

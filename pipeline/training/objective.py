@@ -19,6 +19,7 @@ from pelagos.models.layers.row_layout import RowLayout
 from pelagos.models.losses import Loss
 from pelagos.models.rollout import InputHistory, rollout
 from pelagos.pipeline.runs.model_folder import context_of
+from pelagos.pipeline.training.shared_members import ALONE, SharedMembers
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.samples.batch import Batch, Kind
 from pelagos.preprocessing.variables import with_role
@@ -57,9 +58,10 @@ class ObjectiveConfig(Config):
         losses: Mapping[str, Loss],
         constraints: Mapping[str, ConstrainedStep] = _UNCONSTRAINED,
         rows: Mapping[str, RowLayout] = _UNSHARED,
+        members: SharedMembers = ALONE,
     ) -> "Objective":
-        """The objective for a network with this signature, the losses of its datasets, their constraints and rows."""
-        return Objective(self, signature, losses, constraints, rows)
+        """The objective for a network with this signature; losses, constraints and rows are by dataset."""
+        return Objective(self, signature, losses, constraints, rows, members)
 
 
 class Objective:
@@ -72,9 +74,10 @@ class Objective:
         losses: Mapping[str, Loss],
         constraints: Mapping[str, ConstrainedStep] = _UNCONSTRAINED,
         rows: Mapping[str, RowLayout] = _UNSHARED,
+        members: SharedMembers = ALONE,
     ) -> None:
         self.config, self.signature, self.losses = config, signature, losses
-        self.constraints, self._rows = constraints, rows
+        self.constraints, self._rows, self._shared = constraints, rows, members
 
     def training(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The scalar loss, with noise and truncated gradients, and the (B,) losses of the samples."""
@@ -94,7 +97,7 @@ class Objective:
 
     def _mean(self, network: nn.Module, batch: Batch, inputs: Tensor, tracked: int) -> tuple[Tensor, Tensor]:
         loss = self.losses[batch.layout.dataset]
-        members = _repeated(replace(batch, inputs=inputs), loss.members)
+        members = _repeated(replace(batch, inputs=inputs), self._num_made(loss))
         if batch.kind == "rollouts":
             frames = enumerate(self._rollout(network, members, members.inputs, tracked))
             first = batch.steps - tracked
@@ -105,14 +108,14 @@ class Objective:
             ]
             # The mean over steps, so that a longer rollout does not take larger updates.
             totals, samples = zip(*terms, strict=True)
-            return torch.stack(totals).mean(), torch.stack(samples).mean(0)
+            return self._shared.share(torch.stack(totals).mean()), torch.stack(samples).mean(0)
         frame = self._direct(network, members, members.inputs)
         shape = (-1, *batch.targets.shape[-3:])
         targets, mask = batch.targets.reshape(shape), batch.mask.reshape(shape)
         total, each = _losses(
             loss, self._members(loss, frame.float(), len(targets) // len(batch)), targets, mask
         )
-        return total, each.reshape(len(batch), -1).mean(1)
+        return self._shared.share(total), each.reshape(len(batch), -1).mean(1)
 
     def _direct(self, network: nn.Module, batch: Batch, inputs: Tensor) -> Tensor:
         """(B, C, H, W) forecasts of pairs, (B K, C, H, W) of windows, each from the initial frame."""
@@ -136,15 +139,21 @@ class Objective:
         """The context with noise, new for each call, where members of an ensemble are to differ."""
         if self.losses[batch.layout.dataset].members == 1 or context.scalars is None:
             return context
-        noise_BZ = draw_noise(len(context.scalars), self.signature, context.scalars.device)
+        loss, rows = self.losses[batch.layout.dataset], len(context.scalars)
+        drawn_NZ = draw_noise(rows * self._shared.size, self.signature, context.scalars.device)
+        noise_BZ = self._shared.own(drawn_NZ, len(batch) // self._num_made(loss))
         return replace(context, scalars=with_noise(context.scalars, noise_BZ, self.signature))
 
-    @staticmethod
-    def _members(loss: Loss, frame: Tensor, frames: int) -> Tensor:
-        """(B F, M, C, H, W) of members' forecasts (B M F, C, H, W), F frames each; of a single one as they are."""
+    def _num_made(self, loss: Loss) -> int:
+        """How many members of a sample this process makes."""
+        return loss.members // self._shared.size
+
+    def _members(self, loss: Loss, frame: Tensor, frames: int) -> Tensor:
+        """(B F, M, C, H, W) of this process's members (B m F, C, H, W), F frames each; of a single one as they are."""
         if loss.members == 1:
             return frame
-        return torch.unflatten(frame, 0, (-1, loss.members, frames)).transpose(1, 2).flatten(0, 1)
+        own = torch.unflatten(frame, 0, (-1, self._num_made(loss), frames)).transpose(1, 2).flatten(0, 1)
+        return self._shared.together(own)
 
     def _constrained(
         self,

@@ -33,6 +33,7 @@ from pelagos.pipeline.training.objective import Objective, ObjectiveConfig
 from pelagos.pipeline.training.optimizer import OptimizerConfig
 from pelagos.pipeline.training.run_extension import extend
 from pelagos.pipeline.training.schedule import ScheduleConfig
+from pelagos.pipeline.training.shared_members import ALONE, SharedMembers, share_members
 from pelagos.pipeline.training.shared_rows import share_rows
 from pelagos.pipeline.training.surroundings import surroundings
 from pelagos.pipeline.training.throughput import ThroughputMeter
@@ -123,6 +124,15 @@ class TrainingStage(Config):
     @abstractmethod
     def available(self) -> tuple[Self | None, list[str]]:
         """The part of the run whose inputs exist already, None where that is not enough, and what is missing."""
+
+    @model_validator(mode="after")
+    def _members_are_shared(self) -> Self:
+        if self.engine.shared == "members" and self.loss.kind != "crps":
+            raise ValueError(
+                f"engine.shared: members is for ensembles, which loss.kind: {self.loss.kind} has none of; crps would be"
+                " right, or shared: rows"
+            )
+        return self
 
     @model_validator(mode="after")
     def _simulations_fit(self) -> Self:
@@ -294,7 +304,8 @@ def build_trainer(
     """A trainer of a model's network, at step 0, with its files in the run's folder."""
     loop = config.loop
     accumulation = loop.accumulation(config.engine.groups(distributed.world()))
-    rows = share_rows(model, mixture, config.engine.domain)
+    rows = share_rows(model, mixture, config.engine.row_processes)
+    members = share_members(model.network, config.loss.num_members, config.engine.member_processes)
     engine = config.engine.build(
         model.network, config.optimizer.build(model.network), loop.micro_batch, accumulation
     )
@@ -306,7 +317,7 @@ def build_trainer(
         loop,
         config.schedule,
         engine,
-        config.completed(build_objective(config, model, layouts, rows), mixture),
+        config.completed(build_objective(config, model, layouts, rows, members), mixture),
         LossGuard(config.guard, mixture.datasets, config.output / "skipped.jsonl"),
         meter,
         tracker,
@@ -321,8 +332,9 @@ def build_objective(
     model: Model,
     layouts: Sequence[Layout],
     rows: Mapping[str, RowLayout] | None = None,
+    members: SharedMembers = ALONE,
 ) -> Objective:
-    """What a model's network is trained to do on datasets with these layouts, of which a process may have some rows."""
+    """What a model's network is trained to do on datasets with these layouts, of which a process may have a part."""
     rows = rows or {}
     losses = {
         layout.dataset: config.loss.build(layout, rows.get(layout.dataset, WHOLE)) for layout in layouts
@@ -334,7 +346,7 @@ def build_objective(
         for layout in layouts
         if model.constraints
     }
-    return config.objective.build(model.signature, losses, constraints, rows)
+    return config.objective.build(model.signature, losses, constraints, rows, members)
 
 
 def _meter(config: TrainingStage, model: Model, mixture: Mixture) -> ThroughputMeter:
