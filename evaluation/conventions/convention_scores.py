@@ -18,6 +18,7 @@ from pelagos.evaluation.conventions.score_reduction import (
     compute_value,
     score_by_sample,
 )
+from pelagos.evaluation.conventions.score_windows import score_as_json
 from pelagos.evaluation.inference.estimate import LEVEL
 from pelagos.evaluation.inference.paired_test import paired_test
 from pelagos.evaluation.inference.resampling import Blocks, blocks_of, draw_counts
@@ -117,7 +118,7 @@ class ConventionScores:
         """All that these definitions give, by name; what lacks a statistic is left out."""
         statistics = self.statistics[method]
         return {
-            one.name: compute_score(one, statistics, self.counts).to_json()
+            one.name: score_as_json(one, statistics, self.counts)
             for one in definitions
             if statistics.has(one.needs)
         }

@@ -16,13 +16,16 @@ from torch import Tensor
 
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constraint import Correction, PointWeights
-from pelagos.models.constraints.physical_fields import PhysicalFields
+from pelagos.models.constraints.physical_fields import Channel, PhysicalFields
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.quantities.units import conversion
 
 _ITERATIONS = (
     12  # of Newton's method, which doubles the digits near a root; forecasts begin within a percent of it
 )
+
+_UNITS = ("m", "m s-1", "m s-1")
 
 
 class ShallowWaterEnergy(Config):
@@ -50,18 +53,15 @@ class ShallowWaterEnergy(Config):
         """The correction for a dataset that has the height.
 
         Raises:
-            ConfigError: the grid is a part of the sphere, or a field is missing, on several levels or no input.
+            ConfigError: the grid is a part of the sphere, or a field is missing, on several levels, no input or of
+                units that measure something else.
         """
         dataset.check_global(self.kind)
         names = (self.height, *self.wind)
         channels = [dataset.single(name, self.kind) for name in names]
         sources = [dataset.single(name, self.kind, "inputs") for name in names]
-        for channel, units in zip(channels, ("m", "m s-1", "m s-1"), strict=True):
-            if channel.variable.units != units:
-                raise ConfigError(
-                    f"constraints: {self.kind}: {channel.variable.key} is in {channel.variable.units!r}; {units} would"
-                    " be right (convert, in the build)"
-                )
+        for channel, units in zip((*channels, *sources), 2 * _UNITS, strict=True):
+            _check_units(channel, units)
 
         def parts(at: list[Tensor], weights: PointWeights) -> tuple[Tensor, Tensor, Tensor]:
             """The mean height, and the energies that go with the square and the cube of the waves' size."""
@@ -75,15 +75,24 @@ class ShallowWaterEnergy(Config):
         def correct(
             before: PhysicalFields, after: PhysicalFields, duration_B: Tensor, weights: PointWeights
         ) -> None:
-            _, *known = parts([before.read(one) for one in sources], weights)
-            found = [after.read(one) for one in channels]
+            _, *known = parts([before.read(*pair) for pair in zip(sources, _UNITS, strict=True)], weights)
+            found = [after.read(*pair) for pair in zip(channels, _UNITS, strict=True)]
             mean, square, cube = parts(found, weights)
             factor = _factor(square, cube, known[0] + known[1])
-            after.write(channels[0], mean + factor * (found[0] - mean))
-            for channel, values in zip(channels[1:], found[1:], strict=True):
-                after.write(channel, factor * values)
+            made = [mean + factor * (found[0] - mean), *(factor * values for values in found[1:])]
+            for channel, values, units in zip(channels, made, _UNITS, strict=True):
+                after.write(channel, values, units)
 
         return correct
+
+
+def _check_units(channel: Channel, units: str) -> None:
+    try:
+        conversion(channel.variable.units, units)
+    except ConfigError as error:
+        raise ConfigError(
+            f"constraints: shallow_water_energy: {channel.variable.key} is needed in {units}: {error}"
+        ) from error
 
 
 def _factor(square: Tensor, cube: Tensor, energy: Tensor) -> Tensor:

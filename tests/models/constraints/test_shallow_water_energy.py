@@ -10,6 +10,7 @@ from pelagos.models.constraints.shallow_water_energy import ShallowWaterEnergy
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.layout import Layout
 from pelagos.preprocessing.variables import Variable
+from tests.models.constraints.atmospheres import Said
 from tests.models.constraints.test_band_limited import LATITUDES, dataset
 
 FIELDS = tuple(
@@ -46,7 +47,28 @@ def test_a_step_neither_adds_nor_loses_energy(dtype: torch.dtype, tolerance: flo
     assert after.grad.isfinite().all()
 
 
-def test_other_units_are_refused() -> None:
-    fields = (FIELDS[0].model_copy(update={"units": "km"}), *FIELDS[1:])
-    with pytest.raises(ConfigError, match="height is in 'km'; m would be right"):
+def test_other_units_are_converted() -> None:
+    known, before = layer(), torch.randn(2, 3, 12, 24, dtype=torch.float64)
+    after = 1.3 * before + 0.1
+    fields = (
+        FIELDS[0].model_copy(update={"units": "km"}),
+        FIELDS[1],
+        FIELDS[2].model_copy(update={"units": "km h-1"}),
+    )
+    factors = dict(zip(known.scales, (1e-3, 1.0, 3.6), strict=True))
+    scales = {
+        name: Said(one.mean * factors[name], one.std * factors[name]) for name, one in known.scales.items()
+    }
+    other = ConstrainedDataset(layer(fields).layout, scales)
+    made, wanted = (
+        ConstrainedStep([ShallowWaterEnergy()], given)(before, after, torch.ones(2))
+        for given in (other, known)
+    )
+    torch.testing.assert_close(made, wanted, rtol=0, atol=1e-11)
+    assert (made - after).abs().max() > 1e-2
+
+
+def test_units_of_something_else_are_refused() -> None:
+    fields = (FIELDS[0].model_copy(update={"units": "Pa"}), *FIELDS[1:])
+    with pytest.raises(ConfigError, match=r"height is needed in m: units 'Pa' .* measure different things"):
         ConstrainedStep([ShallowWaterEnergy()], layer(fields))
