@@ -27,7 +27,7 @@ from pelagos.pipeline.training.shared_members import check_members
 from pelagos.pipeline.training.shared_rows import shared_units
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.errors import DataError, MissingFileError
+from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
 from pelagos.preprocessing.online.online_dataset import OnlineDataset
 from pelagos.preprocessing.safety.trust import require_trust
 from pelagos.preprocessing.samples.data_concerns import concerns
@@ -86,6 +86,7 @@ def findings(
 
     Raises:
         PelagosError: the run would fail.
+        ConfigError: steps are to be taken by fewer processes than share a sample.
     """
     config, *others = config.runs()
     if others:
@@ -93,6 +94,13 @@ def findings(
             "seeds",
             f"{1 + len(others)} runs, the first in {config.output}; what follows is of one of them",
             {"runs": 1 + len(others)},
+        )
+    if deep and distributed.world() % config.engine.domain:
+        domain, world = config.engine.domain, distributed.world()
+        raise ConfigError(
+            f"engine.domain: {domain} processes share each sample, and --deep takes its steps with those that run,"
+            f" which are {world}; start it in a multiple of {domain}: torchrun --nproc-per-node {domain} -m"
+            " pelagos.pipeline check --deep CONFIG"
         )
     # Those of one group at the least.
     least = max(processes, distributed.world(), config.engine.domain)

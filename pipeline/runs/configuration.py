@@ -66,14 +66,7 @@ def read_yaml(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     """
     if file.resolve() in extended_by:
         raise ConfigError(f"{file}: extends itself, by way of {', '.join(map(str, extended_by))}")
-    try:
-        # Runs no code, and refuses what would grow in memory.
-        values = read_yaml_text(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        found = {type(None): "nothing", list: "a list", str: "text"}.get(type(values), repr(values))
-        raise ConfigError(f"{file} must hold a mapping of keys to values; it holds {found}")
+    values = mapping_in(file)
     # Each file of a chain for itself: extending a stranger's file must not make it the user's.
     if class_paths(values) and (reason := foreign_reason(file)):
         require_trust(values, file, reason)
@@ -87,6 +80,23 @@ def read_yaml(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     return merge(
         read_yaml(beside if beside.is_file() else find_config(base), (*extended_by, file.resolve())), values
     )
+
+
+def mapping_in(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file as it stands there, to be looked at: the classes that it names may be anybody's.
+
+    Raises:
+        ConfigError: it is not YAML, or holds no mapping.
+    """
+    try:
+        # Runs no code, and refuses what would grow in memory.
+        values = read_yaml_text(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        found = {type(None): "nothing", list: "a list", str: "text"}.get(type(values), repr(values))
+        raise ConfigError(f"{file} must hold a mapping of keys to values; it holds {found}")
+    return values
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

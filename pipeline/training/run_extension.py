@@ -10,7 +10,7 @@ from typing import Any
 
 from pelagos.pipeline.engine import checkpoint
 from pelagos.pipeline.runs import run_folder
-from pelagos.pipeline.runs.configuration import dump, read_yaml
+from pelagos.pipeline.runs.configuration import dump, mapping_in
 from pelagos.pipeline.training.schedule import ScheduleConfig
 from pelagos.pipeline.training.trainer import LoopConfig
 from pelagos.preprocessing.config import Config
@@ -57,7 +57,7 @@ def extend(folder: Path, config: Config, loop: LoopConfig, schedule: ScheduleCon
 
 def _recorded_steps(folder: Path) -> int:
     file = folder / "config.yaml"
-    loop: Any = read_yaml(file).get("loop") if file.is_file() else None
+    loop: Any = mapping_in(file).get("loop") if file.is_file() else None
     steps = loop.get("steps") if isinstance(loop, dict) else None
     return steps if isinstance(steps, int) else 0
 

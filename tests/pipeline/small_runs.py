@@ -21,10 +21,11 @@ SAMPLES = 90
 STEPS, BATCH = 16, 12
 
 
-def prepare(folder: Path, steps: int = STEPS) -> None:
+def prepare(folder: Path, steps: int = STEPS, shape: tuple[int, int] = (8, 8)) -> None:
     """A store of travelling waves with 90 pairs to train on, and a configuration."""
+    folder.mkdir(exist_ok=True)
     config = SimulateConfig(
-        equation={"kind": "wave"}, num_trajectories=8, shape=(8, 8), num_frames=6, interval=0.02
+        equation={"kind": "wave"}, num_trajectories=8, shape=shape, num_frames=6, interval=0.02
     )
     well_writer.write(simulate(config), folder / "waves.hdf5")
     values = {

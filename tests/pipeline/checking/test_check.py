@@ -249,6 +249,12 @@ def test_only_training_takes_steps(folder: Path) -> None:
     assert "--deep takes steps of training; register.yaml is for register" in result.output
 
 
+def test_steps_on_shared_samples_need_those_who_share_them(folder: Path) -> None:
+    result = invoke("check", "train.yaml", "--deep", "engine.domain=2")
+    assert result.exit_code == 2
+    assert "torchrun --nproc-per-node 2 -m pelagos.pipeline check --deep" in " ".join(result.output.split())
+
+
 def test_gpus_that_are_not_there_are_told_of(folder: Path) -> None:
     output = checked("train.yaml", "--gpus", "4", "--memory", "40", "--deep", "--json")
     found = json.loads(output[output.index("{") :])["findings"]  # behind the progress of two steps

@@ -29,7 +29,9 @@ def plan(memory: float, compiled: str = "off") -> GpuPlan:
         }
     )
     target = GpuTarget(gpus=64, memory=memory, context=1, nccl=1, fragmentation=0)
-    return GpuPlan(config, target, WEIGHTS, 0, 0, {False: linear(2e9), True: linear(0.5e9)}, False, (2, 4))
+    return GpuPlan(
+        config, target, WEIGHTS, 0, 0, {False: linear(2e9), True: linear(0.5e9)}, False, (2, 4), WEIGHTS // 20
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,9 +41,9 @@ def plan(memory: float, compiled: str = "off") -> GpuPlan:
         (25, Setting(1, False, 8)),
         (17, Setting(1, False, 4)),
         (6.9, Setting(3, False, 1)),
-        (6.0, Setting(3, True, 2)),
-        (4.8, Setting(3, True, 1, domain=2)),
-        (3, None),
+        (4.5, Setting(3, True, 2)),
+        (3.2, Setting(3, True, 1, domain=2)),
+        (2.8, None),
     ],
 )
 def test_what_costs_least_is_taken_first(memory: float, expected: Setting | None) -> None:

@@ -1,7 +1,7 @@
 """Real processes that share the rows of a sample compute what one computes, gradients included."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +63,11 @@ def outputs_and_gradients(network: nn.Module, group: RowProcesses | None, dtype:
     ]
 
 
-def difference(network: nn.Module, group: RowProcesses, dtype: torch.dtype) -> float:
-    """The largest one of outputs or gradients, relative to the largest value of either."""
-    whole = [tensor.clone() for tensor in outputs_and_gradients(network, None, dtype)]
+def difference(network: nn.Module, group: RowProcesses, dtype: torch.dtype, whole: Sequence[Tensor]) -> float:
+    """The largest one of outputs or gradients from those of one process, relative to the largest value of either."""
     mine = outputs_and_gradients(network, group, dtype)
     rows = dealt_rows(ROWS, network.shared_unit((ROWS, COLUMNS), group.size), group).own  # type: ignore[operator]
-    expected = [part[:, :, rows.start : rows.stop] for part in whole[:2]] + whole[2:]
+    expected = [part[:, :, rows.start : rows.stop] for part in whole[:2]] + [*whole[2:]]
     found = mine[:2] + [group.total(gradient) for gradient in mine[2:]]
     parts = (slice(0, 1), slice(1, 2), slice(2, None))
     return max(
@@ -121,18 +120,18 @@ def program(folder: str) -> None:
     """Differences of all cases in this process."""
     distributed.start()
     torch.set_num_threads(1)
-    found = {
-        f"{size} {kind} {dtype}": difference(network, group, dtype)
-        for size in (2, 4)
-        for group in [row_processes(size)]
-        for dtype in (torch.float32, torch.float64)
-        for kind, network in networks(dtype)
-    }
-    expected, pairs = plain_steps(), row_processes(2)
+    pairs, all_four = row_processes(2), row_processes(WORLD)
+    found = {}
+    for dtype in (torch.float32, torch.float64):
+        for kind, network in networks(dtype):
+            whole = [tensor.clone() for tensor in outputs_and_gradients(network, None, dtype)]
+            for group in (pairs, all_four):
+                found[f"{group.size} {kind} {dtype}"] = difference(network, group, dtype, whole)
+    expected = plain_steps()
     for stage in range(4):
         steps = shared_steps(stage, pairs)
         found[f"zero {stage}"] = float(np.abs(np.array(steps) / np.array(expected) - 1).max())
-    half = row_processes(2).exchange(torch.ones(2, dtype=torch.bfloat16), [1, 1], [1, 1])
+    half = pairs.exchange(torch.ones(2, dtype=torch.bfloat16), [1, 1], [1, 1])
     found["bfloat16"] = abs(float(half.sum()) - 2)
     Path(folder, f"{distributed.rank()}.json").write_text(json.dumps(found))
     distributed.stop()

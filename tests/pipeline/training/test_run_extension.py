@@ -87,8 +87,10 @@ def test_what_would_be_another_run_is_refused(
 
 
 def test_another_configuration_is_no_extension(train: Any) -> None:
-    assert train("run", 2, CONSTANT).exit_code == 0
-    refused = train("run", 4, CONSTANT, "seed=3")
+    # Of a class of the user's own: what the run's folder says of it is looked at, and imports nothing.
+    network = "network={kind: external, path: 'stochastic:Stochastic'}"
+    assert train("run", 2, CONSTANT, network).exit_code == 0
+    refused = train("run", 4, CONSTANT, network, "seed=3")
     assert refused.exit_code == 2
     assert "holds a run of another configuration" in refused.output
 
