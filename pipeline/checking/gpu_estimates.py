@@ -11,6 +11,7 @@ from pelagos.pipeline.checking.gpu_target import peak_of, signal_lead
 from pelagos.pipeline.checking.rehearsal import RunCost
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture
+from pelagos.preprocessing.store.coded_reader import CodedReader
 from pelagos.preprocessing.store.shard_reader import MAX_OPEN, ShardReader
 
 
@@ -145,6 +146,8 @@ class GpuEstimates:
 def _files_per_sample(dataset: Dataset) -> float:
     """How many shards are opened for a sample drawn at random; none where all of a process's stay open."""
     reader, config = dataset.store.frames, dataset.config
+    if isinstance(reader, CodedReader):
+        reader = reader.raw
     if not isinstance(reader, ShardReader):
         return 0.0  # simulated, or on a server
     layout = reader.layout
