@@ -3,15 +3,16 @@
 Each variable and each scalar owns one slice of some weights; slices are copied by name.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from pelagos.models.context import Signature
-from pelagos.models.layers.conditioning import AxisKind, condition_names
+from pelagos.models.layers.conditioning import AxisKind
+from pelagos.models.layers.named_axis import Axes, NamedAxis, SliceName, named_axis, slice_owners
 from pelagos.preprocessing.errors import DataError
 
 
@@ -22,8 +23,12 @@ class Adaptable(Protocol):
     def signature(self) -> Signature:
         """What the network is built for."""
 
-    def named_axes(self) -> dict[str, tuple[AxisKind | None, ...]]:
-        """What each axis runs over, for each weight with such an axis; None for other axes."""
+    def named_axes(self) -> dict[str, Axes]:
+        """What each axis runs over, for each weight with such an axis.
+
+        Raises:
+            DataError: the network cannot have other variables; says why.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """All weights."""
@@ -78,69 +83,96 @@ def adapt(
     return adapted, _adaptation(old, network.signature, axes, kept)
 
 
-def copied_kinds(axes: Mapping[str, tuple[AxisKind | None, ...]], kept: Set[str]) -> set[AxisKind]:
+def copied_kinds(axes: Mapping[str, Axes], kept: Set[str]) -> set[AxisKind]:
     """What some weights with slices run over, apart from those named in `kept`."""
-    return {kind for name, kinds in axes.items() if name not in kept for kind in kinds if kind is not None}
-
-
-def _slice_names(signature: Signature, kind: AxisKind) -> tuple[str, ...]:
-    if kind == "condition":
-        return condition_names(signature.scalars)
-    return signature.inputs if kind == "input" else signature.outputs
+    found = (axis for name, of_weight in axes.items() if name not in kept for axis in of_weight)
+    return {kind for axis in found if axis is not None for kind in named_axis(axis).kinds}
 
 
 def _adapt_weight(
-    name: str, weight: Tensor, own: Tensor, kinds: tuple[AxisKind | None, ...], old: Signature, new: Signature
+    name: str, weight: Tensor, own: Tensor, axes: Axes, old: Signature, new: Signature
 ) -> Tensor:
+    slices = [
+        _AxisSlices.of(size, None if axis is None else named_axis(axis), old, new)
+        for size, axis in zip(own.shape, axes, strict=True)
+    ]
     # The old weight may differ from the new one along axes of variables and conditions only.
-    expected = tuple(
-        size if kind is None else len(_slice_names(old, kind))
-        for size, kind in zip(own.shape, kinds, strict=True)
-    )
+    expected = tuple(one.before for one in slices)
     if weight.shape != expected:
         raise DataError(
             f"weight {name} has shape {tuple(weight.shape)}, but {expected} is what the new network needs"
         )
-    sources, targets = [], []
-    for axis, (size, kind) in enumerate(zip(own.shape, kinds, strict=True)):
-        if kind is None:
-            pairs = [(i, i) for i in range(size)]
-        else:
-            pairs = _shared_positions(_slice_names(old, kind), _slice_names(new, kind))
-        # Index tensors that broadcast against each other address the outer product of all axes' slices.
-        shape = [-1 if other == axis else 1 for other in range(own.dim())]
-        source, target = torch.tensor(pairs, dtype=torch.long).view(-1, 2).unbind(1)
-        sources.append(source.view(shape))
-        targets.append(target.view(shape))
+    sources = _outer([[source for source, _ in one.shared] for one in slices])
+    targets = _outer([[target for _, target in one.shared] for one in slices])
     # The new network's initial weights fill the slices that have no source.
     fitted = own.detach().clone()
-    for axis, kind in enumerate(kinds):
-        if kind == "input" and (unseen := _other_times(old.inputs, new.inputs)):
-            fitted.index_fill_(axis, torch.tensor(unseen), 0.0)
-    fitted[tuple(targets)] = weight[tuple(sources)].to(fitted)
+    for number, one in enumerate(slices):
+        fitted.index_fill_(number, torch.tensor(one.unseen, dtype=torch.long), 0.0)
+        if one.silent and one.shared:
+            # Where all is new there is nothing that must not change, and zeros alone have no direction.
+            fitted[
+                _outer([one.fresh if n == number else [t for _, t in s.shared] for n, s in enumerate(slices)])
+            ] = 0
+    fitted[targets] = weight[sources].to(fitted)
     assert torch.isfinite(fitted).all(), f"{name} is not finite"
     return fitted
 
 
-def _other_times(old: tuple[str, ...], new: tuple[str, ...]) -> list[int]:
-    """The positions of new inputs that are known ones at another time."""
-    return [n for n, name in enumerate(new) if name not in old and name.partition("[")[0] in old]
+@dataclass(frozen=True)
+class _AxisSlices:
+    """The slices along an axis of a weight.
+
+    Attributes:
+        before: how many the old weight has.
+        shared: the positions, old and new, of those that both have.
+        fresh: the positions of those that only the new one has.
+        unseen: of these, such as belong to known inputs at another time.
+        silent: see `NamedAxis`.
+    """
+
+    before: int
+    shared: Sequence[tuple[int, int]]
+    fresh: Sequence[int] = ()
+    unseen: Sequence[int] = ()
+    silent: bool = False
+
+    @classmethod
+    def of(cls, size: int, axis: NamedAxis | None, old: Signature, new: Signature) -> Self:
+        if axis is None:
+            return cls(size, [(i, i) for i in range(size)])
+        before, after = axis.names(old), axis.names(new)
+        assert len(after) == size, (len(after), size)
+        places = {name: n for n, name in enumerate(before)}
+        shared = [(places[name], n) for n, name in enumerate(after) if name in places]
+        fresh = [n for n, name in enumerate(after) if name not in places]
+        owners = {owner for owner, _, _ in before}
+        return cls(
+            len(before), shared, fresh, [n for n in fresh if _at_another_time(after[n], owners)], axis.silent
+        )
 
 
-def _shared_positions(old: tuple[str, ...], new: tuple[str, ...]) -> list[tuple[int, int]]:
-    return [(old.index(name), position) for position, name in enumerate(new) if name in old]
+def _at_another_time(name: SliceName, known: Set[str]) -> bool:
+    """Whether a slice is of an input that was known, at a time that was not."""
+    return name[0].startswith("input ") and name[0].partition("[")[0] in known
 
 
-def _adaptation(
-    old: Signature, new: Signature, axes: Mapping[str, tuple[AxisKind | None, ...]], kept: Set[str]
-) -> Adaptation:
+def _outer(positions: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
+    """Index tensors that broadcast against each other: they address the outer product of all axes' slices."""
+    number = len(positions)
+    return tuple(
+        torch.tensor(along, dtype=torch.long).view([-1 if other == axis else 1 for other in range(number)])
+        for axis, along in enumerate(positions)
+    )
+
+
+def _adaptation(old: Signature, new: Signature, axes: Mapping[str, Axes], kept: Set[str]) -> Adaptation:
     copied: list[str] = []
     fresh: list[str] = []
     dropped: list[str] = []
     kinds: tuple[AxisKind, ...] = ("input", "output", "condition")
     taken = copied_kinds(axes, kept)
     for kind in kinds:
-        before, after = _slice_names(old, kind), _slice_names(new, kind)
+        before, after = slice_owners(old, kind), slice_owners(new, kind)
         for name in after:
             (copied if name in before and kind in taken else fresh).append(f"{kind} {name}")
         dropped += [f"{kind} {name}" for name in before if name not in after]

@@ -162,9 +162,9 @@ def _one_and_zero(dim: int, dtype: torch.dtype, device: torch.device) -> tuple[T
     return torch.ones(dim, dtype=dtype, device=device), torch.zeros(dim, dtype=dtype, device=device)
 
 
-def conditional_axes(network: nn.Module) -> dict[str, tuple[AxisKind | None, ...]]:
+def conditional_axes(network: nn.Module) -> dict[str, tuple[None, AxisKind]]:
     """What the axes of the weights of a network's conditional normalisations run over, see `adapt`."""
-    axes: dict[str, tuple[AxisKind | None, ...]] = {}
+    axes: dict[str, tuple[None, AxisKind]] = {}
     for name, module in network.named_modules():
         if isinstance(module, ConditionalLayerNorm):
             axes |= {f"{name}.{part}.weight": (None, "condition") for part in ("weight", "bias")}

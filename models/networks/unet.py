@@ -19,11 +19,11 @@ from torch.utils.checkpoint import checkpoint
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
 from pelagos.models.layers.conditioning import (
-    AxisKind,
     conditional_axes,
     conditional_norm,
     encode_conditions,
 )
+from pelagos.models.layers.named_axis import Axes
 from pelagos.models.layers.network_layers import LayerNames
 from pelagos.models.layers.padding import Periodic, convolve, pad
 from pelagos.preprocessing.config import Config
@@ -147,14 +147,14 @@ class UNet(nn.Module):
         up = ((f"up.{n}.", f"join.{n}.", f"decoder.{n}.") for n in reversed(steps))
         return ("stem.",), ("encoder.0.",), *down, *up, ("head.",)
 
-    def named_axes(self) -> dict[str, tuple[AxisKind | None, ...]]:
+    def named_axes(self) -> dict[str, Axes]:
         """What each axis runs over, for weights with slices of variables or conditions; see `adapt`."""
-        axes: dict[str, tuple[AxisKind | None, ...]] = {
+        axes: dict[str, Axes] = {
             "stem.weight": (None, "input", None, None),
             "head.weight": ("output", None, None, None),
             "head.bias": ("output",),
         }
-        return axes | conditional_axes(self)
+        return {**axes, **conditional_axes(self)}
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).

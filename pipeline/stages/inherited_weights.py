@@ -1,6 +1,5 @@
 """Inherited weights: what a network takes over from the model that it is adapted from, and what begins afresh."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self, cast
 
@@ -35,6 +34,8 @@ class FreshParts:
         Raises:
             ConfigError: a key stands for no weight of it.
         """
+        if not keys:
+            return cls()
         parts = ParameterParts(network)
         for key in keys:
             parts.check(key, "fresh: ")
@@ -49,7 +50,7 @@ def inherit(source: Model, network: nn.Module, signature: Signature, fresh: Fres
     """Give a network the model's weights; None where its variables are the model's.
 
     Raises:
-        DataError: there are new variables, and the network is of a kind with fixed ones.
+        DataError: there are new variables, and the network does not take any; says why.
     """
     # What is fresh in the network is left out of the model, though it may have other names there.
     left = _fresh_names(source.network, fresh.keys)
@@ -62,15 +63,18 @@ def inherit(source: Model, network: nn.Module, signature: Signature, fresh: Fres
         new = {*signature.inputs, *signature.outputs, *signature.scalars}
         old = {*source.signature.inputs, *source.signature.outputs, *source.signature.scalars}
         raise DataError(
-            f"a network of kind {source.config.kind} has fixed variables and cannot take"
-            f" {', '.join(sorted(new - old))} in addition; pretrain one of kind scot, or use scratch: true"
+            f"a {type(network).__name__} does not tell which of its weights belong to which variable, and cannot take"
+            f" {', '.join(sorted(new - old))} in addition: give it a method named_axes(), as of"
+            " pelagos.models.adapt.Adaptable, or use scratch: true"
         )
     state, adaptation = adapt(known, source.signature, cast(Adaptable, network), fresh.names)
     network.load_state_dict(state)
     return adaptation
 
 
-def _fresh_names(network: nn.Module, keys: Iterable[str]) -> frozenset[str]:
+def _fresh_names(network: nn.Module, keys: tuple[str, ...]) -> frozenset[str]:
+    if not keys:
+        return frozenset()
     parts = ParameterParts(network)
     chosen = {name for key in keys for name in parts.meant_by(key)}
     modules = {name.rpartition(".")[0] for name in chosen}
@@ -80,8 +84,12 @@ def _fresh_names(network: nn.Module, keys: Iterable[str]) -> frozenset[str]:
 
 
 def _fresh_kinds(network: nn.Module, keys: tuple[str, ...], names: frozenset[str]) -> set[AxisKind]:
-    if hasattr(network, "named_axes"):
-        axes = cast(Adaptable, network).named_axes()
-        return copied_kinds(axes, frozenset()) - copied_kinds(axes, names)
     ends: dict[str, AxisKind] = {"embedding": "input", "recovery": "output"}
-    return {ends[key] for key in keys if key in ends}
+    by_part = {ends[key] for key in keys if key in ends}
+    if not hasattr(network, "named_axes"):
+        return by_part
+    try:
+        axes = cast(Adaptable, network).named_axes()
+    except DataError:  # a form with fixed variables, whose weights have no slices
+        return by_part
+    return copied_kinds(axes, frozenset()) - copied_kinds(axes, names)

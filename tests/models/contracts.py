@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -23,8 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from pelagos.models.adapt import Adaptable, adapt
 from pelagos.models.context import Context, Signature
 from pelagos.models.layers.network_layers import layer_numbers, layers_of
+from pelagos.preprocessing.errors import DataError
 
 BATCH = 3
 
@@ -41,6 +43,7 @@ class NetworkContract:
         identity_at_zero: whether lead time zero must give the input back.
         conditioned: whether lead time and scalars matter; published forms of one time step know neither.
         any_variables: whether a call may select some of the signature's variables.
+        fixed_variables: why it takes no other variables in fine-tuning, if so.
         without_gradient: parameters that may stay without a gradient at the first step, with a reason beside.
         compiled: options of the network that is compiled as one graph, to spare time.
         float32_atol: of outputs in float32 against float64, relative to the outputs' scale.
@@ -59,6 +62,7 @@ class NetworkContract:
     identity_at_zero = False
     conditioned = True
     any_variables = False
+    fixed_variables = ""
     without_gradient: frozenset[str] = frozenset()
     compiled: Mapping[str, Any] = MappingProxyType({})
     float32_atol = 1e-4
@@ -159,6 +163,59 @@ class NetworkContract:
             y_BCHW = net(x_BCHW[:, [2, 0]], time_B, some)
         assert y_BCHW.shape[1] == 2
         assert torch.isfinite(y_BCHW).all()
+
+    # Other variables
+
+    def other_signature(self) -> Signature:
+        """Known variables in another order, and new ones among them."""
+        own = self.signature
+        return replace(
+            own,
+            inputs=("tracer", *own.inputs[::-1]),
+            outputs=(*own.outputs[::-1], "tracer"),
+            scalars=("drag", *own.scalars) if own.scalars else (),
+        )
+
+    def adapted(self) -> tuple[nn.Module, nn.Module]:
+        """The network, and one with other variables that has its weights, both in float64."""
+        known, new = self.network().double(), self.network(self.other_signature()).double()
+        state, _ = adapt(known.state_dict(), self.signature, cast(Adaptable, new))
+        new.load_state_dict(state)
+        return known.eval(), new.eval()
+
+    def test_new_variables_leave_forecasts_of_known_ones_alone(self) -> None:
+        """What fine-tuning on a store with other fields and parameters begins with."""
+        if self.fixed_variables:
+            with pytest.raises(DataError, match=self.fixed_variables):
+                self.adapted()
+            return
+        known, new = self.adapted()
+        (x_BCHW, time_B), context = self.sample(dtype=torch.float64), self.context(dtype=torch.float64)
+        own, other = self.signature, self.other_signature()
+        assert context.scalars is not None
+        unknown = torch.full_like(context.scalars[:, :1], torch.nan)
+        given = replace(
+            context,
+            inputs=tuple(other.inputs.index(name) for name in own.inputs),
+            outputs=tuple(other.outputs.index(name) for name in own.outputs),
+            scalars=torch.cat([unknown, context.scalars], 1) if own.scalars else context.scalars,
+        )
+        with torch.no_grad():
+            assert_close(new(x_BCHW, time_B, given), known(x_BCHW, time_B, context), rtol=0, atol=1e-9)
+
+    def test_with_new_variables_it_learns_from_the_first_step(self) -> None:
+        if self.fixed_variables:
+            pytest.skip("it takes no others")
+        new, other = self.adapted()[1].float().train(), self.other_signature()
+        x_BCHW, time_B = self.sample()
+        scalars = torch.full((BATCH, len(other.scalars)), 0.5)
+        fields = torch.cat([x_BCHW, x_BCHW[:, :1]], 1)
+        y_BCHW = new(fields, time_B, Context(periodic=self.periodic, scalars=scalars))
+        (y_BCHW - torch.randn_like(y_BCHW)).square().mean().backward()
+        torch.optim.AdamW(new.parameters(), lr=1e-3).step()
+        assert all(torch.isfinite(parameter).all() for parameter in new.parameters())
+        with torch.no_grad():
+            assert torch.isfinite(new(fields, time_B, Context(periodic=self.periodic, scalars=scalars))).all()
 
     # What depends on what
 

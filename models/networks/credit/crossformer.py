@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from pelagos.models.layers import cpu_linear
 from pelagos.models.layers.cpu_features import may_have_amx
 from pelagos.models.layers.masked_attention import masked_attention
+from pelagos.models.layers.named_axis import Axes, NamedAxis
 from pelagos.models.layers.network_layers import LayerNames
 from pelagos.models.layers.padding import Widths
 from pelagos.models.layers.precision import full_precision
@@ -34,6 +35,7 @@ from pelagos.models.networks.credit.scale_blocks import (
     shuffle_convolution,
 )
 from pelagos.models.networks.credit.shared_attention import attention_rows
+from pelagos.models.networks.credit.spectral_norm import layer_axes
 from pelagos.preprocessing.errors import ConfigError, DataError
 
 # The reference also has a bilinear decoder and attention in the decoder. No published layout of weights has either, so
@@ -411,6 +413,25 @@ class CrossFormer(nn.Module):
         first = ("layers.0.",) if self.patch != (1, 1) else ("layers.0.1.",)
         stages = ((f"layers.{n}.",) for n in range(1, len(self.layers)))
         return reads, first, *stages, *((f"up_block{n}.",) for n in range(1, 5))
+
+    def named_axes(self, reads: NamedAxis) -> dict[str, Axes]:
+        """What each axis runs over, for weights with slices of variables, where input channels are those of `reads`."""
+        axes: dict[str, Axes] = {}
+        if self.patch != (1, 1):
+            axes["cube_embedding.proj.weight"] = (None, reads, None, None, None)
+        else:
+            convs = self.layers[0].get_submodule("0.convs")
+            for number, conv in enumerate(convs.children()):
+                axes |= layer_axes(f"layers.0.0.convs.{number}", conv, (None, reads, None, None))
+        output, last = NamedAxis(("output",)), self.up_block4
+        if isinstance(last, nn.ConvTranspose2d):
+            axes |= layer_axes("up_block4", last, (None, output, None, None))
+            return {**axes, "up_block4.bias": (output,)}
+        shuffled, silent = output.within(4), NamedAxis(("output",), silent=True)
+        axes |= layer_axes("up_block4.0", last[0], (shuffled, None, None, None))
+        # The last convolution mixes the outputs: new ones must not reach those that are known.
+        axes |= layer_axes("up_block4.2", last[2], (output, silent, None, None))
+        return {**axes, "up_block4.0.bias": (shuffled,), "up_block4.2.bias": (output,)}
 
     def check_shared(self, height: int, processes: int) -> None:
         """Checks that each process gets a row of each stage.

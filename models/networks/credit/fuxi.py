@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import Signature
+from pelagos.models.layers.named_axis import Axes, NamedAxis
 from pelagos.models.layers.network_layers import LayerNames
 from pelagos.models.layers.padding import GridSize
 from pelagos.models.networks.credit.crossformer import CubeEmbedding
 from pelagos.models.networks.credit.earth_padding import PaddingConfig
 from pelagos.models.networks.credit.padded_network import PaddedNetwork
 from pelagos.models.networks.credit.scale_blocks import DownBlock, TransposedUpBlock
-from pelagos.models.networks.credit.spectral_norm import add_spectral_norm, add_spectral_norms
+from pelagos.models.networks.credit.spectral_norm import add_spectral_norm, add_spectral_norms, layer_axes
 from pelagos.models.networks.credit.swin import CosineAttention, SwinStage
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
@@ -185,6 +186,24 @@ class FuXi(nn.Module):
         """See `Layered`."""
         inner = ((f"u_transformer.{part}.",) for part in ("down", "layer", "up"))
         return ("cube_embedding.",), *inner, ("fc.",)
+
+    def named_axes(self, reads: NamedAxis) -> dict[str, Axes]:
+        """What each axis runs over, for weights with slices of variables, where input channels are those of `reads`.
+
+        Raises:
+            DataError: there are several frames.
+        """
+        if self.frames > 1:
+            raise DataError(
+                f"a network of kind fuxi of {self.frames} frames has weights of several inputs at once: its variables"
+                " are fixed"
+            )
+        written = NamedAxis(("output",), repeats=self.patch[0] * self.patch[1])
+        return {
+            "cube_embedding.proj.weight": (None, reads, None, None, None),
+            **layer_axes("fc", self.fc, (written, None)),
+            "fc.bias": (written,),
+        }
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C T, H, W) to (B, C', H, W), both rounded down to whole patches.

@@ -4,6 +4,7 @@ Shapes: B batch, C channels, H rows, W columns.
 """
 
 from dataclasses import replace
+from typing import Protocol, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from pelagos.models.call_selection import CallSelection
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import ALL_VARIABLES, Context, Signature, Sphere
+from pelagos.models.layers.named_axis import Axes, NamedAxis
 from pelagos.models.layers.network_layers import LayerNames, layers_of, within
 from pelagos.models.layers.padding import GridSize
 from pelagos.models.layers.row_interpolation import interpolated
@@ -18,6 +20,13 @@ from pelagos.models.networks.credit.crossformer import CrossFormer
 from pelagos.models.networks.credit.earth_padding import GridPadding
 from pelagos.models.networks.credit.spectral_norm import update_spectral_norms
 from pelagos.preprocessing.errors import ConfigError
+
+
+class NamedBody(Protocol):
+    """A body that knows which of its weights belong to variables."""
+
+    def named_axes(self, reads: NamedAxis) -> dict[str, Axes]:
+        """What each axis runs over, for weights with slices of variables, where input channels are those of `reads`."""
 
 
 class PaddedNetwork(nn.Module):
@@ -66,6 +75,16 @@ class PaddedNetwork(nn.Module):
         layers = layers_of(self.body)
         assert layers is not None, f"the layers of a {type(self.body).__name__} are not known"
         return within("body", layers)
+
+    def named_axes(self) -> dict[str, Axes]:
+        """What each axis runs over, for weights with slices of variables or conditions; see `adapt`.
+
+        Raises:
+            DataError: the body cannot have other variables.
+        """
+        reads = NamedAxis(("input", "condition") if self.predicts_change else ("input",))
+        found = cast(NamedBody, self.body).named_axes(reads)
+        return {f"body.{name}": axes for name, axes in found.items()}
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).

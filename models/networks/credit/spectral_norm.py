@@ -11,11 +11,14 @@ divided weight is cached in evaluation.
 Shapes: R rows and K columns of a weight seen as a matrix.
 """
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from pelagos.models.layers.named_axis import Axes, named_axis
 from pelagos.models.layers.precision import full_precision
 from pelagos.models.layers.weight_cache import CachingModule, WeightCache
 
@@ -115,6 +118,26 @@ def add_spectral_norms(network: nn.Module) -> None:
         layer = isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
         if layer and not isinstance(module, SpectralNorm):
             add_spectral_norm(module)
+
+
+def layer_axes(name: str, layer: nn.Module, axes: Axes) -> dict[str, Axes]:
+    """The named axes of a layer's weight, and of the singular vectors beside it where it is normalised.
+
+    New slices of the vectors begin as zeros, so that σ stays what it was until the first power iteration.
+
+    Args:
+        name: of the layer.
+        layer: a linear one or a convolution.
+        axes: of its weight.
+    """
+    if not isinstance(layer, SpectralNorm):
+        return {f"{name}.weight": axes}
+    rows, columns = axes[:2][::-1] if isinstance(layer, nn.ConvTranspose2d) else axes[:2]
+    found: dict[str, Axes] = {f"{name}.weight_orig": axes}
+    for key, axis, cells in (("u", rows, 1), ("v", columns, layer.weight_orig[0, 0].numel())):
+        if axis is not None:
+            found[f"{name}.weight_{key}"] = (replace(named_axis(axis).within(cells), silent=True),)
+    return found
 
 
 def update_spectral_norms(network: nn.Module) -> None:

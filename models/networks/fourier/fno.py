@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
 from pelagos.models.layers.conditioning import encode_conditions
+from pelagos.models.layers.named_axis import Axes, NamedAxis
 from pelagos.models.layers.network_layers import LayerNames
 from pelagos.models.layers.padding import margins, pad
 from pelagos.models.layers.spectral_conv import SpectralConv
@@ -101,6 +102,24 @@ class FourierLayer(nn.Module):
         return torch.addcmul(self.mlp(y_BCHW), self.gate, x_BCHW)
 
 
+def layered_axes(network: nn.Module, positions: int) -> dict[str, Axes]:
+    """The named axes of a network of lifting, conditioned layers and projection.
+
+    Args:
+        network: see FNO.
+        positions: channels of places that the lifting reads after the fields.
+    """
+    axes: dict[str, Axes] = {
+        "lifting.0.weight": (None, NamedAxis(("input",), rest=positions), None, None),
+        "projection.2.weight": ("output", None, None, None),
+        "projection.2.bias": ("output",),
+    }
+    for name, module in network.named_modules():
+        if isinstance(module, ConditionalScale):
+            axes |= {f"{name}.{part}.weight": (None, "condition") for part in ("gain", "shift")}
+    return axes
+
+
 def pointwise_mlp(dim_in: int, hidden: int, dim_out: int) -> nn.Sequential:
     """Two linear maps of the channels of each point, and a GELU between them."""
     return nn.Sequential(nn.Conv2d(dim_in, hidden, 1), nn.GELU(), nn.Conv2d(hidden, dim_out, 1))
@@ -138,6 +157,10 @@ class FNO(nn.Module):
     def layer_names(self) -> LayerNames:
         """See `Layered`."""
         return ("lifting.",), *((f"layers.{n}.",) for n in range(len(self.layers))), ("projection.",)
+
+    def named_axes(self) -> dict[str, Axes]:
+        """What each axis runs over, for weights with slices of variables or conditions; see `adapt`."""
+        return layered_axes(self, positions=2)
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).

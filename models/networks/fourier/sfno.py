@@ -18,10 +18,12 @@ from torch.utils.checkpoint import checkpoint
 
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
+from pelagos.models.layers.named_axis import Axes, NamedAxis
 from pelagos.models.layers.network_layers import LayerNames, within
 from pelagos.models.layers.padding import margins, pad
 from pelagos.models.layers.spectral_conv import SpectralConv
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import DataError
 
 Form = Literal["pelagos", "reference"]
 Activation = Literal["GELU", "ReLU"]
@@ -233,6 +235,28 @@ class SFNOForecast(nn.Module):
     def layer_names(self) -> LayerNames:
         """See `Layered`."""
         return within("body", self.body.layer_names())
+
+    def named_axes(self) -> dict[str, Axes]:
+        """What each axis runs over, for weights with slices of variables or conditions; see `adapt`.
+
+        Raises:
+            DataError: the form has one field.
+        """
+        if self.body.form == "reference":
+            raise DataError(
+                "a network of kind sfno in the form reference has one field, and no weights for others"
+            )
+        axes: dict[str, Axes] = {
+            "body.embedding.weight": (None, NamedAxis(("input", "condition")), None, None, None),
+            "body.reduction.weight": ("output", None, None, None, None),
+            "body.reduction.bias": ("output",),
+        }
+        # The last convolution mixes the outputs: new ones must not reach those that are known.
+        mixed = NamedAxis(("output",), silent=True)
+        for name, weight in self.body.output_operator.named_parameters(prefix="body.output_operator"):
+            others = (None,) * (weight.dim() - 1)
+            axes[name] = (mixed, "output", *others[1:]) if ".weight." in name else ("output", *others)
+        return axes
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).

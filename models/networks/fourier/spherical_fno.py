@@ -18,10 +18,11 @@ from torch.utils.checkpoint import checkpoint
 from pelagos.models.channel_fields import ChannelFields
 from pelagos.models.context import ALL_VARIABLES, Context, Signature
 from pelagos.models.layers.conditioning import encode_conditions
+from pelagos.models.layers.named_axis import Axes
 from pelagos.models.layers.network_layers import LayerNames
 from pelagos.models.layers.precision import full_precision
 from pelagos.models.layers.spherical_transform import SphericalTransform, gaussian_grid, places_of
-from pelagos.models.networks.fourier.fno import SPECTRAL_GAIN, ConditionalScale, pointwise_mlp
+from pelagos.models.networks.fourier.fno import SPECTRAL_GAIN, ConditionalScale, layered_axes, pointwise_mlp
 from pelagos.preprocessing.config import Config
 
 
@@ -120,6 +121,10 @@ class SphericalFNO(nn.Module):
     def layer_names(self) -> LayerNames:
         """See `Layered`."""
         return ("lifting.",), *((f"layers.{n}.",) for n in range(len(self.layers))), ("projection.",)
+
+    def named_axes(self) -> dict[str, Axes]:
+        """What each axis runs over, for weights with slices of variables or conditions; see `adapt`."""
+        return layered_axes(self, positions=1)
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Context = ALL_VARIABLES) -> Tensor:
         """(B, C, H, W) and lead times (B,) to (B, C', H, W).

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from pelagos.models.call_selection import select_variables
 from pelagos.models.context import ALL_VARIABLES, Context, Signature, Sphere
 from pelagos.models.layers.conditioning import (
-    AxisKind,
     Conditions,
     condition_names,
     conditional_axes,
@@ -29,6 +28,7 @@ from pelagos.models.layers.conditioning import (
 from pelagos.models.layers.device_constants import constant
 from pelagos.models.layers.fourier_resample import fourier_resample
 from pelagos.models.layers.lead_time import lead_time_factor
+from pelagos.models.layers.named_axis import Axes
 from pelagos.models.layers.network_layers import LayerNames
 from pelagos.models.layers.padding import NOT_PERIODIC, GridSize, Periodic, Widths, pad
 from pelagos.models.layers.pole_padding import over_poles
@@ -252,9 +252,9 @@ class ScOT(nn.Module):
         skips = [block for blocks in self.residual_blocks for block in blocks.children()]
         return [self.embeddings, *(module for modules in within for module in modules), *skips]
 
-    def named_axes(self) -> dict[str, tuple[AxisKind | None, ...]]:
+    def named_axes(self) -> dict[str, Axes]:
         """What each axis runs over, for weights with slices of variables or conditions; see `adapt`."""
-        axes: dict[str, tuple[AxisKind | None, ...]] = {
+        axes: dict[str, Axes] = {
             "embeddings.patch_embeddings.projection.weight": (None, "input", None, None),
             "patch_recovery.projection.bias": ("output",),
         }
@@ -263,7 +263,7 @@ class ScOT(nn.Module):
             axes["patch_recovery.mixup.weight"] = ("output", "output", None, None)
         else:
             axes["patch_recovery.projection.weight"] = ("output", None, None, None)
-        return axes | conditional_axes(self)
+        return {**axes, **conditional_axes(self)}
 
     def layer_names(self) -> LayerNames:
         """See `Layered`: a stage is a layer, a skip connection belongs to the stage of the decoder that takes it."""

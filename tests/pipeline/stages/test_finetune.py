@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from pelagos.models.context import Signature
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.models.networks.unet import UNetConfig
@@ -84,16 +85,20 @@ def test_fresh_weights_depend_on_the_seed_alone(waves: Path, source: Path) -> No
     assert set(model.history) == {"finetuned"}
 
 
-def test_a_network_with_fixed_variables_does_not_take_new_ones(
+def test_a_fourier_operator_takes_new_variables_and_keeps_the_others(
     waves: Path, source: Path, tmp_path: Path
 ) -> None:
     model = load(source)
-    narrow = type(model.signature)(model.signature.inputs[:2], model.signature.outputs, shape=(8, 8))
-    Model(model.config, model.config.build(narrow), narrow, {}).save(tmp_path / "narrow")
-    with pytest.raises(
-        DataError, match=r"a network of kind fno has fixed variables and cannot take wave_speed"
-    ):
-        stage(waves, tmp_path / "narrow").assemble()
+    narrow = Signature(model.signature.inputs[:2], model.signature.outputs, shape=(8, 8))
+    known = model.config.build(narrow)
+    Model(model.config, known, narrow, {}).save(tmp_path / "narrow")
+    config = stage(waves, tmp_path / "narrow", output=tmp_path / "run")
+    config.output.mkdir()
+    adapted, mixture = config.assemble()
+    mixture.close()
+    assert adapted.history["finetuned"]["adapted"]["inputs new, from fresh weights"] == "wave_speed"
+    found, wanted = (one.state_dict()["lifting.0.weight"] for one in (adapted.network, known))
+    assert torch.equal(found[:, [0, 1, 3, 4]], wanted)
 
 
 def test_a_model_that_is_not_there_is_named(waves: Path, tmp_path: Path) -> None:

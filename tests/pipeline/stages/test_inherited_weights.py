@@ -10,12 +10,13 @@ from pelagos.models.networks.credit.wxformer import WXFormerConfig
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.models.networks.fourier.sfno import SFNOConfig
 from pelagos.models.networks.fourier.spherical_fno import SphericalFNOConfig
-from pelagos.models.networks.network import NetworkConfig
+from pelagos.models.networks.network import ExternalConfig, NetworkConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.runs.model_folder import Model
 from pelagos.pipeline.stages.inherited_weights import FreshParts, inherit
 from pelagos.pipeline.training.parameter_parts import ParameterParts
+from pelagos.preprocessing.errors import DataError
 
 SIGNATURE = Signature(("density", "velocity_x"), ("density", "velocity_x"), shape=(32, 32))
 SCOT = ScOTConfig(embed_dim=8, depths=(1, 1), num_heads=(2, 2), skip_connections=(1, 0))
@@ -30,7 +31,7 @@ NETWORKS: dict[str, NetworkConfig] = {
     "fuxi": FuXiConfig(dim=8, depth=1, num_heads=2, window=2, groups=2),
     "wxformer": WXFormerConfig(
         dims=(8, 8, 8, 8),
-        depths=(1, 1, 1, 1),
+        depths=(1, 0, 0, 0),
         head_dim=8,
         local_window=2,
         global_window=2,
@@ -93,3 +94,18 @@ def test_patterns_of_names_choose_weights_where_a_network_does_not_tell_its_laye
     fresh = FreshParts.of(net, ("1.*", "2.bias"))
     assert fresh.names == {"2.bias", *(name for name in net.state_dict() if name.startswith("1."))}
     assert str(fresh) == "1.*, 2.bias (asked for)"
+
+
+class Foreign(nn.Conv2d):
+    """A network from elsewhere, which has never heard of slices."""
+
+    def __init__(self, signature: Signature) -> None:
+        super().__init__(len(signature.inputs), len(signature.outputs), 1)
+        self.signature = signature
+
+
+def test_a_network_that_does_not_tell_its_slices_takes_no_new_variables() -> None:
+    config = ExternalConfig(path="somewhere:Foreign")
+    more = Signature((*SIGNATURE.inputs, "tracer"), SIGNATURE.outputs)
+    with pytest.raises(DataError, match=r"a Foreign does not tell .* cannot take tracer .* named_axes\(\)"):
+        inherit(Model(config, Foreign(SIGNATURE), SIGNATURE, {}), Foreign(more), more, FreshParts())

@@ -1,5 +1,8 @@
 """Padding, cropping and interpolation around a body, and what it predicts."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,9 +10,12 @@ from torch.testing import assert_close
 
 from pelagos.models.context import Context, Signature, Sphere
 from pelagos.models.networks.credit.earth_padding import GridPadding
+from pelagos.models.networks.credit.fuxi import FuXiConfig
 from pelagos.models.networks.credit.padded_network import PaddedNetwork
 from pelagos.models.networks.credit.spectral_norm import SpectralNorm, add_spectral_norms
+from pelagos.models.networks.credit.wxformer import WXFormerConfig
 from pelagos.preprocessing.errors import ConfigError
+from tests.models.contracts import NetworkContract
 
 SIGNATURE = Signature(("a", "b"), ("b", "c"))
 TIMES_B = torch.tensor([0.5, 1.0])
@@ -102,3 +108,44 @@ def test_vectors_change_their_sign_beyond_the_poles_whatever_the_order_of_the_ca
     assert_close(body.seen[:, 2, 0], body.seen[:, 2, 1], rtol=0, atol=0)
     with pytest.raises(ConfigError, match="needs latitudes and longitudes"):
         net(fields(), TIMES_B)
+
+
+WXFORMER = WXFormerConfig(
+    dims=(8, 16, 32, 64),
+    depths=(1, 0, 0, 0),
+    head_dim=8,
+    local_window=2,
+    global_window=2,
+    kernels=((2, 4), (2, 4), (2, 4), (2, 4)),
+)
+FUXI = FuXiConfig(dim=16, depth=1, num_heads=2, window=2, patch=(2, 4), groups=2)
+OTHERS: dict[str, WXFormerConfig | FuXiConfig] = {
+    "wxformer": WXFORMER,
+    "transposed": WXFORMER.model_copy(update={"decoder": "transposed"}),
+    "patches": WXFORMER.model_copy(update={"patch": (2, 2)}),
+    "fuxi": FUXI,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_norms_of_weights_stay_what_they_were_when_variables_are_added(name: str) -> None:
+    class Normalised(NetworkContract):
+        def build(self, signature: Signature, **options: Any) -> nn.Module:
+            return OTHERS[name].build(signature)
+
+    Normalised().test_new_variables_leave_forecasts_of_known_ones_alone()
+    Normalised().test_with_new_variables_it_learns_from_the_first_step()
+
+
+def test_frames_that_are_folded_into_channels_keep_their_variables() -> None:
+    class Frames(NetworkContract):
+        signature = Signature(("a", "b"), ("a", "b"), shape=(16, 16))
+        fixed_variables = "fuxi of 2 frames has weights of several inputs at once"
+
+        def build(self, signature: Signature, **options: Any) -> nn.Module:
+            return FUXI.model_copy(update={"form": "credit", "frames": 2}).build(signature)
+
+        def other_signature(self) -> Signature:
+            return replace(self.signature, inputs=("a", "b", "c", "d"))
+
+    Frames().test_new_variables_leave_forecasts_of_known_ones_alone()
