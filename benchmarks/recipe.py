@@ -199,9 +199,9 @@ class Suite:
 
     def _placed(self, stage: type[T], values: Values) -> T:
         """In a folder by its content, so that variants share what is the same of them."""
-        folder = self.root / "runs" / json_checksum(values)[:16]
-        found = validate({**values, "output": str(folder)}, stage, "recipe")
-        return found.model_copy(update={"tracking": Untracked()})
+        found = validate({**values, "output": str(self.root)}, stage, "recipe")
+        folder = self.root / "runs" / json_checksum(found.model_dump(mode="json"))[:16]
+        return found.model_copy(update={"output": folder, "tracking": Untracked()})
 
     def stage(self, variant: Variant, name: str, seed: int) -> TrainingStage:
         """The run that a task is scored by."""
@@ -281,12 +281,16 @@ class Run:
 
 
 def digest(suite: Suite, run: Run) -> str:
-    """What decides a run's figures: its configuration, that of its model, and its task."""
+    """What decides a run's figures: its configuration, that of its model, and its task.
+
+    Without defaults, so that options which come later do not ask for all of it again.
+    """
     variant = VARIANTS[run.variant]
     stages = [suite.stage(variant, run.task, run.seed)]
     if run.task != "wfde5":
         stages.append(suite.pretraining(variant, run.seed))
-    plain = [one.model_dump(mode="json", exclude={"output", "tracking"}) for one in stages]
+    places = {"output", "model", "tracking"}
+    plain = [one.model_dump(mode="json", exclude=places, exclude_defaults=True) for one in stages]
     return json_checksum([plain, TASKS[run.task].starts])
 
 
