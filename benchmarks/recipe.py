@@ -86,6 +86,7 @@ class Variant:
 VARIANTS: dict[str, Variant] = {
     BASE: Variant(),
     "increment": Variant(pretrain={"scaling": "increment"}),
+    "per_sample": Variant(pretrain={"network": {"per_sample": True}}),
     "history": Variant(samples={"history": [1]}),
     "noise": Variant(everywhere={"objective": {"noise": 0.03}}),
     "rollout": Variant(

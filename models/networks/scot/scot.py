@@ -34,6 +34,7 @@ from pelagos.models.layers.padding import NOT_PERIODIC, GridSize, Periodic, Widt
 from pelagos.models.layers.pole_padding import over_poles
 from pelagos.models.layers.row_layout import RowLayout
 from pelagos.models.layers.row_padding import Beyond, padded_rows
+from pelagos.models.layers.sample_scale import SampleScale
 from pelagos.models.layers.spherical_encoding import Degrees, SphericalEncoding
 from pelagos.models.networks.scot.attention import Tiling
 from pelagos.models.networks.scot.initialization import LAYER_SCALE, initialize
@@ -113,6 +114,8 @@ class ScOTConfig(Config):
             convolution; `pixel_shuffle`, the same from weights that begin each patch constant (ICNR); `nearest` and
             `bilinear`, interpolation of the tokens and one 5 x 5 convolution, without seams between patches.
         patch_overlap: pixels by which a token also sees its neighbours' patches, on each side.
+        per_sample: whether fields that evolve enter relative to their mean and deviation in the sample, and changes are
+            scaled back: forecasts of shifted or amplified fields are shifted or amplified, too.
         learn_residual: with the preset poseidon, whether the input is added to the output.
         pole_patches: rows of patches that are added beyond each pole, from the opposite meridian, on grids that reach
             both poles and go round; components of vectors change their sign there.
@@ -140,6 +143,7 @@ class ScOTConfig(Config):
     image_size: int | None = Field(None, gt=0)
     upsampling: Upsampling = "transposed"
     patch_overlap: int = Field(0, ge=0)
+    per_sample: bool = False
     learn_residual: bool = False
     pole_patches: int = Field(0, ge=0)
     location_degrees: int = Field(0, ge=0)
@@ -291,7 +295,10 @@ class ScOT(nn.Module):
         periodic = context.periodic if self.variant.boundaries else NOT_PERIODIC
         rows = context.rows
         added = self._rows_beyond_poles(rows.count(x_BCHW.shape[2]), context.sphere)
-        fields_BCHW, tokens, pixels = self._network_fields(x_BCHW, added, context, periodic)
+        names = tuple(self.signature.inputs[channel] for channel in call.inputs)
+        scale = SampleScale.of(x_BCHW, names, call.residual) if self.config.per_sample else None
+        scaled_BCHW = x_BCHW if scale is None else scale.normalised(x_BCHW)
+        fields_BCHW, tokens, pixels = self._network_fields(scaled_BCHW, added, context, periodic)
         conditions = shared_conditions(self._conditioned(), encode_conditions(lead_time_B, call.scalars))
         tokens_BhwD = self.embeddings(
             fields_BCHW,
@@ -323,6 +330,8 @@ class ScOT(nn.Module):
         # As in the reference the input is added on the network's own grid, before resampling.
         if y_BCHW.shape[2:] != size:
             y_BCHW = fourier_resample(y_BCHW, size)
+        if scale is not None:
+            y_BCHW = scale.changes(y_BCHW, call.residual)
         if self.variant.residual == "lead_time":
             y_BCHW = add_input(y_BCHW, x_BCHW, call.residual, lead_time_factor(lead_time_B))
         return y_BCHW
@@ -340,6 +349,8 @@ class ScOT(nn.Module):
         patch, depth = self.config.patch_size, len(self.config.depths)
         if self.config.residual_model == "resnet":
             raise ConfigError("batch norms (residual_model: resnet) see the rows of one process alone")
+        if self.config.per_sample:
+            raise ConfigError("network.per_sample needs all rows of a sample")
         if self.image_size not in (None, size[0]):
             raise ConfigError(
                 f"fields of {size[0]} rows are resampled to {self.image_size}, which needs all rows"
@@ -478,5 +489,7 @@ def _check(signature: Signature, config: ScOTConfig, variant: ScOTVariant) -> No
         )
     if not variant.any_size and (config.pole_patches or config.location_degrees):
         raise ConfigError("pole_patches and location_degrees are for preset pelagos")
+    if variant.residual != "lead_time" and config.per_sample:
+        raise ConfigError("per_sample is for preset pelagos, which predicts changes")
     if variant.residual == "lead_time" and config.learn_residual:
         raise ConfigError("learn_residual is for preset poseidon; preset pelagos always adds the input")
