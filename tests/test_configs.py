@@ -34,7 +34,7 @@ def test_what_a_shipped_configuration_reads_is_what_another_writes() -> None:
     }
     written |= {values["output"] for _, values in stages if values["command"] == "simulate"}
     written |= {
-        "stores/{0}/{0}-1.zarr".format(values["dataset"])
+        "stores/{0}/{0}-{1}.zarr".format(values["dataset"], values.get("version", "1"))
         for _, values in stages
         if values["command"] == "build"
     }

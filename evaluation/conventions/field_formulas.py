@@ -12,8 +12,10 @@ from pelagos.evaluation.conventions.formula import (
     over_entries,
     plain,
     ratio,
+    root,
     same,
 )
+from pelagos.evaluation.frame_sums.spectral_sums import FLOOR, SPECTRA
 from pelagos.preprocessing.array_types import Floats
 
 _TABLE = ("hits", "false_alarms", "misses", "correct_rejections")
@@ -54,6 +56,21 @@ def _quantile_error_terms(s: Terms, _: Parameters) -> dict[str, Floats]:
     return {"above": np.where(defined, gap, 0.0), "below": defined.astype(np.float64)}
 
 
+def _deviation_terms(s: Terms, _: Parameters) -> dict[str, Floats]:
+    failed = np.isposinf(s["max_absolute_error"])
+    above = np.where(failed, np.inf, s["centred_squared_forecast"])
+    return {"above": above, "below": s["centred_squared_truth"]}
+
+
+def _spectrum_factor(terms: Terms, _: Parameters) -> Floats:
+    """The first wavenumber, the mean of the field, is left out."""
+    forecast, truth = (terms[name][..., 1:] for name in SPECTRA)
+    counted = truth > FLOOR * truth.sum(axis=-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factors = np.where(counted, np.abs(np.log(forecast / truth)), -np.inf)
+    return np.asarray(np.where(counted.any(axis=-1), np.exp(factors.max(axis=-1, initial=-np.inf)), np.nan))
+
+
 FIELD_FORMULAS: dict[str, Formula] = {
     "checkerboard": Formula(
         "⟨d²⟩ / var p, with d the part of p that alternates from point to point along both axes",
@@ -80,6 +97,19 @@ FIELD_FORMULAS: dict[str, Formula] = {
         ("log_spectrum_error", "spectrum_weight"),
         fraction("log_spectrum_error", "spectrum_weight"),
         plain,
+    ),
+    "spectrum_factor": Formula(
+        "largest of E(p)/E(t) and E(t)/E(p) over wavenumbers",
+        SPECTRA,
+        same(*SPECTRA),
+        _spectrum_factor,
+    ),
+    "deviation_ratio": Formula(
+        "√(var p / var t) within frames",
+        ("centred_squared_forecast", "centred_squared_truth"),
+        _deviation_terms,
+        root,
+        "near one",
     ),
     "band_rmse": Formula(
         "root mean square error that a band of wavenumbers carries",

@@ -13,7 +13,13 @@ PointScore = Literal[
 ]
 AnomalyScore = Literal["acc", "pooled_acc", "skill"]
 FieldScore = Literal[
-    "log_spectrum_error", "band_rmse", "top_octave_ratio", "checkerboard", "checkerboard_ratio"
+    "log_spectrum_error",
+    "spectrum_factor",
+    "deviation_ratio",
+    "band_rmse",
+    "top_octave_ratio",
+    "checkerboard",
+    "checkerboard_ratio",
 ]
 TailScore = Literal["quantile_error", "critical_success", "frequency_bias", "extremal_dependence"]
 EnsembleScore = Literal["crps", "fair_crps", "energy_score", "spread", "ensemble_mean_rmse", "spread_skill"]

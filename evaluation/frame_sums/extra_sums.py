@@ -79,6 +79,7 @@ class ExtraSums:
             (tail_counts.QUANTILES, quantiles),
             (spectral_sums.STATISTICS, 1),
             (_BANDS, len(spectral_sums.BANDS) + 1),
+            (spectral_sums.SPECTRA, resolved(grid) + 1),
             (ANOMALIES, 1),
             (ensemble_sums.STATISTICS, 1),
             ((ensemble_sums.RANKS,), members + 1),
@@ -145,6 +146,8 @@ class ExtraSums:
             if self.grid.kind == "latlon":
                 # Zonal spectra are per circle of latitude: their sums are no errors in a field's units.
                 found = {name: one for name, one in found.items() if name not in _BANDS}
+        if self.wants(spectral_sums.SPECTRA) and spectra is not None:
+            found |= spectral_sums.resolved_spectra(*spectra[:2], resolved(self.grid) + 1)
         if self.wants(ANOMALIES) and climatology is not None:
             found |= anomaly_sums(p, t, climatology.reshape(p.shape), self.weights)
         if self.wants((*ensemble_sums.STATISTICS, ensemble_sums.RANKS)) and self.members > 1:

@@ -14,6 +14,10 @@ STATISTICS = (
     "band_error",
     "band_truth",
 )
+SPECTRA = ("spectrum_forecast", "spectrum_truth")
+"""Statistics of as many entries as there are resolved wavenumbers, with the mean."""
+FLOOR = 1e-8
+"""The share of the truth's energy that a wavenumber needs to be compared."""
 BANDS = (4, 12)
 """The first wavenumbers of the middle and the high band, as PDEBench has them."""
 
@@ -50,7 +54,21 @@ def spectral_sums(
     return found
 
 
-def _log_error(forecast: Floats, truth: Floats, floor: float = 1e-8) -> Floats:
+def resolved_spectra(forecast_NK: Floats, truth_NK: Floats, count: int) -> dict[str, Floats]:
+    """(N, count) energies of the first wavenumbers; 0 where the truth has no spectrum, infinite of failed forecasts."""
+    known = ~np.isnan(truth_NK).any(axis=-1)
+    failed: Flags = np.asarray(known & ~np.isfinite(forecast_NK).all(axis=-1))
+    usable = np.asarray(known & ~failed)[:, None]
+    found = {}
+    for name, energy_NK in zip(SPECTRA, (forecast_NK, truth_NK), strict=True):
+        found[name] = np.zeros((len(energy_NK), count))
+        kept = np.where(usable, energy_NK, 0.0)[:, :count]
+        found[name][:, : kept.shape[1]] = kept
+    found[SPECTRA[0]][failed] = np.inf
+    return found
+
+
+def _log_error(forecast: Floats, truth: Floats, floor: float = FLOOR) -> Floats:
     """As `spectra.log_ratio_error`: over wavenumbers with more than this share of the truth's energy."""
     forecast, truth = forecast[:, 1:], truth[:, 1:]
     counted = truth > floor * truth.sum(axis=-1, keepdims=True)

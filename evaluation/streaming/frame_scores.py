@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pelagos.evaluation.conservation import density_arrays, domain_means
 from pelagos.evaluation.frame_sums.extra_sums import Spectra
+from pelagos.evaluation.frame_sums.spectral_sums import SPECTRA
 from pelagos.evaluation.frame_sums.spectral_sums import STATISTICS as SPECTRAL
 from pelagos.evaluation.point_sums import point_sums
 from pelagos.evaluation.streaming.frame_spectra import Modes
@@ -116,7 +117,7 @@ class BatchScores:
             shape = (len(p_BVHW), -1, *truth_modes.shape[1:])
             own_modes = _flat(_chosen(truth_modes.reshape(shape), positions))
             energies = self._plan.spectra.energy(modes, own_modes)
-            if self._plan.extra.wants(SPECTRAL):
+            if self._plan.extra.wants((*SPECTRAL, *SPECTRA)):
                 own, of_truth = (self._plan.spectra.energy(one) for one in (modes, own_modes))
                 spectra = Spectra(own, of_truth, energies)
             if lead in self._thinned:
@@ -190,7 +191,7 @@ class BatchScores:
     def _modes(self, method: str, lead: int, fields: Fields) -> Modes | None:
         """The modes of a frame, where anything is made of them at this lead time."""
         transform = self._plan.spectra
-        if transform is None or not (lead in self._thinned or self._plan.extra.wants(SPECTRAL)):
+        if transform is None or not (lead in self._thinned or self._plan.extra.wants((*SPECTRAL, *SPECTRA))):
             return None
         return self._once("modes", method, fields, lambda: transform.modes(_flat(fields)))
 

@@ -1,9 +1,12 @@
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from pelagos.evaluation.conventions.formulas import FORMULAS
+from pelagos.evaluation.conventions.sample_statistics import SampleStatistics
 from pelagos.evaluation.conventions.score_catalogue import HorizonName, ScoreName, definitions
+from pelagos.evaluation.conventions.score_reduction import compute_score
 
 NAMES = [name for group in get_args(ScoreName) for name in (get_args(group) or (group,))]
 NO_FORMULA = {*get_args(HorizonName), "drift", "rank_histogram"}
@@ -30,3 +33,32 @@ def test_bands_and_thresholds_are_counted_one_by_one() -> None:
         "band_rmse_12_on",
     ]
     assert [one.entries for one in definitions("critical_success")] == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_the_climate_of_forecasts_is_measured_against_the_truths() -> None:
+    variability, spectrum = (
+        definition for name in ("deviation_ratio", "spectrum_factor") for definition in definitions(name)
+    )
+    # Two forecasts of one variable: energies and variances are added up before they are compared.
+    truth = np.array([[100.0, 8.0, 4.0, 2.0, 1e-9], [100.0, 8.0, 4.0, 0.0, 1e-9]])
+    forecast = truth * [[5, 1, 3, 1, 50], [5, 1, 1, 0.5, 50]]
+    statistics = SampleStatistics(
+        {
+            "centred_squared_truth": np.array([[[1.0]], [[3.0]]]),
+            "centred_squared_forecast": np.array([[[8.0]], [[1.0]]]),
+            "spectrum_truth": truth[:, None, None],
+            "spectrum_forecast": forecast[:, None, None],
+            "max_absolute_error": np.ones((2, 1, 1)),
+        },
+        {"height": "height"},
+        np.ones(1),
+    )
+    counts = np.array([[1.0, 1.0], [2.0, 0.0]])
+    np.testing.assert_allclose(compute_score(variability, statistics, counts).value, [1.5, np.sqrt(8)])
+    # Wave 2 has (12 + 4) / 8; the mean and what the truth has next to none of are left out.
+    np.testing.assert_allclose(compute_score(spectrum, statistics, counts).value, [2, 3])
+    failed = {**statistics.arrays, "max_absolute_error": np.array([[[np.inf]], [[1.0]]])}
+    failed["spectrum_forecast"] = np.where([[[[True]]], [[[False]]]], np.inf, failed["spectrum_forecast"])
+    for definition in (variability, spectrum):
+        found = compute_score(definition, SampleStatistics(failed, statistics.group, np.ones(1)), counts)
+        assert np.isinf(found.value).all()

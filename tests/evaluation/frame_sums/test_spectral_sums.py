@@ -1,6 +1,6 @@
 import numpy as np
 
-from pelagos.evaluation.frame_sums.spectral_sums import spectral_sums
+from pelagos.evaluation.frame_sums.spectral_sums import resolved_spectra, spectral_sums
 
 TRUTH = np.array([[9.0, 8.0, 4.0, 2.0, 1.0, 1.0, 0.5]])
 
@@ -28,3 +28,12 @@ def test_frames_without_a_spectrum_count_nothing_and_failures_infinitely() -> No
     np.testing.assert_array_equal(found["spectrum_weight"], [1, 0])
     np.testing.assert_array_equal(found["log_spectrum_error"], [np.inf, 0])
     np.testing.assert_array_equal(found["band_error"][:, 0], [np.inf, 0])
+
+
+def test_resolved_spectra_are_cut_filled_up_and_infinite_where_a_forecast_failed() -> None:
+    truth = np.concatenate([TRUTH, TRUTH, np.full_like(TRUTH, np.nan)])
+    forecast = np.concatenate([2 * TRUTH, np.full_like(TRUTH, np.nan), TRUTH])
+    found = resolved_spectra(forecast, truth, 3)
+    np.testing.assert_array_equal(found["spectrum_forecast"], [[18, 16, 8], [np.inf] * 3, [0] * 3])
+    np.testing.assert_array_equal(found["spectrum_truth"], [[9, 8, 4], [0] * 3, [0] * 3])
+    assert resolved_spectra(forecast, truth, 9)["spectrum_truth"][0].tolist() == [*TRUTH[0], 0, 0]
