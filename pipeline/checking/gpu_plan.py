@@ -94,7 +94,7 @@ class GpuPlan:
         """What is kept between the passes, and what is needed beside it at the worst moment."""
         work = self.work[setting.checkpointing]
         found, constant = work.of(setting.micro_batch), work.constant
-        # Each of the GPUs that share a sample holds its rows; weights in bf16 and position biases are on each.
+        # Each of the GPUs that share a sample holds its part of it; weights in bf16 and position biases are on each.
         kept = constant + (found.activations - constant) / setting.domain
         return kept, (found.peak - found.activations) / setting.domain
 
@@ -155,7 +155,7 @@ class GpuPlan:
         listed = ", ".join(f"{domain} GPUs {bytes_text(size)} each" for domain, size in sizes.items())
         return CheckFinding(
             "domain",
-            f"samples shared by rows (engine.domain), at ZeRO {setting.stage}: {listed}",
+            f"samples shared by {self.config.engine.shared} (engine.domain), at ZeRO {setting.stage}: {listed}",
             {"domains": {str(domain): size for domain, size in sizes.items()}},
         )
 
