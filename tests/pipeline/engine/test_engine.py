@@ -1,6 +1,7 @@
 """The engine: training does not depend on how it is spread, and continues where it stopped."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,17 +53,36 @@ def note_dtype(seen: set[torch.dtype], layer: torch.nn.Module, _: object) -> Non
     seen.add(layer.weight.dtype)
 
 
-class Stack(torch.nn.Module):
-    """Sixteen equal layers."""
+class Residual(torch.nn.Module):
+    """A block as networks repeat it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = torch.nn.ModuleList(torch.nn.Linear(16, 16) for _ in range(16))
+        self.inner = torch.nn.Linear(16, 16)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 16) to (B, 16)."""
+        out: torch.Tensor = x + self.inner(x).tanh()
+        return out
+
+
+class Stack(torch.nn.Module):
+    """Sixteen equal blocks, and a layer as large before them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(16, 16)
+        self.layers = torch.nn.ModuleList(Residual() for _ in range(16))
+        self.look: Callable[..., None] = lambda *_: None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 16) to (B, 16)."""
+        # DeepSpeed 0.19 lets a block go too early whose input needs no gradient.
+        x = self.first(x)
         for layer in self.layers:
-            x = x + layer(x).tanh()
+            x = layer(x)
+            # In the pass back, between the layers' own.
+            x.register_hook(self.look)
         return x
 
 
@@ -87,6 +107,7 @@ def steps_of_a_stack(config: type[EngineConfig]) -> dict[str, Any]:
     """Losses of steps at ZeRO 3, and the elements that are whole at most in each of them and after it."""
     torch.manual_seed(0)
     network, most = Stack(), [0]
+    largest = largest_layer(network)
     engine = config(zero_stage=3).build(network, torch.optim.AdamW(network.parameters(), lr=1e-2), 2, 1)
     weights: list[Any] = list(network.parameters())
 
@@ -95,15 +116,20 @@ def steps_of_a_stack(config: type[EngineConfig]) -> dict[str, Any]:
         most[0] = max(most[0], now)
         return now
 
+    def look(*_: object) -> None:
+        whole()
+
+    network.look = look
     for layer in network.layers:
-        layer.register_forward_hook(lambda *_: whole() and None)
-        layer.register_full_backward_hook(lambda *_: whole() and None)
+        # DeepSpeed's hook was there before: this one looks when it has gathered a layer.
+        layer.register_forward_pre_hook(look)
     found: dict[str, Any] = {
         "losses": [],
         "most": [],
         "after": [],
-        "layer": largest_layer(network),
-        "bound": model_states(config(), 3, 2, 16 * 272, layer=272, ema=False, accumulation=1).buffers / 4,
+        "layer": largest,
+        "bound": model_states(EngineConfig(), 3, 2, 17 * 272, layer=272, ema=False, accumulation=1).buffers
+        / 4,
     }
     for step in range(4):
         x = torch.randn(2, 16, generator=torch.Generator().manual_seed(step))
@@ -296,7 +322,7 @@ def test_the_state_is_whole_at_every_stage(folder: Path, zero_stage: int) -> Non
 
 def test_weights_are_gathered_for_some_layers_at_a_time(folder: Path) -> None:
     found, keeping = json.loads((folder / "gathered.json").read_text())
-    layer, count = 272, 16
+    layer, count = 272, 17
     assert keeping["most"][1:] == [count * layer] * 3, "else nothing would be shown here"
     # Those fetched ahead, and the one that computes; in the first step DeepSpeed does not know yet what comes next.
     assert layer <= max(found["most"]) <= 3 * layer
@@ -304,7 +330,7 @@ def test_weights_are_gathered_for_some_layers_at_a_time(folder: Path) -> None:
     assert found["losses"] == keeping["losses"]
     assert found["layer"] == layer
     bucket = count * layer // 4
-    assert max(found["most"]) <= found["bound"] - bucket <= 3 * layer
+    assert max(found["most"]) <= found["bound"] - bucket < 4 * layer
 
 
 def test_bf16_follows_float32_at_its_own_precision(folder: Path) -> None:

@@ -137,10 +137,11 @@ def test_chunks_of_one_frame_may_be_several(
     monkeypatch.setattr("pelagos.preprocessing.build.partition._CHUNK", largest)
     path = build(configuration(tmp_path, source, codec=codec, shard_bytes=10_000))
     assert zarr.open_array(path / "state", mode="r").chunks == (1, 1, *chunk)
+    copy = in_memory(path)
     for options in ({}, {"pool": 2}, {"sampling": RolloutSampling(steps=3)}):
         here = DatasetConfig(path=path, **options).open()
         assert_same(here, DatasetConfig(path=whole, **options).open())
-        assert_same(DatasetConfig(path=in_memory(path), **options).open(), here)
+        assert_same(DatasetConfig(path=copy, **options).open(), here)
 
 
 @pytest.mark.parametrize("processes", [False, True])
