@@ -20,7 +20,7 @@ from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.manifest import MANIFEST
 
 POINTS, FRAMES = 32, 15
-HELD_OUT = 16
+HELD_OUT, VALIDATING = 16, 8
 WEATHER = Path(__file__).parents[2] / "shared/data/weather/wfde5"
 
 _FLOW: dict[str, Any] = {"interval": 0.04, "solver_shape": [2 * POINTS, 2 * POINTS]}
@@ -31,8 +31,8 @@ _SIMULATIONS: dict[str, tuple[int, dict[str, Any]]] = {
         32,
         {"equation": {"kind": "gray_scott", "length": 0.5}, "interval": 10.0, "warmup": 120.0},
     ),
-    "kolmogorov": (4, {"equation": {"kind": "kolmogorov"}, **_FLOW}),
-    "allen_cahn": (8, {"equation": {"kind": "allen_cahn", "length": 0.5, "modes": 3}, "interval": 0.05}),
+    "kolmogorov": (16, {"equation": {"kind": "kolmogorov"}, **_FLOW}),
+    "allen_cahn": (16, {"equation": {"kind": "allen_cahn", "length": 0.5, "modes": 3}, "interval": 0.05}),
 }
 _STEADY = {"darcy": 256, "smooth_darcy": 16}
 
@@ -56,7 +56,7 @@ def stores(root: Path) -> dict[str, Path]:
 def _simulated(name: str, root: Path) -> None:
     """Trajectories of an equation; those held out come first, so that others can be added."""
     number, values = _SIMULATIONS[name]
-    whole = {"shape": [POINTS, POINTS], "num_frames": FRAMES, "num_trajectories": HELD_OUT + number, **values}
+    whole = {"shape": [POINTS, POINTS], "num_frames": FRAMES, "num_trajectories": HELD_OUT + number + VALIDATING, **values}
     archive = root / f"{name}.hdf5"
     well_writer.write(simulate(SimulateConfig.model_validate({**whole, "dataset": name})), archive)
     _build(name, root, {"kind": "the_well", "paths": str(archive)}, number)
@@ -65,7 +65,7 @@ def _simulated(name: str, root: Path) -> None:
 def _steady(name: str, root: Path) -> None:
     """Darcy flow: through rock of two kinds for pretraining, through rock that changes smoothly as a task."""
     rng = np.random.default_rng(list(_STEADY).index(name))
-    number = HELD_OUT + _STEADY[name]
+    number = HELD_OUT + _STEADY[name] + VALIDATING
     field_NHW = random_field(rng, number, POINTS)
     a_NHW = np.where(field_NHW > 0, 12.0, 3.0) if name == "darcy" else _smooth(field_NHW)
     u_NHW = np.stack([darcy_solution(a) for a in a_NHW])
@@ -80,6 +80,12 @@ def _smooth(field_NHW: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _build(name: str, root: Path, source: dict[str, Any], number: int) -> None:
-    splits = {"kind": "trajectories", "test": [0, HELD_OUT], "train": [HELD_OUT, HELD_OUT + number]}
+    end = HELD_OUT + number
+    splits = {
+        "kind": "trajectories",
+        "test": [0, HELD_OUT],
+        "train": [HELD_OUT, end],
+        "valid": [end, end + VALIDATING],
+    }
     values = {"dataset": name, "source": source, "root": str(root / "stores"), "splits": splits}
     build(BuildConfig.model_validate(values))
