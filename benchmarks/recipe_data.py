@@ -56,7 +56,12 @@ def stores(root: Path) -> dict[str, Path]:
 def _simulated(name: str, root: Path) -> None:
     """Trajectories of an equation; those held out come first, so that others can be added."""
     number, values = _SIMULATIONS[name]
-    whole = {"shape": [POINTS, POINTS], "num_frames": FRAMES, "num_trajectories": HELD_OUT + number + VALIDATING, **values}
+    whole = {
+        "shape": [POINTS, POINTS],
+        "num_frames": FRAMES,
+        "num_trajectories": HELD_OUT + number + VALIDATING,
+        **values,
+    }
     archive = root / f"{name}.hdf5"
     well_writer.write(simulate(SimulateConfig.model_validate({**whole, "dataset": name})), archive)
     _build(name, root, {"kind": "the_well", "paths": str(archive)}, number)

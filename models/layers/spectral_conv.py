@@ -55,22 +55,31 @@ class SpectralConv(nn.Module):
         if offset is not None:
             self.bias = nn.ParameterList(torch.zeros(dim_out, *modes, 2) for _ in corners)
 
-    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
-        """(B, C, *) to (B, C', *), where the last axis has `steps` points if that is given."""
+    def forward(self, x: Tensor, steps: int | None = None, behind: Sequence[int] | None = None) -> Tensor:
+        """(B, C, *) to (B, C', *), where the last axis has `steps` points if that is given.
+
+        Args:
+            x: fields.
+            steps: of the output; of the input by default.
+            behind: zeros behind each axis, which keep what does not wrap from wrapping; without `steps`.
+        """
+        assert steps is None or behind is None
         axes = tuple(range(2, x.dim()))
-        sizes = [*x.shape[2:-1], x.shape[-1] if steps is None else steps]
+        inside: ModeIndex = (..., *(slice(size) for size in x.shape[2:]))
+        held = [size + more for size, more in zip(x.shape[2:], behind or [0] * len(axes), strict=True)]
+        sizes = [*held[:-1], held[-1] if steps is None else steps]
         # PyTorch has no transform of bfloat16.
         with full_precision(x):
             exact = x if x.dtype == torch.float64 else x.float()
-            modes = torch.view_as_real(torch.fft.rfftn(exact, dim=axes, norm=self.norm))
+            modes = torch.view_as_real(torch.fft.rfftn(exact, held, dim=axes, norm=self.norm))
             out = modes.new_zeros(len(x), self.dim_out, *sizes[:-1], sizes[-1] // 2 + 1, 2)
-            for i, (in_spectrum, in_weight) in enumerate(self._corners(x.shape[2:], sizes[-1])):
+            for i, (in_spectrum, in_weight) in enumerate(self._corners(held, sizes[-1])):
                 corner = _multiply(modes[in_spectrum], self.weight[i][in_weight])
                 if self.offset is not None:
                     corner = corner + self.offset * self.bias[i][in_weight]
                 out[in_spectrum] = corner
             y: Tensor = torch.fft.irfftn(torch.view_as_complex(out), sizes, dim=axes, norm=self.norm)
-        return y.to(x.dtype)
+        return y[inside].to(x.dtype) if behind is not None else y.to(x.dtype)
 
     def _corners(self, sizes: Sequence[int], steps: int) -> Iterator[tuple[ModeIndex, ModeIndex]]:
         """Where each corner of low frequencies lies in the spectrum, and in its weight.

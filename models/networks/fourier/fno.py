@@ -20,7 +20,7 @@ from pelagos.models.context import ALL_VARIABLES, Context, Signature
 from pelagos.models.layers.conditioning import encode_conditions
 from pelagos.models.layers.named_axis import Axes, NamedAxis
 from pelagos.models.layers.network_layers import LayerNames
-from pelagos.models.layers.padding import margins, pad
+from pelagos.models.layers.padding import margins
 from pelagos.models.layers.spectral_conv import SpectralConv
 from pelagos.preprocessing.config import Config
 
@@ -96,9 +96,10 @@ class FourierLayer(nn.Module):
         self.mlp = pointwise_mlp(width, expansion * width, width)
         self.gate = nn.Parameter(torch.ones(width, 1, 1))
 
-    def forward(self, x_BCHW: Tensor, conditions_BK: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
-        y_BCHW = F.gelu(self.scale(self.spectral(x_BCHW) + self.pointwise(x_BCHW), conditions_BK))
+    def forward(self, x_BCHW: Tensor, conditions_BK: Tensor, behind: tuple[int, int] = (0, 0)) -> Tensor:
+        """(B, C, H, W) to the same shape; `behind` are zeros that the transform sees behind rows and columns."""
+        y_BCHW = self.spectral(x_BCHW, behind=behind) + self.pointwise(x_BCHW)
+        y_BCHW = F.gelu(self.scale(y_BCHW, conditions_BK))
         return torch.addcmul(self.mlp(y_BCHW), self.gate, x_BCHW)
 
 
@@ -173,14 +174,15 @@ class FNO(nn.Module):
         conditions_BK = encode_conditions(lead_time_B, call.scalars)
         fields_BCHW = self.channel_fields.all_inputs(x_BCHW, call)
         y_BCHW = self.lifting(torch.cat([fields_BCHW, positions(x_BCHW, context.periodic)], 1))
-        # Padding after the lifting, cropping before the projection: neither of these sees the margin.
-        y_BCHW = pad(y_BCHW, *margins((height, width), self.margin, context.periodic))
+        rows, columns = margins((height, width), self.margin, context.periodic)
+        # Only the transforms see the margin: all else works on a quarter more points with it, and learns no better.
+        behind = rows[1], columns[1]
         for layer in self.layers:
             if self.checkpointing and torch.is_grad_enabled():
-                y_BCHW = checkpoint(layer, y_BCHW, conditions_BK, use_reentrant=False)
+                y_BCHW = checkpoint(layer, y_BCHW, conditions_BK, behind, use_reentrant=False)
             else:
-                y_BCHW = layer(y_BCHW, conditions_BK)
-        y_BCHW = self.projection(y_BCHW[..., :height, :width])
+                y_BCHW = layer(y_BCHW, conditions_BK, behind)
+        y_BCHW = self.projection(y_BCHW)
         if self.residual:
             y_BCHW = self.channel_fields.add_change(y_BCHW, x_BCHW, lead_time_B, call)
         return self.channel_fields.requested_outputs(y_BCHW, call)
