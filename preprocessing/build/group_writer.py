@@ -26,6 +26,14 @@ from pelagos.preprocessing.store.shard_layout import ShardLayout, consolidate_me
 from pelagos.preprocessing.variables import keys
 
 _CONVENTIONS = "CF-1.12 ACDD-1.3"
+_CODING_ATTRS = {
+    "scale": "scale_factor",
+    "offset": "add_offset",
+    "rms_error": "rms_error",
+    "largest_error": "largest_error",
+    "increment_rms_error": "increment_rms_error",
+}
+"""CF's names of what a coding records, in the order of writing, which a repair must repeat: the manifest sorts them."""
 _LEVEL_ATTRS = ("units", "standard_name", "long_name", "positive", "boundary")
 
 
@@ -310,9 +318,8 @@ def _coverage(plan: Plan) -> dict[str, Any]:
 def _add_coding(channels: Sequence[dict[str, Any]], coding: Mapping[str, Any] | None, array: str) -> None:
     """Say of each channel how it is kept in 16 bits, in the names of CF, and with which error."""
     if coding is not None:
-        names = {"scale": "scale_factor", "offset": "add_offset"}
         for number, channel in enumerate(channels):
-            channel.update({names.get(key, key): values[number] for key, values in coding[array].items()})
+            channel.update({name: coding[array][key][number] for key, name in _CODING_ATTRS.items()})
 
 
 def _channel_attrs(channel: StoreChannel, error: float) -> dict[str, Any]:

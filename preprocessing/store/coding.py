@@ -16,6 +16,8 @@ from pelagos.preprocessing.array_types import Float32s
 Halves = NDArray[np.float16]
 REACH = float(np.finfo(np.float16).max)
 """How many scales from the offset a value may lie."""
+_NOISE = 1e-13
+"""What adding up equal values in float64 may leave as their deviation, in units of their magnitude."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +77,18 @@ class Coding:
 
 
 def _scale_of(mean: float, std: float) -> tuple[float, float]:
-    if not 0 < std < np.inf:
-        # One value, or none: about zero, in units of its magnitude.
-        return (2.0 ** _exponent(abs(mean)), 0.0) if 0 < abs(mean) < np.inf else (1.0, 0.0)
+    if not _NOISE * abs(mean) < std < np.inf:
+        return _scale_of_one(float(np.float32(mean)))
     scale = 2.0 ** _exponent(std)
     return scale, floor(mean / scale + 0.5) * scale
+
+
+def _scale_of_one(value: float) -> tuple[float, float]:
+    """Of a channel with one value, or none: about zero, unless only the offset holds the value exactly."""
+    if not 0 < abs(value) < np.inf:
+        return 1.0, 0.0
+    scale = 2.0 ** _exponent(abs(value))
+    return scale, 0.0 if float(np.float16(value / scale)) * scale == value else value
 
 
 def _exponent(value: float) -> int:

@@ -32,6 +32,16 @@ def test_masks_constants_and_nothing_stay_exact() -> None:
     assert coded([0.0, 1.0], 4).tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("value", [101325.0, -0.1, 1e-30, 3e30])
+@pytest.mark.parametrize("noise", [0.0, 1e-16])
+def test_any_constant_stays_exact(value: float, noise: float) -> None:
+    one, x = Coding.about(np.array([value]), np.array([abs(value) * noise])), np.array([[value]], np.float32)
+    one.encode(x, halves := np.empty(x.shape, np.float16))
+    one.decode(halves, out := np.empty_like(x))
+    assert out[0, 0] == x[0, 0]
+    assert abs(value) < REACH * float(one.scale[0])
+
+
 def test_missing_values_stay_and_values_out_of_reach_become_infinite() -> None:
     reach = REACH * float(CODING.scale[0])
     found = coded([np.nan, MEANS[0] + 0.99 * reach, MEANS[0] + 1.01 * reach, MEANS[0] - 1.01 * reach], 0)
