@@ -11,11 +11,11 @@ Shapes: B samples, H rows, W columns.
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
@@ -61,6 +61,12 @@ class BandLimited(Config):
     degrees: int | None = Field(default=None, gt=1)
     damping: float | None = Field(default=None, gt=0)
 
+    @model_validator(mode="after")
+    def _of_something(self) -> Self:
+        if not self.needs:
+            raise ValueError("band_limited: name variables or winds")
+        return self
+
     @property
     def needs(self) -> tuple[str, ...]:
         """The fields without one of which a dataset has nothing to constrain."""
@@ -89,7 +95,9 @@ class BandLimited(Config):
         rows_H1, columns_1K = counts(shape)
         first_y, first_x = (self.degrees or math.ceil(size / 3) for size in shape)
         kept_HK = ((rows_H1.abs() < first_y) & (columns_1K < first_x)).double()
-        size_HK = torch.maximum(rows_H1.abs() / (first_y - 1), columns_1K / (first_x - 1))
+        # Of an axis of up to three points, such as the single row of 1-D data, only the mean is kept.
+        last_y, last_x = max(first_y - 1, 1), max(first_x - 1, 1)
+        size_HK = torch.maximum(rows_H1.abs() / last_y, columns_1K / last_x)
 
         def correct(
             before: PhysicalFields, after: PhysicalFields, duration_B: Tensor, weights: PointWeights

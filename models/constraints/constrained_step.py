@@ -75,6 +75,15 @@ def check_order(constraints: Sequence[Constraint]) -> None:
                 f"constraints: {', '.join(sorted(both))} cannot be band_limited and end where the sun sets: leave out"
                 " band_limited or clearness of it"
             )
+        if (
+            isinstance(one, ConservedMean)
+            and one.correction == "shift"
+            and (both := clear & {*one.variables})
+        ):
+            raise ValueError(
+                f"constraints: a shift would leave {', '.join(sorted(both))} some radiation by night: conserved_mean"
+                " needs correction: scale, or leave it or clearness out"
+            )
     floors = {name for one in constraints if isinstance(one, NonNegative) for name in one.variables}
     for one in constraints:
         if (
@@ -196,6 +205,17 @@ def check_use(constraints: Sequence[Constraint], datasets: Sequence[ConstrainedD
             f"constraints: {one.kind}: no dataset forecasts {' or '.join(one.needs)}; there are"
             f" {', '.join(known)}"
         )
+
+
+def unknown_names(constraints: Sequence[Constraint], datasets: Sequence[ConstrainedDataset]) -> list[str]:
+    """The variables that a constraint names beside others and no dataset has, each after the constraint's kind."""
+    return [
+        f"{one.kind}: {name}"
+        for one in constraints
+        if not isinstance(one, DrivenSides)
+        for name in dict.fromkeys(one.needs)
+        if not any(dataset.has(name) for dataset in datasets)
+    ]
 
 
 def _applies(one: Constraint, dataset: ConstrainedDataset) -> bool:

@@ -3,9 +3,11 @@
 Shapes: B samples, H rows, W columns, K columns of the real transform.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
@@ -30,6 +32,12 @@ class DivergenceFree(Config):
     kind: Literal["divergence_free"] = "divergence_free"
     vectors: tuple[tuple[str, str], ...] = Field(default=(("velocity_x", "velocity_y"),), min_length=1)
 
+    @model_validator(mode="after")
+    def _two_components(self) -> Self:
+        if same := [x for x, y in self.vectors if x == y]:
+            raise ValueError(f"vectors: {same[0]} is named as both components of one")
+        return self
+
     @property
     def needs(self) -> tuple[str, ...]:
         """The fields without one of which a dataset has nothing to constrain."""
@@ -49,7 +57,7 @@ class DivergenceFree(Config):
             for pair in zip(dataset.levels(x, self.kind), dataset.levels(y, self.kind), strict=True)
         ]
         # Rows and columns in the archive's order, so that a descending axis has a negative step.
-        ky_H1, kx_1K = gradient(grid.shape, (float(grid.y[1] - grid.y[0]), float(grid.x[1] - grid.x[0])))
+        ky_H1, kx_1K = gradient(grid.shape, (_step(grid.y), _step(grid.x)))
         square_HK = ky_H1.square() + kx_1K.square()
 
         def correct(
@@ -64,3 +72,8 @@ class DivergenceFree(Config):
                 after.write(y, backward(y_BHK - ky * potential_BHK, grid.shape), x.variable.units)
 
         return correct
+
+
+def _step(axis: NDArray[np.float64]) -> float:
+    """The signed distance of neighbours; of a single point, along which nothing varies, any."""
+    return float(axis[1] - axis[0]) if len(axis) > 1 else 1.0

@@ -188,7 +188,8 @@ def validate(values: Mapping[str, Any], cls: type[C], where: str) -> C:
     except ValidationError as error:
         faults: dict[str, list[str]] = {}
         for detail in filter(_is_reported, error.errors()):
-            faults.setdefault(_key(detail, values), []).append(_fault(detail, cls))
+            key = _key(detail, values)
+            faults.setdefault(key, []).append(_fault(detail, cls, key))
         lines = [f"  {key}: {', or '.join(dict.fromkeys(messages))}" for key, messages in faults.items()]
         raise ConfigError(f"{where} has {len(lines)} error(s):\n" + "\n".join(lines)) from error
 
@@ -225,7 +226,7 @@ def _key(detail: ErrorDetails, values: Any) -> str:
     return ".".join(parts) or "(top level)"
 
 
-def _fault(detail: ErrorDetails, cls: type[Config]) -> str:
+def _fault(detail: ErrorDetails, cls: type[Config], found_at: str) -> str:
     found = f" (found {detail['input']!r:.80})"
     match detail["type"]:
         case "extra_forbidden":
@@ -233,6 +234,8 @@ def _fault(detail: ErrorDetails, cls: type[Config]) -> str:
             # Of the section first: a key of another one may be nearer by its letters alone.
             near = difflib.get_close_matches(name, _section_keys(cls, detail["loc"]), n=1)
             near = near or _elsewhere(cls, name)
+            if ".".join(part for part in found_at.split(".") if not part.isdigit()) in near:
+                return "unknown key here; it belongs to another kind of this section"
             return f"unknown key; did you mean {' or '.join(map(repr, near))}?" if near else "unknown key"
         case "union_tag_not_found":
             return "missing; it selects the form of the section"

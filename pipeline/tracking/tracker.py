@@ -147,7 +147,7 @@ class MlflowTracker(Tracker):
     def params(self, values: Mapping[str, Any]) -> None:
         """See Tracker.params."""
         # MLflow takes no longer values.
-        flat = {key: redacted(str(value))[:6000] for key, value in flatten(values).items()}
+        flat = {_param_name(key): redacted(str(value))[:6000] for key, value in flatten(values).items()}
         with self._changed:
             self._params |= flat
             # Kept on disk until they are sent: this process may end while the server is away.
@@ -381,6 +381,15 @@ def _metrics(records: Iterable[Mapping[str, float]]) -> Iterator[Any]:
         for key, value in record.items():
             if key not in ("step", "time") and math.isfinite(value):
                 yield Metric(key, float(value), int(record.get("time", 0.0) * 1000), int(record["step"]))
+
+
+def _param_name(key: str) -> str:
+    """A key in the letters that MLflow takes, which patterns of weights have others than.
+
+    >>> _param_name("optimizer.parts.head.*")
+    'optimizer.parts.head._'
+    """
+    return re.sub(r"[^\w\-. :/]", "_", key)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from pelagos.models.constraints.constrained_step import Constraint, check_use
+from pelagos.models.constraints.constrained_step import Constraint, check_use, unknown_names
 from pelagos.models.losses import LossConfig
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.runs.domain_fit import level_units
 from pelagos.pipeline.runs.model_folder import Domain, VariableScale, constrained_step
+from pelagos.pipeline.runs.remarks import say
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.errors import ConfigError
@@ -61,14 +62,18 @@ def build_mixture(
 def check_constraints(
     constraints: Sequence[Constraint], domains: Mapping[str, Domain], mixture: Mixture
 ) -> None:
-    """Refuse constraints that would do nothing, or cannot be kept.
+    """Refuse constraints that would do nothing, or cannot be kept; say which of their variables are in no dataset.
 
     Raises:
         ConfigError: no dataset has the fields of one; or a dataset lacks a field, a unit or a grid that it needs.
     """
     layouts = [dataset.layout for dataset in mixture.datasets]
     steps = [constrained_step(constraints, domains[layout.dataset], layout) for layout in layouts]
-    check_use(constraints, [step.dataset for step in steps])
+    datasets = [step.dataset for step in steps]
+    check_use(constraints, datasets)
+    if distributed.rank() == 0:
+        for name in unknown_names(constraints, datasets):
+            say(f"WARNING: constraints: {name} is forecast of no dataset, and left out")
 
 
 def domains_of(datasets: Iterable[Dataset], steps: int, loss: LossConfig) -> dict[str, Domain]:

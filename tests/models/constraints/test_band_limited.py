@@ -83,8 +83,8 @@ def test_latitudes_without_exact_harmonics_are_refused() -> None:
         ConstrainedStep([LIMIT], dataset(np.linspace(-90, 90, ROWS)))
 
 
-def box(sides: Sides = ("periodic", "periodic")) -> ConstrainedDataset:
-    grid = Grid("cartesian", np.arange(9.0), np.arange(12.0), sides, ("periodic", "periodic"))
+def box(sides: Sides = ("periodic", "periodic"), rows: int = 9) -> ConstrainedDataset:
+    grid = Grid("cartesian", np.arange(float(rows)), np.arange(12.0), sides, ("periodic", "periodic"))
     return ConstrainedDataset(Layout("box", FIELDS, FIELDS, grid), dataset(LATITUDES).scales)
 
 
@@ -101,6 +101,22 @@ def test_the_smallest_waves_of_a_box_are_damped() -> None:
     damped, plain = (torch.fft.rfft2(one) for one in (step(box(), noise, DAMPED), noise))
     torch.testing.assert_close(damped[..., 0, 3], plain[..., 0, 3] * np.exp(-0.5))
     torch.testing.assert_close(damped[..., 1, 0], plain[..., 1, 0] * np.exp(-0.5 / 2**8))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_few_rows_keep_their_mean_alone(rows: int) -> None:
+    noise = torch.randn(2, 3, rows, 12, dtype=torch.float64)
+    wanted = torch.fft.rfft2(noise)
+    wanted[..., 1:, :] = wanted[..., 4:] = 0
+    torch.testing.assert_close(torch.fft.rfft2(step(box(rows=rows), noise)), wanted, rtol=0, atol=1e-10)
+    damped = torch.fft.rfft2(step(box(rows=rows), noise, DAMPED))
+    torch.testing.assert_close(damped[..., 0, 3], wanted[..., 0, 3] * np.exp(-0.5))
+    torch.testing.assert_close(damped[..., 0, 0], wanted[..., 0, 0])
+
+
+def test_a_limit_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="name variables or winds"):
+        BandLimited(degrees=3)
 
 
 def test_a_box_with_walls_is_refused() -> None:

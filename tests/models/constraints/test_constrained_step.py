@@ -6,7 +6,13 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from pelagos.models.constraints.constrained_step import ConstrainedStep, Constraint, check_order, check_use
+from pelagos.models.constraints.constrained_step import (
+    ConstrainedStep,
+    Constraint,
+    check_order,
+    check_use,
+    unknown_names,
+)
 from pelagos.preprocessing.errors import ConfigError
 from tests.models.constraints.atmospheres import atmosphere, fields
 
@@ -35,6 +41,20 @@ def test_a_dataset_without_the_fields_is_left_alone_and_a_run_without_them_refus
     assert step(before, after, torch.ones(2)) is after
     with pytest.raises(ConfigError, match="no dataset forecasts density; there are evaporation"):
         check_use(constraints, [dataset])
+
+
+def test_a_shift_of_radiation_that_ends_with_the_sun_is_refused() -> None:
+    clear = {"kind": "clearness", "variables": ["radiation"]}
+    with pytest.raises(ValueError, match="a shift would leave radiation some radiation by night"):
+        check_order(read(clear, {"kind": "conserved_mean", "variables": ["radiation"]}))
+
+
+def test_names_beside_others_that_no_dataset_has_are_found() -> None:
+    dataset = atmosphere("pressure")
+    known = next(iter(dataset.outputs))
+    constraints = read({"kind": "non_negative", "variables": [known, "densty"]})
+    check_use(constraints, [dataset])
+    assert unknown_names(constraints, [dataset]) == ["non_negative: densty"]
 
 
 def test_half_precision_is_corrected_in_single() -> None:

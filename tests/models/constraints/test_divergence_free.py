@@ -70,3 +70,15 @@ def test_a_box_with_walls_is_refused() -> None:
         ConfigError, match=r"divergence_free needs .* box is cartesian with sides wall,wall along y"
     ):
         step(Y, waves(Y)[0], ("wall", "wall"))
+
+
+def test_along_a_single_row_a_flow_keeps_its_mean_and_what_crosses_it() -> None:
+    wave = torch.from_numpy(np.sin(4 * np.pi * X / 3.0))
+    flow = torch.stack([0.5 + wave, 2 * wave])[None, :, None]
+    wanted = torch.stack([torch.full_like(wave, 0.5), 2 * wave])[None, :, None]
+    torch.testing.assert_close(step(np.zeros(1), flow), wanted, rtol=0, atol=1e-12)
+
+
+def test_a_vector_of_one_component_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="velocity_x is named as both components"):
+        DivergenceFree(vectors=(("velocity_x", "velocity_x"),))

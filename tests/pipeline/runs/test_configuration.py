@@ -104,6 +104,14 @@ def test_a_misspelt_key_is_taken_for_one_of_its_own_section() -> None:
         configuration.validate(values, config_class("pretrain"), "a.yaml")
 
 
+def test_a_key_of_another_kind_of_the_section_is_not_meant_by_itself() -> None:
+    values = {"command": "pretrain", "network": {"kind": "fno", "per_sample": True}}
+    with pytest.raises(
+        ConfigError, match=r"network\.per_sample: unknown key here; it belongs to another kind"
+    ):
+        configuration.validate(values, config_class("pretrain"), "a.yaml")
+
+
 @pytest.mark.parametrize(
     ("key", "meant"),
     [
