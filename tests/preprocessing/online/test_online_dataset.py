@@ -274,12 +274,15 @@ from pelagos.preprocessing.online.trajectory_supply import TrajectorySupply
 TrajectorySupply(Simulation.model_validate({slow}), 2).get(0)
 """
     with subprocess.Popen([sys.executable, "-c", code]) as parent:
-        assert eventually(lambda: len(producers(parent.pid)) == 2)
-        started = producers(parent.pid)
-        time.sleep(3)  # a simulation is under way
-        os.kill(parent.pid, end)
-        parent.wait(60)
-        assert eventually(lambda: not any(process.is_running() for process in started))
+        try:
+            assert eventually(lambda: len(producers(parent.pid)) == 2)
+            started = producers(parent.pid)
+            time.sleep(3)  # a simulation is under way
+            os.kill(parent.pid, end)
+            parent.wait(60)
+            assert eventually(lambda: not any(process.is_running() for process in started))
+        finally:
+            parent.kill()  # it would be waited for until its simulation ends, in half an hour
 
 
 def test_data_are_stored_where_nothing_else_is_said() -> None:
