@@ -24,7 +24,8 @@ def open_stores(config: TrainingStage) -> list[SampleStore]:
         ConfigError: a simulation has the name of another dataset.
         PelagosError: a store cannot be opened, or a trajectory not be simulated.
     """
-    config.loop.accumulation(config.engine.groups(distributed.world()))
+    # A check of samples that several processes share may stand for more processes than it has.
+    config.loop.accumulation(config.engine.groups(max(distributed.world(), config.engine.domain)))
     # Stores first: a simulation takes time.
     opened = {n: data.store() for n, data in enumerate(config.data_configs) if data.kind == "store"}
     names = [

@@ -126,12 +126,14 @@ class TrainingStage(Config):
         """The part of the run whose inputs exist already, None where that is not enough, and what is missing."""
 
     @model_validator(mode="after")
-    def _members_are_shared(self) -> Self:
+    def _shared_as_the_loss_allows(self) -> Self:
         if self.engine.shared == "members" and self.loss.kind != "crps":
             raise ValueError(
                 f"engine.shared: members is for ensembles, which loss.kind: {self.loss.kind} has none of; crps would be"
                 " right, or shared: rows"
             )
+        if self.engine.row_processes > 1 and (self.loss.gradient or self.loss.octaves):
+            raise ValueError("loss.gradient and loss.octaves need all rows of a sample: engine.domain: 1")
         return self
 
     @model_validator(mode="after")
@@ -167,6 +169,8 @@ def run(config: TrainingStage) -> Path:
 
 def _assembled(config: TrainingStage) -> tuple[Model, Mixture]:
     """The network and its samples; where weights are sharded, the network has some on rank 0 alone."""
+    # Before a simulation takes its time; by the processes that there are, unlike in a check.
+    config.loop.accumulation(config.engine.groups(distributed.world()))
     if config.engine.stage(distributed.world()) < 3 or distributed.rank() == 0:
         return config.assemble()
     try:

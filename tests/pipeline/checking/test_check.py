@@ -255,6 +255,18 @@ def test_steps_on_shared_samples_need_those_who_share_them(folder: Path) -> None
     assert "torchrun --nproc-per-node 2 -m pelagos.pipeline check --deep" in " ".join(result.output.split())
 
 
+def test_samples_that_processes_share_are_checked_by_one_process(folder: Path) -> None:
+    overrides = ("engine.domain=2", "engine.shared=members", "loss.kind=crps")
+    for arguments in ((), ("--processes", "4"), ("--gpus", "4")):
+        assert "# network: " in checked("train.yaml", *overrides, *arguments)
+    result = invoke("check", "train.yaml", *overrides, "loss.members=3")
+    assert result.exit_code == 2
+    assert "2 processes cannot make the same number of 3 members" in result.output
+    result = invoke("check", "train.yaml", "engine.domain=2", "loss.octaves=0.3")
+    assert result.exit_code == 2
+    assert "loss.octaves need all rows of a sample" in result.output
+
+
 def test_gpus_that_are_not_there_are_told_of(folder: Path) -> None:
     output = checked("train.yaml", "--gpus", "4", "--memory", "40", "--deep", "--json")
     found = json.loads(output[output.index("{") :])["findings"]  # behind the progress of two steps

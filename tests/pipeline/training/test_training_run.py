@@ -37,7 +37,7 @@ CHANGEABLE: dict[str, Any] = {
     "name": True,
     "threads": True,
     "tracking": True,
-    "engine": {"zero_stage", "overlap", "compile", "weights", "domain", "tf32"},
+    "engine": {"zero_stage", "overlap", "compile", "weights", "domain", "shared", "tf32"},
     "data": {"__all__": {"producers", "ahead", "verify"}, "producers": True, "ahead": True, "verify": True},
     "loop": {
         "checkpoint_every",
