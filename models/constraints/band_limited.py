@@ -97,13 +97,13 @@ class BandLimited(Config):
         kept_HK = ((rows_H1.abs() < first_y) & (columns_1K < first_x)).double()
         # Of an axis of up to three points, such as the single row of 1-D data, only the mean is kept.
         last_y, last_x = max(first_y - 1, 1), max(first_x - 1, 1)
-        size_HK = torch.maximum(rows_H1.abs() / last_y, columns_1K / last_x)
+        squares_HK = torch.maximum(rows_H1.abs() / last_y, columns_1K / last_x) ** 2
 
         def correct(
             before: PhysicalFields, after: PhysicalFields, duration_B: Tensor, weights: PointWeights
         ) -> None:
-            kept = constant(kept_HK, after.device, kept_HK.dtype)
-            kept = kept * self._left(size_HK**2, duration_B)
+            kept, squares = (constant(one, after.device, torch.float64) for one in (kept_HK, squares_HK))
+            kept = kept * self._left(squares, duration_B)
             for channel in channels:
                 after.write(channel, backward(forward(after.read(channel)) * kept, shape))
 
@@ -137,7 +137,7 @@ class BandLimited(Config):
         if self.damping is None:
             return 1.0
         times_B11 = duration_B.double()[:, None, None] / self.damping
-        return torch.exp(-times_B11 * squares.to(times_B11.device) ** 4)
+        return torch.exp(-times_B11 * squares**4)
 
 
 def _check_grid(dataset: ConstrainedDataset) -> None:
