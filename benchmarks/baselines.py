@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.baseline_data import TASKS, Task
-from benchmarks.harness import Timings, heading, interleave, line
+from benchmarks.harness import Timings, heading, interleave, line, spread
 from pelagos.models.context import Context, Signature
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.models.networks.unet import UNetConfig
@@ -193,7 +193,7 @@ def main() -> None:
             ratio = statistics.median(found[0]) / statistics.median(found[1])
             sizes = [f"{parameters(build(task)) / 1e6:.2f}" for build in (ours, peer)]
             time = step_times(ours, peer, task, options.rounds).ratio("ours", "peer")
-            cells = (f"{statistics.median(x):.4g} ({min(x):.4g}-{max(x):.4g})" for x in found)
+            cells = map(spread, found)
             rows.append((f"{task.name}, {kind}", *sizes, *cells, f"{ratio:.2f}", str(time)))
     print(f"\n{options.steps} steps of {BATCH} samples, {options.seeds} seeds\n")
     print(

@@ -28,6 +28,11 @@ class Ratio:
         return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
 
 
+def spread(values: Sequence[float]) -> str:
+    """The median, and in brackets the extremes."""
+    return f"{statistics.median(values):.4g} ({min(values):.4g}-{max(values):.4g})"
+
+
 @dataclass(frozen=True)
 class Timings:
     """Seconds of each alternative in each round, by the clock and by the processor (all threads together).

@@ -6,7 +6,6 @@ scored is found again, so that the command goes on where it stopped.
 
 import argparse
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.harness import heading, line
+from benchmarks.harness import heading, line, spread
 from pelagos.pipeline.cluster.launch import run_processes
 
 TASKS = ("wfde5", "era5", "diffusion_reaction")
@@ -133,8 +132,7 @@ def print_table(task: str, found: Mapping[str, Sequence[Scores]]) -> None:
 
 
 def _cell(errors: Sequence[float]) -> str:
-    middle = f"{statistics.median(errors):.4g}"
-    return middle if len(errors) == 1 else f"{middle} ({min(errors):.4g}-{max(errors):.4g})"
+    return f"{errors[0]:.4g}" if len(errors) == 1 else spread(errors)
 
 
 def main() -> None:

@@ -79,11 +79,7 @@ class BandLimited(Config):
             ConfigError: the grid has no such waves, a wind lacks a component, or torch-harmonics is not installed.
         """
         scalars = [channel for name in self.variables for channel in levels_of(name, dataset.outputs)]
-        winds = [
-            pair
-            for east, north in self.winds
-            for pair in zip(dataset.levels(east, self.kind), dataset.levels(north, self.kind), strict=True)
-        ]
+        winds = dataset.vectors(self.winds, self.kind)
         if is_periodic_box(dataset):
             return self._in_a_box(
                 dataset.layout.grid.shape, [*scalars, *(one for pair in winds for one in pair)]

@@ -1,6 +1,6 @@
 """Constrained dataset: what a constraint is built for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -81,6 +81,14 @@ class ConstrainedDataset:
                 f" {', '.join(channels)}"
             )
         return found
+
+    def vectors(self, names: Iterable[tuple[str, str]], kind: str) -> list[tuple[Channel, Channel]]:
+        """The two components of vector fields at each of their levels; raises as `levels`."""
+        return [
+            pair
+            for first, second in names
+            for pair in zip(self.levels(first, kind), self.levels(second, kind), strict=True)
+        ]
 
     def single(self, name: str, kind: str, where: Literal["inputs", "outputs"] = "outputs") -> Channel:
         """The only channel of a field; raises as `levels`, and where there are several."""

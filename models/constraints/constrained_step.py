@@ -68,33 +68,27 @@ def check_order(constraints: Sequence[Constraint]) -> None:
         raise ValueError(
             f"constraints: a later one would undo an earlier one; {right} is the order that does not"
         )
-    clear = {name for one in constraints if isinstance(one, Clearness) for name in one.variables}
-    for one in constraints:
-        if isinstance(one, BandLimited) and (both := clear & {*one.needs}):
-            raise ValueError(
-                f"constraints: {', '.join(sorted(both))} cannot be band_limited and end where the sun sets: leave out"
-                " band_limited or clearness of it"
-            )
-        if (
-            isinstance(one, ConservedMean)
-            and one.correction == "shift"
-            and (both := clear & {*one.variables})
-        ):
-            raise ValueError(
-                f"constraints: a shift would leave {', '.join(sorted(both))} some radiation by night: conserved_mean"
-                " needs correction: scale, or leave it or clearness out"
-            )
-    floors = {name for one in constraints if isinstance(one, NonNegative) for name in one.variables}
-    for one in constraints:
-        if (
-            isinstance(one, ConservedMean)
-            and one.correction == "shift"
-            and (both := floors & {*one.variables})
-        ):
-            raise ValueError(
-                f"constraints: a shift may take {', '.join(sorted(both))} below zero again: conserved_mean needs"
-                " correction: scale"
-            )
+    clear, floors, limited = (
+        {name for one in constraints if isinstance(one, kind) for name in one.needs}
+        for kind in (Clearness, NonNegative, BandLimited)
+    )
+    means = (one for one in constraints if isinstance(one, ConservedMean))
+    shifted = {name for one in means if one.correction == "shift" for name in one.variables}
+    if both := clear & limited:
+        raise ValueError(
+            f"constraints: {', '.join(sorted(both))} cannot be band_limited and end where the sun sets: leave out"
+            " band_limited or clearness of it"
+        )
+    if both := clear & shifted:
+        raise ValueError(
+            f"constraints: a shift would leave {', '.join(sorted(both))} some radiation by night: conserved_mean"
+            " needs correction: scale, or leave it or clearness out"
+        )
+    if both := floors & shifted:
+        raise ValueError(
+            f"constraints: a shift may take {', '.join(sorted(both))} below zero again: conserved_mean needs"
+            " correction: scale"
+        )
 
 
 class ConstrainedStep:

@@ -51,11 +51,7 @@ class DivergenceFree(Config):
         """
         check_periodic_box(dataset, self.kind)
         grid = dataset.layout.grid
-        pairs = [
-            pair
-            for x, y in self.vectors
-            for pair in zip(dataset.levels(x, self.kind), dataset.levels(y, self.kind), strict=True)
-        ]
+        pairs = dataset.vectors(self.vectors, self.kind)
         # Rows and columns in the archive's order, so that a descending axis has a negative step.
         ky_H1, kx_1K = gradient(grid.shape, (_step(grid.y), _step(grid.x)))
         square_HK = ky_H1.square() + kx_1K.square()
