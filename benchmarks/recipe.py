@@ -99,6 +99,7 @@ VARIANTS: dict[str, Variant] = {
     "gradient": Variant(everywhere={"loss": {"gradient": 0.5}}),
     "h1": Variant(everywhere={"loss": {"p": 2, "gradient": 0.5}}),
     "octaves": Variant(everywhere={"loss": {"octaves": 0.3}}),
+    "muon": Variant(everywhere={"optimizer": {"matrices": "muon"}}),
 }
 
 

@@ -69,8 +69,8 @@ class GpuPlan:
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """Stages that differ."""
-        return (0, 1, 2, 3) if self.target.gpus > 1 else (0,)
+        """Stages that differ, of those that the run can have."""
+        return (0,) if self.target.gpus == 1 or self.config.optimizer.matrices == "muon" else (0, 1, 2, 3)
 
     @property
     def accumulation(self) -> int:

@@ -16,6 +16,7 @@ from pelagos.models.layers.network_layers import repeated_blocks
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.collective_network import CollectiveNetwork
 from pelagos.pipeline.engine.compilation import Compiled, allow_tf32, check_compiler, compile_parts
+from pelagos.pipeline.engine.matrix_optimizer import MatrixOptimizer
 from pelagos.pipeline.engine.precision_check import PrecisionCheck
 from pelagos.pipeline.engine.saved_tensors import PieceMap, SavedTensors, Share, TensorGroups
 from pelagos.pipeline.engine.weight_conversion import converted_once, matrices
@@ -130,7 +131,7 @@ class EngineConfig(Config):
 
         Raises:
             ConfigError: the network has batch norms, and there are several processes, or frozen weights at ZeRO 3; or
-                it cannot be compiled.
+                it cannot be compiled, or its matrices are to be updated whole and are sharded.
         """
         norms = [name for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d)]
         if norms and distributed.world() > 1:
@@ -147,9 +148,23 @@ class EngineConfig(Config):
             )
         self._check_compiled(network)
         self._check_weights(network)
+        if isinstance(optimizer, MatrixOptimizer):
+            self.check_whole_matrices(distributed.world())
         if distributed.has_gpu():
             allow_tf32(self.tf32)
         return Engine(self, network, optimizer, micro_batch, accumulation)
+
+    def check_whole_matrices(self, world: int) -> None:
+        """Refuse to shard what Muon needs whole.
+
+        Raises:
+            ConfigError: so many processes would shard it.
+        """
+        if stage := self.stage(world):
+            raise ConfigError(
+                f"engine.zero_stage: {stage} cuts matrices into parts for {world} processes, and optimizer.matrices:"
+                " muon needs whole ones; take zero_stage: 0, or matrices: adamw"
+            )
 
     def _check_weights(self, network: nn.Module) -> None:
         if self.weights == "float32":
@@ -276,6 +291,13 @@ class Engine:
         self.moments = {
             key: [_moment(optimizer, partition, key) for partition in self.partitions] for key in ADAM_MOMENTS
         }
+        if isinstance(optimizer, MatrixOptimizer):
+            # Not the layers' own weights, which may be copies in bf16; their gradients are those that are clipped.
+            gradients = {
+                name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None
+            }
+            weights, momenta = map(self.shards.everywhere, (self.partitions, self.moments["exp_avg"]))
+            optimizer.link(weights, gradients, momenta)
 
     def step(
         self,

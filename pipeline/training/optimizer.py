@@ -1,8 +1,8 @@
-"""Optimiser: AdamW, with parameter groups by role."""
+"""Optimiser: AdamW, with parameter groups by role; on request Muon for matrices."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, PositiveFloat, model_validator
@@ -11,7 +11,8 @@ from torch import nn
 from pelagos.models.layers.conditioning import ConditionalLayerNorm
 from pelagos.models.layers.network_layers import layers_of
 from pelagos.models.networks.scot.scot import ScOT
-from pelagos.pipeline.training.parameter_parts import Part, PartRates, norm_weights
+from pelagos.pipeline.engine.matrix_optimizer import MatrixOptimizer
+from pelagos.pipeline.training.parameter_parts import Part, PartRates, body_matrices, norm_weights
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 
@@ -34,12 +35,14 @@ class ParameterGroup:
         rate: their highest learning rate; 0 if they are frozen.
         decay: their weight decay.
         parameters: parameters by name.
+        matrices: whether they are matrices that Muon updates.
     """
 
     role: Part
     rate: float
     decay: float
     parameters: dict[str, nn.Parameter]
+    matrices: bool = False
 
     def __str__(self) -> str:
         numbers = sum(parameter.numel() for parameter in self.parameters.values())
@@ -47,14 +50,18 @@ class ParameterGroup:
             return f"{self.role}, frozen: {numbers} parameters in {len(self.parameters)} tensors"
         return (
             f"{self.role}, learning rate up to {self.rate:g}, weight decay {self.decay:g}:"
-            f" {numbers} parameters in {len(self.parameters)} tensors"
+            f" {numbers} parameters in {len(self.parameters)} {'matrices, by Muon' if self.matrices else 'tensors'}"
         )
 
 
 class OptimizerConfig(Config):
-    """AdamW (arXiv 1711.05101) with a learning rate for each role.
+    """AdamW (arXiv 1711.05101) with a learning rate for each role, and Muon for matrices where it is chosen.
 
     Attributes:
+        matrices: what updates the weights of linear layers in the body and in `last`, but for those that make position
+            biases: `adamw`, or torch's `muon`, whose updates are scaled to the size of AdamW's, so that rates and decay
+            mean the same. It needs whole matrices: `engine.zero_stage: 0` with several processes.
+        momentum: of Muon, the decay of the running mean of the gradient, with Nesterov's step; 0.95 by default.
         groups: which parameters are decayed: `pelagos` decays matrices and kernels; `poseidon`, for scOT alone, what
             Poseidon's code decays, which goes by names.
         lr: the highest learning rate of the body.
@@ -70,6 +77,9 @@ class OptimizerConfig(Config):
         eps: what is added to the denominator.
     """
 
+    # Not `kind`: merging configurations would drop the rates beside it.
+    matrices: Literal["adamw", "muon"] = "adamw"
+    momentum: float | None = Field(default=None, ge=0, lt=1)
     groups: Literal["pelagos", "poseidon"] = "pelagos"
     lr: float = Field(default=1e-3, gt=0)
     lr_embedding: float | None = Field(default=None, gt=0)
@@ -79,6 +89,14 @@ class OptimizerConfig(Config):
     weight_decay: float = Field(default=0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
+
+    @model_validator(mode="after")
+    def _momentum_of_muon(self) -> Self:
+        if self.momentum is not None and self.matrices == "adamw":
+            raise ValueError(
+                "momentum is Muon's, and AdamW's the first of betas; leave it out, or set matrices: muon"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_rate_each(self) -> Self:
@@ -91,7 +109,7 @@ class OptimizerConfig(Config):
         """The optimiser of what is not frozen; each group has its role and, as `peak`, its highest learning rate.
 
         Raises:
-            ConfigError: the groups are for another kind of network, or it has no weights that a rate is for.
+            ConfigError: the groups are for another kind of network, or it has no weights that a rate, or Muon, is for.
         """
         found = list(self.parameter_groups(network))
         for group in found:
@@ -108,31 +126,42 @@ class OptimizerConfig(Config):
                 "lr": group.rate,
                 "peak": group.rate,
                 "weight_decay": group.decay,
+                "matrices": tuple(group.parameters) if group.matrices else (),
             }
             for group in found
             if group.rate
         ]
         # Fused: one kernel for all tensors of a group.
-        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
+        options: dict[str, Any] = {"lr": self.lr, "betas": self.betas, "eps": self.eps, "fused": True}
+        if self.matrices == "adamw":
+            return torch.optim.AdamW(groups, **options)
+        return MatrixOptimizer(groups, momentum=0.95 if self.momentum is None else self.momentum, **options)
 
     def parameter_groups(self, network: nn.Module) -> Iterator[ParameterGroup]:
         """The groups of `build`, without empty ones, and what is frozen.
 
         Raises:
-            ConfigError: the groups are for another kind of network, or it has no weights that a rate is for.
+            ConfigError: the groups are for another kind of network, or it has no weights that a rate, or Muon, is for.
         """
         self._check_rates(network)
         rates = PartRates(network, self.parts, self.layer_decay) if self._by_part else None
-        members: dict[tuple[Part, bool, float], dict[str, nn.Parameter]] = {}
+        matrices = set[nn.Parameter]() if self.matrices == "adamw" else body_matrices(network)
+        members: dict[tuple[Part, bool, float, bool], dict[str, nn.Parameter]] = {}
         for name, parameter, role, decayed in self._members(network):
             rate = {"embedding": self.lr_embedding, "norm": self.lr_norm}.get(role) or self.lr
             if rates is not None:
                 role, rate = rates.parts[name], rates.rate(name, rate)
             if not parameter.requires_grad:
                 rate = 0.0
-            members.setdefault((role, decayed and rate > 0, rate), {})[name] = parameter
-        for (role, decayed, rate), parameters in sorted(members.items(), key=lambda item: item[0]):
-            yield ParameterGroup(role, rate, self.weight_decay if decayed else 0.0, parameters)
+            key = (role, decayed and rate > 0, rate, parameter in matrices and rate > 0)
+            members.setdefault(key, {})[name] = parameter
+        if self.matrices == "muon" and not any(matrix for *_, matrix in members):
+            raise ConfigError(
+                "optimizer.matrices: muon is for the weights of linear layers, and this"
+                f" {type(network).__name__} trains none in its body; take adamw"
+            )
+        for (role, decayed, rate, matrix), parameters in sorted(members.items(), key=lambda item: item[0]):
+            yield ParameterGroup(role, rate, self.weight_decay if decayed else 0.0, parameters, matrix)
 
     @property
     def _by_part(self) -> bool:

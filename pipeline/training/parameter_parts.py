@@ -9,8 +9,10 @@ from torch import nn
 from pelagos.models.layers.conditioning import ConditionalLayerNorm
 from pelagos.models.layers.low_rank import is_adapter
 from pelagos.models.layers.network_layers import layer_numbers, layers_of
-from pelagos.models.networks.credit.crossformer import ChannelNorm
+from pelagos.models.networks.credit.crossformer import ChannelNorm, PositionBias
+from pelagos.models.networks.credit.swin import CosineAttention
 from pelagos.models.networks.fourier.fno import ConditionalScale
+from pelagos.models.networks.scot.attention import OffsetNetwork
 from pelagos.preprocessing.errors import ConfigError
 
 Part = Literal["embedding", "recovery", "last", "norm", "adapter", "body"]
@@ -28,6 +30,26 @@ _NORMS = (
 def norm_weights(network: nn.Module) -> set[nn.Parameter]:
     """The weights of norms and of what conditions them."""
     return {p for module in network.modules() if isinstance(module, _NORMS) for p in module.parameters()}
+
+
+def body_matrices(network: nn.Module) -> set[nn.Parameter]:
+    """The weights of linear layers in a network's body, without those that make position biases."""
+    # A layer with a spectral norm divides what it keeps under another name.
+    linear = {
+        layer._parameters.get(key)
+        for layer in network.modules()
+        if isinstance(layer, nn.Linear)
+        for key in ("weight", "weight_orig")
+    }
+    linear -= _position_bias_weights(network)
+    parts = ParameterParts(network).parts
+    return {p for name, p in network.named_parameters() if p in linear and parts[name] in ("body", "last")}
+
+
+def _position_bias_weights(network: nn.Module) -> set[nn.Parameter]:
+    makers: list[nn.Module] = [m for m in network.modules() if isinstance(m, OffsetNetwork | PositionBias)]
+    makers += [m.cpb_mlp for m in network.modules() if isinstance(m, CosineAttention)]
+    return {weight for maker in makers for weight in maker.parameters()}
 
 
 class ParameterParts:

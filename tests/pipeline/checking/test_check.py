@@ -166,6 +166,12 @@ def test_a_batch_that_cannot_be_dealt_is_an_error(folder: Path) -> None:
     assert "error: batch_size 8 in micro-batches of 2 cannot be dealt to 3 process(es)" in result.output
 
 
+def test_matrices_that_processes_would_cut_are_an_error(folder: Path) -> None:
+    result = invoke("check", "train.yaml", "optimizer.matrices=muon", "--processes", "2")
+    assert result.exit_code == 2
+    assert "error: engine.zero_stage: 1 cuts matrices into parts for 2 processes" in result.output
+
+
 def test_a_grid_that_does_not_fit_is_named(folder: Path) -> None:
     sizes = "embed_dim: 8, depths: [1, 1], num_heads: [2, 2], skip_connections: [1, 0], window_size: 4"
     network = f"network={{kind: scot, preset: poseidon, patch_size: 2, {sizes}}}"

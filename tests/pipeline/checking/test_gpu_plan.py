@@ -18,13 +18,14 @@ def linear(each: float) -> StepWork:
     return StepWork((1, 2), (one, two))
 
 
-def plan(memory: float, compiled: str = "off") -> GpuPlan:
+def plan(memory: float, compiled: str = "off", matrices: str = "adamw") -> GpuPlan:
     config = PretrainStage.model_validate(
         {
             "output": Path("run"),
             "network": {"kind": "scot"},
             "data": [{"path": "store.zarr"}],
             "loop": {"steps": 10, "batch_size": 512, "micro_batch": 8},
+            "optimizer": {"matrices": matrices},
             "engine": EngineConfig.model_validate({"zero_stage": 0, "compile": compiled}),
         }
     )
@@ -62,6 +63,7 @@ def test_what_the_engine_refuses_is_not_proposed() -> None:
     setting = plan(6.9, compiled="blocks").first_fit()
     assert setting is not None
     assert setting.stage < 3
+    assert plan(25, matrices="muon").first_fit() == Setting(0, False, 4)
 
 
 def test_a_run_that_does_not_fit_is_warned_of_with_what_would() -> None:

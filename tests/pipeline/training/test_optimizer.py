@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from pelagos.models.context import Signature
+from pelagos.models.layers.low_rank import add_adapters
 from pelagos.models.layers.network_layers import layers_of
 from pelagos.models.networks.credit.fuxi import FuXiConfig
 from pelagos.models.networks.credit.wxformer import WXFormerConfig
@@ -272,6 +273,71 @@ def test_each_weight_is_in_one_group() -> None:
         assert len(held) == len(set(held))
         assert set(held) == {p for p in network.parameters() if p.requires_grad}
         assert all(group["lr"] == group["peak"] for group in groups)
+
+
+MATRICES = DECAYED - {
+    *(f"{block}attention.self.logit_scale" for block in BLOCKS),
+    *(f"{SKIPS}{name}" for name in ("weight", "dwconv.weight")),
+}
+
+
+def test_muon_takes_the_matrices_of_scots_body_and_changes_no_rate_or_decay() -> None:
+    signature = Signature(CHANNELS, CHANNELS, shape=(32, 32))
+    with torch.device("meta"):
+        network = PARTS_OF["poseidon"].build(signature)
+        placed = PARTS_OF["scot"].model_copy(update={"location_degrees": 3}).build(signature)
+    adamw, muon = (
+        list(PRETRAINING.model_copy(update={"matrices": kind}).parameter_groups(network))
+        for kind in ("adamw", "muon")
+    )
+    assert kinds(group for group in muon if group.matrices) == MATRICES
+    settings = [
+        {name: (g.role, g.rate, g.decay) for g in groups for name in g.parameters} for groups in (adamw, muon)
+    ]
+    assert settings[0] == settings[1]
+    assert [group.matrices for group in muon] == [str(group).endswith(" matrices, by Muon") for group in muon]
+    others = [
+        group for group in OptimizerConfig(matrices="muon").parameter_groups(placed) if not group.matrices
+    ]
+    assert any("location.layers.0.weight" in group.parameters for group in others)
+
+
+LINEAR_LAYERS = {
+    "unet": {"widen", "narrow"},
+    "fuxi": {"qkv", "proj", "fc1", "fc2"},
+    "wxformer": set[str](),
+    "fno": set[str](),
+    "sfno": set[str](),
+}
+
+
+@pytest.mark.parametrize("kind", LINEAR_LAYERS)
+def test_muon_takes_linear_layers_of_every_network_or_says_that_there_are_none(kind: str) -> None:
+    with torch.device("meta"):
+        network = PARTS_OF[kind].build(Signature(CHANNELS, CHANNELS, shape=(32, 32)))
+    config = OptimizerConfig(matrices="muon")
+    if not LINEAR_LAYERS[kind]:
+        with pytest.raises(ConfigError, match=r"optimizer.matrices: muon .* trains none in its body"):
+            config.build(network)
+        return
+    taken = [
+        name for group in config.parameter_groups(network) if group.matrices for name in group.parameters
+    ]
+    assert {name.split(".")[-2] for name in taken} == LINEAR_LAYERS[kind]
+
+
+def test_frozen_and_adapted_layers_are_not_for_muon() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    config = OptimizerConfig.model_validate({"matrices": "muon", "parts": {"0.*": "frozen"}})
+    assert [list(g.parameters) for g in config.parameter_groups(network) if g.matrices] == [["1.weight"]]
+    add_adapters(network, ["*"], 1, 1)
+    with pytest.raises(ConfigError, match=r"trains none in its body"):
+        config.build(network)
+
+
+def test_momentum_without_muon_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"leave it out, or set matrices: muon"):
+        OptimizerConfig(momentum=0.9)
 
 
 def test_poseidons_groups_are_for_scot() -> None:
