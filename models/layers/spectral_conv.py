@@ -5,6 +5,7 @@ Source: Li et al., Fourier Neural Operator, ICLR 2021 (arXiv:2010.08895), eq. 4 
 Shapes: B batch, C channels, * the axes of the grid.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 from types import EllipsisType
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from pelagos.models.layers.precision import full_precision
+from pelagos.models.layers.truncated_transform import TransformAxis, fields_of, low_modes
 
 Norm = Literal["forward", "backward"]
 ModeIndex = tuple[EllipsisType | slice, ...]
+Axes = tuple[TransformAxis, ...]
 
 
 class SpectralConv(nn.Module):
@@ -65,33 +68,81 @@ class SpectralConv(nn.Module):
         """
         assert steps is None or behind is None
         axes = tuple(range(2, x.dim()))
-        inside: ModeIndex = (..., *(slice(size) for size in x.shape[2:]))
         held = [size + more for size, more in zip(x.shape[2:], behind or [0] * len(axes), strict=True)]
         sizes = [*held[:-1], held[-1] if steps is None else steps]
         # PyTorch has no transform of bfloat16.
         with full_precision(x):
             exact = x if x.dtype == torch.float64 else x.float()
-            modes = torch.view_as_real(torch.fft.rfftn(exact, held, dim=axes, norm=self.norm))
-            out = modes.new_zeros(len(x), self.dim_out, *sizes[:-1], sizes[-1] // 2 + 1, 2)
-            for i, (in_spectrum, in_weight) in enumerate(self._corners(held, sizes[-1])):
-                corner = _multiply(modes[in_spectrum], self.weight[i][in_weight])
-                if self.offset is not None:
-                    corner = corner + self.offset * self.bias[i][in_weight]
-                out[in_spectrum] = corner
-            y: Tensor = torch.fft.irfftn(torch.view_as_complex(out), sizes, dim=axes, norm=self.norm)
-        return y[inside].to(x.dtype) if behind is not None else y.to(x.dtype)
+            grids = self._grids(x.shape[2:], held, sizes[-1])
+            few = all(axis.pays for grid in grids for axis in grid)
+            # A GPU's fast transforms are hard to beat, and its products of matrices may round (TF32).
+            if few and x.device.type == "cpu" and not torch.compiler.is_compiling():
+                y = self._by_matrices(exact, *grids)
+            else:
+                y = self._by_fast_transform(exact, held, sizes)
+        inside: ModeIndex = (..., *(slice(axis.points) for axis in grids[1]))
+        return y[inside].to(x.dtype)
 
-    def _corners(self, sizes: Sequence[int], steps: int) -> Iterator[tuple[ModeIndex, ModeIndex]]:
-        """Where each corner of low frequencies lies in the spectrum, and in its weight.
+    def _by_matrices(self, x: Tensor, read: Axes, written: Axes) -> Tensor:
+        period = math.prod(axis.period for axis in read)
+        modes = low_modes(x, read, 1 / period if self.norm == "forward" else 1.0)
+        held, last = [axis.period for axis in read], written[-1].period
+        modes = _product(modes, self._whole([self.weight[i][w] for i, (_, w) in self._corners(held, last)]))
+        if self.offset is not None:
+            bias = self._whole([self.bias[i][w] for i, (_, w) in self._corners(held, last)])
+            modes = modes + self.offset * bias
+        if self.norm == "backward":
+            modes = modes / math.prod(axis.period for axis in written)
+        return fields_of(modes, written, x.dtype)
+
+    def _whole(self, corners: list[Tensor]) -> Tensor:
+        """The corners side by side, as complex numbers."""
+        parts = [torch.view_as_complex(corner) for corner in corners]
+        # The last axis has one sign; the first one's changes fastest.
+        for axis in range(-len(self.modes), -1):
+            parts = [torch.cat(pair, axis) for pair in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
+    def _by_fast_transform(self, x: Tensor, held: Sequence[int], sizes: Sequence[int]) -> Tensor:
+        axes = tuple(range(2, x.dim()))
+        modes = torch.view_as_real(torch.fft.rfftn(x, held, dim=axes, norm=self.norm))
+        out = modes.new_zeros(len(x), self.dim_out, *sizes[:-1], sizes[-1] // 2 + 1, 2)
+        for i, (in_spectrum, in_weight) in self._corners(held, sizes[-1]):
+            corner = _multiply(modes[in_spectrum], self.weight[i][in_weight])
+            if self.offset is not None:
+                corner = corner + self.offset * self.bias[i][in_weight]
+            out[in_spectrum] = corner
+        y: Tensor = torch.fft.irfftn(torch.view_as_complex(out), sizes, dim=axes, norm=self.norm)
+        return y
+
+    def _grids(self, points: Sequence[int], held: Sequence[int], steps: int) -> tuple[Axes, Axes]:
+        """The axes that are transformed, and those that come out, whose last one may have other points."""
+        signed = [
+            TransformAxis(size, period, min(mode, (period + 1) // 2), min(mode, period // 2))
+            for size, period, mode in zip(points[:-1], held[:-1], self.modes[:-1], strict=True)
+        ]
+        kept = self._kept(held[-1], steps)
+        written = points[-1] if steps == held[-1] else steps
+        return (
+            (*signed, TransformAxis(points[-1], held[-1], kept)),
+            (*signed, TransformAxis(written, steps, kept)),
+        )
+
+    def _kept(self, period: int, steps: int) -> int:
+        """Frequencies of the last axis that both grids and the weights have."""
+        return min(self.modes[-1], period // 2 + 1, steps // 2 + 1)
+
+    def _corners(self, sizes: Sequence[int], steps: int) -> Iterator[tuple[int, tuple[ModeIndex, ModeIndex]]]:
+        """The number of each corner of low frequencies, and where it lies in the spectrum and in its weight.
 
         On a grid too coarse for all modes the lower ones are used.
         """
-        last = slice(0, min(self.modes[-1], sizes[-1] // 2 + 1, steps // 2 + 1))
+        last = slice(0, self._kept(sizes[-1], steps))
         axes = [_signed_halves(size, mode) for size, mode in zip(sizes[:-1], self.modes[:-1], strict=True)]
         # The sign of the first axis changes fastest: the order of published weights.
-        for halves in product(*reversed(axes)):
+        for number, halves in enumerate(product(*reversed(axes))):
             in_spectrum, in_weight = zip(*reversed(halves), strict=True)
-            yield (..., *in_spectrum, last, slice(None)), (..., *in_weight, last, slice(None))
+            yield number, ((..., *in_spectrum, last, slice(None)), (..., *in_weight, last, slice(None)))
 
 
 def _multiply(modes: Tensor, weight: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ class FNOConfig(Config):
         width: channels of the layers.
         modes: frequencies used along rows and columns; a grid too coarse for them uses the lower ones.
         num_layers: number of Fourier layers.
-        expansion: hidden channels of the lifting, of the layers' MLPs and of the projection, in units of `width`.
+        expansion: hidden channels of the lifting and of the projection, in units of `width`.
+        mlp_expansion: those of the layers' MLPs.
         margin: zeros added behind axes that do not wrap, as Fourier modes do, as a share of their length.
         residual: whether the network predicts the change of variables that are also input, which grows with the
             lead time as `lead_time_factor` does.
@@ -44,6 +45,7 @@ class FNOConfig(Config):
     modes: tuple[int, int] = (16, 16)
     num_layers: int = Field(4, gt=0)
     expansion: int = Field(2, gt=0)
+    mlp_expansion: float = Field(1, gt=0)
     margin: float = Field(0.125, ge=0, le=1)
     residual: bool = True
     checkpointing: bool = False
@@ -56,6 +58,7 @@ class FNOConfig(Config):
             modes=self.modes,
             num_layers=self.num_layers,
             expansion=self.expansion,
+            mlp_expansion=self.mlp_expansion,
             margin=self.margin,
             residual=self.residual,
             checkpointing=self.checkpointing,
@@ -88,12 +91,12 @@ class ConditionalScale(nn.Module):
 class FourierLayer(nn.Module):
     """The paper's layer (eq. 2), conditioned, and an MLP at each point, added to the input times a gate."""
 
-    def __init__(self, width: int, modes: tuple[int, int], expansion: int, num_conditions: int) -> None:
+    def __init__(self, width: int, modes: tuple[int, int], hidden: int, num_conditions: int) -> None:
         super().__init__()
         self.spectral = SpectralConv(width, width, modes, gain=SPECTRAL_GAIN)
         self.pointwise = nn.Conv2d(width, width, 1)
         self.scale = ConditionalScale(width, num_conditions)
-        self.mlp = pointwise_mlp(width, expansion * width, width)
+        self.mlp = pointwise_mlp(width, hidden, width)
         self.gate = nn.Parameter(torch.ones(width, 1, 1))
 
     def forward(self, x_BCHW: Tensor, conditions_BK: Tensor, behind: tuple[int, int] = (0, 0)) -> Tensor:
@@ -137,6 +140,7 @@ class FNO(nn.Module):
         modes: tuple[int, int],
         num_layers: int,
         expansion: int,
+        mlp_expansion: float,
         margin: float,
         residual: bool,
         checkpointing: bool = False,
@@ -146,11 +150,11 @@ class FNO(nn.Module):
         self.checkpointing = checkpointing
         self.channel_fields = ChannelFields(signature)
         num_conditions = self.channel_fields.num_conditions
-        hidden = expansion * width
+        hidden, mlp_hidden = expansion * width, max(1, round(mlp_expansion * width))
         # Besides the fields, each point knows where it lies between walls.
         self.lifting = pointwise_mlp(len(signature.inputs) + 2, hidden, width)
         self.layers = nn.ModuleList(
-            FourierLayer(width, modes, expansion, num_conditions) for _ in range(num_layers)
+            FourierLayer(width, modes, mlp_hidden, num_conditions) for _ in range(num_layers)
         )
         # Of each point alone, as the lifting is: only Fourier layers look around, and any grid will do.
         self.projection = pointwise_mlp(width, hidden, len(signature.outputs))
