@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from pelagos.models.layers import truncated_transform
 from pelagos.models.layers.spectral_conv import Norm, SpectralConv
 
 
@@ -77,3 +78,35 @@ def test_low_precision_is_transformed_in_full() -> None:
     conv, x = layer("forward").float(), smooth(12).float()
     with torch.autocast("cpu", torch.bfloat16):
         assert_close(conv(x), conv.double()(x.double()).float(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["forward", "backward"])
+@pytest.mark.parametrize(
+    ("points", "modes", "options"),
+    [
+        ((9, 8), (4, 4), {}),
+        ((8, 9), (3, 5), {"behind": (1, 3)}),
+        ((6, 4, 10), (2, 3, 4), {"steps": 7}),
+        ((3, 2), (4, 4), {}),
+    ],
+)
+def test_products_of_matrices_are_fast_transforms(
+    points: tuple[int, ...],
+    modes: tuple[int, ...],
+    options: dict[str, object],
+    norm: Norm,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    conv = SpectralConv(2, 3, modes, norm=norm, offset=0.5).double()
+    for bias in conv.bias:
+        torch.nn.init.normal_(bias)
+    x = torch.randn(2, 2, *points, dtype=torch.float64, requires_grad=True)
+    with torch.inference_mode():
+        conv(x, **options)  # what it keeps must serve a pass with gradients
+    found = []
+    for most in (100, -1):
+        monkeypatch.setattr(truncated_transform, "MODES_PER_OCTAVE", most)
+        y = conv(x, **options)
+        found.append([y, *torch.autograd.grad(y.square().sum(), [x, *conv.parameters()])])
+    assert_close(*found, rtol=1e-12, atol=1e-12)
