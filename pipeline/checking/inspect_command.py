@@ -14,15 +14,24 @@ from pelagos.preprocessing.inspection import inspect_path
 from pelagos.preprocessing.inspection.proposal import proposal_of
 from pelagos.preprocessing.store.store import store_location
 
-_OF_OUTPUTS = ("model.json", "state.json", "run.json", "lead_time", "latest.json", "config.json")
-"""Names in the folders of a model, a checkpoint, a run, a forecast, a run's checkpoints, and a published model."""
+_OF_OUTPUTS = (
+    "model.json",
+    "state.json",
+    "run.json",
+    "lead_time",
+    "latest.json",
+    "config.json",
+    "seed*/run.json",
+)
+"""Names in the folders of a model, a checkpoint, a run, a forecast, a run's checkpoints, a published model, seeds."""
 
 
 def inspected(path: str, overrides: Sequence[str], tracking: TrackingConfig, *, as_json: bool) -> str:
     """A description of what is at a path, as text or JSON.
 
     Args:
-        path: of a store, a model, a run, a checkpoint, a forecast or an archive, or `models:/NAME@ALIAS`.
+        path: of a store, a model, a run, runs of several seeds, a checkpoint, a forecast or an archive, or
+            `models:/NAME@ALIAS`.
         overrides: `key=value` texts of the configuration to build an archive.
         tracking: where the registry is.
         as_json: whether to describe it for programs; docs/own-data.md lists the keys.
@@ -32,7 +41,7 @@ def inspected(path: str, overrides: Sequence[str], tracking: TrackingConfig, *, 
         PelagosError: nothing is there, or it is damaged or unknown.
     """
     folder = Path(path).expanduser()
-    if path.startswith("models:/") or any((folder / name).exists() for name in _OF_OUTPUTS):
+    if path.startswith("models:/") or any(any(folder.glob(name)) for name in _OF_OUTPUTS):
         # Loads torch, which a look at an archive need not wait for.
         from pelagos.pipeline.checking.output_facts import output_facts
 

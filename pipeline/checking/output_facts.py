@@ -17,6 +17,7 @@ from pelagos.pipeline.runs import published_folder, run_folder
 from pelagos.pipeline.runs.configuration import read_yaml
 from pelagos.pipeline.runs.model_checksum import DESCRIPTION, WEIGHTS
 from pelagos.pipeline.stages import model_versions
+from pelagos.pipeline.stages.seed_runs import recorded_losses, seed_folders
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig, read_metrics
 from pelagos.preprocessing.errors import DamagedFileError
@@ -52,6 +53,8 @@ def output_facts(path: str, tracking: TrackingConfig) -> dict[str, Any] | None:
     for run in (folder, folder.parent):
         if (run / run_folder.CLAIM).is_file() and (run / "config.yaml").is_file():
             return _run(run) if run == folder or folder.name == "checkpoints" else None
+    if seeds := seed_folders(folder):
+        return _seeds(folder, seeds)
     return _forecast(path, folder) if is_forecast(folder) else None
 
 
@@ -102,6 +105,13 @@ def _run(folder: Path) -> dict[str, Any]:
             "scores": _latest_scores(folder),
         }
     return known
+
+
+def _seeds(folder: Path, seeds: dict[int, Path]) -> dict[str, Any]:
+    runs = {str(seed): _run(path) for seed, path in seeds.items()}
+    command = next(iter(runs.values()))["command"]
+    losses = recorded_losses(folder)
+    return {"type": "seeds", "path": str(folder), "command": command, "runs": runs, "losses": losses}
 
 
 def _done(folder: Path) -> dict[str, Any]:

@@ -54,10 +54,8 @@ def _names(variables: list[dict[str, Any]]) -> list[str]:
 def _run_lines(known: Mapping[str, Any]) -> Iterator[str]:
     folder, steps = known["path"], known.get("steps")
     yield f"run of pelagos {known['command']} in {folder}"
-    if steps is not None:  # only training records its end
-        reached = max(known["checkpoints"], default=0)
-        state = f"finished {known['finished']}" if known["finished"] else "not finished"
-        yield f"state       {state}, newest checkpoint {reached} of {steps} steps"
+    if steps is not None:
+        yield f"state       {_state(known)}"
     for name, found in known["inputs"].items():
         reference = "" if name.endswith(f" {found['found']}") else f" ({found['found']})"
         yield f"began with  {name}{reference}, checksum {found['checksum'][:12]}"
@@ -71,6 +69,34 @@ def _run_lines(known: Mapping[str, Any]) -> Iterator[str]:
         yield "the command that began it continues it"
     else:
         yield f"pelagos inspect {folder}/FILE      a model or forecast among these"
+
+
+def _state(known: Mapping[str, Any]) -> str:
+    """How far a run has come, of which only training keeps account."""
+    if known.get("steps") is None:
+        return f"holds {', '.join(known['files'])}"
+    reached = max(known["checkpoints"], default=0)
+    state = f"finished {known['finished']}" if known["finished"] else "not finished"
+    return f"{state}, newest checkpoint {reached} of {known['steps']} steps"
+
+
+def _seeds_lines(known: Mapping[str, Any]) -> Iterator[str]:
+    folder, runs = known["path"], known["runs"]
+    yield f"{len(runs)} run(s) of pelagos {known['command']} in {folder}, which differ in their seed"
+    for seed, run in runs.items():
+        name = f"seed{seed}"
+        yield f"{name:11} {_state(run)}"
+    if known["losses"]:
+        # Loads torch, which a look at an archive need not wait for.
+        from pelagos.pipeline.stages.seed_runs import loss_table
+
+        yield from ("", *loss_table(known["losses"]))
+    yield ""
+    models = [seed for seed, run in runs.items() if run["finished"] and "model" in run["files"]]
+    chosen = " ".join(f"models.seed{seed}={folder}/seed{seed}/model" for seed in models)
+    yield f"pelagos inspect {folder}/seed{next(iter(runs))}      one of them"
+    if models:
+        yield f"pelagos evaluate CONFIG {chosen}      scores their models"
 
 
 def _checkpoint_lines(known: Mapping[str, Any]) -> Iterator[str]:
@@ -106,6 +132,7 @@ def _megabytes(size: int) -> str:
 _LINES = {
     "model": _model_lines,
     "run": _run_lines,
+    "seeds": _seeds_lines,
     "checkpoint": _checkpoint_lines,
     "forecast": _forecast_lines,
 }

@@ -23,11 +23,30 @@ def model_checksum(folder: Path) -> str:
     listed = checksum_list.verify_list(folder)
     if listed is not None:
         return listed
-    for name in (DESCRIPTION, WEIGHTS):
-        if not (folder / name).is_file():
-            raise MissingFileError(f"{folder} holds no model: {name} is missing")
+    require_files(folder)
     # Folders of earlier versions have no list, but the same digest as if they had one.
     return checksum_list.digest(checksum_list.list_files(folder, [DESCRIPTION, WEIGHTS]))
+
+
+def require_files(folder: Path, *names: str) -> None:
+    """Refuse a folder that is no model's; of a run's folder it says where the model is.
+
+    Args:
+        folder: that should be a model's.
+        names: the files to look for; by default the description and the weights.
+
+    Raises:
+        MissingFileError: one is missing.
+    """
+    for name in names or (DESCRIPTION, WEIGHTS):
+        if (folder / name).is_file():
+            continue
+        # Of a run, or of runs of several seeds, whose folders are what people have in mind.
+        found = sorted(
+            one for path in ("model", "seed*/model") for one in folder.glob(f"{path}/{DESCRIPTION}")
+        )
+        beneath = f"; give {' or '.join(str(one.parent) for one in found)}" if found else ""
+        raise MissingFileError(f"{folder} holds no model: {name} is missing{beneath}")
 
 
 def check_without_list(folder: Path, description: Mapping[str, Any]) -> None:

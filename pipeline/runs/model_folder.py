@@ -21,10 +21,10 @@ from pelagos.models.constraints.constrained_step import ConstrainedStep, Constra
 from pelagos.models.context import Context, Signature, Sphere
 from pelagos.models.layers.noise import noise_names
 from pelagos.models.networks.network import NetworkConfig
-from pelagos.pipeline.runs.model_checksum import DESCRIPTION, WEIGHTS, check_without_list
+from pelagos.pipeline.runs.model_checksum import DESCRIPTION, WEIGHTS, check_without_list, require_files
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.errors import DamagedFileError, DataError, MissingFileError
+from pelagos.preprocessing.errors import DamagedFileError, DataError
 from pelagos.preprocessing.files.durable import PARTIAL, give_usual_mode, sha256, sync_tree, write_bytes
 from pelagos.preprocessing.layout import Layout, input_channels
 from pelagos.preprocessing.safety.credentials import redacted_tree
@@ -192,9 +192,7 @@ def load(folder: Path) -> Model:
         UntrustedCodeError: its network is a class that the user has not named.
     """
     file, weights = folder / DESCRIPTION, folder / WEIGHTS
-    for path in (file, weights):
-        if not path.is_file():
-            raise MissingFileError(f"{folder} holds no model: {path.name} is missing")
+    require_files(folder)
     listed = checksum_list.verify_list(folder)
     values = _description(file)
     # Written before folders had a list of checksums: model.json holds those of the weights.
@@ -225,8 +223,7 @@ def described(folder: Path) -> tuple[Signature, dict[str, Domain]]:
         DataError: the model was written by a newer Pelagos.
     """
     file = folder / DESCRIPTION
-    if not file.is_file():
-        raise MissingFileError(f"{folder} holds no model: {file.name} is missing")
+    require_files(folder, DESCRIPTION)
     values = _description(file)
     return signature_from(values["signature"]), _domains(values)
 

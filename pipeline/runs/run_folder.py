@@ -76,18 +76,23 @@ def claim(folder: Path, config: Config, digest: str) -> None:
         ConfigError: the folder holds a run of another configuration, which is left alone.
         DamagedFileError: what says so is damaged.
     """
-    if held := record(folder).get("fingerprint", ""):
-        if held != digest and not is_bare(folder):
-            raise ConfigError(
-                f"{folder} holds a run of another configuration (see {folder / 'config.yaml'}): "
-                "give this one another output=FOLDER, or delete that folder"
-            )
-        if held == digest:
-            return
+    check(folder, digest)
+    if record(folder).get("fingerprint") == digest:
+        return
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "config.yaml", dump(config).encode())
     # Last, since this is what claims the folder.
     write_json(folder / CLAIM, {"fingerprint": digest})
+
+
+def check(folder: Path, digest: str) -> None:
+    """Refuse a folder of another run, and write nothing; raises as `claim` does."""
+    held = record(folder).get("fingerprint", "")
+    if held and held != digest and not is_bare(folder):
+        raise ConfigError(
+            f"{folder} holds a run of another configuration (see {folder / 'config.yaml'}): "
+            "give this one another output=FOLDER, or delete that folder"
+        )
 
 
 def record(folder: Path) -> dict[str, Any]:

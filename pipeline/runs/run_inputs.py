@@ -60,6 +60,25 @@ def recorded_stores(folder: Path) -> dict[str, str]:
     }
 
 
+def check(folder: Path, config: Config, inputs: Sequence[RunInput]) -> None:
+    """Refuse a folder that `claim` would refuse, and write nothing.
+
+    Raises:
+        ConfigError: as `claim`.
+    """
+    held = run_folder.record(folder)
+    # Compared apart from the inputs, so that the message can tell a changed configuration from a changed model.
+    if held.get("config") == run_folder.fingerprint(config, changeable=True):
+        changes = _changes(held["inputs"], _recordable(inputs))
+        if changes and not run_folder.is_bare(folder):
+            raise ConfigError(
+                f"{folder} holds a run that began with something else: {'; '.join(changes)}. Restore what it began"
+                " with, or give this run another output=FOLDER"
+            )
+    elif "config" in held or held.get("fingerprint") != _early_fingerprint(config, inputs):
+        run_folder.check(folder, _fingerprint(config, inputs))
+
+
 def claim(folder: Path, config: Config, inputs: Sequence[RunInput]) -> str:
     """Claim a folder for a run that starts from these inputs; returns the run's fingerprint.
 
@@ -72,34 +91,37 @@ def claim(folder: Path, config: Config, inputs: Sequence[RunInput]) -> str:
         ConfigError: the folder holds a run of another configuration, or one that began with other inputs; the message
             says what has changed.
     """
-    own = run_folder.fingerprint(config, changeable=True)
-    values = {one.name: _values(one) for one in inputs}
+    check(folder, config, inputs)
+    own, values = run_folder.fingerprint(config, changeable=True), _recordable(inputs)
     held = run_folder.record(folder)
-    # Compared apart from the inputs, so that the message can tell a changed configuration from a changed model.
-    if held.get("config") == own:
-        if changes := _changes(held["inputs"], values):
-            if not run_folder.is_bare(folder):
-                raise ConfigError(
-                    f"{folder} holds a run that began with something else: {'; '.join(changes)}. Restore what it began"
-                    " with, or give this run another output=FOLDER"
-                )
-        else:
-            return str(held["fingerprint"])
-    # Runs of earlier versions had this fingerprint; without it none of them could be continued.
-    before = run_folder.fingerprint(config, *(one.before for one in inputs if one.before), changeable=True)
-    if "config" not in held and held.get("fingerprint") == before:
+    if held.get("config") == own and not _changes(held["inputs"], values):
+        return str(held["fingerprint"])
+    digest = _early_fingerprint(config, inputs)
+    if "config" not in held and held.get("fingerprint") == digest:
         _say_unrecorded(folder, inputs)
-        digest = before
     else:
-        digest = run_folder.fingerprint(config, *(one.checksum for one in inputs), changeable=True)
+        digest = _fingerprint(config, inputs)
         run_folder.claim(folder, config, digest)
     # In place of the bare claim, in one rename: a folder is never without one.
     write_json(folder / run_folder.CLAIM, {"fingerprint": digest, "config": own, "inputs": values})
     return digest
 
 
-def _values(one: RunInput) -> dict[str, Any]:
-    return {key: value for key, value in asdict(one).items() if key not in ("name", "before")}
+def _fingerprint(config: Config, inputs: Sequence[RunInput]) -> str:
+    return run_folder.fingerprint(config, *(one.checksum for one in inputs), changeable=True)
+
+
+def _early_fingerprint(config: Config, inputs: Sequence[RunInput]) -> str:
+    """That of runs of earlier versions; without it none of them could be continued."""
+    return run_folder.fingerprint(config, *(one.before for one in inputs if one.before), changeable=True)
+
+
+def _recordable(inputs: Sequence[RunInput]) -> dict[str, dict[str, Any]]:
+    """What a run folder records of its inputs, by name."""
+    return {
+        one.name: {key: value for key, value in asdict(one).items() if key not in ("name", "before")}
+        for one in inputs
+    }
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

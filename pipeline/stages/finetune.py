@@ -25,7 +25,7 @@ from pelagos.pipeline.runs.run_inputs import RunInput
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.stages.adaptation_facts import adaptation_facts, record_lines, write_record
 from pelagos.pipeline.stages.inherited_weights import FreshParts, inherit
-from pelagos.pipeline.stages.seed_runs import run_seeds
+from pelagos.pipeline.stages.seed_runs import run_seeds, seed_folders
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
 from pelagos.pipeline.training.equation_labels import EquationLabels, EquationLabelsConfig
@@ -215,7 +215,12 @@ class FinetuneStage(TrainingStage):
 
 def run(config: FinetuneStage) -> Path:
     """Fine-tune, or continue where an interrupted run was; returns the model's folder, of several seeds that of all."""
-    return run_seeds(config.runs(), config.output) if config.seeds else training_run.run(config)
+    if not config.seeds:
+        return training_run.run(config)
+    others = tuple(seed for seed in seed_folders(config.output) if seed not in config.seeds)
+    everything = config.model_copy(update={"seeds": (*config.seeds, *others)}).runs()
+    number = len(config.seeds)
+    return run_seeds(everything[:number], config.output, kept=everything[number:])
 
 
 def _say_if_moved(config: FinetuneStage, reference: str) -> None:

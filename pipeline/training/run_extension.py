@@ -33,18 +33,10 @@ def extend(folder: Path, config: Config, loop: LoopConfig, schedule: ScheduleCon
     Raises:
         ConfigError: it would not be what a run of so many steps is.
     """
+    before = steps_before(folder, config, loop, schedule)
+    if before is None:
+        return
     held = run_folder.record(folder)
-    if "config" not in held or held["config"] == run_folder.fingerprint(config, changeable=True):
-        return  # another kind of folder, or the run as it is
-    before = held.get("steps") or _recorded_steps(folder)
-    shorter = config.model_copy(update={"loop": loop.model_copy(update={"steps": before})})
-    if not before or held["config"] != run_folder.fingerprint(shorter, changeable=True):
-        return  # differs in more, which is told by whoever claims the folder
-    if obstacles := list(_obstacles(folder, loop, schedule.kind, before)):
-        raise ConfigError(
-            f"{folder} holds this run with loop.steps: {before}, and {loop.steps} cannot follow:"
-            f" {'; '.join(obstacles)}. Give this one another output=FOLDER"
-        )
     # In an order in which a kill after each leaves a run that can be extended, or has been.
     write_json(folder / run_folder.CLAIM, {**held, "steps": before})
     (folder / run_folder.DONE).unlink(missing_ok=True)
@@ -53,6 +45,26 @@ def extend(folder: Path, config: Config, loop: LoopConfig, schedule: ScheduleCon
     extended = [*held.get("extended", []), before]
     write_json(folder / run_folder.CLAIM, {**held, "config": own, "steps": loop.steps, "extended": extended})
     print(f"extended: the run in {folder} goes on from its newest checkpoint to step {loop.steps}")
+
+
+def steps_before(folder: Path, config: Config, loop: LoopConfig, schedule: ScheduleConfig) -> int | None:
+    """How many steps the run in a folder has, of which a configuration that differs in nothing else has more.
+
+    None where there is nothing to extend; raises as `extend` does.
+    """
+    held = run_folder.record(folder)
+    if "config" not in held or held["config"] == run_folder.fingerprint(config, changeable=True):
+        return None  # another kind of folder, or the run as it is
+    before = held.get("steps") or _recorded_steps(folder)
+    shorter = config.model_copy(update={"loop": loop.model_copy(update={"steps": before})})
+    if not before or held["config"] != run_folder.fingerprint(shorter, changeable=True):
+        return None  # differs in more, which is told by whoever claims the folder
+    if obstacles := list(_obstacles(folder, loop, schedule.kind, before)):
+        raise ConfigError(
+            f"{folder} holds this run with loop.steps: {before}, and {loop.steps} cannot follow:"
+            f" {'; '.join(obstacles)}. Give this one another output=FOLDER"
+        )
+    return int(before)
 
 
 def _recorded_steps(folder: Path) -> int:

@@ -31,7 +31,7 @@ from pelagos.pipeline.training.loss_guard import GuardConfig, LossGuard
 from pelagos.pipeline.training.network_cost import network_cost
 from pelagos.pipeline.training.objective import Objective, ObjectiveConfig
 from pelagos.pipeline.training.optimizer import OptimizerConfig
-from pelagos.pipeline.training.run_extension import extend
+from pelagos.pipeline.training.run_extension import extend, steps_before
 from pelagos.pipeline.training.schedule import ScheduleConfig
 from pelagos.pipeline.training.shared_members import ALONE, SharedMembers, share_members
 from pelagos.pipeline.training.shared_rows import share_rows
@@ -213,6 +213,18 @@ def prepare(config: TrainingStage) -> str:
             extend(config.output, config, config.loop, config.schedule)
             digest = run_inputs.claim(config.output, config, config.inputs())
     return distributed.broadcast_text(digest)
+
+
+def check_folder(config: TrainingStage) -> None:
+    """Refuse a run's folder as `prepare` would, and write nothing.
+
+    Raises:
+        ConfigError: it holds another run, one of other inputs, or one that more steps cannot follow.
+    """
+    before = steps_before(config.output, config, config.loop, config.schedule)
+    if before is not None:
+        config = config.model_copy(update={"loop": config.loop.model_copy(update={"steps": before})})
+    run_inputs.check(config.output, config, config.inputs())
 
 
 def store_input(data: DatasetConfig) -> RunInput:

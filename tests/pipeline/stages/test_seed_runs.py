@@ -11,12 +11,15 @@ from pydantic import ValidationError
 
 from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.checking import check
+from pelagos.pipeline.checking.inspect_command import inspected
 from pelagos.pipeline.runs.closing_lines import closing_lines
 from pelagos.pipeline.runs.model_folder import Model, load, signature_of
 from pelagos.pipeline.stages.finetune import FinetuneStage, run
-from pelagos.pipeline.stages.seed_runs import held_out_losses
+from pelagos.pipeline.stages.seed_runs import held_out_losses, run_seeds
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
+from pelagos.pipeline.training import training_run
 from pelagos.pipeline.training.training_data import domain_of
+from pelagos.preprocessing.errors import ConfigError, MissingFileError
 from pelagos.preprocessing.samples.dataset import DatasetConfig
 
 
@@ -63,6 +66,35 @@ def test_each_seed_gives_what_it_gives_alone_and_more_can_follow(
     told = f"valid/waves: median {median:.4g}, from {extremes[0]:.4g} to {extremes[1]:.4g} (seed 3: "
     assert told in capsys.readouterr().out
     assert closing_lines("finetune", both)[0].count("/model") == 2
+    # Another command tells of the seeds that are there, too.
+    run(FinetuneStage.model_validate({**stage, "output": folder, "seeds": [1]}))
+    [kept] = json.loads((folder / "seeds.json").read_text()).values()
+    assert kept == losses
+    shown = inspected(str(folder), [], TrackingConfig(), as_json=False)
+    assert "2 run(s) of pelagos finetune" in shown
+    assert f"models.seed1={folder}/seed1/model" in shown
+    assert told.removesuffix("(seed 3: ") in shown
+    with pytest.raises(MissingFileError, match=r"holds no model: .*; give .*/seed1/model or .*/seed3/model"):
+        load(folder)
+    (folder / "seed3/done.json").unlink()
+    run_seeds((), folder, kept=both.runs())
+    [kept] = json.loads((folder / "seeds.json").read_text()).values()
+    assert list(kept) == ["1"]
+    assert "seed3 is not finished, and is left out of seeds.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seeds", [[4, 3], [4]])
+def test_no_seed_is_trained_where_another_one_is_of_another_run(
+    stage: dict[str, Any], tmp_path: Path, seeds: list[int]
+) -> None:
+    folder = tmp_path / "several"
+    # As an interrupted run leaves it.
+    training_run.prepare(FinetuneStage.model_validate({**stage, "output": folder, "seeds": [3]}).runs()[0])
+    (folder / "seed3/metrics.jsonl").touch()
+    changed = {**stage, "output": folder, "seeds": seeds, "optimizer": {"lr": 0.5}}
+    with pytest.raises(ConfigError, match=r"seed3 holds a run of another configuration"):
+        run(FinetuneStage.model_validate(changed))
+    assert not (folder / "seed4").exists()
 
 
 def test_check_tells_of_the_runs_and_looks_at_one(stage: dict[str, Any], tmp_path: Path) -> None:
