@@ -67,7 +67,7 @@ class BuildConfig(FieldOptions):
         dtype: type of the stored values. `float16` takes half the bytes on disk, over the network and on the way to a
             GPU; each channel is kept about an offset and in units of a scale, and the error is recorded.
         shard_bytes: size of a shard before compression. Writing one takes at most 1.2 times this memory (of float16
-            3.5 times), or that of a few frames if these are larger.
+            3.2 times), or that of a few frames if these are larger.
         checksum_sources: whether to record the SHA-256 of the sources, which reads them once more, beforehand.
         workers: number of processes that build side by side, 0 to build in this one; or jobs of SLURM
             (`kind: slurm`).

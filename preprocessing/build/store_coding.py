@@ -4,8 +4,9 @@ Shapes: N trajectories, T times, C channels, H rows, W columns.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,13 +16,18 @@ from pelagos.preprocessing.array_types import Float32s
 from pelagos.preprocessing.build.plan import Plan
 from pelagos.preprocessing.channel_statistics.rounding import Rounding
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.fields.field_reader import FieldReader
+from pelagos.preprocessing.fields.solar_forcing import forcing_bound
 from pelagos.preprocessing.fields.store_channel import StoreChannel
 from pelagos.preprocessing.fields.survey import ChannelSurvey, survey_fields
 from pelagos.preprocessing.files import durable
+from pelagos.preprocessing.quantities.dates import is_dated
 from pelagos.preprocessing.store.coding import REACH, Coding, Halves
 
 CODING = Path("_build", "coding.json")
 """Where a growing store records it."""
+_TIMES, _STARTS = 32, 4
+"""At how many times, of how many forecasts, computed forcings are looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +48,14 @@ class StoreCoding:
 
         Raises:
             DamagedFileError: a frame that the survey reads cannot be read.
+            DataError: 16 bits cannot hold the usual values of a channel.
         """
         if plan.config.dtype == "float32":
             return None
-        survey = plan.survey or survey_fields(plan.fields)
-        known = {one.variable.key: one for one in survey.channels}
-        return cls(_coding(plan.fields.state, known), _coding(plan.fields.static, known))
+        survey, fields = plan.survey or survey_fields(plan.fields), plan.fields
+        known = {one.variable.key: _Spread.surveyed(one) for one in survey.channels}
+        known |= {channel.variable.key: one for channel, one in _computed(fields)}
+        return cls(_coding(fields.state, known), _coding(fields.static, known))
 
     def write(self, root: Path) -> None:
         """Record it in a growing store."""
@@ -90,12 +98,75 @@ def read_coding(root: Path) -> StoreCoding | None:
         return None
 
 
-def _coding(channels: Sequence[StoreChannel], known: dict[str, ChannelSurvey]) -> Coding:
-    # Computed forcings, which no survey reads, are of order 1.
-    found = [known.get(channel.variable.key) for channel in channels]
-    means = [one.mean if one else 0.0 for one in found]
-    stds = [one.std if one else 1.0 for one in found]
-    return Coding.about(np.array(means), np.array(stds))
+@dataclass(frozen=True)
+class _Spread:
+    """Where the values of a channel lie.
+
+    Attributes:
+        mean: of the usual ones.
+        std: their standard deviation.
+        farthest: how far from the mean others lie; 0 where there are none.
+    """
+
+    mean: float
+    std: float
+    farthest: float = 0.0
+
+    @classmethod
+    def surveyed(cls, found: ChannelSurvey) -> Self:
+        """That of a field that the survey has read."""
+        # Where all usual values are one, others have nothing to drown.
+        if (
+            not found.outliers
+            or not found.usual_std > 0
+            or not np.isfinite([found.minimum, found.maximum]).all()
+        ):
+            return cls(found.mean, found.std)
+        reach = max(found.maximum - found.usual_mean, found.usual_mean - found.minimum)
+        return cls(found.usual_mean, found.usual_std, reach)
+
+    @classmethod
+    def computed(cls, mean: float, std: float, farthest: float) -> Self:
+        """That of a field that follows from time and place."""
+        # Where values lie on both sides of 0, or begin there, small ones keep their digits: the sun's at dawn.
+        return cls(mean, std, farthest) if abs(mean) > 2 * std else cls(0.0, 1.0)
+
+
+def _computed(fields: FieldReader) -> Iterator[tuple[StoreChannel, _Spread]]:
+    """The spread of each field that follows from time and place, which no survey reads."""
+    for number, values in fields.computed_static():
+        mean = float(values.mean())
+        farthest = float(np.abs(values - mean).max())
+        yield fields.static[number], _Spread.computed(mean, float(values.std()), farthest)
+    length, num = len(fields.axis), fields.num_trajectories
+    times = np.unique(np.linspace(0, length - 1, _TIMES).astype(int)).tolist()
+    # Of dates, all trajectories have the same; forecasts begin at different ones.
+    rows = np.unique(np.linspace(0, num - 1, 1 if is_dated(fields.axis) else _STARTS).astype(int)).tolist()
+    moments: dict[int, list[tuple[float, float]]] = {}
+    for row, time in product(rows, times):
+        for number, _, values in fields.computed(slice(row, row + 1), slice(time, time + 1)):
+            moments.setdefault(number, []).append((float(values.mean()), float(values.var())))
+    for number, found in moments.items():
+        means, variances = np.array(found).T
+        mean, std = float(means.mean()), float(np.sqrt(variances.mean() + means.var()))
+        channel = fields.state[number]
+        name: Any = channel.variable.name
+        yield channel, _Spread.computed(mean, std, forcing_bound(name) + abs(mean))
+
+
+def _coding(channels: Sequence[StoreChannel], known: dict[str, _Spread]) -> Coding:
+    found = [known[channel.variable.key] for channel in channels]
+    coding = Coding.about(*np.array([(one.mean, one.std, one.farthest) for one in found]).reshape(-1, 3).T)
+    for channel, one, scale in zip(channels, found, coding.scale.tolist(), strict=True):
+        # What two values differ by at least. A channel whose usual values it drowns would be lost without a word.
+        spacing = scale * float(np.finfo(np.float16).smallest_subnormal)
+        if one.std > 0 and spacing > max(one.std / 1024, abs(one.mean) / 2**24):
+            why = f"with others {one.farthest:.2g} away" if one.farthest else "so close to each other"
+            raise DataError(
+                f"{channel.variable.key}: dtype: float16 cannot hold values of {one.mean:.4g} +- {one.std:.2g} {why};"
+                " correct the source, tame it by a transform, or set dtype: float32"
+            )
+    return coding
 
 
 def code_block(

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.errors import DamagedFileError, PelagosError
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.mantissa import round_mantissa
@@ -83,11 +84,8 @@ class FieldReader:
         """
         shape = (trajectories.stop - trajectories.start, times.stop - times.start)
         out = np.empty((*shape, len(self.state), *self.grid.shape), np.float32)
-        for number, channel in enumerate(self.state):
-            if not channel.source:
-                name: Any = channel.variable.name
-                for rows, valid, step in self._dates(trajectories, times):
-                    out[rows, :, number] = FORCINGS[name](valid, self.grid, step)
+        for number, rows, values in self.computed(trajectories, times):
+            out[rows, :, number] = values
         # Each field of the source once, however many of its levels are channels.
         for source in dict.fromkeys(channel.source for channel in self.state if channel.source):
             array = self.dataset[source]
@@ -95,6 +93,21 @@ class FieldReader:
                 where = {"trajectory": _shifted(rows, trajectories), "time": _shifted(columns, times)}
                 self._store(out[rows, columns], self.state, source, array.isel(where))
         return out
+
+    def computed(self, trajectories: slice, times: slice) -> Iterator[tuple[int, slice, Floats]]:
+        """The number of each computed channel of the state, rows of the block, and its values there (T, H, W)."""
+        for number, channel in enumerate(self.state):
+            if not channel.source:
+                name: Any = channel.variable.name
+                for rows, valid, step in self._dates(trajectories, times):
+                    yield number, rows, FORCINGS[name](valid, self.grid, step)
+
+    def computed_static(self) -> Iterator[tuple[int, Floats]]:
+        """The number of each computed static channel, and its values (H, W)."""
+        for number, channel in enumerate(self.static):
+            if not channel.source:
+                name: Any = channel.variable.name
+                yield number, place_field(name, self.grid)
 
     def _dates(self, trajectories: slice, times: slice) -> Iterator[tuple[slice, NDArray[Any], float]]:
         """The dates at which the frames of trajectories are valid, of all or of each forecast, and between them [s]."""
@@ -116,14 +129,13 @@ class FieldReader:
         """
         num = trajectories.stop - trajectories.start if self.varying_static else 1
         out = np.empty((num, len(self.static), *self.grid.shape), np.float32)
-        for number, channel in enumerate(self.static):
-            if not channel.source:
-                name: Any = channel.variable.name
-                out[:, number] = place_field(name, self.grid)
-                continue
-            array = self.dataset[channel.source]
-            where = {"trajectory": trajectories} if "trajectory" in array.dims else {}
-            self._store(out, self.static, channel.source, array.isel(where))
+        for number, values in self.computed_static():
+            out[:, number] = values
+        for channel in self.static:
+            if channel.source:
+                array = self.dataset[channel.source]
+                where = {"trajectory": trajectories} if "trajectory" in array.dims else {}
+                self._store(out, self.static, channel.source, array.isel(where))
         return out
 
     def exact(self, trajectory: int, times: slice) -> Iterator[tuple[int, NDArray[Any]]]:

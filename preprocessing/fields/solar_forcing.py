@@ -88,6 +88,11 @@ _PERIODS: dict[ForcingName, str] = {
 }
 
 
+def forcing_bound(name: ForcingName) -> float:
+    """What no value of a computed forcing is beyond, in its units."""
+    return 1500.0 if name in _PERIODS else 1.0  # the solar constant is 1361 W m-2, 3.4 % more at perihelion
+
+
 def place_field(name: PlaceName, grid: Grid) -> Floats:
     """(H, W) a static field that follows from the grid: the area of a cell is that of its share of the mean."""
     if name == "cell_area":

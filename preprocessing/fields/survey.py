@@ -45,6 +45,8 @@ class ChannelSurvey:
         low: the quantile of 0.1 %.
         high: the quantile of 99.9 %.
         outliers: how many values are far outside these quantiles, or far from all others.
+        usual_mean: of the finite values that are no outliers.
+        usual_std: their standard deviation.
         lost: the root mean square of rounding to float32, in standard deviations.
     """
 
@@ -58,6 +60,8 @@ class ChannelSurvey:
     low: float
     high: float
     outliers: int
+    usual_mean: float
+    usual_std: float
     lost: float
 
     @property
@@ -180,8 +184,10 @@ def _described(variable: Variable, frames: Sequence[NDArray[Any]]) -> ChannelSur
     known = values[~np.isnan(values)]
     finite = known[np.isfinite(known)].astype(np.float64)
     if not finite.size:
-        nothing = (float("nan"),) * 6
-        return ChannelSurvey(variable, 0, 1.0, *nothing, outliers=len(known), lost=0.0)
+        nothing = float("nan")
+        return ChannelSurvey(
+            variable, 0, 1.0, *(nothing,) * 6, len(known), usual_mean=nothing, usual_std=nothing, lost=0.0
+        )
     low, high = np.quantile(finite, (_TAIL, 1 - _TAIL), method="nearest").tolist()
     mean, std = float(finite.mean()), float(finite.std())
     error = finite - finite.astype(np.float32)
@@ -190,6 +196,7 @@ def _described(variable: Variable, frames: Sequence[NDArray[Any]]) -> ChannelSur
     far = (finite < low - reach) | (finite > high + reach) if reach > 0 else np.zeros(finite.shape, bool)
     for value in (finite.min(), finite.max()):
         far |= _apart(finite, value)
+    usual = finite[~far] if far.any() and not far.all() else finite
     return ChannelSurvey(
         variable=variable,
         count=len(known),
@@ -201,6 +208,8 @@ def _described(variable: Variable, frames: Sequence[NDArray[Any]]) -> ChannelSur
         low=low,
         high=high,
         outliers=int(far.sum()) + len(known) - len(finite),
+        usual_mean=float(usual.mean()),
+        usual_std=float(usual.std()),
         lost=lost if np.isfinite(lost) else 0.0,
     )
 

@@ -16,6 +16,8 @@ from pelagos.preprocessing.array_types import Float32s
 Halves = NDArray[np.float16]
 REACH = float(np.finfo(np.float16).max)
 """How many scales from the offset a value may lie."""
+_ROOM = 2048.0
+"""Of values far from all others, the farthest lies at most twice so many scales from the offset."""
 _NOISE = 1e-13
 """What adding up equal values in float64 may leave as their deviation, in units of their magnitude."""
 
@@ -26,16 +28,29 @@ class Coding:
 
     Attributes:
         scale: (C,) powers of two, so that the product is exact and every device decodes to the same bits.
-        offset: (C,) multiples of the scale where float32 can tell them apart, so that masks and counts stay exact.
+        offset: (C,) multiples of the power of two below the deviation, where float32 can tell them apart, so that masks
+            and counts stay exact.
     """
 
     scale: Float32s
     offset: Float32s
 
     @classmethod
-    def about(cls, means: NDArray[np.float64], stds: NDArray[np.float64]) -> Self:
-        """For channels of about these means and deviations; NaN where nothing is known of one."""
-        pairs = [_scale_of(mean, std) for mean, std in zip(means.tolist(), stds.tolist(), strict=True)]
+    def about(
+        cls,
+        means: NDArray[np.float64],
+        stds: NDArray[np.float64],
+        farthest: NDArray[np.float64] | None = None,
+    ) -> Self:
+        """For channels of about these means and deviations.
+
+        Args:
+            means: (C,) NaN where nothing is known of a channel.
+            stds: (C,) their deviations.
+            farthest: (C,) how far from the mean single values are known to lie; 0 by default.
+        """
+        far = np.zeros(len(means)) if farthest is None else farthest
+        pairs = [_scale_of(*one) for one in zip(means.tolist(), stds.tolist(), far.tolist(), strict=True)]
         scale, offset = np.array(pairs, np.float32).reshape(-1, 2).T
         return cls(np.ascontiguousarray(scale), np.ascontiguousarray(offset))
 
@@ -76,11 +91,14 @@ class Coding:
         return cls(np.array(values["scale"], np.float32), np.array(values["offset"], np.float32))
 
 
-def _scale_of(mean: float, std: float) -> tuple[float, float]:
+def _scale_of(mean: float, std: float, farthest: float) -> tuple[float, float]:
     if not _NOISE * abs(mean) < std < np.inf:
         return _scale_of_one(float(np.float32(mean)))
-    scale = 2.0 ** _exponent(std)
-    return scale, floor(mean / scale + 0.5) * scale
+    step = 2.0 ** _exponent(std)
+    # Few values far from all others must be in reach, with room for some that are farther yet. Usual ones lose nothing
+    # by a larger scale, float16 being a floating type down to 2^-14; by an offset away from them they would.
+    scale = step if not farthest else max(step, 2.0 ** _exponent(farthest / _ROOM))
+    return scale, floor(mean / step + 0.5) * step
 
 
 def _scale_of_one(value: float) -> tuple[float, float]:

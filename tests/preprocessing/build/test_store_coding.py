@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from analytic_source import Analytic, configuration, contents
+from analytic_source import Analytic, analytic_fields, configuration, contents
+from numpy.typing import NDArray
 
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
@@ -137,6 +138,54 @@ def test_a_value_out_of_reach_is_refused_with_its_place() -> None:
         code_block(block, coding, lambda n, t, c: f"{n}/{t}/{c}", None)
 
 
+def test_a_forcing_that_hardly_changes_keeps_its_increments(tmp_path: Path) -> None:
+    # Ten days about New Year, in which the cosine of the year stays within 1 % of 1.
+    source = {"names": ["velocity_x"], "dates": True, "latlon": True, "times": 40, "trajectories": 3}
+    path = half(tmp_path, source, forcings=["cos_year", "insolation"], places=["cos_latitude"])
+    roundings = {one["name"]: one["rounding"] for one in facts(path)["variables"]}
+    assert 0 < roundings["cos_year"]["of_increments"] < 2e-3
+    store, fields = open_store(path), analytic_fields(tmp_path, source, forcings=["cos_year", "insolation"])
+    [night] = [number for number, one in enumerate(store.variables) if one.name == "insolation"]
+    exact, found = fields.read(slice(0, 1), slice(0, 40))[0, :, night], store.read(0, 0, 40)[:, night]
+    assert np.array_equal(found == 0, exact == 0)
+    # Little light keeps its digits, too.
+    np.testing.assert_allclose(found, exact, rtol=2**-11, atol=0)
+
+
+def apebench(root: Path, values: NDArray[Any], **options: Any) -> Path:
+    """A store in 16 bits of an array (trajectory, time, 1, y, x)."""
+    np.save(root / "noise.npy", values.astype("f4"))
+    source = {"kind": "apebench", "paths": str(root / "noise.npy"), "dt": 0.1, "length": 1.0}
+    splits = {"kind": "trajectories", "valid": 1}
+    stated = {"dataset": "noise", "source": source, "root": root, "dtype": "float16", "splits": splits}
+    return build(BuildConfig.model_validate(stated | options))
+
+
+def test_a_value_far_from_all_others_costs_them_no_digits(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(300, 10, size=(4, 3, 1, 16, 16)).astype("f4")
+    values[1, 2, 0, 3, 4] = 1e7
+    store = open_store(apebench(tmp_path, values))
+    # APEBench's first axis of space is x.
+    errors = np.stack([store.read(i, 0, 3) for i in range(4)]).swapaxes(-1, -2) - values
+    assert abs(errors[1, 2, 0, 3, 4]) < 1e7 / 2048
+    errors[1, 2, 0, 3, 4] = 0
+    assert np.sqrt(np.square(errors).mean()) < 4e-4 * 10
+
+
+@pytest.mark.parametrize(
+    ("low", "spike", "why"),
+    [(300, 1e20, r"300 \+- 1 with others 1e\+20 away"), (0, 1e-36, "so close to each other")],
+)
+def test_values_that_16_bits_would_lose_are_refused(
+    tmp_path: Path, low: float, spike: float, why: str
+) -> None:
+    values = np.full((4, 3, 1, 16, 16), low, np.float64)
+    values += np.where(np.arange(16) % 2, 1, -1) * min(1, spike)
+    values[1, 2, 0, 3, 4] = spike
+    with pytest.raises(DataError, match=rf"^u: dtype: float16 cannot hold values of .*{why}; correct"):
+        apebench(tmp_path, values, accept=["missing_values", "spikes"])
+
+
 def test_increments_that_drown_are_told_and_others_are_not(tmp_path: Path) -> None:
     # All frames of the analytic source are the same amount apart, so that what varies in that is rounding.
     path = half(tmp_path, RICH)
@@ -152,10 +201,7 @@ def test_increments_that_drown_are_told_and_others_are_not(tmp_path: Path) -> No
     assert 0 < roundings["velocity_x"]["of_values"] < 1e-3 < 0.05 < roundings["velocity_x"]["of_increments"]
     assert roundings["depth"]["of_increments"] is None
     assert "of increments" in inspect(path)
-    np.save(tmp_path / "noise.npy", np.random.default_rng(0).normal(size=(4, 3, 1, 8, 8)).astype("f4"))
-    source = {"kind": "apebench", "paths": str(tmp_path / "noise.npy"), "dt": 0.1, "length": 1.0}
-    values = {"dataset": "noise", "source": source, "root": tmp_path, "dtype": "float16"}
-    noise = build(BuildConfig.model_validate(values | {"splits": {"kind": "trajectories", "valid": 1}}))
+    noise = apebench(tmp_path, np.random.default_rng(0).normal(size=(4, 3, 1, 8, 8)))
     assert "half_precision" not in [one.code for one in open_store(noise).assumptions or ()]
     (variable,) = facts(noise)["variables"]
     assert variable["rounding"]["of_increments"] < 5e-4
