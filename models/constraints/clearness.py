@@ -19,6 +19,8 @@ from pelagos.models.constraints.constraint import Correction, PointWeights
 from pelagos.models.constraints.physical_fields import PhysicalFields, levels_of
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
+from pelagos.preprocessing.quantities.units import parse_unit
+from pelagos.preprocessing.variables import Variable
 
 _NIGHT = 1e-5  # of the mean insolation, which single precision may leave of a zero
 
@@ -52,7 +54,7 @@ class Clearness(Config):
 
         Raises:
             ConfigError: the network does not see the insolation at the valid time, it is zero throughout, or a flux is
-                stored as a function of itself.
+                stored as a function of itself, or of units that measure something else.
         """
         outputs = [channel for name in self.variables for channel in levels_of(name, dataset.outputs)]
         now, valid = dataset.forcing(self.insolation, self.kind)
@@ -61,6 +63,8 @@ class Clearness(Config):
                 f"constraints: {self.kind}: {transformed[0]} of {dataset.layout.dataset} is stored as"
                 " a function of it: clearness takes the place of a transform; build without one"
             )
+        for channel in outputs:
+            self._check_units(channel.variable, now.variable)
         usual = now.mean
         if usual <= 0:
             raise ConfigError(
@@ -83,3 +87,12 @@ class Clearness(Config):
                 after.write(channel, clear_BHW * ahead_BHW)
 
         return correct
+
+    def _check_units(self, flux: Variable, sun: Variable) -> None:
+        """Refuse a flux of which the sun's radiation is no multiple, over whatever step it may have been added up."""
+        own, allowed = parse_unit(flux.units), [parse_unit(units) for units in (sun.units, f"{sun.units} s")]
+        if own.dimension not in [one.dimension for one in allowed]:
+            raise ConfigError(
+                f"constraints: {self.kind}: {flux.key} is in {flux.units} and {sun.key} in {sun.units}: both as"
+                " radiation (W m-2), or the flux as its sum over each step (J m-2), would be right"
+            )

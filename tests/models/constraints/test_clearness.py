@@ -124,5 +124,9 @@ def test_what_it_needs_is_said() -> None:
         ConfigError, match="flux of box is stored as a function of it: clearness takes the place"
     ):
         ConstrainedStep([RULE], dataset(FLUX.model_copy(update={"transform": Log1p()})))
+    for units in ("K", "1", "W m-2 s-1"):
+        with pytest.raises(ConfigError, match=f"flux is in {units} and sun in W m-2: both as radiation"):
+            ConstrainedStep([RULE], dataset(FLUX.model_copy(update={"units": units})))
+    ConstrainedStep([RULE], dataset(FLUX.model_copy(update={"units": "kW m-2"})))
     with pytest.raises(ValueError, match="flux cannot be band_limited and end where the sun sets"):
         check_order([BandLimited(variables=("flux",)), RULE])

@@ -91,24 +91,33 @@ def test_direct_forecasts_see_the_forcing_of_each_valid_time(weather: Store, mod
     assert made == pytest.approx(expected_fields(weather, 2, 1, [1, 1]), abs=1e-3)
 
 
+@pytest.fixture(scope="module")
+def sunny(tmp_path_factory: pytest.TempPathFactory, make_weather: Any, build_weather: Any) -> Store:
+    """Fields in one unit, as radiation and the sun's are."""
+    ds = make_weather()
+    ds["ice"].attrs["units"] = ds["temperature"].attrs["units"] = "W m-2"
+    store: Store = build_weather(tmp_path_factory.mktemp("sunny"), "sunny", ds, forcings=["sin_year"])
+    return store
+
+
 @pytest.mark.parametrize(
     ("history", "stride", "mode"), [((1,), 1, "rollout"), ((1,), 2, "rollout"), ((1,), 1, "direct")]
 )
 def test_radiation_follows_the_sun_at_each_valid_time(
-    weather: Store, model_of: Any, history: tuple[int, ...], stride: int, mode: Any
+    sunny: Store, model_of: Any, history: tuple[int, ...], stride: int, mode: Any
 ) -> None:
     class Persisting(nn.Module):
         def forward(self, fields_BCHW: Tensor, lead_B: Tensor, told: Any) -> Tensor:
             return fields_BCHW[:, :1]
 
-    model, _ = with_history(model_of(weather), weather, (1,))
-    domain = model.domain(weather.dataset)
+    model, _ = with_history(model_of(sunny), sunny, (1,))
+    domain = model.domain(sunny.dataset)
     scales = {**domain.scales, "ice": VariableScale(mean=1.4, std=1.0)}
     rule = Clearness(variables=("temperature",), insolation="ice", low=0.1)
-    domains = {weather.dataset: domain.model_copy(update={"scales": scales})}
+    domains = {sunny.dataset: domain.model_copy(update={"scales": scales})}
     model = replace(model, network=Persisting(), domains=domains, constraints=(rule,))
-    plan = StartsConfig(at=(4,), steps=3, stride=stride).plan(weather)
-    made = Forecaster(model, weather, mode).forecast(plan)["temperature"].values[0, 0]
-    frames, names = weather.read(0, 0, weather.num_times).astype(np.float64), keys(weather.variables)
+    plan = StartsConfig(at=(4,), steps=3, stride=stride).plan(sunny)
+    made = Forecaster(model, sunny, mode).forecast(plan)["temperature"].values[0, 0]
+    frames, names = sunny.read(0, 0, sunny.num_times).astype(np.float64), keys(sunny.variables)
     heat, sun = (frames[:, names.index(name)] for name in ("temperature", "ice"))
     assert made == pytest.approx(heat[4] / sun[4] * sun[4 + stride : 5 + 3 * stride : stride], rel=1e-5)
