@@ -107,7 +107,7 @@ def findings(
     processes = target.gpus if target else least
     # Whoever checks a configuration, perhaps another's, has not yet decided to run it.
     require_trust(config.model_dump(mode="json"), "the configuration", "a check runs nothing of it")
-    accumulation = config.loop.accumulation(config.engine.groups(processes))
+    accumulation = config.accumulation(processes)
     if config.optimizer.matrices == "muon":
         config.engine.check_whole_matrices(processes)
     present, missing = config.available()
@@ -117,7 +117,7 @@ def findings(
     yield CheckFinding(
         "batch",
         f"{config.loop.batch_size} samples per optimiser step, in micro-batches of"
-        f" {config.loop.micro_batch}: {accumulation} on each of {processes} process(es)",
+        f" {config.loop.micro_batch}: {accumulation} on each of {_receivers(config, processes)}",
         {"micro_batches": accumulation, "processes": processes},
     )
     if present is None:
@@ -140,6 +140,14 @@ def findings(
         found = rehearse(present, cost, processes)
         yield from _describe_rehearsal(config, processes, found)
         yield from _describe_production(config, mixture, processes, found)
+
+
+def _receivers(config: TrainingStage, processes: int) -> str:
+    """Whom the micro-batches of a step are dealt to."""
+    domain = config.engine.domain
+    if domain == 1:
+        return f"{processes} process(es)"
+    return f"{config.engine.groups(processes)} group(s) of {domain} processes (engine.domain)"
 
 
 def assembled_run(config: TrainingStage) -> AssembledRun:

@@ -75,7 +75,7 @@ class GpuPlan:
     @property
     def accumulation(self) -> int:
         """Micro-batches of a step on each GPU, or on each group of them that shares samples."""
-        return self.config.loop.accumulation(self.config.engine.groups(self.target.gpus))
+        return self.config.accumulation(self.target.gpus)
 
     def states(self, stage: int) -> ModelStates:
         """What stays on a GPU."""

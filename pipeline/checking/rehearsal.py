@@ -138,9 +138,7 @@ def _shortened(config: TrainingStage, folder: Path, processes: int) -> TrainingS
     # The micro-batches of one process, whose time and memory are measured.
     changes = {
         "steps": STEPS,
-        "batch_size": loop.micro_batch
-        * loop.accumulation(config.engine.groups(processes))
-        * config.engine.groups(world),
+        "batch_size": loop.micro_batch * config.accumulation(processes) * config.engine.groups(world),
         "validate_every": 0,
         "checkpoint_every": 0,
         "log_every": 1,

@@ -206,7 +206,7 @@ def plan_job(command: str, config: Any, slurm: SlurmConfig, options: Sequence[st
     if command not in WITH_SCRIPT:
         raise ConfigError(f"submit: there is no job script for {command}, only for {', '.join(WITH_SCRIPT)}")
     if command in PARALLEL:
-        config.loop.accumulation(config.engine.groups(slurm.processes))
+        config.accumulation(slurm.processes)
     return SlurmJob(command, config, slurm, options)
 
 

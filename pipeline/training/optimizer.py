@@ -109,15 +109,13 @@ class OptimizerConfig(Config):
         """The optimiser of what is not frozen; each group has its role and, as `peak`, its highest learning rate.
 
         Raises:
-            ConfigError: the groups are for another kind of network, or it has no weights that a rate, or Muon, is for.
+            ConfigError: as `parameter_groups`.
         """
         found = list(self.parameter_groups(network))
         for group in found:
             if not group.rate:
                 for parameter in group.parameters.values():
                     parameter.requires_grad_(False)
-        if not any(group.rate for group in found):
-            raise ConfigError("optimizer.parts: all weights are frozen; leave at least one part to train")
         # The schedule scales `peak`, since `lr` is what it sets.
         groups = [
             {
@@ -141,7 +139,8 @@ class OptimizerConfig(Config):
         """The groups of `build`, without empty ones, and what is frozen.
 
         Raises:
-            ConfigError: the groups are for another kind of network, or it has no weights that a rate, or Muon, is for.
+            ConfigError: the groups are for another kind of network, it has no weights that a rate, or Muon, is for, or
+                all of its weights are frozen.
         """
         self._check_rates(network)
         rates = PartRates(network, self.parts, self.layer_decay) if self._by_part else None
@@ -155,6 +154,8 @@ class OptimizerConfig(Config):
                 rate = 0.0
             key = (role, decayed and rate > 0, rate, parameter in matrices and rate > 0)
             members.setdefault(key, {})[name] = parameter
+        if not any(rate for _, _, rate, _ in members):
+            raise ConfigError("optimizer.parts: all weights are frozen; leave at least one part to train")
         if self.matrices == "muon" and not any(matrix for *_, matrix in members):
             raise ConfigError(
                 "optimizer.matrices: muon is for the weights of linear layers, and this"

@@ -94,18 +94,25 @@ class LoopConfig(Config):
         """Micro-batches per optimiser step, over all processes."""
         return self.batch_size // self.micro_batch
 
-    def accumulation(self, world: int) -> int:
+    def accumulation(self, groups: int, domain: int = 1) -> int:
         """Micro-batches per optimiser step and process.
+
+        Args:
+            groups: of processes, which have samples of their own.
+            domain: processes of each group.
 
         Raises:
             DataError: the batch cannot be dealt evenly.
         """
-        if self.batch_size % self.micro_batch or self.blocks % world:
+        if self.batch_size % self.micro_batch or self.blocks % groups:
+            name, number = "process(es)", "processes"
+            if domain > 1:
+                name, number = f"group(s) of {domain} processes (engine.domain)", "groups"
             raise DataError(
                 f"batch_size {self.batch_size} in micro-batches of {self.micro_batch} cannot be dealt to"
-                f" {world} process(es): batch_size / micro_batch must be a multiple of the number of processes"
+                f" {groups} {name}: batch_size / micro_batch must be a multiple of the number of {number}"
             )
-        return self.blocks // world
+        return self.blocks // groups
 
 
 class Trainer:

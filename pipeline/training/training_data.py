@@ -25,7 +25,7 @@ def open_stores(config: TrainingStage) -> list[SampleStore]:
         PelagosError: a store cannot be opened, or a trajectory not be simulated.
     """
     # A check of samples that several processes share may stand for more processes than it has.
-    config.loop.accumulation(config.engine.groups(max(distributed.world(), config.engine.domain)))
+    config.accumulation(max(distributed.world(), config.engine.domain))
     # Stores first: a simulation takes time.
     opened = {n: data.store() for n, data in enumerate(config.data_configs) if data.kind == "store"}
     names = [

@@ -84,6 +84,15 @@ class TrainingStage(Config):
         """The paths of all stores that the run reads."""
         return [data.path for data in self.data_configs if data.kind == "store"]
 
+    def accumulation(self, world: int) -> int:
+        """Micro-batches per optimiser step on each of so many processes.
+
+        Raises:
+            ConfigError: the processes cannot be put into groups that share samples.
+            DataError: the batch cannot be dealt evenly.
+        """
+        return self.loop.accumulation(self.engine.groups(world), self.engine.domain)
+
     def runs(self) -> tuple[Self, ...]:
         """The runs that the configuration stands for: this one, or several of other seeds."""
         return (self,)
@@ -170,7 +179,7 @@ def run(config: TrainingStage) -> Path:
 def _assembled(config: TrainingStage) -> tuple[Model, Mixture]:
     """The network and its samples; where weights are sharded, the network has some on rank 0 alone."""
     # Before a simulation takes its time; by the processes that there are, unlike in a check.
-    config.loop.accumulation(config.engine.groups(distributed.world()))
+    config.accumulation(distributed.world())
     if config.engine.stage(distributed.world()) < 3 or distributed.rank() == 0:
         return config.assemble()
     try:
@@ -319,7 +328,7 @@ def build_trainer(
 ) -> Trainer:
     """A trainer of a model's network, at step 0, with its files in the run's folder."""
     loop = config.loop
-    accumulation = loop.accumulation(config.engine.groups(distributed.world()))
+    accumulation = config.accumulation(distributed.world())
     rows = share_rows(model, mixture, config.engine.row_processes)
     members = share_members(model.network, config.loss.num_members, config.engine.member_processes)
     engine = config.engine.build(

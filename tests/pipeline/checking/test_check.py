@@ -164,6 +164,14 @@ def test_a_batch_that_cannot_be_dealt_is_an_error(folder: Path) -> None:
     result = invoke("check", "train.yaml", "--processes", "3")
     assert result.exit_code == 1
     assert "error: batch_size 8 in micro-batches of 2 cannot be dealt to 3 process(es)" in result.output
+    result = invoke("check", "train.yaml", "--gpus", "6", "engine.domain=2")
+    assert "cannot be dealt to 3 group(s) of 2 processes (engine.domain)" in result.output
+
+
+def test_a_run_that_would_train_nothing_is_refused(folder: Path) -> None:
+    result = invoke("check", "train.yaml", "optimizer.parts={'*': frozen}")
+    assert result.exit_code == 2
+    assert "optimizer.parts: all weights are frozen; leave at least one part to train" in result.output
 
 
 def test_matrices_that_processes_would_cut_are_an_error(folder: Path) -> None:
@@ -264,7 +272,10 @@ def test_steps_on_shared_samples_need_those_who_share_them(folder: Path) -> None
 def test_samples_that_processes_share_are_checked_by_one_process(folder: Path) -> None:
     overrides = ("engine.domain=2", "engine.shared=members", "loss.kind=crps")
     for arguments in ((), ("--processes", "4"), ("--gpus", "4")):
-        assert "# network: " in checked("train.yaml", *overrides, *arguments)
+        text = checked("train.yaml", *overrides, *arguments)
+        assert "# network: " in text
+        groups, each = (2, 2) if arguments else (1, 4)
+        assert f": {each} on each of {groups} group(s) of 2 processes (engine.domain)" in text
     result = invoke("check", "train.yaml", *overrides, "loss.members=3")
     assert result.exit_code == 2
     assert "2 processes cannot make the same number of 3 members" in result.output
