@@ -29,6 +29,7 @@ PATIENCE = 60.0
 PATIENCE_WHEN_KILLED = 10.0
 """The same of a run that was told to stop, or that failed [s]; the system may kill it after 30 s."""
 _ENDLESS = 600.0  # seconds after which a request is left to itself; MLflow's own limits are on silence
+_PARAMS_AT_ONCE = 100  # more are refused
 _REFUSALS = 3  # in a row; a single one may be the mistake of a proxy
 
 
@@ -269,8 +270,7 @@ class MlflowTracker(Tracker):
             action()
         except Exception as error:
             self._refusals += 1
-            refused = getattr(error, "error_code", "") in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
-            if not what or not refused or self._refusals < _REFUSALS:
+            if not what or not _is_refusal(error) or self._refusals < _REFUSALS:
                 raise
             self._say(f"refuses {what}, which {self._folder} alone keeps: {error}")
         finally:
@@ -325,15 +325,37 @@ class MlflowTracker(Tracker):
 
         with self._changed:
             flat = dict(self._params)
-        # MLflow refuses to change a parameter, and fields that are Changeable may differ when a run is continued. It
-        # takes at most 100 parameters at once.
+        # MLflow refuses to change a parameter, and fields that are Changeable may differ when a run is continued.
         known = self._client.get_run(self.run_id).data.params
         new = [Param(key, value) for key, value in flat.items() if key not in known]
-        for start in range(0, len(new), 100):
-            self._client.log_batch(self.run_id, params=new[start : start + 100])
+        self._log_params(new)
         with self._changed:
             if flat == self._params:
                 (self._folder / PARAMS).unlink(missing_ok=True)
+
+    def _log_params(self, params: list[Any]) -> None:
+        """Send parameters; one that is refused, such as one of a name of over 250 characters, costs no other.
+
+        Raises:
+            Exception: the server refuses one, and has all others; or it does not answer.
+        """
+        if len(params) <= _PARAMS_AT_ONCE:
+            try:
+                self._client.log_batch(self.run_id, params=params)
+                return
+            except Exception as error:
+                if len(params) < 2 or not _is_refusal(error):
+                    raise
+        refusal, middle = None, len(params) // 2
+        for half in (params[:middle], params[middle:]):
+            try:
+                self._log_params(half)
+            except Exception as error:
+                if not _is_refusal(error):
+                    raise
+                refusal = error
+        if refusal is not None:
+            raise refusal
 
     def _send_wanted(self) -> None:
         with self._changed:
@@ -348,6 +370,11 @@ class MlflowTracker(Tracker):
             self._wanted = [one for one in self._wanted if one not in wanted]
             if not self._wanted:
                 (self._folder / WANTED).unlink(missing_ok=True)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a server that answers will not take something."""
+    return getattr(error, "error_code", "") in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
 def _read_wanted(file: Path) -> list[dict[str, str]]:
