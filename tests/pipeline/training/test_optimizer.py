@@ -295,6 +295,7 @@ def test_muon_takes_the_matrices_of_scots_body_and_changes_no_rate_or_decay() ->
         {name: (g.role, g.rate, g.decay) for g in groups for name in g.parameters} for groups in (adamw, muon)
     ]
     assert settings[0] == settings[1]
+    assert type(PRETRAINING.build(network)) is torch.optim.AdamW
     assert [group.matrices for group in muon] == [str(group).endswith(" matrices, by Muon") for group in muon]
     others = [
         group for group in OptimizerConfig(matrices="muon").parameter_groups(placed) if not group.matrices
