@@ -315,8 +315,25 @@ def _initialize(
 
     for layer in layers:
         set_z3_leaf_module(layer, True)
-    engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer, config=values)
+    with _reduced_weight_by_weight():
+        engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer, config=values)
     return engine
+
+
+@contextmanager
+def _reduced_weight_by_weight() -> Iterator[None]:
+    """Within it, ZeRO 3 is set up to take the gradient of each weight of a block when that is complete.
+
+    DeepSpeed 0.19 would take those of a whole block by a hook of torch, which comes after each call of the block in a
+    rollout, with some gradients still to come, and at once where the block's input needs none.
+    """
+    from deepspeed.runtime.zero import stage3
+
+    kept, stage3.z3_leaf_parameter = stage3.z3_leaf_parameter, lambda _: False
+    try:
+        yield
+    finally:
+        stage3.z3_leaf_parameter = kept
 
 
 def _deepspeed() -> Any:

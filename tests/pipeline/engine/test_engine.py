@@ -77,12 +77,25 @@ class Stack(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 16) to (B, 16)."""
-        # DeepSpeed 0.19 lets a block go too early whose input needs no gradient.
         x = self.first(x)
         for layer in self.layers:
             x = layer(x)
             # In the pass back, between the layers' own.
             x.register_hook(self.look)
+        return x
+
+
+class Bare(torch.nn.Module):
+    """Blocks that read the network's input themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(Residual() for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 16) to (B, 16)."""
+        for layer in self.layers:
+            x = layer(x)
         return x
 
 
@@ -141,6 +154,17 @@ def steps_of_a_stack(config: type[EngineConfig]) -> dict[str, Any]:
     return found
 
 
+def losses_of_bare_blocks(zero_stage: int) -> list[float]:
+    """Of steps of blocks whose first has inputs without a gradient."""
+    torch.manual_seed(0)
+    network = Bare()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    engine = EngineConfig(zero_stage=zero_stage).build(network, optimizer, 2, 2)
+    x = torch.randn(2, 2, 2, 16)[distributed.rank()]
+    tasks = [partial(mean_square, part) for part in x]
+    return [distributed.all_sum([engine.step(tasks, lambda group: 1e-2).loss])[0] for _ in range(4)]
+
+
 def program(runs: list[dict[str, Any]], gathered: str = "") -> None:
     """What each process does: one run after the other."""
     distributed.start()
@@ -149,6 +173,8 @@ def program(runs: list[dict[str, Any]], gathered: str = "") -> None:
         Path(gathered).write_text(
             json.dumps([steps_of_a_stack(config) for config in (EngineConfig, Keeping)])
         )
+        bare = [losses_of_bare_blocks(stage) for stage in STAGES]
+        Path(gathered).with_name("bare.json").write_text(json.dumps(bare))
     for arguments in runs:
         train(**arguments, peers=peers)
     distributed.stop()
@@ -331,6 +357,12 @@ def test_weights_are_gathered_for_some_layers_at_a_time(folder: Path) -> None:
     assert found["layer"] == layer
     bucket = count * layer // 4
     assert max(found["most"]) <= found["bound"] - bucket < 4 * layer
+
+
+def test_blocks_that_read_the_networks_input_train_alike_at_every_stage(folder: Path) -> None:
+    found = np.array(json.loads((folder / "bare.json").read_text()))
+    np.testing.assert_allclose(found, found[[0] * len(STAGES)], rtol=2e-5)
+    assert (np.diff(found) < 0).all()
 
 
 def test_bf16_follows_float32_at_its_own_precision(folder: Path) -> None:

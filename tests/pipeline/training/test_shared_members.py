@@ -1,11 +1,13 @@
 """Processes that share the members of samples train as one process does."""
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import small_runs
 import torch
@@ -16,13 +18,15 @@ from torch import Tensor, nn
 from pelagos.models.layers.conditioning import signed_log
 from pelagos.models.layers.noise import noise_names
 from pelagos.models.losses import LossConfig
+from pelagos.pipeline.engine import distributed
+from pelagos.pipeline.engine.engine import EngineConfig
 from pelagos.pipeline.runs import configuration
 from pelagos.pipeline.runs.model_folder import signature_of
 from pelagos.pipeline.stages import pretrain
 from pelagos.pipeline.stages.pretrain import PretrainStage
 from pelagos.pipeline.training.ledger import read_ledger
 from pelagos.pipeline.training.objective import Objective, ObjectiveConfig
-from pelagos.pipeline.training.shared_members import ALONE, SharedMembers, check_members
+from pelagos.pipeline.training.shared_members import ALONE, SharedMembers, check_members, share_members
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
@@ -39,12 +43,13 @@ class Drawing(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mix, self.spread = nn.Conv2d(1, 1, 3, padding=1), nn.Linear(3, 20)
+        # In a list, as of blocks that networks repeat, which are what ZeRO 3 gathers and `compile: blocks` compiles.
+        self.mix, self.spread = nn.ModuleList([nn.Conv2d(1, 1, 3, padding=1)]), nn.Linear(3, 20)
 
     def forward(self, x_BCHW: Tensor, lead_time_B: Tensor, context: Any) -> Tensor:
         noise_BZ = signed_log(context.scalars).to(x_BCHW)
         spread = self.spread(noise_BZ).reshape(-1, 1, 4, 5)
-        out: Tensor = torch.tanh(self.mix(x_BCHW)) * (1 + spread) * lead_time_B[:, None, None, None]
+        out: Tensor = torch.tanh(self.mix[0](x_BCHW)) * (1 + spread) * lead_time_B[:, None, None, None]
         return out
 
 
@@ -131,6 +136,49 @@ def test_loss_and_mean_gradient_are_those_of_one_process(
     for number, wanted in enumerate(gradients):
         mean = torch.stack([found[rank][2][number] for rank in range(size)]).mean(0)
         torch.testing.assert_close(mean, wanted, rtol=digits, atol=digits)
+
+
+def program(file: str) -> None:
+    """What each process does: some steps at each ZeRO stage, and with compiled blocks."""
+    distributed.start()
+    # The same graphs without a C++ compiler, which takes a hundred times as long.
+    compile_module = nn.Module.compile
+    nn.Module.compile = lambda module, **_: compile_module(module, backend="eager")  # type: ignore[method-assign]
+    found = [steps_of_two(zero_stage=stage) for stage in (0, 1, 2, 3)]
+    found.append(steps_of_two(zero_stage=1, compile="blocks"))
+    if distributed.rank() == 0:
+        Path(file).write_text(json.dumps(found))
+    distributed.stop()
+
+
+def steps_of_two(**values: Any) -> list[float]:
+    """Losses of steps in which two processes share members."""
+    torch.manual_seed(0)
+    network, config = Drawing(), EngineConfig(domain=2, shared="members", clip=0, **values)
+    members = share_members(network, MEMBERS, config.member_processes)
+    engine = config.build(network, torch.optim.AdamW(network.parameters(), lr=1e-2), 2, 1)
+    step, batch = objective(members).training, batch_of("rollouts", torch.float32)
+    losses = []
+    for number in range(4):
+        torch.manual_seed(number)
+        losses.append(engine.step([lambda net: step(net, batch)[0]], lambda _: 1e-2).loss)
+    return losses
+
+
+def test_members_are_shared_at_every_zero_stage_and_by_compiled_blocks(tmp_path: Path) -> None:
+    processes.run(Path(__file__), "program", 2, {"file": str(tmp_path / "losses.json")})
+    torch.manual_seed(0)
+    network, wanted = Drawing(), []
+    optimizer, batch = torch.optim.AdamW(network.parameters(), lr=1e-2), batch_of("rollouts", torch.float32)
+    for number in range(4):
+        torch.manual_seed(number)
+        loss, _ = objective(ALONE).training(network, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        wanted.append(loss.item())
+    found = json.loads((tmp_path / "losses.json").read_text())
+    np.testing.assert_allclose(found, [wanted] * 5, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
