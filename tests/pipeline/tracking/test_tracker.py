@@ -274,8 +274,10 @@ def test_what_a_server_refuses_again_and_again_is_said_and_does_not_hold_up_the_
     tmp_path: Path, config: TrackingConfig, server: Server, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tracker = config.build("run", tmp_path / "run")
-    lengths = {f"{number}, a name longer than MLflow takes, " * 10: number for number in (3, 150)}
-    tracker.params({str(number): number for number in range(200)} | lengths)
+    names = [str(number) for number in range(200)]
+    for place in (3, 150):
+        names.insert(place, f"{place}, a name longer than MLflow takes, " * 10)
+    tracker.params(dict.fromkeys(names, 1))
     tracker.metrics({"loss": 0.5}, 1)
     limit = time.monotonic() + 20
     while "refuses parameters" not in capfd.readouterr().err:
@@ -284,7 +286,7 @@ def test_what_a_server_refuses_again_and_again_is_said_and_does_not_hold_up_the_
     tracker.close()
     assert sent(config, server, tmp_path / "run") == [(1, 0.5)]
     params = server._client.get_run(tracker.run_id).data.params
-    assert params == {str(number): str(number) for number in range(200)}
+    assert sorted(params) == sorted(name for name in names if len(name) < 4)
 
 
 def test_a_server_that_has_lost_the_run_gets_all_of_it_as_another(
