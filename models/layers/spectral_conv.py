@@ -74,9 +74,9 @@ class SpectralConv(nn.Module):
         with full_precision(x):
             exact = x if x.dtype == torch.float64 else x.float()
             grids = self._grids(x.shape[2:], held, sizes[-1])
-            few = all(axis.pays for grid in grids for axis in grid)
             # A GPU's fast transforms are hard to beat, and its products of matrices may round (TF32).
-            if few and x.device.type == "cpu" and not torch.compiler.is_compiling():
+            on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+            if on_cpu and all(axis.pays for grid in grids for axis in grid):
                 y = self._by_matrices(exact, *grids)
             else:
                 y = self._by_fast_transform(exact, held, sizes)

@@ -7,7 +7,9 @@ Shapes: B batch, C channels, * the axes of the grid, K modes of an axis.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +19,17 @@ from torch import Tensor
 MODES_PER_OCTAVE = 4
 """A fast transform takes log2(N) operations a point and axis, a product one a mode. On 128 points an axis, 16 modes of
 either sign take a product 0.45 of the fast transform's time, 42 modes 1.2."""
+_products = ContextVar("products", default=True)
+
+
+@contextmanager
+def fast_transforms_only() -> Iterator[None]:
+    """The context without products, in which operations are counted alike on every device."""
+    token = _products.set(False)
+    try:
+        yield
+    finally:
+        _products.reset(token)
 
 
 @dataclass(frozen=True)
@@ -42,8 +55,8 @@ class TransformAxis:
 
     @property
     def pays(self) -> bool:
-        """Whether there are few enough modes for a product."""
-        return self.positive <= MODES_PER_OCTAVE * math.log2(self.period + 1)
+        """Whether there are few enough modes for a product, and none is ruled out."""
+        return _products.get() and self.positive <= MODES_PER_OCTAVE * math.log2(self.period + 1)
 
 
 def low_modes(x: Tensor, axes: Sequence[TransformAxis], factor: float) -> Tensor:
@@ -82,11 +95,18 @@ def _along(matrix: Tensor, modes: Tensor, axis: int) -> Tensor:
     return (matrix @ modes.movedim(axis, -2)).movedim(-2, axis)
 
 
+@contextmanager
+def _lasting() -> Iterator[None]:
+    """The context for tensors that are cached: whoever calls first may be in another mode than those who follow."""
+    # A tensor of inference mode could not be part of a graph later, nor one of another default device.
+    with torch.inference_mode(False), torch.device("cpu"):
+        yield
+
+
 @lru_cache(64)
 def _waves(axis: TransformAxis, sign: int, dtype: torch.dtype) -> Tensor:
     """(K, points) complex waves."""
-    # A tensor of inference mode could not be part of a graph later.
-    with torch.inference_mode(False):
+    with _lasting():
         places = torch.arange(axis.points) * axis.frequencies[:, None] % axis.period
         angle = sign * 2 * math.pi / axis.period * places.double()
         return torch.polar(torch.ones_like(angle), angle).to(dtype.to_complex())
@@ -95,7 +115,7 @@ def _waves(axis: TransformAxis, sign: int, dtype: torch.dtype) -> Tensor:
 @lru_cache(64)
 def _real_waves(axis: TransformAxis, factor: float, dtype: torch.dtype) -> Tensor:
     """(points, 2 K): real and imaginary part of each mode of a real field."""
-    with torch.inference_mode(False):
+    with _lasting():
         waves = _waves(axis, -1, torch.float64).T.contiguous()
         return (factor * torch.view_as_real(waves).flatten(-2)).to(dtype)
 
@@ -103,7 +123,7 @@ def _real_waves(axis: TransformAxis, factor: float, dtype: torch.dtype) -> Tenso
 @lru_cache(64)
 def _real_sums(axis: TransformAxis, dtype: torch.dtype) -> Tensor:
     """(2 K, points): a real field of its modes, each of which stands for its conjugate, too."""
-    with torch.inference_mode(False):
+    with _lasting():
         # The mean is its own conjugate, and so is the shortest wave: the imaginary parts of both count for nothing.
         own = (axis.frequencies == 0) | (2 * axis.frequencies == axis.period)
         waves = torch.view_as_real(_waves(axis, 1, torch.float64) * torch.where(own, 1, 2)[:, None])
