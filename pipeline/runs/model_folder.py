@@ -200,7 +200,7 @@ def load(folder: Path) -> Model:
         check_without_list(folder, values)
     # Before anything of the description is built: a network may be a class by name.
     require_trust(values["network"], file)
-    config = _NETWORK.validate_python(values["network"])
+    config = _network_config(values["network"])
     signature = signature_from(values["signature"])
     try:
         network = config.build(signature)
@@ -212,6 +212,13 @@ def load(folder: Path) -> Model:
         ) from error
     constraints = _CONSTRAINTS.validate_python(values.get("constraints", ()))
     return Model(config, network.eval(), signature, _domains(values), values["history"], constraints)
+
+
+def _network_config(values: Any) -> NetworkConfig:
+    # Before the MLPs of an FNO's layers had a width of their own, it was that of its lifting.
+    if isinstance(values, dict) and values.get("kind") == "fno" and "expansion" in values:
+        values = {"mlp_expansion": values["expansion"], **values}
+    return _NETWORK.validate_python(values)
 
 
 def described(folder: Path) -> tuple[Signature, dict[str, Domain]]:

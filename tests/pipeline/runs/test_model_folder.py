@@ -1,5 +1,6 @@
 """What a network is told about a batch: its variables by name, and scalars of which none is invented."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,19 @@ def test_constraints_are_kept_with_the_model_and_leave_no_trace_where_there_are_
     assert model_folder.load(tmp_path / "plain").constraints == ()
     assert "constraints" not in (tmp_path / "plain/model.json").read_text()
     assert model_folder.load(tmp_path / "constrained").constraints == (mean,)
+
+
+def test_an_fno_of_before_its_mlps_had_a_width_of_their_own_is_read(tmp_path: Path) -> None:
+    config, signature = (
+        FNOConfig(width=4, modes=(2, 2), num_layers=1, mlp_expansion=2),
+        small_model().signature,
+    )
+    Model(config, config.build(signature), signature, {}).save(tmp_path)
+    values = json.loads((tmp_path / "model.json").read_text())
+    del values["network"]["mlp_expansion"], values["checksums"]
+    (tmp_path / "model.json").write_text(json.dumps(values))
+    (tmp_path / "SHA256SUMS").unlink()
+    assert model_folder.load(tmp_path).config == config
 
 
 def test_weights_may_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
