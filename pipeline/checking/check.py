@@ -108,8 +108,6 @@ def findings(
     # Whoever checks a configuration, perhaps another's, has not yet decided to run it.
     require_trust(config.model_dump(mode="json"), "the configuration", "a check runs nothing of it")
     accumulation = config.accumulation(processes)
-    if config.optimizer.matrices == "muon":
-        config.engine.check_whole_matrices(processes)
     present, missing = config.available()
     if deep and missing:
         raise MissingFileError(f"{missing[0]}; a step can be taken when it does")

@@ -88,9 +88,12 @@ class TrainingStage(Config):
         """Micro-batches per optimiser step on each of so many processes.
 
         Raises:
-            ConfigError: the processes cannot be put into groups that share samples.
+            ConfigError: the processes cannot be put into groups that share samples, or would cut matrices that Muon
+                needs whole.
             DataError: the batch cannot be dealt evenly.
         """
+        if self.optimizer.matrices == "muon":
+            self.engine.check_whole_matrices(world)
         return self.loop.accumulation(self.engine.groups(world), self.engine.domain)
 
     def runs(self) -> tuple[Self, ...]:

@@ -157,6 +157,7 @@ def test_without_slurm_the_command_says_where_to_go(monkeypatch: pytest.MonkeyPa
     [
         (["demo"], "there is no job script for demo"),
         (["pretrain/wfde5", "--nodes", "3"], "cannot be dealt to 3 process"),
+        (["pretrain/wfde5", "--nodes", "2", "optimizer.matrices=muon"], "zero_stage: 1 cuts matrices"),
         (["pretrain/wfde5", "slurm.nodse=2"], "nodse: unknown key; did you mean 'nodes'"),
         (["pretrain/wfde5", "slurm.time=1:00:00"], 'write a text such as "12:00:00"'),
         (["pretrain/wfde5", "--time", "an hour"], "time: String should match"),
