@@ -54,7 +54,7 @@ class Clearness(Config):
 
         Raises:
             ConfigError: the network does not see the insolation at the valid time, it is zero throughout, or a flux is
-                stored as a function of itself, or of units that measure something else.
+                stored as a function of itself, or in units of something else.
         """
         outputs = [channel for name in self.variables for channel in levels_of(name, dataset.outputs)]
         now, valid = dataset.forcing(self.insolation, self.kind)
@@ -89,9 +89,12 @@ class Clearness(Config):
         return correct
 
     def _check_units(self, flux: Variable, sun: Variable) -> None:
-        """Refuse a flux of which the sun's radiation is no multiple, over whatever step it may have been added up."""
-        own, allowed = parse_unit(flux.units), [parse_unit(units) for units in (sun.units, f"{sun.units} s")]
-        if own.dimension not in [one.dimension for one in allowed]:
+        """Refuse a flux that is neither radiation nor its sum over a step."""
+        try:
+            own, *right = (parse_unit(one).dimension for one in (flux.units, sun.units, f"{sun.units} s"))
+        except ConfigError as error:
+            raise ConfigError(f"constraints: {self.kind}: {flux.key}, {sun.key}: {error}") from error
+        if own not in right:
             raise ConfigError(
                 f"constraints: {self.kind}: {flux.key} is in {flux.units} and {sun.key} in {sun.units}: both as"
                 " radiation (W m-2), or the flux as its sum over each step (J m-2), would be right"

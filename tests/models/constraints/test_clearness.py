@@ -127,6 +127,8 @@ def test_what_it_needs_is_said() -> None:
     for units in ("K", "1", "W m-2 s-1"):
         with pytest.raises(ConfigError, match=f"flux is in {units} and sun in W m-2: both as radiation"):
             ConstrainedStep([RULE], dataset(FLUX.model_copy(update={"units": units})))
+    with pytest.raises(ConfigError, match=r"clearness: flux, sun: units 'Wm-2': 'Wm' is not a known unit"):
+        ConstrainedStep([RULE], dataset(FLUX.model_copy(update={"units": "Wm-2"})))
     ConstrainedStep([RULE], dataset(FLUX.model_copy(update={"units": "kW m-2"})))
     with pytest.raises(ValueError, match="flux cannot be band_limited and end where the sun sets"):
         check_order([BandLimited(variables=("flux",)), RULE])
