@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class MatrixOptimizer(torch.optim.AdamW):
-    """AdamW whose groups may name matrices, which Muon updates instead, as whole ones.
+    """AdamW, except that Muon updates the matrices that groups name, each as a whole.
 
     The engine packs each group into one vector; Muon works on slices of it. What it keeps, a momentum, lies where AdamW
     would have its first moment, so that checkpoints and other numbers of processes need to know nothing of it; the

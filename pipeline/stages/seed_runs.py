@@ -34,7 +34,7 @@ def run_seeds(runs: Sequence[TrainingStage], folder: Path, kept: Sequence[Traini
     Args:
         runs: which differ in their seed alone.
         folder: of the runs' folders; it gets `seeds.json`, the last held-out losses by name and seed.
-        kept: the same with the other seeds that the folder holds, which are told of, not trained.
+        kept: the same with the other seeds that the folder holds, which are reported, not trained.
 
     Raises:
         ConfigError: a seed's folder holds another run; nothing has been trained then.

@@ -115,7 +115,7 @@ class _Spread:
     @classmethod
     def surveyed(cls, found: ChannelSurvey) -> Self:
         """That of a field that the survey has read."""
-        # Where all usual values are one, others have nothing to drown.
+        # Usual values that are all equal have no digits to lose.
         if (
             not found.outliers
             or not found.usual_std > 0
@@ -128,7 +128,7 @@ class _Spread:
     @classmethod
     def computed(cls, mean: float, std: float, farthest: float) -> Self:
         """That of a field that follows from time and place."""
-        # Where values lie on both sides of 0, or begin there, small ones keep their digits: the sun's at dawn.
+        # Kept about 0, small values of a field that crosses 0 or begins there keep their digits: the sun's at dawn.
         return cls(mean, std, farthest) if abs(mean) > 2 * std else cls(0.0, 1.0)
 
 
@@ -158,7 +158,7 @@ def _coding(channels: Sequence[StoreChannel], known: dict[str, _Spread]) -> Codi
     found = [known[channel.variable.key] for channel in channels]
     coding = Coding.about(*np.array([(one.mean, one.std, one.farthest) for one in found]).reshape(-1, 3).T)
     for channel, one, scale in zip(channels, found, coding.scale.tolist(), strict=True):
-        # What two values differ by at least. A channel whose usual values it drowns would be lost without a word.
+        # The least difference of two values; usual ones that it drowns would be lost without a word.
         spacing = scale * float(np.finfo(np.float16).smallest_subnormal)
         if one.std > 0 and spacing > max(one.std / 1024, abs(one.mean) / 2**24):
             why = f"with others {one.farthest:.2g} away" if one.farthest else "so close to each other"

@@ -17,7 +17,7 @@ Halves = NDArray[np.float16]
 REACH = float(np.finfo(np.float16).max)
 """How many scales from the offset a value may lie."""
 _ROOM = 2048.0
-"""Of values far from all others, the farthest lies at most twice so many scales from the offset."""
+"""The farthest outlier lies less than twice as many scales from the offset."""
 _NOISE = 1e-13
 """What adding up equal values in float64 may leave as their deviation, in units of their magnitude."""
 
