@@ -1,7 +1,6 @@
 """Completing a store: statistics, attributes and manifest from the records of its parts, and at last its name."""
 
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from pelagos.preprocessing.build.store_coding import CODING, read_coding, record
 from pelagos.preprocessing.build.write_part import PLAN, PROGRESS, PartRecord, num_recorded, read_record
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.files import durable
-from pelagos.preprocessing.files.durable import LockedError
+from pelagos.preprocessing.files.durable import LockedError, remove_tree
 from pelagos.preprocessing.store.manifest import SHARD_FOLDERS, Manifest, files_beside_shards
 from pelagos.preprocessing.store.store_lease import replacing_store
 
@@ -152,7 +151,7 @@ def tidy(path: Path) -> None:
     """Remove what only the build needed, and what interrupted builds left behind."""
     left = [path.with_name(f"{path.name}.replaced"), *path.parent.glob(f".{path.name}.building.*")]
     for folder in (path / PROGRESS, path / SOURCES, *left):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
     for file in (path / PLAN, path / EARLIER, path / CODING):
         try:
             # Asked for first: on a read-only disk, deleting even what is not there is an error.

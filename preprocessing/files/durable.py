@@ -8,12 +8,14 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +28,7 @@ from pelagos.preprocessing.errors import DataError, TemporaryError
 PARTIAL = ".partial"
 """The suffix of a file that is still being written."""
 _BLOCK = 4 << 20  # bytes read or written at a time
+_REMOVERS = 8  # files at a time
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP)  # from file systems without locks
 _SYNC_FILE_RANGE_WRITE = 2  # of linux/fs.h, which Python does not export
 _sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
@@ -242,6 +245,24 @@ def remove_partials(folder: Path) -> None:
         for name in names:
             if name.endswith(PARTIAL):
                 Path(directory, name).unlink(missing_ok=True)
+
+
+def remove_tree(root: Path) -> None:
+    """Remove a folder with all below it, as far as it can be removed; never what lies behind a link.
+
+    Several files at a time: where each went to the disk by itself, the disk takes 2 to 4 ms to give it up.
+    """
+    with ThreadPoolExecutor(_REMOVERS) as removers:
+        for directory, _, names in () if root.is_symlink() else os.walk(root):
+            removers.map(partial(_unlink, directory), [names[n::_REMOVERS] for n in range(_REMOVERS)])
+    # What is left: folders, and what somebody else removed or put there meanwhile.
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def _unlink(directory: str, names: Iterable[str]) -> None:
+    for name in names:
+        with suppress(OSError):
+            os.unlink(os.path.join(directory, name))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ along the channels, or where a channel is large along its rows.
 import json
 import struct
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -188,12 +189,22 @@ def read_metadata(path: Path | Url) -> dict[str, Any]:
 
 def consolidate_metadata(folder: Path) -> None:
     """Copy the metadata of all arrays below a group into the group's, so that opening it reads one file."""
-    # Sorted, so that the bytes do not depend on the order of a directory listing.
     root = read_metadata(folder)
-    members = sorted(file.parent for file in folder.rglob("zarr.json") if file.parent != folder)
-    metadata = {str(member.relative_to(folder)): read_metadata(member) for member in members}
+    metadata = dict(_members(folder, folder))
     root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": metadata}
+    # Sorted, so that the bytes do not depend on the order of a directory listing.
     write_bytes(folder / "zarr.json", json.dumps(root, indent=2, sort_keys=True).encode())
+
+
+def _members(root: Path, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The arrays and groups below a group, by their paths from the root."""
+    for below in folder.iterdir():
+        if (below / "zarr.json").is_file():
+            metadata = read_metadata(below)
+            yield str(below.relative_to(root)), metadata
+            # An array has shards below, a million of them maybe.
+            if metadata.get("node_type") == "group":
+                yield from _members(root, below)
 
 
 def index_bytes(layout: ShardLayout) -> int:

@@ -81,6 +81,22 @@ def test_only_partial_files_are_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["0"]
 
 
+def test_a_folder_is_removed_but_nothing_behind_its_links(tmp_path: Path) -> None:
+    kept, doomed = tmp_path / "kept", tmp_path / "doomed"
+    for folder in (kept, doomed / "deep", doomed / "deep" / "deeper"):
+        folder.mkdir(parents=True)
+        for number in range(20):
+            (folder / f"{number}").touch()
+    (doomed / "folder").symlink_to(kept)
+    (doomed / "file").symlink_to(kept / "0")
+    durable.remove_tree(doomed)
+    (tmp_path / "link").symlink_to(kept)
+    durable.remove_tree(tmp_path / "link")
+    durable.remove_tree(tmp_path / "absent")
+    assert not doomed.exists()
+    assert len(list(kept.iterdir())) == 20
+
+
 def test_a_lock_excludes_others_and_a_shared_one_only_exclusive_ones(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with durable.lock(path, shared=True):
