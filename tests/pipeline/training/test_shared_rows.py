@@ -173,5 +173,5 @@ def test_what_else_changes_a_network_goes_with_shared_samples(
 def test_a_check_takes_steps_with_the_processes_that_share_a_sample(combined: Path) -> None:
     told = (combined / "told").read_text()
     assert "worst case: dataset waves" in told
-    assert "2 process(es)" in told
+    assert "1 group(s) of 2 processes" in told
     assert not (combined / "deep").exists()
