@@ -67,29 +67,26 @@ class SpectralConv(nn.Module):
             behind: zeros behind each axis, which keep what does not wrap from wrapping; without `steps`.
         """
         assert steps is None or behind is None
-        axes = tuple(range(2, x.dim()))
-        held = [size + more for size, more in zip(x.shape[2:], behind or [0] * len(axes), strict=True)]
-        sizes = [*held[:-1], held[-1] if steps is None else steps]
+        read, written = self._axes(x.shape[2:], steps, behind)
         # PyTorch has no transform of bfloat16.
         with full_precision(x):
             exact = x if x.dtype == torch.float64 else x.float()
-            grids = self._grids(x.shape[2:], held, sizes[-1])
             # A GPU's fast transforms are hard to beat, and its products of matrices may round (TF32).
             on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
-            if on_cpu and all(axis.pays for grid in grids for axis in grid):
-                y = self._by_matrices(exact, *grids)
+            if on_cpu and all(axis.pays for axis in (*read, *written)):
+                y = self._by_matrices(exact, read, written)
             else:
-                y = self._by_fast_transform(exact, held, sizes)
-        inside: ModeIndex = (..., *(slice(axis.points) for axis in grids[1]))
+                y = self._by_fast_transform(exact, read, written)
+        inside: ModeIndex = (..., *(slice(axis.points) for axis in written))
         return y[inside].to(x.dtype)
 
     def _by_matrices(self, x: Tensor, read: Axes, written: Axes) -> Tensor:
         period = math.prod(axis.period for axis in read)
         modes = low_modes(x, read, 1 / period if self.norm == "forward" else 1.0)
-        held, last = [axis.period for axis in read], written[-1].period
-        modes = _product(modes, self._whole([self.weight[i][w] for i, (_, w) in self._corners(held, last)]))
+        corners = [in_weight for _, in_weight in self._corners(read)]
+        modes = _product(modes, self._whole([self.weight[i][corner] for i, corner in enumerate(corners)]))
         if self.offset is not None:
-            bias = self._whole([self.bias[i][w] for i, (_, w) in self._corners(held, last)])
+            bias = self._whole([self.bias[i][corner] for i, corner in enumerate(corners)])
             modes = modes + self.offset * bias
         if self.norm == "backward":
             modes = modes / math.prod(axis.period for axis in written)
@@ -103,11 +100,12 @@ class SpectralConv(nn.Module):
             parts = [torch.cat(pair, axis) for pair in zip(parts[::2], parts[1::2], strict=True)]
         return parts[0]
 
-    def _by_fast_transform(self, x: Tensor, held: Sequence[int], sizes: Sequence[int]) -> Tensor:
+    def _by_fast_transform(self, x: Tensor, read: Axes, written: Axes) -> Tensor:
         axes = tuple(range(2, x.dim()))
+        held, sizes = ([axis.period for axis in grid] for grid in (read, written))
         modes = torch.view_as_real(torch.fft.rfftn(x, held, dim=axes, norm=self.norm))
         out = modes.new_zeros(len(x), self.dim_out, *sizes[:-1], sizes[-1] // 2 + 1, 2)
-        for i, (in_spectrum, in_weight) in self._corners(held, sizes[-1]):
+        for i, (in_spectrum, in_weight) in enumerate(self._corners(read)):
             corner = _multiply(modes[in_spectrum], self.weight[i][in_weight])
             if self.offset is not None:
                 corner = corner + self.offset * self.bias[i][in_weight]
@@ -115,34 +113,31 @@ class SpectralConv(nn.Module):
         y: Tensor = torch.fft.irfftn(torch.view_as_complex(out), sizes, dim=axes, norm=self.norm)
         return y
 
-    def _grids(self, points: Sequence[int], held: Sequence[int], steps: int) -> tuple[Axes, Axes]:
-        """The axes that are transformed, and those that come out, whose last one may have other points."""
+    def _axes(
+        self, points: Sequence[int], steps: int | None, behind: Sequence[int] | None
+    ) -> tuple[Axes, Axes]:
+        """The axes that are transformed, and those that come out; see `forward`.
+
+        On a grid too coarse for all modes the lower ones are used.
+        """
+        held = [size + more for size, more in zip(points, behind or [0] * len(points), strict=True)]
         signed = [
             TransformAxis(size, period, min(mode, (period + 1) // 2), min(mode, period // 2))
             for size, period, mode in zip(points[:-1], held[:-1], self.modes[:-1], strict=True)
         ]
-        kept = self._kept(held[-1], steps)
-        written = points[-1] if steps == held[-1] else steps
-        return (
-            (*signed, TransformAxis(points[-1], held[-1], kept)),
-            (*signed, TransformAxis(written, steps, kept)),
-        )
+        size, period = (points[-1], held[-1]) if steps is None else (steps, steps)
+        kept = min(self.modes[-1], held[-1] // 2 + 1, period // 2 + 1)
+        last = TransformAxis(points[-1], held[-1], kept)
+        return (*signed, last), (*signed, TransformAxis(size, period, kept))
 
-    def _kept(self, period: int, steps: int) -> int:
-        """Frequencies of the last axis that both grids and the weights have."""
-        return min(self.modes[-1], period // 2 + 1, steps // 2 + 1)
-
-    def _corners(self, sizes: Sequence[int], steps: int) -> Iterator[tuple[int, tuple[ModeIndex, ModeIndex]]]:
-        """The number of each corner of low frequencies, and where it lies in the spectrum and in its weight.
-
-        On a grid too coarse for all modes the lower ones are used.
-        """
-        last = slice(0, self._kept(sizes[-1], steps))
-        axes = [_signed_halves(size, mode) for size, mode in zip(sizes[:-1], self.modes[:-1], strict=True)]
+    def _corners(self, axes: Axes) -> Iterator[tuple[ModeIndex, ModeIndex]]:
+        """Where each corner of low frequencies lies in the spectrum, and in its weight."""
+        last = slice(0, axes[-1].positive)
+        signed = [_signed_halves(axis, mode) for axis, mode in zip(axes[:-1], self.modes[:-1], strict=True)]
         # The sign of the first axis changes fastest: the order of published weights.
-        for number, halves in enumerate(product(*reversed(axes))):
+        for halves in product(*reversed(signed)):
             in_spectrum, in_weight = zip(*reversed(halves), strict=True)
-            yield number, ((..., *in_spectrum, last, slice(None)), (..., *in_weight, last, slice(None)))
+            yield (..., *in_spectrum, last, slice(None)), (..., *in_weight, last, slice(None))
 
 
 def _multiply(modes: Tensor, weight: Tensor) -> Tensor:
@@ -167,7 +162,10 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     return torch.einsum("bi...,io...->bo...", a, b)
 
 
-def _signed_halves(size: int, mode: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+def _signed_halves(axis: TransformAxis, mode: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Positions of the frequencies 0, 1, ... and of ..., -2, -1, in the spectrum and in the weights."""
-    above, below = min(mode, (size + 1) // 2), min(mode, size // 2)
-    return (slice(0, above), slice(0, above)), (slice(size - below, size), slice(mode - below, mode))
+    above, below = axis.positive, axis.negative
+    return (slice(0, above), slice(0, above)), (
+        slice(axis.period - below, axis.period),
+        slice(mode - below, mode),
+    )
