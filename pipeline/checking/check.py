@@ -25,6 +25,7 @@ from pelagos.pipeline.training.held_out import held_out_orders
 from pelagos.pipeline.training.network_cost import NetworkCost, network_cost
 from pelagos.pipeline.training.shared_members import check_members
 from pelagos.pipeline.training.shared_rows import shared_units
+from pelagos.pipeline.training.trainer import receivers
 from pelagos.pipeline.training.training_run import TrainingStage
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
@@ -108,6 +109,7 @@ def findings(
     # Whoever checks a configuration, perhaps another's, has not yet decided to run it.
     require_trust(config.model_dump(mode="json"), "the configuration", "a check runs nothing of it")
     accumulation = config.accumulation(processes)
+    dealt_to = receivers(config.engine.groups(processes), config.engine.domain)
     present, missing = config.available()
     if deep and missing:
         raise MissingFileError(f"{missing[0]}; a step can be taken when it does")
@@ -115,7 +117,7 @@ def findings(
     yield CheckFinding(
         "batch",
         f"{config.loop.batch_size} samples per optimiser step, in micro-batches of"
-        f" {config.loop.micro_batch}: {accumulation} on each of {_receivers(config, processes)}",
+        f" {config.loop.micro_batch}: {accumulation} on each of {dealt_to}",
         {"micro_batches": accumulation, "processes": processes},
     )
     if present is None:
@@ -138,14 +140,6 @@ def findings(
         found = rehearse(present, cost, processes)
         yield from _describe_rehearsal(config, processes, found)
         yield from _describe_production(config, mixture, processes, found)
-
-
-def _receivers(config: TrainingStage, processes: int) -> str:
-    """Whom the micro-batches of a step are dealt to."""
-    domain = config.engine.domain
-    if domain == 1:
-        return f"{processes} process(es)"
-    return f"{config.engine.groups(processes)} group(s) of {domain} processes (engine.domain)"
 
 
 def assembled_run(config: TrainingStage) -> AssembledRun:

@@ -36,6 +36,17 @@ from pelagos.preprocessing.samples.batch import Batch, LoadedBatch
 from pelagos.preprocessing.samples.mixture import Order, TrainingOrder
 
 
+def receivers(groups: int, domain: int) -> str:
+    """Whom the micro-batches of a step are dealt to, in words.
+
+    >>> receivers(4, 1), receivers(2, 2)
+    ('4 process(es)', '2 group(s) of 2 processes (engine.domain)')
+    """
+    return f"{groups} " + (
+        "process(es)" if domain == 1 else f"group(s) of {domain} processes (engine.domain)"
+    )
+
+
 class LoopConfig(Config):
     """How long to train, and what to do on the way.
 
@@ -105,12 +116,10 @@ class LoopConfig(Config):
             DataError: the batch cannot be dealt evenly.
         """
         if self.batch_size % self.micro_batch or self.blocks % groups:
-            name, number = "process(es)", "processes"
-            if domain > 1:
-                name, number = f"group(s) of {domain} processes (engine.domain)", "groups"
+            number = "processes" if domain == 1 else "groups"
             raise DataError(
                 f"batch_size {self.batch_size} in micro-batches of {self.micro_batch} cannot be dealt to"
-                f" {groups} {name}: batch_size / micro_batch must be a multiple of the number of {number}"
+                f" {receivers(groups, domain)}: batch_size / micro_batch must be a multiple of the number of {number}"
             )
         return self.blocks // groups
 
