@@ -26,15 +26,29 @@ WEATHER = Path(__file__).parents[2] / "shared/data/weather/wfde5"
 _FLOW: dict[str, Any] = {"interval": 0.04, "solver_shape": [2 * POINTS, 2 * POINTS]}
 # Half the side on half the points of the defaults: patterns and interfaces are as many points wide.
 _SIMULATIONS: dict[str, tuple[int, dict[str, Any]]] = {
-    "navier_stokes": (64, {"equation": {"kind": "navier_stokes"}, **_FLOW}),
+    "navier_stokes": (256, {"equation": {"kind": "navier_stokes"}, **_FLOW}),
     "gray_scott": (
-        32,
+        64,
         {"equation": {"kind": "gray_scott", "length": 0.5}, "interval": 10.0, "warmup": 120.0},
     ),
-    "kolmogorov": (16, {"equation": {"kind": "kolmogorov"}, **_FLOW}),
-    "allen_cahn": (16, {"equation": {"kind": "allen_cahn", "length": 0.5, "modes": 3}, "interval": 0.05}),
+    # Interfaces two to four times as wide as the defaults', and twice as slow.
+    "wide_fronts": (
+        128,
+        {
+            "equation": {
+                "kind": "allen_cahn",
+                "length": 0.5,
+                "modes": 3,
+                "diffusivity": {"low": 0.015, "high": 0.03},
+                "rate": {"low": 2.0, "high": 5.0},
+            },
+            "interval": 0.05,
+        },
+    ),
+    "kolmogorov": (32, {"equation": {"kind": "kolmogorov"}, **_FLOW}),
+    "allen_cahn": (32, {"equation": {"kind": "allen_cahn", "length": 0.5, "modes": 3}, "interval": 0.05}),
 }
-_STEADY = {"darcy": 256, "smooth_darcy": 16}
+_STEADY = {"darcy": 1024, "smooth_darcy": 32}
 
 
 def stores(root: Path) -> dict[str, Path]:

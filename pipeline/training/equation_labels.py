@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 from torch import Tensor
 
 from pelagos.models.layers.fourier_resample import fourier_resample
@@ -16,6 +16,7 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.physics.equation import Equation
 from pelagos.preprocessing.physics.equation_fit import check_fit
+from pelagos.preprocessing.physics.parameter import Range
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.samples.batch import Batch
 from pelagos.preprocessing.samples.dataset import Dataset
@@ -34,6 +35,8 @@ class EquationLabelsConfig(Config):
         finer: points of the solver's grid along each axis for one of the store's; not of equations solved in cells.
         dt: longest time step of the solver; by default the equation chooses.
         limit: a state or label with a value of more standard deviations has blown up, and the sample stays as it was.
+        scalars: ranges of the equation's scalars from which each such sample draws new ones; those not named stay the
+            sample's.
     """
 
     equation: Equation
@@ -42,6 +45,7 @@ class EquationLabelsConfig(Config):
     finer: PositiveInt = 1
     dt: PositiveFloat | None = None
     limit: PositiveFloat = 10.0
+    scalars: Mapping[str, Range] = Field(default_factory=dict)
 
     def build(self, dataset: Dataset) -> "EquationLabels":
         """The labels of a dataset.
@@ -58,6 +62,7 @@ class EquationLabelsConfig(Config):
             )
         _check_samples(dataset)
         _check_fields(equation, dataset)
+        _check_scalars(self.scalars, self.equation, equation, dataset)
         time = check_fit(equation, dataset.store).time
         return EquationLabels(self, equation, dataset, time, _constants(self.equation, equation, dataset))
 
@@ -98,6 +103,26 @@ def _check_fields(equation: PDE, dataset: Dataset) -> None:
                 f"equation_labels: {label}: {variable.key} is stored as {variable.describe_values()}, the equation"
                 " takes the field itself"
             )
+
+
+def _check_scalars(ranges: Mapping[str, Range], config: Config, equation: PDE, dataset: Dataset) -> None:
+    """Refuse to draw what the equation does not take, or the network is not told."""
+    for name, values in ranges.items():
+        if name not in equation.scalars:
+            raise ConfigError(
+                f"equation_labels.scalars.{name}: the {equation.kind} equation takes"
+                f" {', '.join(equation.scalars) or 'none'}"
+            )
+        if name not in dataset.layout.scalars:
+            raise ConfigError(
+                f"equation_labels.scalars.{name}: {dataset.store.label} has no such scalar, so that the network would"
+                " not know what was drawn"
+            )
+        if name in type(config).model_fields:
+            try:
+                type(config).model_validate({name: values.model_dump()})
+            except ValidationError as error:
+                raise ConfigError(f"equation_labels.scalars.{name}: {error.errors()[0]['msg']}") from None
 
 
 def _constants(config: Config, equation: PDE, dataset: Dataset) -> Mapping[str, float]:
@@ -145,6 +170,15 @@ class EquationLabels:
         factor_B = lead_B * (batch.layout.time_scale / self.dataset.store.dt) / frames_B
         # Lead times are in float32; a sample that is not scaled shares its time step with the others.
         return frames_B, torch.where((factor_B - 1).abs() < 1e-5, 1.0, factor_B)
+
+    def drawn_scalars(self, batch: Batch) -> Tensor:
+        """(B, S) scalars with new ones from the ranges, by torch's draws on the host, the same with any device."""
+        scalars_BS = batch.scalars.clone()
+        for name, values in self.config.scalars.items():
+            share_B = torch.rand(len(batch), dtype=torch.float64, device="cpu")
+            drawn_B = values.at(share_B.numpy())
+            scalars_BS[:, batch.layout.scalars.index(name)] = torch.from_numpy(drawn_B).to(scalars_BS)
+        return scalars_BS
 
     @torch.no_grad()
     def targets(self, batch: Batch, state_BPHW: Tensor) -> Tensor:

@@ -38,18 +38,25 @@ class InformedObjective(Objective):
         """The batch with the first samples in states of the network's own, but for those that blow up."""
         first = slice(max(1, round(self.labels.config.share * len(batch))))
         chosen = _part(batch, first)
+        chosen = replace(chosen, scalars=self.labels.drawn_scalars(chosen))
         state_BPHW = self._reached(network, chosen)
         targets = self.labels.targets(chosen, state_BPHW)
         sound_B = self._sound(state_BPHW) & self._sound(targets)
         self._made += len(chosen)
         self._dropped.append((~sound_B).sum())
-        inputs, all_targets = batch.inputs.clone(), batch.targets.clone()
-        prognostic = slice(state_BPHW.shape[1])
-        inputs[first, prognostic] = torch.where(
-            _column(sound_B, state_BPHW), state_BPHW, chosen.inputs[:, prognostic]
+        # Static fields follow the state.
+        inputs = torch.cat([state_BPHW, chosen.inputs[:, state_BPHW.shape[1] :]], 1)
+
+        def with_sound(whole: Tensor, made: Tensor) -> Tensor:
+            kept = torch.where(_column(sound_B, made), made, whole[first])
+            return torch.cat([kept, whole[first.stop :]])
+
+        return replace(
+            batch,
+            inputs=with_sound(batch.inputs, inputs),
+            targets=with_sound(batch.targets, targets),
+            scalars=with_sound(batch.scalars, chosen.scalars),
         )
-        all_targets[first] = torch.where(_column(sound_B, targets), targets, chosen.targets)
-        return replace(batch, inputs=inputs, targets=all_targets)
 
     def report(self) -> dict[str, float]:
         """See Objective.report: how many states were made, and how many of them blew up and were left out."""

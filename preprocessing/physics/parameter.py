@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator, model_validator
 
+from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.config import Config
 
 
@@ -29,6 +30,12 @@ class Range(Config):
             raise ValueError(f"a logarithmic range needs low > 0, not {self.low:g}")
         return self
 
+    def at(self, share: float | Floats) -> Floats:
+        """The values at shares of the way from `low`, 0, to `high`, 1."""
+        if self.scale == "log":
+            return np.asarray(np.exp(np.log(self.low) + share * (np.log(self.high) - np.log(self.low))))
+        return np.asarray(self.low + share * (self.high - self.low))
+
 
 def bounds(parameter: float | Range) -> tuple[float, float]:
     """The smallest and the largest value of a parameter."""
@@ -39,9 +46,7 @@ def draw(parameter: float | Range, rng: np.random.Generator) -> float:
     """A value of a parameter; a fixed one takes no random number."""
     if not isinstance(parameter, Range):
         return parameter
-    if parameter.scale == "log":
-        return float(np.exp(rng.uniform(np.log(parameter.low), np.log(parameter.high))))
-    return float(rng.uniform(parameter.low, parameter.high))
+    return float(parameter.at(rng.random()))
 
 
 def _positive(parameter: float | Range) -> float | Range:

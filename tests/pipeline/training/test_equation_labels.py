@@ -10,37 +10,11 @@ import torch
 
 from pelagos.models.layers.fourier_resample import fourier_resample
 from pelagos.pipeline.training.equation_labels import EquationLabels, EquationLabelsConfig
-from pelagos.preprocessing.build.build_config import BuildConfig
-from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError, PelagosError
-from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.physics.spectral import truncate
 from pelagos.preprocessing.samples.dataset import DatasetConfig
 from pelagos.preprocessing.samples.normalize import Normalizer
-from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.store import open_store
-
-
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small store of flow under a force, two trajectories of five frames."""
-    folder = tmp_path_factory.mktemp("flow")
-    simulation = {
-        "num_trajectories": 2,
-        "shape": (16, 16),
-        "num_frames": 5,
-        "interval": 0.02,
-        "dtype": "float64",
-    }
-    config = SimulateConfig.model_validate({"equation": {"kind": "kolmogorov"}, **simulation})
-    well_writer.write(simulate(config), folder / "flow.hdf5")
-    source = {"kind": "the_well", "paths": str(folder / "flow.hdf5")}
-    splits = {"kind": "trajectories", "train": 2}
-    return build(
-        BuildConfig.model_validate(
-            {"dataset": "flow", "source": source, "root": str(folder), "splits": splits}
-        )
-    )
 
 
 def labels(store: Path, kind: str = "kolmogorov", **values: Any) -> EquationLabels:
@@ -107,3 +81,30 @@ def test_a_scalar_that_the_store_lacks_is_the_equations_or_asked_for(flow: Path)
     assert labels.constants == {"viscosity": 2e-3}
     batch = dataset.batch(np.arange(1))
     assert not torch.equal(labels.targets(batch, batch.inputs[:, :2]), batch.targets)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "said"),
+    [
+        ({"rate": {"low": 1, "high": 2}}, "equation_labels.scalars.rate: .* takes viscosity, drag"),
+        ({"viscosity": {"low": -1, "high": 2}}, "equation_labels.scalars.viscosity: .*positive, not -1"),
+    ],
+)
+def test_scalars_are_drawn_where_the_equation_takes_them(
+    flow: Path, ranges: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(PelagosError, match=said):
+        EquationLabelsConfig.model_validate({"equation": {"kind": "kolmogorov"}, "scalars": ranges}).build(
+            DatasetConfig(path=flow).open()
+        )
+
+
+def test_a_scalar_that_the_network_is_not_told_is_not_drawn(flow: Path) -> None:
+    store = open_store(flow)
+    drag = store.scalar_values[:, [store.params.index("drag")]]
+    store = replace(store, params=("drag",), scalar_values=drag)
+    dataset = DatasetConfig(path=flow).samples(store, Normalizer.of(store))
+    ranges = {"viscosity": {"low": 1e-3, "high": 2e-3}}
+    config = EquationLabelsConfig.model_validate({"equation": {"kind": "kolmogorov"}, "scalars": ranges})
+    with pytest.raises(PelagosError, match="has no such scalar"):
+        config.build(dataset)

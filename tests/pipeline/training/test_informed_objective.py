@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,11 +32,11 @@ class Factor(nn.Module):
         return x_BCHW[:, :2] * (torch.nan if self.training else self.factor)
 
 
-def make(waves: Path, **values: float) -> tuple[InformedObjective, Batch]:
-    dataset = DatasetConfig(path=waves).open()
-    config = EquationLabelsConfig.model_validate({"equation": {"kind": "wave"}, **values})
+def make(store: Path, kind: str = "wave", **values: Any) -> tuple[InformedObjective, Batch]:
+    dataset = DatasetConfig(path=store).open()
+    config = EquationLabelsConfig.model_validate({"equation": {"kind": kind}, **values})
     loss = LossConfig(kind="mse").build(dataset.layout)
-    objective = ObjectiveConfig().build(signature_of([dataset.layout]), {"waves": loss})
+    objective = ObjectiveConfig().build(signature_of([dataset.layout]), {dataset.layout.dataset: loss})
     return InformedObjective(objective, config.build(dataset)), dataset.batch(np.arange(6))
 
 
@@ -82,3 +83,26 @@ def test_the_network_goes_on_in_training_and_is_validated_on_the_data(waves: Pat
     assert [module.training for module in network.modules()] == [True, False]
     plain = ObjectiveConfig().build(trained.signature, trained.losses)
     assert trained.validation(Factor(0.9).eval(), batch) == plain.validation(Factor(0.9).eval(), batch)
+
+
+def test_scalars_are_drawn_from_ranges_for_the_networks_own_states_alone(flow: Path) -> None:
+    ranges = {"viscosity": {"low": 0.01, "high": 0.1, "scale": "log"}}
+    trained, batch = make(flow, "kolmogorov", share=0.5, rollout=1, scalars=ranges)
+    network = Factor(0.5).train()
+    torch.manual_seed(0)
+    found = trained.informed(network, batch)
+    column = batch.layout.scalars.index("viscosity")
+    drawn, others = found.scalars[:3, column], [n for n in range(batch.scalars.shape[1]) if n != column]
+    assert len(drawn.unique()) == 3
+    assert drawn.min() >= 0.01
+    assert drawn.max() <= 0.1
+    assert torch.equal(found.scalars[3:], batch.scalars[3:])
+    assert torch.equal(found.scalars[:, others], batch.scalars[:, others])
+    # The label is what the equation makes of the new number.
+    first = replace(batch, **{name: getattr(batch, name)[:3] for name in SAMPLES})
+    first = replace(first, scalars=found.scalars[:3])
+    assert torch.equal(found.targets[:3], trained.labels.targets(first, found.inputs[:3, :2]))
+    torch.manual_seed(0)
+    assert torch.equal(trained.informed(network, batch).scalars, found.scalars)
+    # A sample that blows up keeps its own.
+    assert torch.equal(trained.informed(Factor(torch.inf), batch).scalars, batch.scalars)
