@@ -48,9 +48,13 @@ NETWORK: Values = {
     "upsampling": "bilinear",
 }
 MIXTURE: dict[str, Values] = {
-    "navier_stokes": {"time_scale": 0.3, "sampling": {"kind": "pairs", "max_lead": 7}},
-    "gray_scott": {"time_scale": 75, "sampling": {"kind": "pairs", "max_lead": 7}},
-    "darcy": {},
+    "navier_stokes": {
+        "time_scale": 0.3,
+        "num_trajectories": 64,
+        "sampling": {"kind": "pairs", "max_lead": 7},
+    },
+    "gray_scott": {"time_scale": 75, "num_trajectories": 32, "sampling": {"kind": "pairs", "max_lead": 7}},
+    "darcy": {"num_trajectories": 256},
 }
 TRAINING: Values = {
     "loop": {"batch_size": 16, "micro_batch": 8, "ema": 0.98, "validation_samples": 8, "peak_flops": 1e12},
@@ -111,14 +115,14 @@ class Task:
         samples: of the training data.
         starts: of the forecasts that are scored; all start from frame 1, the first with a frame before it.
         evolves: whether time passes in it.
-        equation: what it obeys, where states can be labelled.
+        labels: how an equation labels states, where one can.
         normalised: whether errors are of normalised fields: some of the weather's have an offset.
     """
 
     samples: Values
     starts: Values
     evolves: bool = True
-    equation: Values | None = None
+    labels: Values | None = None
     normalised: bool = False
 
 
@@ -126,12 +130,18 @@ TASKS: dict[str, Task] = {
     "kolmogorov": Task(
         {"time_scale": 0.3, "num_trajectories": 4, "sampling": {"kind": "pairs", "stop": 8}},
         {"first": 1, "steps": 10},
-        equation={"kind": "kolmogorov"},
+        labels={
+            "equation": {"kind": "kolmogorov"},
+            "scalars": {"viscosity": {"low": 5e-4, "high": 2e-3, "scale": "log"}},
+        },
     ),
     "allen_cahn": Task(
         {"time_scale": 0.35, "num_trajectories": 8, "sampling": {"kind": "pairs", "stop": 8}},
         {"first": 1, "steps": 10},
-        equation={"kind": "allen_cahn", "length": 0.5},
+        labels={
+            "equation": {"kind": "allen_cahn", "length": 0.5},
+            "scalars": {"diffusivity": {"low": 0.005, "high": 0.015}, "rate": {"low": 5.0, "high": 10.0}},
+        },
     ),
     "smooth_darcy": Task({"num_trajectories": 16}, {}, evolves=False),
     "wfde5": Task(
@@ -167,7 +177,7 @@ class Suite:
     def pretraining(self, variant: Variant, seed: int) -> pretrain.PretrainStage:
         """A variant of pretraining on the mixture."""
         data = [
-            merge({"path": str(self.paths[name]), **values}, variant.samples if values else {})
+            merge({"path": str(self.paths[name]), **values}, variant.samples if "sampling" in values else {})
             for name, values in MIXTURE.items()
         ]
         return self._pretrain({"data": data}, variant, seed)
@@ -189,7 +199,7 @@ class Suite:
         if task.evolves:
             values = merge(merge(values, variant.finetune), {"data": merge(variant.samples, variant.tuned)})
             if variant.labels:
-                values["equation_labels"] = {"equation": task.equation, "finer": 2}
+                values["equation_labels"] = {**(task.labels or {}), "finer": 2}
         return self._placed(finetune.FinetuneStage, values)
 
     def _pretrain(self, values: Values, variant: Variant, seed: int) -> pretrain.PretrainStage:
