@@ -256,7 +256,7 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
         if distributed.rank() == 0:
             write_record(config.output, adaptation, fresh, facts)
     if config.equation_labels is not None:
-        _say_constants(config.equation_labels.build(dataset))
+        _say_remarks(config.equation_labels.build(dataset))
     if config.lora is not None:
         config.lora.apply(network)
     domains = domains_of([dataset], config.loop.steps, config.loss)
@@ -393,11 +393,11 @@ def _unseen_directions(source: Model, store: SampleStore) -> list[str]:
     return lines
 
 
-def _say_constants(labels: EquationLabels) -> None:
-    """Say which numbers of the equation are not the store's; that it fits has been checked."""
+def _say_remarks(labels: EquationLabels) -> None:
+    """Say which numbers of the equation stand in for the store's, and which are not used; that it fits is checked."""
     if distributed.rank() == 0:
-        for name, value in labels.constants.items():
-            say(f"note: equation_labels: {name} is taken to be {value:g}, as the equation says")
+        for line in labels.remarks:
+            say(f"note: equation_labels: {line}")
 
 
 def _warn(lines: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 Shapes: B samples, K forecast steps, P prognostic channels, H rows, W columns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,12 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 from torch import Tensor
 
 from pelagos.models.layers.fourier_resample import fourier_resample
+from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.physics.equation import Equation
 from pelagos.preprocessing.physics.equation_fit import check_fit
-from pelagos.preprocessing.physics.parameter import Range
+from pelagos.preprocessing.physics.parameter import Range, bounds
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.samples.batch import Batch
 from pelagos.preprocessing.samples.dataset import Dataset
@@ -28,7 +29,7 @@ class EquationLabelsConfig(Config):
 
     Attributes:
         equation: what the data obey; its scalars and static fields are the store's, and numbers that it sets stand in
-            for scalars that the store lacks.
+            where a trajectory has no value of a scalar.
         share: of the samples of each micro-batch that become states of the network's own, rounded to whole samples.
         rollout: the most steps of the shortest lead time by which the network gets to such a state from a frame of
             the data; how many is drawn anew for each micro-batch.
@@ -64,7 +65,9 @@ class EquationLabelsConfig(Config):
         _check_fields(equation, dataset)
         _check_scalars(self.scalars, self.equation, equation, dataset)
         time = check_fit(equation, dataset.store).time
-        return EquationLabels(self, equation, dataset, time, _constants(self.equation, equation, dataset))
+        constants = _constants(self, equation, dataset)
+        _check_scalings(constants, dataset)
+        return EquationLabels(self, equation, dataset, time, constants)
 
 
 def _check_samples(dataset: Dataset) -> None:
@@ -125,17 +128,13 @@ def _check_scalars(ranges: Mapping[str, Range], config: Config, equation: PDE, d
                 raise ConfigError(f"equation_labels.scalars.{name}: {error.errors()[0]['msg']}") from None
 
 
-def _constants(config: Config, equation: PDE, dataset: Dataset) -> Mapping[str, float]:
-    """The scalars of the equation that the store lacks, by the configuration's numbers."""
+def _constants(config: EquationLabelsConfig, equation: PDE, dataset: Dataset) -> Mapping[str, float]:
+    """The scalars of the equation that some trajectory lacks and that are not drawn, by the configuration's numbers."""
     store, found = dataset.store, dict[str, float]()
     for name in equation.scalars:
-        values = (
-            store.scalar_values[:, store.params.index(name)] if name in store.params else np.array([np.nan])
-        )
-        if np.isfinite(values).all():
+        if name in config.scalars or np.isfinite(_stored(name, dataset)).all():
             continue
-        # Defaults are ranges to draw from, and say nothing about somebody's data.
-        given = getattr(config, name, None) if name in config.model_fields_set else None
+        given = _stated(name, config.equation)
         if not isinstance(given, float | int):
             raise DataError(
                 f"equation_labels: {store.label} has trajectories without a value of {name}: say"
@@ -143,6 +142,30 @@ def _constants(config: Config, equation: PDE, dataset: Dataset) -> Mapping[str, 
             )
         found[name] = float(given)
     return found
+
+
+def _stored(name: str, dataset: Dataset) -> Floats:
+    """(N,) the values of a scalar in the store, NaN where a trajectory has none."""
+    store = dataset.store
+    if name not in store.params:
+        return np.full(len(store.scalar_values), np.nan)
+    return store.scalar_values[:, store.params.index(name)]
+
+
+def _stated(name: str, config: Config) -> float | Range | None:
+    """What the configuration of an equation says of a scalar; its defaults say nothing about somebody's data."""
+    given = getattr(config, name, None) if name in config.model_fields_set else None
+    return given if isinstance(given, float | int | Range) else None
+
+
+def _check_scalings(constants: Mapping[str, float], dataset: Dataset) -> None:
+    """Refuse scalings of what the equation's configuration stands in for: samples do not carry the factors of each."""
+    families = dataset.augmentation.scalings if dataset.augmentation else ()
+    if changed := sorted({name for family in families for name in family.powers} & set(constants)):
+        raise ConfigError(
+            f"equation_labels: data.augment.scale changes {', '.join(changed)}, of which trajectories of"
+            f" {dataset.store.label} have no value: build the store with the values, or leave out the scalings"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +177,7 @@ class EquationLabels:
         equation: what the data obey.
         dataset: the samples.
         time: the store's unit of time in the equation's.
-        constants: values of scalars where the store has none.
+        constants: values of scalars, for trajectories that have none.
     """
 
     config: EquationLabelsConfig
@@ -162,6 +185,33 @@ class EquationLabels:
     dataset: Dataset
     time: float
     constants: Mapping[str, float]
+
+    @property
+    def remarks(self) -> Iterator[str]:
+        """Which numbers of the configuration stand in for values of the store, and which are not used."""
+        for name, value in self.constants.items():
+            known = np.isfinite(_stored(name, self.dataset))
+            where = (
+                f", for the {(~known).sum()} of {len(known)} trajectories without a value"
+                if known.any()
+                else ""
+            )
+            yield f"{name} is taken to be {value:g}, as the equation says{where}"
+        for name in self.equation.scalars:
+            if (given := _stated(name, self.config.equation)) is not None:
+                yield from self._unused(name, *bounds(given))
+
+    def _unused(self, name: str, low: float, high: float) -> Iterator[str]:
+        """A remark where the configuration says otherwise of a scalar than what labels are made with."""
+        stated = f"equation_labels.equation.{name}, {low:g}" + (f" to {high:g}" if high > low else "")
+        stored = _stored(name, self.dataset)
+        stored = stored[np.isfinite(stored)]
+        if name in self.config.scalars:
+            yield f"{stated}, is not used: equation_labels.scalars.{name} draws new values"
+        # Archives keep many of their numbers in single precision.
+        elif len(stored) and (stored.min() < low - 1e-6 * abs(low) or stored.max() > high + 1e-6 * abs(high)):
+            values = f"{stored.min():g}" + (f" to {stored.max():g}" if stored.max() > stored.min() else "")
+            yield f"{stated}, is not used where {self.dataset.store.label} has values of its own, {values}"
 
     def frames(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B,) frames of one forecast step, and the factors of time of the samples' scalings, in float64."""
@@ -230,13 +280,16 @@ class EquationLabels:
 
     def _scalars(self, batch: Batch, rows: Tensor) -> Tensor:
         """(B, S) of some samples, in the equation's order; float64."""
-        columns = [
-            torch.full((len(rows),), self.constants[name], dtype=torch.float64, device=rows.device)
-            if name in self.constants
-            else batch.scalars[rows, batch.layout.scalars.index(name)].double()
-            for name in self.equation.scalars
-        ]
+        columns = [self._scalar(name, batch, rows) for name in self.equation.scalars]
         return torch.stack(columns, 1) if columns else batch.scalars.new_empty(len(rows), 0).double()
+
+    def _scalar(self, name: str, batch: Batch, rows: Tensor) -> Tensor:
+        """(B,) of some samples: their own, which may have been drawn, or else the configuration's; float64."""
+        fallback = self.constants.get(name, torch.nan)
+        if name not in batch.layout.scalars:
+            return torch.full((len(rows),), fallback, dtype=torch.float64, device=rows.device)
+        own_B = batch.scalars[rows, batch.layout.scalars.index(name)].double()
+        return torch.where(own_B.isfinite(), own_B, fallback)
 
     @staticmethod
     def _positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -12,7 +12,7 @@ from pelagos.models.layers.fourier_resample import fourier_resample
 from pelagos.pipeline.training.equation_labels import EquationLabels, EquationLabelsConfig
 from pelagos.preprocessing.errors import DataError, PelagosError
 from pelagos.preprocessing.physics.spectral import truncate
-from pelagos.preprocessing.samples.dataset import DatasetConfig
+from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.store.store import open_store
 
@@ -108,3 +108,81 @@ def test_a_scalar_that_the_network_is_not_told_is_not_drawn(flow: Path) -> None:
     config = EquationLabelsConfig.model_validate({"equation": {"kind": "kolmogorov"}, "scalars": ranges})
     with pytest.raises(PelagosError, match="has no such scalar"):
         config.build(dataset)
+
+
+def dataset_without(flow: Path, trajectory: int, **data: Any) -> Dataset:
+    """Samples of the flow, of which one trajectory has no viscosity."""
+    store = open_store(flow)
+    values = store.scalar_values.copy()
+    values[trajectory, store.params.index("viscosity")] = np.nan
+    store = replace(store, scalar_values=values)
+    config = DatasetConfig.model_validate({"path": flow, "augment": {"auto": False}, **data})
+    return config.samples(store, Normalizer.of(store))
+
+
+def with_viscosity(value: Any = 0.5, **values: Any) -> EquationLabelsConfig:
+    return EquationLabelsConfig.model_validate(
+        {"equation": {"kind": "kolmogorov", "viscosity": value}, **values}
+    )
+
+
+def test_a_number_of_the_equation_stands_in_for_missing_values_alone(flow: Path) -> None:
+    made = with_viscosity().build(dataset_without(flow, 1))
+    batch = made.dataset.batch(np.arange(made.dataset.num_samples))
+    found, lacking = made.targets(batch, batch.inputs[:, :2]), batch.index[:, 0] == 1
+    torch.testing.assert_close(found[~lacking], batch.targets[~lacking], rtol=0, atol=2e-5)
+    assert (found - batch.targets)[lacking].abs().max() > 0.1
+    stands_in, unused = made.remarks
+    assert stands_in == (
+        "viscosity is taken to be 0.5, as the equation says, for the 1 of 2 trajectories without a value"
+    )
+    assert unused.startswith("equation_labels.equation.viscosity, 0.5, is not used where ")
+
+
+def test_labels_are_made_with_the_drawn_value_that_the_network_is_told(flow: Path) -> None:
+    ranges = {"viscosity": {"low": 1e-3, "high": 4e-3}}
+    # What is drawn for all needs no number to stand in.
+    config = EquationLabelsConfig.model_validate({"equation": {"kind": "kolmogorov"}, "scalars": ranges})
+    made = config.build(dataset_without(flow, 1))
+    batch = made.dataset.batch(np.arange(made.dataset.num_samples))
+    drawn = replace(batch, scalars=made.drawn_scalars(batch))
+    known = EquationLabelsConfig.model_validate({"equation": {"kind": "kolmogorov"}}).build(
+        DatasetConfig(path=flow).open()
+    )
+    wanted = known.targets(drawn, batch.inputs[:, :2])
+    assert torch.equal(made.targets(drawn, batch.inputs[:, :2]), wanted)
+    stated = with_viscosity(scalars=ranges).build(dataset_without(flow, 1))
+    assert torch.equal(stated.targets(drawn, batch.inputs[:, :2]), wanted)
+    assert list(stated.remarks) == [
+        "equation_labels.equation.viscosity, 0.5, is not used: equation_labels.scalars.viscosity draws new values"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        (0.5, "viscosity, 0.5, is not used where"),
+        ({"low": 1.0, "high": 2.0}, "viscosity, 1 to 2, is not used"),
+    ],
+)
+def test_a_number_that_contradicts_the_stores_values_is_not_dropped_without_a_word(
+    flow: Path, stated: Any, said: str
+) -> None:
+    dataset = DatasetConfig(path=flow).open()
+    [remark] = with_viscosity(stated).build(dataset).remarks
+    assert said in remark
+    values = _viscosities(flow)
+    assert f"{values.min():g} to {values.max():g}" in remark
+    agreeing = {"low": values.min(), "high": values.max()}
+    assert not list(with_viscosity(agreeing).build(dataset).remarks)
+
+
+def _viscosities(flow: Path) -> np.ndarray[Any, Any]:
+    store = open_store(flow)
+    return store.scalar_values[:, store.params.index("viscosity")]
+
+
+def test_scalings_of_a_scalar_that_some_trajectory_lacks_are_refused(flow: Path) -> None:
+    dataset = dataset_without(flow, 1, augment={"equation": "kolmogorov", "scale": 1.5})
+    with pytest.raises(PelagosError, match=r"data\.augment\.scale changes viscosity, of which trajectories"):
+        with_viscosity().build(dataset)
