@@ -6,18 +6,18 @@ from pathlib import Path
 from pelagos.evaluation.forecast_plan import ForecastPlan
 from pelagos.pipeline.checking.check_finding import CheckFinding, warning
 from pelagos.pipeline.checking.sweep_check import check_sweep
+from pelagos.pipeline.forecasting.coarse_solver import SolverFrames
 from pelagos.pipeline.forecasting.forcing_supply import ForcingSupply
 from pelagos.pipeline.forecasting.forecaster import check_variables, concerns
 from pelagos.pipeline.runs.domain_fit import fit
 from pelagos.pipeline.runs.model_folder import described, domain_of_dataset
 from pelagos.pipeline.stages.evaluate import EvaluateStage
 from pelagos.pipeline.stages.forecast import ForecastStage
-from pelagos.pipeline.stages.refine import RefineStage
+from pelagos.pipeline.stages.refine import RefineStage, check_fields, prepare
 from pelagos.pipeline.stages.sweep import SweepStage
 from pelagos.pipeline.tracking import model_registry
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import MissingFileError
-from pelagos.preprocessing.physics.equation_fit import check_fit
 from pelagos.preprocessing.store.store import Store, open_store
 
 
@@ -51,12 +51,20 @@ def check_forecasts(config: Config) -> Iterator[CheckFinding]:
             "starts.split: train: models that were trained on this store have seen these frames, which flatters their"
             " scores; build a store with splits: {test: ...}"
         )
-    if isinstance(config, RefineStage):
-        check_fit(config.equation.build(), store)
-    if isinstance(config, EvaluateStage) and config.solver is not None:
-        check_fit(config.solver.equation.build(), store)
+    yield from (CheckFinding("note", one) for one in _equation_notes(config, store, plan))
     for label, folder in folders.items():
         yield from _fitting(config, label, folder, store, plan)
+
+
+def _equation_notes(
+    config: EvaluateStage | RefineStage | ForecastStage, store: Store, plan: ForecastPlan
+) -> Sequence[str]:
+    """What becomes of the equation's own numbers; raises DataError where it cannot be propagated from every start."""
+    if isinstance(config, RefineStage):
+        return prepare(config, store, plan)[1]
+    if isinstance(config, EvaluateStage) and config.solver is not None:
+        return SolverFrames.of(config.solver, store, plan).notes
+    return ()
 
 
 def _labelled(config: EvaluateStage | RefineStage | ForecastStage) -> dict[str, str]:
@@ -89,6 +97,8 @@ def _fitting(
     if isinstance(config, ForecastStage):
         supply = config.forcings.supply(store, domain)
     check_variables(domain, supply)
+    if isinstance(config, RefineStage):
+        check_fields(domain.outputs, config.equation.build())
     for about, text in concerns(domain, found, store, plan, config.mode):
         yield CheckFinding(about, f"{label}: {text}")
 

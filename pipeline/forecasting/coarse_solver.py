@@ -3,7 +3,7 @@
 Shapes: B forecasts, C fields of the equation, S scalars, H rows, W columns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +17,18 @@ from torch import Tensor
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartBatch
 from pelagos.evaluation.streaming.frame_sources import StoredFrames
 from pelagos.models.layers.fourier_resample import fourier_resample
-from pelagos.pipeline.forecasting.equation_inputs import EquationInputs
+from pelagos.pipeline.forecasting.equation_inputs import EquationInputs, check_inputs
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.errors import ConfigError, DataError
+from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.physics.equation import Equation
 from pelagos.preprocessing.physics.equation_fit import check_fit
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.store.store import Store
 from pelagos.preprocessing.variables import keys
+
+_KEY = "solver.equation"
+"""Of the equation in an evaluation, for messages."""
 
 
 class SolverConfig(Config):
@@ -120,12 +123,14 @@ class SolverFrames:
         equation: what the data obey.
         stored: the store's frames of the plan.
         time: the store's unit of time in the equation's.
+        notes: on numbers that the equation sets.
     """
 
     config: SolverConfig
     equation: PDE
     stored: StoredFrames
     time: float
+    notes: Sequence[str] = ()
 
     @classmethod
     def of(cls, config: SolverConfig, store: Store, plan: ForecastPlan) -> "SolverFrames":
@@ -133,18 +138,15 @@ class SolverFrames:
 
         Raises:
             ConfigError: the grid can't be divided as the configuration says.
-            DataError: the store's fields are not what the equation takes them for.
+            DataError: the store's fields are not what the equation takes them for, or a start has missing values.
         """
         equation = config.equation.build()
         fit = check_fit(equation, store)
         config.coarse_shape(store.grid.shape)
+        notes = check_inputs(config.equation, equation, store, plan, _KEY)
         own = {variable.key: variable for variable in store.variables}
-        if missing := [key for key in keys(equation.variables) if key not in own]:
-            raise DataError(
-                f"solver: {store.path} lacks {', '.join(missing)}, which the {equation.kind} equation needs"
-            )
         channels = tuple(own[key] for key in keys(equation.variables))
-        return cls(config, equation, StoredFrames(store, plan, channels), fit.time)
+        return cls(config, equation, StoredFrames(store, plan, channels), fit.time, notes)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -155,7 +157,7 @@ class SolverFrames:
         """(B, V, H, W) fields at one lead time after the other, in float64."""
         store, plan = self.stored.store, self.stored.plan
         trajectories = [one.trajectory for one in batch.samples]
-        inputs = EquationInputs.of(self.config.equation, self.equation, store, trajectories)
+        inputs = EquationInputs.of(self.config.equation, self.equation, store, trajectories, _KEY)
         return solve_coarsely(
             self.config,
             self.stored.at(batch, 0),

@@ -3,19 +3,23 @@
 Shapes: N trajectories, C static fields, S scalars, H rows, W columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pelagos.evaluation.truth import scalar_values, static_fields
-from pelagos.pipeline.runs.remarks import say
-from pelagos.preprocessing.array_types import Floats
+from pelagos.evaluation.forecast_plan import ForecastPlan
+from pelagos.evaluation.truth import channel_positions, scalar_values, static_fields
+from pelagos.preprocessing.array_types import Float32s, Floats
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.physics.parameter import Range, bounds
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.store.store import Store
-from pelagos.preprocessing.variables import keys
+from pelagos.preprocessing.variables import Variable, keys
+
+# Archives hold scalars in float32 as a rule.
+_SAME = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +35,9 @@ class EquationInputs:
     scalars: Floats
 
     @classmethod
-    def of(cls, config: Config, equation: PDE, store: Store, trajectories: Sequence[int]) -> "EquationInputs":
+    def of(
+        cls, config: Config, equation: PDE, store: Store, trajectories: Sequence[int], key: str = "equation"
+    ) -> "EquationInputs":
         """Those of a store's trajectories; a scalar that it lacks is the configuration's, where it sets a number.
 
         Args:
@@ -39,31 +45,125 @@ class EquationInputs:
             equation: what it builds.
             store: holds the static fields and, as a rule, the scalars.
             trajectories: numbers of the trajectories.
+            key: of the equation in the command's configuration, for messages.
 
         Raises:
             DataError: a static field or a scalar is not known.
         """
-        absent = [key for key in keys(equation.static_variables) if key not in keys(store.static_variables)]
-        if absent:
-            raise DataError(
-                f"{store.path} lacks the static fields {', '.join(absent)} of the {equation.kind} equation"
-            )
+        _check_static(equation, store)
         static = [static_fields(store, number, equation.static_variables) for number in trajectories]
-        scalars = [_scalars(config, equation, store, number) for number in trajectories]
-        return cls(np.stack(static).astype(np.float64), np.stack(scalars))
+        scalars = _scalars(config, equation, store, trajectories, key)
+        return cls(np.stack(static).astype(np.float64), scalars)
 
 
-def _scalars(config: Config, equation: PDE, store: Store, trajectory: int) -> Floats:
-    values = scalar_values(store, trajectory, equation.scalars)
-    for position, name in enumerate(equation.scalars):
-        if np.isfinite(values[position]):
+def check_inputs(
+    config: Config, equation: PDE, store: Store, plan: ForecastPlan, key: str = "equation"
+) -> list[str]:
+    """Refuse, before any work, a plan of which not every forecast can be propagated.
+
+    Args:
+        config: the equation's configuration.
+        equation: what it builds.
+        store: holds the frames that forecasts start from.
+        plan: all forecasts.
+        key: of the equation in the command's configuration, for messages.
+
+    Returns:
+        Notes on where the configuration's numbers stand in for the store's scalars, or are left aside for these.
+
+    Raises:
+        DataError: a field or a scalar is not known, or has missing values at a start.
+    """
+    own = keys(store.variables)
+    if absent := [one for one in keys(equation.variables) if one not in own]:
+        raise DataError(
+            f"{key}: {store.path} lacks {', '.join(absent)}, which the {equation.kind} equation needs"
+        )
+    _check_static(equation, store)
+    _scalars(config, equation, store, plan.trajectories, key)
+    _check_starts(equation, store, plan)
+    notes = [_scalar_notes(config, name, store, plan.trajectories, key) for name in equation.scalars]
+    return [note for of_scalar in notes for note in of_scalar]
+
+
+def _check_static(equation: PDE, store: Store) -> None:
+    absent = [key for key in keys(equation.static_variables) if key not in keys(store.static_variables)]
+    if absent:
+        raise DataError(
+            f"{store.path} lacks the static fields {', '.join(absent)} of the {equation.kind} equation"
+        )
+
+
+def _check_starts(equation: PDE, store: Store, plan: ForecastPlan) -> None:
+    """Refuse starts with holes: a propagator spreads a single one over the whole domain."""
+    if not store.num_missing:
+        return
+    channels, bad = channel_positions(store, equation.variables), list[str]()
+    for trajectory in plan.trajectories:
+        static = static_fields(store, trajectory, equation.static_variables)
+        held = _holes(equation.static_variables, static)
+        for start in plan.starts:
+            state = store.read(trajectory, start, start + 1)[0, channels]
+            if found := [*_holes(equation.variables, state), *held]:
+                bad.append(f"{', '.join(found)} of trajectory {trajectory} at frame {start}")
+    if bad:
+        number, split = (
+            len(plan.trajectories) * len(plan.starts),
+            f" in split {plan.split}" if plan.split else "",
+        )
+        raise DataError(
+            f"{store.path}: {len(bad)} of {number} starts{split} have missing values, from which nothing can be"
+            f" propagated: {bad[0]}{', and others' if len(bad) > 1 else ''}; choose others by starts.trajectories or"
+            " starts.first"
+        )
+
+
+def _holes(variables: Sequence[Variable], fields_CHW: Float32s) -> list[str]:
+    return [key for key, field in zip(keys(variables), fields_CHW, strict=True) if np.isnan(field).any()]
+
+
+def _scalars(config: Config, equation: PDE, store: Store, trajectories: Sequence[int], key: str) -> Floats:
+    """(N, S), the configuration's number where the store has none."""
+    values_NS = np.stack([scalar_values(store, number, equation.scalars) for number in trajectories])
+    for column, name in enumerate(equation.scalars):
+        lacking_N = ~np.isfinite(values_NS[:, column])
+        if not lacking_N.any():
             continue
-        # Defaults are ranges to draw from, and say nothing about somebody's data.
-        given = getattr(config, name, None) if name in config.model_fields_set else None
+        given = _set_by(config, name)
         if not isinstance(given, float | int):
             raise DataError(
-                f"{store.path}: trajectory {trajectory} has no value of {name}: say equation.{name}=NUMBER"
+                f"{store.path}: trajectory {trajectories[int(np.argmax(lacking_N))]} has no value of {name}: say"
+                f" {key}.{name}=NUMBER"
             )
-        say(f"note: {name} is taken to be {given:g}, as the equation says: {store.path} holds no value")
-        values[position] = given
-    return values
+        values_NS[lacking_N, column] = given
+    return values_NS
+
+
+def _scalar_notes(
+    config: Config, name: str, store: Store, trajectories: Sequence[int], key: str
+) -> Iterator[str]:
+    """What becomes of the number, or the range, that the configuration sets for a scalar."""
+    given = _set_by(config, name)
+    if given is None:
+        return
+    low, high = bounds(given)
+    values_N = np.array([scalar_values(store, number, [name])[0] for number in trajectories])
+    known = values_N[np.isfinite(values_N)]
+    if len(known) < len(values_N):
+        some = f" for {len(values_N) - len(known)} of {len(values_N)} trajectories" if len(known) else ""
+        yield f"{name} is taken to be {_span(low, high)}, as {key} says: {store.path} holds no value{some}"
+    if (known < low - _SAME * abs(low)).any() or (known > high + _SAME * abs(high)).any():
+        yield (
+            f"{key}.{name}, {_span(low, high)}, is left aside: the values of {store.path} are used,"
+            f" {_span(known.min(), known.max())}"
+        )
+
+
+def _set_by(config: Config, name: str) -> float | Range | None:
+    """What a configuration says of a scalar; defaults are ranges to draw from, and say nothing of somebody's data."""
+    given = getattr(config, name, None) if name in config.model_fields_set else None
+    return given if isinstance(given, float | int | Range) else None
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

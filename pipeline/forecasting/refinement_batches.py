@@ -15,9 +15,9 @@ from pelagos.evaluation.forecast_plan import ForecastPlan
 from pelagos.evaluation.truth import read_initial, read_truth
 from pelagos.models.refinement.amortised_head import TrainingForecasts
 from pelagos.models.refinement.step_problem import SobolevWeight, StepProblem
-from pelagos.pipeline.forecasting.equation_inputs import EquationInputs
-from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.physics.equation_fit import EquationFit
+from pelagos.pipeline.forecasting.equation_inputs import EquationInputs, check_inputs
+from pelagos.preprocessing.physics.equation import Equation
+from pelagos.preprocessing.physics.equation_fit import EquationFit, check_fit
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.store.store import Store
 from pelagos.preprocessing.variables import keys
@@ -36,12 +36,30 @@ class EquationOfStore:
         weight: the norm of residuals.
     """
 
-    config: Config
+    config: Equation
     equation: PDE
     store: Store
     fit: EquationFit
     dt: float | None
     weight: SobolevWeight
+
+    @classmethod
+    def of(cls, config: Equation, store: Store, dt: float | None, weight: SobolevWeight) -> "EquationOfStore":
+        """The equation on a store's grid.
+
+        Raises:
+            DataError: the store's grid or units are not the equation's.
+        """
+        equation = config.build()
+        return cls(config, equation, store, check_fit(equation, store), dt, weight)
+
+    def check(self, plan: ForecastPlan) -> list[str]:
+        """Notes on the parameters of a plan's forecasts, before any is made.
+
+        Raises:
+            DataError: a field or a parameter is not known, or a start has missing values.
+        """
+        return check_inputs(self.config, self.equation, self.store, plan)
 
     def problem(self, plan: ForecastPlan, places: list[dict[str, int]], frames_NMCHW: Tensor) -> StepProblem:
         """The equation between frames of some forecasts of a plan."""

@@ -231,6 +231,8 @@ def begin(config: EvaluateStage) -> EvaluationRun:
     variables = {variable.key: variable for variable in _variables(forecasters.values())}
     if config.solver:
         solver = sources[SOLVER] = SolverFrames.of(config.solver, store, plan)
+        for note in solver.notes:
+            say(f"note: {note}")
         # What the models do not forecast is scored for the solver alone.
         variables |= {one.key: one for one in solver.stored.channels if one.key not in variables}
     evaluator = make_evaluator(

@@ -1,9 +1,6 @@
-"""Refinement: forecasts drawn towards their equation, every Fourier coefficient of every frame being free.
+"""Refinement: forecasts drawn towards their equation, every Fourier coefficient of every frame being free."""
 
-Shapes: N forecasts of a batch, M frames, C channels, H rows, W columns.
-"""
-
-import statistics
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,27 +8,23 @@ import numpy as np
 import torch
 import xarray as xr
 from pydantic import Field
-from torch import Tensor
 
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
 from pelagos.evaluation.forecast_zarr import write_forecast
 from pelagos.evaluation.score_summary import json_values
 from pelagos.models.refinement.amortised_head import apply_head, train_head
-from pelagos.models.refinement.minimal_residual import Refinement, refine
+from pelagos.models.refinement.minimal_residual import refine
 from pelagos.models.refinement.spectral_head import SpectralHead
 from pelagos.models.refinement.step_problem import SobolevWeight
 from pelagos.pipeline.forecasting.forecaster import Forecaster
-from pelagos.pipeline.forecasting.plain_solver import solve
-from pelagos.pipeline.forecasting.refinement_batches import (
-    EquationOfStore,
-    RefinementBatch,
-    refinement_batches,
-)
+from pelagos.pipeline.forecasting.refinement_batches import EquationOfStore, refinement_batches
 from pelagos.pipeline.forecasting.strategy import Mode
 from pelagos.pipeline.runs import run_folder
 from pelagos.pipeline.runs.model_folder import Model, load
 from pelagos.pipeline.runs.progress import bar
+from pelagos.pipeline.runs.remarks import say
 from pelagos.pipeline.runs.run_inputs import store_checksum
+from pelagos.pipeline.stages.refinement_costs import cost_lines, progress_of, records_of, summarise
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import TrackingConfig
 from pelagos.preprocessing.config import Config
@@ -39,7 +32,6 @@ from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.files.durable import sole_writer, write_json
 from pelagos.preprocessing.files.location import Folder, Location
 from pelagos.preprocessing.physics.equation import Equation
-from pelagos.preprocessing.physics.equation_fit import check_fit
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import Variable, keys
@@ -110,7 +102,7 @@ def run(config: RefineStage) -> dict[str, Any]:
     Raises:
         ConfigError: the output folder holds another refinement.
         DataError: model and equation have different fields, the store's grid or units are not the equation's, or a
-            parameter is not known.
+            parameter is not known, or a forecast starts from missing values.
         LockedError: another process writes to the output folder.
     """
     with sole_writer(config.output):
@@ -118,20 +110,21 @@ def run(config: RefineStage) -> dict[str, Any]:
 
 
 def _refine(config: RefineStage) -> dict[str, Any]:
-    store, equation = open_store(config.store), config.equation.build()
-    _check_interval(store)
+    store = open_store(config.store)
     plan = config.starts.plan(store, verified=config.truth)
+    work, notes = prepare(config, store, plan)
     model = load(model_registry.resolve(config.model, config.tracking))
-    _check_fields(model.domain(store.dataset).outputs, equation)
-    fit = check_fit(equation, store)
-    work = EquationOfStore(config.equation, equation, store, fit, config.dt, config.weight)
+    check_fields(model.domain(store.dataset).outputs, work.equation)
+    for note in notes:
+        say(f"note: {note}")
     run_folder.claim(config.output, config, run_folder.fingerprint(config))
     tracker = config.tracking.build(config.name or config.output.name, config.output)
     try:
         tracker.params(config.model_dump(mode="json"))
         costs = _write_refined(config, work, plan, model)
         tracker.datasets({str(store.path): store_checksum(store)}, "refinement")
-        tracker.metrics({f"refine/{name}": costs[name] for name in costs if name != "forecasts"}, 0)
+        figures = {name: value for name, value in costs.items() if name != "forecasts"}
+        tracker.metrics({f"refine/{n}": value for n, value in figures.items() if math.isfinite(value)}, 0)
         tracker.files(config.output / "refinement.json")
     except BaseException as error:
         # MLflow would show the run as running for ever.
@@ -139,6 +132,28 @@ def _refine(config: RefineStage) -> dict[str, Any]:
         raise
     tracker.close()
     return costs
+
+
+def prepare(config: RefineStage, store: Store, plan: ForecastPlan) -> tuple[EquationOfStore, list[str]]:
+    """The equation on the store, and notes on its parameters: all that may be refused without the model.
+
+    Raises:
+        DataError: a forecast cannot be propagated, or one that the head is trained on.
+    """
+    _check_interval(store)
+    work = EquationOfStore.of(config.equation, store, config.dt, config.weight)
+    notes = work.check(plan)
+    if config.head is not None:
+        notes += [
+            note for note in work.check(_training_plan(config, config.head, store)) if note not in notes
+        ]
+    return work, notes
+
+
+def _training_plan(config: RefineStage, head: HeadConfig, store: Store) -> ForecastPlan:
+    """As many steps from another split."""
+    starts = config.starts.model_copy(update={"split": head.split, "trajectories": head.trajectories})
+    return starts.plan(store, verified=False)
 
 
 def _check_interval(store: Store) -> None:
@@ -149,7 +164,12 @@ def _check_interval(store: Store) -> None:
         )
 
 
-def _check_fields(outputs: Sequence[Variable], equation: PDE) -> None:
+def check_fields(outputs: Sequence[Variable], equation: PDE) -> None:
+    """Refuse a model that does not forecast all fields of an equation.
+
+    Raises:
+        DataError: names those that it does not.
+    """
     missing = [key for key in keys(equation.variables) if key not in keys(outputs)]
     if missing:
         raise DataError(
@@ -162,14 +182,14 @@ def _write_refined(
 ) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
     forecaster = Forecaster(model, work.store, config.mode, threads=config.threads)
-    head = None if config.head is None else _train_head(config, config.head, work, plan, forecaster)
+    head = None if config.head is None else _train_head(config, config.head, work, forecaster)
     forecast = _forecast(work, forecaster, plan)
     refined, records = _refine_all(config, work, plan, forecast, head)
     write_forecast(forecast, config.output / "forecast.zarr")
     write_forecast(refined, config.output / "refined.zarr")
-    costs = _summarise_records(records)
+    costs = summarise(records, truth=config.truth)
     write_json(config.output / "refinement.json", json_values(costs))
-    _print_costs(costs)
+    print("\n".join(cost_lines(costs)))
     return costs
 
 
@@ -178,15 +198,23 @@ def _forecast(work: EquationOfStore, forecaster: Forecaster, plan: ForecastPlan)
 
 
 def _train_head(
-    config: RefineStage, head: HeadConfig, work: EquationOfStore, plan: ForecastPlan, forecaster: Forecaster
+    config: RefineStage, head: HeadConfig, work: EquationOfStore, forecaster: Forecaster
 ) -> SpectralHead:
-    """A head trained on forecasts of as many steps from another split."""
-    starts = config.starts.model_copy(update={"split": head.split, "trajectories": head.trajectories})
-    others = starts.plan(work.store, verified=False)
+    """A head trained on forecasts of as many steps from another split.
+
+    Raises:
+        DataError: one of these has no residual, and so all of them together have none.
+    """
+    others = _training_plan(config, head, work.store)
     batches = refinement_batches(
         work, others, _forecast(work, forecaster, others), config.batch, with_truth=False
     )
     trained, history = train_head([batch.forecasts for batch in batches], head.passes)
+    if not math.isfinite(history[0]):
+        raise DataError(
+            f"head: forecasts of split {head.split} fail: they, or what the solver makes of them, are not finite, so"
+            " that no filter can be learnt: choose fewer starts.steps, or no head"
+        )
     print(
         f"head: residual of {head.split} {history[0]:.3g} -> {history[-1]:.3g} in {len(history) - 1} passes"
     )
@@ -215,72 +243,9 @@ def _refine_all(
                 max_evaluations=config.evaluations,
                 tolerance=config.tolerance,
             )
-            records += _records(batch, result, filtered)
+            records += records_of(batch, result, filtered)
             for place, frames in zip(batch.places, result.frames, strict=True):
                 for channel, name in enumerate(keys(work.equation.variables)):
                     refined[name][place] = frames[:, channel].numpy()
-            told = "error" if config.truth else "residual"
-            note = f"{told} {records[-1][f'{told}_before']:.2e} -> {records[-1][f'{told}_after']:.2e}"
-            show(len(records), note)
+            show(len(records), progress_of(records[-1]))
     return refined, records
-
-
-def _records(batch: RefinementBatch, result: Refinement, filtered: Tensor | None) -> list[dict[str, Any]]:
-    """Costs of each forecast, and of the plain solver from the same frame; errors where the truth is known."""
-    given = batch.forecasts
-    solved, solver_seconds = solve(given.problem, given.anchor, given.frames.shape[1])
-    values = {"residual_before": result.residual_before, "residual_after": result.residual_after}
-    if filtered is not None:
-        values["residual_of_head"] = given.problem.relative_residual(filtered, given.anchor)
-    if batch.truth is not None:
-        named = {"error_before": given.frames, "error_after": result.frames, "solver_error": solved}
-        named |= {} if filtered is None else {"error_of_head": filtered}
-        values |= {name: _relative_l2(frames, batch.truth) for name, frames in named.items()}
-        values["residual_of_truth"] = given.problem.relative_residual(batch.truth, given.anchor)
-    count = len(batch.places)
-    shared = {
-        "evaluations": result.evaluations,
-        "refine_seconds": result.cpu_seconds / count,
-        "solver_seconds": solver_seconds / count,
-    }
-    return [
-        {name: float(of_all[n]) for name, of_all in values.items()}
-        | {"accepted": bool(result.accepted[n]), **shared}
-        for n in range(count)
-    ]
-
-
-def _relative_l2(frames_NMCHW: Tensor, exact_NMCHW: Tensor) -> Tensor:
-    """(N,) over all frames and fields of a forecast."""
-    error, size = (values.flatten(1).norm(dim=1) for values in (frames_NMCHW - exact_NMCHW, exact_NMCHW))
-    relative_N: Tensor = error / size
-    return relative_N
-
-
-def _summarise_records(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over forecasts of relative L2 errors and residuals, and mean seconds for each forecast."""
-    means = ("refine_seconds", "solver_seconds")
-    medians = [name for name, value in records[0].items() if isinstance(value, float) and name not in means]
-    summary: dict[str, Any] = {name: statistics.median(r[name] for r in records) for name in medians}
-    summary |= {name: statistics.fmean(r[name] for r in records) for name in means}
-    return {**summary, "accepted": sum(r["accepted"] for r in records), "forecasts": records}
-
-
-def _print_costs(costs: dict[str, Any]) -> None:
-    known = "error_before" in costs
-    told, what = ("error", "relative L2 error") if known else ("residual", "relative residual")
-    solver = f" and has error {costs['solver_error']:.3g}" if known else ""
-    print(
-        f"refinement: {what} {costs[f'{told}_before']:.3g} -> {costs[f'{told}_after']:.3g}"
-        f" in {costs['refine_seconds']:.2f} CPU s a forecast; the plain solver takes"
-        f" {costs['solver_seconds']:.2f} CPU s{solver}"
-    )
-    if known:
-        print(
-            f"residual: {costs['residual_before']:.3g} -> {costs['residual_after']:.3g}; of the truth itself"
-            f" {costs['residual_of_truth']:.3g}, below which refinement fits the solver rather than the data"
-        )
-    if "residual_of_head" in costs:
-        error = f", error {costs['error_of_head']:.3g}" if known else ""
-        print(f"after the head alone: residual {costs['residual_of_head']:.3g}{error}")
-    print(f"accepted: {costs['accepted']} of {len(costs['forecasts'])}; the others' residual did not fall")

@@ -10,11 +10,14 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.pipeline.checking import forecast_check
 from pelagos.pipeline.cli import app
 from pelagos.pipeline.runs.model_folder import Domain, Model, signature_of
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.training.training_data import domain_of
 from pelagos.preprocessing.samples.dataset import DatasetConfig
+from pelagos.preprocessing.store.store import open_store
+from tests.pipeline.holed_store import with_hole
 
 
 def checked(folder: Path, store: Path, **starts: object) -> Result:
@@ -132,3 +135,21 @@ def test_a_check_says_where_a_model_is_not_at_home(
 def test_scores_on_frames_of_the_training_are_warned_of(tmp_path: Path, waves: Path) -> None:
     assert "WARNING: starts.split: train: models" in checked(tmp_path, waves, split="train").output
     assert "WARNING: starts.split" not in checked(tmp_path, waves).output
+
+
+def test_starts_that_the_equation_cannot_be_propagated_from_are_refused(
+    tmp_path: Path, waves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(waves)
+    held_out = int(store.splits["valid"].any(axis=1).argmax())
+    monkeypatch.setattr(forecast_check, "open_store", lambda path: with_hole(store, held_out, 0))
+    shared = {"store": str(waves), "output": str(tmp_path / "output"), "starts": {"split": "valid"}}
+    own: dict[str, dict[str, Any]] = {
+        "refine": {"model": "none", "equation": {"kind": "wave"}},
+        "evaluate": {"models": {"mine": "none"}, "solver": {"equation": {"kind": "wave"}}},
+    }
+    for command, values in own.items():
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({"command": command, **shared, **values}))
+        result = CliRunner().invoke(app, ["check", str(tmp_path / "config.yaml")])
+        assert result.exit_code == 1
+        assert "1 of 2 starts in split valid have missing values" in result.output

@@ -8,6 +8,7 @@ from pelagos.evaluation.verification import make_evaluator
 from pelagos.pipeline.forecasting.coarse_solver import SolverConfig, SolverFrames, solve_coarsely
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.store.store import Store, open_store
+from tests.pipeline.holed_store import with_hole
 from tests.preprocessing.simulated_store import simulated_store
 
 WAVE = {"kind": "wave"}
@@ -91,3 +92,9 @@ def test_on_the_datas_own_grid_the_solver_finds_the_truth_again(waves: Store) ->
 def test_a_store_of_another_equation_is_refused(waves: Store) -> None:
     with pytest.raises(DataError, match="navier_stokes"):
         SolverFrames.of(solver({"kind": "navier_stokes"}), waves, PLAN)
+
+
+def test_starts_with_missing_values_are_refused_before_any_forecast(waves: Store) -> None:
+    SolverFrames.of(solver(WAVE), with_hole(waves, 2, 2), PLAN)
+    with pytest.raises(DataError, match="1 of 2 starts in split test have missing values"):
+        SolverFrames.of(solver(WAVE), with_hole(waves, 2, 1), PLAN)

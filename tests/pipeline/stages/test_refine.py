@@ -17,6 +17,8 @@ from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training.training_data import domain_of
 from pelagos.preprocessing.errors import DataError
 from pelagos.preprocessing.samples.dataset import DatasetConfig
+from pelagos.preprocessing.store.store import open_store
+from tests.pipeline.holed_store import with_hole
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,41 @@ def test_data_on_another_domain_are_refused_before_anything_is_written(
     with pytest.raises(DataError, match=r"waves.* make a length of 1, the equation's length is 6.283"):
         run(config)
     assert not config.output.exists()
+
+
+@pytest.mark.parametrize("split", ["valid", "train"])
+def test_no_forecast_is_made_from_missing_values_nor_the_head_trained_on_them(
+    waves: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    store = open_store(waves)
+    holed = with_hole(store, int(store.splits[split].any(axis=1).argmax()), 0)
+    monkeypatch.setattr(refine, "open_store", lambda path: holed)
+    config = stage(waves, model, tmp_path, head={"trajectories": 2})
+    with pytest.raises(
+        DataError, match=f"1 of . starts in split {split} have missing values, from which nothing"
+    ):
+        run(config)
+    assert not config.output.exists()
+
+
+def test_forecasts_whose_truth_has_missing_values_spoil_no_median(
+    waves: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = open_store(waves)
+    holed = with_hole(store, int(store.splits["valid"].any(axis=1).argmax()), 2)
+    monkeypatch.setattr(refine, "open_store", lambda path: holed)
+    starts = {"split": "valid", "trajectories": 2, "steps": 2}
+    costs = run(stage(waves, model, tmp_path, starts=starts, evaluations=2))
+    spoilt, whole = costs["forecasts"]
+    assert not any("error" in name for name in spoilt)
+    assert costs["error_after"] == whole["error_after"] < 1
+    assert costs["residual_after"] == (spoilt["residual_after"] + whole["residual_after"]) / 2
+    assert (costs["incomplete_truth"], costs["accepted"]) == (1, 2)
+    assert "the truth of 1 of 2 forecasts has missing values" in capsys.readouterr().out
 
 
 class Recorded(Tracker):
