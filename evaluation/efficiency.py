@@ -75,10 +75,13 @@ class LearningCurve:
             and `never` where no measured number does.
         """
         known, errors = self.trajectories, self.medians
-        if errors[0] <= error:
+        # Where most seeds failed nothing is reached, though the error asked for is infinite too.
+        enough = np.isfinite(errors) & (errors <= error)
+        if enough[0]:
             return float(known[0]), "at least"
-        for (left, high), (right, low) in pairwise(zip(known, errors.tolist(), strict=True)):
-            if low <= error:
+        curve = zip(known, errors.tolist(), enough.tolist(), strict=True)
+        for (left, high, _), (right, low, reached) in pairwise(curve):
+            if reached:
                 # From a failed run there is no line.
                 share = 1.0 if math.isinf(high) else math.log(high / error) / math.log(high / low)
                 return left * (right / left) ** share, "reached"
@@ -129,7 +132,7 @@ def accuracy_gain(model: LearningCurve, baseline: LearningCurve, number: float) 
 def efficiency_gain(model: LearningCurve, baseline: LearningCurve, number: float) -> tuple[float, Reach]:
     """EG: a number of trajectories over that from which the model reaches the error of the baseline there.
 
-    0 where it never does, as in the paper; `at least` where the fewest measured are enough.
+    0 where it never does, as in the paper, and where both failed; `at least` where the fewest measured are enough.
     """
     needed, reach = model.needed_for(baseline.error_at(number))
     return number / needed, reach

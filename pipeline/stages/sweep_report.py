@@ -72,6 +72,8 @@ def remarks(results: SweepResults) -> Iterator[str]:
     """What a reader must know before the gains are believed."""
     for name, task in results.tasks.items():
         for method, result in task.methods.items():
+            if not np.isfinite(result.curve.errors).any():
+                yield f"{name}: every run of {method} failed: it has no curve, and gains prove nothing"
             if method != results.facts.pretrained and task.persistence is not None:
                 worse = [n for n, point in result.points.items() if point.median >= task.persistence]
                 if worse:
@@ -132,7 +134,10 @@ def _add_summary(report: Report, results: SweepResults) -> None:
 def _add_curves(report: Report, results: SweepResults) -> None:
     report.section("Learning curves")
     panels = [_panel(name, task) for name, task in results.tasks.items()]
-    report.panels(panels, "Median over seeds, and the range of all seeds.")
+    if drawn := [panel for panel in panels if panel.curves]:
+        report.panels(drawn, "Median over seeds, and the range of all seeds.")
+    else:
+        report.text("Every run failed, so there are none.")
 
 
 def _panel(name: str, task: TaskResult) -> Panel:
@@ -141,9 +146,11 @@ def _panel(name: str, task: TaskResult) -> Panel:
         errors = np.where(np.isfinite(result.curve.errors), result.curve.errors, np.nan)
         # A number at which every seed failed has no place in the picture; the table has it.
         shown = ~np.isnan(errors).all(axis=0)
+        if not shown.any():
+            continue
         x, kept = np.array(list(result.points), float)[shown], errors[:, shown]
         curves.append(Curve(method, x, np.nanmedian(kept, 0), np.nanmin(kept, 0), np.nanmax(kept, 0)))
-    if task.persistence is not None:
+    if task.persistence is not None and curves:
         ends = np.array([min(curve.x.min() for curve in curves), max(curve.x.max() for curve in curves)])
         curves.append(Curve("persistence", ends, np.full(2, task.persistence)))
     return Panel(name, curves, "trajectories", "relative L1", log_x=True, log_y=True)

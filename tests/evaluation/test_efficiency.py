@@ -71,6 +71,17 @@ def test_failed_runs_count_as_the_worst() -> None:
     assert model.error_at(1.5) == math.inf
 
 
+def test_an_infinite_error_reaches_nothing() -> None:
+    failed = LearningCurve((1, 4, 16), np.full((1, 3), math.inf))
+    late = LearningCurve((1, 4, 16), np.array([[math.inf, 0.2, 0.1]]))
+    breaks = LearningCurve((1, 4, 16), np.array([[0.5, 0.3, math.inf]]))
+    assert efficiency_gain(failed, failed, 16) == (0, "never")
+    assert efficiency_gain(failed, breaks, 16) == (0, "never")
+    # It works from 4 trajectories on, where the other fails with 16.
+    assert efficiency_gain(late, breaks, 16) == (4, "reached")
+    assert efficiency_gain(breaks, failed, 16) == (16, "at least")
+
+
 def test_a_power_law_is_recovered_from_its_own_values() -> None:
     law = PowerLaw.of(curve(0.7, 0.49))
     assert (law.factor, law.exponent) == pytest.approx((0.7, 0.49))

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,15 @@ def scratch(kind: str) -> dict[str, Any]:
 class Known:
     """Runs that are not trained, with errors of known power laws; the wrong rate doubles, fewer steps too."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failing: Collection[str] = ()) -> None:
         self.done: list[str] = []
+        self.failing = failing
         monkeypatch.setattr(sweep, "_train", self.train)
         monkeypatch.setattr(sweep, "_scored", self.scores)
         monkeypatch.setattr(sweep, "_persistence", lambda config, one: {"last": 0.35, "one_step": 0.1})
 
     def train(self, config: SweepStage, one: SweepRun) -> None:
-        if one.method == "linear" and one.trajectories == 1:
+        if one.method in self.failing or (one.method == "linear" and one.trajectories == 1):
             raise BadStepError("step 1: the loss is not finite")
         assert one.data.num_trajectories == one.trajectories
         self.done.append(str(one.config.output))
@@ -128,6 +130,41 @@ def test_the_gains_of_known_errors_are_found(
     assert "2 runs failed, and count as the worst" in said.out
     page = report.read_text()
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize(
+    ("failing", "efficiency", "reach", "accuracy"),
+    [
+        # The least that was measured is enough to be better than what never works.
+        (["linear"], 4, "at least", None),
+        (["pretrained"], 0, "never", 0),
+        (["pretrained", "linear"], 0, "never", 1),
+    ],
+)
+def test_a_method_that_always_fails_is_told_in_the_report(
+    waves: Path,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    failing: list[str],
+    efficiency: float,
+    reach: str,
+    accuracy: float | None,
+) -> None:
+    Known(monkeypatch, failing)
+    baselines = {"linear": {"changes": scratch("fno")}}
+    few = {"trajectories": [1, 4], "accuracy_at": 4, "seeds": [0]}
+    report = run(stage(waves, source, tmp_path / "sweep", baselines=baselines, **few))
+    assert report is not None
+    gains = json.loads((tmp_path / "sweep" / "efficiency.json").read_text())["tasks"]["task"]["gains"][
+        "linear"
+    ]
+    assert (gains["efficiency_gain"]["value"], gains["efficiency_gain"]["reach"]) == (efficiency, reach)
+    assert gains["accuracy_gain"]["value"] == accuracy
+    said = capsys.readouterr().out
+    assert [f"task: every run of {one} failed" in said for one in failing] == [True] * len(failing)
+    assert "Failed runs" in report.read_text()
 
 
 def test_what_is_done_is_not_done_again_and_more_can_be_asked_for(
