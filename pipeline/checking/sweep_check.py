@@ -36,5 +36,6 @@ def check_sweep(config: SweepStage) -> Iterator[CheckFinding]:
         # Not an error: a check may come before the training that makes the model.
         yield CheckFinding("note", str(error))
         return
+    yield from map(warning, work.concerns())
     done = sum(work.result(one) is not None for one in runs)
     yield CheckFinding("done", f"{done} of {len(runs)} runs are scored", {"runs": done})

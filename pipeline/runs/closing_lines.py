@@ -55,10 +55,25 @@ def _finetune(config: Any) -> Iterator[str]:
         return
     yield from _trained(config)
     if config.scratch:
-        yield f"all weights started afresh (scratch: true); of {config.model} only the kind of network was taken"
+        yield f"all weights started afresh (scratch: true); {_still_taken(config)}"
     else:
         yield from _adapted(config)
     yield f"next: pelagos evaluate CONFIG models.NAME={_model(config)} scores it"
+
+
+def _still_taken(config: Any) -> str:
+    """What a run from fresh weights has of its model all the same."""
+    data = config.data
+    known = {
+        "scales": config.scales == "model",
+        "the duration of lead time 1": data.time_scale is None,
+        "history": not {"history", "valid_forcing"} & data.model_fields_set,
+        "constraints": config.constraints is None,
+    }
+    taken = ["its kind of network"] if config.network is None else []
+    if names := [name for name, kept in known.items() if kept]:
+        taken.append(f"what it knows for these data of {', '.join(names)}")
+    return f"taken from {config.model}: {' and '.join(taken) or 'nothing'}"
 
 
 def _trained(config: Any) -> Iterator[str]:

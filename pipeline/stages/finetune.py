@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 import torch
 from pydantic import NonNegativeInt, model_validator
+from torch import nn
 
 from pelagos.models.constraints.constrained_step import Constraint, check_order
 from pelagos.models.context import Signature
@@ -248,6 +249,7 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     signature = _signature(config, source, dataset)
     network = built.build(signature)
     facts: dict[str, str] = {}
+    fresh = FreshParts()
     if not config.scratch:
         _warn(_differences(source, dataset))
         fresh = FreshParts.of(network, config.fresh)
@@ -257,8 +259,7 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
             write_record(config.output, adaptation, fresh, facts)
     if config.equation_labels is not None:
         _say_remarks(config.equation_labels.build(dataset))
-    if config.lora is not None:
-        config.lora.apply(network)
+    _add_adapters(config, network, fresh)
     domains = domains_of([dataset], config.loop.steps, config.loss)
     if not config.scratch:
         domains = {**source.domains, **domains}
@@ -268,6 +269,16 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     if facts:
         history["finetuned"] |= {"adapted": facts}
     return Model(built, network, signature, domains, history, constraints), mixture
+
+
+def _add_adapters(config: FinetuneStage, network: nn.Module, fresh: FreshParts) -> None:
+    """Add adapters where they are asked for, and refuse rates and fresh weights that come to nothing."""
+    drawn = fresh.weights(network)
+    if config.lora is not None:
+        config.lora.apply(network)
+        config.lora.check_rates(network, config.optimizer.parts)
+    if drawn:
+        fresh.check_trained(drawn, config.optimizer.parameter_groups(network))
 
 
 def _network_config(config: FinetuneStage, source: Model) -> NetworkConfig:

@@ -1,5 +1,6 @@
 """Inherited weights: what a network takes over from the model that it is adapted from, and what begins afresh."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self, cast
 
@@ -9,8 +10,9 @@ from pelagos.models.adapt import Adaptable, Adaptation, adapt, copied_kinds
 from pelagos.models.context import Signature
 from pelagos.models.layers.conditioning import AxisKind
 from pelagos.pipeline.runs.model_folder import Model
+from pelagos.pipeline.training.optimizer import ParameterGroup
 from pelagos.pipeline.training.parameter_parts import ParameterParts
-from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,33 @@ class FreshParts:
             parts.check(key, "fresh: ")
         names = _fresh_names(network, keys)
         return cls(keys, names, frozenset(_fresh_kinds(network, keys, names)))
+
+    def weights(self, network: nn.Module) -> dict[str, nn.Parameter]:
+        """The weights of the network they were found in that can learn, by their names there."""
+        return {
+            name: weight
+            for name, weight in network.named_parameters()
+            if name in self.names and weight.requires_grad
+        }
+
+    def check_trained(self, weights: Mapping[str, nn.Parameter], groups: Iterable[ParameterGroup]) -> None:
+        """Refuse weights that would be published as they were drawn.
+
+        Args:
+            weights: of `weights`, before adapters were added, which freeze some and change their names.
+            groups: of the optimiser of the network as it is trained.
+
+        Raises:
+            ConfigError: some of them are frozen.
+        """
+        # By identity: a weight stays the same object under the name that its adapter gives it.
+        frozen = {id(one) for group in groups if not group.rate for one in group.parameters.values()}
+        if lost := [name for name, weight in weights.items() if id(weight) in frozen]:
+            by = "optimizer.parts" if weights[lost[0]].requires_grad else "lora"
+            raise ConfigError(
+                f"fresh: of {', '.join(self.keys)}, {lost[0]} would stay as it was drawn: {by} freezes it, and"
+                f" {len(lost)} of {len(weights)} fresh weights in all; let them learn, or leave them out of fresh"
+            )
 
     def __str__(self) -> str:
         return f"{', '.join(self.keys)} (asked for)"

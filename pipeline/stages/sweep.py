@@ -1,7 +1,7 @@
 """Sweep: what a pretrained model is worth, by its errors after few and more trajectories beside those of baselines."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -24,7 +24,13 @@ from pelagos.pipeline.runs.remarks import once, say
 from pelagos.pipeline.runs.work_share import Part, share_of, working_share
 from pelagos.pipeline.stages import finetune
 from pelagos.pipeline.stages.scored_forecasts import ModelFrames
-from pelagos.pipeline.stages.sweep_plan import MethodConfig, SweepRun, TaskConfig, plan_runs
+from pelagos.pipeline.stages.sweep_plan import (
+    MethodConfig,
+    SweepRun,
+    TaskConfig,
+    plan_runs,
+    refuse_own_settings,
+)
 from pelagos.pipeline.stages.sweep_report import print_gains, sweep_report
 from pelagos.pipeline.stages.sweep_results import ScoreName, SweepFacts, gather
 from pelagos.pipeline.training.loss_guard import BadStepError
@@ -38,6 +44,7 @@ from pelagos.preprocessing.files.durable import (
     write_json,
 )
 from pelagos.preprocessing.files.location import Folder
+from pelagos.preprocessing.samples.sample_index import first_trajectories
 from pelagos.preprocessing.store.store import Store, open_store
 from pelagos.preprocessing.variables import Variable, with_role
 
@@ -50,7 +57,8 @@ class SweepStage(Config):
 
     Attributes:
         output: folder of the runs, `efficiency.json` and `report.html`.
-        finetune: a configuration of `pelagos finetune` without `output` and `seed`, which all runs start from.
+        finetune: a configuration of `pelagos finetune` that all runs start from, without `output`, `name`, `seed` and
+            `data.num_trajectories`, of which each has its own.
         tasks: data by name, each with what is other there than in `finetune`; by default its own data alone.
         pretrained: the rates and lengths that the pretrained model is fine-tuned with.
         baselines: what it is held against, by name, such as `{changes: {scratch: true, network: {kind: fno}}}`.
@@ -103,10 +111,16 @@ class SweepStage(Config):
             at = getattr(self, key)
             if at is not None and not self.trajectories[0] <= at <= self.trajectories[-1]:
                 raise ValueError(f"{key}: {at} is not between the least and the most of `trajectories`")
-        for key in ("output", "seed", "seeds"):
-            if key in self.finetune:
-                raise ValueError(f"finetune.{key}: each run of a sweep has its own; leave it out")
         share_of(self.part)
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_overridden(self) -> Self:
+        refuse_own_settings(self.finetune, "finetune")
+        refuse_own_settings(self.pretrained.changes, "pretrained.changes")
+        for key, named in (("tasks", self.tasks), ("baselines", self.baselines)):
+            for name, one in named.items():
+                refuse_own_settings(one.changes, f"{key}.{name}.changes")
         return self
 
     @property
@@ -170,7 +184,7 @@ class SweepWork:
             PelagosError: a store or the model cannot be opened.
         """
         runs = config.runs()
-        firsts = {one.task: one for one in reversed(runs)}
+        firsts = _first_of_each_task(runs)
         for one in firsts.values():
             _check_store(config, one)
         inputs = {
@@ -195,6 +209,17 @@ class SweepWork:
         """What a run left; None before it has ended."""
         return one.read_result(self.digest(one))
 
+    def concerns(self) -> Iterator[str]:
+        """What makes the scores say less than they seem to."""
+        for task, one in _first_of_each_task(self.runs).items():
+            for split in splits_of(self.config, one):
+                if _scores_what_it_learns(self.config, one, split):
+                    what = "starts.at" if one.starts.at else f"split {split}"
+                    yield (
+                        f"{task}: forecasts of {what} are scored on frames that models learn from, and tell nothing of"
+                        " unseen ones"
+                    )
+
 
 def run(config: SweepStage) -> Path | None:
     """Train and score what is not yet, and conclude; returns the report, None for a share that was not the last to end.
@@ -209,12 +234,18 @@ def run(config: SweepStage) -> Path | None:
     own = work.runs[position::count]
     # What all runs of a task have in common is said once.
     with once(), working_share(config.output, config.share):
+        for line in work.concerns():
+            say(f"WARNING: {line}")
         for number, one in enumerate(own, start=1):
             if work.result(one) is None:
                 _run_one(work, one, f"{number}/{len(own)}")
         if count == 1:
             return _conclude(work)
     return _conclude_if_last(work)
+
+
+def _first_of_each_task(runs: Sequence[SweepRun]) -> dict[str, SweepRun]:
+    return {one.task: one for one in reversed(runs)}
 
 
 def _check_store(config: SweepStage, one: SweepRun) -> None:
@@ -224,6 +255,16 @@ def _check_store(config: SweepStage, one: SweepRun) -> None:
         raise ConfigError(f"trajectories: {most} are more than the {there} of split {split} of {store.path}")
     for scored in splits_of(config, one):
         one.starts.model_copy(update={"split": scored}).plan(store)
+
+
+def _scores_what_it_learns(config: SweepStage, one: SweepRun, split: str) -> bool:
+    """Whether forecasts of a split have frames that the runs with the most trajectories learn from."""
+    store = open_store(one.data.path)
+    learnt_NT = first_trajectories(store.splits[one.data.split], config.trajectories[-1])
+    plan = one.starts.model_copy(update={"split": split}).plan(store)
+    reach = 0 if is_steady(store) else plan.stride * plan.steps
+    own_NT = learnt_NT[list(plan.trajectories)]
+    return any(bool(own_NT[:, start : start + reach + 1].any()) for start in plan.starts)
 
 
 def splits_of(config: SweepStage, one: SweepRun) -> list[str]:
@@ -318,10 +359,10 @@ def _conclude_if_last(work: SweepWork) -> Path | None:
 
 def _conclude(work: SweepWork) -> Path:
     """Write the figures of all runs, and the report."""
-    config, firsts = work.config, {one.task: one for one in reversed(work.runs)}
+    config, firsts = work.config, _first_of_each_task(work.runs)
     persistence = {task: _persistence(config, firsts[task]) for task in config.data_by_task}
     kept = [(one, work.result(one) or {}) for one in work.runs]
-    results = gather(kept, _facts(config), persistence)
+    results = gather(kept, _facts(work), persistence)
     values = {"configuration": config.model_dump(mode="json"), **results.to_json()}
     write_json(config.output / "efficiency.json", json_values(values))
     report = sweep_report(results, dump(config)).write(config.output / "report.html")
@@ -329,7 +370,8 @@ def _conclude(work: SweepWork) -> Path:
     return report
 
 
-def _facts(config: SweepStage) -> SweepFacts:
+def _facts(work: SweepWork) -> SweepFacts:
+    config = work.config
     most = config.trajectories[-1]
     eighth = min(config.trajectories, key=lambda number: abs(number * 8 - most))
     return SweepFacts(
@@ -339,4 +381,5 @@ def _facts(config: SweepStage) -> SweepFacts:
         accuracy_at=config.accuracy_at or eighth,
         efficiency_at=config.efficiency_at or most,
         pretrained=PRETRAINED,
+        concerns=tuple(work.concerns()),
     )

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pelagos.evaluation.forecast_plan import StartsConfig
 from pelagos.pipeline.runs.configuration import merge, validate
@@ -89,6 +89,16 @@ class MethodConfig(Config):
     lr: tuple[PositiveFloat, ...] = ()
     steps: tuple[PositiveInt, ...] = ()
 
+    @model_validator(mode="after")
+    def _tried_or_given(self) -> Self:
+        for section, key, tried in (("optimizer", "lr", self.lr), ("loop", "steps", self.steps)):
+            given = self.changes.get(section)
+            if tried and isinstance(given, Mapping) and key in given:
+                raise ValueError(
+                    f"changes.{section}.{key}: `{key}` lists what is tried; leave out one of them"
+                )
+        return self
+
 
 class TaskConfig(Config):
     """Data that all methods learn.
@@ -100,6 +110,27 @@ class TaskConfig(Config):
 
     changes: dict[str, Any] = Field(default_factory=dict)
     starts: StartsConfig | None = None
+
+
+def refuse_own_settings(values: Mapping[str, Any], where: str) -> None:
+    """Refuse settings of a training that a sweep makes for each of its runs.
+
+    Raises:
+        ValueError: there is one, which would be overridden.
+    """
+    for key in ("output", "name", "seed", "seeds"):
+        if key in values:
+            raise ValueError(f"{where}.{key}: each run of a sweep has its own; leave it out")
+    # A configuration of `pelagos finetune` may have been copied whole.
+    if (command := values.get("command", "finetune")) != "finetune":
+        raise ValueError(
+            f"{where}.command: all runs of a sweep are of finetune, not {command!r}; leave it out"
+        )
+    data = values.get("data")
+    if isinstance(data, Mapping) and data.get("num_trajectories") is not None:
+        raise ValueError(
+            f"{where}.data.num_trajectories: each run takes one of the sweep's `trajectories`; leave it out"
+        )
 
 
 def plan_runs(

@@ -70,6 +70,7 @@ def efficiency_text(gains: Gains) -> str:
 
 def remarks(results: SweepResults) -> Iterator[str]:
     """What a reader must know before the gains are believed."""
+    yield from results.facts.concerns
     for name, task in results.tasks.items():
         for method, result in task.methods.items():
             if not np.isfinite(result.curve.errors).any():

@@ -27,6 +27,7 @@ class SweepFacts:
         accuracy_at: the number of trajectories of the accuracy gain.
         efficiency_at: that of the efficiency gain.
         pretrained: the method whose gains are told.
+        concerns: what makes the scores say less than they seem to.
     """
 
     score: str
@@ -35,6 +36,7 @@ class SweepFacts:
     accuracy_at: int
     efficiency_at: int
     pretrained: str
+    concerns: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
 """LoRA: fine-tuning by low-rank adapters, of which nothing is left in the published model."""
 
+from collections.abc import Mapping
+from typing import Literal
+
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
 from pelagos.models.layers.low_rank import add_adapters
 from pelagos.pipeline.training.parameter_parts import ParameterParts
 from pelagos.preprocessing.config import Config
+from pelagos.preprocessing.errors import ConfigError
 
 
 class LoraConfig(Config):
@@ -34,3 +38,23 @@ class LoraConfig(Config):
         for name, parameter in network.named_parameters():
             if parts[name] in ("body", "last"):
                 parameter.requires_grad_(False)
+
+    def check_rates(self, network: nn.Module, chosen: Mapping[str, float | Literal["frozen"]]) -> None:
+        """Refuse rates that no weight is left to learn with.
+
+        Args:
+            network: with its adapters.
+            chosen: `optimizer.parts`.
+
+        Raises:
+            ConfigError: the adapters have frozen all the weights that a rate is for.
+        """
+        parts = ParameterParts(network)
+        learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+        for key, rate in chosen.items():
+            meant = parts.meant_by(key)
+            if rate != "frozen" and meant and not meant & learning:
+                raise ConfigError(
+                    f"optimizer.parts.{key}: {rate:g} is for weights that lora freezes; leave it out: the rate of"
+                    " adapters is optimizer.parts.adapter"
+                )

@@ -10,7 +10,10 @@ import yaml
 from typer.testing import CliRunner
 
 from pelagos.pipeline.cli import app
+from pelagos.pipeline.runs.closing_lines import closing_lines
 from pelagos.pipeline.runs.commands import STAGES
+from pelagos.pipeline.runs.run_folder import DONE
+from pelagos.pipeline.stages.finetune import FinetuneStage
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.preprocessing.build.build_config import BuildConfig
 from pelagos.preprocessing.build.build_store import build
@@ -78,7 +81,38 @@ def test_the_way_from_simulation_to_fine_tuning_tells_each_next_step(tmp_path: P
     same = training(tmp_path, store, "finetune", model=str(model), data={"path": str(store)})
     assert f"all weights were copied from {model}" in said(tmp_path, same)
     scratch = {**same, "scratch": True, "output": str(tmp_path / "scratch")}
-    assert "all weights started afresh" in said(tmp_path, scratch)
+    assert (
+        f"all weights started afresh (scratch: true); taken from {model}: its kind of network and what it knows for"
+        " these data of scales, the duration of lead time 1, history, constraints"
+    ) in said(tmp_path, scratch)
+
+
+@pytest.mark.parametrize(
+    ("values", "taken"),
+    [
+        ({}, "what it knows for these data of scales, the duration of lead time 1, history, constraints"),
+        (
+            {"scales": "store", "constraints": [], "data": {"path": "store", "time_scale": 2, "history": []}},
+            "nothing",
+        ),
+    ],
+)
+def test_another_network_has_of_the_model_what_is_said(
+    tmp_path: Path, values: dict[str, Any], taken: str
+) -> None:
+    whole = {
+        "output": tmp_path,
+        "model": "model",
+        "data": {"path": "store"},
+        "loop": {"steps": 1, "batch_size": 1},
+        "scratch": True,
+        "network": {"kind": "fno"},
+        **values,
+    }
+    record = {"summary": {"parameters": 3, "steps": 1}}
+    (tmp_path / DONE).write_text(json.dumps(record))
+    lines = closing_lines("finetune", FinetuneStage.model_validate(whole))
+    assert f"all weights started afresh (scratch: true); taken from model: {taken}" in lines
 
 
 def test_fine_tuning_tells_what_is_copied_and_what_is_fresh(tmp_path: Path, waves: Path) -> None:

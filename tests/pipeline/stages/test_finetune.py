@@ -211,6 +211,11 @@ def transformer(waves: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def transformer_model(waves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return transformer(waves, tmp_path_factory.mktemp("transformer") / "model")
+
+
 def test_what_is_copied_new_and_different_is_told_and_kept(waves: Path, tmp_path: Path) -> None:
     known = load(transformer(waves, tmp_path / "source"))
     inputs, outputs = known.signature.inputs, known.signature.outputs
@@ -289,6 +294,42 @@ def test_fresh_parts_that_would_learn_nothing_or_mean_nothing_are_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         stage(waves, source, **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        # Norms among them would learn; the others would be published as they were drawn.
+        ({"fresh": ["encoder.*"], "lora": {"rank": 2}}, r"of encoder\.\*, encoder\..* lora freezes it"),
+        (
+            {"fresh": ["recovery"], "optimizer": {"parts": {"patch_recovery.*": "frozen"}}},
+            r"of recovery, patch_recovery\..* optimizer\.parts freezes it",
+        ),
+        (
+            {"fresh": ["norm"], "lora": {"layers": ["*.0.layernorm_before.weight"]}},
+            r"of norm, .*\.0\.layernorm_before\.weight\.weight would .* lora freezes it, and 2 of ",
+        ),
+        (
+            {"lora": {}, "optimizer": {"parts": {"body": 1e-3}}},
+            r"optimizer\.parts\.body: 0\.001 is for weights that lora freezes",
+        ),
+    ],
+)
+def test_what_would_not_learn_by_any_name_is_refused(
+    waves: Path, transformer_model: Path, tmp_path: Path, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        stage(waves, transformer_model, output=tmp_path, **values).assemble()
+
+
+def test_fresh_weights_and_rates_of_what_learns_are_allowed(
+    waves: Path, transformer_model: Path, tmp_path: Path
+) -> None:
+    rates = {"adapter": 1e-3, "encoder.*": 1e-3, "body": "frozen"}
+    values = {"fresh": ["recovery"], "lora": {"rank": 2}, "optimizer": {"parts": rates}}
+    model, mixture = stage(waves, transformer_model, output=tmp_path, **values).assemble()
+    mixture.close()
+    assert all(w.requires_grad for n, w in model.network.named_parameters() if n.startswith("patch_recovery"))
 
 
 def test_fresh_parts_that_the_network_lacks_are_refused(waves: Path, source: Path) -> None:

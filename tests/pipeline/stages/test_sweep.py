@@ -220,6 +220,18 @@ def test_models_are_trained_from_the_model_and_from_scratch(
         ({"accuracy_at": 9}, "accuracy_at: 9 is not between"),
         ({"baselines": {"persistence": {}}}, "persistence is the name of another method"),
         ({"finetune": {"seed": 3}}, "finetune.seed: each run of a sweep has its own"),
+        ({"finetune": {"name": "mine"}}, "finetune.name: each run of a sweep has its own"),
+        ({"finetune": {"command": "pretrain"}}, "finetune.command: all runs .* not 'pretrain'"),
+        (
+            {"finetune": {"data": {"num_trajectories": 3}}},
+            "finetune.data.num_trajectories: each run takes one of the sweep's `trajectories`",
+        ),
+        ({"pretrained": {"changes": {"seed": 3}}}, "pretrained.changes.seed: each run"),
+        ({"tasks": {"a": {"changes": {"output": "b"}}}}, "tasks.a.changes.output: each run"),
+        (
+            {"baselines": {"a": {"lr": [1e-3], "changes": {"optimizer": {"lr": 2e-3}}}}},
+            "changes.optimizer.lr: `lr` lists what is tried",
+        ),
         ({"part": "3/2"}, "part: 3/2 must be one of 1/2 to 2/2"),
     ],
 )
@@ -237,6 +249,36 @@ def test_a_check_counts_the_runs_and_trains_none(waves: Path, source: Path, tmp_
     assert found["done"].values == {"runs": 0}
     assert "linear" in found["WARNING"].text
     assert not (tmp_path / "sweep").exists()
+
+
+def test_scores_of_frames_that_were_learnt_are_told(
+    waves: Path,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = "task: forecasts of {} are scored on frames that models learn from"
+    training = {"split": "train", "steps": 2}
+    # Four of the six in the split are learnt, and these are not among them.
+    others = training | {"trajectories": [4, 5]}
+    at = {"at": [0], "steps": 2}
+    untuned: dict[str, Any] = {"pretrained": {}, "baselines": {"linear": {"changes": scratch("fno")}}}
+    for starts, what in ((training, "split train"), (others, None), (at, "starts.at")):
+        config = stage(waves, source, tmp_path / "sweep", starts=starts, **untuned)
+        lines = [one.text for one in check_forecasts(config) if "learn from" in one.text]
+        assert len(lines) == (what is not None)
+        assert all(line.startswith(told.format(what)) for line in lines)
+
+    Known(monkeypatch)
+    own = stage(waves, source, tmp_path).finetune | {"data": {"path": str(waves), "split": "valid"}}
+    few = untuned | {"trajectories": [1, 2], "seeds": [0]}
+    report = run(stage(waves, source, tmp_path / "sweep", finetune=own, **few))
+    assert report is not None
+    said = capsys.readouterr()
+    assert f"WARNING: {told.format('split valid')}" in said.err
+    assert f"note: {told.format('split valid')}" in said.out
+    assert told.format("split valid") in report.read_text()
 
 
 def test_errors_are_found_before_anything_is_trained(waves: Path, source: Path, tmp_path: Path) -> None:
