@@ -46,7 +46,7 @@ class ChannelFields:
 
     def inputs_and_conditions(self, x_BCHW: Tensor, lead_time_B: Tensor, call: CallSelection) -> Tensor:
         """(B, C + K, H, W): all input variables, then one constant channel for each condition."""
-        conditions_BK = encode_conditions(lead_time_B, call.scalars).to(x_BCHW.dtype)
+        conditions_BK = encode_conditions(lead_time_B, call.scalars, self.signature.scalars).to(x_BCHW.dtype)
         maps_BKHW = conditions_BK[:, :, None, None].expand(-1, -1, *x_BCHW.shape[2:])
         return torch.cat([self.all_inputs(x_BCHW, call), maps_BKHW], 1)
 

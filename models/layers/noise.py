@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from pelagos.models.context import Signature
-from pelagos.models.layers.conditioning import scalar_encoded_as
-
-_PREFIX = "noise_"
+from pelagos.models.layers.conditioning import NOISE_PREFIX, scalar_encoded_as
 
 
 def noise_names(number: int) -> tuple[str, ...]:
@@ -23,7 +21,7 @@ def noise_names(number: int) -> tuple[str, ...]:
     >>> noise_names(2)
     ('noise_1', 'noise_2')
     """
-    return tuple(f"{_PREFIX}{one}" for one in range(1, number + 1))
+    return tuple(f"{NOISE_PREFIX}{one}" for one in range(1, number + 1))
 
 
 def noise_columns(signature: Signature) -> list[int]:

@@ -163,7 +163,7 @@ class UNet(nn.Module):
             ValueError: channels or scalars do not fit the network.
         """
         call = self.channel_fields.select(x_BCHW, lead_time_B, context)
-        conditions_BK = encode_conditions(lead_time_B, call.scalars)
+        conditions_BK = encode_conditions(lead_time_B, call.scalars, self.signature.scalars)
         fields_BCHW = self.channel_fields.all_inputs(x_BCHW, call)
         y_BCHW = convolve(self.stem, fields_BCHW, periodic=context.periodic, fill="zeros")
         y_BCHW = self.head(self._descend(y_BCHW, 0, conditions_BK, context.periodic))

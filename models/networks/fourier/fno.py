@@ -175,7 +175,7 @@ class FNO(nn.Module):
         """
         height, width = x_BCHW.shape[-2:]
         call = self.channel_fields.select(x_BCHW, lead_time_B, context)
-        conditions_BK = encode_conditions(lead_time_B, call.scalars)
+        conditions_BK = encode_conditions(lead_time_B, call.scalars, self.signature.scalars)
         fields_BCHW = self.channel_fields.all_inputs(x_BCHW, call)
         y_BCHW = self.lifting(torch.cat([fields_BCHW, positions(x_BCHW, context.periodic)], 1))
         rows, columns = margins((height, width), self.margin, context.periodic)

@@ -133,7 +133,7 @@ class SphericalFNO(nn.Module):
             ValueError: channels or scalars do not fit the network, or the grid does not cover the whole sphere.
         """
         call = self.channel_fields.select(x_BCHW, lead_time_B, context)
-        conditions_BK = encode_conditions(lead_time_B, call.scalars)
+        conditions_BK = encode_conditions(lead_time_B, call.scalars, self.signature.scalars)
         shape = (x_BCHW.shape[-2], x_BCHW.shape[-1])
         outer = SphericalTransform(*places_of(context.sphere, shape), self.degrees)
         fields_BChw = self.inner.backward(outer.forward(self.channel_fields.all_inputs(x_BCHW, call)))

@@ -299,7 +299,9 @@ class ScOT(nn.Module):
         scale = SampleScale.of(x_BCHW, names, call.residual) if self.config.per_sample else None
         scaled_BCHW = x_BCHW if scale is None else scale.normalised(x_BCHW)
         fields_BCHW, tokens, pixels = self._network_fields(scaled_BCHW, added, context, periodic)
-        conditions = shared_conditions(self._conditioned(), encode_conditions(lead_time_B, call.scalars))
+        conditions = shared_conditions(
+            self._conditioned(), encode_conditions(lead_time_B, call.scalars, self.signature.scalars)
+        )
         tokens_BhwD = self.embeddings(
             fields_BCHW,
             of_module(conditions, self.embeddings),
