@@ -37,7 +37,7 @@ def test_conditions_are_constant_channels_behind_the_fields(x_BCHW: Tensor) -> N
     found = CHANNELS.inputs_and_conditions(x_BCHW, times_B, call)
     assert CHANNELS.num_conditions == len(condition_names(("viscosity",))) == found.shape[1] - 3
     assert_close(found[:, :3], x_BCHW, rtol=0, atol=0)
-    expected = encode_conditions(times_B, scalars_BS)[:, :, None, None].expand(-1, -1, 4, 5)
+    expected = encode_conditions(times_B, scalars_BS, ("viscosity",))[:, :, None, None].expand(-1, -1, 4, 5)
     assert_close(found[:, 3:], expected, rtol=0, atol=0)
 
 

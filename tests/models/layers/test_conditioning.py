@@ -25,10 +25,37 @@ def test_decades_of_a_scalar_count_alike_and_signs_are_kept() -> None:
 
 def test_missing_scalars_are_zero_and_marked() -> None:
     scalars_BS = torch.tensor([[1.0, torch.nan], [torch.nan, -1.0]])
-    found = encode_conditions(torch.tensor([0.5, 0.25]), scalars_BS)
-    expected = torch.tensor([[0.5, 1, 0, 1, 0], [0.25, 0, -1, 0, 1]])
-    assert_close(found, expected)
-    assert condition_names(("a", "b")) == ("lead_time", "value:a", "value:b", "known:a", "known:b")
+    found = encode_conditions(torch.tensor([0.5, 0.25]), scalars_BS, ("a", "b"))
+    names = condition_names(("a", "b"))
+    assert names[:5] == ("lead_time", "value:a", "value:b", "known:a", "known:b")
+    assert_close(found[:, :5], torch.tensor([[0.5, 1, 0, 1, 0], [0.25, 0, -1, 0, 1]]))
+    assert len(names) == found.shape[1]
+    for row, missing in enumerate("ba"):
+        assert all(
+            found[row, column] == 0 for column, name in enumerate(names) if name.endswith(f":{missing}")
+        )
+
+
+def test_values_that_differ_by_half_are_told_apart_at_any_magnitude() -> None:
+    # The range of a dataset is often less than a decade: an affine function has to hear it beside constants.
+    for x in (1e-5, 1e-3, 0.3, 20.0, -0.01):
+        scalars_BS = torch.tensor([[x], [1.5 * x]], dtype=torch.float64)
+        first, second = encode_conditions(torch.ones(2, dtype=torch.float64), scalars_BS, ("a",))
+        assert (first - second).abs().max() > 0.15, x
+    # Over four decades, in which the waves come again, the logarithm tells.
+    scalars_BS = torch.tensor([[1e-2], [1e2]], dtype=torch.float64)
+    first, second = encode_conditions(torch.ones(2, dtype=torch.float64), scalars_BS, ("a",))
+    assert (first - second).abs().max() > 0.5
+
+
+def test_waves_are_smooth_through_zero_and_odd_or_even_in_the_sign() -> None:
+    x = torch.tensor([[0.0], [1e-9], [-1e-9], [1e-3], [-1e-3]], dtype=torch.float64)
+    found = encode_conditions(torch.ones(5, dtype=torch.float64), x, ("a",))
+    assert_close(found[1:3], found[:1].expand(2, -1), rtol=0, atol=1e-2)
+    signs = torch.tensor(
+        [-1.0 if name.startswith(("value", "sine")) else 1.0 for name in condition_names(("a",))]
+    )
+    assert_close(found[4], found[3] * signs, rtol=0, atol=1e-12)
 
 
 def test_one_projection_serves_several_norms() -> None:
