@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pelagos.models.context import Context, Signature, Sphere
+from pelagos.models.layers.conditioning import condition_names
 from pelagos.models.networks.credit.earth_padding import GridPadding
 from pelagos.models.networks.credit.fuxi import FuXiConfig
 from pelagos.models.networks.credit.padded_network import PaddedNetwork
@@ -47,7 +48,7 @@ def test_a_change_is_added_to_the_input_of_the_same_variable() -> None:
     net = PaddedNetwork(signature, body, GridPadding(), predicts_change=True)
     assert not net.one_step
     y_BCHW = net(fields(), TIMES_B)
-    assert body.seen.shape[1] == 2 + 3
+    assert body.seen.shape[1] == 2 + len(condition_names(signature.scalars))
     assert_close(y_BCHW, fields() + torch.stack([fields()[:, 1], torch.zeros(2, 6, 8)], 1), rtol=0, atol=0)
     assert_close(body.seen[:, 2], TIMES_B[:, None, None].expand(2, 6, 8), rtol=0, atol=0)
 
