@@ -240,6 +240,8 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     if not config.scratch:
         _check_grid(source, store)
     data = _seeing(_timed(config.data, source, store), source, store)
+    if config.equation_labels is not None:
+        data = data.model_copy(update={"augment": config.equation_labels.augment(data.augment, store)})
     timed = config.model_copy(update={"data": data})
     mixture = build_mixture(timed, [store], [_normalizer(config, source, store)])
     [dataset] = mixture.datasets

@@ -5,6 +5,7 @@ Shapes: B samples, K forecast steps, P prognostic channels, H rows, W columns.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +16,15 @@ from pelagos.models.layers.fourier_resample import fourier_resample
 from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
-from pelagos.preprocessing.physics.equation import Equation
+from pelagos.preprocessing.physics.equation import Equation, declared, stated_equation
 from pelagos.preprocessing.physics.equation_fit import check_fit
 from pelagos.preprocessing.physics.parameter import Range, bounds
 from pelagos.preprocessing.physics.pde import PDE
+from pelagos.preprocessing.samples.allowed_symmetries import UNSTATED_FORCES
+from pelagos.preprocessing.samples.augment_config import AugmentConfig
 from pelagos.preprocessing.samples.batch import Batch
 from pelagos.preprocessing.samples.dataset import Dataset
+from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.variables import keys, with_role
 
 
@@ -47,6 +51,38 @@ class EquationLabelsConfig(Config):
     dt: PositiveFloat | None = None
     limit: PositiveFloat = 10.0
     scalars: Mapping[str, Range] = Field(default_factory=dict)
+
+    def augment(self, augment: AugmentConfig, store: SampleStore) -> AugmentConfig:
+        """The symmetries by which samples of a store that obeys this equation are transformed.
+
+        Raises:
+            ConfigError: another equation is stated there.
+        """
+        if augment.equation:
+            self._check_same(augment.equation, store)
+        # A simulation knows its own.
+        if augment.equation or store.symmetries is not None:
+            return augment
+        changes = {
+            "equation": self.equation.model_dump(mode="json"),
+            # The equation takes away what it forbids. What it would add to the defaults is for those who ask: samples
+            # that were right stay as they are without labels.
+            "negate": bool(augment.negate),
+            "auto": augment.auto and (bool(augment.force) or store.archive not in UNSTATED_FORCES),
+        }
+        return augment.model_copy(update=changes)
+
+    def _check_same(self, stated: str | dict[str, Any], store: SampleStore) -> None:
+        other, kind = stated_equation(stated), self.equation.kind
+        # By its kind an equation is stated in any of its forms.
+        same_fields = isinstance(stated, str) or (
+            declared(other.build()).names == declared(self.equation.build()).names
+        )
+        if other.kind != kind or not same_fields:
+            raise ConfigError(
+                f"{store.label}: data.augment.equation {stated} is another than equation_labels.equation, of kind"
+                f" {kind}: leave out the former, or state the same"
+            )
 
     def build(self, dataset: Dataset) -> "EquationLabels":
         """The labels of a dataset.

@@ -1,8 +1,9 @@
 """Equation: the union of all equations that a configuration can name by `kind`."""
 
-from typing import Annotated, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, get_args
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.physics.allen_cahn import AllenCahnConfig
@@ -41,13 +42,24 @@ def declared(equation: PDE) -> DeclaredSymmetries:
     return DeclaredSymmetries(equation.symmetries, (*fields, *equation.scalars))
 
 
-def declared_symmetries(kind: str) -> DeclaredSymmetries:
-    """The symmetries of an equation by its kind.
+def stated_equation(stated: str | Mapping[str, Any]) -> Equation:
+    """The configuration of an equation that is stated by its kind, for the defaults, or as a whole.
 
     Raises:
-        ConfigError: there is none of this kind.
+        ConfigError: there is none of this kind, or what is stated is not a configuration of it.
     """
-    configs = {config.model_fields["kind"].default: config for config in get_args(get_args(Equation)[0])}
-    if kind not in configs:
-        raise ConfigError(f"equation: {kind!r} is none of {', '.join(sorted(configs))}")
-    return declared(configs[kind]().build())
+    if isinstance(stated, str):
+        configs = {config.model_fields["kind"].default: config for config in get_args(get_args(Equation)[0])}
+        if stated not in configs:
+            raise ConfigError(f"equation: {stated!r} is none of {', '.join(sorted(configs))}")
+        found: Equation = configs[stated]()
+        return found
+    try:
+        return _ADAPTER.validate_python(stated)
+    except ValidationError as error:
+        # The first part of a place is the kind, by which pydantic tells the forms apart.
+        faults = [": ".join([*map(str, one["loc"][1:]), one["msg"]]) for one in error.errors()]
+        raise ConfigError(f"equation: {'; '.join(faults)}") from None
+
+
+_ADAPTER: TypeAdapter[Equation] = TypeAdapter(Equation)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pelagos.preprocessing.array_types import Ints
 from pelagos.preprocessing.grid import Grid
-from pelagos.preprocessing.physics.symmetry import DeclaredSymmetries, Scaling
+from pelagos.preprocessing.physics.symmetry import AxisName, DeclaredSymmetries, Scaling
 from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.variables import TensorKind, Variable, keys, tensor_kind
 
@@ -20,6 +20,9 @@ Obstacle = str
 
 UNSTATED_FORCES = ("apebench", "fno", "torch_cfd")
 """Kinds of archives of forced flow whose force is in no file: nothing in their stores tells where it acts."""
+
+DIRECTED: Mapping[tuple[str, ...], AxisName] = {("elevation",): "x"}
+"""Fields that belong to one equation, which tells the ends of this axis apart: the waves of Korteweg and de Vries."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,11 @@ class SampleFields:
         signs = {"pseudoscalar": (1, 1, 1), "vector_x": (other, 0, 1), "vector_y": (other, 1, 0)}
         found = [signs.get(str(self.kind(variable)), (0, 0, 0)) for variable in self.variables]
         return np.array(found, np.int64).reshape(-1, 3).T
+
+    @property
+    def directed(self) -> AxisName | None:
+        """The axis whose ends are not alike, where the fields that evolve are those of one equation that says so."""
+        return DIRECTED.get(keys(self.groups[0]))
 
     def is_component(self, variable: Variable) -> bool:
         """Whether a field is a component of a vector in the plane."""

@@ -1,8 +1,8 @@
 """Augmentation by configuration: which symmetries of its data a dataset's training samples are transformed by."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, field_validator
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.store.sample_store import SampleStore
@@ -45,7 +45,8 @@ class AugmentConfig(Config):
         galilean: the largest velocity added along each axis, in standard deviations of the velocity, where the
             equation is the same in a moving frame.
         scale: the largest factor of each family of scalings that the equation has; its inverse is the smallest.
-        equation: the kind of equation that the data obey; simulations know theirs.
+        equation: what the data obey, by its kind for the form that the kind has by default, or as a whole, such as
+            `{kind: navier_stokes, state: vorticity}`; simulations know theirs.
         force: of a steady force that is none of the channels, its waves: only rolls, reflections and turns that leave
             it as it is are used.
         kinds: how fields go with reflections, by name, where their names do not tell: scalar, pseudoscalar, vector_x
@@ -60,9 +61,19 @@ class AugmentConfig(Config):
     jitter: NonNegativeInt = 0
     galilean: float = Field(default=0.0, ge=0)
     scale: float = Field(default=1.0, ge=1)
-    equation: str = ""
+    equation: str | dict[str, Any] = ""
     force: tuple[ForceWave, ...] = ()
     kinds: dict[str, TensorKind] = Field(default={})
+
+    @field_validator("equation")
+    @classmethod
+    def _is_an_equation(cls, stated: str | dict[str, Any]) -> str | dict[str, Any]:
+        if isinstance(stated, dict):
+            # Loaded where an equation is stated.
+            from pelagos.preprocessing.physics.equation import stated_equation
+
+            stated_equation(stated)
+        return stated
 
     def build(self, store: SampleStore) -> "Augmentation":
         """What samples of a store are transformed by.

@@ -75,7 +75,10 @@ class Augmentation:
         """The transformations, and what they take for granted, in a line."""
         if not self:
             return "none"
-        assumed = "; assumes that nothing acts from outside but the channels (augment.auto=false, if something does)"
+        assumed = (
+            "; assumes that nothing acts from outside but the channels, and that no direction is preferred"
+            " (augment.auto=false, or state augment.equation, if this is not so)"
+        )
         return ", ".join(self.names) + (assumed if self.by_grid else "")
 
     def draw(self, key: tuple[int, ...], frames: SampleFrames, time_step: float) -> "Transformation":

@@ -1,8 +1,9 @@
 """Chosen symmetries: those that samples are transformed by, of all that are allowed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -57,11 +58,11 @@ def augmentation(config: AugmentConfig, store: SampleStore) -> Augmentation:
     )
 
 
-def _declared(kind: str) -> DeclaredSymmetries:
-    # Loaded where an equation is named.
-    from pelagos.preprocessing.physics.equation import declared_symmetries
+def _declared(stated: str | Mapping[str, Any]) -> DeclaredSymmetries:
+    # Loaded where an equation is stated.
+    from pelagos.preprocessing.physics.equation import declared, stated_equation
 
-    return declared_symmetries(kind)
+    return declared(stated_equation(stated).build())
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +103,17 @@ class _Choice:
             ]
             mirrors = [mirror or obstacle for mirror, obstacle in zip(mirrors, own, strict=True)]
             turn = turn or ("" if symmetries.transposition else "the equation tells its axes apart")
+        # Only names tell here which equation it is: whoever asks for a reflection knows better.
+        directed = self.fields.directed if self.declared is None else None
         if config.reflect and all(mirrors):
             raise self._refusal("reflect", "; ".join(mirrors))
         if config.turn and turn:
             raise self._refusal("turn", turn)
-        turned = not turn and (default if config.turn is None else config.turn)
-        reflected = [not m and (default if config.reflect is None else config.reflect) for m in mirrors]
+        turned = not turn and (default and not directed if config.turn is None else config.turn)
+        reflected = [
+            not mirror and (default and axis != directed if config.reflect is None else config.reflect)
+            for axis, mirror in zip("yx", mirrors, strict=True)
+        ]
         found = [turn for turn in product((0, 1), repeat=3) if _reachable(turn, reflected, turned=turned)]
         return np.array(found, np.int64)
 
@@ -170,7 +176,21 @@ class _Choice:
         return self.config.auto and known
 
     def _refusal(self, key: str, obstacle: str) -> ConfigError:
-        return ConfigError(f"{self.fields.store.label}: augment.{key}: {obstacle}")
+        return ConfigError(f"{self.fields.store.label}: augment.{key}: {obstacle}{self._advice}")
+
+    @property
+    def _advice(self) -> str:
+        """What to say for another form of the equation, where it is stated by its kind and takes other fields."""
+        kind = self.config.equation
+        if self.declared is None or not isinstance(kind, str) or not kind:
+            return ""
+        fields, names = {*keys(self.fields.variables), *self.fields.store.params}, {*self.declared.names}
+        if names <= fields and {*keys(self.fields.groups[0])} <= names:
+            return ""
+        return (
+            f" (augment.equation={kind} means its form with {', '.join(self.declared.names)}: state the whole"
+            f" equation, such as {{kind: {kind}, ...}}, if the data are of another)"
+        )
 
 
 def _reachable(turn: tuple[int, ...], reflected: Sequence[bool], *, turned: bool) -> bool:

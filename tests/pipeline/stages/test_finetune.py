@@ -420,6 +420,17 @@ def test_states_are_not_labelled_by_the_equation_of_other_data(waves: Path, sour
         config.assemble()
 
 
+def test_samples_take_the_symmetries_of_the_equation_that_labels_them(waves: Path, source: Path) -> None:
+    labels = {"equation": {"kind": "wave"}}
+    data = {"path": waves, "augment": {"negate": True}}
+    model, mixture = stage(waves, source, data=data, equation_labels=labels).assemble()
+    mixture.close()
+    assert "negations of displacement and displacement_rate" in model.domains["waves"].augmentation
+    data = {"path": waves, "augment": {"equation": "kolmogorov"}}
+    with pytest.raises(ConfigError, match=r"data\.augment\.equation kolmogorov is another"):
+        stage(waves, source, data=data, equation_labels=labels).assemble()
+
+
 def test_another_network_is_trained_from_scratch_alone(waves: Path, source: Path) -> None:
     network = {"kind": "unet", "dims": [4], "depth": 1}
     model, mixture = stage(waves, source, scratch=True, network=network).assemble()

@@ -10,11 +10,16 @@ import torch
 
 from pelagos.models.layers.fourier_resample import fourier_resample
 from pelagos.pipeline.training.equation_labels import EquationLabels, EquationLabelsConfig
-from pelagos.preprocessing.errors import DataError, PelagosError
+from pelagos.preprocessing.errors import ConfigError, DataError, PelagosError
+from pelagos.preprocessing.grid import Grid, Sides
 from pelagos.preprocessing.physics.spectral import truncate
+from pelagos.preprocessing.samples.augment_config import AugmentConfig
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.normalize import Normalizer
+from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.store.store import open_store
+from pelagos.preprocessing.variables import known_variable
+from tests.preprocessing.memory_store import memory_store
 
 
 def labels(store: Path, kind: str = "kolmogorov", **values: Any) -> EquationLabels:
@@ -186,3 +191,51 @@ def test_scalings_of_a_scalar_that_some_trajectory_lacks_are_refused(flow: Path)
     dataset = dataset_without(flow, 1, augment={"equation": "kolmogorov", "scale": 1.5})
     with pytest.raises(PelagosError, match=r"data\.augment\.scale changes viscosity, of which trajectories"):
         with_viscosity().build(dataset)
+
+
+def augmented(kind: str, store: SampleStore, augment: dict[str, Any], **equation: Any) -> tuple[str, ...]:
+    """The names of the transformations of samples of a store whose equation labels state."""
+    config = EquationLabelsConfig.model_validate({"equation": {"kind": kind, **equation}})
+    return config.augment(AugmentConfig(**augment), store).build(store).names
+
+
+def in_a_box(*names: str, **facts: Any) -> SampleStore:
+    """Fields on a periodic square."""
+    sides: Sides = ("periodic", "periodic")
+    axis = np.arange(8) / 8
+    state = np.random.default_rng(0).normal(size=(2, 3, len(names), 8, 8))
+    variables = tuple(known_variable(name) for name in names)
+    return memory_store(state, variables, Grid("cartesian", axis, axis, sides, sides), **facts)
+
+
+def test_samples_take_the_symmetries_of_the_equation_that_labels_them() -> None:
+    store = in_a_box("elevation", scalars=(("dispersion",), np.ones((2, 1))))
+    kept = ("rolls along y", "rolls along x", "reversals of y")
+    assert augmented("korteweg_de_vries", store, {}) == kept
+    assert augmented("korteweg_de_vries", store, {"auto": False}) == ()
+    with pytest.raises(ConfigError, match="the equation tells its axes apart"):
+        augmented("korteweg_de_vries", store, {"turn": True})
+    assert augmented("korteweg_de_vries", store, {"scale": 2.0}) == (*kept, "scalings of time")
+    # On by default where augment states the equation, and asked for here.
+    phase = in_a_box("phase")
+    assert augmented("allen_cahn", phase, {}) == AugmentConfig().build(phase).names
+    assert augmented("allen_cahn", phase, {"negate": True})[-1] == "negations of phase"
+    assert augmented("allen_cahn", in_a_box("phase", archive="apebench"), {}) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "stated"),
+    [
+        ("navier_stokes", "kolmogorov"),
+        ("navier_stokes", {"kind": "euler"}),
+        ("navier_stokes", {"kind": "navier_stokes", "tracer": True}),
+    ],
+)
+def test_another_equation_of_samples_than_of_labels_is_refused(kind: str, stated: Any) -> None:
+    store = in_a_box("velocity_x", "velocity_y")
+    with pytest.raises(
+        ConfigError, match=r"data\.augment\.equation .* is another than equation_labels\.equation"
+    ):
+        augmented(kind, store, {"equation": stated})
+    same = {"equation": {"kind": kind, "viscosity": 1e-3}}
+    assert augmented(kind, store, same) == augmented(kind, store, {"equation": kind})

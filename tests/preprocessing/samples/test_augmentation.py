@@ -1,11 +1,11 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from analytic_source import configuration
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from pelagos.preprocessing.build.build_store import build
@@ -14,6 +14,7 @@ from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.loading.loader import Loader
 from pelagos.preprocessing.physics.equation import Equation
 from pelagos.preprocessing.physics.pde import PDE
+from pelagos.preprocessing.samples.allowed_symmetries import DIRECTED
 from pelagos.preprocessing.samples.augment_config import AugmentConfig
 from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture, Sweep
@@ -224,6 +225,7 @@ def test_the_globe_turns_about_its_axis_where_it_is_asked_to() -> None:
         ({"scale": 2.0}, "state augment.equation"),
         ({"scale": 2.0, "equation": "navier_stokes"}, "do not say drag, viscosity"),
         ({"equation": "flux"}, "'flux' is none of allen_cahn, burgers, euler"),
+        ({"scale": 2.0, "equation": {"kind": "burgers", "components": 1}}, "do not say viscosity"),
     ],
 )
 def test_what_is_not_allowed_is_refused(asked: dict[str, Any], reason: str) -> None:
@@ -295,7 +297,10 @@ def test_samples_that_are_scored_stay_as_they_are() -> None:
 
 
 def test_what_is_taken_for_granted_is_said() -> None:
-    assert "assumes that nothing acts from outside" in AugmentConfig().build(flow()).describe()
+    said = AugmentConfig().build(flow()).describe()
+    assert (
+        "assumes that nothing acts from outside but the channels, and that no direction is preferred" in said
+    )
     assert "assumes" not in AugmentConfig(equation="navier_stokes").build(flow()).describe()
     assert AugmentConfig(auto=False).build(flow()).describe() == "none"
 
@@ -341,3 +346,56 @@ def test_a_known_tensor_kind_beats_that_of_the_name() -> None:
     store = memory_store(np.zeros((1, 2, 1, 8, 8)), (field,), square())
     build_ = AugmentConfig(kinds={"velocity_z": "pseudoscalar"}).build(store)
     assert build_.fields.parities[:, 0].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "asked", "added"),
+    [
+        ({"kind": "navier_stokes", "state": "vorticity"}, {"scale": 1.5}, ["scalings of time"]),
+        (
+            {"kind": "navier_stokes", "tracer": True},
+            {"scale": 1.5, "galilean": 2.0},
+            ["negations of tracer", "Galilean shifts", "scalings of time", "scalings of tracer"],
+        ),
+        (
+            {"kind": "burgers", "components": 1},
+            {"scale": 1.5, "galilean": 2.0},
+            ["Galilean shifts", "scalings of time"],
+        ),
+    ],
+    ids=str,
+)
+def test_a_whole_equation_allows_what_its_form_allows(
+    values: dict[str, Any], asked: dict[str, Any], added: list[str]
+) -> None:
+    pde = equation(**values)
+    scalars = (pde.scalars, np.array([[1e-3, 0.0, 1e-3][: len(pde.scalars)]] * 3))
+    store = flow(tuple(variable.key for variable in pde.variables), scalars=scalars)
+    without = set(names_of(store))
+    assert [name for name in names_of(store, equation=values, **asked) if name not in without] == added
+    with pytest.raises(ConfigError, match="state the whole equation"):
+        names_of(store, equation=values["kind"], **asked)
+
+
+def test_what_is_no_equation_is_refused_with_the_configuration() -> None:
+    with pytest.raises(ValidationError, match="equation: viscosty: Extra inputs"):
+        AugmentConfig(equation={"kind": "navier_stokes", "viscosty": 1e-3})
+    with pytest.raises(ValidationError, match="'navier_stokes', 'kolmogorov'"):
+        AugmentConfig(equation={"kind": "flux"})
+
+
+def test_elevations_alone_are_taken_for_waves_that_run_along_x() -> None:
+    assert names_of(flow(("elevation",))) == (*ROLLS, "reversals of y")
+    assert names_of(flow(("elevation",)), reflect=True, turn=True) == (*ROLLS, *REVERSALS, "quarter turns")
+    assert names_of(flow(("elevation",)), equation="allen_cahn")[:5] == (*ROLLS, *REVERSALS, "quarter turns")
+    # Of shallow water, say, in which they run anywhere.
+    assert names_of(flow(("elevation", "velocity_x", "velocity_y")))[-1] == "quarter turns"
+
+
+def test_directed_fields_are_those_of_the_equations_that_tell_directions_apart() -> None:
+    found = {}
+    for config in get_args(get_args(Equation)[0]):
+        pde = config().build()
+        if len(pde.symmetries.reflections) < 2 and pde.time_units == "1":
+            [found[tuple(v.key for v in pde.variables)]] = {"y", "x"} - {*pde.symmetries.reflections}
+    assert found == DIRECTED
