@@ -8,7 +8,7 @@ from pelagos.pipeline.checking.check_finding import CheckFinding, warning
 from pelagos.pipeline.checking.sweep_check import check_sweep
 from pelagos.pipeline.forecasting.coarse_solver import SolverFrames
 from pelagos.pipeline.forecasting.forcing_supply import ForcingSupply
-from pelagos.pipeline.forecasting.forecaster import check_variables, concerns
+from pelagos.pipeline.forecasting.forecaster import check_history, check_variables, concerns
 from pelagos.pipeline.runs.domain_fit import fit
 from pelagos.pipeline.runs.model_folder import described, domain_of_dataset
 from pelagos.pipeline.stages.evaluate import EvaluateStage
@@ -99,6 +99,8 @@ def _fitting(
     check_variables(domain, supply)
     if isinstance(config, RefineStage):
         check_fields(domain.outputs, config.equation.build())
+    ensemble = None if isinstance(config, RefineStage) else config.ensemble
+    check_history(domain, found, store, plan, ensemble)
     for about, text in concerns(domain, found, store, plan, config.mode):
         yield CheckFinding(about, f"{label}: {text}")
 

@@ -151,7 +151,7 @@ def _scalar_notes(
     known = values_N[np.isfinite(values_N)]
     if len(known) < len(values_N):
         some = f" for {len(values_N) - len(known)} of {len(values_N)} trajectories" if len(known) else ""
-        yield f"{name} is taken to be {_span(low, high)}, as {key} says: {store.path} holds no value{some}"
+        yield f"{name} is taken to be {_span(low, high)}, as {key}.{name} says: {store.path} holds no value{some}"
     if (known < low - _SAME * abs(low)).any() or (known > high + _SAME * abs(high)).any():
         yield (
             f"{key}.{name}, {_span(low, high)}, is left aside: the values of {store.path} are used,"

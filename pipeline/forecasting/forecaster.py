@@ -111,9 +111,8 @@ class Forecaster:
         facts = self.signature, self.layout, self.domain, self.fit
         call = NetworkCall(self.network, *facts, lead, self._constrained)
         sources = self._sources(batch.samples, plan)
-        inputs = StoredInputs(
-            self.store, self.domain, sources, plan.stride, self.fit, self.supply, self._ages(plan)
-        )
+        ages = _ages(self.domain, self.fit, self.store, plan)
+        inputs = StoredInputs(self.store, self.domain, sources, plan.stride, self.fit, self.supply, ages)
         return BatchForecast(call, inputs, batch.samples, self.mode, plan.steps, self.ensemble)
 
     def _sources(self, samples: Sequence[ForecastStart], plan: ForecastPlan) -> Sequence[ForecastStart]:
@@ -131,7 +130,7 @@ class Forecaster:
         """
         if plan == self._checked:
             return  # each batch of a plan asks again
-        self._check_history(plan)
+        check_history(self.domain, self.fit, self.store, plan, self.ensemble)
         self._check_step(plan)
         last = 0 if self.mode == "direct" else plan.steps - 1
         if self.domain.sees_valid_forcing:
@@ -157,43 +156,6 @@ class Forecaster:
         """The lead time of one step as the network counts it."""
         return _step_lead(self.domain, self.fit, self.store, plan)
 
-    def _check_history(self, plan: ForecastPlan) -> None:
-        starts = None if self.ensemble is None else self.ensemble.starts
-        bred = starts.cycles if isinstance(starts, BredStarts) and not starts.in_place else 0
-        first = max(self._ages(plan), default=0) + bred * plan.stride
-        if min(plan.starts) < first:
-            reach = max(self._ages(plan), default=0)
-            why = (
-                f"the model sees {self.domain.frames} frames, {plan.stride} apart"
-                if self.domain.frames > 1
-                else f"the model sees frames from {reach} before the start on"
-            )
-            if bred:
-                why += f", and {bred} cycles of breeding go before, unless ensemble.starts.in_place is set"
-            raise DataError(
-                f"{self.store.path}: {why}, so the first frame it can start from is {first}, not {min(plan.starts)}:"
-                " see starts.first"
-            )
-
-    def _ages(self, plan: ForecastPlan) -> tuple[int, ...]:
-        """How long before the initial frame the other frames that the network sees lie [frames of the store].
-
-        Raises:
-            DataError: the store has no frames there.
-        """
-        if not self.domain.history:
-            return tuple(age * plan.stride for age in self.domain.ages)
-        step = self.domain.frame_time / (self.store.dt * self.fit.time)
-        ages = [age * step for age in self.domain.history]
-        if any(abs(age - round(age)) > 1e-3 or round(age) < 1 for age in ages):
-            before = ", ".join(f"{age * self.domain.frame_time:g}" for age in self.domain.history)
-            raise DataError(
-                f"the model sees frames {before} {self.domain.time_units or self.store.time_units} before the start;"
-                f" {self.store.path} has frames {self.store.dt:g} {self.store.time_units} apart, of which none lie"
-                " there: build the store with the time step of the training"
-            )
-        return tuple(round(age) for age in ages)
-
     def _check_step(self, plan: ForecastPlan) -> None:
         step, other = self.step_lead(plan), self.mode != "rollout"
         if isinstance(self.mode, Composite) and (self.domain.ages or self.domain.sees_valid_forcing):
@@ -208,6 +170,56 @@ class Forecaster:
                 f" the forecast has steps of {step * scale:g} in mode {getattr(self.mode, 'kind', self.mode)}:"
                 " choose starts.stride so that they agree, and mode rollout"
             )
+
+
+def check_history(
+    domain: Domain,
+    found: DomainFit,
+    store: Store,
+    plan: ForecastPlan,
+    ensemble: EnsembleConfig | None = None,
+) -> None:
+    """Check that the store has the frames before each start that a model sees, or that breeding begins from.
+
+    Raises:
+        DataError: it lacks one.
+    """
+    starts = None if ensemble is None else ensemble.starts
+    bred = starts.cycles if isinstance(starts, BredStarts) and not starts.in_place else 0
+    reach = max(_ages(domain, found, store, plan), default=0)
+    first = reach + bred * plan.stride
+    if min(plan.starts) < first:
+        why = (
+            f"the model sees {domain.frames} frames, {plan.stride} apart"
+            if domain.frames > 1
+            else f"the model sees frames from {reach} before the start on"
+        )
+        if bred:
+            why += f", and {bred} cycles of breeding go before, unless ensemble.starts.in_place is set"
+        raise DataError(
+            f"{store.path}: {why}, so the first frame it can start from is {first}, not {min(plan.starts)}:"
+            " see starts.first"
+        )
+
+
+def _ages(domain: Domain, found: DomainFit, store: Store, plan: ForecastPlan) -> tuple[int, ...]:
+    """How long before the initial frame the other frames that the network sees lie [frames of the store].
+
+    Raises:
+        DataError: the store has no frames there.
+    """
+    if not domain.history:
+        return tuple(age * plan.stride for age in domain.ages)
+    step = domain.frame_time / (store.dt * found.time)
+    ages = [age * step for age in domain.history]
+    if any(abs(age - round(age)) > 1e-3 or round(age) < 1 for age in ages):
+        before = ", ".join(f"{age * domain.frame_time:g}" for age in domain.history)
+        raise DataError(
+            f"the model sees frames {before} {domain.time_units or store.time_units} before the start;"
+            f" {store.path} has frames {store.dt:g} {store.time_units} apart, of which none lie"
+            " there: build the store with the time step of the training"
+        )
+    return tuple(round(age) for age in ages)
 
 
 def concerns(

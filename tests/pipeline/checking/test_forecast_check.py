@@ -85,6 +85,7 @@ def elsewhere(domain: Domain, what: str) -> Domain:
             "inputs": (domain.inputs[0], rate.model_copy(update={"units": "km h-1"}), *domain.inputs[2:])
         },
         "variables": {"inputs": (*domain.inputs, rate.model_copy(update={"name": "pressure"}))},
+        "history": {"frames": 2},
         "unknown": {"grid": None, "time_units": None},
     }
     return domain.model_copy(update=changes[what])
@@ -105,6 +106,7 @@ def elsewhere(domain: Domain, what: str) -> Domain:
             r"in 1; the model knows it in km h-1: build the store with convert: \{displacement_rate",
         ),
         ("variables", 1, "lacks the model's input variables pressure"),
+        ("history", 1, "the model sees 2 frames, 1 apart, so the first frame it can start from is 1, not 0"),
         ("unknown", 0, "WARNING: .*does not record the grid"),
     ],
 )
