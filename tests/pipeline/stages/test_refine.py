@@ -10,7 +10,7 @@ import torch
 
 from pelagos.evaluation.forecast_zarr import read_forecasts
 from pelagos.models.networks.fourier.fno import FNOConfig
-from pelagos.pipeline.runs.model_folder import Model, signature_of
+from pelagos.pipeline.runs.model_folder import Model, load, signature_of
 from pelagos.pipeline.stages import refine
 from pelagos.pipeline.stages.refine import RefineStage, run
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
@@ -90,6 +90,25 @@ def test_forecasts_whose_truth_has_missing_values_spoil_no_median(
     assert costs["residual_after"] == (spoilt["residual_after"] + whole["residual_after"]) / 2
     assert (costs["incomplete_truth"], costs["accepted"]) == (1, 2)
     assert "the truth of 1 of 2 forecasts has missing values" in capsys.readouterr().out
+
+
+def test_forecasts_that_fail_count_as_infinite_and_train_no_head(
+    waves: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: "Recorded"
+) -> None:
+    broken = load(model)
+    for weights in broken.network.parameters():
+        weights.data.fill_(torch.nan)
+    monkeypatch.setattr(refine, "load", lambda folder: broken)
+    config = stage(waves, model, tmp_path, evaluations=1)
+    costs = run(config)
+    assert (costs["failed"], costs["accepted"], costs["error_before"]) == (1, 0, torch.inf)
+    assert costs["solver_error"] < 1
+    assert json.loads((config.output / "refinement.json").read_text())["error_before"] is None
+    assert tracker.told["metrics"].keys() == {
+        f"refine/{name}" for name, value in costs.items() if name != "forecasts" and value != torch.inf
+    }
+    with pytest.raises(DataError, match="head: forecasts of split train fail"):
+        run(stage(waves, model, tmp_path, head={"trajectories": 1}, output=tmp_path / "other"))
 
 
 class Recorded(Tracker):
