@@ -5,15 +5,18 @@ Each variable and each scalar owns one slice of some weights; slices are copied 
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pelagos.models.context import Signature
 from pelagos.models.layers.conditioning import AxisKind
 from pelagos.models.layers.named_axis import Axes, NamedAxis, SliceName, named_axis, slice_owners
 from pelagos.preprocessing.errors import DataError
+
+_WAVES = ("condition sine:", "condition cosine:")
+"""How the names of slices begin that came later than the others."""
 
 
 class Adaptable(Protocol):
@@ -81,6 +84,27 @@ def adapt(
         for name, own in fresh.items()
     }
     return adapted, _adaptation(old, network.signature, axes, kept)
+
+
+def with_waves(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The weights `state` of such a network, whose conditions may be from before parameters were told by waves, too.
+
+    What the waves are multiplied by is zero then, so that the network says what it said.
+    """
+    found, own = dict(state), network.state_dict()
+    shorter = [name for name in found if name in own and found[name].shape != own[name].shape]
+    if not shorter or not hasattr(network, "named_axes"):
+        return found
+    adaptable = cast(Adaptable, network)
+    for name, axes in adaptable.named_axes().items():
+        for dim, axis in enumerate(axes) if name in shorter else ():
+            owners = () if axis is None else named_axis(axis).names(adaptable.signature)
+            before = [place for place, (owner, _, _) in enumerate(owners) if not owner.startswith(_WAVES)]
+            if found[name].shape[dim] == len(before) < len(owners):
+                shape = list(found[name].shape)
+                shape[dim] = len(owners)
+                found[name] = found[name].new_zeros(shape).index_copy(dim, torch.tensor(before), found[name])
+    return found
 
 
 def copied_kinds(axes: Mapping[str, Axes], kept: Set[str]) -> set[AxisKind]:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import pelagos
+from pelagos.models.adapt import with_waves
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constrained_step import ConstrainedStep, Constraint
 from pelagos.models.context import Context, Signature, Sphere
@@ -204,7 +205,7 @@ def load(folder: Path) -> Model:
     signature = signature_from(values["signature"])
     try:
         network = config.build(signature)
-        network.load_state_dict(load_file(weights))
+        network.load_state_dict(with_waves(load_file(weights), network))
     except (SafetensorError, RuntimeError, MemoryError) as error:
         # torch says by a RuntimeError that shapes differ, or that memory ends.
         raise DamagedFileError(

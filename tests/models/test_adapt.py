@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from pelagos.models.adapt import adapt, copied_kinds
+from pelagos.models.adapt import adapt, copied_kinds, with_waves
 from pelagos.models.context import Context, Signature
+from pelagos.models.layers.named_axis import named_axis
+from pelagos.models.networks.credit.fuxi import FuXiConfig
 from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.models.networks.network import NetworkConfig
 from pelagos.models.networks.scot.compat import load_scot
 from pelagos.models.networks.scot.scot import ScOT, ScOTConfig
 from pelagos.models.networks.unet import UNetConfig
@@ -90,6 +94,8 @@ def test_report_names_what_became_of_each_variable_and_scalar() -> None:
         "output density",
         "condition value:viscosity",
         "condition known:viscosity",
+        "condition sine:viscosity",
+        "condition cosine:viscosity",
     }
     assert "patch_recovery.mixup.weight" in report.weights
     assert str(report).startswith("copied: input velocity_x, output velocity_x, condition lead_time; fresh:")
@@ -158,3 +164,39 @@ def test_a_network_that_learns_to_see_earlier_frames_starts_as_it_was(kind: str)
     ]
     gradients = {name: weight.grad for name, weight in after.named_parameters() if weight.grad is not None}
     assert all((gradients[name][:, 2:5] != 0).any() for name in names)  # and learns to
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        FNOConfig(width=4, modes=(2, 2), num_layers=1),
+        UNetConfig(dims=(4, 8), depth=1),
+        FuXiConfig(dim=8, depth=1, num_heads=2, window=2, groups=2),
+    ],
+    ids=lambda config: config.kind,
+)
+def test_weights_of_before_parameters_had_waves_say_what_they_said(config: NetworkConfig) -> None:
+    signature = replace(OLD, shape=(8, 8))
+    net: Any = config.build(signature)
+    state, shorter = dict(net.state_dict()), dict[str, Tensor]()
+    for name, axes in net.named_axes().items():
+        for dim, axis in enumerate(axes):
+            names = [] if axis is None else [one for one, _, _ in named_axis(axis).names(signature)]
+            waves = [place for place, one in enumerate(names) if "sine:" in one]
+            if waves:
+                state[name] = state[name].index_fill(dim, torch.tensor(waves), 0)
+                kept = torch.tensor([place for place in range(len(names)) if place not in waves])
+                shorter[name] = state[name].index_select(dim, kept)
+    assert shorter
+    found = with_waves({**state, **shorter}, net)
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+def test_weights_that_lack_anything_else_are_left_for_torch_to_refuse() -> None:
+    net = UNetConfig(dims=(4, 8), depth=1).build(OLD)
+    state = net.state_dict()
+    name = next(name for name, axes in net.named_axes().items() if "condition" in axes)
+    state[name] = state[name][:, :2]
+    assert torch.equal(with_waves(state, net)[name], state[name])

@@ -114,6 +114,23 @@ def test_an_fno_of_before_its_mlps_had_a_width_of_their_own_is_read(tmp_path: Pa
     assert model_folder.load(tmp_path).config == config
 
 
+def test_a_model_of_before_parameters_were_told_by_waves_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signature = Signature(("u",), ("u",), ("viscosity",))
+    config = FNOConfig(width=4, modes=(2, 2), num_layers=1)
+    model, names = Model(config, config.build(signature), signature, {}), ("gain", "shift")
+    old = {f"layers.0.scale.{name}.weight": torch.randn(4, 3) for name in names}
+    with monkeypatch.context() as patch:
+        whole = model.network.state_dict()
+        patch.setattr(model.network, "state_dict", lambda: {**whole, **old})
+        model.save(tmp_path)
+    found = model_folder.load(tmp_path).network.state_dict()
+    for name, weight in old.items():
+        assert torch.equal(found[name][:, :3], weight)
+        assert not found[name][:, 3:].any()
+
+
 def test_weights_may_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
