@@ -112,8 +112,9 @@ def run(config: RefineStage) -> dict[str, Any]:
 def _refine(config: RefineStage) -> dict[str, Any]:
     store = open_store(config.store)
     plan = config.starts.plan(store, verified=config.truth)
-    work, notes = prepare(config, store, plan)
+    # Before the store's values are read: whether the model is to be trusted is asked first.
     model = load(model_registry.resolve(config.model, config.tracking))
+    work, notes = prepare(config, store, plan)
     check_fields(model.domain(store.dataset).outputs, work.equation)
     for note in notes:
         say(f"note: {note}")
