@@ -29,8 +29,15 @@ By `signed_log` alone a range of half a decade is 0.08 wide, beside the 1 of whe
 heard it: the error of an FNO at the seventh step of Allen-Cahn, learnt from 32 trajectories, was 0.27 without and is
 0.04 with these waves.
 """
-NOISE_PREFIX = "noise_"
-"""How the names of scalars begin that are random numbers; see `layers.noise`."""
+
+
+def noise_names(number: int) -> tuple[str, ...]:
+    """The names of so many scalars that are random numbers; see `layers.noise`.
+
+    >>> noise_names(2)
+    ('noise_1', 'noise_2')
+    """
+    return tuple(f"noise_{one}" for one in range(1, number + 1))
 
 
 def condition_names(scalars: tuple[str, ...]) -> tuple[str, ...]:
@@ -47,7 +54,7 @@ def condition_names(scalars: tuple[str, ...]) -> tuple[str, ...]:
 
 def _waved(scalars: tuple[str, ...]) -> tuple[int, ...]:
     """The columns of scalars that are told by waves, too: all but noise, which is of order 1 as it is."""
-    noise = {f"{NOISE_PREFIX}{number}" for number in range(1, len(scalars) + 1)}
+    noise = set(noise_names(len(scalars)))
     return tuple(column for column, name in enumerate(scalars) if name not in noise)
 
 

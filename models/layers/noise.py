@@ -12,16 +12,7 @@ import torch
 from torch import Tensor
 
 from pelagos.models.context import Signature
-from pelagos.models.layers.conditioning import NOISE_PREFIX, scalar_encoded_as
-
-
-def noise_names(number: int) -> tuple[str, ...]:
-    """The names of so many scalars of noise.
-
-    >>> noise_names(2)
-    ('noise_1', 'noise_2')
-    """
-    return tuple(f"{NOISE_PREFIX}{one}" for one in range(1, number + 1))
+from pelagos.models.layers.conditioning import noise_names, scalar_encoded_as
 
 
 def noise_columns(signature: Signature) -> list[int]:

@@ -13,13 +13,10 @@ from pelagos.evaluation.truth import channel_positions, scalar_values, static_fi
 from pelagos.preprocessing.array_types import Float32s, Floats
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.physics.parameter import Range, bounds
+from pelagos.preprocessing.physics.parameter import bounds, contradicts, span, stated_value
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.store.store import Store
 from pelagos.preprocessing.variables import Variable, keys
-
-# Archives hold scalars in float32 as a rule.
-_SAME = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +126,7 @@ def _scalars(config: Config, equation: PDE, store: Store, trajectories: Sequence
         lacking_N = ~np.isfinite(values_NS[:, column])
         if not lacking_N.any():
             continue
-        given = _set_by(config, name)
+        given = stated_value(config, name)
         if not isinstance(given, float | int):
             raise DataError(
                 f"{store.path}: trajectory {trajectories[int(np.argmax(lacking_N))]} has no value of {name}: say"
@@ -143,7 +140,7 @@ def _scalar_notes(
     config: Config, name: str, store: Store, trajectories: Sequence[int], key: str
 ) -> Iterator[str]:
     """What becomes of the number, or the range, that the configuration sets for a scalar."""
-    given = _set_by(config, name)
+    given = stated_value(config, name)
     if given is None:
         return
     low, high = bounds(given)
@@ -151,19 +148,9 @@ def _scalar_notes(
     known = values_N[np.isfinite(values_N)]
     if len(known) < len(values_N):
         some = f" for {len(values_N) - len(known)} of {len(values_N)} trajectories" if len(known) else ""
-        yield f"{name} is taken to be {_span(low, high)}, as {key}.{name} says: {store.path} holds no value{some}"
-    if (known < low - _SAME * abs(low)).any() or (known > high + _SAME * abs(high)).any():
+        yield f"{name} is taken to be {span(low, high)}, as {key}.{name} says: {store.path} holds no value{some}"
+    if contradicts(given, known):
         yield (
-            f"{key}.{name}, {_span(low, high)}, is left aside: the values of {store.path} are used,"
-            f" {_span(known.min(), known.max())}"
+            f"{key}.{name}, {span(low, high)}, is left aside: the values of {store.path} are used,"
+            f" {span(known.min(), known.max())}"
         )
-
-
-def _set_by(config: Config, name: str) -> float | Range | None:
-    """What a configuration says of a scalar; defaults are ranges to draw from, and say nothing of somebody's data."""
-    given = getattr(config, name, None) if name in config.model_fields_set else None
-    return given if isinstance(given, float | int | Range) else None
-
-
-def _span(low: float, high: float) -> str:
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -20,7 +20,7 @@ from pelagos.models.adapt import with_waves
 from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constrained_step import ConstrainedStep, Constraint
 from pelagos.models.context import Context, Signature, Sphere
-from pelagos.models.layers.noise import noise_names
+from pelagos.models.layers.conditioning import noise_names
 from pelagos.models.networks.network import NetworkConfig
 from pelagos.pipeline.runs.model_checksum import DESCRIPTION, WEIGHTS, check_without_list, require_files
 from pelagos.pipeline.runs.trained_grid import TrainedGrid

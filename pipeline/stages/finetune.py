@@ -12,7 +12,7 @@ from torch import nn
 
 from pelagos.models.constraints.constrained_step import Constraint, check_order
 from pelagos.models.context import Signature
-from pelagos.models.layers.noise import noise_names
+from pelagos.models.layers.conditioning import noise_names
 from pelagos.models.networks.network import NetworkConfig, check_grid
 from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.models.networks.scot.upsampling import Upsampling

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pelagos.models.constraints.constrained_step import Constraint, check_order
-from pelagos.models.layers.noise import noise_names
+from pelagos.models.layers.conditioning import noise_names
 from pelagos.models.networks.network import NetworkConfig, check_grid
 from pelagos.pipeline.runs.model_folder import DerivedScalar, Model, signature_of
 from pelagos.pipeline.training import training_run

@@ -18,7 +18,7 @@ from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.physics.equation import Equation, declared, stated_equation
 from pelagos.preprocessing.physics.equation_fit import check_fit
-from pelagos.preprocessing.physics.parameter import Range, bounds
+from pelagos.preprocessing.physics.parameter import Range, bounds, contradicts, span, stated_value
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.samples.allowed_symmetries import UNSTATED_FORCES
 from pelagos.preprocessing.samples.augment_config import AugmentConfig
@@ -170,7 +170,7 @@ def _constants(config: EquationLabelsConfig, equation: PDE, dataset: Dataset) ->
     for name in equation.scalars:
         if name in config.scalars or np.isfinite(_stored(name, dataset)).all():
             continue
-        given = _stated(name, config.equation)
+        given = stated_value(config.equation, name)
         if not isinstance(given, float | int):
             raise DataError(
                 f"equation_labels: {store.label} has trajectories without a value of {name}: say"
@@ -186,12 +186,6 @@ def _stored(name: str, dataset: Dataset) -> Floats:
     if name not in store.params:
         return np.full(len(store.scalar_values), np.nan)
     return store.scalar_values[:, store.params.index(name)]
-
-
-def _stated(name: str, config: Config) -> float | Range | None:
-    """What the configuration of an equation says of a scalar; its defaults say nothing about somebody's data."""
-    given = getattr(config, name, None) if name in config.model_fields_set else None
-    return given if isinstance(given, float | int | Range) else None
 
 
 def _check_scalings(constants: Mapping[str, float], dataset: Dataset) -> None:
@@ -234,20 +228,19 @@ class EquationLabels:
             )
             yield f"{name} is taken to be {value:g}, as the equation says{where}"
         for name in self.equation.scalars:
-            if (given := _stated(name, self.config.equation)) is not None:
-                yield from self._unused(name, *bounds(given))
+            if (given := stated_value(self.config.equation, name)) is not None:
+                yield from self._unused(name, given)
 
-    def _unused(self, name: str, low: float, high: float) -> Iterator[str]:
+    def _unused(self, name: str, given: float | Range) -> Iterator[str]:
         """A remark where the configuration says otherwise of a scalar than what labels are made with."""
-        stated = f"equation_labels.equation.{name}, {low:g}" + (f" to {high:g}" if high > low else "")
+        what = f"equation_labels.equation.{name}, {span(*bounds(given))}"
         stored = _stored(name, self.dataset)
         stored = stored[np.isfinite(stored)]
         if name in self.config.scalars:
-            yield f"{stated}, is not used: equation_labels.scalars.{name} draws new values"
-        # Archives keep many of their numbers in single precision.
-        elif len(stored) and (stored.min() < low - 1e-6 * abs(low) or stored.max() > high + 1e-6 * abs(high)):
-            values = f"{stored.min():g}" + (f" to {stored.max():g}" if stored.max() > stored.min() else "")
-            yield f"{stated}, is not used where {self.dataset.store.label} has values of its own, {values}"
+            yield f"{what}, is not used: equation_labels.scalars.{name} draws new values"
+        elif contradicts(given, stored):
+            values = span(stored.min(), stored.max())
+            yield f"{what}, is not used where {self.dataset.store.label} has values of its own, {values}"
 
     def frames(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B,) frames of one forecast step, and the factors of time of the samples' scalings, in float64."""

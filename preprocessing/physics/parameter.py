@@ -42,6 +42,27 @@ def bounds(parameter: float | Range) -> tuple[float, float]:
     return (parameter.low, parameter.high) if isinstance(parameter, Range) else (parameter, parameter)
 
 
+def stated_value(config: Config, name: str) -> float | Range | None:
+    """What an equation's configuration says of a scalar; its defaults say nothing of somebody's data."""
+    given = getattr(config, name, None) if name in config.model_fields_set else None
+    return given if isinstance(given, float | int | Range) else None
+
+
+def contradicts(parameter: float | Range, values: Floats) -> bool:
+    """Whether any of some values is none of the parameter's, to the single precision of most archives."""
+    low, high = bounds(parameter)
+    return bool(((values < low - 1e-6 * abs(low)) | (values > high + 1e-6 * abs(high))).any())
+
+
+def span(low: float, high: float) -> str:
+    """An interval for messages.
+
+    >>> span(1, 1), span(0.5, 2)
+    ('1', '0.5 to 2')
+    """
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
 def draw(parameter: float | Range, rng: np.random.Generator) -> float:
     """A value of a parameter; a fixed one takes no random number."""
     if not isinstance(parameter, Range):

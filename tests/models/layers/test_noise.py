@@ -4,8 +4,8 @@ import torch
 from torch.testing import assert_close
 
 from pelagos.models.context import Signature
-from pelagos.models.layers.conditioning import condition_names, encode_conditions
-from pelagos.models.layers.noise import draw_noise, noise_names, with_noise
+from pelagos.models.layers.conditioning import condition_names, encode_conditions, noise_names
+from pelagos.models.layers.noise import draw_noise, with_noise
 
 SIGNATURE = Signature(("u",), ("u",), ("viscosity", *noise_names(3)))
 

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from pelagos.evaluation.forecast_plan import ForecastPlan, ForecastStart, StartsConfig
 from pelagos.models.context import Context
-from pelagos.models.layers.conditioning import signed_log
-from pelagos.models.layers.noise import noise_names
+from pelagos.models.layers.conditioning import noise_names, signed_log
 from pelagos.pipeline.forecasting.ensemble import (
     BredStarts,
     EnsembleConfig,

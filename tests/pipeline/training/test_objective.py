@@ -14,8 +14,7 @@ from pelagos.models.constraints.constrained_dataset import ConstrainedDataset
 from pelagos.models.constraints.constrained_step import ConstrainedStep
 from pelagos.models.constraints.driven_sides import DrivenSides
 from pelagos.models.context import Context
-from pelagos.models.layers.conditioning import signed_log
-from pelagos.models.layers.noise import noise_names
+from pelagos.models.layers.conditioning import noise_names, signed_log
 from pelagos.models.losses import LossConfig
 from pelagos.pipeline.runs.model_folder import VariableScale, signature_of
 from pelagos.pipeline.training.objective import Objective, ObjectiveConfig

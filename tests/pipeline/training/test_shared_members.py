@@ -15,8 +15,7 @@ import yaml
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from pelagos.models.layers.conditioning import signed_log
-from pelagos.models.layers.noise import noise_names
+from pelagos.models.layers.conditioning import noise_names, signed_log
 from pelagos.models.losses import LossConfig
 from pelagos.pipeline.engine import distributed
 from pelagos.pipeline.engine.engine import EngineConfig
