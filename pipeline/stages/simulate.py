@@ -4,9 +4,11 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import torch
 import xarray as xr
 from pydantic import Field
 
@@ -77,9 +79,10 @@ def _blocks(simulation: SimulateConfig, starts: range, workers: int) -> Iterator
     """The blocks in order, simulated in parallel; at most two for each worker are in memory."""
     stops = [min(start + simulation.batch, simulation.num_trajectories) for start in starts]
     if workers == 1:
-        yield from (
-            simulate_range(simulation, start, stop) for start, stop in zip(starts, stops, strict=True)
-        )
+        with _one_thread_meanwhile():
+            yield from (
+                simulate_range(simulation, start, stop) for start, stop in zip(starts, stops, strict=True)
+            )
         return
     # A forked process may inherit locks that torch's threads hold.
     context = multiprocessing.get_context("spawn")
@@ -93,9 +96,18 @@ def _blocks(simulation: SimulateConfig, starts: range, workers: int) -> Iterator
             yield made
 
 
+@contextmanager
+def _one_thread_meanwhile() -> Iterator[None]:
+    """Compute as workers do: on some processors the FFT rounds by the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _one_thread() -> None:
     """Give a worker one thread: several such processes simulate faster than one with several threads."""
-    import torch
-
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
