@@ -10,6 +10,7 @@ import torch
 from pydantic import NonNegativeInt, model_validator
 from torch import nn
 
+from pelagos.models.adapt import Adaptation
 from pelagos.models.constraints.constrained_step import Constraint, check_order
 from pelagos.models.context import Signature
 from pelagos.models.layers.conditioning import noise_names
@@ -25,7 +26,7 @@ from pelagos.pipeline.runs.remarks import say
 from pelagos.pipeline.runs.run_inputs import RunInput
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.stages.adaptation_facts import adaptation_facts, record_lines, write_record
-from pelagos.pipeline.stages.inherited_weights import FreshParts, inherit
+from pelagos.pipeline.stages.inherited_weights import FreshParts, check_new_trained, inherit, new_weights
 from pelagos.pipeline.stages.seed_runs import run_seeds, seed_folders
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
@@ -251,7 +252,7 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     signature = _signature(config, source, dataset)
     network = built.build(signature)
     facts: dict[str, str] = {}
-    fresh = FreshParts()
+    fresh, adaptation = FreshParts(), None
     if not config.scratch:
         _warn(_differences(source, dataset))
         fresh = FreshParts.of(network, config.fresh)
@@ -261,7 +262,7 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
             write_record(config.output, adaptation, fresh, facts)
     if config.equation_labels is not None:
         _say_remarks(config.equation_labels.build(dataset))
-    _add_adapters(config, network, fresh)
+    _add_adapters(config, network, fresh, adaptation)
     domains = domains_of([dataset], config.loop.steps, config.loss)
     if not config.scratch:
         domains = {**source.domains, **domains}
@@ -273,14 +274,19 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
     return Model(built, network, signature, domains, history, constraints), mixture
 
 
-def _add_adapters(config: FinetuneStage, network: nn.Module, fresh: FreshParts) -> None:
+def _add_adapters(
+    config: FinetuneStage, network: nn.Module, fresh: FreshParts, adaptation: Adaptation | None
+) -> None:
     """Add adapters where they are asked for, and refuse rates and fresh weights that come to nothing."""
     drawn = fresh.weights(network)
+    new = {} if adaptation is None else new_weights(network, adaptation)
     if config.lora is not None:
         config.lora.apply(network)
         config.lora.check_rates(network, config.optimizer.parts)
     if drawn:
         fresh.check_trained(drawn, config.optimizer.parameter_groups(network))
+    if adaptation is not None and new:
+        check_new_trained(adaptation, new, config.optimizer.parameter_groups(network))
 
 
 def _network_config(config: FinetuneStage, source: Model) -> NetworkConfig:

@@ -62,13 +62,11 @@ class FreshParts:
         Raises:
             ConfigError: some of them are frozen.
         """
-        # By identity: a weight stays the same object under the name that its adapter gives it.
-        frozen = {id(one) for group in groups if not group.rate for one in group.parameters.values()}
-        if lost := [name for name, weight in weights.items() if id(weight) in frozen]:
-            by = "optimizer.parts" if weights[lost[0]].requires_grad else "lora"
+        if lost := _frozen(weights, groups):
             raise ConfigError(
-                f"fresh: of {', '.join(self.keys)}, {lost[0]} would stay as it was drawn: {by} freezes it, and"
-                f" {len(lost)} of {len(weights)} fresh weights in all; let them learn, or leave them out of fresh"
+                f"fresh: of {', '.join(self.keys)}, {lost[0]} would stay as it was drawn: {_by(weights[lost[0]])}"
+                f" freezes it, and {len(lost)} of {len(weights)} fresh weights in all; let them learn, or leave them"
+                " out of fresh"
             )
 
     def __str__(self) -> str:
@@ -99,6 +97,47 @@ def inherit(source: Model, network: nn.Module, signature: Signature, fresh: Fres
     state, adaptation = adapt(known, source.signature, cast(Adaptable, network), fresh.names)
     network.load_state_dict(state)
     return adaptation
+
+
+def new_weights(network: nn.Module, adaptation: Adaptation) -> dict[str, nn.Parameter]:
+    """The weights that have slices of variables and parameters which the model did not know, by their names."""
+    kinds = {name.partition(" ")[0] for name in adaptation.fresh}
+    axes = cast(Adaptable, network).named_axes()
+    return {
+        name: weight
+        for name, weight in network.named_parameters()
+        if name in axes and kinds & copied_kinds({name: axes[name]}, frozenset())
+    }
+
+
+def check_new_trained(
+    adaptation: Adaptation, weights: Mapping[str, nn.Parameter], groups: Iterable[ParameterGroup]
+) -> None:
+    """Refuse slices of new variables that would be published as they were drawn.
+
+    Args:
+        adaptation: what is new.
+        weights: of `new_weights`, before adapters were added.
+        groups: of the optimiser of the network as it is trained.
+
+    Raises:
+        ConfigError: some of them are frozen.
+    """
+    if lost := _frozen(weights, groups):
+        raise ConfigError(
+            f"{adaptation.fresh[0]} is new to the model, and {lost[0]}, which has a part for it, would stay as it was"
+            f" drawn: {_by(weights[lost[0]])} freezes it; let it learn, or leave the variable out"
+        )
+
+
+def _frozen(weights: Mapping[str, nn.Parameter], groups: Iterable[ParameterGroup]) -> list[str]:
+    # By identity: a weight stays the same object under the name that its adapter gives it.
+    frozen = {id(one) for group in groups if not group.rate for one in group.parameters.values()}
+    return [name for name, weight in weights.items() if id(weight) in frozen]
+
+
+def _by(weight: nn.Parameter) -> str:
+    return "optimizer.parts" if weight.requires_grad else "lora"
 
 
 def _fresh_names(network: nn.Module, keys: tuple[str, ...]) -> frozenset[str]:

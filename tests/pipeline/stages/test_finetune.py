@@ -101,6 +101,19 @@ def test_a_fourier_operator_takes_new_variables_and_keeps_the_others(
     assert torch.equal(found[:, [0, 1, 3, 4]], wanted)
 
 
+def test_new_variables_are_not_published_as_they_were_drawn(
+    waves: Path, source: Path, tmp_path: Path
+) -> None:
+    model = load(source)
+    narrow = Signature(model.signature.inputs[:2], model.signature.outputs, shape=(8, 8))
+    Model(model.config, model.config.build(narrow), narrow, {}).save(tmp_path / "narrow")
+    config = stage(waves, tmp_path / "narrow", output=tmp_path, optimizer={"parts": {"embedding": "frozen"}})
+    with pytest.raises(
+        ConfigError, match=r"input wave_speed is new .* lifting\.0\.weight, .* optimizer\.parts freezes"
+    ):
+        config.assemble()
+
+
 def test_a_model_that_is_not_there_is_named(waves: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no model folder"):
         stage(waves, tmp_path / "nothing").assemble()
