@@ -1,4 +1,4 @@
-"""The tasks of `make bench-baselines`, made here: Burgers' equation, Darcy flow and Kolmogorov flow.
+"""The tasks of `make bench-baselines`, made here: Burgers' equation, Darcy flow, Kolmogorov flow and decaying flow.
 
 Shapes: N samples, C channels, H rows, W columns.
 """
@@ -174,10 +174,29 @@ def kolmogorov(points: int, num_train: int = 32, num_test: int = 32) -> Task:
     )
 
 
+def vorticity(points: int = 32, num_train: int = 32, num_test: int = 32) -> Task:
+    """Decaying flow: vorticity to the vorticity 0.2 later; trajectories of ten such steps."""
+    simulation = {
+        "equation": {"kind": "navier_stokes", "state": "vorticity", "viscosity": 0.001},
+        "shape": [points, points],
+        "solver_shape": [2 * points, 2 * points],
+        "num_trajectories": num_train + num_test,
+        "num_frames": 11,
+        "interval": 0.2,
+        "batch": 8,
+        "dataset": "vorticity",
+    }
+    data = simulate(SimulateConfig.model_validate(simulation))
+    fields = torch.from_numpy(data["vorticity"].values)[:, :, None]
+    inputs, targets = fields[:, :-1].flatten(0, 1), fields[:, 1:].flatten(0, 1)
+    return Task.of("Vorticity", inputs, targets, 10 * num_train, (True, True), (12, 12), evolves=True)
+
+
 TASKS: dict[str, Callable[[], Task]] = {
     "burgers": burgers,
     "darcy": darcy,
     "kolmogorov32": partial(kolmogorov, 32),
     "kolmogorov64": partial(kolmogorov, 64),
+    "vorticity": vorticity,
 }
 """What makes each task."""

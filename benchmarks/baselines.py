@@ -21,7 +21,10 @@ from torch import Tensor, nn
 from benchmarks.baseline_data import TASKS, Task
 from benchmarks.harness import Timings, heading, interleave, line, spread
 from pelagos.models.context import Context, Signature
+from pelagos.models.layers.spectral_conv import SpectralConv
+from pelagos.models.networks.fourier.compat import ReferenceSFNO
 from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.models.networks.fourier.sfno import SFNOConfig
 from pelagos.models.networks.unet import UNetConfig
 
 Build = Callable[[Task], nn.Module]
@@ -31,7 +34,7 @@ BATCH = 16
 class Ours(nn.Module):
     """One of our networks at a single lead time, told which axes of the task wrap."""
 
-    def __init__(self, task: Task, config: FNOConfig | UNetConfig) -> None:
+    def __init__(self, task: Task, config: FNOConfig | UNetConfig | SFNOConfig) -> None:
         super().__init__()
         inputs = tuple(f"field{n}" for n in range(task.inputs.shape[1]))
         outputs = inputs[: task.targets.shape[1]] if task.evolves else ("solution",)
@@ -83,7 +86,39 @@ def peer_unet(task: Task) -> nn.Module:
     )
 
 
-PAIRS: dict[str, tuple[Build, Build]] = {"fno": (fno, peer_fno), "unet": (unet, peer_unet)}
+def sfno(task: Task) -> nn.Module:
+    """Our form of the spatiotemporal operator."""
+    return Ours(task, SFNOConfig(width=8, modes=(*task.modes, 4), latent_steps=6))
+
+
+class PeerSFNO(nn.Module):
+    """The Spectral-Refiner's operator in the form of its authors, from one frame to the next.
+
+    Their code is in no package: this is our copy of it, which the tests hold to its outputs, with the initial weights
+    that it has.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        rows, columns = task.modes
+        sizes = {"modes_x": rows, "modes_y": columns, "modes_t": 4, "width": 8, "latent_steps": 6}
+        self.network = ReferenceSFNO({**sizes, "activation": "GELU"})
+        for layer in self.network.modules():
+            if isinstance(layer, SpectralConv):
+                for weight in layer.weight:
+                    nn.init.uniform_(weight, 0, 0.5 / (weight.shape[0] * weight.shape[1]))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, 1, H, W) to the same shape."""
+        out_BHWT: Tensor = self.network(x_BCHW[:, 0, ..., None], out_steps=1)
+        return out_BHWT[..., 0][:, None]
+
+
+PAIRS: dict[str, tuple[Build, Build]] = {
+    "fno": (fno, peer_fno),
+    "unet": (unet, peer_unet),
+    "sfno": (sfno, PeerSFNO),
+}
 
 
 @dataclass(frozen=True)
@@ -185,6 +220,8 @@ def main() -> None:
     results, rows = Results(options.results), []
     for task in (TASKS[name]() for name in options.tasks):
         for kind in options.networks:
+            if kind == "sfno" and task.inputs.shape[1] > 1:
+                continue  # the authors' form has one field
             ours, peer = PAIRS[kind]
             found = [
                 errors(results, name, b, task, options)
