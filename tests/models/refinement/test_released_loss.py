@@ -48,9 +48,13 @@ def test_steps_of_the_released_loss_are_those_of_the_reference(
     modes = released_state(problem, problem.forward(frames), 1e-3, WEIGHTS[rule])
     state, rate = (problem.backward(values) for values in modes)
     residual = released_residual(problem, frames, 1e-3, WEIGHTS[rule])
-    for found, what in ((state, "w"), (rate, "wt"), (residual, "residual")):
+    for found, what in ((state, "w"), (rate, "wt")):
         expected = fields[f"{name}_dt0.001_{rule}_{what}"]
         assert close(found, expected, expected)
+    # It is what rates of change leave when they cancel, down to 1e-8 of them: equal within their rounding, which another
+    # processor's transforms change.
+    expected = fields[f"{name}_dt0.001_{rule}_residual"]
+    assert (residual - expected).norm() < 1e-13 * rate.norm()
 
 
 def test_norms_of_residuals_are_those_of_the_reference(fields: dict[str, Tensor], shared: Path) -> None:
