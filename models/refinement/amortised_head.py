@@ -67,7 +67,11 @@ def train_head(batches: Sequence[TrainingForecasts], passes: int = 4) -> tuple[S
 
 
 def _residual(head: SpectralHead, batches: Sequence[TrainingForecasts]) -> float:
-    sizes = [batch.problem.relative_residual(apply_head(head, batch), batch.anchor) for batch in batches]
+    # By the scale of the forecasts as they were, or a filter could make residuals smaller by making frames larger.
+    sizes = [
+        batch.problem.relative_residual(apply_head(head, batch), batch.anchor, batch.frames)
+        for batch in batches
+    ]
     return float(torch.cat(sizes).square().mean().sqrt())
 
 
@@ -77,7 +81,7 @@ def _gauss_newton(head: SpectralHead, batches: Sequence[TrainingForecasts]) -> T
     target: Tensor | float = 0.0
     for batch in batches:
         frames = apply_head(head, batch)
-        scales_NC = batch.problem.scales(frames, batch.anchor)[:, 0, :, 0, 0]
+        scales_NC = batch.problem.scales(batch.frames, batch.anchor)[:, 0, :, 0, 0]
         defects = to_modes(batch.problem.defect(frames, batch.anchor))
         for n in range(len(frames)):
             rows = _rows(batch, n, to_modes(batch.frames[n]), scales_NC[n])

@@ -32,7 +32,8 @@ class Refinement:
     Attributes:
         frames: (N, M, C, H, W), float64; the network's own frames where `accepted` is false.
         residual_before: (N,) the relative residual of the network's frames.
-        residual_after: (N,) the relative residual of `frames`. It is no error estimate: it ranks forecasts poorly.
+        residual_after: (N,) the residual of `frames`, relative to the norm of the network's, as the one before is. It is
+            no error estimate: it ranks forecasts poorly.
         accepted: (N,) whether the residual fell.
         evaluations: calls of the propagator on the frames of a window, for all samples at once.
         cpu_seconds: processor time for all samples.
@@ -81,8 +82,9 @@ def refine(
             refined.append(search.best)
             anchor = search.best[:, -1]
         found = torch.cat(refined, 1)
-        # Windows are refined one after the other: the whole must be better, not only each part.
-        after = problem.relative_residual(found, known)
+        # Windows are refined one after the other: the whole must be better, not only each part. By the forecast's own
+        # scale, or frames that grow would count as better; the anchor's would not do, where a flow begins at rest.
+        after = problem.relative_residual(found, known, original)
         accepted = after < before
     return Refinement(
         frames=found.where(_spread(accepted), original),

@@ -134,11 +134,20 @@ class StepProblem:
             square_NC[:, list(group)] = square_NC[:, list(group)].mean(1, keepdim=True)
         return square_NC.where(square_NC > 0, 1).sqrt()[:, None, :, None, None]
 
-    def relative_residual(self, frames_NMCHW: Tensor, anchor_NCHW: Tensor) -> Tensor:
-        """(N,) the norm of the defect, where each channel is scaled by its own or its group's norm."""
+    def relative_residual(
+        self, frames_NMCHW: Tensor, anchor_NCHW: Tensor, beside_NMCHW: Tensor | None = None
+    ) -> Tensor:
+        """(N,) the norm of the defect, where each channel is scaled by its own or its group's norm.
+
+        Args:
+            frames_NMCHW: whose defect it is.
+            anchor_NCHW: the known states before.
+            beside_NMCHW: frames whose norms are the scales instead, to compare both on one scale.
+        """
         frames, anchor = frames_NMCHW.double(), anchor_NCHW.double()
+        scaling = frames if beside_NMCHW is None else beside_NMCHW.double()
         with torch.no_grad():
-            defect = self.measured(self.defect(frames, anchor)) / self.scales(frames, anchor)
+            defect = self.measured(self.defect(frames, anchor)) / self.scales(scaling, anchor)
         return root_mean_square(defect)
 
     def constrained(self, frames_NMCHW: Tensor, anchor_NCHW: Tensor) -> Tensor:

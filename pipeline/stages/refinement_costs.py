@@ -36,7 +36,8 @@ def records_of(
     solved, solver_seconds = solve(given.problem, given.anchor, given.frames.shape[1])
     residuals = {"residual_before": result.residual_before, "residual_after": result.residual_after}
     if filtered_NMCHW is not None:
-        residuals["residual_of_head"] = given.problem.relative_residual(filtered_NMCHW, given.anchor)
+        filtered = given.problem.relative_residual(filtered_NMCHW, given.anchor, given.frames)
+        residuals["residual_of_head"] = filtered
     errors, complete_N = dict[str, Tensor](), torch.zeros(len(batch.places), dtype=torch.bool)
     if batch.truth is not None:
         named = {"error_before": given.frames, "error_after": result.frames, "solver_error": solved}

@@ -1,5 +1,6 @@
 """The amortised head: what a filter can mend is mended on forecasts that it was not trained on."""
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -28,6 +29,13 @@ def test_a_systematic_fault_is_mended_on_unseen_forecasts_without_any_truth() ->
     assert error(unseen.frames, truth) > 0.05
     assert error(apply_head(head, unseen), truth) < 0.02 * error(unseen.frames, truth)
     assert history == sorted(history, reverse=True)
+
+
+def test_training_compares_residuals_on_the_scale_of_the_forecasts_as_they_were() -> None:
+    known, _ = forecasts(range(4), noise=0.05)
+    head, history = train_head([known], passes=1)
+    left = PROBLEM.relative_residual(apply_head(head, known), known.anchor, known.frames)
+    assert history[-1] == pytest.approx(float(left.square().mean().sqrt()), rel=1e-9)
 
 
 def test_noise_of_each_forecast_is_not_a_filters_to_mend() -> None:

@@ -45,7 +45,7 @@ def test_the_trajectory_of_a_linear_equation_is_recovered(exponent: float, windo
     assert error(found.frames[0]) < 1e-6
     assert found.accepted.all()
     assert found.residual_after < 1e-7 < 1e-2 < found.residual_before
-    again = problem.relative_residual(found.frames, ANCHOR[None])
+    again = problem.relative_residual(found.frames, ANCHOR[None], FORECAST[None])
     torch.testing.assert_close(found.residual_after, again)
 
 
@@ -91,6 +91,21 @@ def test_frames_are_returned_unchanged_where_the_residual_does_not_fall() -> Non
     assert not found.accepted.any()
     assert torch.equal(found.frames[0], FORECAST)
     torch.testing.assert_close(found.residual_after, found.residual_before)
+
+
+def test_frames_that_have_grown_are_not_accepted_for_a_residual_that_has_grown_less() -> None:
+    # Ten times the trajectory errs in its first step alone; the forecast errs in every step, by less.
+    wild, large = TRUTH[None] * torch.tensor([1.0, -1.0]).repeat(3)[:, None, None, None], 10 * TRUTH[None]
+
+    def defect(frames: Tensor) -> float:
+        return float(PROBLEM.defect(frames, ANCHOR[None]).norm())
+
+    assert defect(large) > 1.5 * defect(wild)
+    own = [float(PROBLEM.relative_residual(frames, ANCHOR[None])) for frames in (large, wild)]
+    assert own[0] < 0.3 * own[1]
+    found = refine(wild, ANCHOR[None], PROBLEM, start_NMCHW=large, max_evaluations=0)
+    assert not found.accepted.any()
+    assert torch.equal(found.frames, wild)
 
 
 def test_a_sample_that_the_propagator_cannot_bear_is_returned_and_spoils_no_other() -> None:
