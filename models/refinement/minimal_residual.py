@@ -32,7 +32,7 @@ class Refinement:
     Attributes:
         frames: (N, M, C, H, W), float64; the network's own frames where `accepted` is false.
         residual_before: (N,) the relative residual of the network's frames.
-        residual_after: (N,) the residual of `frames`, relative to the norm of the network's, as the one before is. It is
+        residual_after: (N,) the residual of `frames`, relative to the norm of the network's like the one before. It is
             no error estimate: it ranks forecasts poorly.
         accepted: (N,) whether the residual fell.
         evaluations: calls of the propagator on the frames of a window, for all samples at once.

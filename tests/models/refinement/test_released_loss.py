@@ -51,8 +51,8 @@ def test_steps_of_the_released_loss_are_those_of_the_reference(
     for found, what in ((state, "w"), (rate, "wt")):
         expected = fields[f"{name}_dt0.001_{rule}_{what}"]
         assert close(found, expected, expected)
-    # It is what rates of change leave when they cancel, down to 1e-8 of them: equal within their rounding, which another
-    # processor's transforms change.
+    # It is what rates of change leave when they cancel, down to 1e-8 of them: equal within their rounding, which
+    # another processor's transforms change.
     expected = fields[f"{name}_dt0.001_{rule}_residual"]
     assert (residual - expected).norm() < 1e-13 * rate.norm()
 
