@@ -30,6 +30,7 @@ from pelagos.pipeline.stages import evaluate
 from pelagos.pipeline.stages.demo_contract import DemoContract, Score
 from pelagos.pipeline.stages.demo_report import demo_report
 from pelagos.pipeline.stages.evaluate import EvaluateStage
+from pelagos.pipeline.stages.refinement_costs import head_cost
 from pelagos.pipeline.training.memory import PeakMemory
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, PelagosError
@@ -233,7 +234,8 @@ def _print_summary(summary: Mapping[str, Any], report: Path) -> None:
         print(f"  {name:<22} {one_step[name]:9.4f} {rollout[name]:9.4f}")
     print(
         f"refinement               {refined['error_before']:.2e} -> {refined['error_after']:.2e} (relative L2)"
-        f" in {refined['refine_seconds']:.1f} s; the plain solver takes {refined['solver_seconds']:.2f} s"
+        f" in {refined['refine_seconds']:.3g} CPU s{head_cost(refined)};"
+        f" the plain solver takes {refined['solver_seconds']:.3g} CPU s"
     )
     same = "identical" if registry["forecast_identical"] else "DIFFERENT"
     print(f"registry                 models:/{registry['name']}@{registry['alias']}, forecast {same}")

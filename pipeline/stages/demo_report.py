@@ -10,6 +10,7 @@ from pelagos.evaluation.report.physics_section import add_physics
 from pelagos.evaluation.report.report import Report
 from pelagos.evaluation.verification import Evaluation
 from pelagos.pipeline.stages.demo_contract import DemoContract
+from pelagos.pipeline.stages.refinement_costs import head_cost
 from pelagos.pipeline.tracking.tracker import read_metrics
 
 
@@ -88,8 +89,9 @@ def _add_refinement(report: Report, refined: Mapping[str, Any], folder: Path) ->
         "Refinement",
         "A last layer adds a coefficient to every Fourier mode of every frame, fitted to one forecast so that"
         " each frame follows from the one before by the equation's own propagator. It does not see the truth.",
-        f"Refining took {refined['refine_seconds']:.2g} s per forecast. The plain solver, started from the same"
-        f" frame, takes {refined['solver_seconds']:.2g} s and reaches an error of {refined['solver_error']:.2g}:"
+        f"Refining took {refined['refine_seconds']:.3g} CPU s a forecast{head_cost(refined)}. The plain solver,"
+        f" started from the same frame, takes {refined['solver_seconds']:.3g} CPU s and reaches an error of"
+        f" {refined['solver_error']:.2g}:"
         " refinement corrects a forecast and measures how far it is from its equation; it does not save time.",
     )
     names = ("error_before", "error_after", "residual_before", "residual_after")

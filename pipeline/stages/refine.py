@@ -1,6 +1,7 @@
 """Refinement: forecasts drawn towards their equation, every Fourier coefficient of every frame being free."""
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -183,12 +184,14 @@ def _write_refined(
 ) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
     forecaster = Forecaster(model, work.store, config.mode, threads=config.threads)
-    head = None if config.head is None else _train_head(config, config.head, work, forecaster)
+    head, training = None, dict[str, float]()
+    if config.head is not None:
+        head, training = _train_head(config, config.head, work, forecaster)
     forecast = _forecast(work, forecaster, plan)
     refined, records = _refine_all(config, work, plan, forecast, head)
     write_forecast(forecast, config.output / "forecast.zarr")
     write_forecast(refined, config.output / "refined.zarr")
-    costs = summarise(records, truth=config.truth)
+    costs = training | summarise(records, truth=config.truth)
     write_json(config.output / "refinement.json", json_values(costs))
     print("\n".join(cost_lines(costs)))
     return costs
@@ -200,17 +203,21 @@ def _forecast(work: EquationOfStore, forecaster: Forecaster, plan: ForecastPlan)
 
 def _train_head(
     config: RefineStage, head: HeadConfig, work: EquationOfStore, forecaster: Forecaster
-) -> SpectralHead:
-    """A head trained on forecasts of as many steps from another split.
+) -> tuple[SpectralHead, dict[str, float]]:
+    """A head trained on forecasts of as many steps from another split, and the processor seconds of that.
 
     Raises:
         DataError: one of these has no residual, and so all of them together have none.
     """
+    # With the network's forecasts, which nothing but the head needs.
+    started = time.process_time()
     others = _training_plan(config, head, work.store)
     batches = refinement_batches(
         work, others, _forecast(work, forecaster, others), config.batch, with_truth=False
     )
-    trained, history = train_head([batch.forecasts for batch in batches], head.passes)
+    samples = [batch.forecasts for batch in batches]
+    trained, history = train_head(samples, head.passes)
+    seconds = time.process_time() - started
     if not math.isfinite(history[0]):
         raise DataError(
             f"head: forecasts of split {head.split} fail: they, or what the solver makes of them, are not finite, so"
@@ -219,7 +226,8 @@ def _train_head(
     print(
         f"head: residual of {head.split} {history[0]:.3g} -> {history[-1]:.3g} in {len(history) - 1} passes"
     )
-    return trained
+    number = sum(len(batch.frames) for batch in samples)
+    return trained, {"head_training_seconds": seconds, "head_training_seconds_each": seconds / number}
 
 
 def _refine_all(
@@ -234,7 +242,9 @@ def _refine_all(
     with bar("refine", len(plan.trajectories) * len(plan.starts)) as show:
         for batch in refinement_batches(work, plan, forecast, config.batch, config.truth):
             given = batch.forecasts
+            started = time.process_time()
             filtered = None if head is None else apply_head(head, given)
+            filtering = time.process_time() - started
             result = refine(
                 given.frames,
                 given.anchor,
@@ -244,7 +254,7 @@ def _refine_all(
                 max_evaluations=config.evaluations,
                 tolerance=config.tolerance,
             )
-            records += records_of(batch, result, filtered)
+            records += records_of(batch, result, filtered, filtering)
             for place, frames in zip(batch.places, result.frames, strict=True):
                 for channel, name in enumerate(keys(work.equation.variables)):
                     refined[name][place] = frames[:, channel].numpy()

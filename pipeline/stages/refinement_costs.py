@@ -15,7 +15,7 @@ from pelagos.models.refinement.minimal_residual import Refinement
 from pelagos.pipeline.forecasting.plain_solver import solve
 from pelagos.pipeline.forecasting.refinement_batches import RefinementBatch
 
-_SECONDS = ("refine_seconds", "solver_seconds")
+_SECONDS = ("head_seconds", "refine_seconds", "solver_seconds")
 _FAILING = {
     "residual_before": "the network's forecast, or what the solver makes of it,",
     "residual_of_head": "what the head makes of the forecast",
@@ -26,11 +26,17 @@ _FAILING = {
 
 
 def records_of(
-    batch: RefinementBatch, result: Refinement, filtered_NMCHW: Tensor | None
+    batch: RefinementBatch, result: Refinement, filtered_NMCHW: Tensor | None, head_seconds: float
 ) -> list[dict[str, Any]]:
     """Costs of each forecast, and of the plain solver from the same frame; errors where the truth is known.
 
     What failed counts as infinite, as in evaluations. Forecasts whose truth has missing values have no errors.
+
+    Args:
+        batch: the forecasts.
+        result: what refining made of them.
+        filtered_NMCHW: what the head makes of them; None without one.
+        head_seconds: processor time that the head took for all of them.
     """
     given = batch.forecasts
     solved, solver_seconds = solve(given.problem, given.anchor, given.frames.shape[1])
@@ -50,6 +56,7 @@ def records_of(
         "evaluations": result.evaluations,
         "refine_seconds": result.cpu_seconds / count,
         "solver_seconds": solver_seconds / count,
+        **({} if filtered_NMCHW is None else {"head_seconds": head_seconds / count}),
     }
     return [
         {name: _or_infinite(of_all[n]) for name, of_all in (residuals | (errors if known else {})).items()}
@@ -77,7 +84,7 @@ def progress_of(record: Mapping[str, Any]) -> str:
 
 
 def summarise(records: Sequence[Mapping[str, Any]], *, truth: bool) -> dict[str, Any]:
-    """Medians over forecasts of relative L2 errors and residuals, and mean seconds for each forecast.
+    """Medians over forecasts of relative L2 errors and residuals, and mean processor seconds for each forecast.
 
     Args:
         records: of each forecast; errors are the medians of those that have them, and are left out where none has.
@@ -89,7 +96,9 @@ def summarise(records: Sequence[Mapping[str, Any]], *, truth: bool) -> dict[str,
         for name in figures
         if name not in _SECONDS
     }
-    summary |= {name: statistics.fmean(record[name] for record in records) for name in _SECONDS}
+    summary |= {
+        name: statistics.fmean(record[name] for record in records) for name in _SECONDS if name in records[0]
+    }
     summary["accepted"] = sum(record["accepted"] for record in records)
     summary["failed"] = sum(math.isinf(record["residual_before"]) for record in records)
     if truth:
@@ -104,8 +113,8 @@ def cost_lines(costs: Mapping[str, Any]) -> Iterator[str]:
     solver = f" and has error {costs['solver_error']:.3g}" if known else ""
     yield (
         f"refinement: {what} {costs[f'{told}_before']:.3g} -> {costs[f'{told}_after']:.3g}"
-        f" in {costs['refine_seconds']:.2f} CPU s a forecast; the plain solver takes"
-        f" {costs['solver_seconds']:.2f} CPU s{solver}"
+        f" in {costs['refine_seconds']:.3g} CPU s a forecast{head_cost(costs)}; the plain solver takes"
+        f" {costs['solver_seconds']:.3g} CPU s{solver}"
     )
     if known:
         yield (
@@ -117,6 +126,16 @@ def cost_lines(costs: Mapping[str, Any]) -> Iterator[str]:
         yield f"after the head alone: residual {costs['residual_of_head']:.3g}{error}"
     yield _acceptance(costs)
     yield from _exceptions(costs)
+
+
+def head_cost(costs: Mapping[str, Any]) -> str:
+    """What a head takes on top of the seconds of refining; empty without one."""
+    if "head_seconds" not in costs:
+        return ""
+    return (
+        f" and {costs['head_seconds']:.3g} for the head, whose training took {costs['head_training_seconds']:.3g}"
+        f" ({costs['head_training_seconds_each']:.3g} for each forecast that it learnt from)"
+    )
 
 
 def _acceptance(costs: Mapping[str, Any]) -> str:

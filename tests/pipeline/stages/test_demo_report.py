@@ -26,6 +26,9 @@ SUMMARY: dict[str, Any] = {
         "refine_seconds": 1.5,
         "solver_seconds": 0.25,
         "solver_error": 0.007,
+        "head_seconds": 0.03,
+        "head_training_seconds": 6.0,
+        "head_training_seconds_each": 0.75,
         "forecasts": [{**REFINED, "evaluations": 17}],
     },
     "registry": {"name": "pelagos-demo", "version": 12, "alias": "champion", "forecast_identical": True},
@@ -74,7 +77,8 @@ def test_the_result_comes_first_and_costs_last(contract: DemoContract, evaluatio
     # The forecasts are 10 % and 30 % too large.
     for text in ("from scratch 0.3", "0.043", "before 0.081", "64 s", "peak 3.0 GiB"):
         assert text in html
-    for text in ('<td class="number">17</td>', "version 12 of", "the same to the last bit"):
+    head = "Refining took 1.5 CPU s a forecast and 0.03 for the head, whose training took 6 (0.75 for each"
+    for text in ('<td class="number">17</td>', head, "version 12 of", "the same to the last bit"):
         assert text in html
 
 

@@ -158,8 +158,8 @@ def test_forecasts_beyond_the_last_frame_are_refined_without_truth_and_logged(
     assert told["metrics"]["refine/residual_after"] == costs["residual_after"]
 
 
-def test_a_head_trained_on_other_trajectories_comes_first(
-    waves: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_head_trained_on_other_trajectories_comes_first_and_its_cost_is_told(
+    waves: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tracker: Recorded
 ) -> None:
     head = {"trajectories": 2, "passes": 2}
     costs = run(stage(waves, model, tmp_path, head=head, weight={"exponent": -1}, window=None, batch=1))
@@ -167,6 +167,11 @@ def test_a_head_trained_on_other_trajectories_comes_first(
     assert costs["residual_after"] < costs["residual_of_head"] < costs["residual_before"]
     assert "head: residual of train" in said
     assert f"of the truth itself {costs['residual_of_truth']:.3g}" in said
+    told, kept = tracker.told["metrics"], json.loads((tmp_path / "refined" / "refinement.json").read_text())
+    for name in ("head_seconds", "head_training_seconds", "head_training_seconds_each"):
+        assert kept[name] == told[f"refine/{name}"] == costs[name] > 0
+    assert costs["head_training_seconds_each"] == costs["head_training_seconds"] / 2
+    assert f"and {costs['head_seconds']:.3g} for the head, whose training took" in said
     alone = run(stage(waves, model, tmp_path, head=head, evaluations=0, output=tmp_path / "alone"))
     assert alone["residual_after"] <= alone["residual_before"]
     assert alone["forecasts"][0]["evaluations"] == 2

@@ -57,3 +57,13 @@ def test_nothing_more_is_said_where_nothing_is_left_out() -> None:
     costs = summarise([record(0.2, 2.0), record(0.6, 4.0)], truth=True)
     assert (costs["failed"], costs["incomplete_truth"]) == (0, 0)
     assert [line.split(":")[0] for line in cost_lines(costs)] == ["refinement", "residual", "accepted"]
+
+
+def test_the_heads_cost_is_told_beside_that_of_refining() -> None:
+    training = {"head_training_seconds": 6.0, "head_training_seconds_each": 1.5}
+    records = [record(0.2, 2.0) | {"head_seconds": seconds} for seconds in (0.02, 0.04)]
+    costs = training | summarise(records, truth=True)
+    assert costs["head_seconds"] == 0.03
+    first, *_ = cost_lines(costs)
+    assert "in 1 CPU s a forecast and 0.03 for the head, whose training took 6 (1.5 for each" in first
+    assert "head" not in next(cost_lines(summarise([record(0.2, 2.0)], truth=True)))
