@@ -427,7 +427,7 @@ def _warn(lines: Iterable[str]) -> None:
 
 def _normalizer(config: FinetuneStage, source: Model, store: SampleStore) -> Normalizer:
     """The store's scales, replaced by the model's where all of its domains have the same."""
-    own = config.data.normalizer(store)
+    own = Normalizer.of(store)
     if config.scales == "store":
         return own
     for domain in source.domains.values():

@@ -86,11 +86,8 @@ class PretrainStage(TrainingStage):
     def _normalizers(self, stores: Sequence[SampleStore]) -> list[Normalizer]:
         """The scales of each store's samples."""
         together = self.normalization == "pooled"
-        if together:
-            chosen = [data.some_frames(store) for data, store in zip(self.data, stores, strict=True)]
-            found = [pooled_normalizer(stores, chosen)] * len(stores)
-        else:
-            found = [data.normalizer(store) for data, store in zip(self.data, stores, strict=True)]
+        pooled = [pooled_normalizer(stores)] * len(stores) if together else None
+        found = pooled or [Normalizer.of(store) for store in stores]
         if self.scaling == "deviation":
             return found
         return [

@@ -47,6 +47,7 @@ from pelagos.preprocessing.online.online_dataset import DataConfig
 from pelagos.preprocessing.samples.dataset import DatasetConfig
 from pelagos.preprocessing.samples.mixture import Mixture
 from pelagos.preprocessing.store.manifest import read_manifest
+from pelagos.preprocessing.store.store import open_store
 
 _log = logging.getLogger(__name__)
 
@@ -242,7 +243,7 @@ def check_folder(config: TrainingStage) -> None:
 def store_input(data: DatasetConfig) -> RunInput:
     """A store as an input of a run."""
     # Opened before anything is compared, so that what is no store is said to be none.
-    path, opened = data.path, data.store().path
+    path, opened = data.path, open_store(data.path, data.verify).path
     # Earlier versions took the metadata, which does not change with every value.
     metadata = hashlib.sha256((opened / "zarr.json").read_bytes()).hexdigest()
     try:

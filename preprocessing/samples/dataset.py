@@ -13,7 +13,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from pelagos.preprocessing.array_types import Flags, Float32s, Ints
+from pelagos.preprocessing.array_types import Float32s, Ints
 from pelagos.preprocessing.config import Changeable, Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.files.location import Location
@@ -76,14 +76,6 @@ class SamplesConfig(Config):
         """How far before its initial frame a sample begins [frames]."""
         return max(self.history, default=0)
 
-    def normalizer(self, store: SampleStore) -> Normalizer:
-        """The scales of the opened store's own training frames."""
-        return Normalizer.of(store)
-
-    def some_frames(self, store: SampleStore) -> Flags | None:
-        """(N, T) the frames that train where they are not all of the training split; None where they are."""
-        return None
-
 
 class DatasetConfig(SamplesConfig):
     """Samples of one store.
@@ -91,8 +83,8 @@ class DatasetConfig(SamplesConfig):
     Attributes:
         path: the store's path or URL.
         split: the split whose frames are used.
-        num_trajectories: how many trajectories of the split, from the first on; all by default. The store's own scales
-            are then those of these alone.
+        num_trajectories: how many trajectories of the split, from the first on; all by default. Of a training split,
+            the store's statistics are then those of these alone.
         limit: how many samples at most, spread evenly over the split: for validation.
         pool: for cold disks and servers: each process reads so many trajectories whole, holds them in memory, and
             draws all their samples before it goes on to others. It pays from a dozen samples a trajectory on.
@@ -109,26 +101,25 @@ class DatasetConfig(SamplesConfig):
     verify: Changeable[Verify] = "opening"
 
     def store(self) -> Store:
-        """The opened store."""
-        return open_store(self.path, self.verify)
+        """The opened store, with the statistics of the trajectories that train: of others nothing is known.
 
-    def normalizer(self, store: SampleStore) -> Normalizer:
-        """See SamplesConfig; of the chosen trajectories alone, lest the others be known by their scales."""
-        chosen = self.some_frames(store)
-        if chosen is None:
-            return Normalizer.of(store)
-        # Loaded where a choice asks for it: most datasets have the statistics of their store.
-        from pelagos.preprocessing.samples.pooled_scales import frames_normalizer
-
-        return frames_normalizer(store, chosen)
-
-    def some_frames(self, store: SampleStore) -> Flags | None:
-        """See SamplesConfig."""
-        if self.split != "train":
-            return None  # scales are of the training split, whatever is scored
+        Raises:
+            ConfigError: it has fewer trajectories than are asked for.
+        """
+        store = open_store(self.path, self.verify)
+        if self.split != "train" or self.num_trajectories is None:
+            return store  # statistics are of the training split, whatever is scored
         frames = store.splits["train"]
-        chosen = first_trajectories(frames, self.num_trajectories)
-        return None if np.array_equal(chosen, frames) else chosen
+        try:
+            chosen = first_trajectories(frames, self.num_trajectories)
+        except ConfigError as error:
+            raise ConfigError(f"{store.label}, split train: {error}") from error
+        if np.array_equal(chosen, frames):
+            return store
+        # Loaded where a choice asks for it: most datasets have the statistics of their store.
+        from pelagos.preprocessing.samples.chosen_statistics import chosen_statistics
+
+        return replace(store, stats=chosen_statistics(store, chosen))
 
     def samples(self, store: SampleStore, normalizer: Normalizer) -> "Dataset":
         """The samples of the opened store."""
@@ -137,7 +128,7 @@ class DatasetConfig(SamplesConfig):
     def open(self, normalizer: Normalizer | None = None) -> "Dataset":
         """The samples, scaled by the statistics of the store where no normaliser is given."""
         store = self.store()
-        return self.samples(store, self.normalizer(store) if normalizer is None else normalizer)
+        return self.samples(store, Normalizer.of(store) if normalizer is None else normalizer)
 
 
 class _SharedFields(TypedDict):

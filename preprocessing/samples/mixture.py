@@ -91,13 +91,17 @@ class MixtureConfig(Config):
         Raises:
             ConfigError: sizes that do not divide, or units that do not agree.
         """
+        stores = [dataset.store() for dataset in self.datasets]
         if normalizer is None and self.normalization == "pooled":
             # Loaded where it is asked for: most mixtures have the scales of their stores.
             from pelagos.preprocessing.samples.pooled_scales import pooled_normalizer
 
-            normalizer = pooled_normalizer([dataset.store() for dataset in self.datasets])
+            normalizer = pooled_normalizer(stores)
         return Mixture(
-            [dataset.open(normalizer) for dataset in self.datasets],
+            [
+                dataset.samples(store, normalizer or Normalizer.of(store))
+                for dataset, store in zip(self.datasets, stores, strict=True)
+            ],
             weights=[dataset.weight for dataset in self.datasets],
             batch_size=self.batch_size,
             micro_batch=self.micro_batch,

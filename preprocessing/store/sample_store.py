@@ -103,7 +103,7 @@ class SampleStore(Protocol):
 
     @property
     def stats(self) -> Statistics:
-        """Statistics of the training split."""
+        """Statistics of the training split, or of those of its trajectories that were chosen."""
 
     @property
     def assumptions(self) -> tuple[Assumption, ...] | None:

@@ -62,7 +62,7 @@ class Store:
         times: (T,) since the first frame, in `time_units`.
         time_units: units of time; seconds for data with dates.
         splits: (N, T) which frames belong to each split.
-        stats: statistics of the training split.
+        stats: statistics of the training split, or of those of its trajectories that were chosen.
         mask: (C, H, W) where a value ever exists in the training split.
         num_missing: how many values of the state and the static fields are NaN.
         frames: reads the state at (trajectory, time).

@@ -7,7 +7,7 @@ from analytic_source import Analytic, configuration
 from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.samples.normalize import Normalizer
-from pelagos.preprocessing.samples.pooled_scales import frames_normalizer, pooled_normalizer
+from pelagos.preprocessing.samples.pooled_scales import pooled_normalizer
 from pelagos.preprocessing.store.store import Store, open_store
 
 
@@ -49,21 +49,3 @@ def test_stores_without_training_frames_have_nothing_to_normalise_by(tmp_path: P
     store = open_store(build(configuration(tmp_path, splits=splits)))
     with pytest.raises(DataError, match="in no store does any frame train"):
         pooled_normalizer([store])
-
-
-def test_scales_of_all_frames_that_train_are_those_of_the_store(store: Store) -> None:
-    own, found = Normalizer.of(store), frames_normalizer(store, store.splits["train"])
-    assert found.keys == own.keys
-    assert found.mean == pytest.approx(own.mean, rel=1e-12)
-    assert found.std == pytest.approx(own.std, rel=1e-12)
-
-
-def test_pooled_scales_of_some_trajectories_do_not_know_the_others(store: Store) -> None:
-    first = store.splits["train"] & (np.arange(store.num_trajectories) == 0)[:, None]
-    alone, pooled = frames_normalizer(store, first), pooled_normalizer([store, store], [first, None])
-    assert pooled_normalizer([store], [first]).mean == pytest.approx(alone.mean, rel=1e-12)
-    assert pooled_normalizer([store], [first]).std == pytest.approx(alone.std, rel=1e-12)
-    counts = first.sum(), store.splits["train"].sum()
-    expected = np.average([alone.mean, Normalizer.of(store).mean], axis=0, weights=counts)
-    state = slice(len(store.variables))
-    assert pooled.mean[state] == pytest.approx(expected[state], rel=1e-9)
