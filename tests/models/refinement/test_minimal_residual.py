@@ -181,18 +181,31 @@ EQUATIONS = {
 }
 
 
-@pytest.mark.parametrize("kind", EQUATIONS)
-def test_the_error_of_a_forecast_falls_a_hundredfold_by_every_equation(kind: str) -> None:
-    options = {"kuramoto_sivashinsky": {"length": 20.0}}.get(kind, {})
+# What an equation can be told that changes its fields, and the rows of its grid.
+FORMS: list[tuple[str, dict[str, Any], int]] = [
+    *((kind, {"length": 20.0} if kind == "kuramoto_sivashinsky" else {}, 24) for kind in EQUATIONS),
+    *((kind, {"state": "vorticity"}, 24) for kind in ("navier_stokes", "kolmogorov")),
+    *((kind, {"tracer": True}, 24) for kind in ("navier_stokes", "kolmogorov")),
+    ("kolmogorov", {"state": "vorticity", "tracer": True}, 24),
+    ("burgers", {"components": 1}, 1),
+    ("korteweg_de_vries", {}, 1),
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "rows"), FORMS)
+def test_the_error_of_a_forecast_falls_a_hundredfold_by_every_equation(
+    kind: str, options: dict[str, Any], rows: int
+) -> None:
     pde: PDE = TypeAdapter[Any](Equation).validate_python({"kind": kind, **options}).build()
     interval, warm_up = EQUATIONS[kind]
-    state = pde.initial(0, [0, 1], (24, 24))
+    shape = (rows, 24)
+    state = pde.initial(0, [0, 1], shape)
     frames = [pde.propagate(state.fields, state.static, state.scalars, warm_up)]
     for _ in range(5):
         frames.append(pde.propagate(frames[-1], state.static, state.scalars, interval))
     anchor, truth = frames[0], torch.stack(frames[1:], 1)
     forecast = disturbed(truth)
-    problem = StepProblem.of(pde, pde.grid((24, 24)), forecast, state.static, state.scalars, interval)
+    problem = StepProblem.of(pde, pde.grid(shape), forecast, state.static, state.scalars, interval)
     found = refine(forecast, anchor, problem, max_evaluations=8)
     assert found.accepted.all()
     for n in range(2):
