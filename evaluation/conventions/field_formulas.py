@@ -62,6 +62,11 @@ def _deviation_terms(s: Terms, _: Parameters) -> dict[str, Floats]:
     return {"above": above, "below": s["centred_squared_truth"]}
 
 
+def _alternating_terms(s: Terms, _: Parameters) -> dict[str, Floats]:
+    variance = ratio(s["centred_squared_forecast"], s["weight"])
+    return {"above": s["alternating_forecast"], "below": np.where(np.isfinite(variance), variance, 0.0)}
+
+
 def _spectrum_factor(terms: Terms, _: Parameters) -> Floats:
     """The first wavenumber, the mean of the field, is left out."""
     forecast, truth = (terms[name][..., 1:] for name in SPECTRA)
@@ -73,15 +78,15 @@ def _spectrum_factor(terms: Terms, _: Parameters) -> Floats:
 
 FIELD_FORMULAS: dict[str, Formula] = {
     "checkerboard": Formula(
-        "⟨d²⟩ / var p, with d the part of p that alternates from point to point along both axes",
-        ("checkerboard_forecast", "variance_forecast"),
-        fraction("checkerboard_forecast", "variance_forecast"),
+        "⟨d²⟩ / var p, with d the parts of p that alternate from point to point along one axis or both",
+        ("alternating_forecast", "centred_squared_forecast", "weight"),
+        _alternating_terms,
         plain,
     ),
     "checkerboard_ratio": Formula(
         "⟨d²⟩ of the forecast over that of the truth",
-        ("checkerboard_forecast", "checkerboard_truth"),
-        fraction("checkerboard_forecast", "checkerboard_truth"),
+        ("alternating_forecast", "alternating_truth"),
+        fraction("alternating_forecast", "alternating_truth"),
         plain,
         "near one",
     ),

@@ -133,7 +133,7 @@ class ExtraSums:
         if self.wants(quadrant_power.STATISTICS):
             found |= quadrant_power.quadrant_power(p, t)
         if self.wants(grid_scale.STATISTICS):
-            found |= grid_scale.grid_scale(p, t, self.grid)
+            found |= grid_scale.grid_scale(p, t, self.weights, self.grid.periodic)
         if self.wants(tail_counts.STATISTICS):
             thresholds = np.tile(self.thresholds[positions], (len(p_BVHW), 1))
             found |= tail_counts.tail_counts(p, t, thresholds, self.weights)

@@ -1,60 +1,111 @@
 """Grid scale: how much of a field alternates from point to point, as the artefacts of patches and strides do.
 
-The detail d = (a − b − c + d)/4 of every two by two neighbouring points takes sin²(kₓΔ/2) sin²(k_yΔ/2) of the energy
-of a wave: all of a checkerboard, next to nothing of a resolved wave. No transform is made, so boundaries, missing
-values and uneven axes do no harm.
+Along an axis (a − 2b + c)/4 of three neighbours keeps what alternates there, and (a + 2b + c)/4 what does not. One
+along each axis makes three filters, which keep all of the waves (π, 0), (0, π) and (π, π), stripes and checkerboard,
+and none of each other's. Of a resolved wave of wavenumber k they keep next to nothing, (kΔ)⁴/16 of its energy. No
+transform is made, so boundaries, missing values and uneven axes do no harm.
+
+Shapes: N fields, H rows, W columns.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
-from pelagos.preprocessing.array_types import Flags, Floats
-from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.array_types import Floats
+from pelagos.preprocessing.samples.kernel_cache import compiled
 
-STATISTICS = tuple(
-    f"{what}_{name}" for name in ("forecast", "truth") for what in ("checkerboard", "variance")
-)
+STATISTICS = ("alternating_forecast", "alternating_truth")
+"""Archives of earlier versions may hold `checkerboard_forecast`, of the wave (π, π) alone: that is another score."""
+Fields = NDArray[Any]
 
 
-def grid_scale(forecast_NHW: Floats, truth_NHW: Floats, grid: Grid) -> dict[str, Floats]:
-    """(N,) mean square of the checkerboard detail, and variance, of forecast and truth.
+def grid_scale(
+    forecast_NHW: Fields, truth_NHW: Fields, weights_HW: Floats, periodic: tuple[bool, bool]
+) -> dict[str, Floats]:
+    """(N,) weighted mean square of what alternates along y, along x, or along both, of forecast and truth.
 
-    Points without a truth count in neither. A forecast that is not a number has infinite energy at the grid scale.
+    Points count where they and all of their eight neighbours have a truth; beyond the last point of an axis that is
+    not periodic there is none. A forecast that is not a number where there is a truth has infinite energy.
+
+    Args:
+        forecast_NHW: fields.
+        truth_NHW: fields, NaN where missing.
+        weights_HW: of the points.
+        periodic: whether y and x wrap round.
     """
-    valid = ~np.isnan(truth_NHW)
-    finite: Flags = np.asarray(np.isfinite(np.where(valid, forecast_NHW, 0.0)).all(axis=(-2, -1)))
-    found = {}
-    for name, field in (("forecast", forecast_NHW), ("truth", truth_NHW)):
-        values = np.where(valid & finite[:, None, None], field, 0.0).astype(np.float64)
-        with np.errstate(over="ignore"):
-            found[f"checkerboard_{name}"] = _mean_square(_detail(values), _all_four(valid, grid))
-            found[f"variance_{name}"] = _variance(values, valid)
-    for what in STATISTICS[:2]:
-        found[what] = np.where(finite, found[what], np.inf)
-    return found
+    out_N2 = np.zeros((len(truth_NHW), 2))
+    _mean_squares(forecast_NHW, truth_NHW, weights_HW, *periodic, out_N2)
+    return dict(zip(STATISTICS, out_N2.T, strict=True))
 
 
-def _detail(values: Floats) -> Floats:
-    for axis in (-2, -1):
-        values = (values - np.roll(values, -1, axis=axis)) / 2
-    return values
+def _compiled(function: Any) -> Any:
+    return compiled(function, reorder_sums=True)
 
 
-def _all_four(valid: Flags, grid: Grid) -> Flags:
-    """Whether a point and its three neighbours to come exist; beyond the last one is the first of a periodic axis."""
-    for axis, periodic in zip((-2, -1), grid.periodic, strict=True):
-        following = np.roll(valid, -1, axis=axis)
-        if not periodic:
-            following[(..., -1, slice(None)) if axis == -2 else (..., -1)] = False
-        valid = valid & following
-    return valid
+@_compiled
+def _mean_squares(
+    p_NHW: Fields, t_NHW: Fields, weights_HW: Floats, periodic_y: bool, periodic_x: bool, out_N2: Floats
+) -> None:
+    rows, columns = weights_HW.shape
+    # A point beyond each end of a row; of forecast and truth, what alternates along y and what does not.
+    parts = np.empty((4, columns + 2))
+    for n in range(len(p_NHW)):
+        p_HW, t_HW, failures = p_NHW[n], t_NHW[n], 0
+        weight = sum_p = sum_t = 0.0
+        for y in range(rows):
+            failures += _failures(p_HW[y], t_HW[y])
+            if not periodic_y and (y == 0 or y == rows - 1):
+                continue
+            above, below = (y - 1) % rows, (y + 1) % rows
+            _along_columns(p_HW[above], p_HW[y], p_HW[below], periodic_x, parts[0], parts[1])
+            _along_columns(t_HW[above], t_HW[y], t_HW[below], periodic_x, parts[2], parts[3])
+            of_row, row_p, row_t = _row_squares(parts, weights_HW[y])
+            weight, sum_p, sum_t = weight + of_row, sum_p + row_p, sum_t + row_t
+        total = weight if weight > 0.0 else 1.0
+        out_N2[n, 0], out_N2[n, 1] = np.inf if failures else sum_p / total, sum_t / total
 
 
-def _mean_square(values: Floats, valid: Flags) -> Floats:
-    count = valid.sum(axis=(-2, -1))
-    return np.asarray(np.where(valid, values**2, 0.0).sum(axis=(-2, -1)) / np.maximum(count, 1))
+@_compiled
+def _failures(p_W: Fields, t_W: Fields) -> int:
+    failures = 0
+    for x in range(len(p_W)):
+        failures += t_W[x] == t_W[x] and not abs(p_W[x]) < np.inf
+    return failures
 
 
-def _variance(values: Floats, valid: Flags) -> Floats:
-    count = np.maximum(valid.sum(axis=(-2, -1)), 1)
-    mean = values.sum(axis=(-2, -1)) / count
-    return _mean_square(values - mean[:, None, None], valid)
+@_compiled
+def _along_columns(
+    above_W: Fields, here_W: Fields, below_W: Fields, periodic: bool, rough: Floats, smooth: Floats
+) -> None:
+    """Fill what alternates along y and what does not; beyond the ends of a row that does not wrap round is no truth."""
+    columns = len(here_W)
+    for x in range(columns):
+        beside, twice = np.float64(above_W[x]) + np.float64(below_W[x]), 2.0 * np.float64(here_W[x])
+        rough[x + 1], smooth[x + 1] = (beside - twice) / 4.0, (beside + twice) / 4.0
+    for line in (rough, smooth):
+        line[0] = line[columns] if periodic else np.nan
+        line[columns + 1] = line[1] if periodic else np.nan
+
+
+@_compiled
+def _row_squares(parts: Floats, weights_W: Floats) -> tuple[float, float, float]:
+    """The weight of the points that count in a row, and the sums of their squares of forecast and truth."""
+    weight = sum_p = sum_t = 0.0
+    for x in range(len(weights_W)):
+        p, t = _square(parts[0], parts[1], x), _square(parts[2], parts[3], x)
+        # A sum with a missing truth in it is NaN.
+        counts = t == t
+        weight += weights_W[x] if counts else 0.0
+        sum_p += weights_W[x] * p if counts else 0.0
+        sum_t += weights_W[x] * t if counts else 0.0
+    return weight, sum_p, sum_t
+
+
+@_compiled
+def _square(rough: Floats, smooth: Floats, x: int) -> float:
+    """The energy of all three filters at the point behind position x."""
+    beside, twice = rough[x] + rough[x + 2], 2.0 * rough[x + 1]
+    along_x = smooth[x] - 2.0 * smooth[x + 1] + smooth[x + 2]
+    return float(((beside - twice) ** 2 + (beside + twice) ** 2 + along_x**2) / 16.0)

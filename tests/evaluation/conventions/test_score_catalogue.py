@@ -7,6 +7,8 @@ from pelagos.evaluation.conventions.formulas import FORMULAS
 from pelagos.evaluation.conventions.sample_statistics import SampleStatistics
 from pelagos.evaluation.conventions.score_catalogue import HorizonName, ScoreName, definitions
 from pelagos.evaluation.conventions.score_reduction import compute_score
+from pelagos.evaluation.frame_sums.grid_scale import grid_scale
+from pelagos.evaluation.point_sums import STATISTICS, point_sums
 
 NAMES = [name for group in get_args(ScoreName) for name in (get_args(group) or (group,))]
 NO_FORMULA = {*get_args(HorizonName), "drift", "rank_histogram"}
@@ -33,6 +35,24 @@ def test_bands_and_thresholds_are_counted_one_by_one() -> None:
         "band_rmse_12_on",
     ]
     assert [one.entries for one in definitions("critical_success")] == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_stripes_have_the_checkerboard_score_1_and_failed_forecasts_an_infinite_one() -> None:
+    score, ratio = (
+        definition for name in ("checkerboard", "checkerboard_ratio") for definition in definitions(name)
+    )
+    truth = np.broadcast_to(3 * (-1.0) ** np.arange(8), (2, 6, 8)).copy()
+    forecast = 2 * truth
+    forecast[1, 2, 2] = np.nan
+    weights = np.ones((6, 8))
+    points = point_sums(forecast, truth, weights, np.ones((2, 2)))
+    sums = dict(zip(STATISTICS, points.T, strict=True)) | grid_scale(forecast, truth, weights, (False, False))
+    statistics = SampleStatistics(
+        {name: one.reshape(2, 1, 1) for name, one in sums.items()}, {"height": "height"}, np.ones(1)
+    )
+    counts = np.array([[2.0, 0.0], [1.0, 1.0]])
+    np.testing.assert_array_equal(compute_score(score, statistics, counts).value, [1, np.inf])
+    np.testing.assert_array_equal(compute_score(ratio, statistics, counts).value, [4, np.inf])
 
 
 def test_the_climate_of_forecasts_is_measured_against_the_truths() -> None:

@@ -2,50 +2,88 @@ import numpy as np
 import pytest
 
 from pelagos.evaluation.frame_sums.grid_scale import grid_scale
-from pelagos.preprocessing.grid import Grid, Sides
+from pelagos.preprocessing.array_types import Floats
 
-PERIODIC: Sides = ("periodic", "periodic")
-
-
-def grid(height: int, width: int, sides: Sides = PERIODIC) -> Grid:
-    return Grid(
-        "cartesian", np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64), sides, sides
-    )
+BOTH, NEITHER = (True, True), (False, False)
+WAVES = {"along both axes": (1, 1), "along y": (1, 0), "along x": (0, 1)}
 
 
-@pytest.mark.parametrize("sides", [PERIODIC, ("wall", "open")])
-def test_all_of_a_checkerboard_is_at_the_grid_scale(sides: Sides) -> None:
-    board = 3.0 * (-1) ** np.add.outer(np.arange(6), np.arange(8))[None] + 40
-    found = grid_scale(board, np.zeros((1, 6, 8)), grid(6, 8, sides))
-    np.testing.assert_allclose(found["checkerboard_forecast"], 9, rtol=1e-12)
-    np.testing.assert_allclose(found["variance_forecast"], 9, rtol=1e-12)
+def alternating(height: int, width: int, along: tuple[int, int]) -> Floats:
+    """(1, H, W) stripes or a checkerboard of 1 and -1."""
+    y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    return np.where((along[0] * y + along[1] * x) % 2, -1.0, 1.0)[None]
 
 
-def test_a_wave_keeps_the_share_that_the_filter_gives_it() -> None:
+def energies(forecast: Floats, truth: Floats, periodic: tuple[bool, bool] = BOTH) -> tuple[float, float]:
+    found = grid_scale(forecast, truth, np.ones(truth.shape[1:]), periodic)
+    return float(found["alternating_forecast"][0]), float(found["alternating_truth"][0])
+
+
+@pytest.mark.parametrize("wave", WAVES)
+@pytest.mark.parametrize("periodic", [BOTH, (True, False), NEITHER])
+def test_all_of_stripes_and_checkerboards_is_at_the_grid_scale(
+    wave: str, periodic: tuple[bool, bool]
+) -> None:
+    field = 3 * alternating(6, 8, WAVES[wave]) + 40
+    assert energies(field, np.zeros((1, 6, 8)), periodic) == (9, 0)
+
+
+@pytest.mark.parametrize("wave", WAVES)
+def test_an_odd_axis_that_is_not_periodic_alternates_as_an_even_one_does(wave: str) -> None:
+    field = 3 * alternating(7, 5, WAVES[wave])
+    assert energies(field, field, NEITHER) == (9, 9)
+
+
+def test_an_odd_axis_that_is_periodic_has_no_alternating_wave_but_one_that_is_close() -> None:
+    x = np.arange(9)
+    wave = np.sqrt(2) * np.cos(2 * np.pi * 4 * x / 9)
+    field = np.broadcast_to(wave, (1, 5, 9)).copy()
+    np.testing.assert_allclose(energies(field, field), np.sin(np.pi * 4 / 9) ** 4, rtol=1e-12)
+
+
+def test_a_wave_keeps_the_share_that_the_filters_give_it() -> None:
     y, x = np.meshgrid(np.arange(16), np.arange(24), indexing="ij")
-    wave = np.cos(2 * np.pi * (3 * y / 16 + 5 * x / 24))[None]
-    found = grid_scale(wave, wave, grid(16, 24))
-    share = np.sin(np.pi * 3 / 16) ** 2 * np.sin(np.pi * 5 / 24) ** 2
-    np.testing.assert_allclose(found["checkerboard_truth"] / found["variance_truth"], share, rtol=1e-12)
+    wave = np.sqrt(2) * np.cos(2 * np.pi * (3 * y / 16 + 5 * x / 24))[None]
+    (s_y, c_y), (s_x, c_x) = (
+        (np.sin(half) ** 4, np.cos(half) ** 4) for half in (np.pi * 3 / 16, np.pi * 5 / 24)
+    )
+    np.testing.assert_allclose(energies(wave, wave), s_x * c_y + c_x * s_y + s_x * s_y, rtol=1e-12)
 
 
-def test_stripes_are_not_a_checkerboard() -> None:
-    stripes = np.broadcast_to((-1.0) ** np.arange(8), (1, 6, 8))
-    np.testing.assert_array_equal(grid_scale(stripes, stripes, grid(6, 8))["checkerboard_forecast"], 0)
+def test_slopes_are_not_at_the_grid_scale() -> None:
+    slope = np.add.outer(2.0 * np.arange(6), 3.0 * np.arange(8))[None]
+    assert energies(slope, slope, NEITHER) == (0, 0)
 
 
 def test_holes_leave_out_the_points_beside_them_in_both_fields() -> None:
-    board = (-1.0) ** np.add.outer(np.arange(6), np.arange(6))[None]
-    truth = board.copy()
+    board = alternating(8, 8, (1, 1))
+    truth, forecast = board.copy(), board.copy()
     truth[0, 2, 2] = np.nan
-    forecast = board.copy()
     forecast[0, 2, 2] = 1e6
-    found = grid_scale(forecast, truth, grid(6, 6))
-    np.testing.assert_allclose(found["checkerboard_forecast"], 1)
-    np.testing.assert_allclose(found["checkerboard_truth"], 1)
+    assert energies(forecast, truth) == (1, 1)
 
 
-def test_a_failed_forecast_is_rough_without_end() -> None:
+def test_points_weigh_as_they_are_told() -> None:
+    board = alternating(6, 8, (0, 1)) * np.array([1.0, 1, 1, 5, 5, 5])[:, None]
+    weights = np.ones((6, 8))
+    weights[2:4] = 0.0
+    found = grid_scale(board, board, weights, NEITHER)
+    np.testing.assert_allclose(found["alternating_truth"], (1 + 25) / 2, rtol=1e-12)
+
+
+def test_an_axis_too_short_for_neighbours_has_nothing_at_the_grid_scale() -> None:
+    field = np.random.default_rng(0).normal(size=(1, 2, 8))
+    assert energies(field, field, NEITHER) == (0, 0)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (2, 2)])
+def test_a_failed_forecast_is_rough_without_end(place: tuple[int, int]) -> None:
     forecast = np.zeros((1, 4, 4))
-    forecast[0, 0, 0] = np.inf
-    assert grid_scale(forecast, np.zeros((1, 4, 4)), grid(4, 4))["checkerboard_forecast"] == np.inf
+    forecast[0][place] = np.nan
+    assert energies(forecast, np.zeros((1, 4, 4)), NEITHER) == (np.inf, 0)
+
+
+def test_fields_of_a_batch_do_not_mix() -> None:
+    fields = np.concatenate([scale * alternating(6, 8, wave) for scale, wave in enumerate(WAVES.values(), 1)])
+    found = grid_scale(fields.astype(np.float32), 0 * fields, np.ones((6, 8)), BOTH)
+    np.testing.assert_array_equal(found["alternating_forecast"], [1, 4, 9])

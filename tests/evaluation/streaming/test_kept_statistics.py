@@ -47,7 +47,7 @@ def test_statistics_of_several_entries_keep_them_and_others_have_none(
 ) -> None:
     statistics = sample_statistics(labelled(evaluator.score_all(4)["persistence"], store.time_units))
     assert statistics.array("band_error").shape == (4, 3, len(store.variables), 3)
-    assert statistics.array("checkerboard_forecast").shape == (4, 3, len(store.variables))
+    assert statistics.array("alternating_forecast").shape == (4, 3, len(store.variables))
     assert not statistics.has(("anomaly_product",))
 
 
