@@ -1,7 +1,9 @@
 """A real SLURM of two nodes on this machine: jobs run, stop in time, and survive what clusters do to them."""
 
 import hashlib
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -417,3 +419,39 @@ def test_a_model_is_trained_without_a_tracking_server_then_adapted_and_scored_in
     # The same command, with a server: it gets what it missed.
     go_on(cluster, training, f"output={first}", "loop.steps=10")
     assert sent(training, "first") == losses(first)
+
+
+def test_the_tasks_of_an_array_share_a_sweep_and_the_last_to_end_concludes(
+    cluster: Cluster, training: Path, calm: Path, tmp_path: Path
+) -> None:
+    values = yaml.safe_load(training.read_text())
+    finetune = {
+        "model": str(calm / "model"),
+        "data": {"path": values["data"][0]["path"]},
+        "loop": {"steps": 1, "batch_size": 2, "micro_batch": 2},
+        "tracking": values["tracking"],
+        "threads": 1,
+    }
+    small = {"scratch": True, "network": {"kind": "fno", "width": 2, "modes": [2, 2], "num_layers": 1}}
+    sweep = {
+        "command": "sweep",
+        "output": str(tmp_path / "sweep"),
+        "finetune": finetune,
+        "baselines": {"small": {"changes": small}},
+        "trajectories": [1],
+        "seeds": [0],
+        "starts": {"split": "valid", "steps": 1},
+        "threads": 1,
+    }
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(sweep))
+    array, after = cluster.submit(file, "--parts", "2")
+    # It would only do what failed tasks leave undone.
+    cluster.call("scancel", after)
+    for task in (f"{array}_1", f"{array}_2"):
+        assert cluster.finish(task)["JobState"] == "COMPLETED", cluster.logs()
+    found = json.loads((tmp_path / "sweep" / "efficiency.json").read_text())
+    assert sorted(one["method"] for one in found["runs"]) == ["pretrained", "small"]
+    logs = [log.read_text() for log in tmp_path.glob("sweep-*.log")]
+    trained = [re.findall(r"^1/1  task/(\w+)/", log, re.MULTILINE) for log in logs]
+    assert sorted(trained) == [["pretrained"], ["small"]]

@@ -113,9 +113,12 @@ def test_a_build_in_parts_is_an_array_and_a_job_that_completes_it(
     ]
 
 
-def test_an_evaluation_in_parts_is_an_array_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("config", ["evaluate/wfde5", "sweep/forced_flow"])
+def test_an_evaluation_or_a_sweep_in_parts_is_an_array_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str
+) -> None:
     pretend(tmp_path, monkeypatch, 'echo "$@" >>calls; wc -l <calls')
-    dry = invoke("evaluate/wfde5", "--parts", "3", "--dry-run").stdout
+    dry = invoke(config, "--parts", "3", "--dry-run").stdout
     assert re.findall(r"^#   sbatch (--\S+) /", dry, re.MULTILINE) == [
         "--array=1-3",
         "--dependency=afterany:JOB",
