@@ -242,6 +242,7 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
         _check_grid(source, store)
     data = _seeing(_timed(config.data, source, store), source, store)
     if config.equation_labels is not None:
+        config.equation_labels.check(store)
         data = data.model_copy(update={"augment": config.equation_labels.augment(data.augment, store)})
     timed = config.model_copy(update={"data": data})
     mixture = build_mixture(timed, [store], [_normalizer(config, source, store)])

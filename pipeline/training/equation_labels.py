@@ -17,7 +17,7 @@ from pelagos.preprocessing.array_types import Floats
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.physics.equation import Equation, declared, stated_equation
-from pelagos.preprocessing.physics.equation_fit import check_fit
+from pelagos.preprocessing.physics.equation_fit import EquationFit, check_fit
 from pelagos.preprocessing.physics.parameter import Range, bounds, contradicts, span, stated_value
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.samples.allowed_symmetries import UNSTATED_FORCES
@@ -25,7 +25,7 @@ from pelagos.preprocessing.samples.augment_config import AugmentConfig
 from pelagos.preprocessing.samples.batch import Batch
 from pelagos.preprocessing.samples.dataset import Dataset
 from pelagos.preprocessing.store.sample_store import SampleStore
-from pelagos.preprocessing.variables import keys, with_role
+from pelagos.preprocessing.variables import keys
 
 
 class EquationLabelsConfig(Config):
@@ -84,6 +84,16 @@ class EquationLabelsConfig(Config):
                 f" {kind}: leave out the former, or state the same"
             )
 
+    def check(self, store: SampleStore) -> EquationFit:
+        """Check that the equation is that of a store's data, before samples take its symmetries.
+
+        Raises:
+            DataError: the store's fields, grid or units are not the equation's.
+        """
+        equation = self.equation.build()
+        _check_fields(equation, store)
+        return check_fit(equation, store)
+
     def build(self, dataset: Dataset) -> "EquationLabels":
         """The labels of a dataset.
 
@@ -98,9 +108,8 @@ class EquationLabelsConfig(Config):
                 f"equation_labels.finer: {equation.kind} is solved in the cells of the store alone"
             )
         _check_samples(dataset)
-        _check_fields(equation, dataset)
+        time = self.check(dataset.store).time
         _check_scalars(self.scalars, self.equation, equation, dataset)
-        time = check_fit(equation, dataset.store).time
         constants = _constants(self, equation, dataset)
         _check_scalings(constants, dataset)
         return EquationLabels(self, equation, dataset, time, constants)
@@ -116,10 +125,10 @@ def _check_samples(dataset: Dataset) -> None:
         raise ConfigError(f"equation_labels: {label}: data.sampling.identity pairs frames no time apart")
 
 
-def _check_fields(equation: PDE, dataset: Dataset) -> None:
+def _check_fields(equation: PDE, store: SampleStore) -> None:
     """Refuse fields that the equation cannot tell the future of, or that it needs and does not get."""
-    label, layout = dataset.store.label, dataset.layout
-    own, needed = keys(layout.outputs), keys(equation.variables)
+    label, outputs = store.label, (v for v in store.variables if v.role != "forcing")
+    own, needed = keys(outputs), keys(equation.variables)
     if missing := [key for key in needed if key not in own]:
         raise DataError(
             f"equation_labels: {label} lacks {', '.join(missing)}, which the {equation.kind} equation needs"
@@ -129,14 +138,14 @@ def _check_fields(equation: PDE, dataset: Dataset) -> None:
             f"equation_labels: {label} has {', '.join(others)}, which the {equation.kind} equation does not"
             " propagate: build a store without"
         )
-    static = keys(with_role(layout.inputs, "static"))
+    static = keys(store.static_variables)
     if missing := [key for key in keys(equation.static_variables) if key not in static]:
         raise DataError(
             f"equation_labels: {label} lacks the static fields {', '.join(missing)} of the {equation.kind} equation"
         )
-    if not dataset.complete:
+    if store.num_missing:
         raise DataError(f"equation_labels: {label} has missing values, from which nothing can be propagated")
-    for variable in (*layout.outputs, *with_role(layout.inputs, "static")):
+    for variable in (*store.variables, *store.static_variables):
         if variable.key in (*needed, *keys(equation.static_variables)) and variable.transform is not None:
             raise DataError(
                 f"equation_labels: {label}: {variable.key} is stored as {variable.describe_values()}, the equation"

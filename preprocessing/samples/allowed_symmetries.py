@@ -6,6 +6,7 @@ Each question is answered by an obstacle in words, or by none.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.physics.symmetry import AxisName, DeclaredSymmetries, Scaling
 from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.variables import TensorKind, Variable, keys, tensor_kind
+
+if TYPE_CHECKING:  # of equations, of which only those that are stated are loaded
+    from pelagos.preprocessing.physics.pde import PDE
 
 Obstacle = str
 """Why a transformation is not allowed; empty where it is."""
@@ -77,6 +81,33 @@ class SampleFields:
     def is_component(self, variable: Variable) -> bool:
         """Whether a field is a component of a vector in the plane."""
         return self.kind(variable) in ("vector_x", "vector_y")
+
+
+def fields_obstacle(fields: SampleFields, equation: "PDE") -> Obstacle:
+    """What of the fields that evolve cannot obey an equation; beside all of its own there may be scalars.
+
+    A pressure or a tracer, say, goes with the flow. A vector or a vorticity has an equation to itself.
+    """
+    evolving, own = keys(fields.groups[0]), keys(equation.variables)
+    others = [variable for variable in fields.groups[0] if variable.key not in own]
+    carried = {*own} <= {*evolving} and all(fields.kind(variable) == "scalar" for variable in others)
+    if evolving and (not others or carried):
+        return ""
+    found = ", ".join(evolving) or "nothing"
+    return f"{equation.kind} is an equation of {', '.join(own)}; what evolves here is {found}"
+
+
+def sides_obstacle(grid: Grid, equation: "PDE") -> Obstacle:
+    """What of a grid's sides an equation does not have; lengths do not matter to symmetries."""
+    own = equation.grid((8, 16))  # of any size: all have the same sides
+    if grid.kind != own.kind:
+        return f"the grid is {grid.kind}, that of {equation.kind} is {own.kind}"
+    for axis, name in enumerate("yx"):
+        found, needed = ((of.boundary_y, of.boundary_x)[axis] for of in (grid, own))
+        # Nothing varies along an axis of one point, and what is not known contradicts nothing.
+        if found != needed and "unknown" not in found and grid.shape[axis] > 1:
+            return f"the grid's sides along {name} are {' and '.join(found)}, those of {equation.kind} {needed[0]}"
+    return ""
 
 
 def roll_obstacle(grid: Grid, axis: int) -> Obstacle:

@@ -46,7 +46,8 @@ class AugmentConfig(Config):
             equation is the same in a moving frame.
         scale: the largest factor of each family of scalings that the equation has; its inverse is the smallest.
         equation: what the data obey, by its kind for the form that the kind has by default, or as a whole, such as
-            `{kind: navier_stokes, state: vorticity}`; simulations know theirs.
+            `{kind: navier_stokes, state: vorticity}`; simulations know theirs. The fields that evolve and the sides of
+            the grid have to be its own; scalars, such as a pressure, may go with its fields.
         force: of a steady force that is none of the channels, its waves: only rolls, reflections and turns that leave
             it as it is are used.
         kinds: how fields go with reflections, by name, where their names do not tell: scalar, pseudoscalar, vector_x

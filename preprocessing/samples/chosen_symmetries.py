@@ -1,9 +1,9 @@
 """Chosen symmetries: those that samples are transformed by, of all that are allowed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +13,12 @@ from pelagos.preprocessing.physics.symmetry import DeclaredSymmetries, Scaling
 from pelagos.preprocessing.samples.allowed_symmetries import (
     UNSTATED_FORCES,
     SampleFields,
+    fields_obstacle,
     galilean_obstacle,
     reflection_obstacle,
     roll_obstacle,
     scaling_obstacle,
+    sides_obstacle,
     turn_obstacle,
 )
 from pelagos.preprocessing.samples.augment_config import AugmentConfig
@@ -24,12 +26,15 @@ from pelagos.preprocessing.samples.augmentation import Augmentation
 from pelagos.preprocessing.store.sample_store import SampleStore
 from pelagos.preprocessing.variables import keys, with_role
 
+if TYPE_CHECKING:  # loaded where an equation is stated
+    from pelagos.preprocessing.physics.pde import PDE
+
 
 def augmentation(config: AugmentConfig, store: SampleStore) -> Augmentation:
     """What samples of a store are transformed by.
 
     Raises:
-        ConfigError: something that is asked for is not allowed, or there is no such equation.
+        ConfigError: something that is asked for is not allowed, there is no such equation, or it is not of such data.
     """
     groups = (
         with_role(store.variables, "prognostic"),
@@ -37,8 +42,7 @@ def augmentation(config: AugmentConfig, store: SampleStore) -> Augmentation:
         with_role(store.variables, "forcing"),
         with_role(store.variables, "diagnostic"),
     )
-    declared = _declared(config.equation) if config.equation else store.symmetries
-    choice = _Choice(config, SampleFields(store, groups, config.kinds), declared)
+    choice = _choice(config, SampleFields(store, groups, config.kinds))
     spans, turns = choice.spans(), choice.turns()
     rolls = np.zeros((len(turns), 2), np.int64)
     if config.force:
@@ -54,15 +58,21 @@ def augmentation(config: AugmentConfig, store: SampleStore) -> Augmentation:
         speed=choice.speed(),
         scalings=choice.scalings(),
         scale=config.scale,
-        by_grid=declared is None and config.auto and not config.force,
+        by_grid=choice.declared is None and config.auto and not config.force,
     )
 
 
-def _declared(stated: str | Mapping[str, Any]) -> DeclaredSymmetries:
+def _choice(config: AugmentConfig, fields: SampleFields) -> "_Choice":
+    """What is chosen by; a simulation knows its equation, and one that is stated has to be of such data."""
+    if not config.equation:
+        return _Choice(config, fields, fields.store.symmetries)
     # Loaded where an equation is stated.
     from pelagos.preprocessing.physics.equation import declared, stated_equation
 
-    return declared(stated_equation(stated).build())
+    equation = stated_equation(config.equation).build()
+    choice = _Choice(config, fields, declared(equation))
+    choice.check(equation)
+    return choice
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +82,17 @@ class _Choice:
     config: AugmentConfig
     fields: SampleFields
     declared: DeclaredSymmetries | None
+
+    def check(self, equation: "PDE") -> None:
+        """Refuse an equation that the data cannot obey.
+
+        Raises:
+            ConfigError: other fields evolve than its own, or the grid has other sides.
+        """
+        if obstacle := fields_obstacle(self.fields, equation):
+            raise self._refusal("equation", obstacle)
+        if obstacle := sides_obstacle(self.fields.store.grid, equation):
+            raise ConfigError(f"{self.fields.store.label}: augment.equation: {obstacle}")
 
     def spans(self) -> tuple[int, int]:
         """Numbers of rows and columns by which samples are rolled, from 0 on."""
@@ -131,7 +152,10 @@ class _Choice:
 
     def negations(self) -> tuple[tuple[str, ...], ...]:
         """Groups of fields whose signs are reversed together."""
-        groups = self.declared.symmetries.negations if self.declared else ()
+        groups: tuple[tuple[str, ...], ...] = ()
+        # A field that the equation does not know might have to change its sign, too.
+        if self.declared and {*keys(self.fields.groups[0])} <= {*self.declared.names}:
+            groups = self.declared.symmetries.negations
         names = {variable.key: variable.transform for variable in self.fields.variables}
         allowed = tuple(group for group in groups if all(names.get(key, True) is None for key in group))
         if self.config.negate and not allowed:

@@ -35,6 +35,9 @@ INTERVALS = {
 }
 
 
+VELOCITY = ("velocity_x", "velocity_y")
+
+
 def equation(kind: str, **values: Any) -> PDE:
     pde: PDE = ADAPTER.validate_python({"kind": kind, **values}).build()
     return pde
@@ -148,7 +151,7 @@ def read(store: SampleStore, trajectory: int, time: int) -> np.ndarray[Any, Any]
     return frame
 
 
-def flow(names: tuple[str, ...] = ("velocity_x", "velocity_y"), **facts: Any) -> SampleStore:
+def flow(names: tuple[str, ...] = VELOCITY, **facts: Any) -> SampleStore:
     """Noise on a periodic square."""
     grid = facts.pop("grid", square())
     variables = tuple(known_variable(name) for name in names)
@@ -190,8 +193,9 @@ def test_defaults_follow_from_grid_and_variables() -> None:
     assert names_of(flow(archive="fno"), equation="navier_stokes") == (*ROLLS, *REVERSALS, "quarter turns")
 
 
-def test_the_globe_turns_about_its_axis_where_it_is_asked_to() -> None:
-    globe = Grid(
+def globe_of(names: tuple[str, ...]) -> SampleStore:
+    """Noise on the globe."""
+    grid = Grid(
         "latlon",
         np.linspace(-80, 80, 5),
         np.arange(0, 360, 45.0),
@@ -199,7 +203,11 @@ def test_the_globe_turns_about_its_axis_where_it_is_asked_to() -> None:
         ("periodic", "periodic"),
         "degrees",
     )
-    store = flow(("air_temperature", "precipitation_flux"), grid=globe)
+    return flow(names, grid=grid)
+
+
+def test_the_globe_turns_about_its_axis_where_it_is_asked_to() -> None:
+    store = globe_of(("air_temperature", "precipitation_flux"))
     assert names_of(store) == ()
     assert names_of(store, roll=True) == ("rolls along x",)
     with pytest.raises(ConfigError, match="the earth turns"):
@@ -220,18 +228,87 @@ def test_the_globe_turns_about_its_axis_where_it_is_asked_to() -> None:
         ({"turn": True}, "its sides along y are open and open"),
         ({"jitter": 4}, "not periodic"),
         ({"galilean": 1.0}, "state augment.equation"),
-        ({"galilean": 1.0, "equation": "navier_stokes"}, "not periodic"),
-        ({"galilean": 1.0, "equation": "allen_cahn"}, "not the same in a moving frame"),
         ({"scale": 2.0}, "state augment.equation"),
-        ({"scale": 2.0, "equation": "navier_stokes"}, "do not say drag, viscosity"),
         ({"equation": "flux"}, "'flux' is none of allen_cahn, burgers, euler"),
-        ({"scale": 2.0, "equation": {"kind": "burgers", "components": 1}}, "do not say viscosity"),
     ],
 )
 def test_what_is_not_allowed_is_refused(asked: dict[str, Any], reason: str) -> None:
     store = flow(grid=square(boundary_y=("open", "open"), boundary_x=("open", "open")))
     with pytest.raises(ConfigError, match=reason):
         AugmentConfig(**asked).build(store)
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "reason"),
+    [
+        (("phase",), {"galilean": 1.0, "equation": "allen_cahn"}, "not the same in a moving frame"),
+        (VELOCITY, {"scale": 2.0, "equation": "navier_stokes"}, "do not say drag, viscosity"),
+        (
+            ("velocity_x",),
+            {"scale": 2.0, "equation": {"kind": "burgers", "components": 1}},
+            "not say viscosity",
+        ),
+        ((*VELOCITY, "pressure"), {"scale": 2.0, "equation": "navier_stokes"}, "pressure are no fields of"),
+    ],
+)
+def test_what_the_equation_does_not_allow_is_refused(
+    names: tuple[str, ...], asked: dict[str, Any], reason: str
+) -> None:
+    scalars = (("viscosity", "drag"), np.zeros((3, 2))) if "pressure" in names else ((), None)
+    with pytest.raises(ConfigError, match=reason):
+        AugmentConfig(**asked).build(flow(names, scalars=scalars))
+
+
+@pytest.mark.parametrize(
+    ("names", "stated", "found"),
+    [
+        (
+            VELOCITY,
+            "wave",
+            "wave is an equation of displacement, displacement_rate; what evolves here is velocity_x",
+        ),
+        (
+            ("vorticity",),
+            "navier_stokes",
+            r"is vorticity .*state the whole equation, such as {kind: navier",
+        ),
+        # A vector goes its own way, and a scalar with the whole flow alone.
+        (
+            ("elevation", *VELOCITY),
+            "korteweg_de_vries",
+            "is elevation, velocity_x, velocity_y",
+        ),
+        (("velocity_x", "pressure"), "navier_stokes", "is velocity_x, pressure"),
+        ((*VELOCITY, "B"), "navier_stokes", "is velocity_x, velocity_y, B"),
+        (("tracer",), "navier_stokes", "what evolves here is tracer"),
+    ],
+)
+def test_an_equation_of_other_fields_is_refused(names: tuple[str, ...], stated: str, found: str) -> None:
+    with pytest.raises(ConfigError, match=rf"memory: augment.equation: .*{found}"):
+        names_of(flow(names), equation=stated)
+
+
+def test_scalars_may_go_with_the_fields_of_an_equation() -> None:
+    force = (known_variable("force_x").model_copy(update={"role": "static"}),)
+    for names in (("velocity_x",), (*VELOCITY, "pressure"), (*VELOCITY, "tracer")):
+        store = flow(names, static=(force, np.zeros((3, 1, 8, 8))))
+        assert names_of(store, equation="navier_stokes") == names_of(store)
+    assert names_of(flow((*VELOCITY, "B")), equation="navier_stokes", kinds={"B": "scalar"})
+    waves = ("displacement", "displacement_rate")
+    assert names_of(flow(waves), equation="wave")[-1] == "negations of displacement and displacement_rate"
+    # Of a pressure that they cause the sign would have to change, too.
+    assert "negations" not in names_of(flow((*waves, "pressure")), equation="wave")[-1]
+
+
+def test_an_equation_of_another_grid_is_refused() -> None:
+    channel, row = square(boundary_y=("wall", "wall")), square(y=np.zeros(1), boundary_y=("open", "open"))
+    with pytest.raises(ConfigError, match="sides along y are wall and wall, those of navier_stokes periodic"):
+        names_of(flow(grid=channel), equation="navier_stokes")
+    assert "rolls along x" in names_of(flow(grid=row), equation={"kind": "burgers", "length": 7.0})
+    globe = globe_of(("height", *VELOCITY))
+    with pytest.raises(ConfigError, match="the grid is latlon, that of navier_stokes is cartesian"):
+        names_of(globe, equation="navier_stokes", kinds={"height": "scalar"})
+    assert names_of(globe, equation="shallow_water", kinds={"height": "scalar"}) == ("rolls along x",)
 
 
 def test_friction_and_forces_forbid_a_moving_frame() -> None:
@@ -387,7 +464,6 @@ def test_what_is_no_equation_is_refused_with_the_configuration() -> None:
 def test_elevations_alone_are_taken_for_waves_that_run_along_x() -> None:
     assert names_of(flow(("elevation",))) == (*ROLLS, "reversals of y")
     assert names_of(flow(("elevation",)), reflect=True, turn=True) == (*ROLLS, *REVERSALS, "quarter turns")
-    assert names_of(flow(("elevation",)), equation="allen_cahn")[:5] == (*ROLLS, *REVERSALS, "quarter turns")
     # Of shallow water, say, in which they run anywhere.
     assert names_of(flow(("elevation", "velocity_x", "velocity_y")))[-1] == "quarter turns"
 
