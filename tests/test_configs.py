@@ -28,7 +28,7 @@ def test_a_shipped_configuration_loads_as_what_its_folder_says(file: Path) -> No
 def test_what_a_shipped_configuration_reads_is_what_another_writes() -> None:
     from pelagos.pipeline.stages.demo import DemoStage, demo_steps
 
-    stages = [(file, configuration.read_yaml(file)) for file in FILES if file.stem != "demo"]
+    stages = [(file, configuration.read_yaml(file)) for file in FILES if file.parent != configuration.SHIPPED]
     written = {
         f"{values['output']}/model" for _, values in stages if values["command"] in ("pretrain", "finetune")
     }
@@ -38,7 +38,8 @@ def test_what_a_shipped_configuration_reads_is_what_another_writes() -> None:
         for _, values in stages
         if values["command"] == "build"
     }
-    demo = demo_steps(configuration.load("demo", [], DemoStage))
+    demo = list(demo_steps(configuration.load("demo", [], DemoStage)))
+    written |= {str(step.config.path) for step in demo if step.command == "build"}
     written |= {f"{step.config.output}/model" for step in demo if step.command in ("pretrain", "finetune")}
     # Archives come from elsewhere; of what Pelagos makes itself nothing may be missing.
     read = {
@@ -48,6 +49,16 @@ def test_what_a_shipped_configuration_reads_is_what_another_writes() -> None:
     }
     assert not {(name, value) for name, value in read if value not in written}
     assert len(read) > 5
+
+
+def test_the_demos_refinement_by_itself_is_that_of_the_demo() -> None:
+    from pelagos.pipeline.stages.demo import DemoStage, demo_steps
+    from pelagos.pipeline.stages.refine import RefineStage
+
+    demo = demo_steps(configuration.load("demo", [], DemoStage))
+    [stage] = [step.config for step in demo if step.command == "refine"]
+    alone = configuration.load("refine/demo", [], RefineStage)
+    assert alone.model_copy(update={"output": stage.output, "tracking": stage.tracking}) == stage
 
 
 def test_the_stages_of_the_demo_are_checked_before_anything_runs() -> None:
