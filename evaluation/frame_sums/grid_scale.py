@@ -1,9 +1,9 @@
 """Grid scale: how much of a field alternates from point to point, as the artefacts of patches and strides do.
 
-Along an axis (a − 2b + c)/4 of three neighbours keeps what alternates there, and (a + 2b + c)/4 what does not. One
-along each axis makes three filters, which keep all of the waves (π, 0), (0, π) and (π, π), stripes and checkerboard,
-and none of each other's. Of a resolved wave of wavenumber k they keep next to nothing, (kΔ)⁴/16 of its energy. No
-transform is made, so boundaries, missing values and uneven axes do no harm.
+Along an axis (a − 4b + 6c − 4d + e)/16 of five neighbours keeps what alternates there, and the same with plus signs
+what does not. One along each axis makes three filters, which keep all of the waves (π, 0), (0, π) and (π, π), stripes
+and checkerboard, and none of each other's. Of a resolved wave of wavenumber k they keep next to nothing, (kΔ/2)⁸ of
+its energy. No transform is made, so boundaries, missing values and uneven axes do no harm.
 
 Shapes: N fields, H rows, W columns.
 """
@@ -26,7 +26,7 @@ def grid_scale(
 ) -> dict[str, Floats]:
     """(N,) weighted mean square of what alternates along y, along x, or along both, of forecast and truth.
 
-    Points count where they and all of their eight neighbours have a truth; beyond the last point of an axis that is
+    Points count where there is a truth in all five by five points around them; beyond the last point of an axis that is
     not periodic there is none. A forecast that is not a number where there is a truth has infinite energy.
 
     Args:
@@ -49,18 +49,17 @@ def _mean_squares(
     p_NHW: Fields, t_NHW: Fields, weights_HW: Floats, periodic_y: bool, periodic_x: bool, out_N2: Floats
 ) -> None:
     rows, columns = weights_HW.shape
-    # A point beyond each end of a row; of forecast and truth, what alternates along y and what does not.
-    parts = np.empty((4, columns + 2))
+    # Two points beyond each end of a row; of forecast and truth, what alternates along y and what does not.
+    parts = np.empty((4, columns + 4))
     for n in range(len(p_NHW)):
         p_HW, t_HW, failures = p_NHW[n], t_NHW[n], 0
         weight = sum_p = sum_t = 0.0
         for y in range(rows):
             failures += _failures(p_HW[y], t_HW[y])
-            if not periodic_y and (y == 0 or y == rows - 1):
+            if not periodic_y and not 2 <= y < rows - 2:
                 continue
-            above, below = (y - 1) % rows, (y + 1) % rows
-            _along_columns(p_HW[above], p_HW[y], p_HW[below], periodic_x, parts[0], parts[1])
-            _along_columns(t_HW[above], t_HW[y], t_HW[below], periodic_x, parts[2], parts[3])
+            _along_columns(p_HW, y, periodic_x, parts[0], parts[1])
+            _along_columns(t_HW, y, periodic_x, parts[2], parts[3])
             of_row, row_p, row_t = _row_squares(parts, weights_HW[y])
             weight, sum_p, sum_t = weight + of_row, sum_p + row_p, sum_t + row_t
         total = weight if weight > 0.0 else 1.0
@@ -76,17 +75,18 @@ def _failures(p_W: Fields, t_W: Fields) -> int:
 
 
 @_compiled
-def _along_columns(
-    above_W: Fields, here_W: Fields, below_W: Fields, periodic: bool, rough: Floats, smooth: Floats
-) -> None:
+def _along_columns(field_HW: Fields, y: int, periodic: bool, rough: Floats, smooth: Floats) -> None:
     """Fill what alternates along y and what does not; beyond the ends of a row that does not wrap round is no truth."""
-    columns = len(here_W)
+    rows, columns = field_HW.shape
+    a_W, b_W, c_W = field_HW[(y - 2) % rows], field_HW[(y - 1) % rows], field_HW[y]
+    d_W, e_W = field_HW[(y + 1) % rows], field_HW[(y + 2) % rows]
     for x in range(columns):
-        beside, twice = np.float64(above_W[x]) + np.float64(below_W[x]), 2.0 * np.float64(here_W[x])
-        rough[x + 1], smooth[x + 1] = (beside - twice) / 4.0, (beside + twice) / 4.0
+        odd = 4.0 * (np.float64(b_W[x]) + np.float64(d_W[x]))
+        even = np.float64(a_W[x]) + 6.0 * np.float64(c_W[x]) + np.float64(e_W[x])
+        rough[x + 2], smooth[x + 2] = (even - odd) / 16.0, (even + odd) / 16.0
     for line in (rough, smooth):
-        line[0] = line[columns] if periodic else np.nan
-        line[columns + 1] = line[1] if periodic else np.nan
+        for beyond in (0, 1, columns + 2, columns + 3):
+            line[beyond] = line[(beyond - 2) % columns + 2] if periodic else np.nan
 
 
 @_compiled
@@ -105,7 +105,8 @@ def _row_squares(parts: Floats, weights_W: Floats) -> tuple[float, float, float]
 
 @_compiled
 def _square(rough: Floats, smooth: Floats, x: int) -> float:
-    """The energy of all three filters at the point behind position x."""
-    beside, twice = rough[x] + rough[x + 2], 2.0 * rough[x + 1]
-    along_x = smooth[x] - 2.0 * smooth[x + 1] + smooth[x + 2]
-    return float(((beside - twice) ** 2 + (beside + twice) ** 2 + along_x**2) / 16.0)
+    """The energy of all three filters at the point two behind position x."""
+    odd = 4.0 * (rough[x + 1] + rough[x + 3])
+    even = rough[x] + 6.0 * rough[x + 2] + rough[x + 4]
+    along_x = smooth[x] - 4.0 * smooth[x + 1] + 6.0 * smooth[x + 2] - 4.0 * smooth[x + 3] + smooth[x + 4]
+    return float(((even - odd) ** 2 + (even + odd) ** 2 + along_x**2) / 256.0)
