@@ -13,7 +13,13 @@ from pelagos.evaluation.forecast_schema import grid_of
 from pelagos.evaluation.inference.estimate import interval
 from pelagos.evaluation.report.curves import by_sample
 from pelagos.evaluation.report.score_number import ScoreLines
-from pelagos.evaluation.report.spectral_sections import band_energy, band_title, energy_ratio
+from pelagos.evaluation.report.spectral_sections import (
+    alternating_energy,
+    band_energy,
+    band_title,
+    comparable,
+    energy_ratio,
+)
 from pelagos.evaluation.streaming.region import WHOLE
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation
@@ -34,11 +40,15 @@ def physics_lines(evaluation: Evaluation, counts_BS: Floats) -> Iterator[tuple[s
     for group in dict.fromkeys(truth["group"].values.tolist()):
         unit = evaluation.units(group)
         squared = unit if unit == "1" else f"({unit})^2"
-        for method, spectrum in evaluation.spectra(group).items():
+        spectra = evaluation.spectra(group)
+        for method, spectrum in spectra.items():
             # The first wavenumber is the mean of the field, which the figures leave out, too.
             for place, wavenumber in enumerate(spectrum["wavenumber"].values[1:], start=1):
                 score = f"energy at wavenumber {wavenumber:g}"
                 yield method, _medians(score, group, squared, spectrum.isel(wavenumber=place), counts_BS)
+            if method != TRUTH:
+                for lines in _ratios(spectra[TRUTH], spectrum, group, counts_BS):
+                    yield method, lines
             if method != TRUTH and truth.sizes["lead_time"] > 1:
                 for lines in _bands(truth, evaluation.kept[method], group, counts_BS):
                     yield method, lines
@@ -53,6 +63,21 @@ def _medians(score: str, field: str, units: str, array: xr.DataArray, counts_BS:
     return _lines(score, field, units, array["lead_time"].values.tolist(), drawn_BL, values_SL)
 
 
+def _ratios(truth: xr.DataArray, own: xr.DataArray, group: str, counts_BS: Floats) -> Iterator[ScoreLines]:
+    """Of each wavenumber that is comparable at one lead time at least; undefined at those where it is not."""
+    true, spectra = (
+        one.transpose(..., "lead_time", "wavenumber").values.reshape(-1, *one.shape[-2:])
+        for one in (truth, own)
+    )
+    times = truth["lead_time"].values.tolist()
+    known_LK = np.stack([comparable(true[:, place]) for place in range(len(times))])
+    for place in np.flatnonzero(known_LK.any(axis=0)):
+        own_SL = np.where(known_LK[:, place], spectra[..., place], np.nan)
+        drawn = energy_ratio(own_SL, true[..., place], counts_BS)
+        score = f"energy / truth at wavenumber {truth['wavenumber'].values[place]:g}"
+        yield _lines(score, group, "1", times, drawn, own_SL)
+
+
 def _bands(truth: xr.Dataset, own: xr.Dataset, group: str, counts_BS: Floats) -> Iterator[ScoreLines]:
     times = truth["thinned"].values.tolist()
     last = truth.sizes["band"] - 1
@@ -63,6 +88,12 @@ def _bands(truth: xr.Dataset, own: xr.Dataset, group: str, counts_BS: Floats) ->
     energy_SL = band_energy(own, "bands", group, last)
     drawn = energy_ratio(energy_SL, band_energy(truth, "bands", group, last), counts_BS)
     yield _lines("energy of the last octave / truth", group, "1", times, drawn, energy_SL)
+    if "alternating" in own:
+        forecast_SL, true_SL = alternating_energy(own, group)
+        drawn = energy_ratio(forecast_SL, true_SL, counts_BS)
+        yield _lines(
+            "energy that alternates from point to point / truth", group, "1", times, drawn, forecast_SL
+        )
 
 
 def _lines(

@@ -6,11 +6,12 @@ from typing import Any
 import xarray as xr
 
 from pelagos.evaluation.forecast_schema import grid_of
+from pelagos.evaluation.frame_sums.spectral_sums import FLOOR
 from pelagos.evaluation.inference.estimate import LEVEL
 from pelagos.evaluation.report.physics_numbers import has_physics
 from pelagos.evaluation.report.report import Report
 from pelagos.evaluation.report.score_numbers import ScoreNumbers, numbers_of
-from pelagos.evaluation.report.spectral_sections import band_panels, octave_panel
+from pelagos.evaluation.report.spectral_sections import band_panels, fine_panels, ratio_panels
 from pelagos.evaluation.streaming.score_plan import TRUTH
 from pelagos.evaluation.verification import Evaluation
 from pelagos.preprocessing.array_types import Floats
@@ -32,6 +33,7 @@ def add_physics(report: Report, evaluation: Evaluation, numbers: ScoreNumbers | 
                 " blurred forecast lacks energy at high wavenumbers."
             )
             report.spectra(curves, caption, counts_BS=counts)
+            _add_ratios(report, curves, group, counts)
             _add_bands(report, evaluation, group, counts)
     if drifts := _time_dependent(evaluation.drifts):
         report.drift_curves(
@@ -49,6 +51,17 @@ def _thinning(truth: xr.Dataset) -> Iterator[str]:
         yield f"Spectra and domain means were taken at {taken} of {every} lead times, spread evenly."
 
 
+def _add_ratios(report: Report, spectra: Mapping[str, xr.DataArray], group: str, counts_BS: Floats) -> None:
+    if len(spectra) < 2:  # the truth alone
+        return
+    report.panels(
+        ratio_panels(spectra, counts_BS),
+        f"Energy spectrum of {group} over that of the truth, with {100 * LEVEL:.0f} % intervals, where the truth has"
+        f" more than {FLOOR:g} of its energy: below 1 a forecast is blurred, above 1 it is noisy. Means over forecasts;"
+        " failed ones are left out.",
+    )
+
+
 def _add_bands(report: Report, evaluation: Evaluation, group: str, counts_BS: Floats) -> None:
     if evaluation.truth.sizes["lead_time"] < 2:
         return
@@ -59,8 +72,9 @@ def _add_bands(report: Report, evaluation: Evaluation, group: str, counts_BS: Fl
         " intervals; at 1 nothing of the band is forecast. Failed forecasts are left out.",
     )
     report.panels(
-        [octave_panel({TRUTH: evaluation.truth} | _time_dependent(evaluation.kept), group, counts_BS)],
-        f"Energy of {group} in the last resolved octave over that of the truth, with {level} intervals: below 1 a"
+        fine_panels({TRUTH: evaluation.truth} | _time_dependent(evaluation.kept), group, counts_BS),
+        f"Energy of {group} at the smallest scales over that of the truth, with {level} intervals: in the last resolved"
+        " octave, and of what alternates from point to point, as the artefacts of patches and strides do. Below 1 a"
         " forecast is blurred, above 1 it is noisy. Failed forecasts are left out.",
     )
 

@@ -20,7 +20,7 @@ from pelagos.evaluation.streaming.score_plan import PlanPart, ScorePlan
 from pelagos.evaluation.streaming.score_state import ScoreState, arrays_of
 from pelagos.preprocessing.files import durable
 
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pelagos.evaluation.conservation import density_arrays, domain_means
 from pelagos.evaluation.frame_sums.extra_sums import Spectra
+from pelagos.evaluation.frame_sums.grid_scale import grid_scale
 from pelagos.evaluation.frame_sums.spectral_sums import SPECTRA
 from pelagos.evaluation.frame_sums.spectral_sums import STATISTICS as SPECTRAL
 from pelagos.evaluation.point_sums import point_sums
@@ -128,6 +129,7 @@ class BatchScores:
             state.arrays["extra"][:, row] = self._plan.extra.gather(
                 p_BVHW, t_BVHW, positions, spectra, normal
             )
+        self._add_grid_scale(state, lead, p_BVHW, t_BVHW)
         self._add_any(method, lead, p_BVHW, t_BVHW, modes)
 
     def _add_points(self, state: ScoreState, row: int, p_BVHW: Fields, t_BVHW: Fields) -> None:
@@ -146,6 +148,15 @@ class BatchScores:
         square = np.where(np.isnan(error), np.inf, error**2)
         for which, values in enumerate((np.ones(1), error, square)):
             state.arrays["maps"][self._shown[lead], :, which] = np.where(valid, values, 0.0).sum(axis=0)
+
+    def _add_grid_scale(self, state: ScoreState, lead: int, p_BVHW: Fields, t_BVHW: Fields) -> None:
+        if lead not in self._thinned:
+            return
+        found = grid_scale(
+            _flat(p_BVHW), _flat(t_BVHW), self._plan.regions[0].weights, self._plan.grid.periodic
+        )
+        for place, energy in enumerate(found.values()):
+            state.arrays["alternating"][:, self._thinned[lead], :, place] = energy.reshape(p_BVHW.shape[:2])
 
     def _add_any(self, method: str, lead: int, fields: Fields, t_BVHW: Fields, modes: Modes | None) -> None:
         """What is kept of the truth and of forecasts alike."""

@@ -18,7 +18,7 @@ from pelagos.evaluation.aggregate import Sums
 from pelagos.evaluation.forecast_schema import LEAD_TIME
 from pelagos.evaluation.point_sums import MAXIMA, MOMENTS, STATISTICS, SUMS
 from pelagos.evaluation.streaming.region import WHOLE
-from pelagos.evaluation.streaming.score_plan import BINS, MAPS, REACH, TRUTH
+from pelagos.evaluation.streaming.score_plan import BINS, FIELDS, MAPS, REACH, TRUTH
 from pelagos.evaluation.streaming.score_state import ScoreState, arrays_of
 from pelagos.preprocessing.errors import MissingFileError
 from pelagos.preprocessing.files.durable import sync_directory, sync_tree
@@ -86,6 +86,7 @@ def _coordinates(state: ScoreState, time_units: str) -> dict[str, Any]:
         "statistic": list(STATISTICS),
         "entry": np.array(plan.extra.labels, dtype=str),
         "map": list(MAPS),
+        "field": list(FIELDS),
     }
 
 

@@ -38,6 +38,7 @@ THINNED = 64
 BAND_EDGES = (1, 4, 12)
 """PDEBench's bands of wavenumbers: from 1, from 4 and from 12 on."""
 MAPS = ("weight", "error", "squared_error")
+FIELDS = ("forecast", "truth")
 
 
 class PlanPart(NamedTuple):
@@ -206,6 +207,7 @@ class ScorePlan:
             "quantity": len(self.quantities_of(method)),
             "bin": BINS + 2,
             "map": len(MAPS),
+            "field": len(FIELDS),
             "y": self.grid.shape[0],
             "x": self.grid.shape[1],
         }

@@ -56,6 +56,8 @@ OF_METHODS: Mapping[str, Kept] = {
     "error_spectrum_sum": Kept(("thinned", "variable", "wavenumber"), np.float64),
     "error_spectrum_count": Kept(("thinned", "variable"), np.int64),
     "error_bands": Kept(("sample", "thinned", "variable", "band"), np.float64),
+    # Energy at the grid scale of the forecast and of its truth, see `grid_scale`.
+    "alternating": Kept(("sample", "thinned", "variable", "field"), np.float64),
     # Sums over samples at a few lead times.
     "maps": Kept(("shown", "variable", "map", "y", "x"), np.float64),
 }

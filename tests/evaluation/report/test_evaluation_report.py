@@ -24,6 +24,11 @@ def test_a_report_has_scores_spectra_and_pictures_of_every_method(evaluation: Ev
     page = evaluation_report("A title", evaluation).html()
     for text in ("A title", "waves: 2 trajectories", "Spectra and conservation", "Pictures", "persistence"):
         assert text in page
+    for text in (
+        "over that of the truth, with 95 % intervals, where",
+        "checkerboards and stripes of one point",
+    ):
+        assert text in page
     assert "<b>0.100</b>" in page  # the lowest relative L1 error, of a forecast 10 % too large
 
 

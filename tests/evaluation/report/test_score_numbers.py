@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from pelagos.evaluation.forecast_plan import StartsConfig
 from pelagos.evaluation.report.cases import ranked_cases
 from pelagos.evaluation.report.score_numbers import ScoreNumbers, chosen_numbers, numbers_of
-from pelagos.evaluation.report.spectral_sections import band_panels, octave_panel
+from pelagos.evaluation.report.spectral_sections import band_panels, comparable, fine_panels, ratio_panels
 from pelagos.evaluation.streaming.kept_statistics import sample_axes
 from pelagos.evaluation.truth import read_truth
 from pelagos.evaluation.verification import Evaluation, evaluate_forecasts
@@ -84,9 +85,45 @@ def test_bands_and_the_last_octave_see_a_forecast_that_is_too_large(
         assert line.low is not None
         assert line.high is not None
         np.testing.assert_allclose([line.y, line.low, line.high], 0.1, rtol=1e-4)
-    octave = octave_panel(evaluation.kept, group, counts)
-    [line] = [curve for curve in octave.curves if curve.name == "a"]
-    np.testing.assert_allclose(line.y, 1.21, rtol=1e-3)
+    octave, alternating = fine_panels(evaluation.kept, group, counts)
+    for panel, rtol in ((octave, 1e-3), (alternating, 1e-2)):
+        [line] = [curve for curve in panel.curves if curve.name == "a"]
+        np.testing.assert_allclose(line.y, 1.21, rtol=rtol)
+
+
+def test_energies_over_the_truths_are_shown_by_wavenumber_and_leave_out_failures(
+    evaluation: Evaluation, numbers: ScoreNumbers
+) -> None:
+    group, counts = str(evaluation.truth["group"].values[0]), numbers.scores.counts
+    first, middle, last = ratio_panels(evaluation.spectra(group), counts)
+    assert (first.title, last.title) == ("lead time 0.02", "lead time 0.06")
+    for panel in (first, middle, last):
+        lines = {curve.name: curve for curve in panel.curves}
+        assert len(lines["truth"].x) > 1
+        assert 0 not in lines["truth"].x
+        # One of the forecasts of b has failed at the last lead time.
+        np.testing.assert_allclose(lines["a"].y, 1.21, rtol=1e-3)
+        np.testing.assert_allclose(lines["b"].y, 0.25, rtol=1e-3)
+    alternating = fine_panels(evaluation.kept, group, counts)[1]
+    [line] = [curve for curve in alternating.curves if curve.name == "b"]
+    np.testing.assert_allclose(line.y, 0.25, rtol=1e-2)
+
+
+def test_wavenumbers_without_energy_in_the_truth_are_not_compared() -> None:
+    energy = np.array([[5.0, 1.0, 1e-9, 1e-3]])
+    np.testing.assert_array_equal(comparable(energy), [False, True, False, True])
+
+
+def test_archives_without_energies_at_the_grid_scale_show_the_last_octave_alone(
+    evaluation: Evaluation, numbers: ScoreNumbers
+) -> None:
+    group, counts = str(evaluation.truth["group"].values[0]), numbers.scores.counts
+    older = {
+        name: content.drop_vars("alternating", errors="ignore") for name, content in evaluation.kept.items()
+    }
+    [panel] = fine_panels(older, group, counts)
+    assert panel.title == "last octave"
+    assert "last octave" in "".join(numbers_of(replace(evaluation, kept=older)).csv())
 
 
 def test_the_numbers_of_spectra_and_bands_are_those_of_the_figures(
@@ -100,6 +137,18 @@ def test_the_numbers_of_spectra_and_bands_are_those_of_the_figures(
         [line] = [curve for curve in panel.curves if curve.name == "a"]
         found = [float(row["value"]) for row in ours if row["score"] == f"error / truth, {panel.title}"]
         np.testing.assert_array_equal(found, line.y)
+    for panel, score in zip(
+        fine_panels(evaluation.kept, group, counts),
+        ("energy of the last octave / truth", "energy that alternates from point to point / truth"),
+        strict=True,
+    ):
+        [line] = [curve for curve in panel.curves if curve.name == "a"]
+        found = [float(row["value"]) for row in ours if row["score"] == score]
+        np.testing.assert_array_equal(found, line.y)
+    panels = ratio_panels(evaluation.spectra(group), counts)
+    lines = [curve for panel in panels for curve in panel.curves if curve.name == "a"]
+    ratios = [row for row in ours if row["score"] == f"energy / truth at wavenumber {lines[0].x[0]:g}"]
+    np.testing.assert_allclose([float(row["value"]) for row in ratios], [line.y[0] for line in lines])
     energy = evaluation.spectra(group)["a"].isel(wavenumber=1)
     name = f"energy at wavenumber {float(energy['wavenumber']):g}"
     first = next(float(row["value"]) for row in ours if row["score"] == name)
