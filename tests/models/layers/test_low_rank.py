@@ -12,6 +12,8 @@ from pelagos.models.layers.low_rank import add_adapters, is_adapter, merged
 from pelagos.models.networks.credit.fuxi import FuXiConfig
 from pelagos.models.networks.credit.wxformer import WXFormerConfig
 from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.models.networks.fourier.sfno import SFNOConfig
+from pelagos.models.networks.fourier.spherical_fno import SphericalFNOConfig
 from pelagos.models.networks.network import NetworkConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.models.networks.unet import UNetConfig
@@ -31,6 +33,8 @@ NETWORKS: Mapping[str, tuple[NetworkConfig, tuple[str, ...]]] = {
         ("attention", "mlp"),
     ),
     "fno": (FNOConfig(width=4, modes=(2, 2), num_layers=1), ("mlp",)),
+    "spherical_fno": (SphericalFNOConfig(width=4, degrees=4, num_layers=1), ("mlp",)),
+    "sfno": (SFNOConfig(width=4, modes=(2, 2, 2), num_layers=2), ("mlp",)),
     "unet": (UNetConfig(dims=(4, 8), depth=1), ("mlp",)),
     "fuxi": (FuXiConfig(dim=8, depth=1, num_heads=2, window=2, groups=2, patch=(2, 2)), ("attention", "mlp")),
     "wxformer": (

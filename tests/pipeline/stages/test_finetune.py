@@ -11,7 +11,10 @@ import torch
 from pydantic import ValidationError
 
 from pelagos.models.context import Signature
+from pelagos.models.networks.credit.fuxi import FuXiConfig
+from pelagos.models.networks.credit.wxformer import WXFormerConfig
 from pelagos.models.networks.fourier.fno import FNOConfig
+from pelagos.models.networks.network import NetworkConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.checking import check
@@ -186,14 +189,36 @@ def test_where_the_model_learnt_several_meanings_one_is_to_be_chosen(
     assert "lead time 1 was 0.3, 75 on the model's datasets, and is one frame now" in capsys.readouterr().err
 
 
+WITHOUT_CONDITIONING: dict[str, NetworkConfig] = {
+    "scot": ScOTConfig(
+        embed_dim=4, depths=(1,), num_heads=(1,), skip_connections=(0,), patch_size=2, use_conditioning=False
+    ),
+    "fuxi": FuXiConfig(
+        form="credit", dim=8, depth=1, num_heads=2, window=2, groups=2, patch=(2, 2), frames=1
+    ),
+    "wxformer": WXFormerConfig(
+        form="credit",
+        dims=(8, 8, 8, 8),
+        depths=(1, 0, 0, 0),
+        head_dim=8,
+        local_window=2,
+        global_window=2,
+        kernels=((2, 4),) * 4,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_CONDITIONING)
 def test_a_network_without_conditioning_ignores_scalars_and_says_which(
-    waves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    waves: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = open_store(waves)
     dataset = DatasetConfig(path=waves).open()
-    config = ScOTConfig(
-        embed_dim=4, depths=(1,), num_heads=(1,), skip_connections=(0,), patch_size=2, use_conditioning=False
-    )
+    config = WITHOUT_CONDITIONING[kind]
     signature = replace(signature_of([dataset.layout]), scalars=())
     network, domain = config.build(signature), domain_of(dataset).model_copy(update={"scalars": ()})
     Model(config, network, signature, {"waves": domain}).save(tmp_path / "plain")

@@ -15,6 +15,7 @@ from pelagos.models.networks.credit.fuxi import FuXiConfig
 from pelagos.models.networks.credit.wxformer import WXFormerConfig
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.models.networks.fourier.sfno import SFNOConfig
+from pelagos.models.networks.fourier.spherical_fno import SphericalFNOConfig
 from pelagos.models.networks.network import NetworkConfig
 from pelagos.models.networks.scot.scot import ScOT, ScOTConfig
 from pelagos.models.networks.unet import UNetConfig
@@ -176,6 +177,7 @@ PARTS_OF: dict[str, NetworkConfig] = {
         preset="poseidon", embed_dim=8, depths=(1, 1), num_heads=(2, 2), skip_connections=(1, 0)
     ),
     "fno": FNOConfig(width=4, modes=(2, 2), num_layers=2),
+    "spherical_fno": SphericalFNOConfig(width=4, degrees=4, num_layers=2),
     "sfno": SFNOConfig(width=4, modes=(2, 2, 2), num_layers=2),
     "unet": UNetConfig(dims=(4, 8), depth=1),
     "fuxi": FuXiConfig(dim=8, depth=1, num_heads=2, window=2, groups=2),
@@ -308,6 +310,7 @@ LINEAR_LAYERS = {
     "fuxi": {"qkv", "proj", "fc1", "fc2"},
     "wxformer": set[str](),
     "fno": set[str](),
+    "spherical_fno": set[str](),
     "sfno": set[str](),
 }
 
