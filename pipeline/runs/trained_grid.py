@@ -3,7 +3,7 @@
 from typing import Literal, Self
 
 from pelagos.preprocessing.config import Config
-from pelagos.preprocessing.grid import Grid
+from pelagos.preprocessing.grid import Grid, Sides
 
 
 class TrainedAxis(Config):
@@ -14,12 +14,14 @@ class TrainedAxis(Config):
         last: the last one; smaller than the first where the axis falls.
         points: how many there were.
         periodic: whether the axis wrapped round.
+        sides: what lay before the first and after the last row or column; None of models of earlier versions.
     """
 
     first: float
     last: float
     points: int
     periodic: bool
+    sides: Sides | None = None
 
     @property
     def ascending(self) -> bool:
@@ -52,7 +54,13 @@ class TrainedGrid(Config):
         """What is worth remembering of a grid."""
         y, x = (
             # Ends and number, not every point: a description that people can read, and that shows what differs.
-            TrainedAxis(first=float(axis[0]), last=float(axis[-1]), points=len(axis), periodic=bool(periodic))
-            for axis, periodic in zip((grid.y, grid.x), grid.periodic, strict=True)
+            TrainedAxis(
+                first=float(axis[0]),
+                last=float(axis[-1]),
+                points=len(axis),
+                periodic=sides[0] == "periodic",
+                sides=sides,
+            )
+            for axis, sides in ((grid.y, grid.boundary_y), (grid.x, grid.boundary_x))
         )
         return cls(kind=grid.kind, units=grid.units, y=y, x=x)

@@ -115,7 +115,9 @@ def _grid_text(grid: TrainedGrid) -> str:
 
 def _boundary_text(grid: TrainedGrid) -> str:
     def word(axis: TrainedAxis) -> str:
-        return "periodic" if axis.periodic else "walls or open"
+        if axis.sides is None:
+            return "periodic" if axis.periodic else "walls or open"
+        return " and ".join(dict.fromkeys(axis.sides))
 
     return f"{word(grid.y)} along y, {word(grid.x)} along x"
 

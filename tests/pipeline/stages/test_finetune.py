@@ -26,6 +26,7 @@ from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training.training_data import domain_of
 from pelagos.preprocessing.errors import ConfigError, DataError, MissingFileError
+from pelagos.preprocessing.grid import Sides
 from pelagos.preprocessing.samples.dataset import DatasetConfig
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.store.store import open_store
@@ -261,7 +262,11 @@ def test_what_is_copied_new_and_different_is_told_and_kept(waves: Path, tmp_path
     grid = known.domains["waves"].grid
     assert grid is not None
     walls = grid.model_copy(
-        update={"x": grid.x.model_copy(update={"periodic": False, "last": 2 * grid.x.last})}
+        update={
+            "x": grid.x.model_copy(
+                update={"periodic": False, "sides": ("wall", "open"), "last": 2 * grid.x.last}
+            )
+        }
     )
     domain = known.domains["waves"].model_copy(update={"grid": walls, "time_scale": 0.04})
     network = known.config.build(other)
@@ -277,7 +282,7 @@ def test_what_is_copied_new_and_different_is_told_and_kept(waves: Path, tmp_path
     assert facts["inputs new, from fresh weights"] == inputs[0]
     assert facts["inputs known to the model, not in the data"] == "tracer"
     assert facts["outputs copied"] == ", ".join(outputs)
-    assert facts["boundary"].endswith("in training periodic along y, walls or open along x")
+    assert facts["boundary"].endswith("in training periodic along y, wall and open along x")
     assert "8 x 8" in facts["grid"]
     assert "; in training cartesian" in facts["grid"]
     assert facts["lead time 1"] == "0.02; in training 0.04"
@@ -286,6 +291,24 @@ def test_what_is_copied_new_and_different_is_told_and_kept(waves: Path, tmp_path
     assert said == [f"adapted: {name}: {text}" for name, text in facts.items()]
     found = [one for one in check.findings(config, 1, deep=False) if one.about == "adapted"]
     assert [str(one) for one in found] == said
+
+
+@pytest.mark.parametrize(
+    ("sides", "text"), [(("wall", "wall"), "wall"), (("open", "open"), "open"), (None, "walls or open")]
+)
+def test_another_boundary_is_told_by_its_name_as_far_as_it_is_known(
+    sides: Sides | None, text: str, waves: Path, source: Path, tmp_path: Path
+) -> None:
+    model = load(source)
+    grid = model.domains["waves"].grid
+    assert grid is not None
+    known = grid.model_copy(update={"y": grid.y.model_copy(update={"periodic": False, "sides": sides})})
+    domain = model.domains["waves"].model_copy(update={"grid": known})
+    replace(model, domains={"waves": domain}).save(tmp_path / "known")
+    tuned, mixture = stage(waves, tmp_path / "known").assemble()
+    mixture.close()
+    found = tuned.history["finetuned"]["adapted"]["boundary"]
+    assert found == f"periodic along y, periodic along x; in training {text} along y, periodic along x"
 
 
 def test_another_recovery_begins_afresh_and_is_told_and_kept(waves: Path, tmp_path: Path) -> None:
