@@ -8,7 +8,7 @@ but take dw/dt from a tiny step of the equation itself, to and fro from the same
 equation at that frame whatever the frame is: R vanishes with the step for shuffled frames, for noise and for zero.
 What Pelagos minimises is the defect of each frame against the one before (`step_problem.py`).
 
-Shapes: any leading ones, H rows, W columns, K columns of the real transform.
+Shapes: any leading ones (N samples, M frames, C channels, S scalars), H rows, W columns, K of the real transform.
 """
 
 import math
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pelagos.preprocessing.physics.crank_nicolson import euler_step
+from pelagos.preprocessing.physics.navier_stokes import NavierStokes
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,17 @@ class AdvectiveVorticity:
     taken, and the highest mode has a first derivative.
 
     Attributes:
-        viscosity: kinematic viscosity.
+        viscosity: kinematic viscosity, or one for each flow (..., 1, 1).
         source: (..., H, W) curl of the force.
         length: side of the square.
-        drag: rate of linear friction.
+        drag: rate of linear friction, as the viscosity.
         kept: (H, K) filter of the products; two thirds of the modes, both ends kept, by default.
     """
 
-    viscosity: float
+    viscosity: float | Tensor
     source: Tensor
     length: float = 1.0
-    drag: float = 0.0
+    drag: float | Tensor = 0.0
     kept: Tensor | None = None
 
     @property
@@ -127,3 +128,20 @@ def released_state(
     state = weights[0] * before + weights[1] * after
     rate = weights[0] * ((before - modes) / -step) + weights[1] * ((after - modes) / step)
     return state, rate
+
+
+def relative_released_residual(
+    equation: NavierStokes, frames_NMCHW: Tensor, static_NCHW: Tensor, scalars_NS: Tensor, interval: float
+) -> Tensor:
+    """(N,) the released loss of flow frames, a rate, over the interval between them, relative to their vorticity."""
+    vorticity_NMHW = frames_NMCHW[:, :, 0]
+    if equation.solenoidal:
+        vorticity_NMHW = equation.vorticity(frames_NMCHW[:, :, :2].flatten(0, 1)).view_as(vorticity_NMHW)
+    forced = static_NCHW.shape[1] > 0
+    source_NHW = equation.vorticity(static_NCHW) if forced else torch.zeros_like(vorticity_NMHW[:, 0])
+    viscosity, drag = scalars_NS[:, :2, None, None, None].unbind(1)
+    flow = AdvectiveVorticity(viscosity, source_NHW[:, None], equation.length, drag)
+    residual_N = released_residual(flow, vorticity_NMHW).flatten(1).norm(dim=1)
+    size_N = vorticity_NMHW.flatten(1).norm(dim=1)
+    relative_N: Tensor = interval * residual_N / size_N.where(size_N > 0, 1)
+    return relative_N

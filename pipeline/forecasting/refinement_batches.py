@@ -14,10 +14,12 @@ from torch import Tensor
 from pelagos.evaluation.forecast_plan import ForecastPlan
 from pelagos.evaluation.truth import read_initial, read_truth
 from pelagos.models.refinement.amortised_head import TrainingForecasts
+from pelagos.models.refinement.released_loss import relative_released_residual
 from pelagos.models.refinement.step_problem import SobolevWeight, StepProblem
 from pelagos.pipeline.forecasting.equation_inputs import EquationInputs, check_inputs
 from pelagos.preprocessing.physics.equation import Equation
 from pelagos.preprocessing.physics.equation_fit import EquationFit, check_fit
+from pelagos.preprocessing.physics.navier_stokes import NavierStokes
 from pelagos.preprocessing.physics.pde import PDE
 from pelagos.preprocessing.store.store import Store
 from pelagos.preprocessing.variables import keys
@@ -63,14 +65,23 @@ class EquationOfStore:
 
     def problem(self, plan: ForecastPlan, places: list[dict[str, int]], frames_NMCHW: Tensor) -> StepProblem:
         """The equation between frames of some forecasts of a plan."""
+        static, scalars, interval = self._inputs(plan, places)
+        return StepProblem.of(
+            self.equation, self.fit.grid, frames_NMCHW, static, scalars, interval, self.dt, self.weight
+        )
+
+    def released(self, plan: ForecastPlan, places: list[dict[str, int]], frames_NMCHW: Tensor) -> Tensor:
+        """(N,) the loss released with Spectral-Refiner of some forecasts of a flow, for comparison."""
+        assert isinstance(self.equation, NavierStokes)
+        return relative_released_residual(self.equation, frames_NMCHW, *self._inputs(plan, places))
+
+    def _inputs(self, plan: ForecastPlan, places: list[dict[str, int]]) -> tuple[Tensor, Tensor, float]:
+        """Static fields and scalars of some forecasts, and the time between frames."""
         trajectories = [plan.trajectories[place["trajectory"]] for place in places]
         inputs = EquationInputs.of(self.config, self.equation, self.store, trajectories)
         # In float32 the residual would drown in rounding: a step changes a frame by little.
         static, scalars = torch.from_numpy(inputs.static), torch.from_numpy(inputs.scalars)
-        interval = plan.stride * self.store.dt * self.fit.time
-        return StepProblem.of(
-            self.equation, self.fit.grid, frames_NMCHW, static, scalars, interval, self.dt, self.weight
-        )
+        return static, scalars, plan.stride * self.store.dt * self.fit.time
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,12 +3,12 @@
 import math
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 import xarray as xr
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pelagos.evaluation.forecast_plan import ForecastPlan, StartsConfig
 from pelagos.evaluation.forecast_zarr import write_forecast
@@ -72,6 +72,7 @@ class RefineStage(Config):
         window: frames that are refined together, all where null; short windows converge sooner.
         evaluations: the most calls of the propagator for each window; 0 leaves it at the head.
         tolerance: the relative residual at which a window is done.
+        compare: `released` also tells the loss released with Spectral-Refiner, of incompressible flow.
         batch: forecasts refined together.
         threads: of the CPU; results are bit-identical only for the same number.
         tracking: where the registry is, and where the run is logged.
@@ -92,9 +93,19 @@ class RefineStage(Config):
     window: int | None = Field(default=5, gt=0)
     evaluations: int = Field(default=12, ge=0)
     tolerance: float = Field(default=1e-5, ge=0)
+    compare: tuple[Literal["released"], ...] = ()
     batch: int = Field(default=16, gt=0)
     threads: int = Field(default=2, gt=0)
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Self:
+        flows = ("navier_stokes", "kolmogorov")
+        if self.compare and self.equation.kind not in flows:
+            raise ValueError(
+                f"compare: the released loss is of {' and '.join(flows)}, not of {self.equation.kind}"
+            )
+        return self
 
 
 def run(config: RefineStage) -> dict[str, Any]:
@@ -254,7 +265,12 @@ def _refine_all(
                 max_evaluations=config.evaluations,
                 tolerance=config.tolerance,
             )
-            records += records_of(batch, result, filtered, filtering)
+            compared = {
+                f"{name}_{when}": work.released(plan, batch.places, frames)
+                for name in config.compare
+                for when, frames in (("before", given.frames), ("after", result.frames))
+            }
+            records += records_of(batch, result, filtered, filtering, compared)
             for place, frames in zip(batch.places, result.frames, strict=True):
                 for channel, name in enumerate(keys(work.equation.variables)):
                     refined[name][place] = frames[:, channel].numpy()

@@ -26,7 +26,11 @@ _FAILING = {
 
 
 def records_of(
-    batch: RefinementBatch, result: Refinement, filtered_NMCHW: Tensor | None, head_seconds: float
+    batch: RefinementBatch,
+    result: Refinement,
+    filtered_NMCHW: Tensor | None,
+    head_seconds: float,
+    compared: Mapping[str, Tensor],
 ) -> list[dict[str, Any]]:
     """Costs of each forecast, and of the plain solver from the same frame; errors where the truth is known.
 
@@ -37,10 +41,12 @@ def records_of(
         result: what refining made of them.
         filtered_NMCHW: what the head makes of them; None without one.
         head_seconds: processor time that the head took for all of them.
+        compared: other figures of each, by name.
     """
     given = batch.forecasts
     solved, solver_seconds = solve(given.problem, given.anchor, given.frames.shape[1])
     residuals = {"residual_before": result.residual_before, "residual_after": result.residual_after}
+    residuals |= compared
     if filtered_NMCHW is not None:
         filtered = given.problem.relative_residual(filtered_NMCHW, given.anchor, given.frames)
         residuals["residual_of_head"] = filtered
@@ -121,6 +127,9 @@ def cost_lines(costs: Mapping[str, Any]) -> Iterator[str]:
             f"residual: {costs['residual_before']:.3g} -> {costs['residual_after']:.3g}; of the truth itself"
             f" {costs['residual_of_truth']:.3g}, below which refinement fits the solver rather than the data"
         )
+    if "released_before" in costs:
+        figures = f"{costs['released_before']:.3g} -> {costs['released_after']:.3g}"
+        yield f"the released loss, which is as small for any other frames: {figures}"
     if "residual_of_head" in costs:
         error = f", error {costs['error_of_head']:.3g}" if known else ""
         yield f"after the head alone: residual {costs['residual_of_head']:.3g}{error}"

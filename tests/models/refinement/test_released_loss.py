@@ -2,14 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from pelagos.models.refinement.released_loss import AdvectiveVorticity, released_residual, released_state
-from pelagos.models.refinement.step_problem import SobolevWeight
+from pelagos.models.refinement.released_loss import (
+    AdvectiveVorticity,
+    relative_released_residual,
+    released_residual,
+    released_state,
+)
+from pelagos.models.refinement.step_problem import SobolevWeight, StepProblem
+from pelagos.preprocessing.physics.kolmogorov import KolmogorovConfig
 from tests.models.refinement.periodic_fields import torus
 
 WEIGHTS = {"bdf0_1": (0.0, 1.0), "bdf0.5_0.5": (0.5, 0.5)}
@@ -89,3 +96,19 @@ def test_it_does_not_tell_a_trajectory_from_other_frames(fields: dict[str, Tenso
         assert genuine(frames) > 0.2
     assert released(noise) < 0.1 < 10 < genuine(noise)
     assert genuine(truth) < 0.05
+
+
+@pytest.mark.parametrize("state", ["velocity", "vorticity"])
+def test_beside_the_genuine_residual_it_is_small_for_any_frames(
+    state: Literal["velocity", "vorticity"],
+) -> None:
+    flow = KolmogorovConfig(state=state, drag=0.1).build()
+    start = flow.initial(0, [0, 1], (16, 16))
+    given, interval = (start.static, start.scalars), 0.05
+    truth = flow.propagate(start.fields, *given, interval)[:, None]
+    problem = StepProblem.of(flow, flow.grid((16, 16)), truth, *given, interval)
+    for frames, genuine in ((truth, 0.0), (truth.flip(0), 0.5), (-truth, 0.5)):
+        assert float(problem.relative_residual(frames, start.fields).min()) >= genuine
+        released = relative_released_residual(flow, frames, *given, interval)
+        assert released.shape == (2,)
+        assert 0 < float(released.max()) < 1e-4

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from pelagos.evaluation.forecast_zarr import read_forecasts
 from pelagos.models.networks.fourier.fno import FNOConfig
@@ -15,8 +16,12 @@ from pelagos.pipeline.stages import refine
 from pelagos.pipeline.stages.refine import RefineStage, run
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training.training_data import domain_of
+from pelagos.preprocessing.build.build_config import BuildConfig
+from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.samples.dataset import DatasetConfig
+from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.store import open_store
 from tests.pipeline.holed_store import with_hole
 
@@ -24,11 +29,17 @@ from tests.pipeline.holed_store import with_hole
 @pytest.fixture(scope="module")
 def model(waves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network with fresh weights for the waves."""
-    dataset = DatasetConfig(path=waves).open()
+    return fresh(waves, tmp_path_factory.mktemp("refine") / "model")
+
+
+def fresh(store: Path, folder: Path) -> Path:
+    """A network with fresh weights for a store."""
+    dataset = DatasetConfig(path=store).open()
     torch.manual_seed(0)
     config, signature = FNOConfig(width=4, modes=(2, 2), num_layers=1), signature_of([dataset.layout])
-    folder = tmp_path_factory.mktemp("refine") / "model"
-    Model(config, config.build(signature), signature, {"waves": domain_of(dataset)}).save(folder)
+    Model(config, config.build(signature), signature, {open_store(store).dataset: domain_of(dataset)}).save(
+        folder
+    )
     return folder
 
 
@@ -191,3 +202,31 @@ def test_with_truth_errors_are_told_and_a_failed_run_is_logged_as_such(
     with pytest.raises(DataError, match="no forecast"):
         run(stage(waves, model, tmp_path, output=tmp_path / "other"))
     assert tracker.told["status"] == "FAILED"
+
+
+def test_the_released_loss_is_told_by_name_and_of_incompressible_flow_alone(
+    waves: Path, model: Path, tmp_path: Path, tracker: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(
+        ValidationError, match=r"released loss is of navier_stokes and kolmogorov, not of wave"
+    ):
+        stage(waves, model, tmp_path, compare=["released"])
+    equation = {"kind": "navier_stokes", "state": "vorticity", "drag": 0.0}
+    shape = {"num_trajectories": 2, "shape": (8, 8), "num_frames": 3, "interval": 0.05}
+    config = SimulateConfig.model_validate({"equation": equation, **shape})
+    well_writer.write(simulate(config), tmp_path / "flow.hdf5")
+    values = {
+        "dataset": "flow",
+        "source": {"kind": "the_well", "paths": str(tmp_path / "flow.hdf5")},
+        "root": str(tmp_path),
+        "splits": {"kind": "trajectories", "valid": 1},
+    }
+    flow = build(BuildConfig.model_validate(values))
+    own = fresh(flow, tmp_path / "model")
+    costs = run(stage(flow, own, tmp_path, equation=equation, compare=["released"]))
+    # The network is not trained: its frames follow from nothing, which the released loss does not see.
+    for when in ("before", "after"):
+        assert 0 < costs[f"released_{when}"] < 1e-4
+        assert tracker.told["metrics"][f"refine/released_{when}"] == costs[f"released_{when}"]
+    assert costs["residual_before"] > 0.1
+    assert f"small for any other frames: {costs['released_before']:.3g} ->" in capsys.readouterr().out
