@@ -82,19 +82,30 @@ def _simulated(name: str, root: Path) -> None:
 
 
 def _steady(name: str, root: Path) -> None:
-    """Darcy flow: through rock of two kinds for pretraining, through rock that changes smoothly as a task."""
+    """Darcy flow: through rock of a few kinds for pretraining, through rock that changes smoothly as a task."""
     rng = np.random.default_rng(list(_STEADY).index(name))
     number = HELD_OUT + _STEADY[name] + VALIDATING
     field_NHW = random_field(rng, number, POINTS)
-    a_NHW = np.where(field_NHW > 0, 12.0, 3.0) if name == "darcy" else _smooth(field_NHW)
+    a_NHW = _kinds(rng, field_NHW) if name == "darcy" else _smooth(field_NHW)
     u_NHW = np.stack([darcy_solution(a) for a in a_NHW])
     archive = root / f"{name}.pt"
     torch.save({"x": torch.from_numpy(a_NHW).float(), "y": torch.from_numpy(u_NHW).float()}, archive)
     _build(name, root, {"kind": "neuralop", "paths": str(archive), "problem": "darcy"}, _STEADY[name])
 
 
+def _kinds(rng: np.random.Generator, field_NHW: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rock of two to five kinds in each sample, whose permeabilities are 1.5 to 24 and rise with the field."""
+    rock_NHW = np.empty_like(field_NHW)
+    for rock_HW, field_HW in zip(rock_NHW, field_NHW, strict=True):
+        number = rng.integers(2, 6)
+        borders = np.quantile(field_HW, np.sort(rng.uniform(0.1, 0.9, number - 1)))
+        kinds = np.sort(np.exp(rng.uniform(np.log(1.5), np.log(24.0), number)))
+        rock_HW[:] = kinds[np.searchsorted(borders, field_HW)]
+    return rock_NHW
+
+
 def _smooth(field_NHW: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Permeabilities with a normal logarithm, about the mean of the two kinds of rock."""
+    """Permeabilities with a normal logarithm, about 6."""
     return np.asarray(6 * np.exp(0.7 * field_NHW / field_NHW.std()))
 
 
