@@ -23,17 +23,18 @@ POINTS, FRAMES = 32, 15
 HELD_OUT, VALIDATING = 16, 8
 WEATHER = Path(__file__).parents[2] / "shared/data/weather/wfde5"
 
-_FLOW: dict[str, Any] = {"interval": 0.04, "solver_shape": [2 * POINTS, 2 * POINTS]}
+_FINER: dict[str, Any] = {"solver_shape": [2 * POINTS, 2 * POINTS]}
+_FLOW: dict[str, Any] = {"interval": 0.04, **_FINER}
 # Half the side on half the points of the defaults: patterns and interfaces are as many points wide.
 _SIMULATIONS: dict[str, tuple[int, dict[str, Any]]] = {
-    "navier_stokes": (256, {"equation": {"kind": "navier_stokes"}, **_FLOW}),
+    "navier_stokes": (512, {"equation": {"kind": "navier_stokes"}, **_FLOW}),
     "gray_scott": (
         64,
         {"equation": {"kind": "gray_scott", "length": 0.5}, "interval": 10.0, "warmup": 120.0},
     ),
     # Interfaces two to four times as wide as the defaults', and twice as slow.
     "wide_fronts": (
-        128,
+        512,
         {
             "equation": {
                 "kind": "allen_cahn",
@@ -46,9 +47,10 @@ _SIMULATIONS: dict[str, tuple[int, dict[str, Any]]] = {
         },
     ),
     "kolmogorov": (32, {"equation": {"kind": "kolmogorov"}, **_FLOW}),
+    "burgers": (32, {"equation": {"kind": "burgers"}, "interval": 0.05, "warmup": 0.05, **_FINER}),
     "allen_cahn": (32, {"equation": {"kind": "allen_cahn", "length": 0.5, "modes": 3}, "interval": 0.05}),
 }
-_STEADY = {"darcy": 1024, "smooth_darcy": 32}
+_STEADY = {"darcy": 4096, "smooth_darcy": 32}
 
 
 def stores(root: Path) -> dict[str, Path]:
