@@ -6,6 +6,7 @@ place of its batch in the run, as the order of samples is, so that it does not d
 Shapes: B samples, K forecast steps, A frames that are input, C channels.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,7 +80,17 @@ class Augmentation:
             "; assumes that nothing acts from outside but the channels, and that no direction is preferred"
             " (augment.auto=false, or state augment.equation, if this is not so)"
         )
-        return ", ".join(self.names) + (assumed if self.by_grid else "")
+        return ", ".join(self.names) + self._slow_frames() + (assumed if self.by_grid else "")
+
+    def _slow_frames(self) -> str:
+        """From which lead time on frames move, where that is more than a frame: they move by whole points."""
+        store = self.fields.store
+        moved = self.speed * store.dt / store.grid.spacing
+        if not self.speed.any() or moved.max() >= 1:
+            return ""
+        return (
+            f" (Galilean ones at lead times of {math.ceil(1 / moved.max())} frames or more: by whole points)"
+        )
 
     def draw(self, key: tuple[int, ...], frames: SampleFrames, time_step: float) -> "Transformation":
         """The transformations of the samples of one batch.

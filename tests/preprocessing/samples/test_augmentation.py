@@ -331,7 +331,15 @@ def test_an_equation_of_another_grid_is_refused() -> None:
 def test_friction_and_forces_forbid_a_moving_frame() -> None:
     scalars = (("viscosity", "drag"), np.array([[1e-3, 0.0]] * 3))
     asked = AugmentConfig(galilean=1.0, equation="navier_stokes")
-    assert "Galilean shifts" in asked.build(flow(scalars=scalars)).names
+    store = flow(scalars=scalars)
+    assert "Galilean shifts" in asked.build(store).names
+    fastest = store.stats.std.max() * store.dt / store.grid.spacing[0]  # points in a frame
+    slow = AugmentConfig(galilean=0.3 / fastest, equation="navier_stokes").build(store)
+    assert "lead times of 4 frames or more" in slow.describe()
+    assert (
+        "lead times"
+        not in AugmentConfig(galilean=1 / fastest, equation="navier_stokes").build(store).describe()
+    )
     rough = (("viscosity", "drag"), np.array([[1e-3, 0.1]] * 3))
     with pytest.raises(ConfigError, match="drag distinguish a frame of rest"):
         asked.build(flow(scalars=rough))
