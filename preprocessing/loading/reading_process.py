@@ -1,7 +1,7 @@
 """Reading process: a child process that reads batches into shared memory, for codecs that are slow to decode."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from pelagos.preprocessing.samples.dataset import Dataset, DatasetConfig
 from pelagos.preprocessing.samples.mixture import Block
 from pelagos.preprocessing.samples.normalize import Normalizer
 from pelagos.preprocessing.samples.sample_reader import WaitMeter
+from pelagos.preprocessing.store.sample_store import Statistics
+from pelagos.preprocessing.store.store import open_store
 
 
 class ReadingProcess:
@@ -24,6 +26,8 @@ class ReadingProcess:
             {
                 "config": d.config.model_dump(mode="json"),
                 "normalizer": d.normalizer.to_json(),
+                # Of a few trajectories alone they took reading these, which no child need do again.
+                "stats": d.store.stats.to_json(),
                 "rows": None if d.rows is None else [d.rows.start, d.rows.stop],
             }
             for d in datasets
@@ -75,7 +79,8 @@ def _start(setup: Message, memory: NDArray[np.uint8]) -> Callable[[Message], Mes
 
 def _opened(values: Message) -> Dataset:
     config = DatasetConfig.model_validate(values["config"])
-    dataset = config.open(Normalizer.from_json(values["normalizer"]))
+    store = replace(open_store(config.path, config.verify), stats=Statistics.from_json(values["stats"]))
+    dataset = config.samples(store, Normalizer.from_json(values["normalizer"]))
     if values["rows"] is not None:
         dataset.share(range(*values["rows"]))
     return dataset

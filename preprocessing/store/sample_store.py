@@ -1,8 +1,10 @@
 """SampleStore: what samples and models ask of a store, and of what stands for one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
 
 from pelagos.preprocessing.array_types import Flags, Floats
 from pelagos.preprocessing.assumptions import Assumption
@@ -51,6 +53,15 @@ class Statistics:
     static_minimum: Floats
     static_maximum: Floats
     static_constant: Flags
+
+    def to_json(self) -> dict[str, Any]:
+        """Lists of numbers and flags, from which `from_json` restores the statistics exactly."""
+        return {name: values.tolist() for name, values in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls(**{name: np.array(one) for name, one in values.items()})
 
 
 # A protocol, not a base class: a simulation has no path, and a store no supply.

@@ -44,3 +44,13 @@ def test_an_error_of_a_process_reaches_the_consumer(tmp_path: Path) -> None:
     loader = Loader(Sweep([DatasetConfig(path=path).open()], 5), threads=1, processes=True)
     with pytest.raises(DamagedFileError, match="state/c/0/0/0/0/0: the shard is missing"):
         next(iter(loader))
+
+
+def test_processes_take_over_the_statistics_of_a_few_trajectories(tmp_path: Path) -> None:
+    path = build(configuration(tmp_path))
+    dataset = DatasetConfig(path=path, num_trajectories=2).open()
+    assert dataset.store.stats.count[0] == 2 * 5 * 64
+    # Counting them once more would read all frames of both trajectories; the batch is of the first alone.
+    (path / "state/c/1/0/0/0/0").unlink()
+    [batch] = Loader(Sweep([dataset], 5), num_steps=1, threads=1, processes=True)
+    assert batch.index[:, 0].tolist() == [0] * 5
