@@ -36,7 +36,9 @@ def grid_scale(
         periodic: whether y and x wrap round.
     """
     out_N2 = np.zeros((len(truth_NHW), 2))
-    _mean_squares(forecast_NHW, truth_NHW, weights_HW, *periodic, out_N2)
+    # Nothing varies along an axis of one point, which is as good as periodic.
+    wraps = [size == 1 or round_ for size, round_ in zip(weights_HW.shape, periodic, strict=True)]
+    _mean_squares(forecast_NHW, truth_NHW, weights_HW, *wraps, out_N2)
     return dict(zip(STATISTICS, out_N2.T, strict=True))
 
 

@@ -77,6 +77,12 @@ def test_an_axis_too_short_for_neighbours_has_nothing_at_the_grid_scale() -> Non
     assert energies(field, field, NEITHER) == (0, 0)
 
 
+@pytest.mark.parametrize("shape", [(1, 8), (8, 1)])
+def test_stripes_along_a_single_row_or_column_are_at_the_grid_scale(shape: tuple[int, int]) -> None:
+    field = 3 * alternating(*shape, (1, 1))
+    assert energies(field, 0 * field, NEITHER) == (9, 0)
+
+
 @pytest.mark.parametrize("place", [(0, 0), (2, 2)])
 def test_a_failed_forecast_is_rough_without_end(place: tuple[int, int]) -> None:
     forecast = np.zeros((1, 6, 6))
