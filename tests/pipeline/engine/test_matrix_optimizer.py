@@ -147,8 +147,12 @@ def test_the_engine_trains_as_a_bare_loop_of_muon_and_adamw(
         torch.testing.assert_close(found["weights"][key], weight.detach(), rtol=error, atol=error / 10)
         if weight.ndim == 2:
             momentum = muon.state[weight]["momentum_buffer"]
+            # Weights are equal to the last bit; on some processors (Sapphire Rapids) momenta differ in theirs.
             torch.testing.assert_close(
-                found["moments"][f"exp_avg.{key}"], momentum, rtol=error, atol=error * clip
+                found["moments"][f"exp_avg.{key}"],
+                momentum,
+                rtol=max(error, 1e-6),
+                atol=max(error * clip, 2e-8),
             )
             assert not found["moments"][f"exp_avg_sq.{key}"].any()
         else:
