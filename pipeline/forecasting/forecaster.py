@@ -24,6 +24,7 @@ from pelagos.pipeline.forecasting.strategy import Composite, Mode
 from pelagos.pipeline.runs.domain_fit import DomainFit, fit, lead_warnings, reach_notes
 from pelagos.pipeline.runs.model_folder import Domain, Model, constrained_step
 from pelagos.pipeline.runs.remarks import say
+from pelagos.pipeline.runs.thread_count import threads
 from pelagos.preprocessing.errors import ConfigError, DataError
 from pelagos.preprocessing.grid import Grid
 from pelagos.preprocessing.layout import Layout
@@ -99,12 +100,8 @@ class Forecaster:
         """
         self.check(plan)
         self.warn(plan)
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
+        with threads(self.threads):
             yield from self._batch(batch, plan).frames()
-        finally:
-            torch.set_num_threads(before)
 
     def _batch(self, batch: StartBatch, plan: ForecastPlan) -> BatchForecast:
         lead = self.step_lead(plan)

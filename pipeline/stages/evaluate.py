@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import Field, model_validator
 
 from pelagos.evaluation.baselines import BaselineName
@@ -43,6 +42,7 @@ from pelagos.pipeline.runs.model_folder import load
 from pelagos.pipeline.runs.progress import bar
 from pelagos.pipeline.runs.remarks import say
 from pelagos.pipeline.runs.run_inputs import RunInput, store_checksum
+from pelagos.pipeline.runs.thread_count import kept_threads
 from pelagos.pipeline.runs.work_share import Part, share_of, working_share
 from pelagos.pipeline.stages import draw_report
 from pelagos.pipeline.stages.scored_forecasts import ForecastFiles, ModelFrames
@@ -317,17 +317,14 @@ def _score(work: EvaluationRun, batches: Sequence[StartBatch]) -> None:
     """Make, score and write the forecasts of those batches that are not finished."""
     if not all(map(work.is_finished, batches)):
         run_folder.note_code(work.config.output, code_version())
-    forecasts, before, done = sum(len(batch.samples) for batch in batches), torch.get_num_threads(), 0
-    try:
-        with bar("evaluate", forecasts) as show:
-            for batch in batches:
-                if not work.is_finished(batch):
-                    work.archive.write(batch, work.evaluator.score(batch))
-                done += len(batch.samples)
-                show(done)
-    finally:
-        # Forecasters of several models, frame by frame in turn, leave what they set.
-        torch.set_num_threads(before)
+    forecasts, done = sum(len(batch.samples) for batch in batches), 0
+    # Forecasters of several models, frame by frame in turn, leave what they set.
+    with kept_threads(), bar("evaluate", forecasts) as show:
+        for batch in batches:
+            if not work.is_finished(batch):
+                work.archive.write(batch, work.evaluator.score(batch))
+            done += len(batch.samples)
+            show(done)
 
 
 def _conclude_if_last(work: EvaluationRun) -> Evaluation | None:

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ import xarray as xr
 from pydantic import Field
 
 from pelagos.pipeline.runs.progress import bar
+from pelagos.pipeline.runs.thread_count import threads
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.files.location import Folder
@@ -79,7 +79,8 @@ def _blocks(simulation: SimulateConfig, starts: range, workers: int) -> Iterator
     """The blocks in order, simulated in parallel; at most two for each worker are in memory."""
     stops = [min(start + simulation.batch, simulation.num_trajectories) for start in starts]
     if workers == 1:
-        with _one_thread_meanwhile():
+        # As workers compute, or the file would depend on their number.
+        with threads(1):
             yield from (
                 simulate_range(simulation, start, stop) for start, stop in zip(starts, stops, strict=True)
             )
@@ -94,17 +95,6 @@ def _blocks(simulation: SimulateConfig, starts: range, workers: int) -> Iterator
             if number + 2 * workers < len(pairs):
                 waiting.append(pool.submit(simulate_range, simulation, *pairs[number + 2 * workers]))
             yield made
-
-
-@contextmanager
-def _one_thread_meanwhile() -> Iterator[None]:
-    """Compute as workers do: on some processors the FFT rounds by the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _one_thread() -> None:

@@ -108,12 +108,9 @@ def agree(mine: Batch, theirs: Batch) -> None:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
+def one_thread() -> None:
     """As `pelagos simulate` and producers compute: how sums are rounded depends on the threads."""
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -1,7 +1,5 @@
 """Producers: what they hand over is what the simulation gives, whatever its shape."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -18,12 +16,9 @@ WAVES = Simulation.model_validate(
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
+def one_thread() -> None:
     """As producers compute: how sums are rounded depends on the threads."""
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def agrees(made: Trajectory, number: int) -> bool:
