@@ -26,7 +26,7 @@ from pelagos.pipeline.runs.remarks import say
 from pelagos.pipeline.runs.run_inputs import RunInput
 from pelagos.pipeline.runs.trained_grid import TrainedGrid
 from pelagos.pipeline.stages.adaptation_facts import adaptation_facts, record_lines, write_record
-from pelagos.pipeline.stages.inherited_weights import FreshParts, check_new_trained, inherit, new_weights
+from pelagos.pipeline.stages.inherited_weights import FreshParts, NewSlices, inherit
 from pelagos.pipeline.stages.seed_runs import run_seeds, seed_folders
 from pelagos.pipeline.tracking import model_registry
 from pelagos.pipeline.training import training_run
@@ -279,15 +279,14 @@ def _add_adapters(
     config: FinetuneStage, network: nn.Module, fresh: FreshParts, adaptation: Adaptation | None
 ) -> None:
     """Add adapters where they are asked for, and refuse rates and fresh weights that come to nothing."""
-    drawn = fresh.weights(network)
-    new = {} if adaptation is None else new_weights(network, adaptation)
+    drawn, new = fresh.weights(network), NewSlices.of(network, adaptation)
     if config.lora is not None:
         config.lora.apply(network)
         config.lora.check_rates(network, config.optimizer.parts)
     if drawn:
         fresh.check_trained(drawn, config.optimizer.parameter_groups(network))
-    if adaptation is not None and new:
-        check_new_trained(adaptation, new, config.optimizer.parameter_groups(network))
+    if new.weights:
+        new.check_trained(config.optimizer.parameter_groups(network))
 
 
 def _network_config(config: FinetuneStage, source: Model) -> NetworkConfig:

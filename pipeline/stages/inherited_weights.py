@@ -1,7 +1,7 @@
 """Inherited weights: what a network takes over from the model that it is adapted from, and what begins afresh."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self, cast
 
 from torch import nn
@@ -99,35 +99,44 @@ def inherit(source: Model, network: nn.Module, signature: Signature, fresh: Fres
     return adaptation
 
 
-def new_weights(network: nn.Module, adaptation: Adaptation) -> dict[str, nn.Parameter]:
-    """The weights that have slices of variables and parameters which the model did not know, by their names."""
-    kinds = {name.partition(" ")[0] for name in adaptation.fresh}
-    axes = cast(Adaptable, network).named_axes()
-    return {
-        name: weight
-        for name, weight in network.named_parameters()
-        if name in axes and kinds & copied_kinds({name: axes[name]}, frozenset())
-    }
+@dataclass(frozen=True)
+class NewSlices:
+    """What a network has for variables and parameters that the model did not know.
 
-
-def check_new_trained(
-    adaptation: Adaptation, weights: Mapping[str, nn.Parameter], groups: Iterable[ParameterGroup]
-) -> None:
-    """Refuse slices of new variables that would be published as they were drawn.
-
-    Args:
-        adaptation: what is new.
-        weights: of `new_weights`, before adapters were added.
-        groups: of the optimiser of the network as it is trained.
-
-    Raises:
-        ConfigError: some of them are frozen.
+    Attributes:
+        weights: that have such slices, by their names before adapters were added.
+        owners: the first of the new variables and parameters that has a slice, by the name of the weight.
     """
-    if lost := _frozen(weights, groups):
-        raise ConfigError(
-            f"{adaptation.fresh[0]} is new to the model, and {lost[0]}, which has a part for it, would stay as it was"
-            f" drawn: {_by(weights[lost[0]])} freezes it; let it learn, or leave the variable out"
-        )
+
+    weights: Mapping[str, nn.Parameter] = field(default_factory=dict)
+    owners: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, network: nn.Module, adaptation: Adaptation | None) -> Self:
+        """Find them in a network; there are none where its variables are the model's."""
+        if adaptation is None or not adaptation.fresh:
+            return cls()
+        owners = dict[str, str]()
+        for name, axes in cast(Adaptable, network).named_axes().items():
+            kinds = copied_kinds({name: axes}, frozenset())
+            own = [owner for owner in adaptation.fresh if owner.partition(" ")[0] in kinds]
+            owners |= {name: own[0]} if own else {}
+        return cls({name: weight for name, weight in network.named_parameters() if name in owners}, owners)
+
+    def check_trained(self, groups: Iterable[ParameterGroup]) -> None:
+        """Refuse slices that would be published as they were drawn.
+
+        Args:
+            groups: of the optimiser of the network as it is trained.
+
+        Raises:
+            ConfigError: some of them are frozen.
+        """
+        if lost := _frozen(self.weights, groups):
+            raise ConfigError(
+                f"{self.owners[lost[0]]} is new to the model, and {lost[0]}, which has a part for it, would stay as it"
+                f" was drawn: {_by(self.weights[lost[0]])} freezes it; let it learn, or leave the variable out"
+            )
 
 
 def _frozen(weights: Mapping[str, nn.Parameter], groups: Iterable[ParameterGroup]) -> list[str]:

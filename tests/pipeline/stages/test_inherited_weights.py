@@ -14,9 +14,10 @@ from pelagos.models.networks.network import ExternalConfig, NetworkConfig
 from pelagos.models.networks.scot.scot import ScOTConfig
 from pelagos.models.networks.unet import UNetConfig
 from pelagos.pipeline.runs.model_folder import Model
-from pelagos.pipeline.stages.inherited_weights import FreshParts, inherit
+from pelagos.pipeline.stages.inherited_weights import FreshParts, NewSlices, inherit
+from pelagos.pipeline.training.optimizer import OptimizerConfig
 from pelagos.pipeline.training.parameter_parts import ParameterParts
-from pelagos.preprocessing.errors import DataError
+from pelagos.preprocessing.errors import ConfigError, DataError
 
 SIGNATURE = Signature(("density", "velocity_x"), ("density", "velocity_x"), shape=(32, 32))
 SCOT = ScOTConfig(embed_dim=8, depths=(1, 1), num_heads=(2, 2), skip_connections=(1, 0))
@@ -87,6 +88,19 @@ def test_another_recovery_takes_new_variables_too() -> None:
     assert torch.equal(
         new.state_dict()["patch_recovery.projection.weight"], own["patch_recovery.projection.weight"]
     )
+
+
+def test_a_frozen_weight_is_refused_for_what_is_new_in_it() -> None:
+    more = Signature(("tracer", *SIGNATURE.inputs), SIGNATURE.outputs, ("viscosity",), shape=SIGNATURE.shape)
+    new = SCOT.build(more)
+    adaptation = inherit(Model(SCOT, network(SCOT, 0), SIGNATURE, {}), new, more, FreshParts())
+    assert adaptation is not None
+    slices = NewSlices.of(new, adaptation)
+    for part, owner in (("embedding", "input tracer"), ("norm", "condition .*viscosity")):
+        groups = list(OptimizerConfig(parts={part: "frozen"}).parameter_groups(new))
+        with pytest.raises(ConfigError, match=f"^{owner} is new .* optimizer.parts freezes it"):
+            slices.check_trained(groups)
+    slices.check_trained(OptimizerConfig(parts={"body": "frozen"}).parameter_groups(new))
 
 
 def test_patterns_of_names_choose_weights_where_a_network_does_not_tell_its_layers() -> None:
