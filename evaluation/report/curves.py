@@ -140,9 +140,10 @@ def drawn_curve(name: str, x: Array, drawn_BX: Array) -> Curve:
     return Curve(name, x, drawn_BX[0], *((None, None) if missing else (low, high)))
 
 
-def by_sample(array: xr.DataArray, last: str) -> Array:
-    """(samples, last) values of an array (*samples, last)."""
-    return array.transpose(..., last).values.reshape(-1, array.sizes[last]).astype(np.float64)
+def by_sample(array: xr.DataArray, *last: str) -> Array:
+    """(samples, *last) values of an array over samples and these dimensions."""
+    sizes = [array.sizes[name] for name in last]
+    return array.transpose(..., *last).values.reshape(-1, *sizes).astype(np.float64)
 
 
 def _median_curve(name: str, times: Array, array: xr.DataArray, counts_BS: Floats | None) -> Curve:

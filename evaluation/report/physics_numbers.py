@@ -65,15 +65,12 @@ def _medians(score: str, field: str, units: str, array: xr.DataArray, counts_BS:
 
 def _ratios(truth: xr.DataArray, own: xr.DataArray, group: str, counts_BS: Floats) -> Iterator[ScoreLines]:
     """Of each wavenumber that is comparable at one lead time at least; undefined at those where it is not."""
-    true, spectra = (
-        one.transpose(..., "lead_time", "wavenumber").values.reshape(-1, *one.shape[-2:])
-        for one in (truth, own)
-    )
+    true_SLK, own_SLK = (by_sample(one, "lead_time", "wavenumber") for one in (truth, own))
     times = truth["lead_time"].values.tolist()
-    known_LK = np.stack([comparable(true[:, place]) for place in range(len(times))])
+    known_LK = np.stack([comparable(true_SLK[:, place]) for place in range(len(times))])
     for place in np.flatnonzero(known_LK.any(axis=0)):
-        own_SL = np.where(known_LK[:, place], spectra[..., place], np.nan)
-        drawn = energy_ratio(own_SL, true[..., place], counts_BS)
+        own_SL = np.where(known_LK[:, place], own_SLK[..., place], np.nan)
+        drawn = energy_ratio(own_SL, true_SLK[..., place], counts_BS)
         score = f"energy / truth at wavenumber {truth['wavenumber'].values[place]:g}"
         yield _lines(score, group, "1", times, drawn, own_SL)
 
