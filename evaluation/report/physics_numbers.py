@@ -1,6 +1,6 @@
 """The numbers of a report's physics: energies by wavenumber, errors by band, the last octave, and drifts.
 
-Shapes: B drawings of forecasts, S samples, L lead times.
+Shapes: B drawings of forecasts, S samples, L lead times, K wavenumbers.
 """
 
 from collections.abc import Iterator, Sequence
