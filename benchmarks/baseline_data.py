@@ -6,11 +6,13 @@ Shapes: N samples, C channels, H rows, W columns.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
+import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -153,16 +155,7 @@ def darcy_solution(a_HW: Array) -> Array:
 
 def kolmogorov(points: int, num_train: int = 32, num_test: int = 32) -> Task:
     """Forced flow: velocity and force to the velocity 0.2 later; trajectories of ten such steps."""
-    simulation = {
-        "equation": {"kind": "kolmogorov", "viscosity": 0.001},
-        "shape": [points, points],
-        "num_trajectories": num_train + num_test,
-        "num_frames": 11,
-        "interval": 0.2,
-        "batch": 8,
-        "dataset": "kolmogorov",
-    }
-    data = simulate(SimulateConfig.model_validate(simulation))
+    data = _ten_steps({"kind": "kolmogorov", "viscosity": 0.001}, points, num_train + num_test)
     velocity = np.stack([data["velocity_x"].values, data["velocity_y"].values], 2)
     force = np.stack([data["force_x"].values, data["force_y"].values], 1)
     still = np.broadcast_to(force[:, None], (*velocity[:, :-1].shape[:2], *force.shape[1:]))
@@ -176,20 +169,25 @@ def kolmogorov(points: int, num_train: int = 32, num_test: int = 32) -> Task:
 
 def vorticity(points: int = 32, num_train: int = 32, num_test: int = 32) -> Task:
     """Decaying flow: vorticity to the vorticity 0.2 later; trajectories of ten such steps."""
-    simulation = {
-        "equation": {"kind": "navier_stokes", "state": "vorticity", "viscosity": 0.001},
-        "shape": [points, points],
-        "solver_shape": [2 * points, 2 * points],
-        "num_trajectories": num_train + num_test,
-        "num_frames": 11,
-        "interval": 0.2,
-        "batch": 8,
-        "dataset": "vorticity",
-    }
-    data = simulate(SimulateConfig.model_validate(simulation))
+    equation = {"kind": "navier_stokes", "state": "vorticity", "viscosity": 0.001}
+    data = _ten_steps(equation, points, num_train + num_test, solver_shape=[2 * points, 2 * points])
     fields = torch.from_numpy(data["vorticity"].values)[:, :, None]
     inputs, targets = fields[:, :-1].flatten(0, 1), fields[:, 1:].flatten(0, 1)
     return Task.of("Vorticity", inputs, targets, 10 * num_train, (True, True), (12, 12), evolves=True)
+
+
+def _ten_steps(equation: dict[str, Any], points: int, number: int, **others: Any) -> xr.Dataset:
+    """Trajectories of ten steps of 0.2."""
+    simulation = {
+        "equation": equation,
+        "shape": [points, points],
+        "num_trajectories": number,
+        "num_frames": 11,
+        "interval": 0.2,
+        "batch": 8,
+        **others,
+    }
+    return simulate(SimulateConfig.model_validate(simulation))
 
 
 TASKS: dict[str, Callable[[], Task]] = {

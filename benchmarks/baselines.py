@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +87,12 @@ def peer_unet(task: Task) -> nn.Module:
     )
 
 
+SFNO_SIZES: dict[str, Any] = {"width": 8, "latent_steps": 6, "activation": "GELU"}
+
+
 def sfno(task: Task) -> nn.Module:
     """Our form of the spatiotemporal operator."""
-    return Ours(task, SFNOConfig(width=8, modes=(*task.modes, 4), latent_steps=6))
+    return Ours(task, SFNOConfig(modes=(*task.modes, 4), **SFNO_SIZES))
 
 
 class PeerSFNO(nn.Module):
@@ -101,8 +105,7 @@ class PeerSFNO(nn.Module):
     def __init__(self, task: Task) -> None:
         super().__init__()
         rows, columns = task.modes
-        sizes = {"modes_x": rows, "modes_y": columns, "modes_t": 4, "width": 8, "latent_steps": 6}
-        self.network = ReferenceSFNO({**sizes, "activation": "GELU"})
+        self.network = ReferenceSFNO({"modes_x": rows, "modes_y": columns, "modes_t": 4, **SFNO_SIZES})
         for layer in self.network.modules():
             if isinstance(layer, SpectralConv):
                 for weight in layer.weight:

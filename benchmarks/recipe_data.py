@@ -23,8 +23,7 @@ POINTS, FRAMES = 32, 15
 HELD_OUT, VALIDATING = 16, 8
 WEATHER = Path(__file__).parents[2] / "shared/data/weather/wfde5"
 
-_FINER: dict[str, Any] = {"solver_shape": [2 * POINTS, 2 * POINTS]}
-_FLOW: dict[str, Any] = {"interval": 0.04, **_FINER}
+_FLOW: dict[str, Any] = {"interval": 0.04, "solver_shape": [2 * POINTS, 2 * POINTS]}
 # Half the side on half the points of the defaults: patterns and interfaces are as many points wide.
 _SIMULATIONS: dict[str, tuple[int, dict[str, Any]]] = {
     "navier_stokes": (512, {"equation": {"kind": "navier_stokes"}, **_FLOW}),
@@ -47,7 +46,6 @@ _SIMULATIONS: dict[str, tuple[int, dict[str, Any]]] = {
         },
     ),
     "kolmogorov": (32, {"equation": {"kind": "kolmogorov"}, **_FLOW}),
-    "burgers": (32, {"equation": {"kind": "burgers"}, "interval": 0.05, "warmup": 0.05, **_FINER}),
     "allen_cahn": (32, {"equation": {"kind": "allen_cahn", "length": 0.5, "modes": 3}, "interval": 0.05}),
 }
 _STEADY = {"darcy": 4096, "smooth_darcy": 32}
