@@ -16,14 +16,11 @@ from pelagos.pipeline.stages import refine
 from pelagos.pipeline.stages.refine import RefineStage, run
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training.training_data import domain_of
-from pelagos.preprocessing.build.build_config import BuildConfig
-from pelagos.preprocessing.build.build_store import build
 from pelagos.preprocessing.errors import DataError
-from pelagos.preprocessing.online.simulation import SimulateConfig, simulate
 from pelagos.preprocessing.samples.dataset import DatasetConfig
-from pelagos.preprocessing.sources.formats import well_writer
 from pelagos.preprocessing.store.store import open_store
 from tests.pipeline.holed_store import with_hole
+from tests.preprocessing.simulated_store import simulated_store
 
 
 @pytest.fixture(scope="module")
@@ -213,15 +210,7 @@ def test_the_released_loss_is_told_by_name_and_of_incompressible_flow_alone(
         stage(waves, model, tmp_path, compare=["released"])
     equation = {"kind": "navier_stokes", "state": "vorticity", "drag": 0.0}
     shape = {"num_trajectories": 2, "shape": (8, 8), "num_frames": 3, "interval": 0.05}
-    config = SimulateConfig.model_validate({"equation": equation, **shape})
-    well_writer.write(simulate(config), tmp_path / "flow.hdf5")
-    values = {
-        "dataset": "flow",
-        "source": {"kind": "the_well", "paths": str(tmp_path / "flow.hdf5")},
-        "root": str(tmp_path),
-        "splits": {"kind": "trajectories", "valid": 1},
-    }
-    flow = build(BuildConfig.model_validate(values))
+    flow = simulated_store(tmp_path, shape, {"valid": 1}, equation=equation, dataset="flow")
     own = fresh(flow, tmp_path / "model")
     costs = run(stage(flow, own, tmp_path, equation=equation, compare=["released"]))
     # The network is not trained: its frames follow from nothing, which the released loss does not see.
