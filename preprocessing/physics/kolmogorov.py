@@ -21,13 +21,15 @@ class KolmogorovConfig(FlowConfig):
     sizes, speeds and the interval between frames (0.05) are those of `navier_stokes`.
 
     Attributes:
-        amplitude: amplitude of the force.
+        waves: how many waves the force is the sum of, each with draws of its own; one in Kolmogorov flow proper.
+        amplitude: amplitude of each wave.
         wave_numbers: wave numbers of the force, in waves a side; drawn with equal chances.
         directions: directions in which the force acts, varying across them; drawn with equal chances.
         max_speed: as in FlowConfig, with room for what the force adds.
     """
 
     kind: Literal["kolmogorov"] = "kolmogorov"
+    waves: int = Field(default=1, gt=0)
     amplitude: Positive = Range(low=0.5, high=2.0)
     wave_numbers: tuple[int, ...] = Field(default=(1, 2, 3, 4), min_length=1)
     directions: tuple[Literal["x", "y"], ...] = Field(default=("x", "y"), min_length=1)
@@ -39,7 +41,7 @@ class KolmogorovConfig(FlowConfig):
 
 
 class Kolmogorov(NavierStokes):
-    """Navier-Stokes with f = A sin(2 pi k y / L + phase) along x, or the same with x and y exchanged.
+    """Navier-Stokes with f = A sin(2 pi k y / L + phase) along x, or the same with x and y exchanged, or a sum of such.
 
     The force is given as static fields, so any other steady force may be passed to the propagator.
     """
@@ -53,17 +55,20 @@ class Kolmogorov(NavierStokes):
 
     def draw_force(self, rng: np.random.Generator, shape: tuple[int, int]) -> Tensor:
         """Draw one random force (1, 2, H, W)."""
+        force_NCHW = torch.zeros(1, 2, *shape, dtype=torch.float64)
+        for _ in range(self.forcing.waves):
+            self._add_wave(force_NCHW, rng)
+        return force_NCHW
+
+    def _add_wave(self, force_NCHW: Tensor, rng: np.random.Generator) -> None:
         amplitude, phase = draw(self.forcing.amplitude, rng), rng.uniform(0, 2 * np.pi)
         number = self.forcing.wave_numbers[rng.integers(len(self.forcing.wave_numbers))]
         direction = self.forcing.directions[rng.integers(len(self.forcing.directions))]
-        y, x = self.unit_axes(shape)
+        y, x = self.unit_axes((force_NCHW.shape[-2], force_NCHW.shape[-1]))
         # A force that varies only across its direction has no divergence, so the pressure takes no part of it.
         across = y[:, None] if direction == "x" else x[None, :]
-        force = torch.zeros(1, 2, *shape, dtype=torch.float64)
-        force[0, "xy".index(direction)] = torch.from_numpy(
-            amplitude * np.sin(2 * np.pi * number * across + phase)
-        )
-        return force
+        wave = torch.from_numpy(amplitude * np.sin(2 * np.pi * number * across + phase))
+        force_NCHW[0, "xy".index(direction)] += wave
 
     def force(self, modes: Modes, static_NCHW: Tensor) -> Tensor:
         """See NavierStokes.force."""

@@ -1,10 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from pelagos.preprocessing.physics.kolmogorov import KolmogorovConfig
 from pelagos.preprocessing.physics.navier_stokes import NavierStokesConfig
+from pelagos.preprocessing.physics.spectral import Modes
 
 SCALARS = torch.tensor([[2e-3, 0.1]], dtype=torch.float64)
 
@@ -74,3 +76,14 @@ def test_a_single_direction_can_be_asked_for(direction: str) -> None:
     force = KolmogorovConfig(directions=(direction,)).build().initial(0, range(5), (8, 8)).static
     idle = force[:, "xy".index(direction) - 1]
     assert idle.abs().max() == 0
+
+
+def test_a_force_may_be_the_sum_of_several_waves_the_first_as_if_alone() -> None:
+    one, three = (KolmogorovConfig(waves=number).build() for number in (1, 3))
+    forces = [pde.draw_force(np.random.default_rng(4), (32, 32)) for pde in (one, three)]
+    added = torch.fft.fft2(forces[1] - forces[0], norm="forward").abs()
+    assert 1 <= int((added > 0.2).sum()) // 2 <= 2
+    modes = Modes.of(forces[1], length=1.0)
+    x, y = modes.forward(forces[1])[0]
+    divergence = modes.kx * x + modes.ky * y
+    assert divergence.abs().max() < 1e-10
