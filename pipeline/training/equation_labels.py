@@ -42,6 +42,8 @@ class EquationLabelsConfig(Config):
         limit: a state or label with a value of more standard deviations has blown up, and the sample stays as it was.
         scalars: ranges of the equation's scalars from which each such sample draws new ones; those not named stay the
             sample's.
+        mix_static: whether such samples take the static fields that the equation takes, such as its force, from two
+            of them in shares that are drawn.
     """
 
     equation: Equation
@@ -51,6 +53,7 @@ class EquationLabelsConfig(Config):
     dt: PositiveFloat | None = None
     limit: PositiveFloat = 10.0
     scalars: Mapping[str, Range] = Field(default_factory=dict)
+    mix_static: bool = False
 
     def augment(self, augment: AugmentConfig, store: SampleStore) -> AugmentConfig:
         """The symmetries by which samples of a store that obeys this equation are transformed.
@@ -102,6 +105,10 @@ class EquationLabelsConfig(Config):
             DataError: the store's fields, grid, units or scalars are not the equation's.
         """
         equation = self.equation.build()
+        if self.mix_static and not equation.static_variables:
+            raise ConfigError(
+                f"equation_labels.mix_static: the {equation.kind} equation takes no static fields"
+            )
         if self.finer > 1 and equation.first_point != 0:
             # Means of cells say nothing of what is within them: labels would be smoother than the data.
             raise ConfigError(
@@ -267,6 +274,19 @@ class EquationLabels:
             drawn_B = values.at(share_B.numpy())
             scalars_BS[:, batch.layout.scalars.index(name)] = torch.from_numpy(drawn_B).to(scalars_BS)
         return scalars_BS
+
+    def mixed_static(self, inputs_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) inputs with static fields of the equation from two samples each, in drawn shares."""
+        if not self.config.mix_static:
+            return inputs_BCHW
+        channels = self._positions(keys(self.equation.static_variables), keys(self.dataset.layout.inputs))
+        # On the host, where draws are the same with any device.
+        partner_B = torch.randperm(len(inputs_BCHW), device="cpu").to(inputs_BCHW.device)
+        share_B = torch.rand(len(inputs_BCHW), 1, 1, 1, device="cpu").to(inputs_BCHW)
+        static = inputs_BCHW[:, channels]
+        mixed = inputs_BCHW.clone()
+        mixed[:, channels] = torch.lerp(static[partner_B], static, share_B)
+        return mixed
 
     @torch.no_grad()
     def targets(self, batch: Batch, state_BPHW: Tensor) -> Tensor:

@@ -38,7 +38,11 @@ class InformedObjective(Objective):
         """The batch with the first samples in states of the network's own, but for those that blow up."""
         first = slice(max(1, round(self.labels.config.share * len(batch))))
         chosen = _part(batch, first)
-        chosen = replace(chosen, scalars=self.labels.drawn_scalars(chosen))
+        chosen = replace(
+            chosen,
+            scalars=self.labels.drawn_scalars(chosen),
+            inputs=self.labels.mixed_static(chosen.inputs),
+        )
         state_BPHW = self._reached(network, chosen)
         targets = self.labels.targets(chosen, state_BPHW)
         sound_B = self._sound(state_BPHW) & self._sound(targets)

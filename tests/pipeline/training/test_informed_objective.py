@@ -15,6 +15,7 @@ from pelagos.pipeline.runs.model_folder import signature_of
 from pelagos.pipeline.training.equation_labels import EquationLabelsConfig
 from pelagos.pipeline.training.informed_objective import InformedObjective
 from pelagos.pipeline.training.objective import ObjectiveConfig
+from pelagos.preprocessing.errors import ConfigError
 from pelagos.preprocessing.samples.batch import Batch
 from pelagos.preprocessing.samples.dataset import DatasetConfig
 
@@ -106,3 +107,27 @@ def test_scalars_are_drawn_from_ranges_for_the_networks_own_states_alone(flow: P
     assert torch.equal(trained.informed(network, batch).scalars, found.scalars)
     # A sample that blows up keeps its own.
     assert torch.equal(trained.informed(Factor(torch.inf), batch).scalars, batch.scalars)
+
+
+def test_static_fields_are_mixed_of_two_samples_for_the_networks_own_states_alone(flow: Path) -> None:
+    trained, _ = make(flow, "kolmogorov", share=0.5, rollout=1, mix_static=True)
+    # Rolled and turned, one trajectory's force is as many as there are samples.
+    batch = trained.labels.dataset.batch(np.arange(6), key=(0, 0, 0))
+    torch.manual_seed(1)
+    found = trained.informed(Factor(0.5).train(), batch)
+    own = batch.inputs[:3, 2:].flatten(1)
+    for mixed in found.inputs[:3, 2:].flatten(1):
+        shares = torch.linalg.lstsq(own.T, mixed, driver="gelsd").solution
+        torch.testing.assert_close(shares @ own, mixed, rtol=0, atol=1e-5)
+        assert abs(float(shares.sum()) - 1) < 1e-4
+        assert float(shares.min()) > -1e-4
+    assert not torch.equal(found.inputs[:3, 2:], batch.inputs[:3, 2:])
+    assert torch.equal(found.inputs[3:], batch.inputs[3:])
+    first = replace(batch, **{name: getattr(batch, name)[:3] for name in SAMPLES})
+    first = replace(first, inputs=found.inputs[:3])
+    assert torch.equal(found.targets[:3], trained.labels.targets(first, found.inputs[:3, :2]))
+
+
+def test_an_equation_without_static_fields_has_none_to_mix(waves: Path) -> None:
+    with pytest.raises(ConfigError, match=r"mix_static: the gray_scott equation takes no static"):
+        make(waves, "gray_scott", mix_static=True)
