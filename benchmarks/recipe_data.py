@@ -23,7 +23,16 @@ POINTS, FRAMES = 32, 15
 HELD_OUT, VALIDATING = 16, 8
 WEATHER = Path(__file__).parents[2] / "shared/data/weather/wfde5"
 
-_FLOW: dict[str, Any] = {"interval": 0.04, "solver_shape": [2 * POINTS, 2 * POINTS]}
+_FINER: dict[str, Any] = {"solver_shape": [2 * POINTS, 2 * POINTS]}
+_FLOW: dict[str, Any] = {"interval": 0.04, **_FINER}
+
+
+def _fronts(**others: Any) -> dict[str, Any]:
+    """Fronts of Allen-Cahn, by default the task's; others are values of the equation."""
+    equation = {"kind": "allen_cahn", "length": 0.5, "modes": 3, **others}
+    return {"equation": equation, "interval": 0.05}
+
+
 # Half the side on half the points of the defaults: patterns and interfaces are as many points wide.
 _SIMULATIONS: dict[str, tuple[int, dict[str, Any]]] = {
     "navier_stokes": (512, {"equation": {"kind": "navier_stokes"}, **_FLOW}),
@@ -34,31 +43,16 @@ _SIMULATIONS: dict[str, tuple[int, dict[str, Any]]] = {
     # Interfaces two to four times as wide as the defaults', and twice as slow.
     "wide_fronts": (
         512,
-        {
-            "equation": {
-                "kind": "allen_cahn",
-                "length": 0.5,
-                "modes": 3,
-                "diffusivity": {"low": 0.015, "high": 0.03},
-                "rate": {"low": 2.0, "high": 5.0},
-            },
-            "interval": 0.05,
-        },
+        _fronts(diffusivity={"low": 0.015, "high": 0.03}, rate={"low": 2.0, "high": 5.0}),
     ),
     # Interfaces thinner than all of the defaults', by up to a third, and faster.
     "thin_fronts": (
         256,
         {
-            "equation": {
-                "kind": "allen_cahn",
-                "length": 0.5,
-                "modes": 3,
-                "diffusivity": {"low": 0.0025, "high": 0.005},
-                "rate": {"low": 10.0, "high": 12.0},
-                "step": 0.0125,
-            },
-            "interval": 0.05,
-            "solver_shape": [2 * POINTS, 2 * POINTS],
+            **_fronts(
+                diffusivity={"low": 0.0025, "high": 0.005}, rate={"low": 10.0, "high": 12.0}, step=0.0125
+            ),
+            **_FINER,
         },
     ),
     # Each force the sum of three waves.
@@ -67,7 +61,7 @@ _SIMULATIONS: dict[str, tuple[int, dict[str, Any]]] = {
         {"equation": {"kind": "kolmogorov", "waves": 3, "wave_numbers": list(range(1, 9))}, **_FLOW},
     ),
     "kolmogorov": (32, {"equation": {"kind": "kolmogorov"}, **_FLOW}),
-    "allen_cahn": (32, {"equation": {"kind": "allen_cahn", "length": 0.5, "modes": 3}, "interval": 0.05}),
+    "allen_cahn": (32, _fronts()),
 }
 _STEADY = {"darcy": 4096, "smooth_darcy": 32}
 

@@ -107,12 +107,6 @@ def agree(mine: Batch, theirs: Batch) -> None:
         assert torch.equal(getattr(mine, name), getattr(theirs, name)), name
 
 
-@pytest.fixture
-def one_thread() -> None:
-    """As `pelagos simulate` and producers compute: how sums are rounded depends on the threads."""
-    torch.set_num_threads(1)
-
-
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("equation", "sampling"),

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from pelagos.preprocessing.fields.field_options import FieldOptions
 from pelagos.preprocessing.fields.select_fields import select_fields
@@ -13,12 +12,6 @@ from pelagos.preprocessing.online.simulation import Simulation, simulate_traject
 WAVES = Simulation.model_validate(
     {"equation": {"kind": "wave"}, "shape": [8, 4], "num_frames": 3, "interval": 1 / 64, "batch": 3}
 )
-
-
-@pytest.fixture
-def one_thread() -> None:
-    """As producers compute: how sums are rounded depends on the threads."""
-    torch.set_num_threads(1)
 
 
 def agrees(made: Trajectory, number: int) -> bool:
