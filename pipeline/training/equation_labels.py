@@ -36,7 +36,7 @@ class EquationLabelsConfig(Config):
             where a trajectory has no value of a scalar.
         share: of the samples of each micro-batch that become states of the network's own, rounded to whole samples.
         rollout: the most steps of the shortest lead time by which the network gets to such a state from a frame of
-            the data; how many is drawn anew for each micro-batch.
+            the data; how many is drawn anew for each micro-batch, and may be none where something new is drawn.
         finer: points of the solver's grid along each axis for one of the store's; not of equations solved in cells.
         dt: longest time step of the solver; by default the equation chooses.
         limit: a state or label with a value of more standard deviations has blown up, and the sample stays as it was.
@@ -44,6 +44,7 @@ class EquationLabelsConfig(Config):
             sample's.
         mix_static: whether such samples take the static fields that the equation takes, such as its force, from two
             of them in shares that are drawn.
+        mix_states: whether they start from a mean of two frames, in drawn shares as well.
     """
 
     equation: Equation
@@ -54,6 +55,12 @@ class EquationLabelsConfig(Config):
     limit: PositiveFloat = 10.0
     scalars: Mapping[str, Range] = Field(default_factory=dict)
     mix_static: bool = False
+    mix_states: bool = False
+
+    @property
+    def draws(self) -> bool:
+        """Whether a frame of the data becomes another problem: from this on the equation has something to tell."""
+        return bool(self.scalars) or self.mix_static or self.mix_states
 
     def augment(self, augment: AugmentConfig, store: SampleStore) -> AugmentConfig:
         """The symmetries by which samples of a store that obeys this equation are transformed.
@@ -275,17 +282,19 @@ class EquationLabels:
             scalars_BS[:, batch.layout.scalars.index(name)] = torch.from_numpy(drawn_B).to(scalars_BS)
         return scalars_BS
 
-    def mixed_static(self, inputs_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) inputs with static fields of the equation from two samples each, in drawn shares."""
-        if not self.config.mix_static:
+    def mixed(self, inputs_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) inputs with states or static fields of the equation from two samples each, in drawn shares."""
+        wanted = keys(self.equation.variables) if self.config.mix_states else ()
+        wanted += keys(self.equation.static_variables) if self.config.mix_static else ()
+        if not wanted:
             return inputs_BCHW
-        channels = self._positions(keys(self.equation.static_variables), keys(self.dataset.layout.inputs))
+        channels = self._positions(wanted, keys(self.dataset.layout.inputs))
         # On the host, where draws are the same with any device.
         partner_B = torch.randperm(len(inputs_BCHW), device="cpu").to(inputs_BCHW.device)
         share_B = torch.rand(len(inputs_BCHW), 1, 1, 1, device="cpu").to(inputs_BCHW)
-        static = inputs_BCHW[:, channels]
+        own = inputs_BCHW[:, channels]
         mixed = inputs_BCHW.clone()
-        mixed[:, channels] = torch.lerp(static[partner_B], static, share_B)
+        mixed[:, channels] = torch.lerp(own[partner_B], own, share_B)
         return mixed
 
     @torch.no_grad()

@@ -41,7 +41,7 @@ class InformedObjective(Objective):
         chosen = replace(
             chosen,
             scalars=self.labels.drawn_scalars(chosen),
-            inputs=self.labels.mixed_static(chosen.inputs),
+            inputs=self.labels.mixed(chosen.inputs),
         )
         state_BPHW = self._reached(network, chosen)
         targets = self.labels.targets(chosen, state_BPHW)
@@ -71,8 +71,11 @@ class InformedObjective(Objective):
 
     def _reached(self, network: nn.Module, batch: Batch) -> Tensor:
         """(B, P, H, W) normalised states some steps of the shortest lead time after the samples' initial frames."""
+        config, prognostic = self.labels.config, len(with_role(batch.layout.inputs, "prognostic"))
         # Torch is seeded by the micro-batch's number; on the host, where draws are the same with any device.
-        steps = int(torch.randint(1, self.labels.config.rollout + 1, (), device="cpu"))
+        steps = int(torch.randint(0 if config.draws else 1, config.rollout + 1, (), device="cpu"))
+        if not steps:
+            return batch.inputs[:, :prognostic].float()
         frames_B, factor_B = self.labels.frames(batch)
         dataset = self.labels.dataset
         lead_B = factor_B * (dataset.sampling.spacing * dataset.store.dt / batch.layout.time_scale)
@@ -88,7 +91,7 @@ class InformedObjective(Objective):
         )
         with _evaluating(network):
             [last] = deque(self._rollout(network, rolled, rolled.inputs, 1), maxlen=1)
-        return last[:, : len(with_role(batch.layout.inputs, "prognostic"))].float()
+        return last[:, :prognostic].float()
 
     def _sound(self, fields: Tensor) -> Tensor:
         """(B,) whether all values are finite and below the limit; NaN compares as false."""

@@ -109,19 +109,43 @@ def test_scalars_are_drawn_from_ranges_for_the_networks_own_states_alone(flow: P
     assert torch.equal(trained.informed(Factor(torch.inf), batch).scalars, batch.scalars)
 
 
-def test_static_fields_are_mixed_of_two_samples_for_the_networks_own_states_alone(flow: Path) -> None:
-    trained, _ = make(flow, "kolmogorov", share=0.5, rollout=1, mix_static=True)
+def test_with_other_parameters_frames_of_the_data_are_labelled_as_well(flow: Path) -> None:
+    ranges = {"viscosity": {"low": 0.01, "high": 0.1}}
+    trained, batch = make(flow, "kolmogorov", share=0.1, rollout=2, scalars=ranges)
+    found = set[float]()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        made = trained.informed(Factor(0.5), batch)
+        found.add(round(float((made.inputs[0, :2] / batch.inputs[0, :2]).mean()), 4))
+        assert not torch.equal(made.targets[0], batch.targets[0])
+    assert found == {1, 0.5, 0.25}
+
+
+@pytest.mark.parametrize(
+    ("options", "mixed", "others"),
+    [
+        ({"mix_static": True}, slice(2, None), slice(0, 2)),
+        ({"mix_states": True}, slice(0, 2), slice(2, None)),
+        # The same two samples in the same shares.
+        ({"mix_states": True, "mix_static": True}, slice(None), slice(0, 0)),
+    ],
+)
+def test_states_and_static_fields_are_mixed_of_two_samples(
+    flow: Path, options: dict[str, bool], mixed: slice, others: slice
+) -> None:
+    trained, _ = make(flow, "kolmogorov", share=0.5, rollout=1, **options)
     # Rolled and turned, one trajectory's force is as many as there are samples.
     batch = trained.labels.dataset.batch(np.arange(6), key=(0, 0, 0))
     torch.manual_seed(1)
-    found = trained.informed(Factor(0.5).train(), batch)
-    own = batch.inputs[:3, 2:].flatten(1)
-    for mixed in found.inputs[:3, 2:].flatten(1):
-        shares = torch.linalg.lstsq(own.T, mixed, driver="gelsd").solution
-        torch.testing.assert_close(shares @ own, mixed, rtol=0, atol=1e-5)
+    found = trained.informed(Factor(1).train(), batch)
+    own = batch.inputs[:3, mixed].flatten(1)
+    for made in found.inputs[:3, mixed].flatten(1):
+        shares = torch.linalg.lstsq(own.T, made, driver="gelsd").solution
+        torch.testing.assert_close(shares @ own, made, rtol=0, atol=1e-5)
         assert abs(float(shares.sum()) - 1) < 1e-4
         assert float(shares.min()) > -1e-4
-    assert not torch.equal(found.inputs[:3, 2:], batch.inputs[:3, 2:])
+    assert not torch.equal(found.inputs[:3, mixed], batch.inputs[:3, mixed])
+    assert torch.equal(found.inputs[:3, others], batch.inputs[:3, others])
     assert torch.equal(found.inputs[3:], batch.inputs[3:])
     first = replace(batch, **{name: getattr(batch, name)[:3] for name in SAMPLES})
     first = replace(first, inputs=found.inputs[:3])
