@@ -5,7 +5,7 @@ Shapes: B samples, K forecast steps, P prognostic channels, H rows, W columns.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,9 +42,9 @@ class EquationLabelsConfig(Config):
         limit: a state or label with a value of more standard deviations has blown up, and the sample stays as it was.
         scalars: ranges of the equation's scalars from which each such sample draws new ones; those not named stay the
             sample's.
-        mix_static: whether such samples take the static fields that the equation takes, such as its force, from two
-            of them in shares that are drawn.
-        mix_states: whether they start from a mean of two frames, in drawn shares as well.
+        static: the static fields that the equation takes, such as its force: the sample's own; means of two such
+            samples', in drawn shares; or drawn by the equation, as for a simulation.
+        states: the frames that such samples start from: their own, or means of two, in drawn shares as well.
     """
 
     equation: Equation
@@ -54,13 +54,13 @@ class EquationLabelsConfig(Config):
     dt: PositiveFloat | None = None
     limit: PositiveFloat = 10.0
     scalars: Mapping[str, Range] = Field(default_factory=dict)
-    mix_static: bool = False
-    mix_states: bool = False
+    static: Literal["own", "mixed", "drawn"] = "own"
+    states: Literal["own", "mixed"] = "own"
 
     @property
     def draws(self) -> bool:
         """Whether a frame of the data becomes another problem: from this on the equation has something to tell."""
-        return bool(self.scalars) or self.mix_static or self.mix_states
+        return bool(self.scalars) or self.static != "own" or self.states != "own"
 
     def augment(self, augment: AugmentConfig, store: SampleStore) -> AugmentConfig:
         """The symmetries by which samples of a store that obeys this equation are transformed.
@@ -112,9 +112,9 @@ class EquationLabelsConfig(Config):
             DataError: the store's fields, grid, units or scalars are not the equation's.
         """
         equation = self.equation.build()
-        if self.mix_static and not equation.static_variables:
+        if self.static != "own" and not equation.static_variables:
             raise ConfigError(
-                f"equation_labels.mix_static: the {equation.kind} equation takes no static fields"
+                f"equation_labels.static={self.static}: the {equation.kind} equation takes no static fields"
             )
         if self.finer > 1 and equation.first_point != 0:
             # Means of cells say nothing of what is within them: labels would be smoother than the data.
@@ -253,6 +253,17 @@ class EquationLabels:
         for name in self.equation.scalars:
             if (given := stated_value(self.config.equation, name)) is not None:
                 yield from self._unused(name, given)
+        if self.config.static == "drawn":
+            yield from self._drawn_otherwise()
+
+    def _drawn_otherwise(self) -> Iterator[str]:
+        """How large the static fields are that the equation draws, beside those of the data."""
+        store, names = self.dataset.store, keys(self.equation.static_variables)
+        drawn = self._static(np.random.default_rng(0), 256).square().mean((0, 2, 3)).sqrt().tolist()
+        for name, value in zip(names, drawn, strict=True):
+            place = keys(store.static_variables).index(name)
+            own = np.hypot(store.stats.static_mean[place], store.stats.static_std[place])
+            yield f"{name} is drawn by the equation: {value:.3g} in root mean square, in the data {own:.3g}"
 
     def _unused(self, name: str, given: float | Range) -> Iterator[str]:
         """A remark where the configuration says otherwise of a scalar than what labels are made with."""
@@ -282,20 +293,34 @@ class EquationLabels:
             scalars_BS[:, batch.layout.scalars.index(name)] = torch.from_numpy(drawn_B).to(scalars_BS)
         return scalars_BS
 
-    def mixed(self, inputs_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) inputs with states or static fields of the equation from two samples each, in drawn shares."""
-        wanted = keys(self.equation.variables) if self.config.mix_states else ()
-        wanted += keys(self.equation.static_variables) if self.config.mix_static else ()
-        if not wanted:
-            return inputs_BCHW
+    def renewed(self, inputs_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) inputs with states and static fields of the equation that are mixed or drawn as configured."""
+        config, static = self.config, keys(self.equation.static_variables)
+        mixed = keys(self.equation.variables) if config.states == "mixed" else ()
+        mixed += static if config.static == "mixed" else ()
+        found = self._mixed(inputs_BCHW, mixed) if mixed else inputs_BCHW
+        return self._drawn(found, static) if config.static == "drawn" else found
+
+    def _mixed(self, inputs_BCHW: Tensor, wanted: Sequence[str]) -> Tensor:
         channels = self._positions(wanted, keys(self.dataset.layout.inputs))
         # On the host, where draws are the same with any device.
         partner_B = torch.randperm(len(inputs_BCHW), device="cpu").to(inputs_BCHW.device)
         share_B = torch.rand(len(inputs_BCHW), 1, 1, 1, device="cpu").to(inputs_BCHW)
-        own = inputs_BCHW[:, channels]
-        mixed = inputs_BCHW.clone()
-        mixed[:, channels] = torch.lerp(own[partner_B], own, share_B)
-        return mixed
+        own, found = inputs_BCHW[:, channels], inputs_BCHW.clone()
+        found[:, channels] = torch.lerp(own[partner_B], own, share_B)
+        return found
+
+    def _drawn(self, inputs_BCHW: Tensor, wanted: Sequence[str]) -> Tensor:
+        channels = self._positions(wanted, keys(self.dataset.layout.inputs))
+        physical = self.dataset.input_normalizer.denormalize(inputs_BCHW.double())
+        seed = int(torch.randint(2**62, (), device="cpu"))
+        physical[:, channels] = self._static(np.random.default_rng(seed), len(physical)).to(physical)
+        return self.dataset.input_normalizer.normalize(physical).to(inputs_BCHW)
+
+    def _static(self, rng: np.random.Generator, number: int) -> Tensor:
+        """(N, Cs, H, W) static fields that the equation draws; float64."""
+        h, w = self.dataset.store.grid.shape
+        return torch.cat([self.equation.draw(rng, (h, w)).static for _ in range(number)])
 
     @torch.no_grad()
     def targets(self, batch: Batch, state_BPHW: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class InformedObjective(Objective):
         chosen = replace(
             chosen,
             scalars=self.labels.drawn_scalars(chosen),
-            inputs=self.labels.mixed(chosen.inputs),
+            inputs=self.labels.renewed(chosen.inputs),
         )
         state_BPHW = self._reached(network, chosen)
         targets = self.labels.targets(chosen, state_BPHW)

@@ -124,14 +124,14 @@ def test_with_other_parameters_frames_of_the_data_are_labelled_as_well(flow: Pat
 @pytest.mark.parametrize(
     ("options", "mixed", "others"),
     [
-        ({"mix_static": True}, slice(2, None), slice(0, 2)),
-        ({"mix_states": True}, slice(0, 2), slice(2, None)),
+        ({"static": "mixed"}, slice(2, None), slice(0, 2)),
+        ({"states": "mixed"}, slice(0, 2), slice(2, None)),
         # The same two samples in the same shares.
-        ({"mix_states": True, "mix_static": True}, slice(None), slice(0, 0)),
+        ({"states": "mixed", "static": "mixed"}, slice(None), slice(0, 0)),
     ],
 )
 def test_states_and_static_fields_are_mixed_of_two_samples(
-    flow: Path, options: dict[str, bool], mixed: slice, others: slice
+    flow: Path, options: dict[str, str], mixed: slice, others: slice
 ) -> None:
     trained, _ = make(flow, "kolmogorov", share=0.5, rollout=1, **options)
     # Rolled and turned, one trajectory's force is as many as there are samples.
@@ -152,6 +152,29 @@ def test_states_and_static_fields_are_mixed_of_two_samples(
     assert torch.equal(found.targets[:3], trained.labels.targets(first, found.inputs[:3, :2]))
 
 
-def test_an_equation_without_static_fields_has_none_to_mix(waves: Path) -> None:
-    with pytest.raises(ConfigError, match=r"mix_static: the gray_scott equation takes no static"):
-        make(waves, "gray_scott", mix_static=True)
+def test_forces_are_drawn_by_the_equation_for_the_networks_own_states_alone(flow: Path) -> None:
+    equation = {"kind": "kolmogorov", "wave_numbers": [2], "directions": ["y"], "amplitude": 0.3}
+    trained, batch = make(flow, share=0.5, rollout=1, equation=equation, static="drawn")
+    torch.manual_seed(1)
+    found = trained.informed(Factor(1).train(), batch)
+    force = trained.labels.dataset.input_normalizer.denormalize(found.inputs)[:3, 2:]
+    torch.testing.assert_close(force[:, 0], torch.zeros_like(force[:, 0]))
+    amplitude = torch.fft.rfft(force[:, 1].mean(1), norm="forward").abs() * 2
+    wave = torch.zeros_like(amplitude)
+    wave[:, 2] = 0.3
+    torch.testing.assert_close(amplitude, wave, rtol=0, atol=1e-5)
+    assert len(force.flatten(1).unique(dim=0)) == 3
+    assert torch.equal(found.inputs[3:], batch.inputs[3:])
+    first = replace(batch, **{name: getattr(batch, name)[:3] for name in SAMPLES})
+    first = replace(first, inputs=found.inputs[:3])
+    assert torch.equal(found.targets[:3], trained.labels.targets(first, found.inputs[:3, :2]))
+    # The amplitude over the square root of 2, beside what the store has.
+    assert list(trained.labels.remarks)[-1].startswith("force_y is drawn by the equation: 0.212 in root mean")
+    torch.manual_seed(1)
+    assert torch.equal(trained.informed(Factor(1), batch).inputs, found.inputs)
+
+
+@pytest.mark.parametrize("static", ["mixed", "drawn"])
+def test_an_equation_without_static_fields_has_none_to_renew(waves: Path, static: str) -> None:
+    with pytest.raises(ConfigError, match=rf"static={static}: the gray_scott equation takes no static"):
+        make(waves, "gray_scott", static=static)
