@@ -132,6 +132,8 @@ TASKS: dict[str, Task] = {
         {"first": 1, "steps": 10},
         labels={
             "equation": {"kind": "kolmogorov"},
+            "static": "drawn",
+            "states": "mixed",
             "scalars": {"viscosity": {"low": 5e-4, "high": 2e-3, "scale": "log"}},
         },
     ),
@@ -140,6 +142,7 @@ TASKS: dict[str, Task] = {
         {"first": 1, "steps": 10},
         labels={
             "equation": {"kind": "allen_cahn", "length": 0.5},
+            "states": "mixed",
             "scalars": {"diffusivity": {"low": 0.005, "high": 0.015}, "rate": {"low": 5.0, "high": 10.0}},
         },
     ),
