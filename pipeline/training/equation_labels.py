@@ -254,9 +254,9 @@ class EquationLabels:
             if (given := stated_value(self.config.equation, name)) is not None:
                 yield from self._unused(name, given)
         if self.config.static == "drawn":
-            yield from self._drawn_otherwise()
+            yield from self._sizes()
 
-    def _drawn_otherwise(self) -> Iterator[str]:
+    def _sizes(self) -> Iterator[str]:
         """How large the static fields are that the equation draws, beside those of the data."""
         store, names = self.dataset.store, keys(self.equation.static_variables)
         drawn = self._static(np.random.default_rng(0), 256).square().mean((0, 2, 3)).sqrt().tolist()
@@ -312,10 +312,11 @@ class EquationLabels:
 
     def _drawn(self, inputs_BCHW: Tensor, wanted: Sequence[str]) -> Tensor:
         channels = self._positions(wanted, keys(self.dataset.layout.inputs))
-        physical = self.dataset.input_normalizer.denormalize(inputs_BCHW.double())
         seed = int(torch.randint(2**62, (), device="cpu"))
+        physical, found = inputs_BCHW.double(), inputs_BCHW.clone()
         physical[:, channels] = self._static(np.random.default_rng(seed), len(physical)).to(physical)
-        return self.dataset.input_normalizer.normalize(physical).to(inputs_BCHW)
+        found[:, channels] = self.dataset.input_normalizer.normalize(physical)[:, channels].to(found)
+        return found
 
     def _static(self, rng: np.random.Generator, number: int) -> Tensor:
         """(N, Cs, H, W) static fields that the equation draws; float64."""
