@@ -107,6 +107,15 @@ class LossConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _of_ensembles(self) -> Self:
+        for key in ("members", "noise", "fairness"):
+            if self.kind != "crps" and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} goes with kind crps, not with {self.kind}")
+        if self.kind == "crps" and self.p != 1:
+            raise ValueError("p: crps is of absolute errors")
+        return self
+
+    @model_validator(mode="after")
     def _fine_scales_of_values(self) -> Self:
         if (self.gradient or self.octaves) and self.kind not in ("relative", "mse"):
             raise ValueError(f"gradient and octaves go with kind relative or mse, not with {self.kind}")

@@ -30,6 +30,10 @@ def check_sweep(config: SweepStage) -> Iterator[CheckFinding]:
             yield warning(
                 f"baselines.{name}.lr: fewer than three rates; gains over what was not tuned prove little"
             )
+        if len(method.steps) < 2:
+            yield warning(
+                f"baselines.{name}.steps: a single length; fresh weights may need five times the steps of a fine-tuning"
+            )
     try:
         work = SweepWork.of(config)
     except MissingFileError as error:

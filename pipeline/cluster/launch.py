@@ -19,10 +19,15 @@ _FAULT = 70  # EX_SOFTWARE of sysexits.h; what a process that a signal ended sta
 
 
 class ProcessError(PelagosError, RuntimeError):
-    """One of several launched processes failed; it printed why. It has the highest of their exit codes, as of srun."""
+    """One of several launched processes failed; it printed why. It has the highest of their exit codes, as of srun.
+
+    Attributes:
+        codes: of those that ended by themselves.
+    """
 
     def __init__(self, message: str, codes: Sequence[int]) -> None:
         super().__init__(message)
+        self.codes = tuple(codes)
         self.exit_code = max((code if code > 0 else _FAULT for code in codes if code), default=_FAULT)
 
 

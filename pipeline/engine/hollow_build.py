@@ -1,5 +1,6 @@
 """Hollow build: a network without memory for its weights, which the process gets from rank 0 piece by piece."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,7 +24,10 @@ def hollow_build() -> Iterator[None]:
 
     nn.Module.register_parameter = register_hollow  # type: ignore[method-assign, assignment]
     try:
-        yield
+        with warnings.catch_warnings():
+            # Torch says of each weight of a model that is loaded that it has no place here, as is meant.
+            warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")
+            yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 
@@ -36,6 +40,8 @@ def on_host(network: nn.Module) -> None:
         for name, parameter in module._parameters.items():
             if parameter is not None and parameter.is_meta:
                 if parameter not in replaced:
-                    zeros = torch.zeros((), dtype=parameter.dtype).expand(parameter.shape)
+                    # One alone would pass for contiguous, and DeepSpeed could not view it as bytes.
+                    shape = parameter.shape if parameter.numel() == 1 else ()
+                    zeros = torch.zeros(shape, dtype=parameter.dtype).expand(parameter.shape)
                     replaced[parameter] = nn.Parameter(zeros, parameter.requires_grad)
                 module._parameters[name] = replaced[parameter]

@@ -119,6 +119,30 @@ class FinetuneStage(TrainingStage):
         return self
 
     @model_validator(mode="after")
+    def _nothing_frozen_in_parts(self) -> Self:
+        frozen = [key for key, rate in self.optimizer.parts.items() if rate == "frozen"]
+        what = (
+            "lora freezes all else"
+            if self.lora is not None
+            else f"optimizer.parts freezes {', '.join(frozen)}"
+        )
+        if self.engine.zero_stage == 3 and (frozen or self.lora is not None):
+            raise ValueError(
+                f"engine.zero_stage: 3 cannot train a network with frozen weights, and {what}; take 2"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _two_samples_to_mix(self) -> Self:
+        labels = self.equation_labels
+        if labels is not None and labels.mixes and labels.labelled(self.loop.micro_batch) < 2:
+            raise ValueError(
+                f"equation_labels: one sample of a micro-batch of {self.loop.micro_batch} is labelled, and there is"
+                " nothing to mix it with: a larger loop.micro_batch or share"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole_network_for_states(self) -> Self:
         if self.equation_labels is not None and self.engine.zero_stage == 3:
             raise ValueError(
@@ -262,7 +286,7 @@ def _adapted(config: FinetuneStage, source: Model) -> tuple[Model, Mixture]:
         if distributed.rank() == 0:
             write_record(config.output, adaptation, fresh, facts)
     if config.equation_labels is not None:
-        _say_remarks(config.equation_labels.build(dataset))
+        _say_remarks(config.equation_labels.build(dataset), config.loop.micro_batch)
     _add_adapters(config, network, fresh, adaptation)
     domains = domains_of([dataset], config.loop.steps, config.loss)
     if not config.scratch:
@@ -412,9 +436,14 @@ def _unseen_directions(source: Model, store: SampleStore) -> list[str]:
     return lines
 
 
-def _say_remarks(labels: EquationLabels) -> None:
+def _say_remarks(labels: EquationLabels, micro_batch: int) -> None:
     """Say which numbers of the equation stand in for the store's, and which are not used; that it fits is checked."""
     if distributed.rank() == 0:
+        number, share = labels.config.labelled(micro_batch), labels.config.share
+        if number != share * micro_batch:
+            say(
+                f"note: equation_labels: {number} of {micro_batch} samples are labelled, for a share of {share:g}"
+            )
         for line in labels.remarks:
             say(f"note: equation_labels: {line}")
 

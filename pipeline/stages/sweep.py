@@ -13,7 +13,7 @@ from pelagos.evaluation.forecast_plan import StartsConfig, is_steady
 from pelagos.evaluation.score_summary import json_values, summarise
 from pelagos.evaluation.streaming.score_archive import labelled, sums_of
 from pelagos.evaluation.verification import make_evaluator
-from pelagos.pipeline.cluster.launch import run_processes
+from pelagos.pipeline.cluster.launch import ProcessError, run_processes
 from pelagos.pipeline.forecasting.forecaster import Forecaster
 from pelagos.pipeline.forecasting.strategy import Mode
 from pelagos.pipeline.runs.configuration import dump
@@ -282,7 +282,9 @@ def _run_one(work: SweepWork, one: SweepRun, label: str) -> None:
     try:
         _train(work.config, one)
         record = {"scores": _scored(work.config, one)}
-    except BadStepError as error:
+    except (BadStepError, ProcessError) as error:
+        if isinstance(error, ProcessError) and BadStepError.exit_code not in error.codes:
+            raise
         # A rate that is too high is a result: it must not end the other runs.
         say(f"WARNING: {name} failed and counts as the worst: {error}")
         record = {"failed": str(error)}

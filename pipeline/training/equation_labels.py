@@ -62,6 +62,15 @@ class EquationLabelsConfig(Config):
         """Whether a frame of the data becomes another problem: from this on the equation has something to tell."""
         return bool(self.scalars) or self.static != "own" or self.states != "own"
 
+    @property
+    def mixes(self) -> bool:
+        """Whether it takes two samples to make one."""
+        return "mixed" in (self.static, self.states)
+
+    def labelled(self, samples: int) -> int:
+        """How many of the samples of a micro-batch the equation labels, at least one."""
+        return max(1, round(self.share * samples))
+
     def augment(self, augment: AugmentConfig, store: SampleStore) -> AugmentConfig:
         """The symmetries by which samples of a store that obeys this equation are transformed.
 

@@ -36,7 +36,7 @@ class InformedObjective(Objective):
     @torch.no_grad()
     def informed(self, network: nn.Module, batch: Batch) -> Batch:
         """The batch with the first samples in states of the network's own, but for those that blow up."""
-        first = slice(max(1, round(self.labels.config.share * len(batch))))
+        first = slice(self.labels.config.labelled(len(batch)))
         chosen = _part(batch, first)
         chosen = replace(
             chosen,

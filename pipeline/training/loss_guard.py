@@ -24,6 +24,8 @@ MEMORY = 0.98
 class BadStepError(DataError):
     """A loss was not finite, or a spike, and training is not to go on."""
 
+    exit_code = 65  # EX_DATAERR of sysexits.h, by which a sweep knows it of another process
+
 
 class GuardConfig(Config):
     """When a step is bad, and what is done about it.

@@ -1,8 +1,8 @@
 """Augmentation by configuration: which symmetries of its data a dataset's training samples are transformed by."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, field_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from pelagos.preprocessing.config import Config
 from pelagos.preprocessing.store.sample_store import SampleStore
@@ -65,6 +65,18 @@ class AugmentConfig(Config):
     equation: str | dict[str, Any] = ""
     force: tuple[ForceWave, ...] = ()
     kinds: dict[str, TensorKind] = Field(default={})
+
+    @model_validator(mode="after")
+    def _jitter_rolls(self) -> Self:
+        if self.jitter == 1:
+            raise ValueError(
+                "jitter: rolls by fewer than 1 point are none; take 2 or more, or 0 for any number"
+            )
+        if self.jitter and self.roll is False:
+            raise ValueError(
+                f"jitter: {self.jitter} asks for rolls, and roll is false: leave out one of them"
+            )
+        return self
 
     @field_validator("equation")
     @classmethod

@@ -42,6 +42,11 @@ def augmentation(config: AugmentConfig, store: SampleStore) -> Augmentation:
         with_role(store.variables, "forcing"),
         with_role(store.variables, "diagnostic"),
     )
+    names = {variable.name for group in groups for variable in group}
+    if unknown := sorted(set(config.kinds) - names):
+        raise ConfigError(
+            f"{store.label}: augment.kinds names {', '.join(unknown)}; the fields are {', '.join(sorted(names))}"
+        )
     choice = _choice(config, SampleFields(store, groups, config.kinds))
     spans, turns = choice.spans(), choice.turns()
     rolls = np.zeros((len(turns), 2), np.int64)

@@ -468,6 +468,19 @@ def test_variables_that_rest_are_left_out_of_octaves() -> None:
     assert found == pytest.approx(square_loss({"octaves": 1.0}, torch.full_like(wave(1), 0.1), wave(1)))
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"members": 8}, "members goes with kind crps, not with relative"),
+        ({"kind": "mse", "fairness": 0.5}, "fairness goes with kind crps, not with mse"),
+        ({"kind": "crps", "p": 2}, "p: crps is of absolute errors"),
+    ],
+)
+def test_options_of_another_kind_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        LossConfig(**values)
+
+
 def test_fine_scales_of_other_losses_and_of_shared_samples_are_refused() -> None:
     with pytest.raises(
         ValidationError, match="gradient and octaves go with kind relative or mse, not with crps"

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import pelagos
 from pelagos.pipeline.cli import FAULT, INTERRUPTED, app, reported
 from pelagos.pipeline.runs.commands import STAGES
+from pelagos.pipeline.training.loss_guard import BadStepError
 from pelagos.preprocessing.errors import (
     ConfigError,
     DamagedFileError,
@@ -31,6 +32,7 @@ def raised_from(cause: Exception) -> Exception:
     [
         (ConfigError("a.yaml: seed"), ConfigError.exit_code, "error: a.yaml: seed"),
         (MissingFileError("no store"), MissingFileError.exit_code, "error: no store"),
+        (BadStepError("step 3: the loss is not finite"), 65, "error: step 3: the loss"),
         (
             StoppedError("stopped after step 3"),
             StoppedError.exit_code,

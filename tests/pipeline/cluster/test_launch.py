@@ -56,8 +56,11 @@ def test_each_process_runs_the_command(program: Path, tmp_path: Path) -> None:
 def test_a_failure_ends_the_others_at_once(program: Path) -> None:
     program.write_text('#!/bin/sh\n[ "$RANK" = 0 ] && exit 3\nexec sleep 60\n')
     began = time.monotonic()
-    with pytest.raises(ProcessError, match=r"pretrain failed; its 2 processes ended with \[3, -9\]"):
+    with pytest.raises(
+        ProcessError, match=r"pretrain failed; its 2 processes ended with \[3, -9\]"
+    ) as caught:
         run_processes(["pretrain"], 2)
+    assert caught.value.codes == (3,)
     assert time.monotonic() - began < 30
 
 

@@ -1,5 +1,7 @@
 """A hollow network takes no memory for weights, and is otherwise what it would be."""
 
+import warnings
+
 import torch
 from torch import nn
 
@@ -17,8 +19,13 @@ def scot() -> nn.Module:
 
 def test_weights_take_no_memory_and_all_else_is_as_in_a_whole_network() -> None:
     whole = scot()
-    with hollow_build():
-        hollow = scot()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with hollow_build():
+            hollow = scot()
+            # A model's weights are for those who have room for them, without a word for each.
+            hollow.load_state_dict(whole.state_dict())
+    assert not said
     on_host(hollow)
     weights = dict(hollow.named_parameters())
     assert {name: p.shape for name, p in weights.items()} == {n: p.shape for n, p in whole.named_parameters()}
@@ -27,6 +34,14 @@ def test_weights_take_no_memory_and_all_else_is_as_in_a_whole_network() -> None:
         assert torch.equal(mine, theirs)
     # Only within the context.
     assert not any(parameter.is_meta for parameter in scot().parameters())
+
+
+def test_a_single_weight_can_be_viewed_as_bytes() -> None:
+    with hollow_build():
+        network = nn.Linear(3, 1)
+    on_host(network)
+    # As DeepSpeed does when it sends it.
+    assert network.bias.data.contiguous().view(torch.uint8).tolist() == [0, 0, 0, 0]
 
 
 def test_what_layers_share_they_share_still() -> None:

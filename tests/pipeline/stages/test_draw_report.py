@@ -44,6 +44,9 @@ def evaluation_folder(store_path: Path, folder: Path, factor: float, split: str 
         {"step": step, "train/loss": 1 / step, "valid/loss": 2 / step, "loader_wait": 0.1} for step in (1, 2)
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (run / "model").mkdir()
+    adapted = {"finetuned": {"adapted": {"inputs new, from fresh weights": "wave_speed"}}}
+    (run / "model" / "model.json").write_text(json.dumps({"network": {"kind": "fno"}, "history": adapted}))
     models = {"net": {"model": str(run / "model"), "horizon": store.dt}}
     found = evaluate_forecasts(
         {"net": forecast}, store, plan, store.variables, ["persistence"], models=models
@@ -104,6 +107,8 @@ def test_the_page_says_what_was_scored_and_shows_single_forecasts(page: str) -> 
         "drawn by",
         "scored by",
         "Upright lines mark the longest lead time",
+        "inputs new, from fresh weights",
+        "wave_speed",
     ):
         assert text in page, text
     assert "held-out" not in page

@@ -348,6 +348,18 @@ def test_another_recovery_begins_afresh_and_is_told_and_kept(waves: Path, tmp_pa
             {"fresh": ["norm"], "optimizer": {"parts": {"norm": "frozen"}}},
             "norm would stay .* optimizer.parts",
         ),
+        ({"lora": {}, "engine": {"zero_stage": 3}}, "zero_stage: 3 .* frozen weights, and lora freezes"),
+        (
+            {"optimizer": {"parts": {"norm": "frozen"}}, "engine": {"zero_stage": 3}},
+            "zero_stage: 3 .* optimizer.parts freezes norm",
+        ),
+        (
+            {
+                "equation_labels": {"equation": {"kind": "wave"}, "states": "mixed"},
+                "loop": {"steps": 2, "batch_size": 2, "micro_batch": 2},
+            },
+            "one sample of a micro-batch of 2 is labelled, and there is nothing to mix",
+        ),
     ],
 )
 def test_fresh_parts_that_would_learn_nothing_or_mean_nothing_are_refused(

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.pipeline.checking.forecast_check import check_forecasts
+from pelagos.pipeline.cluster.launch import ProcessError
 from pelagos.pipeline.runs.model_folder import Model, load, signature_of
 from pelagos.pipeline.stages import sweep
 from pelagos.pipeline.stages.sweep import SweepStage, SweepWork, run
@@ -210,6 +211,28 @@ def test_models_are_trained_from_the_model_and_from_scratch(
     assert found["tasks"]["task"]["persistence"] > 0
     kinds = {one.method: load(one.config.output / "model").config.kind for one in config.runs()}
     assert kinds == {"pretrained": "fno", "unet": "unet"}
+
+
+@pytest.mark.parametrize("code", [BadStepError.exit_code, 70])
+def test_of_several_processes_a_bad_loss_is_a_result_and_a_fault_ends_the_sweep(
+    waves: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def failing(arguments: Sequence[str], processes: int) -> None:
+        # A peer that lost the connection says nothing of the loss.
+        raise ProcessError(f"{arguments[0]} failed in {processes}", [code, 1])
+
+    monkeypatch.setattr(sweep, "run_processes", failing)
+    monkeypatch.setattr(sweep, "_persistence", lambda config, one: {"last": 0.35, "one_step": 0.1})
+    baselines = {"unet": {"changes": scratch("unet")}}
+    values = {"trajectories": [2], "seeds": [3], "baselines": baselines, "processes": 2}
+    config = stage(waves, source, tmp_path / "sweep", **values)
+    if code == BadStepError.exit_code:
+        run(config)
+        found = json.loads((tmp_path / "sweep" / "efficiency.json").read_text())
+        assert [one["failed"] for one in found["runs"]] == ["finetune failed in 2"] * 2
+    else:
+        with pytest.raises(ProcessError, match="failed in 2"):
+            run(config)
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,7 @@ def test_the_globe_turns_about_its_axis_where_it_is_asked_to() -> None:
         ({"roll": True}, "not periodic along y; .* not periodic along x"),
         ({"turn": True}, "its sides along y are open and open"),
         ({"jitter": 4}, "not periodic"),
+        ({"kinds": {"wind": "scalar"}}, r"augment\.kinds names wind; the fields are .*velocity_x"),
         ({"galilean": 1.0}, "state augment.equation"),
         ({"scale": 2.0}, "state augment.equation"),
         ({"equation": "flux"}, "'flux' is none of allen_cahn, burgers, euler"),
@@ -253,6 +254,15 @@ def test_what_is_not_allowed_is_refused(asked: dict[str, Any], reason: str) -> N
     store = flow(grid=square(boundary_y=("open", "open"), boundary_x=("open", "open")))
     with pytest.raises(ConfigError, match=reason):
         AugmentConfig(**asked).build(store)
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [({"jitter": 1}, "jitter: .* are none"), ({"jitter": 4, "roll": False}, "4 asks for rolls, and roll is")],
+)
+def test_jitter_without_rolls_is_refused(asked: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        AugmentConfig(**asked)
 
 
 @pytest.mark.parametrize(
