@@ -157,9 +157,13 @@ def prepare(config: RefineStage, store: Store, plan: ForecastPlan) -> tuple[Equa
     work = EquationOfStore.of(config.equation, store, config.dt, config.weight)
     notes = work.check(plan)
     if config.head is not None:
-        notes += [
-            note for note in work.check(_training_plan(config, config.head, store)) if note not in notes
-        ]
+        training = _training_plan(config, config.head, store)
+        notes += [note for note in work.check(training) if note not in notes]
+        if (found := len(training.trajectories)) < config.head.trajectories:
+            notes.append(
+                f"head.trajectories: split {config.head.split} has {found}, from which the head learns, not"
+                f" {config.head.trajectories}"
+            )
     return work, notes
 
 

@@ -13,7 +13,7 @@ from pelagos.evaluation.forecast_zarr import read_forecasts
 from pelagos.models.networks.fourier.fno import FNOConfig
 from pelagos.pipeline.runs.model_folder import Model, load, signature_of
 from pelagos.pipeline.stages import refine
-from pelagos.pipeline.stages.refine import RefineStage, run
+from pelagos.pipeline.stages.refine import RefineStage, prepare, run
 from pelagos.pipeline.tracking.tracker import Tracker, TrackingConfig
 from pelagos.pipeline.training.training_data import domain_of
 from pelagos.preprocessing.errors import DataError
@@ -164,6 +164,16 @@ def test_forecasts_beyond_the_last_frame_are_refined_without_truth_and_logged(
     assert (told["name"], told["folder"], told["status"]) == ("refined", config.output, "FINISHED")
     assert told["params"]["equation"]["kind"] == "wave"
     assert told["metrics"]["refine/residual_after"] == costs["residual_after"]
+
+
+def test_a_head_that_learns_from_fewer_trajectories_than_asked_for_says_so(
+    waves: Path, model: Path, tmp_path: Path
+) -> None:
+    store = open_store(waves)
+    for number in (2, 200):
+        config = stage(waves, model, tmp_path, head={"trajectories": number})
+        _, notes = prepare(config, store, config.starts.plan(store))
+        assert any("head.trajectories: split train has" in note for note in notes) == (number == 200)
 
 
 def test_a_head_trained_on_other_trajectories_comes_first_and_its_cost_is_told(
