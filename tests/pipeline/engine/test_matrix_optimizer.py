@@ -115,6 +115,7 @@ def padded(vector: Tensor) -> Tensor:
 
 def bare_loop(clip: float) -> tuple[list[float], nn.Module, torch.optim.Muon]:
     """The same training by torch's own optimisers."""
+    torch.set_num_threads(1)  # as each process of the engine: two round products otherwise
     network = network_of()
     matrices = [p for p in network.parameters() if p.ndim == 2]
     others = [p for p in network.parameters() if p.ndim == 1]
